@@ -1,0 +1,205 @@
+//! `routes.toml`: read whole, checked whole, and never half valid.
+//!
+//! [`Config`] is what the rest of the gateway sees: every value is checked and has its default. How it is read
+//! stands in `read`, what can be wrong with it in `problem`.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+
+/// A whole, valid configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    pub server: Server,
+    /// In the order of the file.
+    pub routes: Vec<Route>,
+    /// In the order of the file; `routes` refer to them by name.
+    pub upstreams: Vec<Upstream>,
+}
+
+/// `[server]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Server {
+    pub listen: SocketAddr,
+    pub tls: Option<Tls>,
+    /// Values of `Host` taken besides the loopback names and the listening address; `*` takes any.
+    pub hosts: Vec<String>,
+    /// Values of `Origin` taken besides loopback ones; `*` takes any.
+    pub origins: Vec<String>,
+    /// Where the key and the last good catalogs are kept.
+    pub state: PathBuf,
+    /// The key that session ids are sealed with, 32 bytes or more; without it one is made and kept in `state`.
+    pub session_key: Option<Secret>,
+    pub limits: Limits,
+}
+
+/// Certificate chain and private key, both PEM.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tls {
+    pub certificate: PathBuf,
+    pub key: PathBuf,
+}
+
+/// `[server.limits]`: every bound of the gateway itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Limits {
+    /// Bytes of one request body. Default 4 MiB, as the official SDKs have it.
+    pub body_bytes_max: usize,
+    /// Nesting of a client's JSON. Default 64.
+    pub depth_max: usize,
+    /// Messages in one batch (2025-03-26). Default 50.
+    pub batch_max: usize,
+    /// Bytes of one message from an upstream. Default 64 MiB.
+    pub answer_bytes_max: usize,
+    /// Entries in one list of one upstream. Default 10,000.
+    pub list_items_max: usize,
+    /// Legacy sessions in memory; the one idle longest makes room. Default 10,000.
+    pub sessions_max: usize,
+    /// A legacy session unused for this long is put out of memory. Default 30 min.
+    pub session_idle: Duration,
+    /// A sealed session id is refused after this long. Default 24 h.
+    pub session_age: Duration,
+    /// Accepted connections. Default 10,000.
+    pub connections_max: usize,
+    /// Requests under way. Default 10,000.
+    pub requests_max: usize,
+    /// Open streams of one legacy session. Default 64.
+    pub streams_max: usize,
+    /// Bytes kept per stream for a client that comes back with `Last-Event-ID`. Default 1 MiB.
+    pub outbox_bytes_max: usize,
+    /// Silence on an open stream after which a comment is sent. Default 15 s.
+    pub keep_alive: Duration,
+    /// Time that calls under way have when the gate stops. Default 10 s.
+    pub drain: Duration,
+}
+
+/// `[routes."/path"]`: an endpoint clients use.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Route {
+    /// Begins with `/`.
+    pub path: String,
+    /// Names of upstreams in order of precedence; `*` is already replaced by all of them.
+    pub upstreams: Vec<String>,
+    pub names: Names,
+    /// By the names that clients see.
+    pub tools: Filter,
+    pub prompts: Filter,
+    pub resources: Filter,
+    /// Entries on one page of a list. Default 1,000.
+    pub page_size: usize,
+}
+
+/// How an upstream's names are shown on a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Names {
+    /// An upstream's own name, with the upstream's name before it where an earlier upstream has the same.
+    #[default]
+    Auto,
+    /// Always `upstream__name`.
+    Always,
+    /// Never prefixed: a later upstream's entry of the same name is left out and reported.
+    Never,
+}
+
+/// What of a list is shown, and under which name. Patterns have `*` for any run of characters.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Filter {
+    /// Empty: all.
+    pub allow: Vec<String>,
+    /// Wins over `allow`.
+    pub deny: Vec<String>,
+    /// Callable, but not listed.
+    pub hide: Vec<String>,
+    /// From the name it has to the name clients see.
+    pub rename: BTreeMap<String, String>,
+}
+
+/// `[upstreams.NAME]`: a server behind the gate.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Upstream {
+    /// `[a-z0-9_-]`, at most 32 characters.
+    pub name: String,
+    pub transport: Transport,
+    pub start: Start,
+    pub isolation: Isolation,
+    pub timeout: Timeout,
+    pub restart: Restart,
+    /// Processes (stdio) of one upstream, the shared one included. Default 8.
+    pub processes_max: usize,
+    /// A process or an upstream session that nobody used for this long is closed. Default 10 min.
+    pub idle: Duration,
+    /// How often its lists are read anew without a sign of change. Default 5 min.
+    pub refresh: Duration,
+    /// By the upstream's own names, before any route's filter.
+    pub tools: Filter,
+    pub prompts: Filter,
+    pub resources: Filter,
+    /// Why this upstream cannot be opened although the file is right: a variable that is not set, for example.
+    pub problem: Option<String>,
+}
+
+/// How an upstream is reached.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Transport {
+    Stdio { command: String, args: Vec<String>, env: BTreeMap<String, Secret>, cwd: Option<PathBuf> },
+    Http { url: String, headers: BTreeMap<String, Secret>, h2c: bool },
+    /// A server built into Tollgate, by its name; there is one, `gate`.
+    Builtin { kit: String },
+}
+
+/// A text that is never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The text itself, for the one place that needs it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Start {
+    #[default]
+    Eager,
+    /// Opened by the first call.
+    Lazy,
+}
+
+/// Who shares a process or an upstream session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Isolation {
+    /// One shared by all; a client that declares sampling, elicitation or roots gets one from a pool.
+    #[default]
+    Auto,
+    Shared,
+    /// One per client session.
+    Session,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeout {
+    /// From the start of opening until the server has answered. Default 30 s.
+    pub open: Duration,
+    /// Silence within a call; progress ends it. Default 60 s.
+    pub idle: Duration,
+    /// A whole call. Default 10 min.
+    pub total: Duration,
+}
+
+/// Exponential restarts of an upstream that failed to open or was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Restart {
+    /// Before the first restart; doubles each time. Default 500 ms.
+    pub delay: Duration,
+    /// Default 30 s.
+    pub delay_max: Duration,
+}

@@ -1,0 +1,1 @@
+//! Tollgate: the gate in front of every MCP server.
