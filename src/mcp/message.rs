@@ -1,0 +1,245 @@
+//! The JSON-RPC envelope: one pass over a body, its parts kept as slices of it.
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{
+    id::Id,
+    raw::{self, Malformed, Raw},
+};
+
+/// One message, of either side.
+#[derive(Debug, Clone)]
+pub enum Message {
+    Request(Request),
+    Notification(Notification),
+    Response(Response),
+}
+
+#[derive(Debug, Clone)]
+pub struct Request {
+    pub id: Id,
+    pub method: Box<str>,
+    /// `{}` where there are none.
+    pub params: Raw,
+}
+
+#[derive(Debug, Clone)]
+pub struct Notification {
+    pub method: Box<str>,
+    pub params: Raw,
+    /// The message as it came.
+    pub whole: Raw,
+}
+
+#[derive(Debug, Clone)]
+pub struct Response {
+    /// None where the peer could not tell which request it answers.
+    pub id: Option<Id>,
+    pub body: Body,
+}
+
+/// What a response says: the `result`, or the `error` object, each as received.
+#[derive(Debug, Clone)]
+pub enum Body {
+    Result(Raw),
+    Error(Raw),
+}
+
+/// What one HTTP body holds.
+#[derive(Debug, Clone)]
+pub enum Incoming {
+    One(Message),
+    Batch(Vec<Message>),
+}
+
+/// Bounds on what a stranger sends.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    pub depth_max: usize,
+    pub batch_max: usize,
+}
+
+/// A second member of one of these names is refused (serde's derive does it): two parsers that disagree on
+/// which one counts are a way around every policy.
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    #[serde(borrow)]
+    jsonrpc: Option<&'a RawValue>,
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    method: Option<&'a RawValue>,
+    #[serde(borrow)]
+    params: Option<&'a RawValue>,
+    #[serde(borrow)]
+    result: Option<&'a RawValue>,
+    #[serde(borrow)]
+    error: Option<&'a RawValue>,
+}
+
+impl Incoming {
+    /// Reads a client's body: depth first, then one message or a batch.
+    pub fn parse(body: &Bytes, bounds: Bounds) -> Result<Self, Malformed> {
+        raw::check_depth(body, bounds.depth_max)?;
+        if body.trim_ascii_start().first() != Some(&b'[') {
+            return Message::parse(body).map(Self::One);
+        }
+        let parts: Vec<&RawValue> = serde_json::from_slice(body)?;
+        if parts.is_empty() {
+            return Err(Malformed::Shape("an empty batch"));
+        }
+        if bounds.batch_max < parts.len() {
+            return Err(Malformed::Shape("more messages in one batch than `batch_max` allows"));
+        }
+        let messages = parts.into_iter().map(|part| {
+            let part = Raw::part(body, part);
+            Message::parse(part.bytes())
+        });
+        messages.collect::<Result<_, _>>().map(Self::Batch)
+    }
+}
+
+impl Message {
+    /// Reads one message. Errors name what is wrong; a body that is not JSON is [`Malformed::Json`].
+    pub fn parse(body: &Bytes) -> Result<Self, Malformed> {
+        let envelope: Envelope<'_> = read_envelope(body)?;
+        if envelope.jsonrpc.map(RawValue::get) != Some("\"2.0\"") {
+            return Err(Malformed::Shape("`jsonrpc` must be \"2.0\""));
+        }
+        let id = envelope.id.map(|id| Id::part(body, id)).transpose()?;
+        let Some(method) = envelope.method else {
+            let body = match (envelope.result, envelope.error) {
+                (Some(result), None) => Body::Result(Raw::part(body, result)),
+                (None, Some(error)) => Body::Error(Raw::part(body, error)),
+                _ => return Err(Malformed::Shape("neither `method` nor one of `result` and `error`")),
+            };
+            return Ok(Self::Response(Response { id, body }));
+        };
+        let method = raw::string_of(method).ok_or(Malformed::Shape("`method` must be a string"))?;
+        let params = envelope.params.map_or_else(Raw::object, |params| Raw::part(body, params));
+        if !params.is_object() {
+            return Err(Malformed::Shape("`params` must be an object"));
+        }
+        let method = method.into();
+        Ok(match id {
+            Some(id) => Self::Request(Request { id, method, params }),
+            None => {
+                let whole = Raw::trusted(body.clone());
+                Self::Notification(Notification { method, params, whole })
+            }
+        })
+    }
+}
+
+/// Tells a body that is no JSON from JSON that is no message.
+fn read_envelope(body: &Bytes) -> Result<Envelope<'_>, Malformed> {
+    serde_json::from_slice(body).map_err(|error| {
+        if error.is_data() && serde_json::from_slice::<&RawValue>(body).is_ok() {
+            Malformed::Shape("not a JSON-RPC message: not an object, or a member appears twice")
+        } else {
+            Malformed::Json(error)
+        }
+    })
+}
+
+/// The text of a request.
+pub fn request(id: &Id, method: &str, params: &Raw) -> Bytes {
+    let parts: [&[u8]; 7] = [
+        br#"{"jsonrpc":"2.0","id":"#,
+        id.raw().bytes(),
+        br#","method":""#,
+        method.as_bytes(),
+        br#"","params":"#,
+        params.bytes(),
+        b"}",
+    ];
+    parts.concat().into()
+}
+
+/// The text of a notification.
+pub fn notification(method: &str, params: &Raw) -> Raw {
+    let parts: [&[u8]; 5] =
+        [br#"{"jsonrpc":"2.0","method":""#, method.as_bytes(), br#"","params":"#, params.bytes(), b"}"];
+    Raw::trusted(parts.concat())
+}
+
+/// The text of a response. An unknown id is written `null`, as JSON-RPC 2.0 §5 has it.
+pub fn response(id: Option<&Id>, body: &Body) -> Bytes {
+    let id: &[u8] = id.map_or(b"null", |id| id.raw().bytes());
+    let (key, value): (&[u8], &Raw) = match body {
+        Body::Result(result) => (br#","result":"#, result),
+        Body::Error(error) => (br#","error":"#, error),
+    };
+    let parts: [&[u8]; 5] = [br#"{"jsonrpc":"2.0","id":"#, id, key, value.bytes(), b"}"];
+    parts.concat().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const BOUNDS: Bounds = Bounds { depth_max: 16, batch_max: 3 };
+
+    fn parse(text: &str) -> Result<Incoming, Malformed> {
+        Incoming::parse(&Bytes::copy_from_slice(text.as_bytes()), BOUNDS)
+    }
+
+    #[test]
+    fn a_request_keeps_its_bytes() {
+        let params = r#"{"z":12345678901234567890123456789012345678901,"a":1.0e0,"u":"\u0041"}"#;
+        let text = format!(r#"{{"jsonrpc":"2.0","id":"a\"b","method":"tools\/call","params":{params}}}"#);
+        let Ok(Incoming::One(Message::Request(request))) = parse(&text) else { panic!("a request") };
+        assert_eq!(request.id.raw().as_str(), r#""a\"b""#);
+        assert_eq!(&*request.method, "tools/call");
+        assert_eq!(request.params.as_str(), params);
+    }
+
+    #[test]
+    fn what_is_no_message_is_refused() {
+        let cases = [
+            ("{", "not valid JSON"),
+            ("1", "not a JSON-RPC message"),
+            (r#"{"id":1,"method":"ping"}"#, "`jsonrpc`"),
+            (r#"{"jsonrpc":"2.0","id":1.5,"method":"ping"}"#, "`id` must"),
+            (r#"{"jsonrpc":"2.0","id":true,"method":"ping"}"#, "`id` must"),
+            (r#"{"jsonrpc":"2.0","id":1}"#, "neither `method`"),
+            (r#"{"jsonrpc":"2.0","id":1,"id":2,"method":"ping"}"#, "appears twice"),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"ping","params":[]}"#, "`params` must"),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"a","m\u0065thod":"b"}"#, "appears twice"),
+            ("[]", "an empty batch"),
+            ("[1,2,3,4]", "batch_max"),
+        ];
+        for (text, want) in cases {
+            let error = parse(text).map(|_| ()).unwrap_err().to_string();
+            assert!(error.contains(want), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_batch_is_split() {
+        let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
+        let Ok(Incoming::Batch(messages)) = parse(&format!("[{ping}, {ping}]")) else { panic!("a batch") };
+        assert_eq!(messages.len(), 2);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read(id: u64, method in "[a-z/]{1,12}", text in ".{0,20}") {
+            let params = Raw::encode(&serde_json::json!({ "text": text }));
+            let body = request(&Id::number(id), &method, &params);
+            let Ok(Message::Request(read)) = Message::parse(&body) else { panic!("a request") };
+            prop_assert_eq!(read.id.as_number(), Some(id));
+            prop_assert_eq!(&*read.method, method.as_str());
+            prop_assert_eq!(read.params, params);
+        }
+
+        #[test]
+        fn any_bytes_are_judged_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+            let _judged = Incoming::parse(&Bytes::from(bytes), BOUNDS);
+        }
+    }
+}
