@@ -139,10 +139,21 @@ pub struct Upstream {
 /// How an upstream is reached.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Transport {
-    Stdio { command: String, args: Vec<String>, env: BTreeMap<String, Secret>, cwd: Option<PathBuf> },
-    Http { url: String, headers: BTreeMap<String, Secret>, h2c: bool },
+    Stdio {
+        command: String,
+        args: Vec<String>,
+        env: BTreeMap<String, Secret>,
+        cwd: Option<PathBuf>,
+    },
+    Http {
+        url: String,
+        headers: BTreeMap<String, Secret>,
+        h2c: bool,
+    },
     /// A server built into Tollgate, by its name; there is one, `gate`.
-    Builtin { kit: String },
+    Builtin {
+        kit: String,
+    },
 }
 
 /// A text that is never printed.

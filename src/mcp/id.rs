@@ -14,7 +14,11 @@ impl Id {
         let integer = text.strip_prefix('-').unwrap_or(text);
         let fits = text.starts_with('"')
             || !integer.is_empty() && integer.bytes().all(|byte| byte.is_ascii_digit());
-        if fits { Ok(Self(raw)) } else { Err(Malformed::Shape("`id` must be a string or an integer")) }
+        if fits {
+            Ok(Self(raw))
+        } else {
+            Err(Malformed::Shape("`id` must be a string or an integer"))
+        }
     }
 
     pub fn number(number: u64) -> Self {

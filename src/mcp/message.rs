@@ -113,7 +113,11 @@ impl Message {
             let body = match (envelope.result, envelope.error) {
                 (Some(result), None) => Body::Result(Raw::part(body, result)),
                 (None, Some(error)) => Body::Error(Raw::part(body, error)),
-                _ => return Err(Malformed::Shape("neither `method` nor one of `result` and `error`")),
+                _ => {
+                    return Err(Malformed::Shape(
+                        "neither `method` nor one of `result` and `error`",
+                    ));
+                }
             };
             return Ok(Self::Response(Response { id, body }));
         };
@@ -160,8 +164,13 @@ pub fn request(id: &Id, method: &str, params: &Raw) -> Bytes {
 
 /// The text of a notification.
 pub fn notification(method: &str, params: &Raw) -> Raw {
-    let parts: [&[u8]; 5] =
-        [br#"{"jsonrpc":"2.0","method":""#, method.as_bytes(), br#"","params":"#, params.bytes(), b"}"];
+    let parts: [&[u8]; 5] = [
+        br#"{"jsonrpc":"2.0","method":""#,
+        method.as_bytes(),
+        br#"","params":"#,
+        params.bytes(),
+        b"}",
+    ];
     Raw::trusted(parts.concat())
 }
 
@@ -191,8 +200,11 @@ mod tests {
     #[test]
     fn a_request_keeps_its_bytes() {
         let params = r#"{"z":12345678901234567890123456789012345678901,"a":1.0e0,"u":"\u0041"}"#;
-        let text = format!(r#"{{"jsonrpc":"2.0","id":"a\"b","method":"tools\/call","params":{params}}}"#);
-        let Ok(Incoming::One(Message::Request(request))) = parse(&text) else { panic!("a request") };
+        let text =
+            format!(r#"{{"jsonrpc":"2.0","id":"a\"b","method":"tools\/call","params":{params}}}"#);
+        let Ok(Incoming::One(Message::Request(request))) = parse(&text) else {
+            panic!("a request")
+        };
         assert_eq!(request.id.raw().as_str(), r#""a\"b""#);
         assert_eq!(&*request.method, "tools/call");
         assert_eq!(request.params.as_str(), params);
@@ -222,7 +234,9 @@ mod tests {
     #[test]
     fn a_batch_is_split() {
         let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
-        let Ok(Incoming::Batch(messages)) = parse(&format!("[{ping}, {ping}]")) else { panic!("a batch") };
+        let Ok(Incoming::Batch(messages)) = parse(&format!("[{ping}, {ping}]")) else {
+            panic!("a batch")
+        };
         assert_eq!(messages.len(), 2);
     }
 

@@ -4,10 +4,12 @@
 //! slice; [`splice`] changes members of an object and leaves every other byte alone.
 
 pub mod error;
+pub mod header;
 pub mod id;
 pub mod message;
 pub mod meta;
 pub mod method;
+pub mod mirror;
 pub mod raw;
 pub mod splice;
 pub mod version;

@@ -185,7 +185,11 @@ mod tests {
         edited(text, &[("b", None)], r#"{ "a" : 1e400 , "c":"x\"," }"#);
         edited(text, &[("a", None)], r#"{ "b":{"a":[1,"}"]} , "c":"x\"," }"#);
         edited(text, &[("c", None)], r#"{ "a" : 1e400, "b":{"a":[1,"}"]}  }"#);
-        edited(text, &[("d", Some(b"[]"))], r#"{ "a" : 1e400, "b":{"a":[1,"}"]} , "c":"x\"," ,"d":[]}"#);
+        edited(
+            text,
+            &[("d", Some(b"[]"))],
+            r#"{ "a" : 1e400, "b":{"a":[1,"}"]} , "c":"x\"," ,"d":[]}"#,
+        );
         edited("{}", &[("d", Some(b"1")), ("e", Some(b"2"))], r#"{"d":1,"e":2}"#);
         edited(r#"{"a":1,"b":2}"#, &[("a", None), ("b", None)], "{}");
         edited(r#"{"a":1,"b":2}"#, &[("a", None), ("b", None), ("c", Some(b"3"))], r#"{"c":3}"#);

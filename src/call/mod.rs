@@ -1,0 +1,145 @@
+//! The words of one call: who asks, what is listed, what happens on the way back, and the clock.
+
+pub mod clock;
+pub mod event;
+pub mod tasks;
+
+use std::{fmt, sync::Arc};
+
+use crate::mcp::{
+    method::Method,
+    raw::Raw,
+    version::{Era, Version},
+};
+
+/// A client as it declares itself: by `initialize`, or in the `_meta` of each request.
+#[derive(Debug, Clone)]
+pub struct Client {
+    pub version: Version,
+    /// A `ClientCapabilities` object.
+    pub capabilities: Raw,
+    /// An `Implementation` object; self-reported, never a ground for a decision.
+    pub info: Raw,
+}
+
+impl Client {
+    /// The gateway itself, as upstreams see it where no client stands behind a request.
+    pub fn gateway(version: Version) -> Self {
+        Self { version, capabilities: Raw::object(), info: gateway_info() }
+    }
+
+    pub fn era(&self) -> Era {
+        self.version.era()
+    }
+
+    /// Whether it can be asked something in mid-call: sampling, elicitation or roots.
+    pub fn can_be_asked(&self) -> bool {
+        #[derive(serde::Deserialize)]
+        struct Capabilities {
+            sampling: Option<serde::de::IgnoredAny>,
+            elicitation: Option<serde::de::IgnoredAny>,
+            roots: Option<serde::de::IgnoredAny>,
+        }
+        self.capabilities.try_read::<Capabilities>().is_some_and(|has| {
+            has.sampling.is_some() || has.elicitation.is_some() || has.roots.is_some()
+        })
+    }
+}
+
+/// Tollgate's own `Implementation` object.
+pub fn gateway_info() -> Raw {
+    Raw::trusted(concat!(
+        r#"{"name":"tollgate","title":"Tollgate","version":""#,
+        env!("CARGO_PKG_VERSION"),
+        r#""}"#
+    ))
+}
+
+/// A legacy session of a client, by the random number sealed in its id.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SessionKey(pub u128);
+
+impl fmt::Debug for SessionKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}…", self.0 >> 96)
+    }
+}
+
+/// A request on its way to one upstream, in the words of the client that sent it.
+#[derive(Debug, Clone)]
+pub struct Ask {
+    pub method: Method,
+    /// As the client sent them, but for the target's own name.
+    pub params: Raw,
+    /// The target's own name, URI or task: what `Mcp-Name` says.
+    pub name: Option<String>,
+    /// `Mcp-Param-*` headers: names and decoded values.
+    pub mirrored: Vec<(String, String)>,
+    pub client: Arc<Client>,
+    pub session: Option<SessionKey>,
+    /// What a legacy client set by `logging/setLevel`.
+    pub log_level: Option<String>,
+}
+
+/// The four lists of a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ListKind {
+    Tools,
+    Prompts,
+    Resources,
+    Templates,
+}
+
+impl ListKind {
+    pub const ALL: [Self; 4] = [Self::Tools, Self::Prompts, Self::Resources, Self::Templates];
+
+    pub fn of(method: Method) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.method() == method)
+    }
+
+    pub fn method(self) -> Method {
+        match self {
+            Self::Tools => Method::ToolsList,
+            Self::Prompts => Method::PromptsList,
+            Self::Resources => Method::ResourcesList,
+            Self::Templates => Method::TemplatesList,
+        }
+    }
+
+    /// The member of the result that holds the entries.
+    pub fn member(self) -> &'static str {
+        match self {
+            Self::Tools => "tools",
+            Self::Prompts => "prompts",
+            Self::Resources => "resources",
+            Self::Templates => "resourceTemplates",
+        }
+    }
+
+    /// The member of an entry that identifies it.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Tools | Self::Prompts => "name",
+            Self::Resources => "uri",
+            Self::Templates => "uriTemplate",
+        }
+    }
+
+    /// The server capability it needs.
+    pub fn capability(self) -> &'static str {
+        match self {
+            Self::Tools => "tools",
+            Self::Prompts => "prompts",
+            Self::Resources | Self::Templates => "resources",
+        }
+    }
+
+    /// The notification that says it changed; templates share that of resources.
+    pub fn changed(self) -> Method {
+        match self {
+            Self::Tools => Method::ToolsListChanged,
+            Self::Prompts => Method::PromptsListChanged,
+            Self::Resources | Self::Templates => Method::ResourcesListChanged,
+        }
+    }
+}

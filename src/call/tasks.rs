@@ -1,0 +1,54 @@
+//! The one place that spawns: every task has a name and an end, and drain waits for all of them.
+
+use std::{future::Future, time::Duration};
+
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// The tasks of one gate, or of one part of it.
+#[derive(Debug, Clone, Default)]
+pub struct Tasks {
+    tracker: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Tasks {
+    /// Tasks of a part, stopped with the whole or before it.
+    pub fn child(&self) -> Self {
+        Self { tracker: self.tracker.clone(), stop: self.stop.child_token() }
+    }
+
+    /// Runs until done or until [`Tasks::stop`]; being dropped at any await must be safe for `work`.
+    pub fn spawn(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.stop.clone();
+        self.tracker.spawn(async move {
+            tokio::select! {
+                // Safe: the caller promises that `work` may be dropped.
+                () = stop.cancelled() => tracing::trace!(task = name, "stopped"),
+                () = work => tracing::trace!(task = name, "ended"),
+            }
+        });
+    }
+
+    /// Runs to its own end even after [`Tasks::stop`]; drain waits for it.
+    pub fn finish(&self, work: impl Future<Output = ()> + Send + 'static) {
+        self.tracker.spawn(work);
+    }
+
+    pub fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    pub fn is_stopped(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+
+    pub async fn stopped(&self) {
+        self.stop.cancelled().await;
+    }
+
+    /// Waits until all have ended, `patience` at most; true when they have.
+    pub async fn drained(&self, patience: Duration) -> bool {
+        self.tracker.close();
+        tokio::time::timeout(patience, self.tracker.wait()).await.is_ok()
+    }
+}
