@@ -5,3 +5,7 @@
 mod mcp;
 mod call;
 mod config;
+mod net;
+mod store;
+mod telemetry;
+mod session;

@@ -71,6 +71,27 @@ pub struct Limits {
     pub drain: Duration,
 }
 
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body_bytes_max: 4 << 20,
+            depth_max: 64,
+            batch_max: 50,
+            answer_bytes_max: 64 << 20,
+            list_items_max: 10_000,
+            sessions_max: 10_000,
+            session_idle: Duration::from_secs(30 * 60),
+            session_age: Duration::from_secs(24 * 60 * 60),
+            connections_max: 10_000,
+            requests_max: 10_000,
+            streams_max: 64,
+            outbox_bytes_max: 1 << 20,
+            keep_alive: Duration::from_secs(15),
+            drain: Duration::from_secs(10),
+        }
+    }
+}
+
 /// `[routes."/path"]`: an endpoint clients use.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Route {

@@ -14,6 +14,31 @@ struct Mirror {
     header: String,
     /// Names of the properties that lead to the value.
     path: Vec<String>,
+    integer: bool,
+}
+
+/// What one header must say for certain arguments.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mirrored {
+    /// The header's whole name in lower case.
+    pub header: String,
+    /// The decoded text; none where the header must be absent.
+    pub text: Option<String>,
+    integer: bool,
+}
+
+impl Mirrored {
+    /// Whether a decoded header says what the body says: integers by value, all else to the letter.
+    pub fn agrees(&self, header: Option<&str>) -> bool {
+        let integral = |text: &str| text.parse::<f64>().ok().filter(|number| number.fract() == 0.0);
+        match (header, self.text.as_deref()) {
+            (None, None) => true,
+            (Some(header), Some(body)) if self.integer && header != body => {
+                integral(header).zip(integral(body)).is_some_and(|(a, b)| (a - b).abs() < 0.5)
+            }
+            (header, body) => header == body,
+        }
+    }
 }
 
 impl Mirrors {
@@ -30,13 +55,12 @@ impl Mirrors {
         self.0.is_empty()
     }
 
-    /// Every mirrored header, in lower case, with the text it must carry; none where it must be absent.
-    pub fn values(&self, arguments: &Raw) -> Vec<(String, Option<String>)> {
-        let value = |mirror: &Mirror| {
-            (
-                format!("mcp-param-{}", mirror.header.to_ascii_lowercase()),
-                value_at(arguments, &mirror.path),
-            )
+    /// Every mirrored header with the text it must carry.
+    pub fn values(&self, arguments: &Raw) -> Vec<Mirrored> {
+        let value = |mirror: &Mirror| Mirrored {
+            header: format!("mcp-param-{}", mirror.header.to_ascii_lowercase()),
+            text: value_at(arguments, &mirror.path),
+            integer: mirror.integer,
         };
         self.0.iter().map(value).collect()
     }
@@ -101,20 +125,9 @@ impl Mirrors {
         if self.0.iter().any(|other| other.header.eq_ignore_ascii_case(header)) {
             return Err(format!("x-mcp-header `{header}` appears twice"));
         }
-        self.0.push(Mirror { header: header.to_owned(), path: path.to_vec() });
+        let integer = kind == Some("integer");
+        self.0.push(Mirror { header: header.to_owned(), path: path.to_vec(), integer });
         Ok(())
-    }
-}
-
-/// Whether a header's text says what the body says: integers by value, all else to the letter.
-pub fn agrees(header: &str, body: &str) -> bool {
-    if header == body {
-        return true;
-    }
-    let integral = |text: &str| text.parse::<f64>().ok().filter(|number| number.fract() == 0.0);
-    match (integral(header), integral(body)) {
-        (Some(header), Some(body)) => (header - body).abs() < 0.5,
-        _ => false,
     }
 }
 
@@ -164,10 +177,9 @@ mod tests {
         let mirrors = Mirrors::of(&schema).unwrap();
         let got = mirrors.values(&Raw::trusted(r#"{"at":{"n":42},"region":"z\u00fcri"}"#));
         let want = [("mcp-param-region", Some("züri")), ("mcp-param-n", Some("42"))];
-        let want = want.map(|(name, value)| (name.to_owned(), value.map(str::to_owned)));
-        assert_eq!(got, want);
+        assert_eq!(got.iter().map(|m| (&*m.header, m.text.as_deref())).collect::<Vec<_>>(), want);
         let got = mirrors.values(&Raw::trusted(r#"{"region":null}"#));
-        assert!(got.iter().all(|(_, value)| value.is_none()));
+        assert!(got.iter().all(|mirrored| mirrored.text.is_none() && mirrored.agrees(None)));
     }
 
     #[test]
@@ -190,8 +202,13 @@ mod tests {
 
     #[test]
     fn integers_agree_by_value() {
-        assert!(agrees("42.0", "42"));
-        assert!(!agrees("42.5", "42"));
-        assert!(!agrees("True", "true"));
+        let agrees = |integer, header, body: &str| {
+            let text = Some(body.to_owned());
+            Mirrored { header: String::new(), text, integer }.agrees(header)
+        };
+        assert!(agrees(true, Some("42.0"), "42"));
+        assert!(!agrees(true, Some("42.5"), "42"));
+        assert!(!agrees(false, Some("42.0"), "42"));
+        assert!(!agrees(true, None, "42"));
     }
 }

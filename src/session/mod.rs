@@ -1,0 +1,370 @@
+//! Sessions of legacy clients: who is talking, and what goes on in each conversation.
+//!
+//! A session's id is its own record, sealed ([`seal`]): a gate that was restarted, or that put the session out of
+//! memory, opens the id and goes on. What cannot be carried so (open streams, subscriptions) is lost with the process.
+
+pub mod outbox;
+pub mod seal;
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    call::{Client, SessionKey, clock},
+    config::Limits,
+    mcp::{id::Id, message::Body, raw::Raw, version::Version},
+    telemetry::{Counter, Counters},
+};
+
+use self::{outbox::Stream, seal::Sealer};
+
+/// Ids of ended sessions that are remembered, so that a sealed id does not rise again. 16 bytes each.
+const ENDED_MAX: usize = 100_000;
+/// What of a client's own words is carried in its session id; a request header of some servers ends at 8 KiB.
+const CARRIED_BYTES_MAX: usize = 3_000;
+
+/// All sessions of a gate.
+#[derive(Debug)]
+pub struct Sessions {
+    sealer: Sealer,
+    counters: Arc<Counters>,
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    live: HashMap<SessionKey, Arc<Session>>,
+    ended: HashSet<SessionKey>,
+    ended_order: VecDeque<SessionKey>,
+}
+
+/// One conversation with a legacy client.
+#[derive(Debug)]
+pub struct Session {
+    pub key: SessionKey,
+    /// The path of the route it was opened on, and is bound to.
+    pub route: String,
+    pub client: Arc<Client>,
+    used: AtomicU64,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    log_level: Option<String>,
+    calls: HashMap<Id, CancellationToken>,
+    questions: HashMap<Id, oneshot::Sender<Body>>,
+    questions_made: u64,
+    streams: HashMap<u64, Arc<Stream>>,
+    streams_made: u64,
+    listening: bool,
+    subscriptions: BTreeSet<String>,
+}
+
+/// What a session id says when it is opened.
+#[derive(Serialize, Deserialize)]
+struct Sealed {
+    key: u128,
+    opened: u64,
+    version: String,
+    capabilities: Raw,
+    info: Raw,
+}
+
+/// Why a session id opens nothing; a client reads the same for all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SessionError {
+    #[error("not an id that this gate made for this route")]
+    Unknown,
+    #[error("the session was ended")]
+    Ended,
+    #[error("the session is older than `session_age`")]
+    TooOld,
+}
+
+impl Sessions {
+    pub fn new(secret: &[u8], counters: Arc<Counters>) -> Self {
+        Self { sealer: Sealer::new(secret, "session id"), counters, table: Mutex::default() }
+    }
+
+    /// Opens a session and makes its id. Returns also the key of one that had to make room.
+    pub fn open(
+        &self,
+        route: &str,
+        client: Client,
+        limits: &Limits,
+    ) -> (Arc<Session>, String, Option<SessionKey>) {
+        let key = SessionKey(rand::random());
+        let sealed = Sealed {
+            key: key.0,
+            opened: clock::unix_seconds(),
+            version: client.version.as_str().to_owned(),
+            capabilities: carried(&client.capabilities),
+            info: carried(&client.info),
+        };
+        let id = self.sealer.seal(Raw::encode(&sealed).bytes(), route);
+        self.counters.add(Counter::SessionsOpened);
+        let (session, evicted) = self.insert(Session::new(key, route, client), limits);
+        (session, id, evicted)
+    }
+
+    /// The session of an id, put back into memory where it is not there.
+    pub fn find(
+        &self,
+        route: &str,
+        id: &str,
+        limits: &Limits,
+    ) -> Result<Arc<Session>, SessionError> {
+        let text = self.sealer.open(id, route).ok_or(SessionError::Unknown)?;
+        let sealed: Sealed = serde_json::from_slice(&text).map_err(|_| SessionError::Unknown)?;
+        let key = SessionKey(sealed.key);
+        let now = clock::unix_seconds();
+        {
+            let table = self.table.lock();
+            if table.ended.contains(&key) {
+                return Err(SessionError::Ended);
+            }
+            if limits.session_age.as_secs() < now.saturating_sub(sealed.opened) {
+                return Err(SessionError::TooOld);
+            }
+            if let Some(session) = table.live.get(&key) {
+                session.used.store(now, Ordering::Relaxed);
+                return Ok(Arc::clone(session));
+            }
+        }
+        let version = Version::find(&sealed.version).ok_or(SessionError::Unknown)?;
+        let client = Client { version, capabilities: sealed.capabilities, info: sealed.info };
+        self.counters.add(Counter::SessionsRevived);
+        Ok(self.insert(Session::new(key, route, client), limits).0)
+    }
+
+    /// Ends a session for good: its id opens nothing any more.
+    pub fn end(&self, session: &Session) {
+        let mut table = self.table.lock();
+        table.live.remove(&session.key);
+        if table.ended.insert(session.key) {
+            table.ended_order.push_back(session.key);
+        }
+        if ENDED_MAX < table.ended_order.len()
+            && let Some(oldest) = table.ended_order.pop_front()
+        {
+            table.ended.remove(&oldest);
+        }
+        drop(table);
+        session.close();
+    }
+
+    /// Puts sessions out of memory that were not used for `session_idle`; their ids stay good.
+    pub fn sweep(&self, limits: &Limits) -> Vec<SessionKey> {
+        let now = clock::unix_seconds();
+        let mut table = self.table.lock();
+        let idle = |session: &Session| {
+            !session.is_busy() && limits.session_idle.as_secs() < now.saturating_sub(session.used())
+        };
+        let gone: Vec<_> = table.live.extract_if(|_, session| idle(session)).collect();
+        drop(table);
+        gone.iter().for_each(|(_, session)| session.close());
+        gone.into_iter().map(|(key, _)| key).collect()
+    }
+
+    pub fn get(&self, key: SessionKey) -> Option<Arc<Session>> {
+        self.table.lock().live.get(&key).map(Arc::clone)
+    }
+
+    /// How many are in memory.
+    pub fn count(&self) -> usize {
+        self.table.lock().live.len()
+    }
+
+    /// Two that race to revive the same session get the same one.
+    fn insert(&self, session: Session, limits: &Limits) -> (Arc<Session>, Option<SessionKey>) {
+        let mut table = self.table.lock();
+        let mut evicted = None;
+        if limits.sessions_max <= table.live.len() && !table.live.contains_key(&session.key) {
+            evicted = table.make_room();
+        }
+        let session =
+            Arc::clone(table.live.entry(session.key).or_insert_with(|| Arc::new(session)));
+        drop(table);
+        if let Some(evicted) = &evicted {
+            self.counters.add(Counter::SessionsEvicted);
+            evicted.close();
+        }
+        (session, evicted.map(|session| session.key))
+    }
+}
+
+impl Table {
+    /// Takes out the session unused for longest; a look at some is enough, and bounded.
+    fn make_room(&mut self) -> Option<Arc<Session>> {
+        const LOOKED_AT: usize = 64;
+        let oldest = self
+            .live
+            .values()
+            .take(LOOKED_AT)
+            .min_by_key(|session| (session.is_busy(), session.used()));
+        let key = oldest.map(|session| session.key)?;
+        self.live.remove(&key)
+    }
+}
+
+impl Session {
+    fn new(key: SessionKey, route: &str, client: Client) -> Self {
+        Self {
+            key,
+            route: route.to_owned(),
+            client: Arc::new(client),
+            used: AtomicU64::new(clock::unix_seconds()),
+            state: Mutex::default(),
+        }
+    }
+
+    pub fn log_level(&self) -> Option<String> {
+        self.state.lock().log_level.clone()
+    }
+
+    pub fn set_log_level(&self, level: &str) {
+        self.state.lock().log_level = Some(level.to_owned());
+    }
+
+    /// Notes a call under way; the token is cancelled when the client says so. An id already in use is refused.
+    pub fn begin(self: &Arc<Self>, id: &Id) -> Option<Underway> {
+        let token = CancellationToken::new();
+        let mut state = self.state.lock();
+        if state.calls.contains_key(id) {
+            return None;
+        }
+        state.calls.insert(id.clone(), token.clone());
+        Some(Underway { session: Arc::clone(self), id: id.clone(), token })
+    }
+
+    /// Cancels a call under way; false where there is none.
+    pub fn cancel(&self, id: &Id) -> bool {
+        self.state.lock().calls.get(id).map(CancellationToken::cancel).is_some()
+    }
+
+    /// Notes a question to the client and makes its id, which is never used again.
+    pub fn ask(&self, reply: oneshot::Sender<Body>) -> Id {
+        let mut state = self.state.lock();
+        state.questions.retain(|_, reply| !reply.is_closed());
+        state.questions_made += 1;
+        let id =
+            Id::string(&format!("tollgate-{:08x}-{}", rand::random::<u32>(), state.questions_made));
+        state.questions.insert(id.clone(), reply);
+        id
+    }
+
+    /// Hands the client's answer to whoever asked; false where nobody did.
+    pub fn answer(&self, id: &Id, body: Body) -> bool {
+        let reply = self.state.lock().questions.remove(id);
+        reply.is_some_and(|reply| reply.send(body).is_ok())
+    }
+
+    /// A new stream; none where `streams_max` are open.
+    pub fn stream(&self, streams_max: usize) -> Option<Arc<Stream>> {
+        let mut state = self.state.lock();
+        if streams_max <= state.streams.len() {
+            state.streams.retain(|number, stream| *number == 0 || !stream.is_ended());
+        }
+        if streams_max <= state.streams.len() {
+            return None;
+        }
+        state.streams_made += 1;
+        let stream = Stream::new(state.streams_made);
+        state.streams.insert(stream.number, Arc::clone(&stream));
+        Some(stream)
+    }
+
+    /// The stream that GET opens, made by the first one; `true` with it where this was the first.
+    pub fn standalone(&self) -> (Arc<Stream>, bool) {
+        let mut state = self.state.lock();
+        let first = !std::mem::replace(&mut state.listening, true);
+        let stream = Arc::clone(state.streams.entry(0).or_insert_with(|| Stream::new(0)));
+        (stream, first)
+    }
+
+    /// The stream that GET opened, if there is one.
+    pub fn listening(&self) -> Option<Arc<Stream>> {
+        self.find_stream(0)
+    }
+
+    pub fn find_stream(&self, number: u64) -> Option<Arc<Stream>> {
+        self.state.lock().streams.get(&number).map(Arc::clone)
+    }
+
+    pub fn forget_stream(&self, number: u64) {
+        self.state.lock().streams.remove(&number);
+    }
+
+    /// Notes a subscription; false where it was there already.
+    pub fn subscribe(&self, uri: &str) -> bool {
+        self.state.lock().subscriptions.insert(uri.to_owned())
+    }
+
+    pub fn unsubscribe(&self, uri: &str) -> bool {
+        self.state.lock().subscriptions.remove(uri)
+    }
+
+    pub fn is_subscribed(&self, uri: &str) -> bool {
+        self.state.lock().subscriptions.contains(uri)
+    }
+
+    pub fn subscriptions(&self) -> Vec<String> {
+        self.state.lock().subscriptions.iter().cloned().collect()
+    }
+
+    fn used(&self) -> u64 {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    fn is_busy(&self) -> bool {
+        let state = self.state.lock();
+        !state.calls.is_empty()
+            || state.streams.values().any(|stream| !stream.is_ended() && stream.number != 0)
+    }
+
+    /// Cancels what is under way and ends all streams.
+    fn close(&self) {
+        let state = std::mem::take(&mut *self.state.lock());
+        state.calls.values().for_each(CancellationToken::cancel);
+        state.streams.values().for_each(|stream| stream.end());
+    }
+}
+
+/// A call under way in a session; forgotten when this is dropped.
+#[derive(Debug)]
+pub struct Underway {
+    session: Arc<Session>,
+    id: Id,
+    token: CancellationToken,
+}
+
+impl Underway {
+    pub async fn cancelled(&self) {
+        self.token.cancelled().await;
+    }
+}
+
+impl Drop for Underway {
+    fn drop(&mut self) {
+        self.session.state.lock().calls.remove(&self.id);
+    }
+}
+
+/// A client's object as its id carries it; one too large is cut to nothing, and declares nothing after a restart.
+fn carried(object: &Raw) -> Raw {
+    if object.bytes().len() <= CARRIED_BYTES_MAX { object.clone() } else { Raw::object() }
+}
+
+#[cfg(test)]
+mod tests;

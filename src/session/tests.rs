@@ -1,0 +1,103 @@
+use std::time::Duration;
+
+use super::*;
+
+fn limits() -> Limits {
+    crate::config::Limits { sessions_max: 2, ..Limits::default() }
+}
+
+fn client() -> Client {
+    let capabilities = Raw::trusted(r#"{"roots":{}}"#);
+    Client { capabilities, ..Client::gateway(Version::V2025_06_18) }
+}
+
+fn sessions(secret: u8) -> Sessions {
+    Sessions::new(&[secret; 32], Arc::default())
+}
+
+#[test]
+fn an_id_revives_its_session_in_another_process() {
+    let (_, id, _) = sessions(1).open("/mcp", client(), &limits());
+    let session = sessions(1).find("/mcp", &id, &limits()).unwrap();
+    assert_eq!(session.client.version, Version::V2025_06_18);
+    assert_eq!(session.client.capabilities.as_str(), r#"{"roots":{}}"#);
+    assert!(session.client.can_be_asked());
+}
+
+#[test]
+fn an_id_is_good_for_its_own_gate_and_route() {
+    let (_, id, _) = sessions(1).open("/mcp", client(), &limits());
+    let find = |secret, route| sessions(secret).find(route, &id, &limits()).unwrap_err();
+    assert_eq!(find(2, "/mcp"), SessionError::Unknown);
+    assert_eq!(find(1, "/other"), SessionError::Unknown);
+}
+
+#[test]
+fn an_ended_session_does_not_rise_again() {
+    let sessions = sessions(1);
+    let (session, id, _) = sessions.open("/mcp", client(), &limits());
+    sessions.end(&session);
+    assert_eq!(sessions.find("/mcp", &id, &limits()).unwrap_err(), SessionError::Ended);
+}
+
+#[test]
+fn an_old_session_is_refused() {
+    let sessions = sessions(1);
+    let sealed = Sealed {
+        key: 7,
+        opened: clock::unix_seconds() - 100,
+        version: "2025-11-25".to_owned(),
+        capabilities: Raw::object(),
+        info: Raw::object(),
+    };
+    let id = sessions.sealer.seal(Raw::encode(&sealed).bytes(), "/mcp");
+    let age = |seconds| Limits { session_age: Duration::from_secs(seconds), ..limits() };
+    assert!(sessions.find("/mcp", &id, &age(200)).is_ok());
+    assert_eq!(sessions.find("/mcp", &id, &age(50)).unwrap_err(), SessionError::TooOld);
+}
+
+#[test]
+fn the_oldest_idle_session_makes_room_and_comes_back() {
+    let sessions = sessions(1);
+    let (first, id, _) = sessions.open("/mcp", client(), &limits());
+    first.used.store(1, Ordering::Relaxed);
+    sessions.open("/mcp", client(), &limits());
+    let (_, _, evicted) = sessions.open("/mcp", client(), &limits());
+    assert_eq!(evicted, Some(first.key));
+    assert_eq!(sessions.count(), 2);
+    assert!(sessions.find("/mcp", &id, &limits()).is_ok());
+}
+
+#[test]
+fn an_idle_session_leaves_memory_and_a_busy_one_stays() {
+    let sessions = sessions(1);
+    let (idle, _, _) = sessions.open("/mcp", client(), &limits());
+    let (busy, _, _) = sessions.open("/mcp", client(), &limits());
+    let underway = busy.begin(&Id::number(1)).unwrap();
+    idle.used.store(1, Ordering::Relaxed);
+    busy.used.store(1, Ordering::Relaxed);
+    assert_eq!(sessions.sweep(&limits()), [idle.key]);
+    drop(underway);
+    assert_eq!(sessions.sweep(&limits()), [busy.key]);
+}
+
+#[tokio::test]
+async fn a_question_is_answered_once() {
+    let (session, _, _) = sessions(1).open("/mcp", client(), &limits());
+    let (reply, answer) = oneshot::channel();
+    let id = session.ask(reply);
+    assert!(session.answer(&id, Body::Result(Raw::object())));
+    assert!(matches!(answer.await, Ok(Body::Result(_))));
+    assert!(!session.answer(&id, Body::Result(Raw::object())));
+}
+
+#[test]
+fn an_id_in_use_is_refused_until_its_call_ends() {
+    let (session, _, _) = sessions(1).open("/mcp", client(), &limits());
+    let underway = session.begin(&Id::number(1)).unwrap();
+    assert!(session.begin(&Id::number(1)).is_none());
+    assert!(session.cancel(&Id::number(1)));
+    drop(underway);
+    assert!(!session.cancel(&Id::number(1)));
+    assert!(session.begin(&Id::number(1)).is_some());
+}

@@ -1,0 +1,84 @@
+//! What outlives the process: small files in the state folder, written whole or not at all.
+
+use std::{
+    io::{self, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+/// The state folder; only its owner may look inside.
+#[derive(Debug, Clone)]
+pub struct Store {
+    folder: PathBuf,
+}
+
+impl Store {
+    /// Opens the folder, and makes it where it is missing.
+    pub fn open(folder: &Path) -> io::Result<Self> {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        Ok(Self { folder: folder.to_owned() })
+    }
+
+    /// The bytes of a file; none where there is no such file.
+    pub fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        match std::fs::read(self.folder.join(name)) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes a file that only its owner may read: a neighbour first, then renamed over it.
+    pub fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let path = self.folder.join(name);
+        let beside = self.folder.join(format!(".{name}.{}", std::process::id()));
+        let mut options = std::fs::OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&beside, &path)
+    }
+
+    /// The bytes of a file that is made by `make` the first time, also where two processes race for it.
+    pub fn read_or_make(&self, name: &str, make: impl FnOnce() -> Vec<u8>) -> io::Result<Vec<u8>> {
+        if let Some(bytes) = self.read(name)? {
+            return Ok(bytes);
+        }
+        let bytes = make();
+        let mut options = std::fs::OpenOptions::new();
+        match options.write(true).create_new(true).mode(0o600).open(self.folder.join(name)) {
+            Ok(mut file) => file.write_all(&bytes).map(|()| bytes),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                self.read(name)?.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn files_are_the_owners_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("state")).unwrap();
+        assert_eq!(store.read("key").unwrap(), None);
+        assert_eq!(store.read_or_make("key", || vec![1]).unwrap(), [1]);
+        assert_eq!(store.read_or_make("key", || vec![2]).unwrap(), [1]);
+        store.write("key", &[3]).unwrap();
+        assert_eq!(store.read("key").unwrap().unwrap(), [3]);
+        let mode = |name: &str| {
+            let path = store.folder().join(name);
+            std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+        };
+        assert_eq!((mode("key"), mode("")), (0o600, 0o700));
+    }
+}

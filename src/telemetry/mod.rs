@@ -1,0 +1,110 @@
+//! Counters and logs: what the gate counts of itself, by a closed set of names.
+
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+/// Everything that is counted; a name here is the name an operator sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counter {
+    Requests,
+    RefusedHost,
+    RefusedOrigin,
+    RefusedBodyBytes,
+    RefusedDepth,
+    RefusedMalformed,
+    RefusedHeaders,
+    RefusedSession,
+    RefusedConnections,
+    RefusedRequests,
+    RefusedStreams,
+    SessionsOpened,
+    SessionsRevived,
+    SessionsEvicted,
+    OutboxDropped,
+    NoticesDropped,
+    UpstreamGarbage,
+    UpstreamUnexpected,
+    UpstreamTooLarge,
+    ListItemsDropped,
+    Reloads,
+    ReloadsRefused,
+}
+
+/// In the order of [`Counter`].
+const NAMES: [&str; 22] = [
+    "requests",
+    "refused_host",
+    "refused_origin",
+    "refused_body_bytes",
+    "refused_depth",
+    "refused_malformed",
+    "refused_headers",
+    "refused_session",
+    "refused_connections",
+    "refused_requests",
+    "refused_streams",
+    "sessions_opened",
+    "sessions_revived",
+    "sessions_evicted",
+    "outbox_dropped",
+    "notices_dropped",
+    "upstream_garbage",
+    "upstream_unexpected",
+    "upstream_too_large",
+    "list_items_dropped",
+    "reloads",
+    "reloads_refused",
+];
+
+/// The counters of one gate.
+#[derive(Debug, Default)]
+pub struct Counters([AtomicU64; NAMES.len()]);
+
+impl Counters {
+    pub fn add(&self, counter: Counter) {
+        if let Some(count) = self.0.get(counter as usize) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// All of them, by name.
+    pub fn read(&self) -> BTreeMap<String, u64> {
+        let read = |(name, count): (&&str, &AtomicU64)| {
+            ((*name).to_owned(), count.load(Ordering::Relaxed))
+        };
+        NAMES.iter().zip(&self.0).map(read).collect()
+    }
+}
+
+/// Sends logs to stderr: `filter` as in `RUST_LOG`, lines for people or JSON.
+pub fn init(filter: &str, json: bool) {
+    use std::io::IsTerminal as _;
+    let filter = tracing_subscriber::EnvFilter::try_new(filter)
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A second call (tests) leaves the first in place.
+    let set = if json {
+        builder.json().try_init()
+    } else {
+        builder.with_target(false).with_ansi(std::io::stderr().is_terminal()).try_init()
+    };
+    if set.is_err() {
+        tracing::debug!("logs are already set up");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_counter_counts_under_its_own_name() {
+        let counters = Counters::default();
+        counters.add(Counter::ReloadsRefused);
+        counters.add(Counter::Requests);
+        let read = counters.read();
+        assert_eq!((read["reloads_refused"], read["requests"], read["reloads"]), (1, 1, 0));
+    }
+}
