@@ -1,0 +1,146 @@
+//! One request under way: its events, its deadlines, and its end.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use crate::{
+    call::event::{Event, Notice},
+    config::Timeout,
+    mcp::{
+        message::Body,
+        meta::PROGRESS_TOKEN,
+        method::Method,
+        raw::Raw,
+        splice,
+        version::Era,
+    },
+};
+
+use super::{http::HttpCall, lines::LinesCall, pool::Leased};
+
+/// A request under way. Dropped before its answer, it is cancelled upstream.
+#[derive(Debug)]
+pub struct Exchange {
+    source: Source,
+    /// The era spoken to the upstream.
+    pub era: Era,
+    timeout: Timeout,
+    idle_at: Instant,
+    total_at: Instant,
+    /// The client's own progress token, where another one was sent.
+    token: Option<Raw>,
+    /// Given back to its pool when this is dropped, after `source`.
+    leased: Option<Leased>,
+    _counted: Option<Arc<()>>,
+}
+
+/// By transport.
+#[derive(Debug)]
+pub(super) enum Source {
+    Lines(LinesCall),
+    Http(Box<HttpCall>),
+}
+
+/// Why a request got no answer. What it says is for operators.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// Nothing was sent.
+    #[error("{0}")]
+    Unavailable(String),
+    /// It was sent; what became of it is not known.
+    #[error("lost in mid-call: {0}")]
+    Lost(String),
+    #[error("gave no sign of life for {0:?}")]
+    Idle(Duration),
+    #[error("did not finish within {0:?}")]
+    Total(Duration),
+    #[error("sent a message of more than {0} bytes")]
+    TooLarge(usize),
+    #[error("sent something that is no MCP: {0}")]
+    Garbage(String),
+    #[error("answered with HTTP status {0}")]
+    Status(u16),
+    /// The upstream forgot the session; the request was not processed.
+    #[error("no longer knows its session")]
+    SessionGone,
+}
+
+impl Exchange {
+    pub(super) fn new(source: Source, era: Era, timeout: Timeout) -> Self {
+        let now = Instant::now();
+        let (idle_at, total_at) = (now + timeout.idle, now + timeout.total);
+        Self { source, era, timeout, idle_at, total_at, token: None, leased: None, _counted: None }
+    }
+
+    /// `token` is put back into progress notifications.
+    pub(super) fn restoring(self, token: Option<Raw>) -> Self {
+        Self { token, ..self }
+    }
+
+    pub(super) fn holding(self, leased: Option<Leased>) -> Self {
+        Self { leased, ..self }
+    }
+
+    pub(super) fn counted(self, underway: Arc<()>) -> Self {
+        Self { _counted: Some(underway), ..self }
+    }
+
+    /// Without deadlines: for a stream that is open for as long as somebody listens.
+    pub(super) fn endless(mut self) -> Self {
+        let far = Duration::from_secs(60 * 60 * 24 * 365);
+        self.timeout = Timeout { idle: far, total: far, ..self.timeout };
+        (self.idle_at, self.total_at) = (self.idle_at + far, self.total_at + far);
+        self
+    }
+
+    /// The next event; every event puts the idle deadline off, up to the total one. The answer is the last.
+    ///
+    /// Safe to drop: what was received stays for the next call.
+    pub async fn next(&mut self) -> Result<Event, SendError> {
+        let deadline = self.idle_at.min(self.total_at);
+        let event = match &mut self.source {
+            Source::Lines(call) => tokio::time::timeout_at(deadline, call.next()).await,
+            Source::Http(call) => tokio::time::timeout_at(deadline, call.next()).await,
+        };
+        let event = event.unwrap_or_else(|_| Err(self.overdue()))?;
+        self.idle_at = Instant::now() + self.timeout.idle;
+        Ok(match event {
+            Event::Notice(notice) => Event::Notice(self.restore(notice)),
+            event @ Event::Answer { .. } => {
+                self.leased.iter_mut().for_each(Leased::settle);
+                event
+            }
+            event @ (Event::Question(_) | Event::Paused { .. }) => event,
+        })
+    }
+
+    /// Its answer, whatever else is said on the way; questions are refused.
+    pub async fn answer(mut self) -> Result<Body, SendError> {
+        loop {
+            if let Event::Answer { body, .. } = self.next().await? {
+                return Ok(body);
+            }
+        }
+    }
+
+    fn overdue(&self) -> SendError {
+        if self.total_at <= self.idle_at {
+            SendError::Total(self.timeout.total)
+        } else {
+            SendError::Idle(self.timeout.idle)
+        }
+    }
+
+    fn restore(&self, notice: Notice) -> Notice {
+        let Some(token) = self.token.as_ref().filter(|_| notice.method == Some(Method::Progress)) else {
+            return notice;
+        };
+        let edits: &[(&str, Option<&[u8]>)] = &[(PROGRESS_TOKEN, Some(token.bytes()))];
+        Notice {
+            params: splice::edit(&notice.params, edits),
+            whole: splice::edit_within(&notice.whole, "params", edits),
+            ..notice
+        }
+    }
+}

@@ -1,0 +1,401 @@
+//! Opening a connection: the era is probed, the version agreed, the capabilities learned.
+
+use std::{sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use serde::Deserialize;
+
+use crate::{
+    call::{Ask, Client, gateway_info},
+    config::Timeout,
+    mcp::{
+        error,
+        message::Body,
+        meta,
+        method::Method,
+        raw::Raw,
+        version::{Era, Version},
+    },
+};
+
+use super::{
+    SendError,
+    child::Process,
+    exchange::{Exchange, Source},
+    http::{Http, Mirrored},
+    lines::Lines,
+    pool::Leased,
+};
+
+/// A server that does not answer `server/discover` at all is a legacy one after this long; the official Rust SDK
+/// waits as long.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
+/// What a process has to end by itself once its input is closed.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// An open connection. A clone is the same one.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    link: Link,
+    pub peer: Arc<Peer>,
+    timeout: Timeout,
+    /// Several clients' calls are on it at once: progress tokens must be its own.
+    shared: bool,
+}
+
+/// A connection by its transport.
+#[derive(Debug, Clone)]
+pub(super) enum Link {
+    Lines(Lines, Arc<Mutex<Option<Process>>>),
+    Http(Http),
+}
+
+/// What was agreed with a server.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    pub version: Version,
+    /// A `ServerCapabilities` object.
+    pub capabilities: Raw,
+    /// An `Implementation` object.
+    pub info: Option<Raw>,
+    pub instructions: Option<String>,
+    /// A modern server that says so also takes legacy clients.
+    pub takes_legacy: bool,
+}
+
+/// Why it was not opened.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum OpenError {
+    #[error(transparent)]
+    Send(#[from] SendError),
+    #[error("it refused `{method}`: {text}")]
+    Refused { method: &'static str, text: String },
+    #[error("it speaks version `{0}`, which is no version of MCP that can be agreed on here")]
+    Version(String),
+    #[error("its answer to `{0}` is no valid one")]
+    Answer(&'static str),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Discovered {
+    supported_versions: Vec<String>,
+    capabilities: Raw,
+    instructions: Option<String>,
+    #[serde(rename = "_meta")]
+    meta: Option<DiscoveredMeta>,
+}
+
+#[derive(Deserialize)]
+struct DiscoveredMeta {
+    #[serde(rename = "io.modelcontextprotocol/serverInfo")]
+    server_info: Option<Raw>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Initialized {
+    protocol_version: String,
+    capabilities: Raw,
+    server_info: Option<Raw>,
+    instructions: Option<String>,
+}
+
+impl Connection {
+    /// Agrees with the server behind `link`. `known` is the era found before: a modern server is probed anyway,
+    /// a legacy one is not; a client of the legacy era whose own session this is wants legacy whatever else is spoken.
+    pub(super) async fn open(
+        link: Link,
+        client: &Client,
+        known: Option<Era>,
+        timeout: Timeout,
+        shared: bool,
+    ) -> Result<Self, OpenError> {
+        let peer = match known {
+            Some(Era::Legacy) => initialize(&link, client, timeout).await?,
+            Some(Era::Modern) => match discover(&link, timeout).await? {
+                Some(peer) => peer,
+                None => initialize(&link, client, timeout).await?,
+            },
+            None => probe(&link, client, timeout).await?,
+        };
+        Ok(Self { link, peer: Arc::new(peer), timeout, shared })
+    }
+
+    /// Sends a client's request, fitted to the era spoken here.
+    pub async fn call(&self, ask: &Ask, leased: Option<Leased>) -> Result<Exchange, SendError> {
+        let era = self.peer.version.era();
+        let params = match (ask.client.era(), era) {
+            (Era::Legacy, Era::Modern) => {
+                meta::modernize(&ask.params, &Raw::object(), &ask.client.info, ask.log_level.as_deref())
+            }
+            (Era::Modern, Era::Legacy) => meta::antiquate(&ask.params),
+            _ => ask.params.clone(),
+        };
+        let mirrored = Mirrored { name: ask.name.as_deref(), params: &ask.mirrored };
+        let (source, token) = match &self.link {
+            Link::Lines(lines, _) => {
+                let token = progress_token(&params);
+                let call = lines.request(ask.method, &params, token.is_some()).await?;
+                (Source::Lines(call), token)
+            }
+            Link::Http(http) if self.shared && era == Era::Legacy => {
+                let token = progress_token(&params);
+                let id = http.next_id();
+                let own = token.as_ref().map(|_| own_token(&params, id));
+                let call = http.request_as(id, ask.method, own.as_ref().unwrap_or(&params), &mirrored);
+                (Source::Http(Box::new(call)), token)
+            }
+            Link::Http(http) => {
+                (Source::Http(Box::new(http.request(ask.method, &params, &mirrored))), None)
+            }
+        };
+        Ok(Exchange::new(source, era, self.timeout).restoring(token).holding(leased))
+    }
+
+    /// Sends a request of the gateway's own; a modern server gets the `_meta` it demands.
+    pub async fn ask(&self, method: Method, params: &Raw, name: Option<&str>) -> Result<Exchange, SendError> {
+        self.link.ask(method, params, name, self.peer.version, self.timeout).await
+    }
+
+    /// Passes a notification on (legacy).
+    pub async fn notify(&self, method: Method, params: &Raw) -> Result<(), SendError> {
+        self.link.notify(method, params).await
+    }
+
+    /// Reads what the server says outside of calls, where the transport has a stream of its own for that.
+    pub async fn listen_aside(&self) {
+        match &self.link {
+            Link::Http(http) if self.peer.version.era() == Era::Legacy => http.listen().await,
+            Link::Http(_) | Link::Lines(..) => (),
+        }
+    }
+
+    /// Waits for its end, and says why it came. A process is then gone, with its group.
+    pub async fn closed(&self) -> String {
+        match &self.link {
+            Link::Lines(lines, process) => {
+                let why = lines.closed().await;
+                let process = process.lock().take();
+                match process {
+                    Some(process) => epitaph(process, &why).await,
+                    None => why,
+                }
+            }
+            Link::Http(http) => http.closed().await,
+        }
+    }
+
+    pub fn is_closed(&self) -> bool {
+        match &self.link {
+            Link::Lines(lines, _) => lines.is_closed(),
+            Link::Http(http) => http.is_closed(),
+        }
+    }
+
+    /// Ends it: a session is DELETEd, a process asked to end, then killed with its group.
+    pub async fn close(&self, why: &str) {
+        self.link.close(why).await;
+    }
+}
+
+impl Link {
+    async fn ask(
+        &self,
+        method: Method,
+        params: &Raw,
+        name: Option<&str>,
+        version: Version,
+        timeout: Timeout,
+    ) -> Result<Exchange, SendError> {
+        let era = version.era();
+        let params = match era {
+            Era::Modern => &meta::modernize(params, &Raw::object(), &gateway_info(), None),
+            Era::Legacy => params,
+        };
+        let source = match self {
+            Self::Lines(lines, _) => Source::Lines(lines.request(method, params, false).await?),
+            Self::Http(http) => {
+                let mirrored = Mirrored { name, params: &[] };
+                Source::Http(Box::new(http.request(method, params, &mirrored)))
+            }
+        };
+        Ok(Exchange::new(source, era, timeout))
+    }
+
+    async fn notify(&self, method: Method, params: &Raw) -> Result<(), SendError> {
+        match self {
+            Self::Lines(lines, _) => lines.notify(method, params).await,
+            Self::Http(http) => {
+                let text = crate::mcp::message::notification(method.name(), params);
+                http.post_aside(text.bytes().clone()).await
+            }
+        }
+    }
+
+    pub(super) async fn close(&self, why: &str) {
+        match self {
+            Self::Lines(lines, process) => {
+                lines.close(why);
+                let process = process.lock().take();
+                if let Some(process) = process {
+                    process.stop(GRACE).await;
+                }
+            }
+            Self::Http(http) => http.close(why),
+        }
+    }
+
+    /// Gives up an opening; says why, with a process's last words.
+    pub(super) async fn end(&self, why: &str) -> String {
+        match self {
+            Self::Lines(lines, process) => {
+                let broken = lines.is_closed().then(|| lines.why());
+                lines.close(why);
+                let process = process.lock().take();
+                match process {
+                    Some(process) => epitaph(process, &broken.unwrap_or_else(|| why.to_owned())).await,
+                    None => why.to_owned(),
+                }
+            }
+            Self::Http(http) => {
+                http.close(why);
+                why.to_owned()
+            }
+        }
+    }
+
+    fn agree(&self, version: Version) {
+        if let Self::Http(http) = self {
+            http.agree(version);
+        }
+    }
+
+}
+
+/// How a process ended and what it said last, for the operator; one that still runs is stopped.
+async fn epitaph(process: Process, why: &str) -> String {
+    let said = process.stderr_tail();
+    let status = process.stop(GRACE).await;
+    match said.lines().rfind(|line| !line.trim().is_empty()) {
+        Some(last) => format!("{why} ({status}); it said last: {}", last.trim()),
+        None => format!("{why} ({status})"),
+    }
+}
+
+async fn probe(link: &Link, client: &Client, timeout: Timeout) -> Result<Peer, OpenError> {
+    let unopened = match link {
+        Link::Http(http) => &Link::Http(http.afresh()),
+        Link::Lines(..) => link,
+    };
+    unopened.agree(Version::MODERN);
+    if let Some(peer) = discover(unopened, timeout).await? {
+        link.agree(Version::MODERN);
+        return Ok(peer);
+    }
+    initialize(link, client, timeout).await
+}
+
+/// Nothing where it is a legacy server: any error but a modern one, or silence (lifecycle: era detection).
+async fn discover(link: &Link, timeout: Timeout) -> Result<Option<Peer>, OpenError> {
+    link.agree(Version::MODERN);
+    let exchange = link.ask(Method::Discover, &Raw::object(), None, Version::MODERN, timeout).await?;
+    let patience = PROBE_TIMEOUT.min(timeout.open / 2);
+    let body = match tokio::time::timeout(patience, exchange.answer()).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(error @ (SendError::Unavailable(_) | SendError::Lost(_)))) => return Err(error.into()),
+        Ok(Err(SendError::Status(status @ (401 | 403)))) => return Err(SendError::Status(status).into()),
+        Ok(Err(_)) | Err(_) => return Ok(None),
+    };
+    let result = match body {
+        Body::Result(result) => result,
+        Body::Error(text) => {
+            let (code, supported) = refused_versions(&text);
+            let is_legacy = !error::is_modern(code) || supported.iter().any(|text| is_legacy(text));
+            return if is_legacy { Ok(None) } else { Err(OpenError::Version(supported.join(", "))) };
+        }
+    };
+    let Some(found) = result.try_read::<Discovered>() else {
+        return Ok(None); // a server that answers anything to anything
+    };
+    let versions = found.supported_versions;
+    if !versions.iter().any(|version| version == Version::MODERN.as_str()) {
+        let legacy = versions.iter().any(|text| is_legacy(text));
+        return if legacy { Ok(None) } else { Err(OpenError::Version(versions.join(", "))) };
+    }
+    Ok(Some(Peer {
+        version: Version::MODERN,
+        capabilities: found.capabilities,
+        info: found.meta.and_then(|meta| meta.server_info),
+        instructions: found.instructions,
+        takes_legacy: versions.iter().any(|text| is_legacy(text)),
+    }))
+}
+
+async fn initialize(link: &Link, client: &Client, timeout: Timeout) -> Result<Peer, OpenError> {
+    let asked = client.version.min(Version::LEGACY_LATEST);
+    let params = Raw::encode(&serde_json::json!({
+        "protocolVersion": asked.as_str(),
+        "capabilities": client.capabilities,
+        "clientInfo": client.info,
+    }));
+    let exchange = link.ask(Method::Initialize, &params, None, asked, timeout).await?;
+    let result = match exchange.answer().await? {
+        Body::Result(result) => result,
+        Body::Error(error) => {
+            return Err(OpenError::Refused { method: "initialize", text: message_of(&error) });
+        }
+    };
+    let answer: Initialized = result.try_read().ok_or(OpenError::Answer("initialize"))?;
+    let version = Version::find(&answer.protocol_version).filter(|version| version.era() == Era::Legacy);
+    let version = version.ok_or(OpenError::Version(answer.protocol_version))?;
+    link.agree(version);
+    link.notify(Method::Initialized, &Raw::object()).await?;
+    Ok(Peer {
+        version,
+        capabilities: answer.capabilities,
+        info: answer.server_info,
+        instructions: answer.instructions,
+        takes_legacy: true,
+    })
+}
+
+fn is_legacy(version: &str) -> bool {
+    Version::find(version).is_some_and(|version| version.era() == Era::Legacy)
+}
+
+fn refused_versions(error: &Raw) -> (i64, Vec<String>) {
+    #[derive(Deserialize)]
+    struct Refusal {
+        code: i64,
+        data: Option<Data>,
+    }
+    #[derive(Deserialize)]
+    struct Data {
+        #[serde(default)]
+        supported: Vec<String>,
+    }
+    let refusal = error.try_read::<Refusal>();
+    refusal.map_or((0, Vec::new()), |refusal| {
+        (refusal.code, refusal.data.map(|data| data.supported).unwrap_or_default())
+    })
+}
+
+/// The words of an error object.
+pub(super) fn message_of(error: &Raw) -> String {
+    #[derive(Deserialize)]
+    struct Words {
+        message: String,
+    }
+    error.try_read::<Words>().map_or_else(|| "without a word".to_owned(), |error| error.message)
+}
+
+fn progress_token(params: &Raw) -> Option<Raw> {
+    let meta = crate::mcp::splice::member(params, "_meta")?;
+    crate::mcp::splice::member(&meta, meta::PROGRESS_TOKEN)
+}
+
+fn own_token(params: &Raw, id: u64) -> Raw {
+    let token = id.to_string();
+    crate::mcp::splice::edit_within(params, "_meta", &[(meta::PROGRESS_TOKEN, Some(token.as_bytes()))])
+}

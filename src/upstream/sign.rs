@@ -1,0 +1,158 @@
+//! What an upstream says outside of any call: lists changed, a resource was updated, noise.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use parking_lot::Mutex;
+use tokio::sync::{Notify, mpsc};
+
+use crate::{
+    call::{
+        SessionKey,
+        event::{Notice, Question},
+    },
+    mcp::{method::Method, raw::Malformed},
+    telemetry::{Counter, Counters},
+};
+
+/// Signs that wait to be passed on; more are dropped and counted.
+const SIGNS_MAX: usize = 1_024;
+
+/// Where one connection's signs go. A clone goes to the same place.
+#[derive(Debug, Clone)]
+pub struct Signs {
+    inbox: Arc<Inbox>,
+    /// The client session that the connection belongs to.
+    session: Option<SessionKey>,
+    counters: Arc<Counters>,
+    answer_bytes_max: usize,
+}
+
+/// All signs of one upstream, read by one task.
+#[derive(Debug)]
+pub struct Inbox {
+    /// Kept apart from the queue, so that a full queue cannot lose it.
+    changed: Mutex<Vec<Method>>,
+    reopened: AtomicBool,
+    wake: Notify,
+    queue_in: mpsc::Sender<Sign>,
+    queue: tokio::sync::Mutex<mpsc::Receiver<Sign>>,
+    last_noise: Mutex<Option<String>>,
+}
+
+/// One sign.
+#[derive(Debug)]
+pub enum Sign {
+    /// The connection is open anew: everything may have changed.
+    Opened,
+    /// A `list_changed` notification.
+    Changed(Method),
+    /// Anything else that clients may care for: `updated`, log messages.
+    Notice(Option<SessionKey>, Notice),
+    /// Asked outside of any call (legacy, on the stream that GET opened).
+    Question(Option<SessionKey>, Question),
+}
+
+impl Inbox {
+    pub fn new() -> Arc<Self> {
+        let (queue_in, queue) = mpsc::channel(SIGNS_MAX);
+        Arc::new(Self {
+            changed: Mutex::default(),
+            reopened: AtomicBool::new(false),
+            wake: Notify::new(),
+            queue_in,
+            queue: tokio::sync::Mutex::new(queue),
+            last_noise: Mutex::default(),
+        })
+    }
+
+    /// The next sign; for one reader.
+    pub async fn next(&self) -> Sign {
+        let mut queue = self.queue.lock().await;
+        loop {
+            if self.reopened.swap(false, Ordering::Relaxed) {
+                return Sign::Opened;
+            }
+            if let Some(method) = self.changed.lock().pop() {
+                return Sign::Changed(method);
+            }
+            tokio::select! {
+                // Both keep what they have when dropped.
+                () = self.wake.notified() => (),
+                Some(sign) = queue.recv() => return sign,
+            }
+        }
+    }
+
+    pub fn opened(&self) {
+        self.reopened.store(true, Ordering::Relaxed);
+        self.wake.notify_one();
+    }
+
+    pub fn last_noise(&self) -> Option<String> {
+        self.last_noise.lock().clone()
+    }
+}
+
+impl Signs {
+    pub fn new(
+        inbox: Arc<Inbox>,
+        session: Option<SessionKey>,
+        counters: Arc<Counters>,
+        answer_bytes_max: usize,
+    ) -> Self {
+        Self { inbox, session, counters, answer_bytes_max }
+    }
+
+    pub fn count(&self, counter: Counter) {
+        self.counters.add(counter);
+    }
+
+    pub fn answer_bytes_max(&self) -> usize {
+        self.answer_bytes_max
+    }
+
+    /// A notification that belongs to no call.
+    pub fn notice(&self, notice: &Notice) {
+        match notice.method {
+            Some(
+                method @ (Method::ToolsListChanged | Method::PromptsListChanged | Method::ResourcesListChanged),
+            ) => {
+                let mut changed = self.inbox.changed.lock();
+                if !changed.contains(&method) {
+                    changed.push(method);
+                }
+                drop(changed);
+                self.inbox.wake.notify_one();
+            }
+            _ => self.offer(Sign::Notice(self.session, notice.clone())),
+        }
+    }
+
+    /// A stream of changes had a gap.
+    pub fn reopened(&self) {
+        self.inbox.opened();
+    }
+
+    /// A request that belongs to no call; dropped, it is refused.
+    pub fn question(&self, question: Question) {
+        self.offer(Sign::Question(self.session, question));
+    }
+
+    /// Something that is no message: kept for the operator, counted, and passed over.
+    pub fn garbage(&self, text: &[u8], error: &Malformed) {
+        const SHOWN: usize = 200;
+        self.counters.add(Counter::UpstreamGarbage);
+        let text = String::from_utf8_lossy(text.get(..SHOWN.min(text.len())).unwrap_or_default());
+        tracing::debug!(%error, %text, "an upstream sent what is no MCP message");
+        *self.inbox.last_noise.lock() = Some(format!("it sent what is no MCP message ({error}): {text}"));
+    }
+
+    fn offer(&self, sign: Sign) {
+        if self.inbox.queue_in.try_send(sign).is_err() {
+            self.counters.add(Counter::NoticesDropped);
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Server-sent events as they arrive (WHATWG HTML §9.2), the data passed on as the bytes received.
+
+use bytes::{Buf as _, Bytes, BytesMut};
+
+/// One event.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// `message` where the stream names none.
+    pub event: Option<String>,
+    pub id: Option<String>,
+    pub retry_ms: Option<u64>,
+    pub data: Bytes,
+}
+
+/// Takes bytes, gives events.
+#[derive(Debug)]
+pub struct Decoder {
+    buffer: BytesMut,
+    frame: Frame,
+    has_data: bool,
+    /// The last line ended with `\r`; a `\n` that follows belongs to it.
+    after_return: bool,
+    frame_bytes_max: usize,
+}
+
+/// An event, or what it has so far, is larger than it may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooLarge;
+
+impl Decoder {
+    pub fn new(frame_bytes_max: usize) -> Self {
+        Self {
+            buffer: BytesMut::new(),
+            frame: Frame::default(),
+            has_data: false,
+            after_return: false,
+            frame_bytes_max,
+        }
+    }
+
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// The next whole event, if it is there. Events without data are given too: their id and `retry` count.
+    pub fn next(&mut self) -> Result<Option<Frame>, TooLarge> {
+        while let Some(line) = self.line() {
+            if !line.is_empty() {
+                self.field(&line);
+                if self.frame_bytes_max < self.frame.data.len() {
+                    return Err(TooLarge);
+                }
+                continue;
+            }
+            self.has_data = false;
+            let frame = std::mem::take(&mut self.frame);
+            if frame != Frame::default() {
+                return Ok(Some(frame));
+            }
+        }
+        if self.frame_bytes_max < self.buffer.len() { Err(TooLarge) } else { Ok(None) }
+    }
+
+    fn line(&mut self) -> Option<Bytes> {
+        if self.after_return && self.buffer.first() == Some(&b'\n') {
+            self.buffer.advance(1);
+            self.after_return = false;
+        }
+        let end = memchr::memchr2(b'\n', b'\r', &self.buffer)?;
+        let line = self.buffer.split_to(end).freeze();
+        self.after_return = self.buffer.first() == Some(&b'\r');
+        self.buffer.advance(1);
+        Some(line)
+    }
+
+    fn field(&mut self, line: &Bytes) {
+        let colon = memchr::memchr(b':', line).unwrap_or(line.len());
+        let mut value = line.slice((colon + 1).min(line.len())..);
+        if value.first() == Some(&b' ') {
+            value.advance(1);
+        }
+        let text = || String::from_utf8_lossy(&value).into_owned();
+        match line.get(..colon) {
+            Some(b"data") if self.has_data => {
+                self.frame.data = [&self.frame.data, &b"\n"[..], &value].concat().into();
+            }
+            Some(b"data") => {
+                self.frame.data = value;
+                self.has_data = true;
+            }
+            Some(b"id") if !value.contains(&0) => self.frame.id = Some(text()),
+            Some(b"event") => self.frame.event = Some(text()),
+            Some(b"retry") => self.frame.retry_ms = text().parse().ok(),
+            _ => (),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn frames(decoder: &mut Decoder) -> Vec<Frame> {
+        std::iter::from_fn(|| decoder.next().unwrap()).collect()
+    }
+
+    #[test]
+    fn events_have_their_fields() {
+        let mut decoder = Decoder::new(100);
+        decoder.push(b": hello\n\nid: 7\nretry: 250\ndata:\n\nevent: message\r\ndata: {\"a\":\r\ndata: 1}\r\n\r\nda");
+        let got = frames(&mut decoder);
+        assert_eq!(got[0], Frame { id: Some("7".into()), retry_ms: Some(250), ..Frame::default() });
+        assert_eq!(got[1].event.as_deref(), Some("message"));
+        assert_eq!(&got[1].data[..], b"{\"a\":\n1}");
+        assert_eq!(got.len(), 2);
+    }
+
+    #[test]
+    fn an_endless_event_is_refused() {
+        let mut decoder = Decoder::new(10);
+        decoder.push(b"data: 0123456789");
+        assert_eq!(decoder.next(), Err(TooLarge));
+    }
+
+    proptest! {
+        #[test]
+        fn it_does_not_matter_how_the_bytes_are_cut(cuts in prop::collection::vec(1_usize..9, 1..30), ending in 0..3) {
+            let line_end = ["\n", "\r\n", "\r"][usize::try_from(ending).unwrap()];
+            let text = ["id: 1", "data: a", "data: b", "", "data: {\"x\":1}", "", ""].join(line_end);
+            let mut whole = Decoder::new(1000);
+            whole.push(text.as_bytes());
+            let want = frames(&mut whole);
+            let (mut parts, mut got, mut rest) = (Decoder::new(1000), Vec::new(), text.as_bytes());
+            for cut in cuts.into_iter().cycle() {
+                if rest.is_empty() { break }
+                let (head, tail) = rest.split_at(cut.min(rest.len()));
+                parts.push(head);
+                got.extend(frames(&mut parts));
+                rest = tail;
+            }
+            prop_assert_eq!(got.len(), 2);
+            prop_assert_eq!(got, want);
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! How an upstream fares, for people and agents who look.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::mcp::{raw::Raw, version::Version};
+
+use super::{Phase, sign::Inbox};
+
+/// Where an upstream stands (DESIGN: lifecycle).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Lazy, and nobody called yet.
+    Idle,
+    Opening,
+    Ready,
+    Failed,
+}
+
+/// A look at one upstream.
+#[derive(Debug, Clone)]
+pub struct Status {
+    pub state: State,
+    pub version: Option<Version>,
+    /// Its `Implementation` object.
+    pub info: Option<Raw>,
+    pub last_error: Option<String>,
+    pub calls: u64,
+    pub failures: u64,
+    pub restarts: u64,
+    pub processes: usize,
+}
+
+/// What is counted of one upstream.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    calls: AtomicU64,
+    failures: AtomicU64,
+    restarts: AtomicU64,
+    last_error: Mutex<Option<String>>,
+}
+
+impl Tally {
+    pub(super) fn call(&self) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn failed(&self, error: &str) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        *self.last_error.lock() = Some(error.to_owned());
+    }
+
+    pub(super) fn lost(&self, why: &str) {
+        self.restarts.fetch_add(1, Ordering::Relaxed);
+        *self.last_error.lock() = Some(why.to_owned());
+    }
+
+    pub(super) fn status(&self, phase: &Phase, inbox: &Inbox, processes: usize) -> Status {
+        let (state, peer) = match phase {
+            Phase::Idle => (State::Idle, None),
+            Phase::Opening => (State::Opening, None),
+            Phase::Ready(connection) => (State::Ready, Some(&connection.peer)),
+            Phase::Failed(_) => (State::Failed, None),
+        };
+        Status {
+            state,
+            version: peer.map(|peer| peer.version),
+            info: peer.and_then(|peer| peer.info.clone()),
+            last_error: self.last_error.lock().clone().or_else(|| inbox.last_noise()),
+            calls: self.calls.load(Ordering::Relaxed),
+            failures: self.failures.load(Ordering::Relaxed),
+            restarts: self.restarts.load(Ordering::Relaxed),
+            processes,
+        }
+    }
+}
