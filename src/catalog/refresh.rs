@@ -1,0 +1,89 @@
+//! Keeps one upstream's shelf true: read anew when it says so, when its time is over, and when it is open again.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::mpsc;
+
+use crate::{
+    call::{
+        SessionKey,
+        event::{Notice, Question},
+    },
+    config::Transport,
+    mcp::method::Method,
+    telemetry::Counters,
+    upstream::{Sign, Upstream},
+};
+
+use super::{
+    listing::{Bounds, ListError, Listing},
+    shelf::Shelf,
+};
+
+/// A `ttlMs` shorter than this is no reason to ask all the time: what changes is announced.
+const REFRESH_MIN: Duration = Duration::from_secs(30);
+
+/// What an upstream's keeper found.
+#[derive(Debug)]
+pub enum Change {
+    /// Its listing is new, or the upstream said that it changed (which clients hear either way).
+    Listed { upstream: String, said: Option<Method> },
+    Notice { upstream: String, session: Option<SessionKey>, notice: Notice },
+    Question { session: Option<SessionKey>, question: Question },
+}
+
+/// Runs for as long as the upstream is part of the gate.
+pub async fn keep(
+    upstream: Arc<Upstream>,
+    shelf: Arc<Shelf>,
+    items_max: usize,
+    counters: Arc<Counters>,
+    changes: mpsc::Sender<Change>,
+) {
+    let name = upstream.name().to_owned();
+    loop {
+        let sign = tokio::time::timeout(patience(&upstream, &shelf), upstream.next_sign()).await;
+        let said = match sign {
+            Ok(Sign::Notice(session, notice)) => {
+                let notice = Change::Notice { upstream: name.clone(), session, notice };
+                if changes.send(notice).await.is_err() {
+                    return;
+                }
+                continue;
+            }
+            Ok(Sign::Question(session, question)) => {
+                if changes.send(Change::Question { session, question }).await.is_err() {
+                    return;
+                }
+                continue;
+            }
+            Ok(Sign::Changed(method)) => Some(method),
+            Ok(Sign::Opened) | Err(_) => None,
+        };
+        let Some(peer) = upstream.peer() else { continue };
+        let strict_mirrors = matches!(upstream.settings.config.transport, Transport::Http { .. });
+        let bounds = Bounds { items_max, strict_mirrors, counters: &counters };
+        let news = match Listing::read(&upstream, &peer, bounds).await {
+            Ok(listing) => shelf.put(listing),
+            Err(error) => {
+                report(&name, &shelf, &error);
+                false
+            }
+        };
+        let listed = Change::Listed { upstream: name.clone(), said };
+        if (news || said.is_some()) && changes.send(listed).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn patience(upstream: &Upstream, shelf: &Shelf) -> Duration {
+    let refresh = upstream.settings.config.refresh;
+    let ttl = shelf.listing().map(|listing| listing.ttl_ms).filter(|ttl| *ttl != 0);
+    ttl.map_or(refresh, |ttl| refresh.min(Duration::from_millis(ttl).max(REFRESH_MIN)))
+}
+
+fn report(name: &str, shelf: &Shelf, error: &ListError) {
+    tracing::warn!(upstream = name, %error, "its lists could not be read");
+    shelf.failed(error.to_string());
+}

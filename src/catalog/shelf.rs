@@ -1,0 +1,102 @@
+//! The last good listing of an upstream: in memory, and on disk for the next start.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    config::{self, Transport},
+    store::Store,
+};
+
+use super::listing::Listing;
+
+/// One upstream's place.
+#[derive(Debug)]
+pub struct Shelf {
+    file: String,
+    /// What the listing is of: another command or address is another server.
+    source: String,
+    store: Store,
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    listing: Option<Arc<Listing>>,
+    confirmed: bool,
+    error: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct File {
+    source: String,
+    listing: Listing,
+}
+
+impl Shelf {
+    /// Takes what is on disk; a file that cannot be read is passed over.
+    pub fn open(upstream: &config::Upstream, store: &Store) -> Arc<Self> {
+        let file = format!("catalog-{}.json", upstream.name);
+        let source = source(&upstream.transport);
+        let read = store.read(&file).ok().flatten();
+        let read = read.and_then(|bytes| serde_json::from_slice::<File>(&bytes).ok());
+        let listing = read.filter(|file| file.source == source).map(|mut file| {
+            file.listing.restore();
+            Arc::new(file.listing)
+        });
+        let kept = Kept { listing, ..Kept::default() };
+        Arc::new(Self { file, source, store: store.clone(), kept: Mutex::new(kept) })
+    }
+
+    pub fn listing(&self) -> Option<Arc<Listing>> {
+        self.kept.lock().listing.clone()
+    }
+
+    /// Whether the upstream itself said so since the start.
+    pub fn is_confirmed(&self) -> bool {
+        self.kept.lock().confirmed
+    }
+
+    /// Why the last reading failed.
+    pub fn error(&self) -> Option<String> {
+        self.kept.lock().error.clone()
+    }
+
+    pub fn failed(&self, error: String) {
+        self.kept.lock().error = Some(error);
+    }
+
+    /// Keeps a new listing; on disk too where it differs. True where it differs or is the first confirmed.
+    pub fn put(&self, listing: Listing) -> bool {
+        let listing = Arc::new(listing);
+        let differs = {
+            let mut kept = self.kept.lock();
+            let differs = kept.listing.as_ref() != Some(&listing);
+            let news = differs || !kept.confirmed;
+            *kept = Kept { listing: Some(Arc::clone(&listing)), confirmed: true, error: None };
+            if !differs {
+                return news;
+            }
+            differs
+        };
+        let file = File { source: self.source.clone(), listing: (*listing).clone() };
+        let text = serde_json::to_vec(&file).unwrap_or_default();
+        if let Err(error) = self.store.write(&self.file, &text) {
+            tracing::warn!(file = self.file, %error, "the catalog is not on disk");
+        }
+        differs
+    }
+}
+
+/// Without secrets: they change without the server being another.
+fn source(transport: &Transport) -> String {
+    let text = match transport {
+        Transport::Stdio { command, args, cwd, .. } => format!("{command} {args:?} {cwd:?}"),
+        Transport::Http { url, .. } => url.clone(),
+        Transport::Builtin { kit } => kit.clone(),
+    };
+    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+}

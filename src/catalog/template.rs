@@ -1,0 +1,97 @@
+//! Whether a URI could come of a URI template (RFC 6570), as far as routing needs to know.
+
+/// One part of a template.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Part {
+    Literal(String),
+    /// An expression; those with an operator may span several path segments.
+    Any {
+        slashes: bool,
+    },
+}
+
+/// A template that can be compared with URIs, in time linear in the URI for each of its parts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template(Vec<Part>);
+
+impl Template {
+    pub fn new(text: &str) -> Self {
+        let mut parts = Vec::new();
+        let mut rest = text;
+        while let Some((literal, after)) = rest.split_once('{') {
+            let Some((expression, after)) = after.split_once('}') else { break };
+            parts.push(Part::Literal(literal.to_owned()));
+            let slashes = expression.starts_with(['+', '#', '.', '/', ';', '?', '&']) || expression.ends_with('*');
+            parts.push(Part::Any { slashes });
+            rest = after;
+        }
+        parts.push(Part::Literal(rest.to_owned()));
+        Self(parts)
+    }
+
+    pub fn matches(&self, uri: &str) -> bool {
+        let uri = uri.as_bytes();
+        // Which positions of the URI the parts so far can end at.
+        let mut at = vec![false; uri.len() + 1];
+        if let Some(first) = at.first_mut() {
+            *first = true;
+        }
+        for part in &self.0 {
+            at = match part {
+                Part::Literal(literal) => after_literal(&at, uri, literal.as_bytes()),
+                Part::Any { slashes } => after_any(&at, uri, *slashes),
+            };
+        }
+        at.last() == Some(&true)
+    }
+}
+
+fn after_literal(at: &[bool], uri: &[u8], literal: &[u8]) -> Vec<bool> {
+    let mut next = vec![false; at.len()];
+    for start in at.iter().enumerate().filter_map(|(at, here)| here.then_some(at)) {
+        let fits = uri.get(start..).is_some_and(|rest| rest.starts_with(literal));
+        if let Some(end) = next.get_mut(start + literal.len()).filter(|_| fits) {
+            *end = true;
+        }
+    }
+    next
+}
+
+fn after_any(at: &[bool], uri: &[u8], slashes: bool) -> Vec<bool> {
+    let mut inside = false;
+    let reach = |(position, here): (usize, &bool)| {
+        let crossed = position.checked_sub(1).and_then(|before| uri.get(before));
+        inside = *here || inside && (slashes || crossed != Some(&b'/'));
+        inside
+    };
+    at.iter().enumerate().map(reach).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_simple_expression_stays_within_a_segment() {
+        for (template, uri, want) in [
+            ("test://template/{id}/data", "test://template/7/data", true),
+            ("test://template/{id}/data", "test://template/7/8/data", false),
+            ("test://template/{id}/data", "test://template/7", false),
+            ("file:///{+path}", "file:///a/b/c", true),
+            ("file:///{path*}", "file:///a/b", true),
+            ("a{x}b{y}c", "a1b2bc", true),
+            ("plain://x", "plain://x", true),
+            ("plain://x", "plain://xy", false),
+            ("search{?q,n}", "search?q=1&n=2", true),
+            ("broken{", "broken{", true),
+        ] {
+            assert_eq!(Template::new(template).matches(uri), want, "{template} on {uri}");
+        }
+    }
+
+    #[test]
+    fn a_nasty_template_costs_little() {
+        let template = Template::new(&"{a}x".repeat(200));
+        assert!(!template.matches(&"x".repeat(20_000).replace("xx", "xy")[..10_000]));
+    }
+}
