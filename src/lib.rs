@@ -9,3 +9,4 @@ mod net;
 mod store;
 mod telemetry;
 mod session;
+pub mod upstream;

@@ -1,0 +1,190 @@
+//! A running child: watched by one task, which alone signals its group and reaps it.
+//!
+//! The order is what makes this safe: a group is killed while its leader is at most a zombie, so
+//! that its number cannot have passed to somebody else, and only then is the leader reaped.
+
+use std::{io, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use tokio::{
+    process::ChildStderr,
+    signal::unix::Signal as Signals,
+    sync::{oneshot, watch},
+    time::{Instant, sleep, timeout},
+};
+
+use super::{
+    stderr::{Tail, follow},
+    watchdog::Watchdog,
+};
+
+/// How long a killed group may take to be reaped, before its task stops looking.
+const REAP_MAX: Duration = Duration::from_secs(5);
+/// Between two looks at a killed group.
+const REAP_STEP: Duration = Duration::from_millis(5);
+/// How long the rest of a killed group's standard error may take.
+const STDERR_MAX: Duration = Duration::from_millis(500);
+
+/// A child with all its descendants in one process group. Dropping it kills the group at once.
+#[derive(Debug)]
+pub struct Process {
+    id: u32,
+    stderr: Arc<Mutex<Tail>>,
+    stop: oneshot::Sender<Duration>,
+    ended: watch::Receiver<Option<String>>,
+}
+
+impl Process {
+    /// The number of the leader, which is the group's as well.
+    pub fn id(&self) -> u32 {
+        self.id
+    }
+
+    /// The last 64 KiB of its standard error, also after it ended.
+    pub fn stderr_tail(&self) -> String {
+        self.stderr.lock().text()
+    }
+
+    /// Waits until it has ended and is reaped, its group killed, and its standard error read; says
+    /// how it ended (`exit status: 1`, `signal: 9 (SIGKILL)`). Dropping the future changes nothing.
+    pub async fn wait(&self) -> String {
+        ended(self.ended.clone()).await
+    }
+
+    /// Ends it as the specification says: the caller has dropped its standard input; it has `grace`
+    /// to end by itself, `grace` again after a SIGTERM to its group, then the group is killed.
+    /// Returns as [`Process::wait`] does. Dropping the future does not stop the stopping.
+    pub async fn stop(self, grace: Duration) -> String {
+        // Refused only if it is ending already.
+        self.stop.send(grace).ok();
+        ended(self.ended).await
+    }
+}
+
+async fn ended(mut ended: watch::Receiver<Option<String>>) -> String {
+    match ended.wait_for(Option::is_some).await {
+        Ok(text) => text.clone().unwrap_or_default(),
+        Err(_) => "killed with the gate".to_owned(),
+    }
+}
+
+/// A process group that is alive; dropping it kills it, also when the runtime ends.
+#[derive(Debug)]
+pub struct Group {
+    id: Pid,
+    watchdog: Option<Arc<Watchdog>>,
+    children: Signals,
+}
+
+impl Group {
+    /// The group that `leader` leads. `children` has to be from before the leader's start.
+    ///
+    /// # Errors
+    /// The watchdog does not run. The group is killed.
+    pub fn new(
+        leader: Pid,
+        watchdog: Option<Arc<Watchdog>>,
+        children: Signals,
+    ) -> io::Result<Self> {
+        let group = Self { id: leader, watchdog, children };
+        group.watchdog.as_ref().map_or(Ok(()), |watchdog| watchdog.add(leader))?;
+        Ok(group)
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Err(error) = kill_process_group(self.id, signal) {
+            tracing::debug!(group = self.id.as_raw_pid(), %error, "not signalled");
+        }
+    }
+
+    /// Waits until the leader has ended, and does not reap it. Safe to drop.
+    async fn leader_ended(&mut self) {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+        while let Ok(None) = waitid(WaitId::Pid(self.id), options) {
+            if self.children.recv().await.is_none() {
+                return;
+            }
+        }
+    }
+
+    /// The leader ended by itself, was stopped as `stop` asks, or the [`Process`] was dropped.
+    async fn done(&mut self, stop: oneshot::Receiver<Duration>) {
+        let grace = tokio::select! {
+            // Looks again when polled again; nothing is lost by dropping it.
+            () = self.leader_ended() => return,
+            // Holds no more than the one message.
+            grace = stop => match grace {
+                Ok(grace) => grace,
+                Err(_) => return,
+            },
+        };
+        if timeout(grace, self.leader_ended()).await.is_err() {
+            self.signal(Signal::TERM);
+            // Either way the group is killed next.
+            timeout(grace, self.leader_ended()).await.ok();
+        }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.signal(Signal::KILL);
+        if let Some(watchdog) = &self.watchdog {
+            watchdog.remove(self.id);
+        }
+    }
+}
+
+/// The handle of a child, and the work of watching it, which goes on until nothing is left to do.
+pub fn watched(
+    mut leader: tokio::process::Child,
+    mut group: Group,
+    stderr: ChildStderr,
+    upstream: String,
+) -> (Process, impl Future<Output = ()>) {
+    let (stop, stopped) = oneshot::channel();
+    let (tell, ended) = watch::channel(None);
+    let tail: Arc<Mutex<Tail>> = Arc::default();
+    let id = group.id;
+    let number = id.as_raw_pid().unsigned_abs();
+    let process = Process { id: number, stderr: Arc::clone(&tail), stop, ended };
+    let end = async move {
+        group.done(stopped).await;
+        drop(group);
+        let status = leader.wait().await;
+        reap_orphans(id).await;
+        status.map_or_else(|error| format!("lost: {error}"), |status| status.to_string())
+    };
+    let work = async move {
+        let read = follow(stderr, upstream, tail);
+        tokio::pin!(read, end);
+        let text = tokio::select! {
+            // Neither is dropped: each is polled on below.
+            () = &mut read => end.await,
+            text = &mut end => {
+                // Its last words may not have been read; who left the group may hold it open.
+                timeout(STDERR_MAX, read).await.ok();
+                text
+            }
+        };
+        tell.send_replace(Some(text));
+    };
+    (process, work)
+}
+
+/// Reaps what is left of a killed group. Orphans are the first process's business, which in a
+/// container the gate may be itself; elsewhere there is nothing to reap and this returns at once.
+async fn reap_orphans(group: Pid) {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+    let until = Instant::now() + REAP_MAX;
+    while let Ok(reaped) = waitid(WaitId::Pgid(Some(group)), options) {
+        if until < Instant::now() {
+            tracing::warn!(group = group.as_raw_pid(), "killed, but still there");
+            return;
+        }
+        if reaped.is_none() {
+            sleep(REAP_STEP).await;
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Servers behind the gate.
+
+pub mod child;
