@@ -9,4 +9,5 @@ mod net;
 mod store;
 mod telemetry;
 mod session;
+mod kit;
 pub mod upstream;

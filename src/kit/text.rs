@@ -1,0 +1,108 @@
+//! The same reports as text, short enough for a model's context.
+
+use std::fmt::Write;
+
+use super::{
+    gate::{Status, Trouble},
+    report::{Route, Source, Upstream},
+};
+
+pub fn status(status: &Status) -> String {
+    let mut text = format!("Tollgate {}, up {}\n", status.version, duration(status.uptime_seconds));
+    let states = status.upstreams.iter().map(|(state, count)| format!("{count} {state}"));
+    line(&mut text, "upstreams: ", states);
+    for Trouble { name, state, last_error } in &status.troubled {
+        let error = last_error.as_deref().unwrap_or("no error is known");
+        put(&mut text, format_args!("- {name} is {}: {error}\n", state.word()));
+    }
+    for route in &status.routes {
+        put(&mut text, format_args!("route {}: {}\n", route.path, offer(route)));
+        line(&mut text, "- not ready: ", route.degraded.iter().cloned());
+    }
+    let counters = status.counters.iter().map(|(name, count)| format!("{name} {count}"));
+    line(&mut text, "counters: ", counters);
+    text
+}
+
+/// A Markdown table, and below it what went wrong.
+pub fn table(upstreams: &[Upstream]) -> String {
+    if upstreams.is_empty() {
+        return "none\n".to_owned();
+    }
+    let mut text = "|name|kind|state|era|tools|prompts|resources|templates|calls|failures|\n\
+                    |-|-|-|-|-|-|-|-|-|-|\n"
+        .to_owned();
+    for u in upstreams {
+        let (kind, state) = (u.kind.word(), u.state.word());
+        let era = u.era.as_deref().unwrap_or("-");
+        put(
+            &mut text,
+            format_args!(
+                "|{}|{kind}|{state}|{era}|{}|{}|{}|{}|{}|{}|\n",
+                u.name, u.tools, u.prompts, u.resources, u.templates, u.calls, u.failures
+            ),
+        );
+    }
+    for (name, error) in upstreams.iter().filter_map(|u| Some((&u.name, u.last_error.as_ref()?))) {
+        put(&mut text, format_args!("last error of {name}: {error}\n"));
+    }
+    text
+}
+
+pub fn upstream(u: &Upstream) -> String {
+    let listed = match u.listed_from {
+        Some(Source::Upstream) => "listed by itself",
+        Some(Source::Disk) => "as last known, kept from before",
+        None => "nothing is known of it",
+    };
+    let mut text = format!(
+        "{} ({}) is {}\nprotocol: {}\nserver: {}\n\
+         offers: {} tools, {} prompts, {} resources, {} templates ({listed})\n\
+         calls: {}, failures: {}, restarts: {}, processes: {}\n",
+        u.name,
+        u.kind.word(),
+        u.state.word(),
+        u.era.as_deref().unwrap_or("not agreed yet"),
+        u.server.as_deref().unwrap_or("not known yet"),
+        u.tools,
+        u.prompts,
+        u.resources,
+        u.templates,
+        u.calls,
+        u.failures,
+        u.restarts,
+        u.processes,
+    );
+    if let Some(error) = &u.last_error {
+        put(&mut text, format_args!("last error: {error}\n"));
+    }
+    text
+}
+
+fn offer(route: &Route) -> String {
+    let Route { tools, prompts, resources, templates, .. } = route;
+    format!("{tools} tools, {prompts} prompts, {resources} resources, {templates} templates")
+}
+
+/// The two largest units.
+fn duration(seconds: u64) -> String {
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
+        (0, _, _) => format!("{hours} h {} min", minutes % 60),
+        _ => format!("{days} d {} h", hours % 24),
+    }
+}
+
+/// Nothing at all if there are no `items`.
+fn line(text: &mut String, head: &str, items: impl Iterator<Item = String>) {
+    let items: Vec<String> = items.collect();
+    if !items.is_empty() {
+        put(text, format_args!("{head}{}\n", items.join(", ")));
+    }
+}
+
+fn put(text: &mut String, what: std::fmt::Arguments<'_>) {
+    text.write_fmt(what).expect("a String takes everything");
+}
