@@ -11,3 +11,4 @@ mod telemetry;
 mod session;
 mod kit;
 pub mod upstream;
+mod catalog;

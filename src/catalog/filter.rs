@@ -4,7 +4,8 @@ use crate::config::Filter;
 
 /// Whether a name passes: allowed (or nothing is said), and not denied.
 pub fn passes(filter: &Filter, name: &str) -> bool {
-    let allowed = filter.allow.is_empty() || filter.allow.iter().any(|pattern| matches(pattern, name));
+    let allowed =
+        filter.allow.is_empty() || filter.allow.iter().any(|pattern| matches(pattern, name));
     allowed && !filter.deny.iter().any(|pattern| matches(pattern, name))
 }
 
@@ -20,7 +21,9 @@ pub fn renamed<'a>(filter: &'a Filter, name: &'a str) -> &'a str {
 
 fn matches(pattern: &str, name: &str) -> bool {
     let mut parts = pattern.split('*');
-    let Some(mut rest) = parts.next().and_then(|first| name.strip_prefix(first)) else { return false };
+    let Some(mut rest) = parts.next().and_then(|first| name.strip_prefix(first)) else {
+        return false;
+    };
     let Some(last) = parts.next_back() else { return rest.is_empty() };
     for part in parts {
         let Some(at) = rest.find(part) else { return false };

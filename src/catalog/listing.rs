@@ -83,7 +83,11 @@ struct ErrorCode {
 
 impl Listing {
     /// Reads all lists that the upstream says it has.
-    pub async fn read(upstream: &Upstream, peer: &Peer, bounds: Bounds<'_>) -> Result<Self, ListError> {
+    pub async fn read(
+        upstream: &Upstream,
+        peer: &Peer,
+        bounds: Bounds<'_>,
+    ) -> Result<Self, ListError> {
         let mut listing = Self::of(peer);
         for kind in ListKind::ALL {
             if splice::member(&peer.capabilities, kind.capability()).is_some() {

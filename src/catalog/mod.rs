@@ -10,5 +10,5 @@ mod view;
 
 pub use self::{
     refresh::{Change, keep},
-    view::{Target, View},
+    view::{Part, Target, View, server_meta, supported_versions},
 };

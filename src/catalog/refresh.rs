@@ -27,9 +27,19 @@ const REFRESH_MIN: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub enum Change {
     /// Its listing is new, or the upstream said that it changed (which clients hear either way).
-    Listed { upstream: String, said: Option<Method> },
-    Notice { upstream: String, session: Option<SessionKey>, notice: Notice },
-    Question { session: Option<SessionKey>, question: Question },
+    Listed {
+        upstream: String,
+        said: Option<Method>,
+    },
+    Notice {
+        upstream: String,
+        session: Option<SessionKey>,
+        notice: Notice,
+    },
+    Question {
+        session: Option<SessionKey>,
+        question: Question,
+    },
 }
 
 /// Runs for as long as the upstream is part of the gate.

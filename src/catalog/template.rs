@@ -21,7 +21,8 @@ impl Template {
         while let Some((literal, after)) = rest.split_once('{') {
             let Some((expression, after)) = after.split_once('}') else { break };
             parts.push(Part::Literal(literal.to_owned()));
-            let slashes = expression.starts_with(['+', '#', '.', '/', ';', '?', '&']) || expression.ends_with('*');
+            let slashes = expression.starts_with(['+', '#', '.', '/', ';', '?', '&'])
+                || expression.ends_with('*');
             parts.push(Part::Any { slashes });
             rest = after;
         }

@@ -1,3 +1,561 @@
-//! Servers behind the gate.
+//! Servers behind the gate: opened, kept open, and spoken to in whichever era they speak.
+//!
+//! [`Upstream::send`] is the one way to a server. Which connection a request takes (the one that all share, the
+//! client session's own, or one leased from a pool) is decided in [`Upstream::connection_for`].
 
 pub mod child;
+mod exchange;
+mod http;
+mod lines;
+mod open;
+mod pool;
+mod sign;
+mod sse;
+mod status;
+mod watch;
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::{
+    sync::{Notify, OnceCell, OwnedSemaphorePermit, watch as phases},
+    time::Instant,
+};
+
+use crate::{
+    call::{Ask, Client, SessionKey, tasks::Tasks},
+    config::{self, Isolation, Start, Transport},
+    kit,
+    mcp::{
+        message::Body,
+        method::Method,
+        raw::Raw,
+        splice,
+        version::{Era, Version},
+    },
+    net::Net,
+    telemetry::Counters,
+};
+
+pub use self::{
+    exchange::{Exchange, SendError},
+    open::Peer,
+    sign::Sign,
+    status::{State, Status},
+};
+use self::{
+    http::{Endpoint, Http},
+    lines::Lines,
+    open::{Connection, Link, OpenError},
+    pool::{Found, Leased, Pool},
+    sign::{Inbox, Signs},
+    status::Tally,
+    watch::Wanted,
+};
+
+/// A connection that lived this long is opened again at once when it is lost; one that did not, after a delay.
+const STEADY: Duration = Duration::from_secs(1);
+/// How often connections that nobody uses are looked for.
+const SWEEP: Duration = Duration::from_secs(15);
+/// What fits between a built-in server and the gate.
+const BUILTIN_BYTES: usize = 64 << 10;
+const CLOSING: &str = "the gate closes it";
+
+/// What an upstream is made of. The same settings mean the same object across a reload.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    pub config: config::Upstream,
+    pub answer_bytes_max: usize,
+}
+
+/// What all upstreams of a gate share.
+pub struct Context {
+    pub net: Net,
+    pub spawner: child::Spawner,
+    pub counters: Arc<Counters>,
+    pub look: kit::report::Look,
+    pub tasks: Tasks,
+}
+
+/// A server behind the gate.
+pub struct Upstream {
+    pub settings: Settings,
+    context: Arc<Context>,
+    phase: phases::Sender<Phase>,
+    own: Mutex<HashMap<SessionKey, Arc<Own>>>,
+    pool: Arc<Pool>,
+    /// The era found last time: not probed again until an opening fails.
+    era: Mutex<Option<Era>>,
+    /// It is modern and refused `initialize`.
+    refuses_legacy: AtomicBool,
+    wanted: Wanted,
+    inbox: Arc<Inbox>,
+    wake: Notify,
+    tally: Tally,
+    /// One clone for each exchange under way.
+    underway: Arc<()>,
+    tasks: Tasks,
+}
+
+/// The connection that all share.
+#[derive(Debug, Clone)]
+enum Phase {
+    Idle,
+    Opening,
+    Ready(Connection),
+    Failed(String),
+}
+
+/// A client session's own connection.
+#[derive(Debug, Default)]
+struct Own {
+    connection: OnceCell<Connection>,
+    room: Mutex<Option<OwnedSemaphorePermit>>,
+    used: AtomicU64,
+    subscribed: Mutex<BTreeSet<String>>,
+}
+
+/// Who a connection is for.
+enum Scope {
+    Shared,
+    Session(SessionKey),
+    Pooled,
+}
+
+impl Upstream {
+    pub fn new(settings: Settings, context: &Arc<Context>) -> Arc<Self> {
+        // One place is the shared process's own.
+        let pooled = settings.config.processes_max.saturating_sub(1);
+        Arc::new(Self {
+            context: Arc::clone(context),
+            phase: phases::Sender::new(Phase::Idle),
+            own: Mutex::default(),
+            pool: Pool::new(pooled),
+            era: Mutex::default(),
+            refuses_legacy: AtomicBool::new(false),
+            wanted: Wanted::new(),
+            inbox: Inbox::new(),
+            wake: Notify::new(),
+            tally: Tally::default(),
+            underway: Arc::new(()),
+            tasks: context.tasks.child(),
+            settings,
+        })
+    }
+
+    /// Begins to open it, or, where it is lazy, to wait for its first call.
+    pub fn start(self: &Arc<Self>) {
+        let (supervised, swept) = (Arc::clone(self), Arc::clone(self));
+        self.tasks.spawn("upstream: supervise", async move { supervised.supervise().await });
+        self.tasks.spawn("upstream: sweep", async move { swept.sweep().await });
+    }
+
+    pub fn name(&self) -> &str {
+        &self.settings.config.name
+    }
+
+    /// Sends a client's request. Errors before anything was sent are [`SendError::Unavailable`].
+    pub async fn send(&self, ask: &Ask) -> Result<Exchange, SendError> {
+        self.tally.call();
+        let patience = self.settings.config.timeout.open;
+        let found = tokio::time::timeout(patience, self.connection_for(ask)).await;
+        let found = found.unwrap_or_else(|_| {
+            Err(SendError::Unavailable(format!("it was not open within {patience:?} (`timeout.open`)")))
+        });
+        let sent = match found {
+            Ok((connection, leased)) => connection.call(ask, leased).await,
+            Err(error) => Err(error),
+        };
+        match sent {
+            Ok(exchange) => Ok(exchange.counted(Arc::clone(&self.underway))),
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+
+    /// Asks for the gateway's own sake, on the shared connection.
+    pub async fn ask(&self, method: Method, params: &Raw) -> Result<Body, SendError> {
+        let connection = self.shared().await?;
+        connection.ask(method, params, None).await?.answer().await
+    }
+
+    /// Notes a failure that was seen by whoever read the exchange.
+    pub fn failed(&self, error: SendError) -> SendError {
+        self.tally.failed(&error.to_string());
+        error
+    }
+
+    /// What was agreed with it; none before it was open once.
+    pub fn peer(&self) -> Option<Arc<Peer>> {
+        match &*self.phase.borrow() {
+            Phase::Ready(connection) => Some(Arc::clone(&connection.peer)),
+            Phase::Idle | Phase::Opening | Phase::Failed(_) => None,
+        }
+    }
+
+    /// What it says outside of calls; for one reader.
+    pub async fn next_sign(&self) -> Sign {
+        self.inbox.next().await
+    }
+
+    /// Waits until the first opening has succeeded or failed; a lazy one that nobody called counts.
+    pub async fn settled(&self) {
+        if self.settings.config.start == Start::Lazy {
+            return;
+        }
+        let mut phase = self.phase.subscribe();
+        let settled = phase.wait_for(|phase| matches!(phase, Phase::Ready(_) | Phase::Failed(_))).await;
+        drop(settled);
+    }
+
+    /// Subscribes for a legacy client: on its own connection where it has one, else on the shared one.
+    pub async fn subscribe(&self, ask: &Ask, uri: &str) -> Result<Body, SendError> {
+        let wants = ask.method == Method::Subscribe;
+        if let (Scope::Session(key), _) = self.scope(ask).await? {
+            let body = self.send(ask).await?.answer().await?;
+            if let Some(own) = self.own.lock().get(&key) {
+                let mut subscribed = own.subscribed.lock();
+                if wants { subscribed.insert(uri.to_owned()) } else { subscribed.remove(uri) };
+            }
+            return Ok(body);
+        }
+        if wants { self.want(uri).await? } else { self.unwant(uri).await? }
+        Ok(Body::Result(Raw::object()))
+    }
+
+    /// Hears of `uri` on the shared connection from now on.
+    pub async fn want(&self, uri: &str) -> Result<(), SendError> {
+        self.wanted.add(&self.shared().await?, uri).await
+    }
+
+    /// Undoes one [`Upstream::want`].
+    pub async fn unwant(&self, uri: &str) -> Result<(), SendError> {
+        self.wanted.remove(&self.shared().await?, uri).await
+    }
+
+    /// Passes on what a legacy client says outside of calls, to its own connection if it has one.
+    pub async fn notify(&self, key: SessionKey, method: Method, params: &Raw) {
+        let own = self.own.lock().get(&key).map(Arc::clone);
+        let Some(connection) = own.and_then(|own| own.connection.get().cloned()) else { return };
+        if let Err(error) = connection.notify(method, params).await {
+            tracing::debug!(upstream = self.name(), %error, "a notification was not taken");
+        }
+    }
+
+    /// Sends a request of a session to its own connection, if there is one: `logging/setLevel`.
+    pub async fn tell(&self, key: SessionKey, method: Method, params: &Raw) {
+        let own = self.own.lock().get(&key).map(Arc::clone);
+        let Some(connection) = own.and_then(|own| own.connection.get().cloned()) else { return };
+        let told = async { connection.ask(method, params, None).await?.answer().await };
+        if let Err(error) = told.await {
+            tracing::debug!(upstream = self.name(), %error, "a request of a session was not taken");
+        }
+    }
+
+    /// The client's session is over: its own connection ends.
+    pub async fn end_session(&self, key: SessionKey) {
+        let own = self.own.lock().remove(&key);
+        if let Some(connection) = own.and_then(|own| own.connection.get().cloned()) {
+            connection.close(CLOSING).await;
+        }
+    }
+
+    /// Waits for the calls under way, `patience` at most, then ends every connection.
+    pub async fn retire(&self, patience: Duration) {
+        let deadline = Instant::now() + patience;
+        while 1 < Arc::strong_count(&self.underway) && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let own: Vec<_> = self.own.lock().drain().filter_map(|(_, own)| own.connection.get().cloned()).collect();
+        let shared = match self.phase.send_replace(Phase::Failed(CLOSING.to_owned())) {
+            Phase::Ready(connection) => Some(connection),
+            Phase::Idle | Phase::Opening | Phase::Failed(_) => None,
+        };
+        let idle = self.pool.sweep(Duration::ZERO);
+        let all = shared.into_iter().chain(own).chain(idle);
+        futures_util::future::join_all(all.map(async |connection| connection.close(CLOSING).await)).await;
+        self.tasks.stop();
+    }
+
+    pub fn status(&self) -> Status {
+        self.tally.status(&self.phase.borrow(), &self.inbox, self.processes())
+    }
+
+    fn processes(&self) -> usize {
+        if !matches!(self.settings.config.transport, Transport::Stdio { .. }) {
+            return 0;
+        }
+        let shared = usize::from(matches!(*self.phase.borrow(), Phase::Ready(_)));
+        shared + self.pool.open_count()
+    }
+
+    async fn connection_for(&self, ask: &Ask) -> Result<(Connection, Option<Leased>), SendError> {
+        let (scope, shared) = self.scope(ask).await?;
+        match scope {
+            Scope::Shared => Ok((shared, None)),
+            Scope::Session(key) => match self.own(key, ask).await {
+                Ok(connection) => Ok((connection, None)),
+                Err(OpenError::Send(SendError::Unavailable(why))) => Err(SendError::Unavailable(why)),
+                Err(error) if shared.peer.version.era() == Era::Modern => {
+                    tracing::info!(upstream = self.name(), %error, "it takes modern clients only");
+                    self.refuses_legacy.store(true, Ordering::Relaxed);
+                    Ok((shared, None))
+                }
+                Err(error) => Err(SendError::Unavailable(error.to_string())),
+            },
+            Scope::Pooled => {
+                let leased = self.pooled(ask).await;
+                let leased = leased.map_err(|error| SendError::Unavailable(error.to_string()))?;
+                let connection = leased.connection().expect("leased with a connection");
+                Ok((connection, Some(leased)))
+            }
+        }
+    }
+
+    async fn scope(&self, ask: &Ask) -> Result<(Scope, Connection), SendError> {
+        let shared = self.shared().await?;
+        let takes_legacy = shared.peer.version.era() == Era::Legacy
+            || shared.peer.takes_legacy && !self.refuses_legacy.load(Ordering::Relaxed);
+        let Some(key) = ask.session.filter(|_| takes_legacy) else {
+            return Ok((Scope::Shared, shared));
+        };
+        let scope = match (&self.settings.config.transport, self.settings.config.isolation) {
+            (Transport::Builtin { .. }, _) | (Transport::Stdio { .. }, Isolation::Shared) => Scope::Shared,
+            (Transport::Http { .. }, _) | (Transport::Stdio { .. }, Isolation::Session) => Scope::Session(key),
+            (Transport::Stdio { .. }, Isolation::Auto) if ask.client.can_be_asked() => Scope::Pooled,
+            (Transport::Stdio { .. }, Isolation::Auto) => Scope::Shared,
+        };
+        Ok((scope, shared))
+    }
+
+    /// The connection that all share, as soon as it is open; an error once it is known that it is not.
+    async fn shared(&self) -> Result<Connection, SendError> {
+        self.wake.notify_one();
+        let mut phase = self.phase.subscribe();
+        let known = |phase: &Phase| match phase {
+            Phase::Ready(connection) => !connection.is_closed(),
+            Phase::Failed(_) => true,
+            Phase::Idle | Phase::Opening => false,
+        };
+        let phase = phase.wait_for(known).await.map(|phase| phase.clone());
+        match phase {
+            Ok(Phase::Ready(connection)) => Ok(connection),
+            Ok(Phase::Failed(why)) => Err(SendError::Unavailable(why)),
+            Ok(Phase::Idle | Phase::Opening) | Err(_) => Err(SendError::Unavailable(CLOSING.to_owned())),
+        }
+    }
+
+    /// The session's own connection, opened by the first call; in place of one that was lost, a new one.
+    async fn own(&self, key: SessionKey, ask: &Ask) -> Result<Connection, OpenError> {
+        let own = {
+            let mut all = self.own.lock();
+            let own = all.entry(key).or_default();
+            if own.connection.get().is_some_and(Connection::is_closed) {
+                let subscribed = Mutex::new(std::mem::take(&mut *own.subscribed.lock()));
+                *own = Arc::new(Own { subscribed, ..Own::default() });
+            }
+            Arc::clone(own)
+        };
+        own.used.store(crate::call::clock::unix_seconds(), Ordering::Relaxed);
+        let connection = own.connection.get_or_try_init(async || self.open_own(key, &own, ask).await).await?;
+        Ok(connection.clone())
+    }
+
+    async fn open_own(&self, key: SessionKey, own: &Own, ask: &Ask) -> Result<Connection, OpenError> {
+        if matches!(self.settings.config.transport, Transport::Stdio { .. }) {
+            *own.room.lock() = self.pool.room().await;
+        }
+        let link = self.link(Some(key), false).await?;
+        let timeout = self.settings.config.timeout;
+        let connection = Connection::open(link, &ask.client, Some(Era::Legacy), timeout, false).await?;
+        if let Some(level) = &ask.log_level
+            && splice::member(&connection.peer.capabilities, "logging").is_some()
+        {
+            let params = Raw::encode(&serde_json::json!({ "level": level }));
+            connection.ask(Method::SetLevel, &params, None).await?.answer().await?;
+        }
+        let subscribed: Vec<_> = own.subscribed.lock().iter().cloned().collect();
+        for uri in subscribed {
+            let params = Raw::encode(&serde_json::json!({ "uri": uri }));
+            connection.ask(Method::Subscribe, &params, None).await?.answer().await?;
+        }
+        let listening = connection.clone();
+        self.tasks.spawn("upstream: listen for a session", async move { listening.listen_aside().await });
+        Ok(connection)
+    }
+
+    /// A connection opened with exactly the client's capabilities, for one call.
+    async fn pooled(&self, ask: &Ask) -> Result<Leased, OpenError> {
+        let client = &ask.client;
+        let key = format!("{} {}", client.version, client.capabilities.as_str());
+        match self.pool.find(&key).await {
+            Found::Idle(leased) => Ok(leased),
+            Found::Room(room, gone) => {
+                if let Some(gone) = gone {
+                    gone.close("another client's process takes its place").await;
+                }
+                let link = self.link(None, true).await?;
+                let timeout = self.settings.config.timeout;
+                let connection = Connection::open(link, client, Some(Era::Legacy), timeout, false).await?;
+                let ended = connection.clone();
+                self.tasks.spawn("upstream: await a pooled process", async move {
+                    ended.closed().await;
+                });
+                Ok(self.pool.lend(key, connection, room))
+            }
+        }
+    }
+
+    /// A connection with nothing agreed yet.
+    async fn link(&self, session: Option<SessionKey>, exclusive: bool) -> Result<Link, OpenError> {
+        let unavailable = |why: String| OpenError::Send(SendError::Unavailable(why));
+        let counters = Arc::clone(&self.context.counters);
+        let signs = Signs::new(Arc::clone(&self.inbox), session, counters, self.settings.answer_bytes_max);
+        let config = &self.settings.config;
+        match &config.transport {
+            Transport::Http { url, headers, h2c } => {
+                let endpoint = Endpoint::new(self.context.net.clone(), url, headers, *h2c);
+                let endpoint = endpoint.map_err(unavailable)?;
+                Ok(Link::Http(Http::new(Arc::new(endpoint), signs, &self.tasks)))
+            }
+            Transport::Stdio { command, args, env, cwd } => {
+                let settings = child::Settings {
+                    name: config.name.clone(),
+                    command: command.clone(),
+                    args: args.clone(),
+                    env: env.clone(),
+                    cwd: cwd.clone(),
+                };
+                let child = self.context.spawner.spawn(&settings).await;
+                let child = child.map_err(|error| unavailable(error.to_string()))?;
+                let exclusive = exclusive || session.is_some();
+                let lines = Lines::open(child.stdout, child.stdin, exclusive, signs, &self.tasks);
+                Ok(Link::Lines(lines, Arc::new(Mutex::new(Some(child.process)))))
+            }
+            Transport::Builtin { kit: _ } => {
+                let (ours, theirs) = tokio::io::duplex(BUILTIN_BYTES);
+                let serving = kit::gate::serve(theirs, Arc::clone(&self.context.look));
+                self.tasks.spawn("upstream: built-in server", serving);
+                let (reader, writer) = tokio::io::split(ours);
+                let lines = Lines::open(reader, writer, false, signs, &self.tasks);
+                Ok(Link::Lines(lines, Arc::default()))
+            }
+        }
+    }
+
+    /// Keeps the shared connection open: exponential delays, from new after each that held.
+    async fn supervise(self: Arc<Self>) {
+        if let Some(problem) = &self.settings.config.problem {
+            self.tally.failed(problem);
+            self.phase.send_replace(Phase::Failed(problem.clone()));
+            return;
+        }
+        if self.settings.config.start == Start::Lazy {
+            self.wake.notified().await;
+        }
+        let restart = self.settings.config.restart;
+        let mut delay = restart.delay;
+        loop {
+            self.phase.send_replace(Phase::Opening);
+            let opened = Instant::now();
+            let (why, held) = match self.open_shared().await {
+                Ok(connection) => (self.hold(connection).await, true),
+                Err(error) => {
+                    *self.era.lock() = None;
+                    (error.to_string(), false)
+                }
+            };
+            tracing::warn!(upstream = self.name(), error = %why, "not open");
+            self.tally.lost(&why);
+            if held && STEADY <= opened.elapsed() {
+                delay = restart.delay;
+                continue; // calls wait for the new one
+            }
+            self.phase.send_replace(Phase::Failed(why));
+            tokio::time::sleep(jittered(delay)).await;
+            delay = (delay * 2).min(restart.delay_max);
+        }
+    }
+
+    async fn open_shared(&self) -> Result<Connection, OpenError> {
+        let timeout = self.settings.config.timeout;
+        let known = *self.era.lock();
+        let client = Client::gateway(Version::LEGACY_LATEST);
+        let link = self.link(None, false).await?;
+        let opening = Connection::open(link.clone(), &client, known, timeout, true);
+        let opened = match tokio::time::timeout(timeout.open, opening).await {
+            Ok(opened) => opened,
+            Err(_) => {
+                let why = format!("it did not answer within {:?} (`timeout.open`)", timeout.open);
+                Err(OpenError::Send(SendError::Unavailable(why)))
+            }
+        };
+        match opened {
+            Ok(connection) => {
+                *self.era.lock() = Some(connection.peer.version.era());
+                Ok(connection)
+            }
+            Err(error) => {
+                let why = link.end(&error.to_string()).await;
+                Err(OpenError::Send(SendError::Unavailable(why)))
+            }
+        }
+    }
+
+    /// Serves the connection until it is lost, and says why that was.
+    async fn hold(&self, connection: Connection) -> String {
+        let peer = &connection.peer;
+        tracing::info!(upstream = self.name(), version = %peer.version, "open");
+        self.phase.send_replace(Phase::Ready(connection.clone()));
+        self.inbox.opened();
+        let counters = Arc::clone(&self.context.counters);
+        let signs = Signs::new(Arc::clone(&self.inbox), None, counters, self.settings.answer_bytes_max);
+        let watching = async {
+            self.wanted.keep(&connection, &signs).await;
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            // What was wanted is told to the next connection anew.
+            () = watching => String::new(),
+            why = connection.closed() => why,
+        }
+    }
+
+    async fn sweep(self: Arc<Self>) {
+        let idle = self.settings.config.idle;
+        loop {
+            tokio::time::sleep(SWEEP.min(idle)).await;
+            for connection in self.pool.sweep(idle) {
+                connection.close("nobody used it").await;
+            }
+            let now = crate::call::clock::unix_seconds();
+            let stale = |own: &Own| {
+                let unused = now.saturating_sub(own.used.load(Ordering::Relaxed));
+                idle.as_secs() < unused && own.subscribed.lock().is_empty()
+            };
+            let gone: Vec<_> = self.own.lock().extract_if(|_, own| stale(own)).collect();
+            for (_, own) in gone {
+                if let Some(connection) = own.connection.get() {
+                    connection.close("its session was idle").await;
+                }
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Upstream").field("name", &self.name()).finish_non_exhaustive()
+    }
+}
+
+/// Between half of it and all of it, so that upstreams lost together do not come back together.
+fn jittered(delay: Duration) -> Duration {
+    delay.mul_f64(rand::random_range(0.5..=1.0))
+}

@@ -1,0 +1,354 @@
+//! What a route shows: merged in a stable order, named, indexed, and serialised once.
+
+use std::{collections::HashMap, sync::Arc};
+
+use serde_json::{Map, Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    call::{ListKind, gateway_info},
+    config::{Filter, Route},
+    mcp::{
+        error::{ErrorObject, INVALID_PARAMS},
+        mirror::Mirrors,
+        raw::Raw,
+        splice,
+        version::{Era, Version},
+    },
+    upstream::Upstream,
+};
+
+use super::{
+    filter,
+    listing::{Item, Listing},
+    names::Namer,
+    template::Template,
+};
+
+/// One upstream's part in a view.
+#[derive(Debug, Clone)]
+pub struct Part {
+    pub upstream: Arc<Upstream>,
+    /// None while nothing is known of it.
+    pub listing: Option<Arc<Listing>>,
+}
+
+/// What one name on a route stands for.
+#[derive(Debug, Clone)]
+pub struct Target {
+    pub upstream: Arc<Upstream>,
+    /// The upstream's own name for it.
+    pub own: String,
+    pub mirrors: Mirrors,
+}
+
+/// A route's lists and where everything on them leads.
+#[derive(Debug, Default)]
+pub struct View {
+    lists: HashMap<ListKind, List>,
+    targets: HashMap<ListKind, HashMap<String, Target>>,
+    templates: Vec<(Template, Target)>,
+    /// Upstreams that have resources, with the schemes they list: for resources that are on no list.
+    readers: Vec<(Arc<Upstream>, Vec<String>)>,
+    capabilities: Map<String, Value>,
+    instructions: Option<String>,
+    ttl_ms: u64,
+    public: bool,
+    /// Entries left out because their name is somebody else's.
+    pub problems: Vec<String>,
+}
+
+#[derive(Debug, Default)]
+struct List {
+    /// Result objects, for each era.
+    pages: Vec<(Raw, Raw)>,
+    count: usize,
+    /// Of the entries as shown: the same means that nothing changed for clients.
+    fingerprint: [u8; 32],
+}
+
+impl View {
+    /// Merges what the route's upstreams list, the ones named first having precedence.
+    pub fn build(route: &Route, parts: &[Part]) -> Self {
+        let mut view = Self { ttl_ms: u64::MAX, public: true, ..Self::default() };
+        for part in parts {
+            view.merge_server(part);
+        }
+        for kind in ListKind::ALL {
+            let shown = view.merge(kind, route, parts);
+            let pages = view.pages(kind, &shown, route.page_size);
+            view.lists.insert(kind, pages);
+        }
+        view
+    }
+
+    /// A page of a list as a result object. An unknown cursor is one of an earlier list.
+    pub fn page(&self, kind: ListKind, cursor: Option<&str>, era: Era) -> Result<Raw, ErrorObject> {
+        let list = self.lists.get(&kind);
+        let at = match cursor {
+            None => Some(0),
+            Some(cursor) => {
+                list.and_then(|list| (1..list.pages.len()).find(|at| cursor == list.cursor(*at)))
+            }
+        };
+        let page = at.and_then(|at| list?.pages.get(at));
+        let page = page.map(|(legacy, modern)| if era == Era::Modern { modern } else { legacy });
+        page.cloned().ok_or_else(|| {
+            ErrorObject::new(
+                INVALID_PARAMS,
+                "the cursor is unknown or of an earlier list: list again from the start",
+            )
+        })
+    }
+
+    pub fn find(&self, kind: ListKind, name: &str) -> Option<&Target> {
+        self.targets.get(&kind)?.get(name)
+    }
+
+    /// Where a URI leads: a listed resource, else the first template it fits, else the only upstream that it can be.
+    pub fn find_uri(&self, uri: &str) -> Option<Target> {
+        if let Some(target) = self.find(ListKind::Resources, uri) {
+            return Some(target.clone());
+        }
+        if let Some((_, target)) = self.templates.iter().find(|(template, _)| template.matches(uri))
+        {
+            let own = uri.strip_prefix(&alias(target.upstream.name())).unwrap_or(uri);
+            return Some(Target { own: own.to_owned(), ..target.clone() });
+        }
+        let scheme = uri.split(':').next().unwrap_or_default();
+        let knows = |(_, schemes): &&(Arc<Upstream>, Vec<String>)| {
+            schemes.iter().any(|known| known == scheme)
+        };
+        let mut knowing = self.readers.iter().filter(knows);
+        let reader = match (knowing.next(), knowing.next()) {
+            (Some(reader), None) => reader,
+            _ if self.readers.len() == 1 => self.readers.first()?,
+            _ => return None,
+        };
+        let (upstream, _) = reader;
+        Some(Target {
+            upstream: Arc::clone(upstream),
+            own: uri.to_owned(),
+            mirrors: Mirrors::default(),
+        })
+    }
+
+    pub fn count(&self, kind: ListKind) -> usize {
+        self.lists.get(&kind).map_or(0, |list| list.count)
+    }
+
+    /// The lists that look different to clients than in `earlier`.
+    pub fn changed(&self, earlier: &Self) -> Vec<ListKind> {
+        let fingerprint = |view: &Self, kind| view.lists.get(&kind).map(|list| list.fingerprint);
+        let differs = |kind: &ListKind| fingerprint(self, *kind) != fingerprint(earlier, *kind);
+        ListKind::ALL.into_iter().filter(differs).collect()
+    }
+
+    /// A `ServerCapabilities` object: what the upstreams really have.
+    pub fn capabilities(&self, era: Era) -> Value {
+        let mut all = self.capabilities.clone();
+        if era == Era::Legacy {
+            all.remove("extensions");
+        }
+        Value::Object(all)
+    }
+
+    pub fn instructions(&self) -> Option<&str> {
+        self.instructions.as_deref()
+    }
+
+    /// The smallest `ttlMs` of all parts, and whether all are public.
+    pub fn cache_hints(&self) -> (u64, &'static str) {
+        (self.ttl_ms, if self.public { "public" } else { "private" })
+    }
+
+    fn merge_server(&mut self, part: &Part) {
+        let Some(listing) = &part.listing else {
+            (self.ttl_ms, self.public) = (0, false);
+            return;
+        };
+        self.ttl_ms = self.ttl_ms.min(if listing.ttl_ms == u64::MAX { 0 } else { listing.ttl_ms });
+        self.public &= listing.public;
+        if let Some(text) = &listing.instructions {
+            let all = self.instructions.get_or_insert_default();
+            if !all.is_empty() {
+                all.push_str("\n\n");
+            }
+            all.push_str(text);
+        }
+        let Some(has) = listing.capabilities.try_read::<Map<String, Value>>() else { return };
+        for key in ["tools", "prompts", "resources"] {
+            if has.contains_key(key) {
+                // The gate itself announces changes, whatever the server behind it does.
+                let section = self.capabilities.entry(key).or_insert_with(|| json!({}));
+                section["listChanged"] = true.into();
+            }
+        }
+        if has.get("resources").is_some_and(|resources| resources["subscribe"] == true) {
+            self.capabilities["resources"]["subscribe"] = true.into();
+        }
+        for key in ["completions", "logging"] {
+            if has.contains_key(key) {
+                self.capabilities.entry(key).or_insert_with(|| json!({}));
+            }
+        }
+        if let Some(Value::Object(extensions)) = has.get("extensions") {
+            let all = self.capabilities.entry("extensions").or_insert_with(|| json!({}));
+            for (id, settings) in extensions {
+                if all.get(id).is_none() {
+                    all[id] = settings.clone();
+                }
+            }
+        }
+        if has.contains_key("resources") {
+            let keys = listing.resources.iter().chain(&listing.templates);
+            let schemes = keys
+                .filter_map(|item| item.key.split_once(':'))
+                .map(|(scheme, _)| scheme.to_owned());
+            self.readers.push((Arc::clone(&part.upstream), schemes.collect()));
+        }
+    }
+
+    fn merge(&mut self, kind: ListKind, route: &Route, parts: &[Part]) -> Vec<Raw> {
+        let mut namer = Namer::new(route.names, kind == ListKind::Tools);
+        let mut shown = Vec::new();
+        for part in parts {
+            let Some(listing) = &part.listing else { continue };
+            let config = &part.upstream.settings.config;
+            let own_filter = filter_of(&config.tools, &config.prompts, &config.resources, kind);
+            let route_filter = filter_of(&route.tools, &route.prompts, &route.resources, kind);
+            for item in listing.items(kind) {
+                if !filter::passes(own_filter, &item.key) {
+                    continue;
+                }
+                let renamed = filter::renamed(own_filter, &item.key);
+                let named = match kind {
+                    ListKind::Tools | ListKind::Prompts => namer.name(&config.name, renamed),
+                    ListKind::Resources | ListKind::Templates => namer.uri(&config.name, renamed),
+                };
+                let Some(name) = named else {
+                    self.problems.push(format!(
+                        "`{}` of `{}` has a name that is taken",
+                        item.key, config.name
+                    ));
+                    continue;
+                };
+                if !filter::passes(route_filter, &name) {
+                    continue;
+                }
+                let name = filter::renamed(route_filter, &name).to_owned();
+                let hidden =
+                    filter::hides(own_filter, &item.key) || filter::hides(route_filter, &name);
+                if let Some(text) = self.add(kind, name, item, part)
+                    && !hidden
+                {
+                    shown.push(text);
+                }
+            }
+        }
+        shown
+    }
+
+    /// Enters one item under its name; returns its text as shown.
+    fn add(&mut self, kind: ListKind, name: String, item: &Item, part: &Part) -> Option<Raw> {
+        let upstream = Arc::clone(&part.upstream);
+        let target = Target { upstream, own: item.key.clone(), mirrors: item.mirrors.clone() };
+        if kind == ListKind::Templates {
+            self.templates.push((Template::new(&name), target.clone()));
+        }
+        let targets = self.targets.entry(kind).or_default();
+        if targets.contains_key(&name) {
+            self.problems.push(format!("`{name}` is the name of two {}", kind.member()));
+            return None;
+        }
+        let text = if name == item.key {
+            item.raw.clone()
+        } else {
+            let name = Raw::encode(&name);
+            splice::edit(&item.raw, &[(kind.key(), Some(name.bytes()))])
+        };
+        targets.insert(name, target);
+        Some(text)
+    }
+
+    fn pages(&self, kind: ListKind, shown: &[Raw], page_size: usize) -> List {
+        let mut hash = Sha256::new();
+        for entry in shown {
+            hash.update(entry.bytes());
+            hash.update([0]);
+        }
+        let mut list =
+            List { count: shown.len(), fingerprint: hash.finalize().into(), pages: Vec::new() };
+        let mut chunks: Vec<_> = shown.chunks(page_size.max(1)).collect();
+        if chunks.is_empty() {
+            chunks.push(&[]);
+        }
+        let last = chunks.len() - 1;
+        let pages = chunks.into_iter().enumerate().map(|(at, chunk)| {
+            let next = (at < last).then(|| list.cursor(at + 1));
+            self.page_texts(kind, chunk, next.as_deref())
+        });
+        list.pages = pages.collect();
+        list
+    }
+
+    fn page_texts(&self, kind: ListKind, chunk: &[Raw], next: Option<&str>) -> (Raw, Raw) {
+        let entries: Vec<&[u8]> = chunk.iter().map(|entry| &entry.bytes()[..]).collect();
+        let mut text = format!("{{\"{}\":[", kind.member()).into_bytes();
+        text.extend_from_slice(&entries.join(&b','));
+        text.push(b']');
+        if let Some(next) = next {
+            text.extend_from_slice(format!(",\"nextCursor\":\"{next}\"").as_bytes());
+        }
+        let mut modern = text.clone();
+        text.push(b'}');
+        let (ttl_ms, scope) = self.cache_hints();
+        let hints = format!(
+            ",\"resultType\":\"complete\",\"ttlMs\":{ttl_ms},\"cacheScope\":\"{scope}\",\"_meta\":{}}}",
+            server_meta()
+        );
+        modern.extend_from_slice(hints.as_bytes());
+        (Raw::trusted(text), Raw::trusted(modern))
+    }
+}
+
+impl List {
+    /// Names this very list, so that a cursor of an earlier one is refused.
+    fn cursor(&self, page: usize) -> String {
+        let [a, b, c, d, ..] = self.fingerprint;
+        format!("{a:02x}{b:02x}{c:02x}{d:02x}-{page}")
+    }
+}
+
+/// `_meta` of the gate's own modern results.
+pub fn server_meta() -> String {
+    format!("{{\"{}\":{}}}", crate::mcp::meta::SERVER_INFO, gateway_info().as_str())
+}
+
+/// What stands before the URI of a resource whose own URI is taken.
+fn alias(upstream: &str) -> String {
+    format!("{}+", upstream.replace('_', "-"))
+}
+
+fn filter_of<'a>(
+    tools: &'a Filter,
+    prompts: &'a Filter,
+    resources: &'a Filter,
+    kind: ListKind,
+) -> &'a Filter {
+    match kind {
+        ListKind::Tools => tools,
+        ListKind::Prompts => prompts,
+        ListKind::Resources | ListKind::Templates => resources,
+    }
+}
+
+/// Versions that a modern client is told of: it may take the legacy ones up by `initialize`.
+pub fn supported_versions() -> Vec<&'static str> {
+    Version::ALL
+        .iter()
+        .rev()
+        .filter(|version| **version != Version::V2024_11_05)
+        .map(|version| version.as_str())
+        .collect()
+}
