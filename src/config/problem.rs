@@ -64,7 +64,7 @@ impl Problems {
         Self { name: name.to_owned(), text: text.to_owned(), list }
     }
 
-    #[expect(clippy::len_without_is_empty, reason = "problems without a problem do not exist")]
+    /// How many; never 0.
     pub fn len(&self) -> usize {
         self.list.len()
     }

@@ -59,7 +59,7 @@ fn with_syntax(text: &str, errors: &[toml::de::Error], mut others: Vec<Problem>)
     syntax.dedup_by_key(|problem| text.get(..problem.start()).map(|t| t.matches('\n').count()));
     // From an error to the next header, keys may be read as those of another section.
     let lost = |start: usize| {
-        let error = syntax.iter().map(Problem::start).filter(|error| *error <= start).next_back();
+        let error = syntax.iter().map(Problem::start).rfind(|error| *error <= start);
         let between = error.and_then(|error| text.get(error..start));
         between.is_some_and(|between| unclosed || !between.contains("\n["))
     };

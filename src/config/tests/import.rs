@@ -80,7 +80,8 @@ fn a_file_of_vs_code_is_read_with_its_comments_and_variables() {
 fn nothing_is_lost() {
     let imported = import(
         r#"{ "mcpServers": {
-            "a b": { "command": "x", "type": "pipe", "autoApprove": ["y"], "env": { "A=B": "1", "C": null } },
+            "a b": { "command": "x", "type": "pipe", "autoApprove": ["y"],
+                "env": { "A=B": "1", "C": null } },
             "A-B": { "command": "x" },
             "gate": { "url": "http://127.0.0.1/mcp" },
             "old": { "type": "sse", "url": "https://example.com/sse" },
