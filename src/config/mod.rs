@@ -1,9 +1,24 @@
 //! `routes.toml`: read whole, checked whole, and never half valid.
 //!
-//! [`Config`] is what the rest of the gateway sees: every value is checked and has its default. How it is read
-//! stands in `read`, what can be wrong with it in `problem`.
+//! [`Config`] is what the rest of the gateway sees: every value is checked and has its default.
+//! The way in is `read`. `schema` is the table of all keys and defaults, `value` the kinds of their
+//! values, `reader` what a text stands for, `check` what only several keys together tell, `problem`
+//! how it is said. `import` writes such a file.
+
+mod check;
+mod import;
+mod problem;
+mod read;
+mod reader;
+mod schema;
+mod value;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+
+pub use import::{Imported, import};
+pub use problem::Problems;
+pub use read::{environment, load, parse};
+pub use schema::schema;
 
 /// A whole, valid configuration.
 #[derive(Debug, Clone)]
@@ -26,7 +41,8 @@ pub struct Server {
     pub origins: Vec<String>,
     /// Where the key and the last good catalogs are kept.
     pub state: PathBuf,
-    /// The key that session ids are sealed with, 32 bytes or more; without it one is made and kept in `state`.
+    /// The key that session ids are sealed with, 32 bytes or more; without it one is made and kept
+    /// in `state`.
     pub session_key: Option<Secret>,
     pub limits: Limits,
 }
@@ -111,7 +127,8 @@ pub struct Route {
 /// How an upstream's names are shown on a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Names {
-    /// An upstream's own name, with the upstream's name before it where an earlier upstream has the same.
+    /// An upstream's own name, with the upstream's name before it where an earlier upstream has the
+    /// same.
     #[default]
     Auto,
     /// Always `upstream__name`.
@@ -153,7 +170,8 @@ pub struct Upstream {
     pub tools: Filter,
     pub prompts: Filter,
     pub resources: Filter,
-    /// Why this upstream cannot be opened although the file is right: a variable that is not set, for example.
+    /// Why this upstream cannot be opened although the file is right: a variable that is not set,
+    /// for example.
     pub problem: Option<String>,
 }
 
@@ -209,7 +227,8 @@ pub enum Start {
 /// Who shares a process or an upstream session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Isolation {
-    /// One shared by all; a client that declares sampling, elicitation or roots gets one from a pool.
+    /// One shared by all; a client that declares sampling, elicitation or roots gets one from a
+    /// pool.
     #[default]
     Auto,
     Shared,
@@ -235,3 +254,6 @@ pub struct Restart {
     /// Default 30 s.
     pub delay_max: Duration,
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,394 @@
+//! From the sections of the file to a [`Config`]: what only several keys together can tell.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    ops::Range,
+    path::Path,
+};
+
+use toml::Spanned;
+
+use super::{
+    Config, Filter, Limits, Restart, Route, Secret, Server, Timeout, Tls, Transport, Upstream,
+    problem::{Problem, nearest},
+    reader::Reader,
+    schema,
+    value::{Apart, Key, Table},
+};
+
+/// Characters of an upstream's name; with `__` and a tool's name it must fit a client's 64.
+pub const NAME_CHARS_MAX: usize = 32;
+
+/// Characters of a tool's name that every client takes.
+const TOOL_CHARS_MAX: usize = 64;
+
+/// Bytes that a session key has at least: those of the cipher's own key.
+const SESSION_KEY_BYTES_MIN: usize = 32;
+
+/// Paths the gate itself answers.
+const RESERVED: [&str; 4] = ["/livez", "/readyz", "/metrics", "/.well-known"];
+
+const NO_ROUTE: &str = "say what clients see, for example:
+
+[routes.\"/mcp\"]
+upstreams = [\"*\"]";
+
+/// The configuration, right if the reader has no problem. Relative paths begin at `folder`.
+pub fn config(file: schema::File, folder: &Path, reader: &mut Reader<'_>) -> Config {
+    let names: Vec<String> =
+        file.upstreams.value.0.iter().map(|(name, _)| name.get_ref().clone()).collect();
+    let wrong = file.routes.span.as_ref().is_some_and(|span| reader.faults(span));
+    if file.routes.value.0.is_empty() && !wrong {
+        reader.problem(Problem::of_file("there is no route", NO_ROUTE));
+    }
+    let routes = file.routes.value.0.into_iter();
+    let upstreams = file.upstreams.value.0.into_iter();
+    Config {
+        server: server(file.server.value, folder, reader),
+        routes: routes.map(|(path, section)| route(path, section, &names, reader)).collect(),
+        upstreams: upstreams.map(|(name, one)| upstream(name, one, folder, reader)).collect(),
+    }
+}
+
+fn server(server: schema::Server, folder: &Path, reader: &mut Reader<'_>) -> Server {
+    let key = server.session_key.value.map(|key| {
+        let (span, key) = (key.span(), key.into_inner().0);
+        if key.expose().len() < SESSION_KEY_BYTES_MIN {
+            let title = format!("the session key has {} bytes", key.expose().len());
+            let help = format!("give it {SESSION_KEY_BYTES_MIN} or more, of random");
+            reader.problem(Problem::new(span, title, help));
+        }
+        key
+    });
+    Server {
+        listen: server.listen.value,
+        tls: server.tls.value.and_then(|pair| tls(pair, folder, reader)),
+        hosts: server.hosts.value,
+        origins: server.origins.value,
+        state: folder.join(server.state.value),
+        session_key: key,
+        limits: limits(&server.limits.value),
+    }
+}
+
+fn tls(pair: Spanned<schema::Tls>, folder: &Path, reader: &mut Reader<'_>) -> Option<Tls> {
+    let span = pair.span();
+    let schema::Tls { certificate, key } = pair.into_inner();
+    for (given, name) in [(&certificate.span, "certificate"), (&key.span, "key")] {
+        if given.is_none() {
+            let help = "TLS needs both: tls = { certificate = \"cert.pem\", key = \"key.pem\" }";
+            reader.problem(Problem::new(span.clone(), format!("`{name}` is missing"), help));
+        }
+    }
+    Some(Tls { certificate: folder.join(certificate.value?), key: folder.join(key.value?) })
+}
+
+fn limits(limits: &schema::Limits) -> Limits {
+    Limits {
+        body_bytes_max: limits.body_bytes_max.value.0,
+        depth_max: limits.depth_max.value.0,
+        batch_max: limits.batch_max.value.0,
+        answer_bytes_max: limits.answer_bytes_max.value.0,
+        list_items_max: limits.list_items_max.value.0,
+        sessions_max: limits.sessions_max.value.0,
+        session_idle: limits.session_idle.value.0,
+        session_age: limits.session_age.value.0,
+        connections_max: limits.connections_max.value.0,
+        requests_max: limits.requests_max.value.0,
+        streams_max: limits.streams_max.value.0,
+        outbox_bytes_max: limits.outbox_bytes_max.value.0,
+        keep_alive: limits.keep_alive.value.0,
+        drain: limits.drain.value.0,
+    }
+}
+
+fn route(
+    path: Spanned<String>,
+    section: Spanned<schema::Route>,
+    known: &[String],
+    reader: &mut Reader<'_>,
+) -> Route {
+    let at = path.span();
+    let path = path.into_inner();
+    if let Some((fault, help)) = path_fault(&path) {
+        reader.problem(Problem::new(at.clone(), format!("`{path}` {fault}"), help));
+    }
+    let section = section.into_inner();
+    let upstreams = members(section.upstreams, &at, known, reader);
+    Route {
+        path,
+        upstreams,
+        names: section.names.value,
+        tools: tools(section.tools.value, reader),
+        prompts: filter(section.prompts.value, reader),
+        resources: filter(section.resources.value, reader),
+        page_size: section.page_size.value.0,
+    }
+}
+
+/// What keeps clients from using `path`, and the remedy.
+fn path_fault(path: &str) -> Option<(&'static str, &'static str)> {
+    let within = |own: &&str| {
+        path.strip_prefix(*own).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/-._~".contains(c);
+    if !path.starts_with('/') {
+        return Some(("is not a path", "begin it with `/`: [routes.\"/mcp\"]"));
+    }
+    if RESERVED.iter().any(within) {
+        return Some(("is answered by the gate itself", "choose another path, such as \"/mcp\""));
+    }
+    if !path.chars().all(plain) || path.contains("//") || (path.len() > 1 && path.ends_with('/')) {
+        let help = "use letters, digits, `-`, `.`, `_`, `~`, and a single `/` between parts";
+        return Some(("can never be asked for", help));
+    }
+    None
+}
+
+/// The names of a route's upstreams, with `*` replaced by all that are not named.
+fn members(
+    list: Key<Vec<Spanned<String>>>,
+    route: &Range<usize>,
+    known: &[String],
+    reader: &mut Reader<'_>,
+) -> Vec<String> {
+    let Some(span) = list.span else {
+        let help = "name its upstreams in order of precedence, or all: upstreams = [\"*\"]";
+        reader.problem(Problem::new(route.clone(), "this route has no `upstreams`", help));
+        return Vec::new();
+    };
+    if list.value.is_empty() && !reader.faults(&span) {
+        let help = "name one or more, or all: upstreams = [\"*\"]";
+        reader.problem(Problem::new(span, "this route names no upstream", help));
+    }
+    let mut named = HashSet::new();
+    for name in &list.value {
+        let (text, span) = (name.get_ref().as_str(), name.span());
+        if !named.insert(text) {
+            let title = format!("`{text}` is named twice");
+            reader.problem(Problem::new(span, title, "remove one: the first has precedence"));
+        } else if text == "*" && known.is_empty() {
+            let help = "write one: [upstreams.NAME] with `command`, `url` or `builtin = \"gate\"`";
+            reader.problem(Problem::new(span, "there is no upstream", help));
+        } else if text != "*" && !known.iter().any(|other| other == text) {
+            let help = nearest(text, known.iter().map(String::as_str));
+            reader.problem(Problem::new(span, format!("there is no upstream `{text}`"), help));
+        }
+    }
+    let rest = |_: &str| known.iter().filter(|name| !named.contains(name.as_str())).cloned();
+    let expand = |name: &Spanned<String>| match name.get_ref().as_str() {
+        "*" => rest("*").collect(),
+        name => vec![name.to_owned()],
+    };
+    list.value.iter().flat_map(expand).collect()
+}
+
+fn tools(section: schema::Filter, reader: &mut Reader<'_>) -> Filter {
+    let fits = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    for (_, to) in &section.rename.value.0 {
+        let name = to.get_ref();
+        if TOOL_CHARS_MAX < name.chars().count() || !name.chars().all(fits) {
+            let title = format!("`{name}` is not a name for a tool");
+            let help = format!("use at most {TOOL_CHARS_MAX} of A-Z, a-z, 0-9, `_`, `-` and `.`");
+            reader.problem(Problem::new(to.span(), title, help));
+        }
+    }
+    filter(section, reader)
+}
+
+fn filter(section: schema::Filter, reader: &mut Reader<'_>) -> Filter {
+    let mut rename = BTreeMap::new();
+    let mut taken = HashMap::new();
+    for (from, to) in section.rename.value.0 {
+        let (span, from, to) = (to.span(), from.into_inner(), to.into_inner());
+        if to.is_empty() {
+            let help = "write a name, or use `deny` or `hide` to leave it out";
+            reader.problem(Problem::new(span, "a name is empty", help));
+        } else if let Some(other) = taken.insert(to.clone(), from.clone()) {
+            let title = format!("`{to}` is already the new name of `{other}`");
+            reader.problem(Problem::new(span, title, "choose two different names"));
+        }
+        rename.insert(from, to);
+    }
+    Filter {
+        allow: section.allow.value,
+        deny: section.deny.value,
+        hide: section.hide.value,
+        rename,
+    }
+}
+
+fn upstream(
+    name: Spanned<String>,
+    section: Spanned<Apart<schema::Upstream>>,
+    folder: &Path,
+    reader: &mut Reader<'_>,
+) -> Upstream {
+    let at = name.span();
+    let name = name.into_inner();
+    if !is_name(&name) {
+        let title = format!("`{name}` is not a name for an upstream");
+        let help = format!("use 1 to {NAME_CHARS_MAX} of a-z, 0-9, `_` and `-`");
+        reader.problem(Problem::new(at.clone(), title, help));
+    }
+    let Apart { value: mut section, mut absent } = section.into_inner();
+    let (transport, unfit) = reader.apart(|reader| transport(&mut section, &at, folder, reader));
+    absent.extend(unfit);
+    Upstream {
+        name,
+        transport,
+        start: section.start.value,
+        isolation: section.isolation.value,
+        timeout: timeout(&section.timeout, reader),
+        restart: restart(&section.restart, reader),
+        processes_max: section.processes_max.value.0,
+        idle: section.idle.value.0,
+        refresh: section.refresh.value.0,
+        tools: tools(section.tools.value, reader),
+        prompts: filter(section.prompts.value, reader),
+        resources: filter(section.resources.value, reader),
+        problem: (!absent.is_empty())
+            .then(|| absent.iter().map(Problem::line).collect::<Vec<_>>().join("; ")),
+    }
+}
+
+/// Whether an upstream may be called so.
+fn is_name(name: &str) -> bool {
+    let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_-".contains(c);
+    (1..=NAME_CHARS_MAX).contains(&name.len()) && name.chars().all(fits)
+}
+
+fn transport(
+    section: &mut schema::Upstream,
+    at: &Range<usize>,
+    folder: &Path,
+    reader: &mut Reader<'_>,
+) -> Transport {
+    let command = ("command", section.command.span.clone());
+    let url = ("url", section.url.span.clone());
+    let builtin = ("builtin", section.builtin.span.clone());
+    // What belongs to a process only, and to HTTP only.
+    let process = [
+        ("args", section.args.span.clone()),
+        ("env", section.env.span.clone()),
+        ("cwd", section.cwd.span.clone()),
+        ("isolation", section.isolation.span.clone()),
+        ("processes_max", section.processes_max.span.clone()),
+    ];
+    let http = [("headers", section.headers.span.clone()), ("h2c", section.h2c.span.clone())];
+    let kinds = [command.clone(), url.clone(), builtin.clone()];
+    let mut given = kinds.iter().filter_map(|(name, span)| Some((*name, span.clone()?)));
+    let Some((kind, _)) = given.next() else {
+        let help = "say what it is with one of `command`, `url` and `builtin = \"gate\"`";
+        reader.problem(Problem::new(at.clone(), "this upstream is nothing yet", help));
+        return Transport::Builtin { kit: String::new() };
+    };
+    for (other, span) in given {
+        let help = format!("keep one of them, or make two upstreams of `{kind}` and `{other}`");
+        reader.problem(Problem::new(span, format!("`{other}` besides `{kind}`"), help));
+    }
+    let unfit = process.iter().filter(|_| kind != "command");
+    for (name, span) in unfit.chain(http.iter().filter(|_| kind != "url")) {
+        if let Some(span) = span {
+            let title = format!("`{name}` means nothing for an upstream with `{kind}`");
+            reader.problem(Problem::new(span.clone(), title, format!("remove `{name}`")));
+        }
+    }
+    match kind {
+        "command" => stdio(section, folder, reader),
+        "url" => over_http(section, reader),
+        _ => {
+            let kit = section.builtin.value.map(|kit| kit.0.to_owned());
+            Transport::Builtin { kit: kit.unwrap_or_default() }
+        }
+    }
+}
+
+fn stdio(section: &mut schema::Upstream, folder: &Path, reader: &mut Reader<'_>) -> Transport {
+    let command = section.command.value.take();
+    if let (Some(span), Some("")) = (&section.command.span, command.as_deref()) {
+        let help = "name a program, such as \"npx\"";
+        reader.problem(Problem::new(span.clone(), "a command is empty", help));
+    }
+    let mut env = BTreeMap::new();
+    for (name, value) in std::mem::take(&mut section.env.value.0) {
+        if !is_env_name(name.get_ref()) {
+            let title = format!("no variable can be called `{}`", name.get_ref().escape_debug());
+            reader.problem(Problem::new(name.span(), title, "remove `=` and control characters"));
+        }
+        env.insert(name.into_inner(), value.into_inner());
+    }
+    Transport::Stdio {
+        command: command.unwrap_or_default(),
+        args: std::mem::take(&mut section.args.value),
+        env,
+        cwd: section.cwd.value.take().map(|cwd| folder.join(cwd)),
+    }
+}
+
+/// Whether a process can be given a variable of this name.
+pub fn is_env_name(name: &str) -> bool {
+    !name.is_empty() && !name.contains(|c: char| c == '=' || c.is_control())
+}
+
+fn over_http(section: &mut schema::Upstream, reader: &mut Reader<'_>) -> Transport {
+    let url = section.url.value.take().map(|url| url.0).unwrap_or_default();
+    if let (Some(span), true, true) =
+        (&section.h2c.span, section.h2c.value, url.starts_with("https:"))
+    {
+        let help = "remove it: over TLS, HTTP/2 is agreed by itself";
+        reader.problem(Problem::new(span.clone(), "`h2c` is for http: URLs only", help));
+    }
+    let headers = headers(&mut section.headers.value, reader);
+    Transport::Http { url, headers, h2c: section.h2c.value }
+}
+
+fn headers(
+    table: &mut Table<Spanned<Secret>>,
+    reader: &mut Reader<'_>,
+) -> BTreeMap<String, Secret> {
+    let mut headers = BTreeMap::new();
+    for (name, value) in std::mem::take(&mut table.0) {
+        let at = name.span();
+        let Ok(header) = http::HeaderName::try_from(name.get_ref()) else {
+            let title = format!("`{}` is not a header's name", name.get_ref().escape_debug());
+            let help = "use letters, digits and `-`";
+            reader.problem(Problem::new(at, title, help));
+            continue;
+        };
+        // A value may come from a variable or a file, so it is a matter of this upstream only.
+        if http::HeaderValue::try_from(value.get_ref().expose()).is_err() {
+            let title = format!("the value of header {header} has characters that HTTP forbids");
+            reader.absent(Problem::new(value.span(), title, "look for newlines in it"));
+        }
+        if headers.insert(header.as_str().to_owned(), value.into_inner()).is_some() {
+            let title = format!("header {header} is given twice");
+            reader.problem(Problem::new(at, title, "remove one: capitals make no difference"));
+        }
+    }
+    headers
+}
+
+fn timeout(section: &Key<schema::Timeout>, reader: &mut Reader<'_>) -> Timeout {
+    let schema::Timeout { open, idle, total } = &section.value;
+    if let Some(span) = idle.span.as_ref().or(total.span.as_ref())
+        && total.value.0 < idle.value.0
+    {
+        let title = format!("`idle` is {}, but `total` is {}", idle.value, total.value);
+        let help = "make `idle` shorter than `total`, or `total` longer";
+        reader.problem(Problem::new(span.clone(), title, help));
+    }
+    Timeout { open: open.value.0, idle: idle.value.0, total: total.value.0 }
+}
+
+fn restart(section: &Key<schema::Restart>, reader: &mut Reader<'_>) -> Restart {
+    let schema::Restart { delay, delay_max } = &section.value;
+    if let Some(span) = delay.span.as_ref().or(delay_max.span.as_ref())
+        && delay_max.value.0 < delay.value.0
+    {
+        let title = format!("`delay` is {}, but `delay_max` is {}", delay.value, delay_max.value);
+        let help = "make `delay` shorter than `delay_max`, or `delay_max` longer";
+        reader.problem(Problem::new(span.clone(), title, help));
+    }
+    Restart { delay: delay.value.0, delay_max: delay_max.value.0 }
+}

@@ -1,0 +1,122 @@
+//! What is wrong with a configuration: each problem with its place and its remedy, as rustc does.
+
+use std::{fmt, ops::Range};
+
+use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
+
+/// Everything that is wrong with one file, in the order of the file. Never empty.
+#[derive(Clone, PartialEq)]
+pub struct Problems {
+    /// The file's name, as it is printed.
+    name: String,
+    /// The whole file: problems show their lines.
+    text: String,
+    list: Vec<Problem>,
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Problem {
+    title: String,
+    /// Bytes of the file; `None` where the file as a whole is meant.
+    span: Option<Range<usize>>,
+    /// What to do about it.
+    help: Option<String>,
+}
+
+impl Problem {
+    pub fn new(span: Range<usize>, title: impl Into<String>, help: impl Into<String>) -> Self {
+        Self { title: title.into(), span: Some(span), help: Some(help.into()) }
+    }
+
+    /// Of the file as a whole.
+    pub fn of_file(title: impl Into<String>, help: impl Into<String>) -> Self {
+        Self { title: title.into(), span: None, help: Some(help.into()) }
+    }
+
+    /// The TOML parser's own words.
+    pub fn of_syntax(error: &toml::de::Error) -> Self {
+        Self { title: error.message().to_owned(), span: error.span(), help: None }
+    }
+
+    /// On one line, without its place.
+    pub fn line(&self) -> String {
+        match &self.help {
+            Some(help) => format!("{}; {help}", self.title),
+            None => self.title.clone(),
+        }
+    }
+
+    /// Where it begins, in bytes.
+    pub fn start(&self) -> usize {
+        self.span.as_ref().map_or(0, |span| span.start)
+    }
+
+    pub fn within(&self, span: &Range<usize>) -> bool {
+        self.span.as_ref().is_some_and(|own| span.start <= own.start && own.end <= span.end)
+    }
+}
+
+impl Problems {
+    /// Of `text`, the content of the file called `name`.
+    pub fn new(name: &str, text: &str, mut list: Vec<Problem>) -> Self {
+        list.sort_by_key(Problem::start);
+        Self { name: name.to_owned(), text: text.to_owned(), list }
+    }
+
+    /// How many; never 0.
+    pub fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    /// All of them, with an empty line between two; `colour` for a terminal.
+    pub fn render(&self, colour: bool) -> String {
+        let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
+        let each = self.list.iter().map(|problem| renderer.render(&[self.report(problem)]));
+        each.collect::<Vec<_>>().join("\n\n")
+    }
+
+    fn report<'a>(&'a self, problem: &'a Problem) -> Group<'a> {
+        let title = Level::ERROR.primary_title(&problem.title);
+        let group = match &problem.span {
+            Some(span) => {
+                let end = span.end.min(self.text.len());
+                let mark = AnnotationKind::Primary.span(span.start.min(end)..end);
+                title.element(Snippet::source(&self.text).path(&self.name).annotation(mark))
+            }
+            None => title.element(Origin::path(&self.name)),
+        };
+        match &problem.help {
+            Some(help) => group.element(Level::HELP.message(help)),
+            None => group,
+        }
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.render(false))
+    }
+}
+
+/// Without the file's text, which may hold secrets.
+impl fmt::Debug for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Problems").field("name", &self.name).field("list", &self.list).finish()
+    }
+}
+
+impl std::error::Error for Problems {}
+
+/// The remedy for a word that is none of `known`: the nearest of them if it is near, else all.
+pub fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    let known: Vec<&str> = known.into_iter().collect();
+    let distance = |other: &&&str| strsim::damerau_levenshtein(word, other);
+    // A third of the letters, as rustc allows.
+    let near = known.iter().min_by_key(distance).filter(|k| distance(k) <= word.len().max(3) / 3);
+    match near {
+        Some(near) => format!("did you mean `{near}`?"),
+        None if known.is_empty() => "there is none".to_owned(),
+        None => format!("known here: `{}`", known.join("`, `")),
+    }
+}

@@ -1,0 +1,178 @@
+//! What a text of `routes.toml` stands for: variables, secrets kept elsewhere, or itself.
+
+use std::{
+    fs,
+    ops::Range,
+    path::{self, Path},
+    str::FromStr,
+};
+
+use toml::de::DeValue;
+
+use super::{Secret, problem::Problem, value::Node};
+
+/// The variable that is always there: the absolute path of the file's folder.
+const FOLDER: &str = "TOLLGATE_FOLDER";
+
+/// Reads values, and goes on when one is wrong.
+pub struct Reader<'a> {
+    /// Where relative paths begin.
+    folder: &'a Path,
+    environment: &'a dyn Fn(&str) -> Option<String>,
+    problems: Vec<Problem>,
+    /// What the file rightly refers to, and is not there.
+    absent: Vec<Problem>,
+}
+
+impl<'a> Reader<'a> {
+    pub fn new(folder: &'a Path, environment: &'a dyn Fn(&str) -> Option<String>) -> Self {
+        Self { folder, environment, problems: Vec::new(), absent: Vec::new() }
+    }
+
+    /// All that was wrong. What is absent outside of an upstream is wrong too.
+    pub fn finish(mut self) -> Vec<Problem> {
+        self.problems.append(&mut self.absent);
+        self.problems
+    }
+
+    pub fn problem(&mut self, problem: Problem) {
+        self.problems.push(problem);
+    }
+
+    /// Whether something was wrong within these bytes.
+    pub fn faults(&self, span: &Range<usize>) -> bool {
+        self.problems.iter().any(|problem| problem.within(span))
+    }
+
+    pub fn absent(&mut self, problem: Problem) {
+        self.absent.push(problem);
+    }
+
+    /// Runs `read`, and gives back what it found absent instead of keeping it.
+    pub fn apart<T>(&mut self, read: impl FnOnce(&mut Self) -> T) -> (T, Vec<Problem>) {
+        let before = std::mem::take(&mut self.absent);
+        let value = read(self);
+        (value, std::mem::replace(&mut self.absent, before))
+    }
+
+    /// The value is of another type than `expected`.
+    pub fn unexpected(&mut self, node: &Node<'_>, expected: &str, help: &str) {
+        let found = match node.get_ref() {
+            DeValue::String(_) => "a text",
+            DeValue::Integer(_) => "an integer",
+            DeValue::Float(_) => "a float",
+            DeValue::Boolean(_) => "a boolean",
+            DeValue::Datetime(_) => "a date",
+            DeValue::Array(_) => "an array",
+            DeValue::Table(_) => "a table",
+        };
+        let title = format!("expected {expected}, found {found}");
+        self.problem(Problem::new(node.span(), title, help));
+    }
+
+    /// The text is not `expected`. It is shown as the file has it: a variable in it may be secret.
+    pub fn refuse(&mut self, node: &Node<'_>, expected: &str, help: impl Into<String>) {
+        let text = node.get_ref().as_str().unwrap_or_default();
+        self.problem(Problem::new(node.span(), format!("`{text}` is not {expected}"), help));
+    }
+
+    /// The text with its variables replaced; `expected` says what it should be if it is none.
+    pub fn text(&mut self, node: &Node<'_>, expected: &str) -> Option<String> {
+        let Some(text) = node.get_ref().as_str() else {
+            self.unexpected(node, expected, "put it in quotes: \"…\"");
+            return None;
+        };
+        self.expand(text, &node.span())
+    }
+
+    /// The text as a `T`, or a problem that says what it is not.
+    pub fn parsed<T: FromStr>(&mut self, node: &Node<'_>, expected: &str, help: &str) -> Option<T> {
+        let found = self.text(node, expected)?.parse().ok();
+        if found.is_none() {
+            self.refuse(node, expected, help);
+        }
+        found
+    }
+
+    /// `env:NAME`, `file:PATH`, or a text with variables. What follows `text:` is such a text
+    /// even if it begins like a reference.
+    pub fn secret(&mut self, node: &Node<'_>) -> Option<Secret> {
+        let span = node.span();
+        let text = match node.get_ref().as_str() {
+            None => self.text(node, "a text"),
+            Some(text) => match text.split_once(':') {
+                Some(("env", name)) => self.variable(name, &span),
+                Some(("file", path)) => self.file(path, &span),
+                Some(("text", text)) => self.expand(text, &span),
+                Some(_) | None => self.expand(text, &span),
+            },
+        };
+        text.map(Secret::new)
+    }
+
+    /// Replaces each `${NAME}`; `$${` stands for the characters `${`.
+    fn expand(&mut self, text: &str, span: &Range<usize>) -> Option<String> {
+        let (mut full, mut rest, mut whole) = (String::with_capacity(text.len()), text, true);
+        while let Some((before, after)) = rest.split_once("${") {
+            if let Some(before) = before.strip_suffix('$') {
+                full.push_str(before);
+                full.push_str("${");
+                rest = after;
+                continue;
+            }
+            full.push_str(before);
+            let Some((name, after)) = after.split_once('}') else {
+                let help = "close it with `}`, or write `$${` for the characters themselves";
+                self.problem(Problem::new(span.clone(), "`${` without `}`", help));
+                return None;
+            };
+            rest = after;
+            match self.variable(name, span) {
+                Some(value) => full.push_str(&value),
+                None => whole = false,
+            }
+        }
+        full.push_str(rest);
+        whole.then_some(full)
+    }
+
+    fn variable(&mut self, name: &str, span: &Range<usize>) -> Option<String> {
+        if !is_variable(name) {
+            let title = format!("`{name}` is not the name of a variable");
+            let help = "a name has letters, digits and `_`; `$${` stands for `${` itself";
+            self.problem(Problem::new(span.clone(), title, help));
+            return None;
+        }
+        if name == FOLDER {
+            // A path of no parts is the current folder; the dot makes it a path.
+            let folder = path::absolute(Path::new(".").join(self.folder));
+            return folder.ok().map(|folder| folder.to_string_lossy().into_owned());
+        }
+        let value = (self.environment)(name);
+        if value.is_none() {
+            let title = format!("variable {name} is not set");
+            self.absent(Problem::new(span.clone(), title, "set it where Tollgate is started"));
+        }
+        value
+    }
+
+    /// The content of a secret file, without the newline at its end.
+    fn file(&mut self, path: &str, span: &Range<usize>) -> Option<String> {
+        let path = self.folder.join(self.expand(path, span)?);
+        match fs::read_to_string(&path) {
+            Ok(text) => Some(text.trim_end_matches(['\r', '\n']).to_owned()),
+            Err(error) => {
+                let title = format!("secret file {} cannot be read: {error}", path.display());
+                let help = "put the secret there, readable for Tollgate's user";
+                self.absent(Problem::new(span.clone(), title, help));
+                None
+            }
+        }
+    }
+}
+
+/// Whether an environment variable can be referred to by this name.
+pub fn is_variable(name: &str) -> bool {
+    let letter = |c: char| c.is_ascii_alphabetic() || c == '_';
+    name.starts_with(letter) && name.chars().all(|c| letter(c) || c.is_ascii_digit())
+}

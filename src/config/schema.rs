@@ -1,0 +1,258 @@
+//! Every key of `routes.toml`, its kind and its default, in one table: the reading of the file and
+//! its JSON Schema are both made from it.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
+use toml::{Spanned, de::DeValue};
+
+use super::{
+    Isolation, Names, Secret, Start,
+    problem::{Problem, nearest},
+    reader::Reader,
+    value::{Apart, Count, Key, Kind, Kit, Node, Period, Reference, Size, Table, Url, table},
+};
+
+const KIB: usize = 1 << 10;
+const GIB: usize = 1 << 30;
+const SECOND: u64 = 1_000;
+const MINUTE: u64 = 60 * SECOND;
+const DAY: u64 = 24 * 60 * MINUTE;
+
+/// A section: each key with what an editor says of it, its kind, and its default in TOML.
+macro_rules! section {
+    ($(#[$about:meta])* $name:ident {
+        $($(#[$doc:meta])* $key:ident: $kind:ty $(= $default:literal)?,)*
+    }) => {
+        $(#[$about])*
+        #[derive(Debug, JsonSchema)]
+        #[schemars(default, deny_unknown_fields)]
+        pub struct $name {
+            $($(#[$doc])* $(#[schemars(extend("default" = $default))])? pub $key: Key<$kind>,)*
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $($key: Key::absent(section!(@default $kind $(, $default)?)),)* }
+            }
+        }
+
+        impl Kind for $name {
+            fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
+                let mut section = Self::default();
+                for (key, value) in table(node, reader)? {
+                    match key.get_ref().as_ref() {
+                        $(stringify!($key) => section.$key.fill(value, reader),)*
+                        unknown => {
+                            let title = format!("unknown key `{unknown}`");
+                            let help = nearest(unknown, [$(stringify!($key)),*]);
+                            reader.problem(Problem::new(key.span(), title, help));
+                        }
+                    }
+                }
+                Some(section)
+            }
+
+            fn schema(generator: &mut SchemaGenerator) -> Schema {
+                generator.subschema_for::<Self>()
+            }
+        }
+    };
+    (@default $kind:ty) => { <$kind>::default() };
+    (@default $kind:ty, $default:literal) => { default::<$kind>(stringify!($default)) };
+}
+
+section! {
+    /// Tollgate's configuration: what clients see under `routes`, and the servers behind it under
+    /// `upstreams`. `${NAME}` in any text stands for an environment variable, `${TOLLGATE_FOLDER}`
+    /// for the folder of this file, and `$${` for `${`.
+    File {
+        /// The gateway itself.
+        server: Server,
+        /// The endpoints clients use, by their paths, such as "/mcp".
+        routes: Table<Spanned<Route>>,
+        /// The MCP servers behind the gate, by names of a-z, 0-9, `_` and `-`.
+        upstreams: Table<Spanned<Apart<Upstream>>>,
+    }
+}
+
+section! {
+    /// The gateway itself.
+    Server {
+        /// Address and port to listen on.
+        listen: SocketAddr = "127.0.0.1:8080",
+        /// Certificate and key; with them the gate speaks HTTPS.
+        tls: Option<Spanned<Tls>>,
+        /// Values of the header `Host` taken besides the loopback names and `listen`; "*" is any.
+        hosts: Vec<String>,
+        /// Values of the header `Origin` taken besides loopback ones; "*" is any.
+        origins: Vec<String>,
+        /// Folder for the key and the last good catalogs; a relative path begins beside the file.
+        state: PathBuf = "state",
+        /// `env:NAME` or `file:PATH` of the key that session ids are sealed with, at least 32
+        /// bytes. Without it one is made and kept in `state`.
+        session_key: Option<Spanned<Reference>>,
+        /// Every bound of the gateway itself.
+        limits: Limits,
+    }
+}
+
+section! {
+    /// PEM files.
+    Tls {
+        /// The certificate, and those that lead to its root.
+        certificate: Option<PathBuf>,
+        /// Its private key.
+        key: Option<PathBuf>,
+    }
+}
+
+section! {
+    /// Every bound of the gateway itself.
+    Limits {
+        /// Bytes of one request body. The official SDKs have the same default.
+        body_bytes_max: Size<KIB, GIB> = "4MiB",
+        /// Nesting of a client's JSON.
+        depth_max: Count<4, 1_000> = 64,
+        /// Messages in one batch (protocol 2025-03-26).
+        batch_max: Count<1, 10_000> = 50,
+        /// Bytes of one message from an upstream.
+        answer_bytes_max: Size<KIB, GIB> = "64MiB",
+        /// Entries in one list of one upstream.
+        list_items_max: Count<1, 1_000_000> = 10_000,
+        /// Sessions in memory; the one idle longest makes room.
+        sessions_max: Count<1, 10_000_000> = 10_000,
+        /// A session unused for this long is put out of memory.
+        session_idle: Period<SECOND, { 30 * DAY }> = "30m",
+        /// A session id is refused after this long.
+        session_age: Period<MINUTE, { 365 * DAY }> = "24h",
+        /// Accepted connections.
+        connections_max: Count<1, 10_000_000> = 10_000,
+        /// Requests under way.
+        requests_max: Count<1, 10_000_000> = 10_000,
+        /// Open streams of one session.
+        streams_max: Count<1, 100_000> = 64,
+        /// Bytes kept per stream for a client that comes back with `Last-Event-ID`.
+        outbox_bytes_max: Size<KIB, GIB> = "1MiB",
+        /// Silence on an open stream after which a comment is sent.
+        keep_alive: Period<SECOND, { 10 * MINUTE }> = "15s",
+        /// Time that calls under way have when the gate stops.
+        drain: Period<0, { 60 * MINUTE }> = "10s",
+    }
+}
+
+section! {
+    /// An endpoint clients use: the tools, prompts and resources of some upstreams as one server.
+    Route {
+        /// Names of upstreams in order of precedence; "*" is all the others, as the file has them.
+        upstreams: Vec<Spanned<String>>,
+        /// Whether an upstream's name stands before those of its tools and prompts: where an
+        /// earlier upstream has the same name ("auto"), "always", or "never".
+        names: Names = "auto",
+        /// Which tools are shown, by the names that clients see.
+        tools: Filter,
+        /// Which prompts are shown, by the names that clients see.
+        prompts: Filter,
+        /// Which resources are shown, by their URIs.
+        resources: Filter,
+        /// Entries on one page of a list.
+        page_size: Count<1, 100_000> = 1_000,
+    }
+}
+
+section! {
+    /// What of a list is shown, and under which name. `*` in a pattern is any run of characters.
+    Filter {
+        /// Patterns of what is shown; without any, all.
+        allow: Vec<String>,
+        /// Patterns of what is not shown and cannot be used; wins over `allow`.
+        deny: Vec<String>,
+        /// Patterns of what is not listed, but can be used.
+        hide: Vec<String>,
+        /// From the name it has to the name clients see.
+        rename: Table<Spanned<String>>,
+    }
+}
+
+section! {
+    /// A server behind the gate: exactly one of `command`, `url` and `builtin`. `command`, `args`,
+    /// `env`, `cwd`, `url` and `headers` are those of an entry of `mcpServers`.
+    Upstream {
+        /// The program to start, which speaks MCP over its standard input and output.
+        command: Option<String>,
+        /// Its arguments.
+        args: Vec<String>,
+        /// Its environment variables: a text, or `env:NAME` or `file:PATH` where that is kept;
+        /// `text:…` for a text that begins so by itself.
+        env: Table<Spanned<Secret>>,
+        /// The folder it starts in; a relative path begins beside the file.
+        cwd: Option<PathBuf>,
+        /// The address of a server that speaks Streamable HTTP.
+        url: Option<Url>,
+        /// HTTP headers sent to it: as `env`, a text, `env:NAME` or `file:PATH`.
+        headers: Table<Spanned<Secret>>,
+        /// Whether HTTP/2 is spoken to it without TLS.
+        h2c: bool = false,
+        /// A server built into Tollgate.
+        builtin: Option<Kit>,
+        /// Opened with the gate ("eager"), or by the first call ("lazy").
+        start: Start = "eager",
+        /// Who shares a process: all clients but those that declare sampling, elicitation or
+        /// roots ("auto"), all ("shared"), or none: one per client session ("session").
+        isolation: Isolation = "auto",
+        /// How long it may take.
+        timeout: Timeout,
+        /// When it is opened again after it was lost.
+        restart: Restart,
+        /// Processes of it, the shared one included.
+        processes_max: Count<1, 1_000> = 8,
+        /// A process or an upstream session that nobody used for this long is closed.
+        idle: Period<SECOND, { 30 * DAY }> = "10m",
+        /// How often its lists are read anew without a sign of change.
+        refresh: Period<SECOND, { 30 * DAY }> = "5m",
+        /// Which of its tools exist for every route, by its own names.
+        tools: Filter,
+        /// Which of its prompts exist for every route, by its own names.
+        prompts: Filter,
+        /// Which of its resources exist for every route, by their URIs.
+        resources: Filter,
+    }
+}
+
+section! {
+    /// How long an upstream may take.
+    Timeout {
+        /// From the start of opening until the server has answered.
+        open: Period<10, { 60 * MINUTE }> = "30s",
+        /// Silence within a call; progress ends it.
+        idle: Period<10, DAY> = "60s",
+        /// A whole call.
+        total: Period<10, { 7 * DAY }> = "10m",
+    }
+}
+
+section! {
+    /// When an upstream is opened again that failed to open or was lost.
+    Restart {
+        /// Before the first time; doubles each time.
+        delay: Period<10, { 60 * MINUTE }> = "500ms",
+        /// It doubles up to this.
+        delay_max: Period<10, DAY> = "30s",
+    }
+}
+
+/// JSON Schema (2020-12) of `routes.toml`.
+pub fn schema() -> serde_json::Value {
+    let mut generator = SchemaSettings::draft2020_12().into_generator();
+    let mut schema = generator.root_schema_for::<File>();
+    schema.insert("title".to_owned(), "routes.toml of Tollgate".into());
+    schema.to_value()
+}
+
+/// A default, read as the file is.
+fn default<T: Kind>(toml: &str) -> T {
+    let nothing = |_: &str| None;
+    let mut reader = Reader::new("".as_ref(), &nothing);
+    let node = DeValue::parse(toml).expect("a literal of Rust of the kinds used here is TOML");
+    T::read(&node, &mut reader).expect("a default is right: the tests make every section")
+}

@@ -1,0 +1,69 @@
+//! The JSON Schema, and the file that is shipped.
+
+use serde_json::{Value, json};
+
+use crate::config::{parse, schema};
+
+#[track_caller]
+fn is_valid(toml: &str) -> bool {
+    let file: Value = toml::from_str(toml).expect("TOML");
+    jsonschema::validator_for(&schema()).expect("a schema").is_valid(&file)
+}
+
+#[test]
+fn the_shipped_file_is_right_and_held_to_the_schema() {
+    let text = include_str!("../../../routes.toml");
+    let config = parse("routes.toml", text, &|_| None).expect("a right file");
+    assert_eq!(config.routes[0].upstreams, ["gate", "everything", "files", "memory"]);
+    assert!(config.upstreams.iter().all(|upstream| upstream.problem.is_none()));
+    assert!(is_valid(text));
+}
+
+#[test]
+fn the_schema_is_a_schema() {
+    let schema = schema();
+    assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
+    jsonschema::meta::validate(&schema).expect("valid by its own metaschema");
+}
+
+#[test]
+fn editors_find_descriptions_defaults_and_words() {
+    let schema = schema();
+    let server = &schema["$defs"]["Server"]["properties"];
+    assert_eq!(server["listen"]["default"], "127.0.0.1:8080");
+    assert_eq!(server["listen"]["description"], "Address and port to listen on.");
+    let upstream = &schema["$defs"]["Upstream"];
+    assert_eq!(upstream["properties"]["start"]["enum"], json!(["eager", "lazy"]));
+    assert_eq!(upstream["properties"]["h2c"]["default"], false);
+    assert_eq!(upstream["additionalProperties"], false);
+    assert_eq!(upstream.get("required"), None);
+}
+
+#[test]
+fn every_key_has_a_description_and_every_section_is_closed() {
+    let schema = schema();
+    let sections = schema["$defs"].as_object().expect("sections").values().chain([&schema]);
+    for section in sections {
+        assert_eq!(section["additionalProperties"], false, "{section}");
+        for (key, about) in section["properties"].as_object().expect("keys") {
+            assert!(about["description"].is_string(), "{key}: {about}");
+        }
+    }
+}
+
+#[test]
+fn a_wrong_file_is_wrong_by_the_schema_too() {
+    for wrong in [
+        "x = 1",
+        "[server]\nlisten = 8080",
+        "[server]\nsession_key = \"plain\"",
+        "[server.limits]\ndepth_max = 0",
+        "[server.limits]\nbody_bytes_max = 0",
+        "[routes.\"/mcp\"]\nnames = \"sometimes\"",
+        "[upstreams.a]\nurl = \"ftp://a\"",
+        "[upstreams.a]\nenv = { A = 1 }",
+    ] {
+        assert!(!is_valid(wrong), "{wrong}");
+    }
+    assert!(is_valid("[upstreams.a]\nurl = \"${URL}\""));
+}
