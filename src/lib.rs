@@ -12,3 +12,5 @@ mod session;
 mod kit;
 pub mod upstream;
 mod catalog;
+mod snapshot;
+mod pipeline;

@@ -60,6 +60,12 @@ impl Shelf {
         self.kept.lock().confirmed
     }
 
+    /// Whether it was read since the start, or could not be.
+    pub fn is_settled(&self) -> bool {
+        let kept = self.kept.lock();
+        kept.confirmed || kept.error.is_some()
+    }
+
     /// Why the last reading failed.
     pub fn error(&self) -> Option<String> {
         self.kept.lock().error.clone()

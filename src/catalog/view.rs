@@ -133,6 +133,17 @@ impl View {
         })
     }
 
+    /// What clients call an upstream's entry.
+    pub fn shown(&self, kind: ListKind, upstream: &str, own: &str) -> Option<String> {
+        let targets = self.targets.get(&kind)?;
+        let is_it = |target: &Target| target.own == own && target.upstream.name() == upstream;
+        // The same name is by far the commonest case.
+        if targets.get(own).is_some_and(is_it) {
+            return Some(own.to_owned());
+        }
+        targets.iter().find(|(_, target)| is_it(target)).map(|(name, _)| name.clone())
+    }
+
     pub fn count(&self, kind: ListKind) -> usize {
         self.lists.get(&kind).map_or(0, |list| list.count)
     }

@@ -98,6 +98,7 @@ fn limits(limits: &schema::Limits) -> Limits {
         streams_max: limits.streams_max.value.0,
         outbox_bytes_max: limits.outbox_bytes_max.value.0,
         keep_alive: limits.keep_alive.value.0,
+        settle: limits.settle.value.0,
         drain: limits.drain.value.0,
     }
 }

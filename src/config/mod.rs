@@ -83,6 +83,8 @@ pub struct Limits {
     pub outbox_bytes_max: usize,
     /// Silence on an open stream after which a comment is sent. Default 15 s.
     pub keep_alive: Duration,
+    /// Time from the start in which a list waits for upstreams that nothing is known of yet. Default 1 s.
+    pub settle: Duration,
     /// Time that calls under way have when the gate stops. Default 10 s.
     pub drain: Duration,
 }
@@ -103,6 +105,7 @@ impl Default for Limits {
             streams_max: 64,
             outbox_bytes_max: 1 << 20,
             keep_alive: Duration::from_secs(15),
+            settle: Duration::from_secs(1),
             drain: Duration::from_secs(10),
         }
     }

@@ -136,6 +136,8 @@ section! {
         outbox_bytes_max: Size<KIB, GIB> = "1MiB",
         /// Silence on an open stream after which a comment is sent.
         keep_alive: Period<SECOND, { 10 * MINUTE }> = "15s",
+        /// Time from the start in which a list waits for upstreams that nothing is known of yet.
+        settle: Period<0, MINUTE> = "1s",
         /// Time that calls under way have when the gate stops.
         drain: Period<0, { 60 * MINUTE }> = "10s",
     }

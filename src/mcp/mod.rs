@@ -4,6 +4,7 @@
 //! slice; [`splice`] changes members of an object and leaves every other byte alone.
 
 pub mod error;
+pub mod head;
 pub mod header;
 pub mod id;
 pub mod message;

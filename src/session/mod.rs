@@ -97,13 +97,13 @@ impl Sessions {
         Self { sealer: Sealer::new(secret, "session id"), counters, table: Mutex::default() }
     }
 
-    /// Opens a session and makes its id. Returns also the key of one that had to make room.
+    /// Opens a session and makes its id. Returns also the one that had to make room.
     pub fn open(
         &self,
         route: &str,
         client: Client,
         limits: &Limits,
-    ) -> (Arc<Session>, String, Option<SessionKey>) {
+    ) -> (Arc<Session>, String, Option<Arc<Session>>) {
         let key = SessionKey(rand::random());
         let sealed = Sealed {
             key: key.0,
@@ -165,7 +165,7 @@ impl Sessions {
     }
 
     /// Puts sessions out of memory that were not used for `session_idle`; their ids stay good.
-    pub fn sweep(&self, limits: &Limits) -> Vec<SessionKey> {
+    pub fn sweep(&self, limits: &Limits) -> Vec<Arc<Session>> {
         let now = clock::unix_seconds();
         let mut table = self.table.lock();
         let idle = |session: &Session| {
@@ -174,7 +174,7 @@ impl Sessions {
         let gone: Vec<_> = table.live.extract_if(|_, session| idle(session)).collect();
         drop(table);
         gone.iter().for_each(|(_, session)| session.close());
-        gone.into_iter().map(|(key, _)| key).collect()
+        gone.into_iter().map(|(_, session)| session).collect()
     }
 
     pub fn get(&self, key: SessionKey) -> Option<Arc<Session>> {
@@ -187,7 +187,7 @@ impl Sessions {
     }
 
     /// Two that race to revive the same session get the same one.
-    fn insert(&self, session: Session, limits: &Limits) -> (Arc<Session>, Option<SessionKey>) {
+    fn insert(&self, session: Session, limits: &Limits) -> (Arc<Session>, Option<Arc<Session>>) {
         let mut table = self.table.lock();
         let mut evicted = None;
         if limits.sessions_max <= table.live.len() && !table.live.contains_key(&session.key) {
@@ -200,7 +200,7 @@ impl Sessions {
             self.counters.add(Counter::SessionsEvicted);
             evicted.close();
         }
-        (session, evicted.map(|session| session.key))
+        (session, evicted)
     }
 }
 
@@ -335,9 +335,11 @@ impl Session {
 
     /// Cancels what is under way and ends all streams.
     fn close(&self) {
-        let state = std::mem::take(&mut *self.state.lock());
-        state.calls.values().for_each(CancellationToken::cancel);
-        state.streams.values().for_each(|stream| stream.end());
+        let mut state = self.state.lock();
+        state.calls.drain().for_each(|(_, call)| call.cancel());
+        state.streams.drain().for_each(|(_, stream)| stream.end());
+        state.questions.clear();
+        state.listening = false;
     }
 }
 

@@ -7,14 +7,7 @@ use tokio::time::Instant;
 use crate::{
     call::event::{Event, Notice},
     config::Timeout,
-    mcp::{
-        message::Body,
-        meta::PROGRESS_TOKEN,
-        method::Method,
-        raw::Raw,
-        splice,
-        version::Era,
-    },
+    mcp::{message::Body, meta::PROGRESS_TOKEN, method::Method, raw::Raw, splice, version::Era},
 };
 
 use super::{http::HttpCall, lines::LinesCall, pool::Leased};
@@ -133,7 +126,8 @@ impl Exchange {
     }
 
     fn restore(&self, notice: Notice) -> Notice {
-        let Some(token) = self.token.as_ref().filter(|_| notice.method == Some(Method::Progress)) else {
+        let Some(token) = self.token.as_ref().filter(|_| notice.method == Some(Method::Progress))
+        else {
             return notice;
         };
         let edits: &[(&str, Option<&[u8]>)] = &[(PROGRESS_TOKEN, Some(token.bytes()))];

@@ -117,12 +117,19 @@ enum State {
 impl Endpoint {
     /// # Errors
     /// What is wrong with the address or a header; the value of a header is not repeated.
-    pub fn new(net: Net, url: &str, headers: &BTreeMap<String, Secret>, h2c: bool) -> Result<Self, String> {
+    pub fn new(
+        net: Net,
+        url: &str,
+        headers: &BTreeMap<String, Secret>,
+        h2c: bool,
+    ) -> Result<Self, String> {
         let uri = url.parse().map_err(|error| format!("`{url}` is no address: {error}"))?;
         let mut map = HeaderMap::new();
         for (name, secret) in headers {
-            let parsed = HeaderName::try_from(name).ok().zip(HeaderValue::from_str(secret.expose()).ok());
-            let (key, mut text) = parsed.ok_or_else(|| format!("header `{name}` is no valid header"))?;
+            let parsed =
+                HeaderName::try_from(name).ok().zip(HeaderValue::from_str(secret.expose()).ok());
+            let (key, mut text) =
+                parsed.ok_or_else(|| format!("header `{name}` is no valid header"))?;
             text.set_sensitive(true);
             map.insert(key, text);
         }
@@ -164,7 +171,13 @@ impl Http {
         self.0.endpoint.ids.fetch_add(1, Ordering::Relaxed)
     }
 
-    pub fn request_as(&self, id: u64, method: Method, params: &Raw, mirrored: &Mirrored<'_>) -> HttpCall {
+    pub fn request_as(
+        &self,
+        id: u64,
+        method: Method,
+        params: &Raw,
+        mirrored: &Mirrored<'_>,
+    ) -> HttpCall {
         let text = message::request(&Id::number(id), method.name(), params);
         let mut request = self.post(text);
         if self.version().era() == Era::Modern {
@@ -174,13 +187,22 @@ impl Http {
                 headers.insert(NAME, text);
             }
             for (name, text) in mirrored.params {
-                if let Some((name, text)) = HeaderName::try_from(name).ok().zip(header_value(text)) {
+                if let Some((name, text)) = HeaderName::try_from(name).ok().zip(header_value(text))
+                {
                     headers.insert(name, text);
                 }
             }
         }
         let state = State::Sending(self.send(request));
-        HttpCall { http: self.clone(), method, id, state, last_event_id: None, retry: RETRY, resumes: 0 }
+        HttpCall {
+            http: self.clone(),
+            method,
+            id,
+            state,
+            last_event_id: None,
+            retry: RETRY,
+            resumes: 0,
+        }
     }
 
     /// Posts a notification or an answer and waits until it is taken.
@@ -191,7 +213,9 @@ impl Http {
         }
         request.headers_mut().remove(METHOD);
         let response = tokio::time::timeout(ASIDE_TIMEOUT, self.send(request)).await;
-        let response = response.map_err(|_| SendError::Idle(ASIDE_TIMEOUT))?.map_err(|error| self.broken(&error))?;
+        let response = response
+            .map_err(|_| SendError::Idle(ASIDE_TIMEOUT))?
+            .map_err(|error| self.broken(&error))?;
         let status = response.status();
         if status.is_success() { Ok(()) } else { Err(SendError::Status(status.as_u16())) }
     }
@@ -340,9 +364,9 @@ impl Http {
         let is_ping = &*request.method == "ping";
         let id = request.id;
         self.0.tasks.spawn("upstream http: question", async move {
-            let body = answer.await.unwrap_or_else(|_| {
-                if is_ping { Body::Result(Raw::object()) } else { refusal() }
-            });
+            let body = answer
+                .await
+                .unwrap_or_else(|_| if is_ping { Body::Result(Raw::object()) } else { refusal() });
             if let Err(error) = http.post_aside(message::response(Some(&id), &body)).await {
                 tracing::debug!(%error, "an answer was not taken");
             }
@@ -384,7 +408,9 @@ impl HttpCall {
                         continue;
                     }
                     match body.frame().await {
-                        Some(Ok(frame)) => decoder.push(frame.data_ref().map_or(&[][..], |bytes| bytes)),
+                        Some(Ok(frame)) => {
+                            decoder.push(frame.data_ref().map_or(&[][..], |bytes| bytes))
+                        }
                         Some(Err(error)) if self.last_event_id.is_none() => {
                             return Err(SendError::Lost(error.to_string()));
                         }
@@ -457,7 +483,9 @@ impl HttpCall {
                 self.state = State::Done;
                 Ok(Some(Event::Answer { body: response.body, status: 200 }))
             }
-            Ok(Message::Notification(notification)) => Ok(Some(Event::Notice(notice(notification)))),
+            Ok(Message::Notification(notification)) => {
+                Ok(Some(Event::Notice(notice(notification))))
+            }
             Ok(Message::Request(request)) => Ok(self.http.question(request).map(Event::Question)),
             Err(error) => {
                 self.http.0.signs.garbage(&frame.data, &error);
@@ -499,7 +527,9 @@ impl Drop for HttpCall {
         if !begun || !says || self.http.is_closed() {
             return;
         }
-        let params = Raw::encode(&serde_json::json!({ "requestId": self.id, "reason": "cancelled by the client" }));
+        let params = Raw::encode(
+            &serde_json::json!({ "requestId": self.id, "reason": "cancelled by the client" }),
+        );
         let text = message::notification(Method::Cancelled.name(), &params).bytes().clone();
         let http = self.http.clone();
         self.http.0.tasks.spawn("upstream http: cancel", async move {
@@ -512,7 +542,10 @@ impl Drop for HttpCall {
 
 impl fmt::Debug for HttpCall {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HttpCall").field("method", &self.method).field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("HttpCall")
+            .field("method", &self.method)
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }
 

@@ -109,7 +109,12 @@ impl Lines {
     }
 
     /// Sends a request. `params` are sent with this connection's own progress token where they have one.
-    pub async fn request(&self, method: Method, params: &Raw, has_token: bool) -> Result<LinesCall, SendError> {
+    pub async fn request(
+        &self,
+        method: Method,
+        params: &Raw,
+        has_token: bool,
+    ) -> Result<LinesCall, SendError> {
         let id = self.0.ids.fetch_add(1, Ordering::Relaxed);
         let (events_in, events) = mpsc::channel(EVENTS_MAX);
         let listens = method == Method::Listen;
@@ -177,7 +182,9 @@ impl Lines {
             looked = buffer.len();
             if line_bytes_max < buffer.len() {
                 self.0.signs.count(Counter::UpstreamTooLarge);
-                return format!("it sent a line of more than {line_bytes_max} bytes (`answer_bytes_max`)");
+                return format!(
+                    "it sent a line of more than {line_bytes_max} bytes (`answer_bytes_max`)"
+                );
             }
             buffer.reserve(READ_BYTES);
             match reader.read_buf(&mut buffer).await {
@@ -282,7 +289,9 @@ impl Drop for LinesCall {
         if self.lines.0.calls.lock().remove(&self.id).is_none() {
             return; // answered, or the connection is closed
         }
-        let params = Raw::encode(&serde_json::json!({ "requestId": self.id, "reason": "cancelled by the client" }));
+        let params = Raw::encode(
+            &serde_json::json!({ "requestId": self.id, "reason": "cancelled by the client" }),
+        );
         let text = message::notification(Method::Cancelled.name(), &params);
         if self.lines.0.out.try_send(text.bytes().clone()).is_err() {
             self.lines.0.signs.count(Counter::NoticesDropped);

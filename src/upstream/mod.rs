@@ -167,7 +167,9 @@ impl Upstream {
         let patience = self.settings.config.timeout.open;
         let found = tokio::time::timeout(patience, self.connection_for(ask)).await;
         let found = found.unwrap_or_else(|_| {
-            Err(SendError::Unavailable(format!("it was not open within {patience:?} (`timeout.open`)")))
+            Err(SendError::Unavailable(format!(
+                "it was not open within {patience:?} (`timeout.open`)"
+            )))
         });
         let sent = match found {
             Ok((connection, leased)) => connection.call(ask, leased).await,
@@ -210,7 +212,8 @@ impl Upstream {
             return;
         }
         let mut phase = self.phase.subscribe();
-        let settled = phase.wait_for(|phase| matches!(phase, Phase::Ready(_) | Phase::Failed(_))).await;
+        let settled =
+            phase.wait_for(|phase| matches!(phase, Phase::Ready(_) | Phase::Failed(_))).await;
         drop(settled);
     }
 
@@ -221,11 +224,19 @@ impl Upstream {
             let body = self.send(ask).await?.answer().await?;
             if let Some(own) = self.own.lock().get(&key) {
                 let mut subscribed = own.subscribed.lock();
-                if wants { subscribed.insert(uri.to_owned()) } else { subscribed.remove(uri) };
+                if wants {
+                    subscribed.insert(uri.to_owned())
+                } else {
+                    subscribed.remove(uri)
+                };
             }
             return Ok(body);
         }
-        if wants { self.want(uri).await? } else { self.unwant(uri).await? }
+        if wants {
+            self.want(uri).await?
+        } else {
+            self.unwant(uri).await?
+        }
         Ok(Body::Result(Raw::object()))
     }
 
@@ -258,12 +269,13 @@ impl Upstream {
         }
     }
 
-    /// The client's session is over: its own connection ends.
-    pub async fn end_session(&self, key: SessionKey) {
-        let own = self.own.lock().remove(&key);
-        if let Some(connection) = own.and_then(|own| own.connection.get().cloned()) {
+    /// The client's session is over: its own connection ends, and what it subscribed to there, which is returned.
+    pub async fn end_session(&self, key: SessionKey) -> BTreeSet<String> {
+        let Some(own) = self.own.lock().remove(&key) else { return BTreeSet::new() };
+        if let Some(connection) = own.connection.get() {
             connection.close(CLOSING).await;
         }
+        std::mem::take(&mut *own.subscribed.lock())
     }
 
     /// Waits for the calls under way, `patience` at most, then ends every connection.
@@ -272,14 +284,16 @@ impl Upstream {
         while 1 < Arc::strong_count(&self.underway) && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        let own: Vec<_> = self.own.lock().drain().filter_map(|(_, own)| own.connection.get().cloned()).collect();
+        let own: Vec<_> =
+            self.own.lock().drain().filter_map(|(_, own)| own.connection.get().cloned()).collect();
         let shared = match self.phase.send_replace(Phase::Failed(CLOSING.to_owned())) {
             Phase::Ready(connection) => Some(connection),
             Phase::Idle | Phase::Opening | Phase::Failed(_) => None,
         };
         let idle = self.pool.sweep(Duration::ZERO);
         let all = shared.into_iter().chain(own).chain(idle);
-        futures_util::future::join_all(all.map(async |connection| connection.close(CLOSING).await)).await;
+        futures_util::future::join_all(all.map(async |connection| connection.close(CLOSING).await))
+            .await;
         self.tasks.stop();
     }
 
@@ -301,7 +315,9 @@ impl Upstream {
             Scope::Shared => Ok((shared, None)),
             Scope::Session(key) => match self.own(key, ask).await {
                 Ok(connection) => Ok((connection, None)),
-                Err(OpenError::Send(SendError::Unavailable(why))) => Err(SendError::Unavailable(why)),
+                Err(OpenError::Send(SendError::Unavailable(why))) => {
+                    Err(SendError::Unavailable(why))
+                }
                 Err(error) if shared.peer.version.era() == Era::Modern => {
                     tracing::info!(upstream = self.name(), %error, "it takes modern clients only");
                     self.refuses_legacy.store(true, Ordering::Relaxed);
@@ -326,9 +342,15 @@ impl Upstream {
             return Ok((Scope::Shared, shared));
         };
         let scope = match (&self.settings.config.transport, self.settings.config.isolation) {
-            (Transport::Builtin { .. }, _) | (Transport::Stdio { .. }, Isolation::Shared) => Scope::Shared,
-            (Transport::Http { .. }, _) | (Transport::Stdio { .. }, Isolation::Session) => Scope::Session(key),
-            (Transport::Stdio { .. }, Isolation::Auto) if ask.client.can_be_asked() => Scope::Pooled,
+            (Transport::Builtin { .. }, _) | (Transport::Stdio { .. }, Isolation::Shared) => {
+                Scope::Shared
+            }
+            (Transport::Http { .. }, _) | (Transport::Stdio { .. }, Isolation::Session) => {
+                Scope::Session(key)
+            }
+            (Transport::Stdio { .. }, Isolation::Auto) if ask.client.can_be_asked() => {
+                Scope::Pooled
+            }
             (Transport::Stdio { .. }, Isolation::Auto) => Scope::Shared,
         };
         Ok((scope, shared))
@@ -347,7 +369,9 @@ impl Upstream {
         match phase {
             Ok(Phase::Ready(connection)) => Ok(connection),
             Ok(Phase::Failed(why)) => Err(SendError::Unavailable(why)),
-            Ok(Phase::Idle | Phase::Opening) | Err(_) => Err(SendError::Unavailable(CLOSING.to_owned())),
+            Ok(Phase::Idle | Phase::Opening) | Err(_) => {
+                Err(SendError::Unavailable(CLOSING.to_owned()))
+            }
         }
     }
 
@@ -363,17 +387,24 @@ impl Upstream {
             Arc::clone(own)
         };
         own.used.store(crate::call::clock::unix_seconds(), Ordering::Relaxed);
-        let connection = own.connection.get_or_try_init(async || self.open_own(key, &own, ask).await).await?;
+        let connection =
+            own.connection.get_or_try_init(async || self.open_own(key, &own, ask).await).await?;
         Ok(connection.clone())
     }
 
-    async fn open_own(&self, key: SessionKey, own: &Own, ask: &Ask) -> Result<Connection, OpenError> {
+    async fn open_own(
+        &self,
+        key: SessionKey,
+        own: &Own,
+        ask: &Ask,
+    ) -> Result<Connection, OpenError> {
         if matches!(self.settings.config.transport, Transport::Stdio { .. }) {
             *own.room.lock() = self.pool.room().await;
         }
         let link = self.link(Some(key), false).await?;
         let timeout = self.settings.config.timeout;
-        let connection = Connection::open(link, &ask.client, Some(Era::Legacy), timeout, false).await?;
+        let connection =
+            Connection::open(link, &ask.client, Some(Era::Legacy), timeout, false).await?;
         if let Some(level) = &ask.log_level
             && splice::member(&connection.peer.capabilities, "logging").is_some()
         {
@@ -386,7 +417,8 @@ impl Upstream {
             connection.ask(Method::Subscribe, &params, None).await?.answer().await?;
         }
         let listening = connection.clone();
-        self.tasks.spawn("upstream: listen for a session", async move { listening.listen_aside().await });
+        self.tasks
+            .spawn("upstream: listen for a session", async move { listening.listen_aside().await });
         Ok(connection)
     }
 
@@ -402,7 +434,8 @@ impl Upstream {
                 }
                 let link = self.link(None, true).await?;
                 let timeout = self.settings.config.timeout;
-                let connection = Connection::open(link, client, Some(Era::Legacy), timeout, false).await?;
+                let connection =
+                    Connection::open(link, client, Some(Era::Legacy), timeout, false).await?;
                 let ended = connection.clone();
                 self.tasks.spawn("upstream: await a pooled process", async move {
                     ended.closed().await;
@@ -416,7 +449,8 @@ impl Upstream {
     async fn link(&self, session: Option<SessionKey>, exclusive: bool) -> Result<Link, OpenError> {
         let unavailable = |why: String| OpenError::Send(SendError::Unavailable(why));
         let counters = Arc::clone(&self.context.counters);
-        let signs = Signs::new(Arc::clone(&self.inbox), session, counters, self.settings.answer_bytes_max);
+        let signs =
+            Signs::new(Arc::clone(&self.inbox), session, counters, self.settings.answer_bytes_max);
         let config = &self.settings.config;
         match &config.transport {
             Transport::Http { url, headers, h2c } => {
@@ -515,7 +549,8 @@ impl Upstream {
         self.phase.send_replace(Phase::Ready(connection.clone()));
         self.inbox.opened();
         let counters = Arc::clone(&self.context.counters);
-        let signs = Signs::new(Arc::clone(&self.inbox), None, counters, self.settings.answer_bytes_max);
+        let signs =
+            Signs::new(Arc::clone(&self.inbox), None, counters, self.settings.answer_bytes_max);
         let watching = async {
             self.wanted.keep(&connection, &signs).await;
             std::future::pending::<()>().await;

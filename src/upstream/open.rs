@@ -126,9 +126,12 @@ impl Connection {
     pub async fn call(&self, ask: &Ask, leased: Option<Leased>) -> Result<Exchange, SendError> {
         let era = self.peer.version.era();
         let params = match (ask.client.era(), era) {
-            (Era::Legacy, Era::Modern) => {
-                meta::modernize(&ask.params, &Raw::object(), &ask.client.info, ask.log_level.as_deref())
-            }
+            (Era::Legacy, Era::Modern) => meta::modernize(
+                &ask.params,
+                &Raw::object(),
+                &ask.client.info,
+                ask.log_level.as_deref(),
+            ),
             (Era::Modern, Era::Legacy) => meta::antiquate(&ask.params),
             _ => ask.params.clone(),
         };
@@ -143,7 +146,8 @@ impl Connection {
                 let token = progress_token(&params);
                 let id = http.next_id();
                 let own = token.as_ref().map(|_| own_token(&params, id));
-                let call = http.request_as(id, ask.method, own.as_ref().unwrap_or(&params), &mirrored);
+                let call =
+                    http.request_as(id, ask.method, own.as_ref().unwrap_or(&params), &mirrored);
                 (Source::Http(Box::new(call)), token)
             }
             Link::Http(http) => {
@@ -154,7 +158,12 @@ impl Connection {
     }
 
     /// Sends a request of the gateway's own; a modern server gets the `_meta` it demands.
-    pub async fn ask(&self, method: Method, params: &Raw, name: Option<&str>) -> Result<Exchange, SendError> {
+    pub async fn ask(
+        &self,
+        method: Method,
+        params: &Raw,
+        name: Option<&str>,
+    ) -> Result<Exchange, SendError> {
         self.link.ask(method, params, name, self.peer.version, self.timeout).await
     }
 
@@ -254,7 +263,9 @@ impl Link {
                 lines.close(why);
                 let process = process.lock().take();
                 match process {
-                    Some(process) => epitaph(process, &broken.unwrap_or_else(|| why.to_owned())).await,
+                    Some(process) => {
+                        epitaph(process, &broken.unwrap_or_else(|| why.to_owned())).await
+                    }
                     None => why.to_owned(),
                 }
             }
@@ -270,7 +281,6 @@ impl Link {
             http.agree(version);
         }
     }
-
 }
 
 /// How a process ended and what it said last, for the operator; one that still runs is stopped.
@@ -299,12 +309,17 @@ async fn probe(link: &Link, client: &Client, timeout: Timeout) -> Result<Peer, O
 /// Nothing where it is a legacy server: any error but a modern one, or silence (lifecycle: era detection).
 async fn discover(link: &Link, timeout: Timeout) -> Result<Option<Peer>, OpenError> {
     link.agree(Version::MODERN);
-    let exchange = link.ask(Method::Discover, &Raw::object(), None, Version::MODERN, timeout).await?;
+    let exchange =
+        link.ask(Method::Discover, &Raw::object(), None, Version::MODERN, timeout).await?;
     let patience = PROBE_TIMEOUT.min(timeout.open / 2);
     let body = match tokio::time::timeout(patience, exchange.answer()).await {
         Ok(Ok(body)) => body,
-        Ok(Err(error @ (SendError::Unavailable(_) | SendError::Lost(_)))) => return Err(error.into()),
-        Ok(Err(SendError::Status(status @ (401 | 403)))) => return Err(SendError::Status(status).into()),
+        Ok(Err(error @ (SendError::Unavailable(_) | SendError::Lost(_)))) => {
+            return Err(error.into());
+        }
+        Ok(Err(SendError::Status(status @ (401 | 403)))) => {
+            return Err(SendError::Status(status).into());
+        }
         Ok(Err(_)) | Err(_) => return Ok(None),
     };
     let result = match body {
@@ -312,7 +327,11 @@ async fn discover(link: &Link, timeout: Timeout) -> Result<Option<Peer>, OpenErr
         Body::Error(text) => {
             let (code, supported) = refused_versions(&text);
             let is_legacy = !error::is_modern(code) || supported.iter().any(|text| is_legacy(text));
-            return if is_legacy { Ok(None) } else { Err(OpenError::Version(supported.join(", "))) };
+            return if is_legacy {
+                Ok(None)
+            } else {
+                Err(OpenError::Version(supported.join(", ")))
+            };
         }
     };
     let Some(found) = result.try_read::<Discovered>() else {
@@ -347,7 +366,8 @@ async fn initialize(link: &Link, client: &Client, timeout: Timeout) -> Result<Pe
         }
     };
     let answer: Initialized = result.try_read().ok_or(OpenError::Answer("initialize"))?;
-    let version = Version::find(&answer.protocol_version).filter(|version| version.era() == Era::Legacy);
+    let version =
+        Version::find(&answer.protocol_version).filter(|version| version.era() == Era::Legacy);
     let version = version.ok_or(OpenError::Version(answer.protocol_version))?;
     link.agree(version);
     link.notify(Method::Initialized, &Raw::object()).await?;
@@ -397,5 +417,9 @@ fn progress_token(params: &Raw) -> Option<Raw> {
 
 fn own_token(params: &Raw, id: u64) -> Raw {
     let token = id.to_string();
-    crate::mcp::splice::edit_within(params, "_meta", &[(meta::PROGRESS_TOKEN, Some(token.as_bytes()))])
+    crate::mcp::splice::edit_within(
+        params,
+        "_meta",
+        &[(meta::PROGRESS_TOKEN, Some(token.as_bytes()))],
+    )
 }

@@ -67,14 +67,20 @@ impl Pool {
     }
 
     /// Lends a connection that was opened in the room given.
-    pub fn lend(self: &Arc<Self>, key: Key, connection: Connection, room: OwnedSemaphorePermit) -> Leased {
+    pub fn lend(
+        self: &Arc<Self>,
+        key: Key,
+        connection: Connection,
+        room: OwnedSemaphorePermit,
+    ) -> Leased {
         let entry = Entry { key, connection, room, since: Instant::now() };
         Leased { pool: Arc::clone(self), entry: Some(entry), answered: false }
     }
 
     /// Takes out what was idle for long; the caller closes it.
     pub fn sweep(&self, idle_max: Duration) -> Vec<Connection> {
-        let stale = |entry: &mut Entry| entry.connection.is_closed() || idle_max <= entry.since.elapsed();
+        let stale =
+            |entry: &mut Entry| entry.connection.is_closed() || idle_max <= entry.since.elapsed();
         let gone: Vec<_> = self.idle.lock().extract_if(.., stale).collect();
         self.returned.notify_waiters();
         gone.into_iter().map(|entry| entry.connection).collect()
@@ -95,7 +101,11 @@ impl Pool {
         idle.retain(|entry| !entry.connection.is_closed());
         if let Some(at) = idle.iter().rposition(|entry| entry.key == *key) {
             let entry = idle.swap_remove(at);
-            return Some(Found::Idle(Leased { pool: Arc::clone(self), entry: Some(entry), answered: false }));
+            return Some(Found::Idle(Leased {
+                pool: Arc::clone(self),
+                entry: Some(entry),
+                answered: false,
+            }));
         }
         if let Ok(room) = Arc::clone(&self.room).try_acquire_owned() {
             return Some(Found::Room(room, None));

@@ -118,7 +118,9 @@ impl Signs {
     pub fn notice(&self, notice: &Notice) {
         match notice.method {
             Some(
-                method @ (Method::ToolsListChanged | Method::PromptsListChanged | Method::ResourcesListChanged),
+                method @ (Method::ToolsListChanged
+                | Method::PromptsListChanged
+                | Method::ResourcesListChanged),
             ) => {
                 let mut changed = self.inbox.changed.lock();
                 if !changed.contains(&method) {
@@ -147,7 +149,8 @@ impl Signs {
         self.counters.add(Counter::UpstreamGarbage);
         let text = String::from_utf8_lossy(text.get(..SHOWN.min(text.len())).unwrap_or_default());
         tracing::debug!(%error, %text, "an upstream sent what is no MCP message");
-        *self.inbox.last_noise.lock() = Some(format!("it sent what is no MCP message ({error}): {text}"));
+        *self.inbox.last_noise.lock() =
+            Some(format!("it sent what is no MCP message ({error}): {text}"));
     }
 
     fn offer(&self, sign: Sign) {

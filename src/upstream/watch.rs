@@ -85,7 +85,12 @@ impl Wanted {
         }
     }
 
-    async fn changed(&self, connection: &Connection, method: Method, uri: &str) -> Result<(), SendError> {
+    async fn changed(
+        &self,
+        connection: &Connection,
+        method: Method,
+        uri: &str,
+    ) -> Result<(), SendError> {
         if connection.peer.version.era() == Era::Modern {
             let mut acknowledged = self.acknowledged.subscribe();
             self.changes.send_modify(|changes| *changes += 1);
@@ -135,13 +140,19 @@ impl Wanted {
     }
 
     /// Opens the stream and waits for its acknowledgement; nothing where there is nothing to hear.
-    async fn begin(&self, connection: &Connection, signs: &Signs) -> Result<Option<Exchange>, SendError> {
+    async fn begin(
+        &self,
+        connection: &Connection,
+        signs: &Signs,
+    ) -> Result<Option<Exchange>, SendError> {
         let params = self.filter(&connection.peer.capabilities);
         let Some(params) = params else { return Ok(None) };
         let mut exchange = connection.ask(Method::Listen, &params, None).await?.endless();
         loop {
             match exchange.next().await? {
-                Event::Notice(notice) if notice.method == Some(Method::Acknowledged) => return Ok(Some(exchange)),
+                Event::Notice(notice) if notice.method == Some(Method::Acknowledged) => {
+                    return Ok(Some(exchange));
+                }
                 Event::Notice(notice) => signs.notice(&without_subscription(notice)),
                 Event::Answer { body: Body::Error(error), .. } => {
                     return Err(SendError::Garbage(message_of(&error)));

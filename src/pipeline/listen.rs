@@ -1,0 +1,203 @@
+//! `subscriptions/listen` (2026-07-28): announcements of a route, filtered as the client asked.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::json;
+use tokio::sync::broadcast::{self, error::RecvError};
+
+use crate::{
+    mcp::{
+        id::Id,
+        message::{self, Body},
+        meta::SUBSCRIPTION_ID,
+        method::Method,
+        raw::Raw,
+        splice,
+    },
+    snapshot::{Gate, Push, Route},
+    upstream::Upstream,
+};
+
+use super::{Call, Fault, Reply};
+
+/// What a client can ask to hear of.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Filter {
+    tools_list_changed: bool,
+    prompts_list_changed: bool,
+    resources_list_changed: bool,
+    resource_subscriptions: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Params {
+    notifications: Filter,
+}
+
+/// An open subscription; dropped, what was subscribed to upstream is given back.
+pub struct Listening {
+    gate: Arc<Gate>,
+    id: Id,
+    filter: Filter,
+    pushes: broadcast::Receiver<Push>,
+    acknowledgement: Option<Bytes>,
+    /// Of announcements that were lost because the client was slow: all lists it asked for are announced.
+    missed: Vec<Method>,
+    wanted: Wanted,
+}
+
+/// What goes to a listening client.
+#[derive(Debug)]
+pub enum Heard {
+    Message(Bytes),
+    /// The gate is stopping: the last message.
+    End(Body),
+}
+
+/// Resources subscribed to upstream, by the URIs the client knows.
+struct Wanted {
+    gate: Arc<Gate>,
+    resources: BTreeMap<String, (Arc<Upstream>, String)>,
+}
+
+/// Opens a subscription. It is acknowledged once everything upstream is really open.
+pub async fn open(gate: &Arc<Gate>, route: &Arc<Route>, call: Call) -> Result<Reply, Fault> {
+    let params: Params = call.params.read().map_err(|error| Fault::Invalid(error.to_string()))?;
+    let mut filter = params.notifications;
+    let pushes = route.pushes.subscribe();
+    let mut wanted = Wanted { gate: Arc::clone(gate), resources: BTreeMap::new() };
+    for uri in std::mem::take(&mut filter.resource_subscriptions) {
+        let Some(target) = route.view.find_uri(&uri) else { continue };
+        match target.upstream.want(&target.own).await {
+            Ok(()) => {
+                filter.resource_subscriptions.push(uri.clone());
+                wanted.resources.insert(uri, (target.upstream, target.own));
+            }
+            Err(error) => tracing::debug!(%uri, %error, "a subscription was not taken"),
+        }
+    }
+    let honoured = json!({ "notifications": filter.honoured() });
+    let params = with_id(&Raw::encode(&honoured), &call.id);
+    let text = message::notification(Method::Acknowledged.name(), &params);
+    Ok(Reply::Listen(Box::new(Listening {
+        gate: Arc::clone(gate),
+        id: call.id,
+        filter,
+        pushes,
+        acknowledgement: Some(text.bytes().clone()),
+        missed: Vec::new(),
+        wanted,
+    })))
+}
+
+impl Listening {
+    /// What the client hears next. Safe to drop.
+    pub async fn next(&mut self) -> Heard {
+        if let Some(text) = self.acknowledgement.take() {
+            return Heard::Message(text);
+        }
+        loop {
+            if let Some(method) = self.missed.pop() {
+                return self.message(method, &Raw::object());
+            }
+            let push = tokio::select! {
+                // A receiver keeps its place when dropped.
+                push = self.pushes.recv() => push,
+                () = self.gate.tasks.stopped() => return self.end(),
+            };
+            match push {
+                Ok(Push::Changed(method)) if self.filter.wants(method) => {
+                    return self.message(method, &Raw::object());
+                }
+                Ok(Push::Updated { uri, params }) if self.wanted.resources.contains_key(&uri) => {
+                    return self.message(Method::ResourceUpdated, &params);
+                }
+                Ok(_) => (),
+                Err(RecvError::Lagged(_)) => self.missed = self.filter.lists(),
+                Err(RecvError::Closed) => return self.end(),
+            }
+        }
+    }
+
+    pub fn id(&self) -> &Id {
+        &self.id
+    }
+
+    fn message(&self, method: Method, params: &Raw) -> Heard {
+        let text = message::notification(method.name(), &with_id(params, &self.id));
+        Heard::Message(text.bytes().clone())
+    }
+
+    fn end(&self) -> Heard {
+        let result = with_id(&Raw::trusted(r#"{"resultType":"complete"}"#), &self.id);
+        Heard::End(Body::Result(result))
+    }
+}
+
+impl std::fmt::Debug for Listening {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Listening")
+            .field("id", &self.id)
+            .field("filter", &self.filter)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Wanted {
+    fn drop(&mut self) {
+        let resources = std::mem::take(&mut self.resources);
+        if resources.is_empty() {
+            return;
+        }
+        self.gate.tasks.spawn("listen: unsubscribe", async move {
+            for (upstream, own) in resources.into_values() {
+                if let Err(error) = upstream.unwant(&own).await {
+                    tracing::debug!(uri = own, %error, "a subscription could not be ended");
+                }
+            }
+        });
+    }
+}
+
+impl Filter {
+    fn wants(&self, method: Method) -> bool {
+        self.lists().contains(&method)
+    }
+
+    fn lists(&self) -> Vec<Method> {
+        let asked = [
+            (self.tools_list_changed, Method::ToolsListChanged),
+            (self.prompts_list_changed, Method::PromptsListChanged),
+            (self.resources_list_changed, Method::ResourcesListChanged),
+        ];
+        asked.into_iter().filter_map(|(asked, method)| asked.then_some(method)).collect()
+    }
+
+    /// What is acknowledged: only what was asked for and will be sent.
+    fn honoured(&self) -> serde_json::Value {
+        let mut all = serde_json::Map::new();
+        for (asked, key) in [
+            (self.tools_list_changed, "toolsListChanged"),
+            (self.prompts_list_changed, "promptsListChanged"),
+            (self.resources_list_changed, "resourcesListChanged"),
+        ] {
+            if asked {
+                all.insert(key.to_owned(), true.into());
+            }
+        }
+        if !self.resource_subscriptions.is_empty() {
+            all.insert(
+                "resourceSubscriptions".to_owned(),
+                self.resource_subscriptions.clone().into(),
+            );
+        }
+        all.into()
+    }
+}
+
+fn with_id(params: &Raw, id: &Id) -> Raw {
+    splice::edit_within(params, "_meta", &[(SUBSCRIPTION_ID, Some(id.raw().bytes()))])
+}

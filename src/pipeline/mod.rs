@@ -1,0 +1,149 @@
+//! The way of a call: read this first.
+//!
+//! A request of either era becomes a [`Call`], finds what it is about, and is sent; what comes back is a [`Reply`].
+//! Stages that judge a call on its way (who may, how much, from the cache) will stand between `resolve` and `send`.
+
+mod back;
+mod fault;
+mod listen;
+mod open;
+mod resolve;
+
+use std::sync::Arc;
+
+use crate::{
+    call::{Ask, Client, ListKind},
+    mcp::{head::Named, id::Id, message::Body, meta::Meta, method::Method, raw::Raw, version::Era},
+    session::Session,
+    snapshot::{Gate, Route},
+};
+
+pub use self::{
+    back::{Back, Out},
+    fault::Fault,
+    listen::{Heard, Listening},
+    open::{initialize, negotiate},
+};
+
+/// A client's request, decoded: nothing here depends on how it came.
+#[derive(Debug)]
+pub struct Call {
+    pub id: Id,
+    pub method: Method,
+    pub params: Raw,
+    pub named: Named,
+    pub meta: Meta,
+    pub client: Arc<Client>,
+    pub session: Option<Arc<Session>>,
+    /// Decoded `Mcp-Param-*` headers by their names in lower case; none where no header had to be sent.
+    pub mirrored: Option<Vec<(String, String)>>,
+}
+
+/// What a call leads to.
+#[derive(Debug)]
+pub enum Reply {
+    /// The gate's own answer.
+    Answer(Body),
+    /// An upstream is at work.
+    Back(Box<Back>),
+    /// A stream of announcements (`subscriptions/listen`).
+    Listen(Box<Listening>),
+}
+
+/// The way of a call.
+pub async fn run(gate: &Arc<Gate>, route: &Arc<Route>, call: Call) -> Result<Reply, Fault> {
+    if !call.method.exists_in(call.client.era()) {
+        return Err(Fault::UnknownMethod(call.method.name().into()));
+    }
+    if let Some(kind) = ListKind::of(call.method) {
+        return list(gate, route, kind, &call).await;
+    }
+    match call.method {
+        Method::Ping => Ok(Reply::Answer(Body::Result(Raw::object()))),
+        Method::Discover => Ok(Reply::Answer(open::discover(gate, route).await)),
+        Method::SetLevel => open::set_level(route, &call).await,
+        Method::Listen => listen::open(gate, route, call).await,
+        Method::Subscribe | Method::Unsubscribe => subscribe(route, &call).await,
+        _ => send(gate, route, call).await,
+    }
+}
+
+/// Finds what a call is about, and sends it there.
+async fn send(gate: &Arc<Gate>, route: &Arc<Route>, call: Call) -> Result<Reply, Fault> {
+    let resolved = match resolve::resolve(route, &call) {
+        Err(Fault::Unknown { .. }) if gate.is_settling() => {
+            gate.settled_early(route).await;
+            let snapshot = gate.snapshot();
+            let route = snapshot.routes.get(&route.settings.path).unwrap_or(route);
+            resolve::resolve(route, &call)?
+        }
+        resolved => resolved?,
+    };
+    let back = Back::send(route, call, resolved).await?;
+    Ok(Reply::Back(Box::new(back)))
+}
+
+/// A list is a copy of ready bytes.
+async fn list(
+    gate: &Arc<Gate>,
+    route: &Arc<Route>,
+    kind: ListKind,
+    call: &Call,
+) -> Result<Reply, Fault> {
+    #[derive(serde::Deserialize)]
+    struct Params {
+        cursor: Option<String>,
+    }
+    let params = call.params.read::<Params>().map_err(|error| Fault::Invalid(error.to_string()))?;
+    let era = call.client.era();
+    let page = if gate.is_settling() {
+        gate.settled_early(route).await;
+        let snapshot = gate.snapshot();
+        let route = snapshot.routes.get(&route.settings.path).unwrap_or(route);
+        route.view.page(kind, params.cursor.as_deref(), era)
+    } else {
+        route.view.page(kind, params.cursor.as_deref(), era)
+    };
+    page.map(|page| Reply::Answer(Body::Result(page)))
+        .map_err(|error| Fault::Invalid(error.message))
+}
+
+/// `resources/subscribe` and `unsubscribe` (legacy).
+async fn subscribe(route: &Arc<Route>, call: &Call) -> Result<Reply, Fault> {
+    let resolved = resolve::resolve(route, call)?;
+    let session = call.session.as_ref().ok_or(Fault::Invalid("needs a session".to_owned()))?;
+    let Named::Uri(uri) = &call.named else { return Err(Fault::Invalid("needs a URI".to_owned())) };
+    let news = match call.method {
+        Method::Subscribe => session.subscribe(uri),
+        _ => session.unsubscribe(uri),
+    };
+    if !news {
+        return Ok(Reply::Answer(Body::Result(Raw::object())));
+    }
+    let upstream = &resolved.target.upstream;
+    let ask = resolved.ask(call);
+    let done = upstream.subscribe(&ask, &resolved.target.own).await;
+    let failed = !matches!(done, Ok(Body::Result(_)));
+    if failed && call.method == Method::Subscribe {
+        session.unsubscribe(uri);
+    }
+    match done {
+        Ok(body) => Ok(Reply::Answer(back::fit_body(body, call, Era::Legacy))),
+        Err(error) => Err(Fault::Upstream { method: call.method, error: upstream.failed(error) }),
+    }
+}
+
+impl resolve::Resolved {
+    /// The request as the upstream gets it.
+    fn ask(&self, call: &Call) -> Ask {
+        Ask {
+            method: call.method,
+            params: self.params.clone(),
+            name: self.name.clone(),
+            mirrored: self.mirrored.clone(),
+            client: Arc::clone(&call.client),
+            session: call.session.as_ref().map(|session| session.key),
+            log_level: call.session.as_ref().and_then(|session| session.log_level()),
+        }
+    }
+}

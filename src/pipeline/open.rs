@@ -1,0 +1,110 @@
+//! Getting to know each other: `initialize`, `server/discover`, `logging/setLevel`.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::json;
+
+use crate::{
+    call::{Client, gateway_info},
+    catalog::{server_meta, supported_versions},
+    mcp::{
+        message::Body,
+        method::Method,
+        raw::Raw,
+        splice,
+        version::{Era, Version},
+    },
+    session::Session,
+    snapshot::{Gate, Route},
+};
+
+use super::{Call, Fault, Reply};
+
+/// The levels of RFC 5424 that MCP takes over.
+const LEVELS: [&str; 8] =
+    ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Initialize {
+    protocol_version: String,
+    #[serde(default = "Raw::object")]
+    capabilities: Raw,
+    #[serde(default = "Raw::object")]
+    client_info: Raw,
+}
+
+/// The client that params of `initialize` describe, at the version that both sides then speak: the one asked for
+/// where it is known, else our latest (lifecycle: version negotiation).
+pub fn negotiate(params: &Raw) -> Result<Client, Fault> {
+    let asked: Initialize = params.read().map_err(|error| Fault::Invalid(error.to_string()))?;
+    let known =
+        Version::find(&asked.protocol_version).filter(|version| version.era() == Era::Legacy);
+    let version = known.unwrap_or(Version::LEGACY_LATEST);
+    Ok(Client { version, capabilities: asked.capabilities, info: asked.client_info })
+}
+
+/// Opens a session for a legacy client: its id, and the answer.
+pub async fn initialize(
+    gate: &Arc<Gate>,
+    route: &Arc<Route>,
+    client: Client,
+) -> (Arc<Session>, String, Body) {
+    gate.settled_early(route).await;
+    let snapshot = gate.snapshot();
+    let route = snapshot.routes.get(&route.settings.path).unwrap_or(route);
+    let version = client.version;
+    let limits = &snapshot.config.server.limits;
+    let (session, id, evicted) = gate.sessions.open(&route.settings.path, client, limits);
+    if let Some(evicted) = evicted {
+        gate.forget_session(evicted);
+    }
+    let mut result = json!({
+        "protocolVersion": version.as_str(),
+        "capabilities": route.view.capabilities(Era::Legacy),
+        "serverInfo": gateway_info(),
+    });
+    if let Some(text) = route.view.instructions() {
+        result["instructions"] = text.into();
+    }
+    (session, id, Body::Result(Raw::encode(&result)))
+}
+
+/// `server/discover`: what the upstreams behind the route have together.
+pub async fn discover(gate: &Arc<Gate>, route: &Arc<Route>) -> Body {
+    gate.settled_early(route).await;
+    let snapshot = gate.snapshot();
+    let route = snapshot.routes.get(&route.settings.path).unwrap_or(route);
+    let (ttl_ms, scope) = route.view.cache_hints();
+    let mut result = json!({
+        "resultType": "complete",
+        "supportedVersions": supported_versions(),
+        "capabilities": route.view.capabilities(Era::Modern),
+        "ttlMs": ttl_ms,
+        "cacheScope": scope,
+    });
+    if let Some(text) = route.view.instructions() {
+        result["instructions"] = text.into();
+    }
+    let result = Raw::encode(&result);
+    Body::Result(splice::edit(&result, &[("_meta", Some(server_meta().as_bytes()))]))
+}
+
+/// `logging/setLevel`: kept in the session, and told to the upstreams that know the session as their own.
+pub async fn set_level(route: &Arc<Route>, call: &Call) -> Result<Reply, Fault> {
+    #[derive(Deserialize)]
+    struct Params {
+        level: String,
+    }
+    let params: Params = call.params.read().map_err(|error| Fault::Invalid(error.to_string()))?;
+    if !LEVELS.contains(&params.level.as_str()) {
+        return Err(Fault::Invalid(format!("`level` must be one of {}", LEVELS.join(", "))));
+    }
+    let session = call.session.as_ref().ok_or(Fault::Invalid("needs a session".to_owned()))?;
+    session.set_log_level(&params.level);
+    for member in &route.members {
+        member.upstream.tell(session.key, Method::SetLevel, &call.params).await;
+    }
+    Ok(Reply::Answer(Body::Result(Raw::object())))
+}

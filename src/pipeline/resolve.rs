@@ -1,0 +1,113 @@
+//! Which target a call is about: an upstream, and its own name for the thing.
+
+use crate::{
+    call::ListKind,
+    catalog::Target,
+    mcp::{head::Named, method::Method, mirror::Mirrors, raw::Raw, splice, version::Era},
+    snapshot::Route,
+};
+
+use super::{Call, Fault};
+
+/// Stands between an upstream's name and its own id of a task, on a route with several upstreams. Names of
+/// upstreams cannot contain it.
+const TASK_MARK: char = '~';
+
+/// A call whose target is found.
+#[derive(Debug)]
+pub struct Resolved {
+    pub target: Target,
+    /// The client's params, with the upstream's own name in them.
+    pub params: Raw,
+    /// What `Mcp-Name` is to say.
+    pub name: Option<String>,
+    /// `Mcp-Param-*` headers.
+    pub mirrored: Vec<(String, String)>,
+}
+
+pub fn resolve(route: &Route, call: &Call) -> Result<Resolved, Fault> {
+    let target = find(route, call)?;
+    let mirrored = check_mirrored(&target, call)?;
+    let params = renamed(call, &target);
+    let name = call.named.header().map(|_| target.own.clone());
+    Ok(Resolved { target, params, name, mirrored })
+}
+
+/// The id of a task as clients of a route know it.
+pub fn shown_task(route: &Route, upstream: &str, own: &str) -> String {
+    if route.is_merged() { format!("{upstream}{TASK_MARK}{own}") } else { own.to_owned() }
+}
+
+fn find(route: &Route, call: &Call) -> Result<Target, Fault> {
+    let view = &route.view;
+    let (kind, name, found) = match &call.named {
+        Named::Name(name) if call.method == Method::PromptsGet => {
+            ("prompt", name, view.find(ListKind::Prompts, name).cloned())
+        }
+        Named::Name(name) => ("tool", name, view.find(ListKind::Tools, name).cloned()),
+        Named::Uri(uri) => ("resource", uri, view.find_uri(uri)),
+        Named::PromptReference(name) => {
+            ("prompt", name, view.find(ListKind::Prompts, name).cloned())
+        }
+        Named::TemplateReference(uri) => {
+            let found =
+                view.find(ListKind::Templates, uri).or_else(|| view.find(ListKind::Resources, uri));
+            ("resource template", uri, found.cloned())
+        }
+        Named::Task(id) => ("task", id, find_task(route, id)),
+        Named::Nothing => return Err(Fault::UnknownMethod(call.method.name().into())),
+    };
+    found.ok_or_else(|| Fault::Unknown { kind, name: name.clone() })
+}
+
+fn find_task(route: &Route, id: &str) -> Option<Target> {
+    let (member, own) = if route.is_merged() {
+        let (upstream, own) = id.split_once(TASK_MARK)?;
+        (route.member(upstream)?, own)
+    } else {
+        (route.members.first()?, id)
+    };
+    let upstream = std::sync::Arc::clone(&member.upstream);
+    Some(Target { upstream, own: own.to_owned(), mirrors: Mirrors::default() })
+}
+
+fn renamed(call: &Call, target: &Target) -> Raw {
+    let own = Raw::encode(&target.own);
+    let set = |key, shown: &str| {
+        if shown == target.own {
+            return call.params.clone();
+        }
+        splice::edit(&call.params, &[(key, Some(own.bytes()))])
+    };
+    match &call.named {
+        Named::Nothing => call.params.clone(),
+        Named::Name(shown) => set("name", shown),
+        Named::Uri(shown) => set("uri", shown),
+        Named::Task(shown) => set("taskId", shown),
+        Named::PromptReference(_) => {
+            splice::edit_within(&call.params, "ref", &[("name", Some(own.bytes()))])
+        }
+        Named::TemplateReference(_) => {
+            splice::edit_within(&call.params, "ref", &[("uri", Some(own.bytes()))])
+        }
+    }
+}
+
+/// Headers that mirror arguments must say what the body says (2026-07-28); a legacy client sends none.
+fn check_mirrored(target: &Target, call: &Call) -> Result<Vec<(String, String)>, Fault> {
+    if target.mirrors.is_empty() || call.method != Method::ToolsCall {
+        return Ok(Vec::new());
+    }
+    let arguments = splice::member(&call.params, "arguments").filter(Raw::is_object);
+    let values = target.mirrors.values(&arguments.unwrap_or_else(Raw::object));
+    if let Some(headers) = call.mirrored.as_ref().filter(|_| call.client.era() == Era::Modern) {
+        for value in &values {
+            let header = headers.iter().find(|(name, _)| *name == value.header);
+            if !value.agrees(header.map(|(_, text)| text.as_str())) {
+                let text = format!("header `{}` does not say what the argument says", value.header);
+                return Err(Fault::Header(text));
+            }
+        }
+    }
+    Ok(values.into_iter().filter_map(|value| Some((value.header, value.text?))).collect())
+}

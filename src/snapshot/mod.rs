@@ -1,0 +1,339 @@
+//! The whole gate behind one `Arc`: immutable, built whole from the configuration and the snapshot before, swapped whole.
+//!
+//! What outlives a reload (upstreams, shelves, sessions, counters) has its own `Arc` inside and moves over by name,
+//! as long as its own section of the configuration stays the same.
+
+mod push;
+mod report;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tokio::{
+    sync::{broadcast, mpsc},
+    time::Instant,
+};
+
+use crate::{
+    call::{ListKind, tasks::Tasks},
+    catalog::{self, Change, Part, View, shelf::Shelf},
+    config::{Config, Route as RouteSettings, Start},
+    mcp::method::Method,
+    session::{Session, Sessions},
+    store::Store,
+    telemetry::Counters,
+    upstream::{Context, Settings, Upstream},
+};
+
+pub use self::push::Push;
+
+/// Changes that wait to be worked on; an upstream's keeper with one more waits.
+const CHANGES_MAX: usize = 1_024;
+/// Announcements that a slow client may lag behind before it is told that everything changed.
+const PUSHES_MAX: usize = 256;
+
+/// Everything a call needs, for one moment.
+#[derive(Debug)]
+pub struct Snapshot {
+    pub config: Arc<Config>,
+    pub routes: HashMap<String, Arc<Route>>,
+    members: Vec<Member>,
+}
+
+/// An endpoint that clients use.
+#[derive(Debug)]
+pub struct Route {
+    pub settings: RouteSettings,
+    pub members: Vec<Member>,
+    pub view: View,
+    /// What is announced to the clients of this route.
+    pub pushes: broadcast::Sender<Push>,
+}
+
+/// An upstream and what is known of it.
+#[derive(Debug, Clone)]
+pub struct Member {
+    pub upstream: Arc<Upstream>,
+    pub shelf: Arc<Shelf>,
+    /// Its keeper and what else runs for it.
+    tasks: Tasks,
+    items_max: usize,
+}
+
+/// The gate: the snapshot of now, and what outlives all of them.
+pub struct Gate {
+    current: ArcSwap<Snapshot>,
+    /// Held while a snapshot is built, so that none is lost to another.
+    building: Mutex<()>,
+    pub sessions: Sessions,
+    pub counters: Arc<Counters>,
+    pub tasks: Tasks,
+    context: Arc<Context>,
+    store: Store,
+    changes: mpsc::Sender<Change>,
+    started: Instant,
+}
+
+impl Gate {
+    /// A gate with nothing in it; [`Gate::apply`] fills it. The receiver is for [`Gate::follow`].
+    pub fn new(
+        config: Arc<Config>,
+        context: Arc<Context>,
+        store: Store,
+        sessions: Sessions,
+    ) -> (Arc<Self>, mpsc::Receiver<Change>) {
+        let (changes, inbox) = mpsc::channel(CHANGES_MAX);
+        let empty = Snapshot { config, routes: HashMap::new(), members: Vec::new() };
+        let gate = Self {
+            current: ArcSwap::from_pointee(empty),
+            building: Mutex::new(()),
+            sessions,
+            counters: Arc::clone(&context.counters),
+            tasks: context.tasks.clone(),
+            context,
+            store,
+            changes,
+            started: Instant::now(),
+        };
+        (Arc::new(gate), inbox)
+    }
+
+    /// The snapshot of now; to be taken once per call.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.current.load_full()
+    }
+
+    /// Goes over to a configuration: unchanged upstreams stay as they are, others are opened or retired.
+    pub fn apply(&self, config: Arc<Config>) {
+        let building = self.building.lock();
+        let earlier = self.snapshot();
+        let limits = &config.server.limits;
+        let members: Vec<_> = config
+            .upstreams
+            .iter()
+            .map(|settings| {
+                let settings = Settings {
+                    config: settings.clone(),
+                    answer_bytes_max: limits.answer_bytes_max,
+                };
+                let same = |member: &&Member| {
+                    member.upstream.settings == settings
+                        && member.items_max == limits.list_items_max
+                };
+                match earlier.members.iter().find(same) {
+                    Some(member) => member.clone(),
+                    None => self.member(settings, limits.list_items_max),
+                }
+            })
+            .collect();
+        let gone: Vec<_> =
+            earlier.members.iter().filter(|member| !has(&members, member)).cloned().collect();
+        let drain = limits.drain;
+        self.publish(&earlier, config, members, &[]);
+        drop(building);
+        for member in gone {
+            self.tasks.finish(async move {
+                member.upstream.retire(drain).await;
+                member.tasks.stop();
+            });
+        }
+    }
+
+    /// Works on what the keepers of all upstreams find, for as long as the gate runs.
+    pub async fn follow(self: Arc<Self>, mut inbox: mpsc::Receiver<Change>) {
+        while let Some(change) = inbox.recv().await {
+            match change {
+                Change::Listed { upstream, said } => self.relist(&upstream, said),
+                Change::Notice { upstream, session, notice } => {
+                    push::notice(&self.snapshot(), &self.sessions, &upstream, session, &notice);
+                }
+                Change::Question { session, question } => {
+                    push::question(&self.snapshot(), &self.sessions, session, question);
+                }
+            }
+        }
+    }
+
+    /// Waits until every eager upstream has been opened or has failed once.
+    pub async fn settled(&self) {
+        let snapshot = self.snapshot();
+        for member in &snapshot.members {
+            member.settled().await;
+        }
+    }
+
+    /// Whether the gate has just started, so that more may be known in no time.
+    pub fn is_settling(&self) -> bool {
+        self.uptime() < self.snapshot().config.server.limits.settle
+    }
+
+    /// A moment's patience at the very first start: what nothing is known of may be there in no time.
+    pub async fn settled_early(&self, route: &Route) {
+        let deadline = self.started + self.snapshot().config.server.limits.settle;
+        if deadline <= Instant::now() {
+            return;
+        }
+        for member in &route.members {
+            if member.shelf.listing().is_none()
+                && tokio::time::timeout_at(deadline, member.settled()).await.is_err()
+            {
+                return;
+            }
+        }
+    }
+
+    /// A session is over, or out of memory: its own connections upstream end, and what it subscribed to.
+    pub fn forget_session(&self, session: Arc<Session>) {
+        let snapshot = self.snapshot();
+        let Some(route) = snapshot.routes.get(&session.route).map(Arc::clone) else { return };
+        self.tasks.finish(async move {
+            let mut elsewhere = session.subscriptions();
+            for member in &route.members {
+                let own = member.upstream.end_session(session.key).await;
+                elsewhere.retain(|uri| !own.contains(uri));
+            }
+            for uri in elsewhere {
+                let Some(target) = route.view.find_uri(&uri) else { continue };
+                if let Err(error) = target.upstream.unwant(&target.own).await {
+                    tracing::debug!(%uri, %error, "a subscription could not be ended");
+                }
+            }
+        });
+    }
+
+    /// Retires every upstream; calls under way have `patience`.
+    pub async fn close(&self, patience: Duration) {
+        let snapshot = self.snapshot();
+        let retiring = snapshot.members.iter().map(|member| member.upstream.retire(patience));
+        futures_util::future::join_all(retiring).await;
+    }
+
+    /// How long it has been running.
+    pub fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn member(&self, settings: Settings, items_max: usize) -> Member {
+        let shelf = Shelf::open(&settings.config, &self.store);
+        let upstream = Upstream::new(settings, &self.context);
+        let tasks = self.tasks.child();
+        upstream.start();
+        let keeping = catalog::keep(
+            Arc::clone(&upstream),
+            Arc::clone(&shelf),
+            items_max,
+            Arc::clone(&self.counters),
+            self.changes.clone(),
+        );
+        tasks.spawn("catalog: keep", keeping);
+        Member { upstream, shelf, tasks, items_max }
+    }
+
+    fn relist(&self, upstream: &str, said: Option<Method>) {
+        let _building = self.building.lock();
+        let earlier = self.snapshot();
+        let said: Vec<_> = said.map(|method| (upstream.to_owned(), method)).into_iter().collect();
+        self.publish(&earlier, Arc::clone(&earlier.config), earlier.members.clone(), &said);
+    }
+
+    /// Builds the next snapshot, swaps it in, and announces what changed. `said` are changes that an upstream
+    /// announced itself: its clients hear of them whether a list looks different or not.
+    fn publish(
+        &self,
+        earlier: &Snapshot,
+        config: Arc<Config>,
+        members: Vec<Member>,
+        said: &[(String, Method)],
+    ) {
+        let mut routes = HashMap::new();
+        let mut announced = Vec::new();
+        for settings in &config.routes {
+            let before = earlier.routes.get(&settings.path);
+            let route = Arc::new(Route::build(settings, &members, before));
+            for method in route.changes(before.map(Arc::as_ref), said) {
+                announced.push((Arc::clone(&route), method));
+            }
+            routes.insert(settings.path.clone(), route);
+        }
+        self.current.store(Arc::new(Snapshot { config, routes, members }));
+        for (route, method) in announced {
+            // Nobody listening is no error.
+            route.pushes.send(Push::Changed(method)).ok();
+        }
+    }
+}
+
+impl Snapshot {
+    pub fn members(&self) -> &[Member] {
+        &self.members
+    }
+}
+
+impl Route {
+    fn build(settings: &RouteSettings, members: &[Member], before: Option<&Arc<Self>>) -> Self {
+        let of_route = settings.upstreams.iter();
+        let members: Vec<_> = of_route
+            .filter_map(|name| members.iter().find(|member| member.upstream.name() == name))
+            .cloned()
+            .collect();
+        let part = |member: &Member| Part {
+            upstream: Arc::clone(&member.upstream),
+            listing: member.shelf.listing(),
+        };
+        let view = View::build(settings, &members.iter().map(part).collect::<Vec<_>>());
+        if before.is_none_or(|before| before.view.problems != view.problems) {
+            for problem in &view.problems {
+                tracing::warn!(route = settings.path, "left out: {problem}");
+            }
+        }
+        let pushes = before
+            .map_or_else(|| broadcast::Sender::new(PUSHES_MAX), |before| before.pushes.clone());
+        Self { settings: settings.clone(), members, view, pushes }
+    }
+
+    /// Whether several upstreams stand behind it, so that what they name must say whose it is.
+    pub fn is_merged(&self) -> bool {
+        1 < self.members.len()
+    }
+
+    pub fn member(&self, upstream: &str) -> Option<&Member> {
+        self.members.iter().find(|member| member.upstream.name() == upstream)
+    }
+
+    fn changes(&self, before: Option<&Self>, said: &[(String, Method)]) -> Vec<Method> {
+        let looks = before.map(|before| self.view.changed(before.view())).unwrap_or_default();
+        let mut methods: Vec<_> = looks.into_iter().map(ListKind::changed).collect();
+        let ours = said.iter().filter(|(name, _)| self.member(name).is_some());
+        methods.extend(ours.map(|(_, method)| *method));
+        methods.sort_by_key(|method| method.name());
+        methods.dedup();
+        methods
+    }
+
+    fn view(&self) -> &View {
+        &self.view
+    }
+}
+
+impl Member {
+    async fn settled(&self) {
+        let upstream = &self.upstream;
+        upstream.settled().await;
+        let lazy = upstream.settings.config.start == Start::Lazy;
+        // Open means listed soon: the keeper reads on.
+        while !lazy && upstream.peer().is_some() && !self.shelf.is_settled() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+impl std::fmt::Debug for Gate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gate").field("uptime", &self.uptime()).finish_non_exhaustive()
+    }
+}
+
+fn has(members: &[Member], wanted: &Member) -> bool {
+    members.iter().any(|member| Arc::ptr_eq(&member.upstream, &wanted.upstream))
+}

@@ -1,0 +1,102 @@
+//! What the gate says of itself to those who look: the built-in server, the command line.
+
+use crate::{
+    call::ListKind,
+    config::Transport,
+    kit::report::{Kind, Report, Route as RouteReport, Source, State, Upstream as UpstreamReport},
+    mcp::version::{Era, Version},
+    upstream,
+};
+
+use super::{Gate, Member, Route};
+
+impl Gate {
+    /// A look at everything, cheap enough to be taken for every question.
+    pub fn report(&self) -> Report {
+        let snapshot = self.snapshot();
+        let routes =
+            snapshot.config.routes.iter().filter_map(|route| snapshot.routes.get(&route.path));
+        Report {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_seconds: self.uptime().as_secs(),
+            routes: routes.map(|route| route.report()).collect(),
+            upstreams: snapshot.members.iter().map(Member::report).collect(),
+            counters: self.counters.read(),
+        }
+    }
+}
+
+impl Route {
+    fn report(&self) -> RouteReport {
+        let troubled = self.members.iter().filter(|member| member.state() != State::Ready);
+        RouteReport {
+            path: self.settings.path.clone(),
+            tools: self.view.count(ListKind::Tools),
+            prompts: self.view.count(ListKind::Prompts),
+            resources: self.view.count(ListKind::Resources),
+            templates: self.view.count(ListKind::Templates),
+            degraded: troubled.map(|member| member.upstream.name().to_owned()).collect(),
+        }
+    }
+}
+
+impl Member {
+    /// Where it stands: degraded while it is not open and its last known lists are served.
+    pub fn state(&self) -> State {
+        let listed = self.shelf.listing().is_some();
+        match self.upstream.status().state {
+            upstream::State::Ready if self.shelf.error().is_some() => State::Degraded,
+            upstream::State::Ready => State::Ready,
+            upstream::State::Idle => State::Idle,
+            upstream::State::Opening | upstream::State::Failed if listed => State::Degraded,
+            upstream::State::Opening => State::Opening,
+            upstream::State::Failed => State::Failed,
+        }
+    }
+
+    fn report(&self) -> UpstreamReport {
+        let status = self.upstream.status();
+        let listing = self.shelf.listing();
+        let count = |kind| listing.as_ref().map_or(0, |listing| listing.items(kind).len());
+        let source = if self.shelf.is_confirmed() { Source::Upstream } else { Source::Disk };
+        UpstreamReport {
+            name: self.upstream.name().to_owned(),
+            kind: match self.upstream.settings.config.transport {
+                Transport::Stdio { .. } => Kind::Stdio,
+                Transport::Http { .. } => Kind::Http,
+                Transport::Builtin { .. } => Kind::Builtin,
+            },
+            state: self.state(),
+            era: status.version.map(spoken),
+            server: status.info.as_ref().and_then(|info| server(info)),
+            tools: count(ListKind::Tools),
+            prompts: count(ListKind::Prompts),
+            resources: count(ListKind::Resources),
+            templates: count(ListKind::Templates),
+            listed_from: listing.is_some().then_some(source),
+            last_error: status.last_error.or_else(|| self.shelf.error()),
+            restarts: status.restarts,
+            calls: status.calls,
+            failures: status.failures,
+            processes: status.processes,
+        }
+    }
+}
+
+fn spoken(version: Version) -> String {
+    match version.era() {
+        Era::Modern => version.to_string(),
+        Era::Legacy => format!("legacy {version}"),
+    }
+}
+
+fn server(info: &crate::mcp::raw::Raw) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Implementation {
+        name: String,
+        #[serde(default)]
+        version: String,
+    }
+    let info: Implementation = info.try_read()?;
+    Some(format!("{} {}", info.name, info.version).trim().to_owned())
+}
