@@ -4,13 +4,11 @@
 
 FROM rust:1.95-bookworm AS build
 WORKDIR /build
-COPY Cargo.toml Cargo.lock ./
-COPY src src
+COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/build/target \
     cargo build --release --locked && cp target/release/tollgate /usr/local/bin/
 # What both images hold in /etc/tollgate; the folders are the only places that are written to.
-COPY routes.toml /etc/tollgate/
-RUN mkdir /etc/tollgate/files /etc/tollgate/state
+RUN mkdir -p /etc/tollgate/files /etc/tollgate/state && cp routes.toml /etc/tollgate/
 
 FROM node:22-bookworm-slim AS node
 COPY --from=build /usr/local/bin/tollgate /usr/local/bin/
