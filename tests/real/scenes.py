@@ -96,7 +96,7 @@ async def kill_during_a_call(choose: Callable[[list[Process]], Process]) -> None
                     await under_way.wait()
                 os.kill(choose(old).pid, signal.SIGKILL)
                 for _ in range(20):
-                    for tool in ("read_graph", "list_allowed_directories", "list_upstreams"):
+                    for tool in ("read_graph", "list_allowed_directories", "gateway_upstreams"):
                         result = await other.call_tool(tool, {})
                         assert not result.is_error, f"{tool} failed, too: {text(result)}"
 
@@ -155,16 +155,17 @@ async def without_node_the_gate_still_serves() -> None:
     with Gate(PATH="/nonexistent") as gate:
         async with Client(gate.url, mode=MODERN) as client:
 
-            async def all_named() -> bool:
-                answer = text(await client.call_tool("list_upstreams", {}))
-                return all(name in answer for name in NPX_UPSTREAMS) and answer.count("npx") >= len(NPX_UPSTREAMS)
+            async def all_explained() -> bool:
+                report = (await client.call_tool("gateway_upstreams", {})).structured_content or {}
+                errors = {upstream["name"]: upstream.get("last_error") or "" for upstream in report["upstreams"]}
+                return all("npx" in errors[name] for name in NPX_UPSTREAMS)
 
-            assert "list_upstreams" in await tool_names(client)
-            await eventually("every missing upstream and npx as the reason in list_upstreams", all_named)
+            assert "gateway_upstreams" in await tool_names(client)
+            await eventually("npx as the reason of every missing upstream in gateway_upstreams", all_explained)
         log = gate.log.read_text()
         for name in NPX_UPSTREAMS:
-            lines = [line for line in log.splitlines() if name in line and "npx" in line]
-            assert lines, f"the log does not say why {name} is missing:\n{log}"
+            explained = any(name in line and "npx" in line for line in log.splitlines())
+            assert explained, f"the log does not say why {name} is missing:\n{log}"
 
 
 async def a_session_outlives_a_restart() -> None:

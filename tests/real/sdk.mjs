@@ -71,7 +71,7 @@ async function eventually(what, ask) {
 /** What any client finds: `check(client, peer)`. */
 const CHECKS = {
   "lists the tools of all four upstreams": async (client) => {
-    const wanted = ["list_upstreams", "echo", "read_text_file", "search_nodes"];
+    const wanted = ["gateway_upstreams", "echo", "read_text_file", "search_nodes"];
     await eventually(wanted.join(), async () => {
       const listed = names((await client.listTools()).tools);
       return wanted.every((name) => listed.includes(name));
@@ -79,7 +79,7 @@ const CHECKS = {
   },
 
   "calls a tool of gate": async (client, peer) => {
-    const answer = text(await peer.call(client, "list_upstreams", {}));
+    const answer = text(await peer.call(client, "gateway_upstreams", {}));
     for (const upstream of ["gate", "everything", "files", "memory"]) assert(answer.includes(upstream), answer);
   },
 

@@ -21,14 +21,14 @@ def text(result: types.CallToolResult) -> str:
 
 
 async def lists_the_tools_of_all_four_upstreams(client: Client) -> None:
-    wanted = {"list_upstreams", "echo", "read_text_file", "search_nodes"}
+    wanted = {"gateway_upstreams", "echo", "read_text_file", "search_nodes"}
     with anyio.fail_after(PATIENCE):
         while wanted - {tool.name for tool in (await client.list_tools(cache_mode="refresh")).tools}:
             await anyio.sleep(0.05)
 
 
 async def calls_a_tool_of_gate(client: Client) -> None:
-    answer = text(await client.call_tool("list_upstreams", {}))
+    answer = text(await client.call_tool("gateway_upstreams", {}))
     for upstream in ("gate", "everything", "files", "memory"):
         assert upstream in answer, answer
 
