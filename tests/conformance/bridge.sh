@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# usage: GATEWAY='CMD --listen 127.0.0.1:{port} --upstream {url}' GATEWAY_STDIO='CMD --listen 127.0.0.1:{port} --stdio "{cmd}"' \
-#        bridge.sh [http-dual http-legacy http-modern sse stdio]
-# Every server suite through the gateway onto every kind of upstream; without GATEWAY through the gate that this repository builds.
+# usage: bridge.sh [http-dual http-legacy http-modern sse stdio]
+# Every server suite through the built gate onto every kind of upstream; or through another gateway:
+#   GATEWAY='COMMAND --listen 127.0.0.1:{port} --upstream {url}'
+#   GATEWAY_STDIO='COMMAND --listen 127.0.0.1:{port} --stdio "{cmd}"'
 set -u
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 [ -n "${GATEWAY:-}" ] || GATEWAY="$gate --upstream {url}"

@@ -8,6 +8,7 @@ SERVER and CLIENT are the labels that server_suites.sh and client_suite.sh were 
 `suite scenario check result…`; a line of expected.txt is `suite scenario check result… # reason`, with the results that
 the gate gets instead (`absent` where the check was not made).
 """
+
 import json
 import os
 import re

@@ -4,8 +4,8 @@ set -uo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 bash "$kit/setup.sh" || exit 1
 rm -rf "$CONFORMANCE_HOME/gates"
-bash "$kit/bridge.sh" http-dual
 export GATEWAY="$gate --upstream {url}"
+bash "$kit/bridge.sh" http-dual
 for revision in 2025-11-25 2026-07-28; do
   bash "$kit/client_suite.sh" $revision client noauth
 done

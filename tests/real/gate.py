@@ -1,4 +1,5 @@
 """A gate of the built binary in a folder of its own, and the processes below it as /proc shows them."""
+
 import os
 import shutil
 import signal
@@ -9,7 +10,10 @@ import time
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-TOLLGATE = os.environ.get("TOLLGATE") or f"{os.environ.get('CARGO_TARGET_DIR', REPOSITORY / 'target')}/debug/tollgate"
+TOLLGATE = (
+    os.environ.get("TOLLGATE")
+    or f"{os.environ.get('CARGO_TARGET_DIR', REPOSITORY / 'target')}/debug/tollgate"
+)
 # How long anything but a call may take before the gate counts as broken, in seconds.
 PATIENCE = 30
 
@@ -37,16 +41,27 @@ class Gate:
 
     def start(self) -> None:
         """Starts the binary; returns as soon as it listens."""
-        command = [TOLLGATE, "run", "--config", str(self.routes), "--listen", f"127.0.0.1:{self.port}"]
+        command = [
+            TOLLGATE,
+            "run",
+            "--config",
+            str(self.routes),
+            "--listen",
+            f"127.0.0.1:{self.port}",
+        ]
         with self.log.open("a") as log:
-            self.process = subprocess.Popen(command, cwd=self.folder, env=self.environment, stdout=log, stderr=log)
+            self.process = subprocess.Popen(
+                command, cwd=self.folder, env=self.environment, stdout=log, stderr=log
+            )
         end = time.monotonic() + PATIENCE
         while True:
             try:
                 socket.create_connection(("127.0.0.1", self.port), 0.2).close()
                 return
             except OSError:
-                assert self.process.poll() is None, f"the gate ended by itself:\n{self.log.read_text()}"
+                assert self.process.poll() is None, (
+                    f"the gate ended by itself:\n{self.log.read_text()}"
+                )
                 assert time.monotonic() < end, f"the gate does not listen:\n{self.log.read_text()}"
                 time.sleep(0.02)
 
@@ -72,7 +87,13 @@ class Process:
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
-        self.command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+        self.command = (
+            Path(f"/proc/{pid}/cmdline")
+            .read_bytes()
+            .replace(b"\0", b" ")
+            .decode(errors="replace")
+            .strip()
+        )
         fields = self._fields()
         self.parent, self.group, self.started = int(fields[1]), int(fields[2]), fields[19]
 

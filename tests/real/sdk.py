@@ -3,6 +3,7 @@
 usage: python sdk.py URL
 Prints one line a check; exits 1 if one failed.
 """
+
 import sys
 from collections.abc import Awaitable, Callable
 
@@ -23,7 +24,9 @@ def text(result: types.CallToolResult) -> str:
 async def lists_the_tools_of_all_four_upstreams(client: Client) -> None:
     wanted = {"gateway_upstreams", "echo", "read_text_file", "search_nodes"}
     with anyio.fail_after(PATIENCE):
-        while wanted - {tool.name for tool in (await client.list_tools(cache_mode="refresh")).tools}:
+        while wanted - {
+            tool.name for tool in (await client.list_tools(cache_mode="refresh")).tools
+        }:
             await anyio.sleep(0.05)
 
 
@@ -47,7 +50,11 @@ async def calls_tools_of_files(client: Client) -> None:
 
 
 async def calls_tools_of_memory(client: Client) -> None:
-    entity = {"name": f"python {client.protocol_version}", "entityType": "gate", "observations": ["stands open"]}
+    entity = {
+        "name": f"python {client.protocol_version}",
+        "entityType": "gate",
+        "observations": ["stands open"],
+    }
     await client.call_tool("create_entities", {"entities": [entity]})
     found = (await client.call_tool("search_nodes", {"query": entity["name"]})).structured_content
     assert found and found["entities"] == [entity], found
@@ -57,7 +64,9 @@ async def lists_and_gets_prompts(client: Client) -> None:
     listed = [prompt.name for prompt in (await client.list_prompts()).prompts]
     assert "args-prompt" in listed, listed
     prompt = await client.get_prompt("args-prompt", {"city": "Basel", "state": "BS"})
-    assert getattr(prompt.messages[0].content, "text", None) == "What's weather in Basel, BS?", prompt
+    assert getattr(prompt.messages[0].content, "text", None) == "What's weather in Basel, BS?", (
+        prompt
+    )
 
 
 async def lists_and_reads_resources(client: Client) -> None:
@@ -69,7 +78,9 @@ async def lists_and_reads_resources(client: Client) -> None:
 
 
 async def reads_by_a_resource_template(client: Client) -> None:
-    templates = [entry.uri_template for entry in (await client.list_resource_templates()).resource_templates]
+    templates = [
+        entry.uri_template for entry in (await client.list_resource_templates()).resource_templates
+    ]
     assert "demo://resource/dynamic/text/{resourceId}" in templates, templates
     contents = (await client.read_resource("demo://resource/dynamic/text/7")).contents
     assert getattr(contents[0], "text", "").startswith("Resource 7: "), contents
@@ -77,7 +88,9 @@ async def reads_by_a_resource_template(client: Client) -> None:
 
 async def completes_an_argument(client: Client) -> None:
     prompt = types.PromptReference(type="ref/prompt", name="completable-prompt")
-    answer = await client.complete(prompt, {"name": "name", "value": "A"}, {"department": "Engineering"})
+    answer = await client.complete(
+        prompt, {"name": "name", "value": "A"}, {"department": "Engineering"}
+    )
     assert answer.completion.values == ["Alice"], answer
 
 
@@ -87,7 +100,9 @@ async def receives_progress(client: Client) -> None:
     async def note(progress: float, total: float | None, message: str | None) -> None:
         seen.append((progress, total))
 
-    await client.call_tool("trigger-long-running-operation", {"duration": 0.5, "steps": 5}, progress_callback=note)
+    await client.call_tool(
+        "trigger-long-running-operation", {"duration": 0.5, "steps": 5}, progress_callback=note
+    )
     assert seen == [(1, 5), (2, 5), (3, 5), (4, 5), (5, 5)], seen
 
 
