@@ -35,8 +35,12 @@ class Gate:
         self.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.stop()
+        if kind:
+            print(
+                "the end of the gate's log:", *self.log.read_text().splitlines()[-30:], sep="\n  "
+            )
         shutil.rmtree(self.folder)
 
     def start(self) -> None:

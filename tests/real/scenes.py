@@ -59,10 +59,11 @@ async def all_open(client: Client) -> None:
         assert not result.is_error, f"{tool}: {text(result)}"
 
 
-async def run_client(gate: Gate, *command: str) -> None:
+async def run_client(gate: Gate, program: str, script: str, *arguments: str) -> None:
     """Runs a client's script, showing what it prints."""
-    result = await anyio.run_process([*command, gate.url], check=False, stdout=None, stderr=None)
-    assert result.returncode == 0, f"{command[-1]} found failures"
+    command = [program, str(HERE / script), gate.url, *arguments]
+    result = await anyio.run_process(command, check=False, stdout=None, stderr=None)
+    assert result.returncode == 0, f"{script} found failures, see above"
 
 
 # ------------------------------------------------------------------------------------------------ scenes
@@ -70,12 +71,12 @@ async def run_client(gate: Gate, *command: str) -> None:
 
 async def the_python_sdk_uses_four_upstreams() -> None:
     with Gate() as gate:
-        await run_client(gate, sys.executable, str(HERE / "sdk.py"))
+        await run_client(gate, sys.executable, "sdk.py")
 
 
 async def the_typescript_sdk_uses_four_upstreams() -> None:
     with Gate() as gate:
-        await run_client(gate, "node", str(HERE / "sdk.mjs"), str(HOME))
+        await run_client(gate, "node", "sdk.mjs", str(HOME))
 
 
 async def a_killed_server_costs_its_call_only() -> None:
@@ -131,7 +132,7 @@ async def expect_retriable_failure(client: Client, under_way: anyio.Event) -> No
     fault = result.structured_content or {}
     assert fault.get("retriable") is True, f"the fault does not say that it is retriable: {result}"
     assert fault.get("error") == "service_unavailable", fault
-    assert fault.get("message") and fault["message"] in text(result), result
+    assert fault.get("message") and text(result), f"the fault says nothing: {result}"
 
 
 async def nothing_outlives_a_killed_gate() -> None:
@@ -353,6 +354,17 @@ SCENES = [
 ]
 
 
+def causes(error: BaseException) -> list[str]:
+    """What went wrong, and the line of this folder where; without the groups that it came in."""
+    if grouped := getattr(error, "exceptions", None):
+        return [cause for inner in grouped for cause in causes(inner)]
+    frames = [
+        f for f in traceback.extract_tb(error.__traceback__) if Path(f.filename).parent == HERE
+    ]
+    where = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "elsewhere"
+    return [f"{where}: {type(error).__name__}: {str(error) or 'took too long'}"]
+
+
 async def run(chosen: list[str]) -> int:
     failed = 0
     for scene in SCENES:
@@ -362,9 +374,9 @@ async def run(chosen: list[str]) -> int:
         try:
             with anyio.fail_after(180):
                 await scene()
-        except Exception:
+        except Exception as error:
             failed += 1
-            print(f"FAILED  {name}\n{traceback.format_exc()}", flush=True)
+            print(f"FAILED  {name}", *causes(error), sep="\n        ", flush=True)
         else:
             print(f"ok      {name} ({time.monotonic() - begun:.1f} s)", flush=True)
     return 1 if failed else 0
