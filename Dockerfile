@@ -8,7 +8,7 @@ COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/build/target \
     cargo build --release --locked && cp target/release/tollgate /usr/local/bin/
 # What both images hold in /etc/tollgate; the folders are the only places that are written to.
-RUN mkdir -p /etc/tollgate/files /etc/tollgate/state && cp routes.toml /etc/tollgate/
+RUN mkdir -p /etc/tollgate/state && cp -r routes.toml files /etc/tollgate/
 
 FROM node:22-bookworm-slim AS node
 COPY --from=build /usr/local/bin/tollgate /usr/local/bin/
