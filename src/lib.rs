@@ -14,3 +14,7 @@ pub mod upstream;
 mod catalog;
 mod snapshot;
 mod pipeline;
+mod ingress;
+mod reload;
+pub mod app;
+pub mod cli;

@@ -1,12 +1,10 @@
-//! The binary: hands over to the command line.
+//! The binary: a child's launcher or watchdog where it is called as one, else the command line.
 
 use std::process::ExitCode;
 
-use tollgate::upstream::child;
-
 fn main() -> ExitCode {
-    if let Some(code) = child::entry(std::env::args_os().skip(1)) {
+    if let Some(code) = tollgate::upstream::child::entry(std::env::args_os().skip(1)) {
         return code;
     }
-    ExitCode::SUCCESS
+    tollgate::cli::main()
 }

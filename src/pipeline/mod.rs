@@ -20,7 +20,7 @@ use crate::{
 
 pub use self::{
     back::{Back, Out},
-    fault::Fault,
+    fault::{Fault, tool_error},
     listen::{Heard, Listening},
     open::{initialize, negotiate},
 };

@@ -1,6 +1,6 @@
 //! One stream of events to a legacy client, kept for a while for a client that comes back for the rest.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -26,6 +26,7 @@ struct State {
     readers: u64,
     /// Counts pauses: a reader from before one ends there.
     pauses: u64,
+    retry: Option<Duration>,
 }
 
 /// Reads a stream from some event on; the next reader ends this one, so that a message goes to one place only.
@@ -66,9 +67,12 @@ impl Stream {
         self.changed.notify_waiters();
     }
 
-    /// Ends the reader of now, after what is there; the client is to come back (SEP-1699).
-    pub fn pause(&self) {
-        self.state.lock().pauses += 1;
+    /// Ends the reader of now, after what is there; the client is to come back after `retry` (SEP-1699).
+    pub fn pause(&self, retry: Duration) {
+        let mut state = self.state.lock();
+        state.pauses += 1;
+        state.retry = Some(retry);
+        drop(state);
         self.changed.notify_waiters();
     }
 
@@ -81,6 +85,27 @@ impl Stream {
         drop(state);
         self.changed.notify_waiters();
         Reader { stream: Arc::clone(self), next: after + 1, reader, pauses }
+    }
+
+    /// Reads what comes from now on.
+    pub fn read_new(self: &Arc<Self>) -> Reader {
+        let last = {
+            let state = self.state.lock();
+            state.gone + state.events.len() as u64
+        };
+        self.read(last)
+    }
+
+    /// Waits for the end.
+    pub async fn ended(&self) {
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            changed.as_mut().enable();
+            if self.is_ended() {
+                return;
+            }
+            changed.await;
+        }
     }
 
     /// Ended, and nothing is left that a client could come back for.
@@ -103,6 +128,16 @@ impl Reader {
                 Look::Wait => changed.await,
             }
         }
+    }
+
+    /// The stream's number.
+    pub fn number(&self) -> u64 {
+        self.stream.number
+    }
+
+    /// When the client is to come back after a pause.
+    pub fn retry(&self) -> Option<Duration> {
+        self.stream.state.lock().retry
     }
 
     /// Whether the stream itself is over, not only this reader.
@@ -146,7 +181,7 @@ mod tests {
         let mut second = stream.read(1);
         assert_eq!(first.next().await, None);
         assert_eq!(second.next().await, Some((2, "b".into())));
-        stream.pause();
+        stream.pause(Duration::ZERO);
         assert_eq!(second.next().await, Some((3, "c".into())));
         assert_eq!(second.next().await, None);
         assert!(!second.is_ended());

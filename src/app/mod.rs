@@ -1,0 +1,226 @@
+//! The whole gate as a process: built, bound, run, drained.
+
+mod process;
+
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, OnceLock, Weak},
+    time::Duration,
+};
+
+use tokio::{net::TcpListener, sync::mpsc};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    call::tasks::Tasks,
+    config::{self, Config, Problems},
+    ingress::listen::{self, Front},
+    kit::report::{Look, Report},
+    net::Net,
+    reload::Reloader,
+    session::{Sessions, seal::Sealer},
+    snapshot,
+    store::Store,
+    telemetry::Counters,
+    upstream::{Context, child::Spawner},
+};
+
+pub use self::process::{run, runtime};
+
+/// How often sessions that nobody uses are looked for.
+const SWEEP: Duration = Duration::from_secs(30);
+/// The file in the state folder that holds the key.
+const KEY_FILE: &str = "session.key";
+
+/// What a gate is started with.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    pub config: PathBuf,
+    /// In place of the file's `listen`.
+    pub listen: Option<SocketAddr>,
+    /// Whether edits of the file are applied.
+    pub watch: bool,
+    /// Tollgate's own binary, through which children are started; without it they are started directly, and outlive
+    /// a gate that is killed outright.
+    pub launcher: Option<PathBuf>,
+}
+
+/// Why a gate did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("{0}")]
+    Config(Problems),
+    #[error("the state folder {folder}: {error}", folder = .folder.display())]
+    State { folder: PathBuf, error: std::io::Error },
+    #[error("`session_key` has fewer than {} bytes", Sealer::SECRET_BYTES_MIN)]
+    Key,
+    #[error("cannot listen on {address}: {error}")]
+    Listen { address: SocketAddr, error: std::io::Error },
+    #[error("{0}")]
+    Tls(String),
+    #[error("the system's certificates: {0}")]
+    Certificates(std::io::Error),
+}
+
+/// A gate that serves.
+pub struct Gate {
+    inner: Arc<snapshot::Gate>,
+    address: SocketAddr,
+    stop: CancellationToken,
+    front: tokio::task::JoinHandle<()>,
+    reload: mpsc::Sender<()>,
+    drain: Duration,
+}
+
+/// Reads, binds, begins to open the upstreams, and serves; returns as soon as it listens.
+pub async fn start(options: Options) -> Result<Gate, StartError> {
+    let config = load(&options)?;
+    let address = config.server.listen;
+    let tls = config.server.tls.as_ref().map(listen::tls).transpose().map_err(StartError::Tls)?;
+    let listener =
+        TcpListener::bind(address).await.map_err(|error| StartError::Listen { address, error })?;
+    let address = listener.local_addr().map_err(|error| StartError::Listen { address, error })?;
+    let gate = build(&options, config)?;
+    let drain = gate.snapshot().config.server.limits.drain;
+    let stop = CancellationToken::new();
+    let (reload, asked) = mpsc::channel(1);
+    if options.watch {
+        let reloader = Reloader::new(Arc::clone(&gate), &options.config, options.listen);
+        gate.tasks.spawn("reload", reloader.run(asked));
+    }
+    let front = Front::new(Arc::clone(&gate), listener, tls);
+    let stopping = stop.clone();
+    let front = tokio::spawn(front.run(async move { stopping.cancelled().await }, drain));
+    Ok(Gate { inner: gate, address, stop, front, reload, drain })
+}
+
+impl Gate {
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Waits until every eager upstream has been opened, or has failed, once.
+    pub async fn settled(&self) {
+        self.inner.settled().await;
+    }
+
+    pub fn is_tls(&self) -> bool {
+        self.inner.snapshot().config.server.tls.is_some()
+    }
+
+    /// What may be looked at while the gate runs.
+    pub fn viewer(&self) -> Viewer {
+        Viewer(Arc::clone(&self.inner))
+    }
+
+    /// Reads the file again now (SIGHUP).
+    pub fn reload(&self) {
+        // One request that waits is enough.
+        self.reload.try_send(()).ok();
+    }
+
+    /// Takes no more connections, lets calls end (`drain` at most), then ends every upstream.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        if self.front.await.is_err() {
+            tracing::error!("the front had ended before");
+        }
+        shut(&self.inner, self.drain).await;
+    }
+}
+
+/// A look at a running gate.
+#[derive(Debug, Clone)]
+pub struct Viewer(Arc<snapshot::Gate>);
+
+impl Viewer {
+    pub fn report(&self) -> Report {
+        self.0.report()
+    }
+
+    /// Waits until every eager upstream has been opened, or has failed, once.
+    pub async fn settled(&self) {
+        self.0.settled().await;
+    }
+}
+
+/// Ends every upstream and every task of a gate.
+async fn shut(gate: &Arc<snapshot::Gate>, drain: Duration) {
+    gate.close(drain).await;
+    gate.tasks.stop();
+    if !gate.tasks.drained(drain).await {
+        tracing::warn!("not everything ended within {drain:?} (`drain`)");
+    }
+}
+
+fn load(options: &Options) -> Result<Arc<Config>, StartError> {
+    let mut config =
+        config::load(&options.config, &config::environment).map_err(StartError::Config)?;
+    if let Some(listen) = options.listen {
+        config.server.listen = listen;
+    }
+    Ok(Arc::new(config))
+}
+
+fn build(options: &Options, config: Arc<Config>) -> Result<Arc<snapshot::Gate>, StartError> {
+    let folder = &config.server.state;
+    let failed = |error| StartError::State { folder: folder.clone(), error };
+    let store = Store::open(folder).map_err(failed)?;
+    let secret = match &config.server.session_key {
+        Some(secret) => secret.expose().as_bytes().to_vec(),
+        None => {
+            store.read_or_make(KEY_FILE, || rand::random::<[u8; 32]>().to_vec()).map_err(failed)?
+        }
+    };
+    if secret.len() < Sealer::SECRET_BYTES_MIN {
+        return Err(StartError::Key);
+    }
+    let counters = Arc::<Counters>::default();
+    let tasks = Tasks::default();
+    let itself = Arc::new(OnceLock::new());
+    let context = Context {
+        net: Net::new().map_err(StartError::Certificates)?,
+        spawner: Spawner::new(options.launcher.clone(), std::env::vars_os(), tasks.clone()),
+        counters: Arc::clone(&counters),
+        look: look(&itself),
+        tasks,
+    };
+    let sessions = Sessions::new(&secret, counters);
+    let (gate, changes) =
+        snapshot::Gate::new(Arc::clone(&config), Arc::new(context), store, sessions);
+    // The first and only time.
+    itself.set(Arc::downgrade(&gate)).ok();
+    gate.apply(config);
+    gate.tasks.spawn("gate: follow", Arc::clone(&gate).follow(changes));
+    gate.tasks.spawn("gate: sweep", sweep(Arc::clone(&gate)));
+    Ok(gate)
+}
+
+/// The built-in server looks at the gate it is part of.
+fn look(gate: &Arc<OnceLock<Weak<snapshot::Gate>>>) -> Look {
+    let gate = Arc::clone(gate);
+    Arc::new(move || {
+        let gate = gate.get().and_then(Weak::upgrade);
+        gate.map_or_else(
+            || Report {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                uptime_seconds: 0,
+                routes: Vec::new(),
+                upstreams: Vec::new(),
+                counters: std::collections::BTreeMap::new(),
+            },
+            |gate| gate.report(),
+        )
+    })
+}
+
+async fn sweep(gate: Arc<snapshot::Gate>) {
+    loop {
+        tokio::time::sleep(SWEEP).await;
+        let limits = gate.snapshot().config.server.limits.clone();
+        for session in gate.sessions.sweep(&limits) {
+            gate.forget_session(session);
+        }
+    }
+}

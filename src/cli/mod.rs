@@ -1,0 +1,181 @@
+//! The command line: arguments in, words for people out.
+
+mod client;
+mod run;
+mod table;
+mod tools;
+
+use std::{
+    io::{IsTerminal as _, Write as _},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::Context as _;
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use crate::{app, config, telemetry};
+
+/// One endpoint for many MCP servers, in every version of the protocol.
+#[derive(Debug, Parser)]
+#[command(name = "tollgate", version, about, after_help = "Without a command: `tollgate run`.")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+struct Common {
+    /// The configuration
+    #[arg(
+        long,
+        short,
+        global = true,
+        value_name = "FILE",
+        default_value = "routes.toml",
+        env = "TOLLGATE_CONFIG"
+    )]
+    config: PathBuf,
+    /// What is logged, as in RUST_LOG (error, warn, info, debug, trace, or by module)
+    #[arg(long, global = true, value_name = "FILTER", env = "RUST_LOG", default_value = "warn")]
+    log: String,
+    /// Log lines as JSON
+    #[arg(long, global = true)]
+    log_json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the routes of the configuration (the default)
+    Run {
+        /// Listen here instead of where the configuration says
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        listen: Option<SocketAddr>,
+    },
+    /// Check the configuration and show every problem in it
+    Check,
+    /// Print the JSON Schema of routes.toml, for editors
+    Schema,
+    /// Turn a client's JSON (`mcpServers`, VS Code's `servers`) into a routes.toml
+    Import {
+        /// The client's file
+        file: PathBuf,
+        /// Write here instead of to standard output; never over a file that exists
+        #[arg(long, short, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// List the tools of a route
+    Tools(tools::ListArguments),
+    /// Call a tool: `tollgate call echo message=hello`
+    Call(tools::CallArguments),
+    /// Print completions for a shell
+    Completions { shell: clap_complete::Shell },
+}
+
+/// Runs the command that the arguments ask for.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let common = &arguments.common;
+    let command = arguments.command.unwrap_or(Command::Run { listen: None });
+    telemetry::init(&common.log, common.log_json);
+    match dispatch(command, common) {
+        Ok(code) => code,
+        Err(error) => {
+            complain(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn dispatch(command: Command, common: &Common) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Run { listen } => run::run(&common.config, listen),
+        Command::Check => check(&common.config),
+        Command::Schema => {
+            say(&serde_json::to_string_pretty(&config::schema())?);
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Import { file, output } => import(&file, output.as_deref()),
+        Command::Tools(arguments) => tools::list(&common.config, &arguments),
+        Command::Call(arguments) => tools::call(&common.config, &arguments),
+        Command::Completions { shell } => {
+            clap_complete::generate(
+                shell,
+                &mut Arguments::command(),
+                "tollgate",
+                &mut std::io::stdout(),
+            );
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn check(path: &Path) -> anyhow::Result<ExitCode> {
+    match config::load(path, &config::environment) {
+        Ok(config) => {
+            for upstream in &config.upstreams {
+                if let Some(problem) = &upstream.problem {
+                    complain(&format!("upstream `{}` cannot be opened: {problem}", upstream.name));
+                }
+            }
+            let (routes, upstreams) = (config.routes.len(), config.upstreams.len());
+            say(&format!(
+                "{}: in order, {routes} route(s) and {upstreams} upstream(s)",
+                path.display()
+            ));
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(problems) => {
+            show(&problems.render(std::io::stderr().is_terminal()));
+            complain(&format!("{} problem(s) in {}", problems.len(), path.display()));
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+fn import(file: &Path, output: Option<&Path>) -> anyhow::Result<ExitCode> {
+    let text =
+        std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let imported = config::import(&text).map_err(anyhow::Error::msg)?;
+    match output {
+        None => say(imported.toml.trim_end()),
+        Some(path) => {
+            let mut new = std::fs::File::create_new(path).with_context(|| {
+                format!("cannot make {}; an existing file is left alone", path.display())
+            })?;
+            new.write_all(imported.toml.as_bytes())?;
+        }
+    }
+    for note in &imported.notes {
+        show(&format!("note: {note}"));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A configuration that is wrong, shown whole; any other reason in one line.
+fn start_failed(error: app::StartError) -> anyhow::Error {
+    if let app::StartError::Config(problems) = &error {
+        show(&problems.render(std::io::stderr().is_terminal()));
+        return anyhow::anyhow!("{} problem(s) in the configuration", problems.len());
+    }
+    anyhow::Error::new(error)
+}
+
+/// Standard output: what was asked for. A reader that went away (`| head`) is no error.
+fn say(text: &str) {
+    writeln!(std::io::stdout().lock(), "{text}").ok();
+}
+
+/// Standard error: what goes with it.
+fn show(text: &str) {
+    writeln!(std::io::stderr().lock(), "{text}").ok();
+}
+
+fn complain(text: &str) {
+    use owo_colors::{OwoColorize as _, Stream};
+    let mark = "error:".if_supports_color(Stream::Stderr, |text| text.red().bold().to_string());
+    show(&format!("{mark} {text}"));
+}

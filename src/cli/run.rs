@@ -1,0 +1,68 @@
+//! `tollgate run`: serves, and says what it serves.
+
+use std::{io::IsTerminal as _, net::SocketAddr, path::Path, process::ExitCode, time::Duration};
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::{
+    app::{self, Options},
+    kit::report::State,
+};
+
+use super::{show, start_failed, table};
+
+/// How often the progress of opening is shown.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Serves until it is told to stop.
+pub fn run(config: &Path, listen: Option<SocketAddr>) -> anyhow::Result<ExitCode> {
+    let options = Options {
+        config: config.to_owned(),
+        listen,
+        watch: true,
+        launcher: Some("/proc/self/exe".into()),
+    };
+    app::runtime()?.block_on(async {
+        let gate = app::start(options).await.map_err(start_failed)?;
+        let scheme = if gate.is_tls() { "https" } else { "http" };
+        let base = format!("{scheme}://{}", gate.address());
+        show(&format!("tollgate {} serves on {base}", env!("CARGO_PKG_VERSION")));
+        let telling = tell(gate.viewer(), base);
+        app::run(gate, telling).await?;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// Progress while the upstreams open, then the table.
+async fn tell(gate: app::Viewer, base: String) {
+    if std::io::stderr().is_terminal() {
+        let bar = ProgressBar::new_spinner();
+        if let Ok(style) = ProgressStyle::with_template("{spinner} opening {msg}") {
+            bar.set_style(style);
+        }
+        let spinning = async {
+            loop {
+                bar.set_message(opening(&gate));
+                bar.tick();
+                tokio::time::sleep(TICK).await;
+            }
+        };
+        tokio::select! {
+            // Only shown.
+            () = gate.settled() => (),
+            () = spinning => (),
+        }
+        bar.finish_and_clear();
+    } else {
+        gate.settled().await;
+    }
+    show(&format!("\n{}\n", table::report(&gate.report(), &base)));
+}
+
+/// The names of those that are not there yet.
+fn opening(gate: &app::Viewer) -> String {
+    let report = gate.report();
+    let open = |state: State| matches!(state, State::Idle | State::Opening | State::Degraded);
+    let names: Vec<_> = report.upstreams.iter().filter(|upstream| open(upstream.state)).collect();
+    names.iter().map(|upstream| upstream.name.as_str()).collect::<Vec<_>>().join(", ")
+}

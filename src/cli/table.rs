@@ -1,0 +1,57 @@
+//! Tables for a terminal, plain enough for a file.
+
+use comfy_table::{ContentArrangement, Table, presets};
+
+use crate::kit::report::{Report, Upstream};
+
+/// A table with a head; as wide as the terminal, if there is one.
+pub fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(head.iter().map(|title| title.to_uppercase()));
+    for row in rows {
+        table.add_row(row);
+    }
+    table.trim_fmt()
+}
+
+/// What a gate serves: its routes, and the upstreams behind them.
+pub fn report(report: &Report, base: &str) -> String {
+    let number = |count: usize| if count == 0 { "-".to_owned() } else { count.to_string() };
+    let routes = report.routes.iter().map(|route| {
+        vec![
+            format!("{base}{}", route.path),
+            number(route.tools),
+            number(route.prompts),
+            number(route.resources),
+            number(route.templates),
+        ]
+    });
+    let upstreams = report.upstreams.iter().map(|upstream| {
+        vec![
+            upstream.name.clone(),
+            word(&upstream.kind),
+            word(&upstream.state),
+            upstream.era.clone().unwrap_or_else(|| "-".to_owned()),
+            number(upstream.tools),
+            number(upstream.prompts),
+            number(upstream.resources),
+            note(upstream),
+        ]
+    });
+    let routes = table(&["route", "tools", "prompts", "resources", "templates"], routes);
+    let head = ["upstream", "kind", "state", "speaks", "tools", "prompts", "resources", ""];
+    format!("{}\n\n{routes}", table(&head, upstreams))
+}
+
+fn note(upstream: &Upstream) -> String {
+    upstream.last_error.clone().unwrap_or_default()
+}
+
+/// How a value is written in JSON, without quotes.
+fn word(value: &impl serde::Serialize) -> String {
+    serde_json::to_value(value)
+        .ok()
+        .and_then(|value| value.as_str().map(str::to_owned))
+        .unwrap_or_default()
+}

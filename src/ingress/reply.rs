@@ -1,0 +1,189 @@
+//! The only place that knows HTTP statuses and JSON-RPC codes.
+
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt as _};
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
+use hyper::body::Frame;
+use serde_json::json;
+
+use crate::{
+    catalog::supported_versions,
+    mcp::{
+        error::{self, ErrorObject},
+        id::Id,
+        message::{self, Body},
+        method::Method,
+        raw::Raw,
+        version::Era,
+    },
+    pipeline::{Fault, tool_error},
+};
+
+pub const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
+/// Proxies such as nginx hold streams back without it.
+const NO_BUFFERING: (HeaderName, HeaderValue) =
+    (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+
+pub type HttpBody = UnsyncBoxBody<Bytes, Infallible>;
+pub type HttpReply = Response<HttpBody>;
+
+/// What is wrong with a message itself, before it is a call.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    #[error("{0}")]
+    Parse(String),
+    #[error("{0}")]
+    Request(String),
+    /// `_meta` lacks what a modern request must have.
+    #[error("{0}")]
+    Meta(String),
+    #[error("{0}")]
+    Header(String),
+    #[error("protocol version `{0}` is not spoken here")]
+    Version(String),
+    #[error("the body is larger than {0} bytes")]
+    BodyTooLarge(usize),
+    #[error("`Mcp-Session-Id` is missing: open a session with `initialize`")]
+    NoSession,
+    #[error("the session is not known or has ended: open a new one with `initialize`")]
+    UnknownSession,
+    #[error("the method `{0}` does not exist in this version of the protocol")]
+    UnknownMethod(String),
+    #[error("this gateway has too much to do: try again shortly")]
+    Overloaded,
+}
+
+impl Refused {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UnknownSession | Self::UnknownMethod(_) => StatusCode::NOT_FOUND,
+            Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::BAD_REQUEST,
+        }
+    }
+
+    fn error(&self) -> ErrorObject {
+        let code = match self {
+            Self::Parse(_) => error::PARSE_ERROR,
+            Self::Request(_) | Self::BodyTooLarge(_) | Self::NoSession => error::INVALID_REQUEST,
+            Self::Meta(_) => error::INVALID_PARAMS,
+            Self::Header(_) => error::HEADER_MISMATCH,
+            Self::Version(_) => error::UNSUPPORTED_VERSION,
+            Self::UnknownSession => error::SESSION_NOT_FOUND,
+            Self::UnknownMethod(_) => error::METHOD_NOT_FOUND,
+            Self::Overloaded => error::INTERNAL_ERROR,
+        };
+        let object = ErrorObject::new(code, self.to_string());
+        match self {
+            Self::Version(asked) => {
+                object.with(&json!({ "supported": supported_versions(), "requested": asked }))
+            }
+            _ => object,
+        }
+    }
+}
+
+/// A refusal, with the id of the request where that could be read.
+pub fn refused(refused: &Refused, id: Option<&Id>) -> HttpReply {
+    let body = message::response(id, &Body::Error(refused.error().raw()));
+    let mut reply = json_reply(refused.status(), body);
+    if *refused == Refused::Overloaded {
+        reply.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    reply
+}
+
+/// Status and body of a call that failed.
+pub fn fault(fault: &Fault, method: Method, era: Era) -> (StatusCode, Body) {
+    let modern = era == Era::Modern;
+    let (status, object) = match fault {
+        Fault::UnknownMethod(_) => {
+            let status = if modern { StatusCode::NOT_FOUND } else { StatusCode::OK };
+            (status, ErrorObject::new(error::METHOD_NOT_FOUND, fault.to_string()))
+        }
+        Fault::Header(_) => {
+            (StatusCode::BAD_REQUEST, ErrorObject::new(error::HEADER_MISMATCH, fault.to_string()))
+        }
+        Fault::Unknown { kind: "resource", name } => {
+            let code = if modern { error::INVALID_PARAMS } else { error::RESOURCE_NOT_FOUND };
+            let object = ErrorObject::new(code, "Resource not found").with(&json!({ "uri": name }));
+            (StatusCode::OK, object)
+        }
+        Fault::Invalid(_) | Fault::Unknown { .. } => {
+            (StatusCode::OK, ErrorObject::new(error::INVALID_PARAMS, fault.to_string()))
+        }
+        Fault::DuplicateId => {
+            (StatusCode::BAD_REQUEST, ErrorObject::new(error::INVALID_REQUEST, fault.to_string()))
+        }
+        Fault::Cancelled | Fault::Unbridgeable(_) | Fault::Limit(_) => {
+            (StatusCode::OK, ErrorObject::new(error::INTERNAL_ERROR, fault.to_string()))
+        }
+        Fault::Upstream { error, .. } => {
+            let said = tool_error(error);
+            if method == Method::ToolsCall {
+                return (StatusCode::OK, Body::Result(failed_tool(&said, modern)));
+            }
+            let object = ErrorObject::new(error::INTERNAL_ERROR, said.message.clone()).with(&said);
+            (StatusCode::OK, object)
+        }
+    };
+    (status, Body::Error(object.raw()))
+}
+
+/// A failure that a model reads as the tool's own result.
+fn failed_tool(said: &impl serde::Serialize, modern: bool) -> Raw {
+    let structured = serde_json::to_value(said).unwrap_or_default();
+    let mut result = json!({
+        "content": [{ "type": "text", "text": structured["message"] }],
+        "structuredContent": structured,
+        "isError": true,
+    });
+    if modern {
+        result["resultType"] = "complete".into();
+    }
+    Raw::encode(&result)
+}
+
+pub fn json_reply(status: StatusCode, text: Bytes) -> HttpReply {
+    let mut reply = Response::new(UnsyncBoxBody::new(Full::new(text)));
+    *reply.status_mut() = status;
+    reply.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    reply
+}
+
+/// A stream of events, flushed one by one.
+pub fn event_reply(events: impl Stream<Item = Bytes> + Send + 'static) -> HttpReply {
+    let frames = events.map(|event| Ok::<_, Infallible>(Frame::data(event)));
+    let mut reply = Response::new(StreamBody::new(frames).boxed_unsync());
+    let headers = reply.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(NO_BUFFERING.0, NO_BUFFERING.1);
+    reply
+}
+
+pub fn empty(status: StatusCode) -> HttpReply {
+    let mut reply = Response::new(UnsyncBoxBody::new(Full::default()));
+    *reply.status_mut() = status;
+    reply
+}
+
+/// A refusal in words, for people with a browser or curl.
+pub fn plain(status: StatusCode, text: impl Into<Bytes>) -> HttpReply {
+    let mut reply = Response::new(UnsyncBoxBody::new(Full::new(text.into())));
+    *reply.status_mut() = status;
+    reply
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    reply
+}
+
+pub fn not_allowed(allow: &'static str) -> HttpReply {
+    let mut reply = plain(StatusCode::METHOD_NOT_ALLOWED, format!("allowed here: {allow}\n"));
+    reply.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
+    reply
+}

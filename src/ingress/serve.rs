@@ -1,0 +1,391 @@
+//! One HTTP request: refused, answered, or turned into a call.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method as Verb, Request, StatusCode, header};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use hyper::body::Incoming as HttpIncoming;
+
+use crate::{
+    call::SessionKey,
+    config::Limits,
+    mcp::{
+        id::Id,
+        message::{self, Body, Bounds, Incoming, Message, Notification, Request as McpRequest},
+        meta::Meta,
+        method::Method,
+        raw::Malformed,
+        version::Era,
+    },
+    pipeline::{self, Call},
+    session::Session,
+    snapshot::{Gate, Route},
+    telemetry::Counter,
+};
+
+use super::{
+    decode, guard,
+    reply::{self, HttpReply, Refused, SESSION},
+    sse, stream,
+};
+
+const LAST_EVENT_ID: &str = "last-event-id";
+
+/// Answers one request.
+pub async fn serve(
+    gate: Arc<Gate>,
+    local: SocketAddr,
+    request: Request<HttpIncoming>,
+) -> HttpReply {
+    gate.counters.add(Counter::Requests);
+    let snapshot = gate.snapshot();
+    let server = &snapshot.config.server;
+    if let Err(refusal) = guard::check(server, local, request.headers(), request.uri()) {
+        gate.counters.add(match refusal {
+            guard::Refusal::Host => Counter::RefusedHost,
+            guard::Refusal::Origin => Counter::RefusedOrigin,
+        });
+        return reply::plain(StatusCode::FORBIDDEN, format!("{refusal}\n"));
+    }
+    let path = request.uri().path();
+    let Some(route) = snapshot.routes.get(path).map(Arc::clone) else {
+        return match path {
+            "/livez" => reply::plain(StatusCode::OK, "alive\n"),
+            "/readyz" if gate.tasks.is_stopped() => {
+                reply::plain(StatusCode::SERVICE_UNAVAILABLE, "stopping\n")
+            }
+            "/readyz" => reply::plain(StatusCode::OK, "ready\n"),
+            _ => reply::plain(
+                StatusCode::NOT_FOUND,
+                "no route has this path: see [routes] in routes.toml\n",
+            ),
+        };
+    };
+    let door = Door { gate, route, limits: server.limits.clone() };
+    match *request.method() {
+        Verb::POST => door.post(request).await,
+        Verb::GET => door.get(request.headers()),
+        Verb::DELETE => door.delete(request.headers()),
+        _ => reply::not_allowed("GET, POST, DELETE"),
+    }
+}
+
+/// A route with what is needed to answer on it.
+struct Door {
+    gate: Arc<Gate>,
+    route: Arc<Route>,
+    limits: Limits,
+}
+
+impl Door {
+    async fn post(self, request: Request<HttpIncoming>) -> HttpReply {
+        let (parts, body) = request.into_parts();
+        if !is_json(&parts.headers) {
+            return reply::plain(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "Content-Type must be application/json\n",
+            );
+        }
+        let Some(streams) = accepts(&parts.headers) else {
+            return reply::plain(
+                StatusCode::NOT_ACCEPTABLE,
+                "Accept must list application/json and text/event-stream\n",
+            );
+        };
+        let incoming = match self.read(body).await {
+            Ok(incoming) => incoming,
+            Err(refused) => return self.refuse(&refused, None),
+        };
+        match incoming {
+            Incoming::One(message) => self.one(&parts.headers, message, streams).await,
+            Incoming::Batch(messages) => self.batch(&parts.headers, messages).await,
+        }
+    }
+
+    async fn read(&self, body: HttpIncoming) -> Result<Incoming, Refused> {
+        let max = self.limits.body_bytes_max;
+        let whole = Limited::new(body, max).collect().await;
+        let whole: Bytes = match whole {
+            Ok(whole) => whole.to_bytes(),
+            Err(error) if error.is::<LengthLimitError>() => return Err(Refused::BodyTooLarge(max)),
+            Err(error) => return Err(Refused::Request(format!("the body broke off: {error}"))),
+        };
+        let bounds = Bounds { depth_max: self.limits.depth_max, batch_max: self.limits.batch_max };
+        Incoming::parse(&whole, bounds).map_err(|error| {
+            self.gate.counters.add(match error {
+                Malformed::TooDeep(_) => Counter::RefusedDepth,
+                Malformed::Json(_) | Malformed::Shape(_) => Counter::RefusedMalformed,
+            });
+            match error {
+                Malformed::Json(_) => Refused::Parse(error.to_string()),
+                Malformed::TooDeep(_) | Malformed::Shape(_) => Refused::Request(error.to_string()),
+            }
+        })
+    }
+
+    async fn one(self, headers: &HeaderMap, message: Message, streams: bool) -> HttpReply {
+        match (decode::era_of(headers, &message), message) {
+            (Era::Modern, Message::Request(request)) => {
+                self.modern(headers, request, streams).await
+            }
+            // There is nothing that a modern client could tell this way; cancelling is closing the stream.
+            (Era::Modern, Message::Notification(_)) => reply::empty(StatusCode::ACCEPTED),
+            (Era::Modern, Message::Response(response)) => {
+                let refused = Refused::Request("a modern client sends no responses".to_owned());
+                self.refuse(&refused, response.id.as_ref())
+            }
+            (Era::Legacy, Message::Request(request)) if &*request.method == "initialize" => {
+                self.initialize(&request).await
+            }
+            (Era::Legacy, message) => {
+                let id = match &message {
+                    Message::Request(request) => Some(request.id.clone()),
+                    Message::Notification(_) | Message::Response(_) => None,
+                };
+                match self.session(headers) {
+                    Ok(session) => self.legacy(session, message, streams).await,
+                    Err(refused) => self.refuse(&refused, id.as_ref()),
+                }
+            }
+        }
+    }
+
+    async fn modern(self, headers: &HeaderMap, request: McpRequest, streams: bool) -> HttpReply {
+        let decoded = match decode::modern(headers, &request) {
+            Ok(decoded) => decoded,
+            Err(refused) => return self.refuse(&refused, Some(&request.id)),
+        };
+        let call = Call {
+            id: request.id,
+            method: decoded.method,
+            params: request.params,
+            named: decoded.named,
+            meta: decoded.meta,
+            client: decoded.client,
+            session: None,
+            mirrored: Some(decoded.mirrored),
+        };
+        self.run(call, streams).await
+    }
+
+    async fn initialize(self, request: &McpRequest) -> HttpReply {
+        let client = match pipeline::negotiate(&request.params) {
+            Ok(client) => client,
+            Err(fault) => {
+                let (status, body) = reply::fault(&fault, Method::Initialize, Era::Legacy);
+                return reply::json_reply(status, message::response(Some(&request.id), &body));
+            }
+        };
+        let (_, id, body) = pipeline::initialize(&self.gate, &self.route, client).await;
+        let mut reply =
+            reply::json_reply(StatusCode::OK, message::response(Some(&request.id), &body));
+        if let Ok(id) = id.parse() {
+            reply.headers_mut().insert(SESSION, id);
+        }
+        reply
+    }
+
+    async fn legacy(self, session: Arc<Session>, message: Message, streams: bool) -> HttpReply {
+        match message {
+            Message::Request(request) => match legacy_call(session, request) {
+                Ok(call) => self.run(call, streams).await,
+                Err(reply) => *reply,
+            },
+            Message::Notification(notification) => {
+                self.notified(&session, &notification).await;
+                reply::empty(StatusCode::ACCEPTED)
+            }
+            Message::Response(response) => {
+                if let Some(id) = &response.id {
+                    // One that nobody waits for any more is taken and forgotten.
+                    session.answer(id, response.body);
+                }
+                reply::empty(StatusCode::ACCEPTED)
+            }
+        }
+    }
+
+    async fn run(self, call: Call, streams: bool) -> HttpReply {
+        let (id, method, era) = (call.id.clone(), call.method, call.client.era());
+        match pipeline::run(&self.gate, &self.route, call).await {
+            Ok(pipeline::Reply::Answer(body)) => {
+                reply::json_reply(StatusCode::OK, message::response(Some(&id), &body))
+            }
+            Ok(pipeline::Reply::Back(back)) => {
+                stream::back(&self.gate, &self.limits, *back, streams).await
+            }
+            Ok(pipeline::Reply::Listen(listening)) => stream::listen(&self.limits, *listening),
+            Err(fault) => {
+                let (status, body) = reply::fault(&fault, method, era);
+                reply::json_reply(status, message::response(Some(&id), &body))
+            }
+        }
+    }
+
+    /// A batch (2025-03-26): all at once, answered with an array in their order.
+    async fn batch(self, headers: &HeaderMap, messages: Vec<Message>) -> HttpReply {
+        let session = match self.session(headers) {
+            Ok(session) if session.client.version.has_batches() => session,
+            Ok(_) | Err(Refused::NoSession) => {
+                let text = "batches exist in sessions of version 2025-03-26 only";
+                return self.refuse(&Refused::Request(text.to_owned()), None);
+            }
+            Err(refused) => return self.refuse(&refused, None),
+        };
+        let each = messages.into_iter().map(|message| {
+            let door = Self {
+                gate: Arc::clone(&self.gate),
+                route: Arc::clone(&self.route),
+                limits: self.limits.clone(),
+            };
+            let session = Arc::clone(&session);
+            async move {
+                // `initialize` must not be batched: in a session it is an unknown request like any other.
+                let reply = door.legacy(session, message, false).await;
+                reply.into_body().collect().await.map(|whole| whole.to_bytes()).unwrap_or_default()
+            }
+        });
+        let mut answers = futures_util::future::join_all(each).await;
+        answers.retain(|answer| !answer.is_empty());
+        if answers.is_empty() {
+            return reply::empty(StatusCode::ACCEPTED);
+        }
+        let text = [&b"["[..], &answers.join(&b','), b"]"].concat();
+        reply::json_reply(StatusCode::OK, text.into())
+    }
+
+    async fn notified(&self, session: &Arc<Session>, notification: &Notification) {
+        match Method::notification(&notification.method) {
+            Some(Method::Cancelled) => {
+                let id = crate::mcp::splice::member(&notification.params, "requestId");
+                if let Some(id) = id.and_then(|id| Id::new(id).ok()) {
+                    session.cancel(&id);
+                }
+            }
+            Some(method @ Method::RootsListChanged) => {
+                self.pass_on(session.key, method, notification).await;
+            }
+            _ => (),
+        }
+    }
+
+    async fn pass_on(&self, key: SessionKey, method: Method, notification: &Notification) {
+        for member in &self.route.members {
+            member.upstream.notify(key, method, &notification.params).await;
+        }
+    }
+
+    /// The stream of a session, or the rest of one that broke.
+    fn get(self, headers: &HeaderMap) -> HttpReply {
+        let session = match self.session(headers) {
+            Ok(session) => session,
+            Err(Refused::NoSession) => return reply::not_allowed("POST"),
+            Err(refused) => return self.refuse(&refused, None),
+        };
+        if !text_of(headers, header::ACCEPT.as_str())
+            .is_none_or(|kinds| takes(&kinds, "text/event-stream"))
+        {
+            return reply::plain(
+                StatusCode::NOT_ACCEPTABLE,
+                "Accept must list text/event-stream\n",
+            );
+        }
+        let last = text_of(headers, LAST_EVENT_ID);
+        match last.as_deref().map(sse::parse_id) {
+            None => stream::standalone(&self.gate, &self.route, &self.limits, &session, 0),
+            Some(Some((0, number))) => {
+                stream::standalone(&self.gate, &self.route, &self.limits, &session, number)
+            }
+            Some(Some((number, after))) => match session.find_stream(number) {
+                Some(found) => stream::resume(&session, &self.limits, &found, after),
+                None => self
+                    .refuse(&Refused::Request("this stream is over or too old".to_owned()), None),
+            },
+            Some(None) => {
+                self.refuse(&Refused::Request("`Last-Event-ID` is none of ours".to_owned()), None)
+            }
+        }
+    }
+
+    fn delete(self, headers: &HeaderMap) -> HttpReply {
+        match self.session(headers) {
+            Ok(session) => {
+                self.gate.sessions.end(&session);
+                self.gate.forget_session(session);
+                reply::empty(StatusCode::NO_CONTENT)
+            }
+            Err(Refused::NoSession) => reply::not_allowed("POST"),
+            Err(refused) => self.refuse(&refused, None),
+        }
+    }
+
+    fn session(&self, headers: &HeaderMap) -> Result<Arc<Session>, Refused> {
+        let id = text_of(headers, SESSION.as_str()).ok_or(Refused::NoSession)?;
+        decode::check_legacy_version(headers)?;
+        self.gate.sessions.find(&self.route.settings.path, &id, &self.limits).map_err(|error| {
+            tracing::debug!(%error, "a session was refused");
+            Refused::UnknownSession
+        })
+    }
+
+    fn refuse(&self, refused: &Refused, id: Option<&Id>) -> HttpReply {
+        match refused {
+            Refused::BodyTooLarge(_) => self.gate.counters.add(Counter::RefusedBodyBytes),
+            Refused::Header(_) | Refused::Meta(_) | Refused::Version(_) => {
+                self.gate.counters.add(Counter::RefusedHeaders);
+            }
+            Refused::NoSession | Refused::UnknownSession => {
+                self.gate.counters.add(Counter::RefusedSession)
+            }
+            Refused::Parse(_)
+            | Refused::Request(_)
+            | Refused::UnknownMethod(_)
+            | Refused::Overloaded => (),
+        }
+        reply::refused(refused, id)
+    }
+}
+
+fn legacy_call(session: Arc<Session>, request: McpRequest) -> Result<Call, Box<HttpReply>> {
+    let failed = |fault: pipeline::Fault, method| {
+        let (status, body) = reply::fault(&fault, method, Era::Legacy);
+        Box::new(reply::json_reply(status, message::response(Some(&request.id), &body)))
+    };
+    let Some(method) = Method::request(&request.method) else {
+        return Err(failed(pipeline::Fault::UnknownMethod(request.method.clone()), Method::Ping));
+    };
+    let invalid = |error: &dyn std::fmt::Display| pipeline::Fault::Invalid(error.to_string());
+    let named =
+        decode::named(method, &request.params).map_err(|error| failed(invalid(&error), method))?;
+    let meta = Meta::of(&request.params).map_err(|error| failed(invalid(&error), method))?;
+    let client = Arc::clone(&session.client);
+    let (id, params) = (request.id.clone(), request.params.clone());
+    Ok(Call { id, method, params, named, meta, client, session: Some(session), mirrored: None })
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let kind = text_of(headers, header::CONTENT_TYPE.as_str()).unwrap_or_default();
+    kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+}
+
+/// Whether the client takes streams; none where it takes no JSON either. Forgiving: no `Accept` takes all.
+fn accepts(headers: &HeaderMap) -> Option<bool> {
+    let Some(kinds) = text_of(headers, header::ACCEPT.as_str()) else { return Some(true) };
+    let (json, stream) = (takes(&kinds, "application/json"), takes(&kinds, "text/event-stream"));
+    (json || stream).then_some(stream)
+}
+
+fn takes(kinds: &str, wanted: &str) -> bool {
+    let family = wanted.split('/').next().unwrap_or_default();
+    kinds.split(',').filter_map(|kind| kind.split(';').next()).any(|kind| {
+        let kind = kind.trim();
+        kind.eq_ignore_ascii_case(wanted)
+            || kind == "*/*"
+            || kind.strip_suffix("/*") == Some(family)
+    })
+}
+
+fn text_of(headers: &HeaderMap, name: &str) -> Option<String> {
+    headers.get(name)?.to_str().ok().map(str::to_owned)
+}

@@ -1,0 +1,287 @@
+//! Replies as they come: JSON where there is only an answer, a stream of events where there is more.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures_util::stream::unfold;
+use http::StatusCode;
+use tokio::sync::broadcast::error::RecvError;
+
+use crate::{
+    call::tasks::Tasks,
+    config::Limits,
+    mcp::{
+        message::{self, Body},
+        method::Method,
+        raw::Raw,
+    },
+    pipeline::{Back, Fault, Heard, Listening, Out},
+    session::{
+        Session,
+        outbox::{Reader, Stream},
+    },
+    snapshot::{Gate, Push, Route},
+    telemetry::{Counter, Counters},
+};
+
+use super::{
+    reply::{self, HttpReply},
+    sse,
+};
+
+/// When a client whose stream broke is to come back, where the upstream does not say.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// The reply to a call under way: its first event decides what kind of reply it is.
+pub async fn back(gate: &Arc<Gate>, limits: &Limits, back: Back, streams: bool) -> HttpReply {
+    let mut held = Held::new(back, gate.tasks.clone());
+    loop {
+        let first = tokio::time::timeout(limits.keep_alive, held.back().next()).await;
+        match first {
+            Ok(Ok(Out::Answer { body, status })) => {
+                let call = held.done();
+                let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
+                return reply::json_reply(status, message::response(Some(&call.call().id), &body));
+            }
+            Ok(Err(fault)) => {
+                let call = held.done();
+                let call = call.call();
+                let (status, body) = reply::fault(&fault, call.method, call.client.era());
+                return reply::json_reply(status, message::response(Some(&call.id), &body));
+            }
+            // A client that takes no stream gets the answer alone.
+            Ok(Ok(Out::Message(_) | Out::Paused(_))) | Err(_) if !streams => (),
+            Ok(Ok(first)) => return start(gate, limits, held, Some(first)),
+            Err(_) => return start(gate, limits, held, None),
+        }
+    }
+}
+
+fn start(gate: &Arc<Gate>, limits: &Limits, mut held: Held, first: Option<Out>) -> HttpReply {
+    let session = held.back().call().session.clone();
+    let Some(session) = session else { return modern(limits.keep_alive, *held.done(), first) };
+    let Some(stream) = session.stream(limits.streams_max) else {
+        gate.counters.add(Counter::RefusedStreams);
+        let call = held.done();
+        let fault =
+            Fault::Limit("too many streams are open in this session (`streams_max`)".to_owned());
+        let (status, body) = reply::fault(&fault, call.call().method, call.call().client.era());
+        return reply::json_reply(status, message::response(Some(&call.call().id), &body));
+    };
+    let reader = stream.read(0);
+    let pump =
+        Pump { stream, bytes_max: limits.outbox_bytes_max, counters: Arc::clone(&gate.counters) };
+    gate.tasks.finish(pump.run(*held.done(), first));
+    let prime = session.client.version.has_priming();
+    legacy(&session, limits.keep_alive, reader, prime)
+}
+
+/// Events of a modern call. The connection closed is the call cancelled: the body owns it.
+fn modern(keep_alive: Duration, back: Back, first: Option<Out>) -> HttpReply {
+    let state = Some((Box::new(back), first));
+    reply::event_reply(unfold(state, move |state| async move {
+        let (mut back, first) = state?;
+        let out = match first {
+            Some(first) => Ok(Ok(first)),
+            None => tokio::time::timeout(keep_alive, back.next()).await,
+        };
+        match out {
+            Err(_) => Some((sse::keep_alive(), Some((back, None)))),
+            Ok(Ok(Out::Message(text))) => Some((sse::event(None, &text), Some((back, None)))),
+            Ok(Ok(Out::Paused(_))) => Some((sse::keep_alive(), Some((back, None)))),
+            Ok(Ok(Out::Answer { body, .. })) => Some((last_event(&back, &body), None)),
+            Ok(Err(fault)) => {
+                let (_, body) = reply::fault(&fault, back.call().method, back.call().client.era());
+                Some((last_event(&back, &body), None))
+            }
+        }
+    }))
+}
+
+fn last_event(back: &Back, body: &Body) -> Bytes {
+    sse::event(None, &message::response(Some(&back.call().id), body))
+}
+
+/// A subscription's events.
+pub fn listen(limits: &Limits, listening: Listening) -> HttpReply {
+    let keep_alive = limits.keep_alive;
+    reply::event_reply(unfold(Some(Box::new(listening)), move |state| async move {
+        let mut listening = state?;
+        match tokio::time::timeout(keep_alive, listening.next()).await {
+            Err(_) => Some((sse::keep_alive(), Some(listening))),
+            Ok(Heard::Message(text)) => Some((sse::event(None, &text), Some(listening))),
+            Ok(Heard::End(body)) => {
+                let text = message::response(Some(listening.id()), &body);
+                Some((sse::event(None, &text), None))
+            }
+        }
+    }))
+}
+
+/// The stream that GET opens: what is announced, and what upstreams say to this session.
+pub fn standalone(
+    gate: &Arc<Gate>,
+    route: &Arc<Route>,
+    limits: &Limits,
+    session: &Arc<Session>,
+    after: u64,
+) -> HttpReply {
+    let (stream, first) = session.standalone();
+    if first {
+        let announcing = announce(
+            Arc::clone(route),
+            Arc::clone(session),
+            Arc::clone(&stream),
+            limits.outbox_bytes_max,
+        );
+        gate.tasks.spawn("session: announce", announcing);
+    }
+    let reader = if after == 0 { stream.read_new() } else { stream.read(after) };
+    legacy(session, limits.keep_alive, reader, false)
+}
+
+/// The rest of a stream that broke.
+pub fn resume(
+    session: &Arc<Session>,
+    limits: &Limits,
+    stream: &Arc<Stream>,
+    after: u64,
+) -> HttpReply {
+    legacy(session, limits.keep_alive, stream.read(after), false)
+}
+
+/// Passes announcements on for as long as the stream lives.
+async fn announce(route: Arc<Route>, session: Arc<Session>, stream: Arc<Stream>, bytes_max: usize) {
+    let mut pushes = route.pushes.subscribe();
+    let session = Arc::downgrade(&session);
+    loop {
+        let push = tokio::select! {
+            // A receiver keeps its place when dropped.
+            push = pushes.recv() => push,
+            () = stream.ended() => return,
+        };
+        let Some(session) = session.upgrade() else { return };
+        let text = match push {
+            Ok(Push::Changed(method)) => message::notification(method.name(), &Raw::object()),
+            Ok(Push::Updated { uri, params }) if session.is_subscribed(&uri) => {
+                message::notification(Method::ResourceUpdated.name(), &params)
+            }
+            Ok(Push::Updated { .. }) => continue,
+            Err(RecvError::Lagged(_)) => {
+                message::notification(Method::ToolsListChanged.name(), &Raw::object())
+            }
+            Err(RecvError::Closed) => return,
+        };
+        stream.push(text.bytes().clone(), bytes_max);
+    }
+}
+
+/// A body that reads a session's stream.
+fn legacy(session: &Arc<Session>, keep_alive: Duration, reader: Reader, prime: bool) -> HttpReply {
+    let state = Reading { session: Arc::downgrade(session), reader, prime, over: false };
+    reply::event_reply(unfold(state, move |mut state| async move {
+        if std::mem::take(&mut state.prime) {
+            return Some((sse::priming(state.reader.number(), RETRY.as_millis()), state));
+        }
+        if state.over {
+            return None;
+        }
+        match tokio::time::timeout(keep_alive, state.reader.next()).await {
+            Err(_) => Some((sse::keep_alive(), state)),
+            Ok(Some((number, text))) => {
+                Some((sse::event(Some((state.reader.number(), number)), &text), state))
+            }
+            Ok(None) if state.reader.is_ended() => {
+                // Read to its end: nobody needs to come back for it.
+                if let Some(session) = state.session.upgrade() {
+                    session.forget_stream(state.reader.number());
+                }
+                None
+            }
+            Ok(None) => {
+                state.over = true;
+                Some((sse::retry(state.reader.retry().unwrap_or(RETRY).as_millis()), state))
+            }
+        }
+    }))
+}
+
+struct Reading {
+    session: std::sync::Weak<Session>,
+    reader: Reader,
+    prime: bool,
+    over: bool,
+}
+
+/// Carries a legacy call's events into its stream, whether a client reads them now or later.
+struct Pump {
+    stream: Arc<Stream>,
+    bytes_max: usize,
+    counters: Arc<Counters>,
+}
+
+impl Pump {
+    async fn run(self, mut back: Back, mut first: Option<Out>) {
+        loop {
+            let out = match first.take() {
+                Some(first) => Ok(first),
+                None => back.next().await,
+            };
+            match out {
+                Ok(Out::Message(text)) => self.push(text),
+                Ok(Out::Paused(retry)) => self.stream.pause(retry),
+                Ok(Out::Answer { body, .. }) => return self.end(&back, &body),
+                // The client said so itself: it gets no answer.
+                Err(Fault::Cancelled) => return self.stream.end(),
+                Err(fault) => {
+                    let (_, body) =
+                        reply::fault(&fault, back.call().method, back.call().client.era());
+                    return self.end(&back, &body);
+                }
+            }
+        }
+    }
+
+    fn push(&self, text: Bytes) {
+        for _ in 0..self.stream.push(text, self.bytes_max) {
+            self.counters.add(Counter::OutboxDropped);
+        }
+    }
+
+    fn end(&self, back: &Back, body: &Body) {
+        self.push(message::response(Some(&back.call().id), body));
+        self.stream.end();
+    }
+}
+
+/// A call whose reply has not begun. A legacy client that goes away has not cancelled it (2025-11-25, transports):
+/// dropped then, it is brought to its end in the background.
+struct Held {
+    back: Option<Box<Back>>,
+    tasks: Tasks,
+}
+
+impl Held {
+    fn new(back: Back, tasks: Tasks) -> Self {
+        Self { back: Some(Box::new(back)), tasks }
+    }
+
+    fn back(&mut self) -> &mut Back {
+        self.back.as_mut().expect("taken only by `done`, which ends this")
+    }
+
+    fn done(mut self) -> Box<Back> {
+        self.back.take().expect("taken once: this consumes it")
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let Some(mut back) = self.back.take().filter(|back| back.call().session.is_some()) else {
+            return;
+        };
+        self.tasks.finish(async move {
+            while let Ok(Out::Message(_) | Out::Paused(_)) = back.next().await {}
+        });
+    }
+}

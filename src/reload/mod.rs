@@ -1,0 +1,133 @@
+//! The configuration watched: an edit is applied within a second, a wrong one changes nothing and is shown in full.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use notify::{RecursiveMode, Watcher as _};
+use parking_lot::Mutex;
+use tokio::{sync::mpsc, time::Instant};
+
+use crate::{
+    config::{self, Config},
+    snapshot::Gate,
+    telemetry::Counter,
+};
+
+/// Editors write in several steps; after this much silence the file is read.
+const SETTLE: Duration = Duration::from_millis(150);
+/// Looked at even without a sign: network file systems give none.
+const POLL: Duration = Duration::from_secs(2);
+
+/// What the last reload led to, for those who look.
+#[derive(Debug, Clone, Default)]
+pub struct Outcome {
+    /// The problems of the file as it is now; none where it is in force.
+    pub problems: Option<String>,
+}
+
+/// Watches one file.
+pub struct Reloader {
+    gate: Arc<Gate>,
+    path: PathBuf,
+    listen: Option<std::net::SocketAddr>,
+    /// The text last read, right or wrong.
+    text: String,
+    outcome: Arc<Mutex<Outcome>>,
+}
+
+impl Reloader {
+    /// `listen` is what the command line said in place of the file.
+    pub fn new(gate: Arc<Gate>, path: &Path, listen: Option<std::net::SocketAddr>) -> Self {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        Self { gate, path: path.to_owned(), listen, text, outcome: Arc::default() }
+    }
+
+    pub fn outcome(&self) -> Arc<Mutex<Outcome>> {
+        Arc::clone(&self.outcome)
+    }
+
+    /// Runs for as long as the gate does. `asked` wakes it at once (SIGHUP).
+    pub async fn run(mut self, mut asked: mpsc::Receiver<()>) {
+        let (signs_in, mut signs) = mpsc::channel(1);
+        let watcher = self.watch(signs_in);
+        if watcher.is_none() {
+            tracing::warn!(path = %self.path.display(), "cannot be watched; it is looked at every {POLL:?}");
+        }
+        let mut next = Instant::now() + POLL;
+        loop {
+            tokio::select! {
+                // All of these keep what they have when dropped.
+                Some(()) = signs.recv() => tokio::time::sleep(SETTLE).await,
+                Some(()) = asked.recv() => self.text.clear(),
+                () = tokio::time::sleep_until(next) => (),
+            }
+            while signs.try_recv().is_ok() {}
+            next = Instant::now() + POLL;
+            self.look();
+        }
+    }
+
+    /// The folder is watched, not the file: editors and Kubernetes put another file in its place.
+    fn watch(&self, signs: mpsc::Sender<()>) -> Option<notify::RecommendedWatcher> {
+        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = folder.unwrap_or(Path::new("."));
+        let on_event = move |_| {
+            // One sign that waits is enough.
+            signs.try_send(()).ok();
+        };
+        let mut watcher = notify::recommended_watcher(on_event).ok()?;
+        watcher.watch(folder, RecursiveMode::NonRecursive).ok()?;
+        Some(watcher)
+    }
+
+    fn look(&mut self) {
+        let Ok(text) = std::fs::read_to_string(&self.path) else { return };
+        if text == self.text {
+            return;
+        }
+        self.text = text;
+        match config::load(&self.path, &config::environment) {
+            Ok(config) => self.apply(config),
+            Err(problems) => {
+                self.gate.counters.add(Counter::ReloadsRefused);
+                let text = problems.render(false);
+                tracing::error!("the edit is not applied, {} problem(s):\n{text}", problems.len());
+                self.outcome.lock().problems = Some(text);
+            }
+        }
+    }
+
+    fn apply(&self, mut config: Config) {
+        if let Some(listen) = self.listen {
+            config.server.listen = listen;
+        }
+        let before = self.gate.snapshot();
+        for key in needs_restart(&before.config, &config) {
+            tracing::warn!("a change of `{key}` takes effect at the next start");
+        }
+        self.gate.apply(Arc::new(config));
+        self.gate.counters.add(Counter::Reloads);
+        self.outcome.lock().problems = None;
+        tracing::info!(path = %self.path.display(), "reloaded");
+    }
+}
+
+/// Keys that are read once, by what differs.
+fn needs_restart(before: &Config, after: &Config) -> Vec<&'static str> {
+    let (before, after) = (&before.server, &after.server);
+    let pairs = [
+        ("server.listen", before.listen != after.listen),
+        ("server.tls", before.tls != after.tls),
+        ("server.state", before.state != after.state),
+        ("server.session_key", before.session_key != after.session_key),
+        (
+            "server.limits.connections_max",
+            before.limits.connections_max != after.limits.connections_max,
+        ),
+        ("server.limits.requests_max", before.limits.requests_max != after.limits.requests_max),
+    ];
+    pairs.into_iter().filter_map(|(key, differs)| differs.then_some(key)).collect()
+}
