@@ -1,0 +1,393 @@
+//! Fake MCP servers: each speaks exactly one era (or says that it is dual), is built by sentences, does what it is told to do
+//! wrong, and remembers what it received, byte for byte.
+//!
+//! What follows a name belongs to it, what comes before any name to the server itself:
+//! `fake::legacy("2025-06-18").logging().tool("log").stream(&[progress]).tool("slow").hang()`.
+
+mod answer;
+mod http;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use hyper::{HeaderMap, Method};
+use parking_lot::Mutex;
+use serde::Serialize;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::{eventually, message::Message};
+
+pub const MODERN: &str = "2026-07-28";
+
+/// A running fake; clones are the same server.
+#[derive(Clone)]
+pub struct Fake(Arc<Inner>);
+
+struct Inner {
+    script: Mutex<Script>,
+    live: Mutex<Live>,
+    place: Place,
+    down: watch::Sender<bool>,
+    connections: AtomicUsize,
+}
+
+enum Place {
+    Http(SocketAddr),
+    /// Keeps the script that `stdio.py` reads and the log that it writes.
+    Stdio(TempDir),
+}
+
+/// What a fake has and does. `stdio.py` reads the same words.
+#[derive(Clone, Serialize)]
+pub struct Script {
+    versions: Vec<String>,
+    tools: Vec<String>,
+    prompts: Vec<String>,
+    resources: Vec<String>,
+    templates: Vec<String>,
+    completions: bool,
+    logging: bool,
+    page_size: usize,
+    ttl_ms: u64,
+    /// By tool, prompt or URI; the empty name is the server itself.
+    acts: BTreeMap<String, Act>,
+    #[serde(skip)]
+    last: String,
+}
+
+/// What happens when a name is called.
+#[derive(Clone, Serialize)]
+#[serde(tag = "act", content = "with", rename_all = "snake_case")]
+pub enum Act {
+    /// These very bytes are the `result`.
+    Result(String),
+    /// These very bytes are the `error`.
+    Error(String),
+    /// These messages on the call's own stream, then a plain result.
+    Stream(Vec<String>),
+    /// Requests (method, params) to the client; the result holds the raw answers.
+    Ask(Vec<(String, String)>),
+    Hang,
+    Garbage,
+    Twice,
+    ClosesMidway,
+    HugeLine(usize),
+    LiesAboutVersion,
+    MillionTools,
+    EndlessPages,
+    /// An answer with an id that nobody asked with, then the right one.
+    Stray,
+    /// Over HTTP: this status with no MCP in it.
+    Status(u16),
+}
+
+/// What changes while the fake runs.
+#[derive(Default)]
+struct Live {
+    seen: Vec<Seen>,
+    sessions: HashMap<String, Vec<mpsc::UnboundedSender<Bytes>>>,
+    listens: Vec<(String, mpsc::UnboundedSender<Bytes>)>,
+    /// Requests of ours to the client, by the raw text of their id.
+    asked: HashMap<String, oneshot::Sender<String>>,
+    ids: usize,
+    wire: Vec<Line>,
+}
+
+/// One message in or out, for transcripts.
+#[derive(Clone)]
+pub struct Line {
+    pub exchange: usize,
+    pub inward: bool,
+    pub text: String,
+}
+
+/// One request that a fake received.
+#[derive(Clone)]
+pub struct Seen {
+    pub verb: Method,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+    abandoned: Arc<AtomicBool>,
+}
+
+/// Speaks 2026-07-28 over HTTP and nothing else.
+pub fn http() -> Fake {
+    Fake::listen(&[MODERN])
+}
+
+/// Speaks one version with `initialize` and sessions over HTTP, and nothing else.
+pub fn legacy(version: &str) -> Fake {
+    Fake::listen(&[version])
+}
+
+/// Speaks 2026-07-28 and 2025-11-25 over HTTP, on the same path.
+pub fn dual() -> Fake {
+    Fake::listen(&[MODERN, "2025-11-25"])
+}
+
+/// Speaks one version over standard input and output; needs python3.
+pub fn stdio(version: &str) -> Fake {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("stdio.py"), include_str!("stdio.py")).unwrap();
+    Fake::new(&[version], Place::Stdio(folder))
+}
+
+/// The sentences.
+impl Fake {
+    pub fn tool(self, name: &str) -> Self {
+        self.tool_with(json!({ "name": name, "inputSchema": { "type": "object" } }))
+    }
+
+    pub fn tool_with(self, tool: Value) -> Self {
+        self.tool_raw(&tool.to_string())
+    }
+
+    /// A tool whose entry in the list is these very bytes.
+    pub fn tool_raw(self, tool: &str) -> Self {
+        self.has(tool, "name", |script| &mut script.tools)
+    }
+
+    pub fn prompt(self, name: &str) -> Self {
+        let prompt = json!({ "name": name, "arguments": [{ "name": "topic" }] });
+        self.has(&prompt.to_string(), "name", |script| &mut script.prompts)
+    }
+
+    pub fn resource(self, uri: &str) -> Self {
+        let resource = json!({ "uri": uri, "name": uri });
+        self.has(&resource.to_string(), "uri", |script| &mut script.resources)
+    }
+
+    pub fn template(self, uri: &str) -> Self {
+        let template = json!({ "uriTemplate": uri, "name": uri });
+        self.has(&template.to_string(), "uriTemplate", |script| &mut script.templates)
+    }
+
+    pub fn completions(self) -> Self {
+        self.with(|script| script.completions = true)
+    }
+
+    pub fn logging(self) -> Self {
+        self.with(|script| script.logging = true)
+    }
+
+    /// Its lists come in pages of so many entries.
+    pub fn pages_of(self, entries: usize) -> Self {
+        self.with(|script| script.page_size = entries)
+    }
+
+    /// The cache hint on its lists, modern era only.
+    pub fn ttl_ms(self, ttl: u64) -> Self {
+        self.with(|script| script.ttl_ms = ttl)
+    }
+
+    pub fn answer(self, result: &str) -> Self {
+        self.does(Act::Result(result.into()))
+    }
+
+    pub fn error(self, error: &str) -> Self {
+        self.does(Act::Error(error.into()))
+    }
+
+    pub fn stream(self, messages: &[Value]) -> Self {
+        self.does(Act::Stream(messages.iter().map(Value::to_string).collect()))
+    }
+
+    /// Asks the client on the call's own stream (legacy) or with `input_required` (modern).
+    pub fn ask(self, method: &str, params: &Value) -> Self {
+        let ask = (method.to_owned(), params.to_string());
+        self.with(|script| {
+            let act = script.acts.entry(script.last.clone()).or_insert(Act::Ask(vec![]));
+            if let Act::Ask(asks) = act {
+                asks.push(ask);
+            }
+        })
+    }
+
+    pub fn hang(self) -> Self {
+        self.does(Act::Hang)
+    }
+
+    pub fn does(self, act: Act) -> Self {
+        self.with(|script| drop(script.acts.insert(script.last.clone(), act)))
+    }
+
+    fn has(self, raw: &str, key: &str, list: fn(&mut Script) -> &mut Vec<String>) -> Self {
+        let entry: Value = serde_json::from_str(raw).unwrap();
+        let name = entry[key].as_str().unwrap().to_owned();
+        self.with(|script| {
+            list(script).push(raw.to_owned());
+            script.last = name;
+        })
+    }
+
+    fn with(self, change: impl FnOnce(&mut Script)) -> Self {
+        change(&mut self.0.script.lock());
+        self
+    }
+}
+
+/// What happens to it while it runs.
+impl Fake {
+    /// Adds a tool and says so to everyone who listens.
+    pub fn add_tool(&self, name: &str) {
+        drop(self.clone().tool(name));
+        self.tell("notifications/tools/list_changed", &json!({}));
+    }
+
+    /// From now on, calls of `name` do this.
+    pub fn becomes(&self, name: &str, act: Act) {
+        self.0.script.lock().acts.insert(name.into(), act);
+    }
+
+    /// Sends a notification on every open stream that is not a call's own.
+    pub fn tell(&self, method: &str, params: &Value) {
+        let mut live = self.0.live.lock();
+        let live = &mut *live;
+        for stream in live.sessions.values().flatten() {
+            let text = json!({ "jsonrpc": "2.0", "method": method, "params": params });
+            drop(stream.send(http::event(None, &text.to_string())));
+        }
+        for (id, stream) in &live.listens {
+            let mut params = params.clone();
+            let id: Value = serde_json::from_str(id).unwrap();
+            params["_meta"] = json!({ "io.modelcontextprotocol/subscriptionId": id });
+            let text = json!({ "jsonrpc": "2.0", "method": method, "params": params });
+            drop(stream.send(http::event(None, &text.to_string())));
+        }
+        let text = json!({ "jsonrpc": "2.0", "method": method, "params": params }).to_string();
+        live.wire.push(Line { exchange: usize::MAX, inward: false, text });
+    }
+
+    /// Every connection breaks and no new one is served.
+    pub fn goes_down(&self) {
+        self.0.down.send_replace(true);
+    }
+
+    pub fn comes_back(&self) {
+        self.0.down.send_replace(false);
+    }
+
+    /// As after a restart of the server: every session id answers 404.
+    pub fn forgets_sessions(&self) {
+        self.0.live.lock().sessions.clear();
+    }
+
+    pub fn forgets_wire(&self) {
+        self.0.live.lock().wire.clear();
+    }
+}
+
+/// What it remembers.
+impl Fake {
+    /// The requests with this JSON-RPC method so far; of a stdio fake without headers.
+    pub fn seen(&self, method: &str) -> Vec<Seen> {
+        self.all().into_iter().filter(|seen| seen.method() == method).collect()
+    }
+
+    pub fn all(&self) -> Vec<Seen> {
+        let Place::Stdio(folder) = &self.0.place else { return self.0.live.lock().seen.clone() };
+        let log = fs::read(folder.path().join("log")).unwrap_or_default();
+        let whole = log.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n"));
+        whole.map(|line| Seen::new(Method::POST, HeaderMap::new(), line.trim_ascii())).collect()
+    }
+
+    /// The first request with this method, as soon as there is one.
+    pub async fn receives(&self, method: &str) -> Seen {
+        eventually(&format!("the upstream receives {method}"), || self.seen(method).pop()).await
+    }
+
+    /// Processes started from a stdio fake so far.
+    pub fn pids(&self) -> Vec<i32> {
+        let Place::Stdio(folder) = &self.0.place else { return vec![] };
+        let pids = fs::read_to_string(folder.path().join("pids")).unwrap_or_default();
+        pids.lines().map(|line| line.parse().unwrap()).collect()
+    }
+
+    pub fn wire(&self) -> Vec<Line> {
+        self.0.live.lock().wire.clone()
+    }
+
+    /// Streams open for notifications: GET of the legacy era, `subscriptions/listen` of the modern one.
+    pub fn listeners(&self) -> usize {
+        let live = self.0.live.lock();
+        let streams = live.sessions.values().flatten().chain(live.listens.iter().map(|(_, s)| s));
+        streams.filter(|stream| !stream.is_closed()).count()
+    }
+
+    /// Its keys in `routes.toml`.
+    pub fn section(&self) -> String {
+        match &self.0.place {
+            Place::Http(address) => format!("url = \"http://{address}/mcp\"\n"),
+            Place::Stdio(folder) => {
+                let script = serde_json::to_string(&*self.0.script.lock()).unwrap();
+                fs::write(folder.path().join("script.json"), script).unwrap();
+                let folder = folder.path().display();
+                format!("command = \"python3\"\nargs = [\"{folder}/stdio.py\", \"{folder}\"]\n")
+            }
+        }
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        match &self.0.place {
+            Place::Http(address) => *address,
+            Place::Stdio(_) => panic!("a stdio fake has no address"),
+        }
+    }
+
+    fn new(versions: &[&str], place: Place) -> Self {
+        let script = Script {
+            versions: versions.iter().map(|&version| version.to_owned()).collect(),
+            tools: vec![],
+            prompts: vec![],
+            resources: vec![],
+            templates: vec![],
+            completions: false,
+            logging: false,
+            page_size: usize::MAX >> 1,
+            ttl_ms: 60_000,
+            acts: BTreeMap::new(),
+            last: String::new(),
+        };
+        Self(Arc::new(Inner {
+            script: Mutex::new(script),
+            live: Mutex::default(),
+            place,
+            down: watch::channel(false).0,
+            connections: AtomicUsize::new(0),
+        }))
+    }
+}
+
+impl Seen {
+    fn new(verb: Method, headers: HeaderMap, body: &[u8]) -> Self {
+        Self { verb, headers, body: Bytes::copy_from_slice(body), abandoned: Arc::default() }
+    }
+
+    pub fn method(&self) -> String {
+        self.message().method.unwrap_or_default()
+    }
+
+    pub fn message(&self) -> Message {
+        Message::parse(&self.body)
+    }
+
+    /// The value of a header; empty when absent.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    /// Whether the other side went away before the answer was complete.
+    pub fn abandoned(&self) -> bool {
+        self.abandoned.load(Ordering::SeqCst)
+    }
+}

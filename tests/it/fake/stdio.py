@@ -1,0 +1,119 @@
+"""A fake MCP server on standard input and output; does what FOLDER/script.json says, notes what it reads in FOLDER/log."""
+import json, os, signal, sys, threading
+
+folder = sys.argv[1]
+for stream in (sys.stdin, sys.stdout):
+    stream.reconfigure(encoding="utf-8", errors="surrogateescape")
+script = json.load(open(f"{folder}/script.json", encoding="utf-8"))
+modern = script["versions"] == ["2026-07-28"]
+log = open(f"{folder}/log", "a", encoding="utf-8", errors="surrogateescape")
+asked, lock = {}, threading.Lock()
+with open(f"{folder}/pids", "a") as pids:
+    print(os.getpid(), file=pids)
+
+
+def say(text):
+    with lock:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+
+
+def answer(id, member, raw):
+    say('{"jsonrpc":"2.0","id":%s,"%s":%s}' % (json.dumps(id), member, raw))
+
+
+def capabilities():
+    has = {key: {"listChanged": True} for key in ("tools", "prompts", "resources") if script[key]}
+    if script["logging"] and not modern:
+        has["logging"] = {}
+    return has
+
+
+def page(key, entries, cursor):
+    start = int(cursor or 0)
+    shown = entries[start : start + script["page_size"]]
+    end = start + len(shown)
+    more = ',"nextCursor":"%d"' % end if end < len(entries) else ""
+    hints = '"resultType":"complete","ttlMs":%d,"cacheScope":"public",' % script["ttl_ms"] if modern else ""
+    return '{%s"%s":[%s]%s}' % (hints, key, ",".join(shown), more)
+
+
+def plain(method, params):
+    """The result of a well-behaved server, as text."""
+    lists = {"tools/list": "tools", "prompts/list": "prompts", "resources/list": "resources"}
+    lies = script["acts"].get("", {}).get("act") == "lies_about_version"
+    if method in lists:
+        return page(lists[method], script[lists[method]], params.get("cursor"))
+    if method == "resources/templates/list":
+        return page("resourceTemplates", script["templates"], params.get("cursor"))
+    if method == "initialize" and not modern:
+        version = "1999-12-31" if lies else script["versions"][0]
+        return json.dumps({"protocolVersion": version, "capabilities": capabilities(), "serverInfo": {"name": "fake", "version": "1"}})
+    if method == "server/discover" and modern:
+        versions = ["1999-12-31"] if lies else script["versions"]
+        return json.dumps({"resultType": "complete", "supportedVersions": versions, "capabilities": capabilities(), "ttlMs": 60000, "cacheScope": "public"})
+    if method == "tools/call":
+        known = [json.loads(tool)["name"] for tool in script["tools"]]
+        if params.get("name") in known:
+            result = {"content": [{"type": "text", "text": params["name"] + " ran"}]}
+            return json.dumps({"resultType": "complete", **result} if modern else result)
+    if method in ("ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe") and not modern:
+        return "{}"
+    return None
+
+
+def act(kind, given, id, method, params):
+    if kind == "result":
+        answer(id, "result", given)
+    elif kind == "error":
+        answer(id, "error", given)
+    elif kind == "stream":
+        for message in given:
+            say(message.replace('"TOKEN"', json.dumps(params.get("_meta", {}).get("progressToken"))))
+        answer(id, "result", plain(method, params))
+    elif kind == "ask":
+        for at, (ask, ask_params) in enumerate(given):
+            mine = f"ask-{id}-{at}"
+            asked[mine] = threading.Event()
+            say('{"jsonrpc":"2.0","id":"%s","method":"%s","params":%s}' % (mine, ask, ask_params))
+            asked[mine].wait()
+        answer(id, "result", '{"content":[{"type":"text","text":"asked"}]}')
+    elif kind == "garbage":
+        say("\x00\xff this is not JSON }{")
+        say("[1,2,3]")
+        say('{"jsonrpc":"2.0","id":"nobody asked","result":{}}')
+        answer(id, "result", plain(method, params))
+    elif kind == "twice":
+        answer(id, "result", plain(method, params))
+        answer(id, "result", plain(method, params))
+    elif kind == "closes_midway":
+        sys.stdout.write('{"jsonrpc":"2.0","id":')
+        sys.stdout.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif kind == "huge_line":
+        piece = "x" * (1 << 20)
+        for _ in range(given >> 20):
+            sys.stdout.write(piece)
+        say("")
+
+
+def serve(message):
+    id, method, params = message["id"], message["method"], message.get("params") or {}
+    chosen = script["acts"].get("") or {}
+    if chosen.get("act") in (None, "lies_about_version"):
+        chosen = script["acts"].get(params.get("name") or params.get("uri") or "-") or {}
+    if chosen.get("act"):
+        return act(chosen["act"], chosen.get("with"), id, method, params)
+    result = plain(method, params)
+    if result is None:
+        return answer(id, "error", '{"code":-32601,"message":"method not found"}')
+    answer(id, "result", result)
+
+
+for line in sys.stdin:
+    print(line.rstrip("\n"), file=log, flush=True)
+    message = json.loads(line)
+    if "method" in message and "id" in message:
+        threading.Thread(target=serve, args=(message,), daemon=True).start()
+    elif message.get("id") in asked:
+        asked[message["id"]].set()

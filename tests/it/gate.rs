@@ -1,0 +1,158 @@
+//! Tollgate itself, in process, between fakes and clients; configured by sentences that become a `routes.toml`.
+
+use std::{fmt::Write, fs, ops::Deref, path::PathBuf};
+
+use tempfile::TempDir;
+use tollgate::app;
+
+use crate::{
+    client::{Endpoint, endpoint},
+    fake::Fake,
+    soon,
+};
+
+/// A gate to be started.
+pub struct Plan {
+    server: String,
+    upstreams: String,
+    names: Vec<String>,
+    routes: String,
+}
+
+/// A gate that serves; it derefs to its endpoint `/mcp`.
+pub struct Gate {
+    running: Option<app::Gate>,
+    endpoint: Endpoint,
+    folder: TempDir,
+}
+
+pub fn gateway() -> Plan {
+    let (server, upstreams, routes) = (String::new(), String::new(), String::new());
+    Plan { server, upstreams, names: Vec::new(), routes }
+}
+
+impl Plan {
+    /// An upstream of this name, listed on `/mcp` unless routes are given.
+    pub fn upstream(self, name: &str, fake: &Fake) -> Self {
+        self.section(name, &fake.section())
+    }
+
+    /// An upstream with more keys.
+    pub fn upstream_with(self, name: &str, fake: &Fake, keys: &str) -> Self {
+        self.section(name, &format!("{}{keys}\n", fake.section()))
+    }
+
+    /// An upstream that nothing listens for.
+    pub fn unreachable(self, name: &str) -> Self {
+        self.section(name, "url = \"http://127.0.0.1:9/mcp\"\n")
+    }
+
+    pub fn section(mut self, name: &str, keys: &str) -> Self {
+        self.names.push(name.to_owned());
+        self.upstreams.push_str(&section(name, keys));
+        self
+    }
+
+    /// A route of this path with these keys.
+    pub fn route(mut self, path: &str, keys: &str) -> Self {
+        write!(self.routes, "[routes.\"{path}\"]\n{keys}\n").unwrap();
+        self
+    }
+
+    /// Keys of `[server]`, `limits.body_bytes_max = 100` for example.
+    pub fn server(mut self, keys: &str) -> Self {
+        self.server.push_str(keys);
+        self.server.push('\n');
+        self
+    }
+
+    /// Starts it, and waits until every upstream was opened or failed once.
+    pub async fn start(self) -> Gate {
+        let gate = self.open().await;
+        gate.settled().await;
+        gate
+    }
+
+    /// Starts it without waiting for upstreams.
+    pub async fn open(self) -> Gate {
+        let folder = tempfile::tempdir().unwrap();
+        let routes = match self.routes.is_empty() {
+            true => format!("[routes.\"/mcp\"]\nupstreams = {:?}\n", self.names),
+            false => self.routes,
+        };
+        let state = format!("state = {:?}\n", folder.path().join("state"));
+        let toml = format!("[server]\n{state}{}\n{routes}\n{}", self.server, self.upstreams);
+        fs::write(folder.path().join("routes.toml"), toml).unwrap();
+        let (running, endpoint) = run(&folder).await;
+        Gate { running: Some(running), endpoint, folder }
+    }
+}
+
+/// An upstream's section; restarts are quick, since tests wait for them.
+pub fn section(name: &str, keys: &str) -> String {
+    let restart = match keys.contains("restart") {
+        true => "",
+        false => "restart = { delay = \"50ms\", delay_max = \"200ms\" }\n",
+    };
+    format!("[upstreams.{name}]\n{keys}{restart}\n")
+}
+
+async fn run(folder: &TempDir) -> (app::Gate, Endpoint) {
+    let options = app::Options {
+        config: folder.path().join("routes.toml"),
+        listen: Some("127.0.0.1:0".parse().unwrap()),
+        watch: true,
+        launcher: None,
+    };
+    let running = match app::start(options).await {
+        Ok(running) => running,
+        Err(error) => panic!("{error}"),
+    };
+    let endpoint = endpoint(running.address(), "/mcp");
+    (running, endpoint)
+}
+
+impl Gate {
+    pub async fn settled(&self) {
+        soon("the upstreams", self.running.as_ref().unwrap().settled()).await;
+    }
+
+    /// The endpoint of another route.
+    pub fn at(&self, path: &str) -> Endpoint {
+        endpoint(self.endpoint.address, path)
+    }
+
+    /// Writes the file anew.
+    pub fn edit(&self, change: impl FnOnce(String) -> String) {
+        let path = self.file("routes.toml");
+        let toml = fs::read_to_string(&path).unwrap();
+        fs::write(path, change(toml)).unwrap();
+    }
+
+    /// A path in the gate's own folder; `state` is kept there.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Stops, and starts again on the same folder and another port.
+    pub async fn restarts(&mut self) {
+        self.stops().await;
+        let (running, endpoint) = run(&self.folder).await;
+        self.running = Some(running);
+        self.endpoint = endpoint;
+    }
+
+    pub async fn stops(&mut self) {
+        if let Some(running) = self.running.take() {
+            soon("the gate to stop", running.stop()).await;
+        }
+    }
+}
+
+impl Deref for Gate {
+    type Target = Endpoint;
+
+    fn deref(&self) -> &Endpoint {
+        &self.endpoint
+    }
+}

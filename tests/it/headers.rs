@@ -1,0 +1,253 @@
+//! What stands in HTTP headers: mirrored from the body in the modern era, and who may knock at all.
+
+use hyper::Method;
+use serde_json::{Value, json};
+
+use crate::{
+    client::{Client, Reply},
+    fake,
+    gate::gateway,
+};
+
+const MISMATCH: (u16, i64) = (400, -32020);
+
+async fn refusal(reply: Reply) -> (u16, i64) {
+    (reply.status, reply.message().await.code())
+}
+
+fn call(client: &Client, arguments: &Value) -> String {
+    client.request("tools/call", json!({ "name": "log", "arguments": arguments }))
+}
+
+#[tokio::test]
+async fn mirrored_headers_equal_the_body() {
+    let git = fake::http().tool("log");
+    let gate = gateway().upstream("git", &git).start().await;
+    let client = gate.modern();
+    for change in [
+        ("mcp-method", "-"),
+        ("mcp-method", "tools/list"),
+        ("mcp-method", "TOOLS/CALL"),
+        ("mcp-name", "-"),
+        ("mcp-name", "Log"),
+        ("mcp-name", "=?base64?not base64?="),
+        ("mcp-name", "=?base64?YWJj?="),
+        ("mcp-protocol-version", "-"),
+        ("mcp-protocol-version", "2025-06-18"),
+    ] {
+        let reply = client.post_with(&call(&client, &json!({})), &[change]).await;
+        assert_eq!(refusal(reply).await, MISMATCH, "{change:?}");
+    }
+    assert!(git.seen("tools/call").is_empty(), "nothing refused may reach the upstream");
+    let twice = [("mcp-name", "log"), ("mcp-name", "diff")];
+    let reply = client.post_with(&call(&client, &json!({})), &twice).await;
+    assert_eq!(refusal(reply).await, MISMATCH, "two values are no value");
+    let wrapped = [("mcp-name", "=?base64?bG9n?=")];
+    assert_eq!(client.post_with(&call(&client, &json!({})), &wrapped).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_name_outside_ascii_travels_as_base64() {
+    let docs = fake::http().resource("file:///größe");
+    let gate = gateway().upstream("docs", &docs).start().await;
+    let client = gate.modern();
+    let read = client.request("resources/read", json!({ "uri": "file:///größe" }));
+    let wrapped = "=?base64?ZmlsZTovLy9ncsO2w59l?=";
+    let reply = client.post_with(&read, &[("mcp-name", wrapped)]).await;
+    assert_eq!(reply.message().await.result()["contents"][0]["uri"], "file:///größe");
+    assert_eq!(docs.receives("resources/read").await.header("mcp-name"), wrapped);
+}
+
+fn annotated() -> Value {
+    let properties = json!({
+        "region": { "type": "string", "x-mcp-header": "Region" },
+        "count": { "type": "integer", "x-mcp-header": "Count" },
+        "dry": { "type": "boolean", "x-mcp-header": "Dry" },
+    });
+    json!({ "name": "log", "inputSchema": { "type": "object", "properties": properties } })
+}
+
+#[tokio::test]
+async fn annotated_arguments_equal_their_headers() {
+    let git = fake::http().tool_with(annotated());
+    let gate = gateway().upstream("git", &git).start().await;
+    let client = gate.modern();
+    let body = |arguments: Value| call(&client, &arguments);
+    let full = json!({ "region": "köln", "count": 42.0, "dry": true });
+    let region = ("mcp-param-region", "=?base64?a8O2bG4=?=");
+    let (count, dry) = (("mcp-param-count", "42"), ("mcp-param-dry", "true"));
+
+    let good = client.post_with(&body(full.clone()), &[region, count, dry]).await;
+    assert_eq!(good.message().await.result()["content"][0]["text"], "log ran");
+    let seen = git.receives("tools/call").await;
+    assert_eq!(seen.header("mcp-param-region"), region.1);
+    assert_eq!(seen.header("mcp-param-dry"), "true");
+    let other = ("mcp-param-other", "kept");
+    let unknown = client.post_with(&body(json!({})), &[other]).await;
+    assert_eq!(unknown.status, 200, "headers nobody knows are not judged");
+    assert_eq!(git.seen("tools/call")[1].header("mcp-param-other"), "kept");
+    let null = client.post_with(&body(json!({ "region": null })), &[]).await;
+    assert_eq!(null.status, 200, "null has no header");
+
+    for (missing, headers) in [
+        ("count", vec![region, dry]),
+        ("region", vec![count, dry]),
+        ("dry", vec![region, count, ("mcp-param-dry", "True")]),
+        ("region", vec![("mcp-param-region", "köln"), count, dry]),
+        ("count", vec![region, ("mcp-param-count", "43"), dry]),
+    ] {
+        let reply = client.post_with(&body(full.clone()), &headers).await;
+        assert_eq!(refusal(reply).await, MISMATCH, "{missing} {headers:?}");
+    }
+    assert_eq!(git.seen("tools/call").len(), 3);
+}
+
+/// The gateway is the one who must send them when its client is of an era without them.
+#[tokio::test]
+async fn a_legacy_clients_arguments_are_mirrored_upstream() {
+    let git = fake::http().tool_with(annotated());
+    let gate = gateway().upstream("git", &git).start().await;
+    let client = gate.legacy("2025-06-18").await;
+    let arguments = json!({ "region": " a", "count": 7, "dry": null });
+    client.ask("tools/call", json!({ "name": "log", "arguments": arguments })).await.result();
+    let seen = git.receives("tools/call").await;
+    assert_eq!(seen.header("mcp-param-region"), "=?base64?IGE=?=");
+    assert_eq!(seen.header("mcp-param-count"), "7");
+    assert_eq!(seen.header("mcp-param-dry"), "");
+}
+
+#[tokio::test]
+async fn a_tool_with_an_invalid_annotation_is_left_out() {
+    let tool = |name: &str, properties: Value| json!({ "name": name, "inputSchema": { "type": "object", "properties": properties } });
+    let with = |header: &str, kind: &str| json!({ "type": kind, "x-mcp-header": header });
+    let items = json!({ "type": "array", "items": with("X", "string") });
+    let git = fake::http()
+        .tool_with(tool("empty", json!({ "a": with("", "string") })))
+        .tool_with(tool("number", json!({ "a": with("X", "number") })))
+        .tool_with(tool("space", json!({ "a": with("X Y", "string") })))
+        .tool_with(tool("twice", json!({ "a": with("X", "string"), "b": with("x", "string") })))
+        .tool_with(tool("items", json!({ "a": items })))
+        .tool_with(tool(
+            "nested",
+            json!({ "a": { "type": "object", "properties": { "b": with("X", "string") } } }),
+        ))
+        .tool("plain");
+    let gate = gateway().upstream("git", &git).start().await;
+    assert_eq!(gate.modern().tools().await, ["nested", "plain"]);
+}
+
+#[tokio::test]
+async fn an_unknown_version_is_told_the_known_ones() {
+    let gate = gateway().upstream("git", &fake::http().tool("log")).start().await;
+    let client = gate.client("2099-01-01", json!({}));
+    let text = gate.modern().request("tools/list", json!({})).replace("2026-07-28", "2099-01-01");
+    let headers = [("mcp-protocol-version", "2099-01-01"), ("mcp-method", "tools/list")];
+    let reply = client.post_with(&text, &headers).await;
+    assert_eq!(reply.status, 400);
+    let error = reply.message().await.error();
+    assert_eq!(error["code"], -32022);
+    assert_eq!(error["data"]["requested"], "2099-01-01");
+    assert_eq!(error["data"]["supported"].as_array().unwrap()[0], "2026-07-28");
+}
+
+#[tokio::test]
+async fn meta_is_not_optional() {
+    let gate = gateway().upstream("git", &fake::http().tool("log")).start().await;
+    let client = gate.modern();
+    let headers = [("mcp-protocol-version", "2026-07-28"), ("mcp-method", "tools/list")];
+    for meta in [
+        json!({}),
+        json!({ "io.modelcontextprotocol/clientCapabilities": {} }),
+        json!({ "io.modelcontextprotocol/protocolVersion": "2026-07-28" }),
+        json!({ "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+            "io.modelcontextprotocol/clientCapabilities": 1 }),
+        json!(7),
+    ] {
+        let params = json!({ "_meta": meta });
+        let text = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": params });
+        let reply = client.endpoint.post(&headers, &text.to_string()).await;
+        assert_eq!(refusal(reply).await, (400, -32602), "{meta}");
+    }
+    let bare = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
+    let reply = client.endpoint.post(&headers, bare).await;
+    assert_eq!(refusal(reply).await, (400, -32602), "no params at all");
+}
+
+#[tokio::test]
+async fn what_the_era_has_not_is_not_found() {
+    let gate = gateway().upstream("git", &fake::http().tool("log")).start().await;
+    let client = gate.modern();
+    let removed = ["initialize", "ping", "logging/setLevel", "resources/subscribe"];
+    for method in removed.into_iter().chain(["tools/frobnicate", "sampling/createMessage"]) {
+        let reply = client.start(method, json!({})).await;
+        assert_eq!(refusal(reply).await, (404, -32601), "{method}");
+    }
+    for verb in [Method::GET, Method::DELETE, Method::PUT] {
+        let headers = [("mcp-protocol-version", "2026-07-28"), ("accept", "text/event-stream")];
+        let reply = gate.send(verb.clone(), &headers, b"").await;
+        assert_eq!((reply.status, reply.header("allow")), (405, "POST"), "{verb}");
+    }
+}
+
+#[tokio::test]
+async fn strangers_origins_and_hosts_are_forbidden() {
+    let plan = gateway().server("origins = [\"https://app.example\"]\nhosts = [\"gate.example\"]");
+    let gate = plan.upstream("git", &fake::http().tool("log")).start().await;
+    let client = gate.modern();
+    let port = gate.address.port();
+    let (loopback, named) = (format!("http://localhost:{port}"), format!("localhost:{port}"));
+    for (header, value, status) in [
+        ("origin", "https://evil.example", 403),
+        ("origin", "http://localhost.evil.example", 403),
+        ("origin", "null", 403),
+        ("host", "evil.example", 403),
+        ("host", "127.0.0.1.evil.example", 403),
+        ("origin", "https://app.example", 200),
+        ("origin", loopback.as_str(), 200),
+        ("host", "gate.example", 200),
+        ("host", named.as_str(), 200),
+    ] {
+        let text = client.request("tools/list", json!({}));
+        let reply = client.post_with(&text, &[(header, value)]).await;
+        assert_eq!(reply.status, status, "{header}: {value}");
+    }
+    for verb in [Method::GET, Method::DELETE, Method::OPTIONS] {
+        let headers = [("origin", "https://evil.example")];
+        assert_eq!(gate.send(verb.clone(), &headers, b"").await.status, 403, "{verb}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_the_clients_own_stays_with_the_gate() {
+    let git = fake::http().tool("log");
+    let gate = gateway().upstream("git", &git).start().await;
+    let client = gate.modern();
+    let private = [
+        ("authorization", "Bearer secret"),
+        ("cookie", "a=b"),
+        ("mcp-session-id", "abc"),
+        ("x-forwarded-for", "10.0.0.1"),
+        ("last-event-id", "7"),
+        ("traceparent-of-mine", "1"),
+    ];
+    let reply = client.post_with(&call(&client, &json!({})), &private).await;
+    assert_eq!((reply.status, reply.header("mcp-session-id")), (200, ""));
+    let seen = git.receives("tools/call").await;
+    for (name, _) in private {
+        assert_eq!(seen.header(name), "", "{name}");
+    }
+    assert_eq!(seen.header("host"), git.address().to_string());
+}
+
+#[tokio::test]
+async fn media_types_are_checked() {
+    let gate = gateway().upstream("git", &fake::http().tool("log")).start().await;
+    let client = gate.modern();
+    let text = client.request("tools/list", json!({}));
+    let plain = client.post_with(&text, &[("content-type", "text/plain")]).await;
+    assert_eq!(plain.status, 415);
+    let picky = client.post_with(&text, &[("accept", "text/html")]).await;
+    assert_eq!(picky.status, 406);
+    let charset = client.post_with(&text, &[("content-type", "Application/JSON; charset=utf-8")]);
+    assert_eq!(charset.await.status, 200);
+}

@@ -1,0 +1,149 @@
+//! The era without sessions: 2026-07-28.
+
+use serde_json::{Value, json};
+
+use crate::{eventually, fake, gate::gateway};
+
+const META: &str = "io.modelcontextprotocol/";
+
+#[tokio::test]
+async fn discovery_says_what_the_gate_can() {
+    let gate = gateway().upstream("git", &fake::legacy("2025-06-18").tool("log")).start().await;
+    let found = gate.modern().ask("server/discover", json!({})).await.result();
+    assert_eq!(found["resultType"], "complete");
+    let versions = found["supportedVersions"].as_array().unwrap();
+    assert!(versions.contains(&json!(fake::MODERN)), "its own, whatever the upstream speaks");
+    assert!(found["capabilities"]["tools"].is_object());
+    assert!(found["ttlMs"].is_u64() && found["cacheScope"].is_string());
+    assert_eq!(found["_meta"][format!("{META}serverInfo")]["name"], "tollgate");
+}
+
+#[tokio::test]
+async fn every_upstream_is_called_in_its_own_era() {
+    for git in [fake::http(), fake::legacy("2025-03-26"), fake::legacy("2025-11-25"), fake::dual()]
+    {
+        let git = git.tool("log");
+        let gate = gateway().upstream("git", &git).start().await;
+        let client = gate.modern();
+        assert_eq!(client.tools().await, ["log"]);
+        let result = client.call("log").await;
+        assert_eq!(
+            (&result["resultType"], &result["content"][0]["text"]),
+            (&json!("complete"), &json!("log ran"))
+        );
+        let seen = git.receives("tools/call").await;
+        let modern = seen.header("mcp-session-id").is_empty();
+        assert_eq!(
+            modern,
+            !git.seen("server/discover").is_empty() && git.seen("initialize").is_empty()
+        );
+        assert_eq!(seen.header("mcp-method"), if modern { "tools/call" } else { "" });
+        assert_eq!(seen.header("mcp-name"), if modern { "log" } else { "" });
+    }
+}
+
+#[tokio::test]
+async fn the_era_of_an_upstream_is_asked_once() {
+    let git = fake::legacy("2025-06-18").tool("log");
+    let gate = gateway().upstream("git", &git).start().await;
+    for _ in 0..3 {
+        gate.modern().call("log").await;
+    }
+    assert_eq!(git.seen("server/discover").len(), 1);
+}
+
+#[tokio::test]
+async fn a_client_is_relayed_as_it_describes_itself() {
+    let git = fake::http().tool("log");
+    let gate = gateway().upstream("git", &git).start().await;
+    let capabilities =
+        json!({ "sampling": { "tools": {} }, "extensions": { "com.example/x": { "a": 1 } } });
+    let client = gate.client(fake::MODERN, capabilities.clone());
+    let info = json!({ "name": "someone", "version": "7", "x": true });
+    let meta = json!({ format!("{META}clientInfo"): info, format!("{META}logLevel"): "debug" });
+    client.ask("tools/call", json!({ "name": "log", "_meta": meta })).await.result();
+    let seen = git.receives("tools/call").await.message().params()["_meta"].clone();
+    assert_eq!(seen[format!("{META}clientInfo")], info);
+    assert_eq!(seen[format!("{META}clientCapabilities")], capabilities);
+    assert_eq!(seen[format!("{META}logLevel")], "debug");
+    assert_eq!(seen[format!("{META}protocolVersion")], fake::MODERN);
+}
+
+#[tokio::test]
+async fn a_legacy_clients_self_is_told_with_every_call() {
+    let git = fake::http().tool("log");
+    let gate = gateway().upstream("git", &git).start().await;
+    let client = gate.legacy_with("2025-06-18", json!({ "roots": {} })).await;
+    client.call("log").await;
+    let seen = git.receives("tools/call").await;
+    let meta = seen.message().params()["_meta"].clone();
+    assert_eq!(meta[format!("{META}clientCapabilities")]["roots"], json!({}));
+    assert_eq!(meta[format!("{META}clientInfo")]["name"], "test");
+    assert_eq!(seen.header("mcp-session-id"), "");
+}
+
+#[tokio::test]
+async fn nothing_depends_on_what_was_sent_before() {
+    let git = fake::legacy("2025-06-18").tool("log");
+    let gate = gateway().upstream("git", &git).start().await;
+    let (able, plain) = (gate.client(fake::MODERN, json!({ "roots": {} })), gate.modern());
+    able.call("log").await;
+    plain.call("log").await;
+    let calls = git.seen("tools/call");
+    assert_ne!(calls[0].header("mcp-session-id"), calls[1].header("mcp-session-id"));
+    let opened: Vec<Value> = git
+        .seen("initialize")
+        .iter()
+        .map(|seen| seen.message().params()["capabilities"].clone())
+        .collect();
+    assert!(
+        opened.contains(&json!({ "roots": {} })),
+        "exactly what this client declared: {opened:?}"
+    );
+    assert_eq!(able.tools().await, plain.tools().await);
+}
+
+#[tokio::test]
+async fn updates_come_on_the_subscription() {
+    let upstreams = [fake::http(), fake::legacy("2025-06-18")];
+    for docs in upstreams.map(|docs| docs.resource("mem://one").resource("mem://two")) {
+        let gate = gateway().upstream("docs", &docs).start().await;
+        let client = gate.modern();
+        let wanted = json!({ "notifications": { "resourceSubscriptions": ["mem://one"] } });
+        let mut stream = client.start("subscriptions/listen", wanted).await;
+        let first = stream.next().await.unwrap();
+        let honoured = first.params()["notifications"].clone();
+        assert_eq!(honoured["resourceSubscriptions"], json!(["mem://one"]));
+        let subscription = first.params()["_meta"][format!("{META}subscriptionId")].clone();
+        docs.tell("notifications/resources/updated", &json!({ "uri": "mem://two" }));
+        docs.tell("notifications/resources/updated", &json!({ "uri": "mem://one" }));
+        let update = stream.until("notifications/resources/updated").await.params();
+        assert_eq!(update["uri"], "mem://one", "acknowledged is what is really open");
+        assert_eq!(update["_meta"][format!("{META}subscriptionId")], subscription);
+        drop(stream);
+    }
+}
+
+#[tokio::test]
+async fn a_subscription_that_ends_is_left_upstream() {
+    let docs = fake::legacy("2025-06-18").resource("mem://one");
+    let gate = gateway().upstream("docs", &docs).start().await;
+    let client = gate.modern();
+    let wanted = json!({ "notifications": { "resourceSubscriptions": ["mem://one"] } });
+    let mut stream = client.start("subscriptions/listen", wanted).await;
+    stream.next().await.unwrap();
+    docs.receives("resources/subscribe").await;
+    drop(stream);
+    docs.receives("resources/unsubscribe").await;
+}
+
+#[tokio::test]
+async fn a_gate_that_stops_ends_its_subscriptions_properly() {
+    let git = fake::http().tool("log");
+    let mut gate = gateway().upstream("git", &git).start().await;
+    let client = gate.modern();
+    let stream = client.listen().await;
+    let (message, ()) = tokio::join!(stream.message(), gate.stops());
+    assert_eq!(message.result()["resultType"], "complete");
+    eventually("no stream is left upstream", || (git.listeners() == 0).then_some(())).await;
+}

@@ -1,0 +1,66 @@
+//! Upstreams that are processes.
+
+use serde_json::json;
+
+use crate::{fake, gate::gateway};
+
+#[tokio::test]
+async fn one_process_serves_many_clients_of_every_era() {
+    for version in ["2025-03-26", "2025-06-18", "2025-11-25", fake::MODERN] {
+        let git = fake::stdio(version).tool("log").tool("diff").pages_of(1);
+        let gate = gateway().upstream("git", &git).start().await;
+        let calls = (0..8).map(|at| {
+            let gate = &gate;
+            async move {
+                let client =
+                    if at % 2 == 0 { gate.modern() } else { gate.legacy("2025-06-18").await };
+                assert_eq!(client.tools().await, ["log", "diff"]);
+                assert_eq!(client.call("diff").await["content"][0]["text"], "diff ran");
+            }
+        });
+        futures_util::future::join_all(calls).await;
+        assert_eq!(git.pids().len(), 1, "{version}");
+        let mut ids: Vec<_> =
+            git.seen("tools/call").into_iter().map(|seen| seen.message().id).collect();
+        ids.sort();
+        ids.dedup();
+        assert_eq!(ids.len(), 8, "ids are the gate's own");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_can_be_asked_has_its_own_process() {
+    let git = fake::stdio("2025-06-18").tool("log");
+    let gate = gateway().upstream("git", &git).start().await;
+    let capabilities = json!({ "elicitation": {}, "roots": {} });
+    let client = gate.legacy_with("2025-06-18", capabilities.clone()).await;
+    client.call("log").await;
+    gate.modern().call("log").await;
+    assert_eq!(git.pids().len(), 2);
+    let opened = git.seen("initialize");
+    assert_eq!(
+        opened[0].message().params()["capabilities"],
+        json!({}),
+        "the shared one cannot ask"
+    );
+    assert_eq!(opened[1].message().params()["capabilities"], capabilities);
+}
+
+#[tokio::test]
+async fn a_process_that_dies_at_once_is_tried_again_and_hurts_nobody() {
+    let keys = "command = \"sh\"\nargs = [\"-c\", \"echo dying >&2; exit 3\"]\n";
+    let gate =
+        gateway().section("dead", keys).upstream("git", &fake::http().tool("log")).start().await;
+    assert_eq!(gate.modern().tools().await, ["log"]);
+    gate.modern().call("log").await;
+}
+
+#[tokio::test]
+async fn what_a_process_says_on_its_side_is_not_a_message() {
+    let git = fake::stdio("2025-06-18").tool("log");
+    let section = git.section();
+    let noisy = section.replace("command = \"python3\"\nargs = [", "command = \"sh\"\nargs = [\"-c\", \"echo noise; echo; echo '{}'; echo more >&2; exec python3 \\\"$@\\\"\", \"sh\", ");
+    assert_ne!(noisy, section);
+    let gate = gateway().section("git", &noisy).start().await;
+    assert_eq!(gate.modern().call("log").await["content"][0]["text"], "log ran");
+}
