@@ -78,7 +78,8 @@ async fn a_body_too_deep() {
             let deep = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
             let call = client.request("tools/call", json!({ "name": "log", "arguments": "DEEP" }));
             let reply = client.post(&call.replace("\"DEEP\"", &deep)).await;
-            assert_eq!(refusal(reply).await, (400, -32600), "{depth}");
+            let (status, code) = refusal(reply).await;
+            assert!(status == 400 && [-32600, -32700].contains(&code), "{depth}: {status} {code}");
         }
         let flat =
             client.request("tools/call", json!({ "name": "log", "arguments": { "a": [[]] } }));

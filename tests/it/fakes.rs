@@ -121,7 +121,7 @@ async fn faults_are_what_they_say() {
     assert!(reply.text().await.ends_with("\"id\":"));
     let many = fake::http().does(Act::MillionTools);
     let reply = modern(&many).start("tools/list", json!({})).await;
-    assert_eq!(reply.message().await.result()["tools"].as_array().unwrap().len(), 1_000_001);
+    assert_eq!(reply.text().await.matches("inputSchema").count(), 1_000_001);
 }
 
 #[tokio::test]

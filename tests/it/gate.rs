@@ -1,6 +1,6 @@
 //! Tollgate itself, in process, between fakes and clients; configured by sentences that become a `routes.toml`.
 
-use std::{fmt::Write, fs, ops::Deref, path::PathBuf};
+use std::{fmt::Write, fs, ops::Deref};
 
 use tempfile::TempDir;
 use tollgate::app;
@@ -80,8 +80,8 @@ impl Plan {
             true => format!("[routes.\"/mcp\"]\nupstreams = {:?}\n", self.names),
             false => self.routes,
         };
-        let state = format!("state = {:?}\n", folder.path().join("state"));
-        let toml = format!("[server]\n{state}{}\n{routes}\n{}", self.server, self.upstreams);
+        let server = format!("[server]\nlimits.drain = \"2s\"\n{}", self.server);
+        let toml = format!("{server}\n{routes}\n{}", self.upstreams);
         fs::write(folder.path().join("routes.toml"), toml).unwrap();
         let (running, endpoint) = run(&folder).await;
         Gate { running: Some(running), endpoint, folder }
@@ -124,14 +124,9 @@ impl Gate {
 
     /// Writes the file anew.
     pub fn edit(&self, change: impl FnOnce(String) -> String) {
-        let path = self.file("routes.toml");
+        let path = self.folder.path().join("routes.toml");
         let toml = fs::read_to_string(&path).unwrap();
         fs::write(path, change(toml)).unwrap();
-    }
-
-    /// A path in the gate's own folder; `state` is kept there.
-    pub fn file(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
     }
 
     /// Stops, and starts again on the same folder and another port.

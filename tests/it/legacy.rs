@@ -5,6 +5,7 @@ use serde_json::json;
 
 use crate::{eventually, fake, gate::gateway};
 
+const CHANGED: &str = "notifications/tools/list_changed";
 const VERSIONS: [&str; 3] = ["2025-03-26", "2025-06-18", "2025-11-25"];
 
 #[tokio::test]
@@ -90,16 +91,30 @@ async fn streams_are_of_a_session() {
 #[tokio::test]
 async fn a_message_goes_on_one_stream_only() {
     let git = fake::legacy("2025-06-18").tool("log");
-    let gate = gateway().upstream("git", &git).start().await;
+    let mut gate = gateway().upstream("git", &git).start().await;
     eventually("the gate listens", || (0 < git.listeners()).then_some(())).await;
     let client = gate.legacy("2025-06-18").await;
     let (mut one, mut two) = (client.listen().await, client.listen().await);
     git.add_tool("first");
-    let told = tokio::select! {
-        _ = one.until("notifications/tools/list_changed") => 1,
-        _ = two.until("notifications/tools/list_changed") => 2,
-    };
-    drop(if told == 1 { one } else { two });
+    let mut told = 0;
+    for tool in ["second", "third"] {
+        tokio::select! {
+            _ = one.until(CHANGED) => told += 1,
+            _ = two.until(CHANGED) => told += 1,
+        }
+        git.add_tool(tool);
+    }
+    tokio::select! {
+        _ = one.until(CHANGED) => told += 1,
+        _ = two.until(CHANGED) => told += 1,
+    }
+    gate.stops().await;
+    for mut stream in [one, two] {
+        while let Some(message) = stream.next().await {
+            told += u32::from(message.method.as_deref() == Some(CHANGED));
+        }
+    }
+    assert_eq!(told, 3);
 }
 
 #[tokio::test]

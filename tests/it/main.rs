@@ -6,6 +6,8 @@
     clippy::string_slice,
     reason = "a test fails by panicking"
 )]
+#![allow(clippy::needless_pass_by_value, reason = "`json!` reads lighter without a borrow")]
+#![allow(clippy::excessive_nesting, reason = "tables in loops over eras and kinds of upstream")]
 
 mod client;
 mod fake;
@@ -26,6 +28,7 @@ mod reload;
 mod session;
 mod stdio;
 mod stream;
+mod wire;
 
 use std::time::Duration;
 

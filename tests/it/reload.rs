@@ -112,11 +112,11 @@ async fn a_broken_edit_changes_nothing() {
 async fn no_call_fails_while_the_file_is_edited() {
     let git = fake::http().tool("log");
     let gate = gateway().upstream("git", &git).start().await;
-    let busy: Vec<_> = (0..16)
+    let busy: Vec<_> = (0..64)
         .map(|_| {
             let client = gate.modern();
             tokio::spawn(async move {
-                for _ in 0..60 {
+                for _ in 0..20 {
                     assert_eq!(client.call("log").await["content"][0]["text"], "log ran");
                 }
             })

@@ -51,19 +51,6 @@ async fn an_id_of_another_route_or_another_gate_is_unknown() {
 }
 
 #[tokio::test]
-async fn an_id_too_old_is_unknown() {
-    let plan = gateway().server("limits.session_age = \"1s\"");
-    let gate = plan.upstream("git", &fake::legacy("2025-06-18").tool("log")).start().await;
-    let client = gate.legacy("2025-06-18").await;
-    assert_eq!(status(&client).await, 200);
-    let begun = tokio::time::Instant::now();
-    while status(&client).await != 404 {
-        assert!(begun.elapsed() < crate::PATIENCE, "it never ends");
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
-}
-
-#[tokio::test]
 async fn a_session_outlives_the_gate() {
     let git = fake::legacy("2025-06-18").tool("log");
     let mut gate = gateway().upstream("git", &git).start().await;

@@ -17,7 +17,11 @@ use std::{
 use hyper::Method;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tokio::{task::JoinHandle, time::timeout};
+use tokio::{
+    sync::oneshot,
+    task::JoinHandle,
+    time::{Instant, sleep, timeout},
+};
 
 use crate::{
     client::{Client, Reply},
@@ -34,7 +38,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 struct Scene {
     upstreams: Vec<(String, Fake)>,
-    gate: Gate,
+    _gate: Gate,
     client: Client,
     /// What came to the client in the step under way: number of the exchange, line.
     heard: Arc<Mutex<Vec<(usize, String)>>>,
@@ -122,7 +126,7 @@ impl Scene {
         }
         let client = gate.client(version, capabilities);
         let (heard, names) = (Arc::default(), Names::default());
-        Self { upstreams, gate, client, heard, exchanges: Vec::new(), names }
+        Self { upstreams, _gate: gate, client, heard, exchanges: Vec::new(), names }
     }
 
     async fn act(&mut self, step: &str) {
@@ -143,26 +147,22 @@ impl Scene {
             body => (Method::POST, body),
         };
         let own = self.client.headers(body);
-        let mut headers: Vec<_> = own.iter().map(|(name, value)| (*name, value.as_str())).collect();
-        headers.push(("accept", "application/json, text/event-stream"));
-        headers.push(("content-type", "application/json"));
         let opens = Message::parse(body.as_bytes()).method.as_deref() == Some("initialize");
-        if opens {
-            let reply = self.gate.send(verb, &headers, body.as_bytes()).await;
-            self.client.session = Some(reply.header("mcp-session-id").to_owned());
-            self.exchanges.push(tokio::spawn(listen(number, reply, Arc::clone(&self.heard))));
-            return;
-        }
         let (endpoint, heard) = (self.client.endpoint.clone(), Arc::clone(&self.heard));
-        let (own, body) = (own.clone(), body.to_owned());
+        let body = body.to_owned();
+        let (opened, session) = oneshot::channel();
         self.exchanges.push(tokio::spawn(async move {
             let mut headers: Vec<_> =
                 own.iter().map(|(name, value)| (*name, value.as_str())).collect();
             headers.push(("accept", "application/json, text/event-stream"));
             headers.push(("content-type", "application/json"));
             let reply = endpoint.send(verb, &headers, body.as_bytes()).await;
+            drop(opened.send(reply.header("mcp-session-id").to_owned()));
             listen(number, reply, heard).await;
         }));
+        if opens {
+            self.client.session = session.await.ok();
+        }
     }
 
     /// `! NAME tool NEW` or `! NAME tell METHOD PARAMS`.
@@ -179,19 +179,17 @@ impl Scene {
     /// The lines of a step: as many as expected, or until it is quiet.
     async fn hear(&mut self, expected: Option<usize>) -> Vec<String> {
         let enough = async {
-            let (mut last, mut since) = (0, tokio::time::Instant::now());
+            let (mut last, mut since) = (0, Instant::now());
             loop {
                 let count = self.lines().len();
-                if expected.is_some_and(|expected| expected <= count) {
-                    return;
-                }
                 if count != last {
-                    (last, since) = (count, tokio::time::Instant::now());
+                    (last, since) = (count, Instant::now());
                 }
-                if expected.is_none() && QUIET < since.elapsed() {
-                    return;
+                match expected {
+                    Some(expected) if expected <= count => return,
+                    None if QUIET < since.elapsed() => return,
+                    Some(_) | None => sleep(Duration::from_millis(5)).await,
                 }
-                tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };
         drop(timeout(PATIENCE, enough).await);
@@ -221,7 +219,9 @@ fn spoken(text: &str) -> bool {
     let method = Message::parse(text.as_bytes()).method.unwrap_or_default();
     let list = method.ends_with("/list") && !method.starts_with("roots");
     let answer = text.contains(r#""result":{"tools":["#) || text.contains(r#""ttlMs":60000"#);
-    text != "GET" && !list && !answer
+    let opens = ["server/discover", "subscriptions/listen"].contains(&method.as_str());
+    let opened = method == "notifications/subscriptions/acknowledged";
+    text != "GET" && !list && !answer && !opens && !opened
 }
 
 async fn listen(number: usize, mut reply: Reply, heard: Arc<Mutex<Vec<(usize, String)>>>) {
@@ -290,7 +290,8 @@ impl Names {
             let name = self.name(&id, "id");
             line = line.replace(&format!("\"requestId\":{id}"), &format!("\"requestId\":{name}"));
         }
-        format!("{mark}{line}")
+        let version = concat!("\"version\":\"", env!("CARGO_PKG_VERSION"), "\"");
+        format!("{mark}{}", line.replace(version, "\"version\":<version>"))
     }
 
     fn named(&mut self, line: &str, id: &str, kind: &str) -> String {

@@ -28,7 +28,7 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
-use super::{Act, Fake, Line, Place, Seen, answer};
+use super::{Act, Fake, Line, Listen, Place, Seen, Session, answer};
 use crate::message::Message;
 
 type Body = UnsyncBoxBody<Bytes, io::Error>;
@@ -127,7 +127,7 @@ impl Exchange {
             return self.refuse(answer::error(400, -32000, "wrong MCP-Protocol-Version"));
         }
         match *verb {
-            Method::POST => self.legacy().await,
+            Method::POST => self.legacy(&session.unwrap()).await,
             Method::GET => self.subscribe(&session.unwrap()),
             Method::DELETE => {
                 self.fake.0.live.lock().sessions.remove(&session.unwrap());
@@ -139,14 +139,22 @@ impl Exchange {
 
     async fn open(self) -> Response<Body> {
         let id = self.fake.next_id("session-");
-        self.fake.0.live.lock().sessions.insert(id.clone(), vec![]);
+        self.fake.0.live.lock().sessions.insert(id.clone(), Session::default());
         let mut response = self.answer().await;
         response.headers_mut().insert("mcp-session-id", id.parse().unwrap());
         response
     }
 
-    async fn legacy(self) -> Response<Body> {
+    async fn legacy(self, session: &str) -> Response<Body> {
         let Message { id, method, result, error, .. } = self.message.clone();
+        let uri = self.message.params()["uri"].as_str().unwrap_or_default().to_owned();
+        if let Some(session) = self.fake.0.live.lock().sessions.get_mut(session) {
+            match method.as_deref() {
+                Some("resources/subscribe") => session.uris.push(uri),
+                Some("resources/unsubscribe") => session.uris.retain(|known| *known != uri),
+                _ => (),
+            }
+        }
         if method.is_some() && id.is_some() {
             return self.answer().await;
         }
@@ -176,11 +184,11 @@ impl Exchange {
     async fn answer(self) -> Response<Body> {
         let script = self.fake.0.script.lock().clone();
         let listing = self.message.method.as_deref() == Some("tools/list");
-        let act = script.act("").filter(|act| match act {
-            Act::MillionTools => listing,
-            Act::LiesAboutVersion | Act::EndlessPages => false,
-            _ => true,
-        });
+        let quiet = |act: &&Act| match listing {
+            true => !matches!(act, Act::LiesAboutVersion | Act::EndlessPages),
+            false => !matches!(act, Act::LiesAboutVersion | Act::EndlessPages | Act::MillionTools),
+        };
+        let act = script.act("").filter(quiet);
         match act.or_else(|| script.target(&self.message)).cloned() {
             Some(act) => self.act(act).await,
             None => match script.answer(&self.message, self.modern) {
@@ -240,11 +248,11 @@ impl Exchange {
         let (sender, body) = events();
         for message in messages {
             self.note(&message);
-            drop(sender.send(event(None, &message)));
+            drop(sender.send(event(&message)));
         }
         let last = self.envelope("result", &self.plain());
         self.note(&last);
-        drop(sender.send(event(None, &last)));
+        drop(sender.send(event(&last)));
         self.ends(body)
     }
 
@@ -261,7 +269,7 @@ impl Exchange {
                     r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{params}}}"#
                 );
                 self.note(&ask);
-                drop(sender.send(event(None, &ask)));
+                drop(sender.send(event(&ask)));
                 tokio::select! {
                     answer = answered => answers.push(answer.unwrap_or_default()),
                     () = sender.closed() => return,
@@ -269,7 +277,7 @@ impl Exchange {
             }
             let result = self.envelope("result", &asked(&answers.join(","), false));
             self.note(&result);
-            drop(sender.send(event(None, &result)));
+            drop(sender.send(event(&result)));
             self.completes();
         });
         body
@@ -298,8 +306,8 @@ impl Exchange {
         let (sender, body) = events();
         self.completes();
         drop(sender.send(Bytes::from(": open\n\n")));
-        if let Some(streams) = self.fake.0.live.lock().sessions.get_mut(session) {
-            streams.push(sender);
+        if let Some(session) = self.fake.0.live.lock().sessions.get_mut(session) {
+            session.streams.push(sender);
         }
         body
     }
@@ -308,14 +316,15 @@ impl Exchange {
         let (sender, body) = events();
         self.completes();
         let id = self.message.id.clone().unwrap();
-        let mut params = json!({ "notifications": self.message.params()["notifications"] });
+        let wanted = self.message.params()["notifications"].clone();
+        let mut params = json!({ "notifications": wanted });
         let value: Value = serde_json::from_str(&id).unwrap();
         params["_meta"] = json!({ "io.modelcontextprotocol/subscriptionId": value });
         let method = "notifications/subscriptions/acknowledged";
         let ack = json!({ "jsonrpc": "2.0", "method": method, "params": params }).to_string();
         self.note(&ack);
-        drop(sender.send(event(None, &ack)));
-        self.fake.0.live.lock().listens.push((id, sender));
+        drop(sender.send(event(&ack)));
+        self.fake.0.live.lock().listens.push(Listen { id, wanted, stream: sender });
         body
     }
 
@@ -411,9 +420,8 @@ fn million(id: &str, sent: usize) -> Option<io::Result<Bytes>> {
     Some(Ok(Bytes::from(piece)))
 }
 
-pub fn event(id: Option<&str>, data: &str) -> Bytes {
-    let id = id.map(|id| format!("id: {id}\n")).unwrap_or_default();
-    Bytes::from(format!("{id}data: {data}\n\n"))
+pub fn event(data: &str) -> Bytes {
+    Bytes::from(format!("data: {data}\n\n"))
 }
 
 fn events() -> (mpsc::UnboundedSender<Bytes>, Response<Body>) {

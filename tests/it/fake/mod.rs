@@ -95,12 +95,28 @@ pub enum Act {
 #[derive(Default)]
 struct Live {
     seen: Vec<Seen>,
-    sessions: HashMap<String, Vec<mpsc::UnboundedSender<Bytes>>>,
-    listens: Vec<(String, mpsc::UnboundedSender<Bytes>)>,
+    sessions: HashMap<String, Session>,
+    listens: Vec<Listen>,
     /// Requests of ours to the client, by the raw text of their id.
     asked: HashMap<String, oneshot::Sender<String>>,
     ids: usize,
     wire: Vec<Line>,
+}
+
+type Stream = mpsc::UnboundedSender<Bytes>;
+
+/// A legacy session: its GET streams and the resources it wants to hear of.
+#[derive(Default)]
+struct Session {
+    streams: Vec<Stream>,
+    uris: Vec<String>,
+}
+
+/// A `subscriptions/listen` of the modern era: its id, raw, and what it asked for.
+struct Listen {
+    id: String,
+    wanted: Value,
+    stream: Stream,
 }
 
 /// One message in or out, for transcripts.
@@ -249,22 +265,23 @@ impl Fake {
         self.0.script.lock().acts.insert(name.into(), act);
     }
 
-    /// Sends a notification on every open stream that is not a call's own.
+    /// Sends a notification to all who want it: on one stream of each session, and on each subscription.
     pub fn tell(&self, method: &str, params: &Value) {
         let mut live = self.0.live.lock();
-        let live = &mut *live;
-        for stream in live.sessions.values().flatten() {
-            let text = json!({ "jsonrpc": "2.0", "method": method, "params": params });
-            drop(stream.send(http::event(None, &text.to_string())));
+        let text = notification(method, params);
+        let uri = params["uri"].as_str().unwrap_or_default();
+        let update = method == "notifications/resources/updated";
+        for session in live.sessions.values().filter(|s| !update || s.uris.iter().any(|u| u == uri))
+        {
+            let open = session.streams.iter().find(|stream| !stream.is_closed());
+            drop(open.map(|stream| stream.send(http::event(&text))));
         }
-        for (id, stream) in &live.listens {
+        for listen in live.listens.iter().filter(|listen| listen.wants(method, uri)) {
             let mut params = params.clone();
-            let id: Value = serde_json::from_str(id).unwrap();
+            let id: Value = serde_json::from_str(&listen.id).unwrap();
             params["_meta"] = json!({ "io.modelcontextprotocol/subscriptionId": id });
-            let text = json!({ "jsonrpc": "2.0", "method": method, "params": params });
-            drop(stream.send(http::event(None, &text.to_string())));
+            drop(listen.stream.send(http::event(&notification(method, &params))));
         }
-        let text = json!({ "jsonrpc": "2.0", "method": method, "params": params }).to_string();
         live.wire.push(Line { exchange: usize::MAX, inward: false, text });
     }
 
@@ -320,7 +337,8 @@ impl Fake {
     /// Streams open for notifications: GET of the legacy era, `subscriptions/listen` of the modern one.
     pub fn listeners(&self) -> usize {
         let live = self.0.live.lock();
-        let streams = live.sessions.values().flatten().chain(live.listens.iter().map(|(_, s)| s));
+        let streams = live.sessions.values().flat_map(|session| &session.streams);
+        let streams = streams.chain(live.listens.iter().map(|listen| &listen.stream));
         streams.filter(|stream| !stream.is_closed()).count()
     }
 
@@ -366,6 +384,24 @@ impl Fake {
             connections: AtomicUsize::new(0),
         }))
     }
+}
+
+impl Listen {
+    fn wants(&self, method: &str, uri: &str) -> bool {
+        let key = match method {
+            "notifications/tools/list_changed" => "toolsListChanged",
+            "notifications/prompts/list_changed" => "promptsListChanged",
+            "notifications/resources/list_changed" => "resourcesListChanged",
+            _ => "resourceSubscriptions",
+        };
+        let wanted = &self.wanted[key];
+        let uris = wanted.as_array();
+        wanted == &Value::Bool(true) || uris.is_some_and(|uris| uris.iter().any(|one| one == uri))
+    }
+}
+
+fn notification(method: &str, params: &Value) -> String {
+    json!({ "jsonrpc": "2.0", "method": method, "params": params }).to_string()
 }
 
 impl Seen {

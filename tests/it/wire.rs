@@ -1,0 +1,176 @@
+//! Connections: both versions of HTTP, TLS, and what there may be of everything at once.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::{
+    Request,
+    client::conn::{http1, http2},
+};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::json;
+use tokio::net::TcpStream;
+
+use crate::{client::Client, eventually, fake, gate::gateway, message::Message};
+
+/// A request of this client for another kind of connection.
+fn request(client: &Client, authority: &str) -> Request<Full<Bytes>> {
+    let text = client.request("tools/call", json!({ "name": "log" }));
+    let mut request = Request::post(format!("http://{authority}/mcp"))
+        .header("host", authority)
+        .header("content-type", "application/json")
+        .header("accept", "application/json, text/event-stream");
+    for (name, value) in client.headers(&text) {
+        request = request.header(name, value);
+    }
+    request.body(Full::new(Bytes::from(text))).unwrap()
+}
+
+#[tokio::test]
+async fn many_calls_share_one_connection_of_http_2() {
+    let git = fake::http().tool("log");
+    let gate = gateway().upstream("git", &git).start().await;
+    let stream = TcpStream::connect(gate.address).await.unwrap();
+    let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+    let (sender, connection) = handshake.await.unwrap();
+    tokio::spawn(connection);
+    let client = gate.modern();
+    let calls = (0..16).map(|_| {
+        let mut request = request(&client, &gate.address.to_string());
+        request.headers_mut().remove("host");
+        let mut sender = sender.clone();
+        async move {
+            let body = sender.send_request(request).await.unwrap().into_body();
+            Message::parse(&body.collect().await.unwrap().to_bytes()).result()
+        }
+    });
+    for result in futures_util::future::join_all(calls).await {
+        assert_eq!(result["content"][0]["text"], "log ran");
+    }
+    assert_eq!(git.seen("tools/call").len(), 16);
+}
+
+#[tokio::test]
+async fn a_connection_is_kept_for_the_next_call() {
+    let gate = gateway().upstream("git", &fake::http().tool("log")).start().await;
+    let stream = TcpStream::connect(gate.address).await.unwrap();
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    for _ in 0..3 {
+        let request = request(&gate.modern(), &gate.address.to_string());
+        let body = sender.send_request(request).await.unwrap().into_body();
+        let answer = Message::parse(&body.collect().await.unwrap().to_bytes());
+        assert_eq!(answer.result()["content"][0]["text"], "log ran");
+        crate::soon("the connection to be ready again", sender.ready()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn with_a_certificate_it_speaks_tls() {
+    let folder = tempfile::tempdir().unwrap();
+    let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (certificate, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+    std::fs::write(&certificate, pair.cert.pem()).unwrap();
+    std::fs::write(&key, pair.signing_key.serialize_pem()).unwrap();
+    let tls = format!("tls = {{ certificate = {certificate:?}, key = {key:?} }}");
+    let gate = gateway().server(&tls).upstream("git", &fake::http().tool("log")).start().await;
+
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(pair.cert.der().clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let settings = rustls::ClientConfig::builder_with_provider(provider);
+    let settings = settings.with_safe_default_protocol_versions().unwrap();
+    let settings = settings.with_root_certificates(roots).with_no_client_auth();
+    let connector = tokio_rustls::TlsConnector::from(Arc::new(settings));
+    let stream = TcpStream::connect(gate.address).await.unwrap();
+    let stream = connector.connect("localhost".try_into().unwrap(), stream).await.unwrap();
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let authority = format!("localhost:{}", gate.address.port());
+    let body = sender.send_request(request(&gate.modern(), &authority)).await.unwrap().into_body();
+    let answer = Message::parse(&body.collect().await.unwrap().to_bytes());
+    assert_eq!(answer.result()["content"][0]["text"], "log ran");
+}
+
+#[tokio::test]
+async fn a_session_put_out_of_memory_is_not_lost() {
+    let git = fake::legacy("2025-06-18").tool("log");
+    let plan = gateway().server("limits.sessions_max = 2").upstream("git", &git);
+    let gate = plan.start().await;
+    let mut clients = Vec::new();
+    for _ in 0..4 {
+        let client = gate.legacy("2025-06-18").await;
+        client.call("log").await;
+        clients.push(client);
+    }
+    for client in &clients {
+        assert_eq!(client.call("log").await["content"][0]["text"], "log ran");
+    }
+}
+
+#[tokio::test]
+async fn streams_of_a_session_are_counted() {
+    let gate = gateway().server("limits.streams_max = 2");
+    let gate = gate.upstream("git", &fake::http().tool("log")).start().await;
+    let client = gate.legacy("2025-06-18").await;
+    let (first, second) = (client.listen().await, client.listen().await);
+    let third = client.listen().await;
+    assert!([429, 503].contains(&third.status), "{}", third.status);
+    drop((first, second));
+    let again = async {
+        while client.listen().await.status != 200 {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    crate::soon("room for a stream", again).await;
+}
+
+#[tokio::test]
+async fn calls_beyond_the_limit_are_refused_at_once() {
+    let git = fake::http().tool("slow").hang().tool("log");
+    let gate = gateway().server("limits.requests_max = 1").upstream("git", &git).start().await;
+    let client = gate.modern();
+    tokio::select! {
+        _ = client.start("tools/call", json!({ "name": "slow" })) => panic!("it should hang"),
+        () = async {
+            git.receives("tools/call").await;
+            let refused = client.start("tools/call", json!({ "name": "log" })).await;
+            assert_eq!(refused.status, 503);
+            assert_ne!(refused.header("retry-after"), "");
+        } => (),
+    }
+    let room = async {
+        while client.start("tools/call", json!({ "name": "log" })).await.status != 200 {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    crate::soon("room for a call", room).await;
+}
+
+#[tokio::test]
+async fn the_built_in_server_needs_nobody() {
+    let gate = gateway().section("gate", "builtin = \"gate\"\n").unreachable("far").start().await;
+    for client in [gate.legacy("2025-06-18").await, gate.modern()] {
+        let tools = client.tools().await;
+        assert!(!tools.is_empty());
+        let text = client.call(&tools[0]).await.to_string();
+        assert!(text.contains("far"), "it tells of the upstreams: {text}");
+    }
+}
+
+#[tokio::test]
+async fn a_lazy_upstream_is_opened_by_the_first_call() {
+    let git = fake::http().tool("log");
+    let mut gate = gateway().upstream("git", &git).start().await;
+    gate.edit(|toml| toml.replace("[upstreams.git]", "[upstreams.git]\nstart = \"lazy\""));
+    let before = git.all().len();
+    gate.restarts().await;
+    let client = gate.modern();
+    assert_eq!(client.tools().await, ["log"], "from the last good catalog");
+    client.call("log").await;
+    let opened = || (before < git.all().len()).then_some(());
+    eventually("it is opened", opened).await;
+    let discovered = git.all().split_off(before);
+    assert_eq!(discovered.iter().filter(|seen| seen.method() == "tools/call").count(), 1);
+}
