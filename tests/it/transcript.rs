@@ -3,7 +3,7 @@
 //! `upstream NAME: ERA WORD…` and `client: VERSION CAPABILITIES` set the scene. `>` is what the client does: a message (its era's
 //! headers are added), `GET`, `DELETE`, `LEAVE` (it closes its streams); `! NAME WORD…` happens upstream. Below each stand the
 //! messages it leads to: `>>` the gate to an upstream, `<<` the upstream to the gate, `<` the gate to the client, `|` on a stream.
-//! Lines of one step are in the order upstream, then client; what changes from run to run has a name in angle brackets.
+//! Lines of one step are in the order upstream, then client, there by exchange; what changes from run to run has a name in angle brackets.
 //! `UPDATE=1` writes the answers anew: read the difference before you commit it.
 
 use std::{
@@ -200,8 +200,7 @@ impl Scene {
     fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
         for (name, fake) in &self.upstreams {
-            let mut wire = fake.wire();
-            wire.sort_by_key(|line| line.exchange);
+            let wire = fake.wire();
             lines.extend(wire.iter().filter(|line| spoken(&line.text)).map(|line| {
                 let mark = if line.inward { ">>" } else { "<<" };
                 format!("{mark} {name} {}", line.text)

@@ -104,8 +104,11 @@ impl Script {
             "resources/templates/list" => return page("resourceTemplates", &self.templates),
             "initialize" if !modern => Ok(self.initialized()),
             "server/discover" if modern => Ok(self.discovered()),
-            "tools/call" => self.known(&self.tools, "name", &params["name"]),
-            "prompts/get" => self.known(&self.prompts, "name", &params["name"]),
+            "tools/call" => {
+                known(&self.tools, &params["name"]).map(|text| json!({ "content": [text] }))
+            }
+            "prompts/get" => known(&self.prompts, &params["name"])
+                .map(|text| json!({ "messages": [{ "role": "user", "content": text }] })),
             "resources/read" => self.read(&params["uri"], modern),
             "completion/complete" => Ok(json!({ "completion": { "values": ["one", "two"] } })),
             "ping" | "logging/setLevel" | "resources/subscribe" | "resources/unsubscribe"
@@ -183,17 +186,6 @@ impl Script {
         format!(r#"{{{hints}"{key}":[{}]{next}}}"#, shown.join(","))
     }
 
-    fn known(&self, entries: &[String], key: &str, name: &Value) -> Result<Value, (u16, String)> {
-        let named = |raw: &String| {
-            serde_json::from_str::<Value>(raw).is_ok_and(|entry| &entry[key] == name)
-        };
-        let Some(name) = name.as_str().filter(|_| entries.iter().any(named)) else {
-            return Err(error(200, -32602, &format!("the upstream knows no {name}")));
-        };
-        let text = json!({ "type": "text", "text": format!("{name} ran") });
-        Ok(json!({ "content": [text], "messages": [{ "role": "user", "content": text }] }))
-    }
-
     fn read(&self, uri: &Value, modern: bool) -> Result<Value, (u16, String)> {
         let uri = uri.as_str().unwrap_or_default();
         let is = |raw: &String, key: &str, upto: Option<char>| {
@@ -222,5 +214,15 @@ impl Script {
                 Err((200, error.to_string()))
             }
         }
+    }
+}
+
+/// What a listed tool or prompt of this name says.
+fn known(entries: &[String], name: &Value) -> Result<Value, (u16, String)> {
+    let named =
+        |raw: &String| serde_json::from_str::<Value>(raw).is_ok_and(|entry| entry["name"] == *name);
+    match name.as_str().filter(|_| entries.iter().any(named)) {
+        Some(name) => Ok(json!({ "type": "text", "text": format!("{name} ran") })),
+        None => Err(error(200, -32602, &format!("the upstream knows no {name}"))),
     }
 }

@@ -36,7 +36,6 @@ type Body = UnsyncBoxBody<Bytes, io::Error>;
 /// One HTTP exchange: notes what goes out, and whether the other side left before the end.
 struct Exchange {
     fake: Fake,
-    number: usize,
     modern: bool,
     message: Message,
     complete: bool,
@@ -79,20 +78,20 @@ impl Fake {
         let body = body.to_bytes();
         let seen = Seen::new(head.method.clone(), head.headers.clone(), &body);
         let message = seen.message();
-        let (number, abandoned) = (self.all().len(), seen.abandoned.clone());
+        let abandoned = seen.abandoned.clone();
         self.0.live.lock().seen.push(seen);
         let text = match head.method {
             Method::POST => String::from_utf8_lossy(&body).into_owned(),
             ref verb => verb.to_string(),
         };
-        self.note(number, true, &text);
+        self.note(true, &text);
         let modern = answer::is_modern(&head.headers, &message);
-        let exchange = Exchange { fake: self, number, modern, message, complete: false, abandoned };
+        let exchange = Exchange { fake: self, modern, message, complete: false, abandoned };
         exchange.run(&head.method, &head.headers).await
     }
 
-    fn note(&self, exchange: usize, inward: bool, text: &str) {
-        let line = Line { exchange, inward, text: text.to_owned() };
+    fn note(&self, inward: bool, text: &str) {
+        let line = Line { inward, text: text.to_owned() };
         self.0.live.lock().wire.push(line);
     }
 
@@ -382,7 +381,7 @@ impl Exchange {
     }
 
     fn note(&self, text: &str) {
-        self.fake.note(self.number, false, text);
+        self.fake.note(false, text);
     }
 }
 

@@ -122,7 +122,6 @@ struct Listen {
 /// One message in or out, for transcripts.
 #[derive(Clone)]
 pub struct Line {
-    pub exchange: usize,
     pub inward: bool,
     pub text: String,
 }
@@ -282,7 +281,7 @@ impl Fake {
             params["_meta"] = json!({ "io.modelcontextprotocol/subscriptionId": id });
             drop(listen.stream.send(http::event(&notification(method, &params))));
         }
-        live.wire.push(Line { exchange: usize::MAX, inward: false, text });
+        live.wire.push(Line { inward: false, text });
     }
 
     /// Every connection breaks and no new one is served.
