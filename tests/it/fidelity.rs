@@ -15,6 +15,10 @@ const ODD: &str = concat!(
     r#""f":1.0,"g":-0.0,"e":"\u00e9\/\ud83d\ude00é\u0000","lone":"\ud800","z2":null,"": {} }"#
 );
 
+/// The same within what a JSON parser of any language can take.
+const LONG: &str =
+    r#"{"z":1,"a":{"y":[ ]},"n":1234567890123456789012345678901234567890,"e":"\u00e9\/"}"#;
+
 async fn gates(act: impl Fn(Fake) -> Fake) -> [(Fake, Gate); 4] {
     let fakes = [
         fake::http(),
@@ -105,7 +109,7 @@ async fn notifications_and_questions_pass_as_they_were_sent() {
 #[tokio::test]
 async fn a_tools_entry_is_listed_as_it_was_sent() {
     let tool = format!(
-        r#"{{"x-vendor":{ODD},"inputSchema":{{"type":"object","default":{ODD}}},"name":"log","_meta":{{"k":1}},"annotations":{{"readOnlyHint":true}}}}"#
+        r#"{{"x-vendor":{ODD},"inputSchema":{{"type":"object","default":{LONG}}},"name":"log","_meta":{{"k":1}},"annotations":{{"readOnlyHint":true}}}}"#
     );
     for (_, gate) in gates(|git| git.tool_raw(&tool)).await {
         for client in clients(&gate).await {

@@ -4,7 +4,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use hyper::HeaderMap;
 use serde_json::{Value, json};
 
-use super::{Act, MODERN, Script};
+use super::{Act, MODERN, Script, text_of};
 use crate::message::Message;
 
 const VERSION_KEY: &str = "io.modelcontextprotocol/protocolVersion";
@@ -64,7 +64,8 @@ pub fn check_modern(headers: &HeaderMap, message: &Message) -> Result<(), (u16, 
 /// A header value without its base64 wrapping.
 pub fn decoded(value: &str) -> String {
     let inner = value.strip_prefix("=?base64?").and_then(|rest| rest.strip_suffix("?="));
-    inner.map_or(value.into(), |text| String::from_utf8(STANDARD.decode(text).unwrap()).unwrap())
+    let bytes = inner.and_then(|text| STANDARD.decode(text).ok());
+    bytes.and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or(value.to_owned())
 }
 
 impl Script {
@@ -188,16 +189,10 @@ impl Script {
 
     fn read(&self, uri: &Value, modern: bool) -> Result<Value, (u16, String)> {
         let uri = uri.as_str().unwrap_or_default();
-        let is = |raw: &String, key: &str, upto: Option<char>| {
-            let entry: Value = serde_json::from_str(raw).unwrap();
-            let listed = entry[key].as_str().unwrap();
-            match upto {
-                Some(brace) => uri.starts_with(listed.split(brace).next().unwrap()),
-                None => uri == listed,
-            }
-        };
-        let listed = self.resources.iter().any(|raw| is(raw, "uri", None));
-        match listed || self.templates.iter().any(|raw| is(raw, "uriTemplate", Some('{'))) {
+        let listed = self.resources.iter().any(|raw| text_of(raw, "uri") == uri);
+        let templates = self.templates.iter().map(|raw| text_of(raw, "uriTemplate"));
+        let mut fixed = templates.map(|template| template.split('{').next().unwrap().to_owned());
+        match listed || fixed.any(|fixed| uri.starts_with(&fixed)) {
             true => {
                 let text = format!("text of {uri}");
                 let mut result = json!({ "contents": [{ "uri": uri, "text": text }] });
@@ -219,8 +214,7 @@ impl Script {
 
 /// What a listed tool or prompt of this name says.
 fn known(entries: &[String], name: &Value) -> Result<Value, (u16, String)> {
-    let named =
-        |raw: &String| serde_json::from_str::<Value>(raw).is_ok_and(|entry| entry["name"] == *name);
+    let named = |raw: &String| text_of(raw, "name") == *name;
     match name.as_str().filter(|_| entries.iter().any(named)) {
         Some(name) => Ok(json!({ "type": "text", "text": format!("{name} ran") })),
         None => Err(error(200, -32602, &format!("the upstream knows no {name}"))),

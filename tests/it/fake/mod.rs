@@ -25,7 +25,10 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::{eventually, message::Message};
+use crate::{
+    eventually,
+    message::{Message, members},
+};
 
 pub const MODERN: &str = "2026-07-28";
 
@@ -237,8 +240,7 @@ impl Fake {
     }
 
     fn has(self, raw: &str, key: &str, list: fn(&mut Script) -> &mut Vec<String>) -> Self {
-        let entry: Value = serde_json::from_str(raw).unwrap();
-        let name = entry[key].as_str().unwrap().to_owned();
+        let name = text_of(raw, key);
         self.with(|script| {
             list(script).push(raw.to_owned());
             script.last = name;
@@ -397,6 +399,11 @@ impl Listen {
         let uris = wanted.as_array();
         wanted == &Value::Bool(true) || uris.is_some_and(|uris| uris.iter().any(|one| one == uri))
     }
+}
+
+/// A member of an entry, which may hold what Rust's numbers and strings cannot.
+fn text_of(raw: &str, key: &str) -> String {
+    serde_json::from_str(&members(raw.as_bytes())[key]).unwrap()
 }
 
 fn notification(method: &str, params: &Value) -> String {
