@@ -44,6 +44,7 @@ async fn a_body_that_is_not_json() {
 async fn a_message_that_is_not_json_rpc() {
     let (git, gate) = gate_with("").await;
     let client = gate.legacy("2025-06-18").await;
+    let mut taken = Vec::new();
     for body in [
         "7",
         "null",
@@ -61,8 +62,12 @@ async fn a_message_that_is_not_json_rpc() {
         r#"{"jsonrpc":"2.0","id":1,"method":"ping","method":"tools/list"}"#,
         r#"{"jsonrpc":"2.0","id":1,"id":2,"method":"ping"}"#,
     ] {
-        assert_eq!(refusal(client.post(body).await).await, (400, -32600), "{body}");
+        let reply = client.post(body).await;
+        if reply.status != 400 || reply.message().await.code() != -32600 {
+            taken.push(body);
+        }
     }
+    assert!(taken.is_empty(), "taken: {taken:#?}");
     let twice =
         r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"log","name":"x"}}"#;
     let (status, code) = refusal(client.post(twice).await).await;
@@ -146,7 +151,7 @@ async fn unknown_things_are_named_in_the_error() {
         ] {
             let error = client.ask(method, json!({ key: name })).await.error();
             assert_eq!(error["code"], code, "{method}");
-            assert!(error["message"].as_str().unwrap().contains(name), "{error}");
+            assert!(error.to_string().contains(name), "{error}");
         }
         for method in ["tools/call", "prompts/get", "resources/read"] {
             for params in [json!({}), json!({ "name": 7, "uri": 7 })] {

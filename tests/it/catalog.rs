@@ -249,8 +249,8 @@ async fn a_change_upstream_is_told_in_both_eras() {
 
 #[tokio::test]
 async fn a_list_is_read_anew_when_its_time_is_over() {
-    let git = fake::http().tool("log").ttl_ms(100);
-    let gate = gateway().upstream("git", &git).start().await;
+    let git = fake::http().tool("log");
+    let gate = gateway().upstream_with("git", &git, "refresh = \"1s\"").start().await;
     let client = gate.modern();
     assert_eq!(client.tools().await, ["log"]);
     drop(git.clone().tool("silent"));

@@ -93,7 +93,7 @@ async fn an_upstreams_error_is_the_clients_error() {
 
 #[tokio::test]
 async fn notifications_and_questions_pass_as_they_were_sent() {
-    let params = format!(r#"{{"progress":1.0,"extra":{ODD},"progressToken":"p"}}"#);
+    let params = format!(r#"{{"progress":1.0,"extra":{ODD},"progressToken":"TOKEN"}}"#);
     let step =
         format!(r#"{{"method":"notifications/progress","params":{params},"jsonrpc":"2.0"}}"#);
     let git = fake::http().tool("log").does(fake::Act::Stream(vec![step]));
@@ -102,7 +102,8 @@ async fn notifications_and_questions_pass_as_they_were_sent() {
         let call = json!({ "name": "log", "_meta": { "progressToken": "p" } });
         let mut reply = client.start("tools/call", call).await;
         let seen = reply.until("notifications/progress").await.params.unwrap();
-        assert_eq!(members(seen.as_bytes()), members(params.as_bytes()));
+        let sent = params.replace("TOKEN", "p");
+        assert_eq!(members(seen.as_bytes()), members(sent.as_bytes()));
     }
 }
 

@@ -9,7 +9,7 @@ fn notification(method: &str, params: Value) -> Value {
 }
 
 fn progress(step: u32) -> Value {
-    notification("notifications/progress", json!({ "progressToken": "p-1", "progress": step }))
+    notification("notifications/progress", json!({ "progressToken": "TOKEN", "progress": step }))
 }
 
 fn with_token(tool: &str) -> Value {

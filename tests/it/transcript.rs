@@ -258,7 +258,7 @@ fn upstream(words: &str) -> Fake {
                 fake.ask("elicitation/create", &ask)
             }
             "steps" => {
-                let params = json!({ "progressToken": "p", "progress": 1, "total": 2 });
+                let params = json!({ "progressToken": "TOKEN", "progress": 1, "total": 2 });
                 fake.stream(&[json!({ "jsonrpc": "2.0", "method": "notifications/progress", "params": params })])
             }
             word => panic!("no tool does {word}"),

@@ -111,19 +111,25 @@ async fn a_session_put_out_of_memory_is_not_lost() {
 
 #[tokio::test]
 async fn streams_of_a_session_are_counted() {
-    let gate = gateway().server("limits.streams_max = 2");
-    let gate = gate.upstream("git", &fake::http().tool("log")).start().await;
-    let client = gate.legacy("2025-06-18").await;
-    let (first, second) = (client.listen().await, client.listen().await);
-    let third = client.listen().await;
-    assert!([429, 503].contains(&third.status), "{}", third.status);
-    drop((first, second));
-    let again = async {
-        while client.listen().await.status != 200 {
+    let git = fake::legacy("2025-06-18").tool("ask").ask("roots/list", &json!({}));
+    let plan = gateway().server("limits.streams_max = 2").upstream("git", &git);
+    let gate = plan.start().await;
+    let client = gate.legacy_with("2025-06-18", json!({ "roots": {} })).await;
+    let call = || client.start("tools/call", json!({ "name": "ask" }));
+    let (mut first, mut second) = (call().await, call().await);
+    let ask = first.until("roots/list").await.id.unwrap();
+    second.until("roots/list").await;
+    let third = call().await;
+    let third = third.raw_until("\n\n").await;
+    assert!(third.contains("streams_max"), "{third}");
+    client.respond(&ask, r#"{"roots":[]}"#).await;
+    first.message().await.result();
+    let room = async {
+        while call().await.status != 200 {
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
     };
-    crate::soon("room for a stream", again).await;
+    crate::soon("room for a stream", room).await;
 }
 
 #[tokio::test]

@@ -245,7 +245,9 @@ impl Exchange {
     /// Messages and then the plain result, as SSE.
     fn streams(self, messages: Vec<String>) -> Response<Body> {
         let (sender, body) = events();
+        let token = self.message.params()["_meta"]["progressToken"].to_string();
         for message in messages {
+            let message = message.replace("\"TOKEN\"", &token);
             self.note(&message);
             drop(sender.send(event(&message)));
         }

@@ -216,6 +216,7 @@ impl Fake {
         self.does(Act::Error(error.into()))
     }
 
+    /// These messages before the result; `"TOKEN"` in them is the caller's progress token.
     pub fn stream(self, messages: &[Value]) -> Self {
         self.does(Act::Stream(messages.iter().map(Value::to_string).collect()))
     }
