@@ -183,3 +183,18 @@ async fn prompts_resources_and_completions_pass_alike() {
         assert_eq!(resource.result.unwrap(), raw);
     }
 }
+
+#[tokio::test]
+async fn a_missing_resource_is_told_in_the_clients_words() {
+    let error =
+        |code: i32| format!(r#"{{"code":{code},"message":"gone","data":{{"uri":"m://x"}}}}"#);
+    let old = fake::legacy("2025-06-18").resource("m://old").error(&error(-32002));
+    let new = fake::http().resource("m://new").error(&error(-32602));
+    let gate = gateway().upstream("old", &old).upstream("new", &new).start().await;
+    for (client, code) in clients(&gate).await.into_iter().zip([-32002, -32602]) {
+        for uri in ["m://old", "m://new"] {
+            let told = client.ask("resources/read", json!({ "uri": uri })).await.error();
+            assert_eq!((&told["code"], &told["message"]), (&json!(code), &json!("gone")), "{uri}");
+        }
+    }
+}

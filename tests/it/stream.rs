@@ -229,3 +229,69 @@ async fn silence_is_filled_with_comments() {
     let comments = crate::soon("comments on a silent stream", stream.raw_until("\n:")).await;
     assert!(comments.lines().any(|line| line.starts_with(':')));
 }
+
+/// Each pair that this version does not bridge says so, in words of the side that reads it.
+#[tokio::test]
+async fn a_question_that_cannot_be_carried_ends_the_wait() {
+    let elicit = json!({ "message": "sure?", "requestedSchema": { "type": "object" } });
+    let new = fake::http().tool("new").ask("elicitation/create", &elicit);
+    let old = fake::legacy("2025-06-18").tool("old").ask("elicitation/create", &elicit);
+    let gate = gateway().upstream("new", &new).upstream("old", &old).start().await;
+    let client = gate.legacy_with("2025-06-18", json!({ "elicitation": {} })).await;
+    let answer = client.ask("tools/call", json!({ "name": "new" })).await;
+    let refused = answer.error.is_some() || answer.result()["isError"] == json!(true);
+    assert!(refused, "a client of sessions cannot read `input_required`: {answer:?}");
+
+    let client = gate.client(fake::MODERN, json!({ "elicitation": { "form": {} } }));
+    let text = client.start("tools/call", json!({ "name": "old" })).await.text().await;
+    assert!(!text.contains("elicitation/create"), "no requests to a modern client: {text}");
+    let answered = || old.all().into_iter().find(|seen| seen.message().error.is_some());
+    crate::eventually("the server that asked is told no", answered).await;
+}
+
+#[tokio::test]
+async fn a_stream_of_2025_11_25_begins_with_a_priming_event() {
+    let git = fake::legacy("2025-11-25").tool("log").stream(&[progress(1)]);
+    let gate = gateway().upstream("git", &git).start().await;
+    for (version, primed) in [("2025-11-25", true), ("2025-06-18", false)] {
+        let client = gate.legacy(version).await;
+        let mut reply = client.start("tools/call", with_token("log")).await;
+        let first = reply.event().await.unwrap();
+        assert_eq!(first.data.is_empty() && first.id.is_some(), primed, "{version}");
+    }
+}
+
+#[tokio::test]
+async fn event_ids_are_unique_in_their_session() {
+    let git = fake::legacy("2025-11-25").tool("log").stream(&[progress(1), progress(2)]);
+    let gate = gateway().upstream("git", &git).start().await;
+    let client = gate.legacy("2025-11-25").await;
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        let mut reply = client.start("tools/call", with_token("log")).await;
+        while let Some(event) = reply.event().await {
+            ids.extend(event.id);
+        }
+    }
+    let count = ids.len();
+    ids.sort();
+    ids.dedup();
+    assert!(9 <= count && ids.len() == count, "{ids:?}");
+}
+
+#[tokio::test]
+async fn an_id_in_use_cannot_be_used_again() {
+    let git = fake::legacy("2025-06-18").tool("ask").ask("roots/list", &json!({})).tool("log");
+    let gate = gateway().upstream("git", &git).start().await;
+    let client = gate.legacy_with("2025-06-18", json!({ "roots": {} })).await;
+    let call = |tool: &str| {
+        let params = json!({ "name": tool });
+        json!({ "jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": params }).to_string()
+    };
+    let mut first = client.post(&call("ask")).await;
+    let ask = first.until("roots/list").await.id.unwrap();
+    assert_eq!(client.post(&call("log")).await.message().await.code(), -32600);
+    client.respond(&ask, r#"{"roots":[]}"#).await;
+    assert_eq!(first.message().await.result()["content"][0]["text"], "asked");
+    client.post(&call("log")).await.message().await.result();
+}

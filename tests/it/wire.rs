@@ -120,7 +120,7 @@ async fn streams_of_a_session_are_counted() {
     let ask = first.until("roots/list").await.id.unwrap();
     second.until("roots/list").await;
     let third = call().await;
-    let third = third.raw_until("\n\n").await;
+    let third = third.text().await;
     assert!(third.contains("streams_max"), "{third}");
     client.respond(&ask, r#"{"roots":[]}"#).await;
     first.message().await.result();
