@@ -1,4 +1,5 @@
-//! Bad input from either side: the specified error, or the cost of that upstream only, and always a bound.
+//! Bad input from either side: the specified error, or the cost of that upstream only, and always a
+//! bound.
 
 use hyper::Method;
 use serde_json::{Value, json};
@@ -134,8 +135,14 @@ async fn batches_belong_to_one_version() {
     assert_eq!(refusal(client.post("[]").await).await, (400, -32600));
     let many = format!("[{}]", [1, 2, 3, 4].map(item).join(","));
     assert_eq!(refusal(client.post(&many).await).await, (400, -32600), "more than batch_max");
-    let first = r#"[{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-03-26","capabilities":{},"clientInfo":{"name":"a","version":"1"}}}]"#;
-    assert_eq!(gate.post(&[], first).await.status, 400, "initialize is never in a batch");
+    let info = json!({ "name": "a", "version": "1" });
+    let params = json!({ "protocolVersion": "2025-03-26", "capabilities": {}, "clientInfo": info });
+    let first = json!([{ "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params }]);
+    assert_eq!(
+        gate.post(&[], &first.to_string()).await.status,
+        400,
+        "initialize is never in a batch"
+    );
 }
 
 #[tokio::test]
@@ -182,7 +189,8 @@ async fn answers_that_nobody_asked_for() {
 
 // ---- upstreams
 
-/// Every kind of upstream with the tool `bad` that does this and a good one beside it, and a neighbour.
+/// Every kind of upstream with the tool `bad` that does this and a good one beside it, and a
+/// neighbour.
 async fn around(act: &Act, keys: &str) -> Vec<(Fake, Gate)> {
     let kinds = [
         fake::http(),

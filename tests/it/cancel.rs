@@ -6,7 +6,8 @@ use serde_json::json;
 
 use crate::{client::Reply, eventually, fake, gate::gateway};
 
-/// Does `more` once the upstream has got the call, which must not be answered before; then the client leaves.
+/// Does `more` once the upstream has got the call, which must not be answered before; then the
+/// client leaves.
 async fn under_way(
     call: impl Future<Output = Reply>,
     upstream: &fake::Fake,
@@ -64,22 +65,24 @@ async fn a_modern_client_that_leaves_cancels_over_stdio() {
 
 #[tokio::test]
 async fn a_legacy_client_cancels_by_notification() {
+    let mut reasons = Vec::new();
     for git in [fake::legacy("2025-06-18"), fake::stdio("2025-06-18")] {
         let git = git.tool("slow").hang();
         let gate = gateway().upstream("git", &git).start().await;
         let client = gate.legacy("2025-06-18").await;
-        let call =
-            r#"{"jsonrpc":"2.0","id":"mine","method":"tools/call","params":{"name":"slow"}}"#;
-        under_way(client.post(call), &git, async || {
-            let params = json!({ "requestId": "mine", "reason": "enough" });
+        let params = json!({ "name": "slow" });
+        let call = json!({ "jsonrpc": "2.0", "id": "m", "method": "tools/call", "params": params });
+        under_way(client.post(&call.to_string()), &git, async || {
+            let params = json!({ "requestId": "m", "reason": "enough" });
             assert_eq!(client.notify("notifications/cancelled", params).await.status, 202);
             let cancelled = git.receives("notifications/cancelled").await.message().params();
             let call = git.seen("tools/call")[0].message();
             assert_eq!(cancelled["requestId"].to_string(), call.id.unwrap(), "the upstream's id");
-            assert_eq!(cancelled["reason"], "enough");
+            reasons.push(cancelled["reason"].clone());
         })
         .await;
     }
+    assert_eq!(reasons, ["enough"; 2], "the client's own words");
 }
 
 #[tokio::test]

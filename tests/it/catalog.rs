@@ -1,5 +1,5 @@
-//! What a route shows: lists of many servers as one, names that are stable and routable, changes told, and the last good
-//! catalog when nobody is there.
+//! What a route shows: lists of many servers as one, names that are stable and routable, changes
+//! told, and the last good catalog when nobody is there.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,5 @@
-//! A raw HTTP client: one connection per request, so that dropping a [`Reply`] closes it; what it reads are the very bytes.
+//! A raw HTTP client: one connection per request, so that dropping a [`Reply`] closes it; what it
+//! reads are the very bytes.
 
 use std::net::SocketAddr;
 
@@ -121,7 +122,11 @@ impl Client {
     /// `initialize` and `notifications/initialized`; gives the result of the first.
     pub async fn open(&mut self) -> Value {
         let info = json!({ "name": "test", "version": "1" });
-        let params = json!({ "protocolVersion": self.version, "capabilities": self.capabilities, "clientInfo": info });
+        let params = json!({
+            "protocolVersion": self.version,
+            "capabilities": self.capabilities,
+            "clientInfo": info,
+        });
         let reply = self.start("initialize", params).await;
         assert_eq!(reply.status, 200);
         self.session = reply.headers.get("mcp-session-id").map(|id| id.to_str().unwrap().into());
@@ -227,7 +232,11 @@ impl Client {
         if !self.is_modern() {
             return self.get(&[]).await;
         }
-        let all = json!({ "toolsListChanged": true, "promptsListChanged": true, "resourcesListChanged": true });
+        let all = json!({
+            "toolsListChanged": true,
+            "promptsListChanged": true,
+            "resourcesListChanged": true,
+        });
         let mut reply = self.start("subscriptions/listen", json!({ "notifications": all })).await;
         let first = reply.next().await.unwrap();
         assert_eq!(

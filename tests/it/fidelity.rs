@@ -1,4 +1,5 @@
-//! Bytes pass untouched: what one side sent is what the other side reads, but for what an era requires to be added.
+//! Bytes pass untouched: what one side sent is what the other side reads, but for what an era
+//! requires to be added.
 
 use serde_json::json;
 
@@ -9,7 +10,7 @@ use crate::{
     message::{Message, members},
 };
 
-/// Odd order of keys, unknown fields, a 40-digit number, escapes, spaces, an unpaired surrogate's escape.
+/// Odd order of keys, unknown fields, a 40-digit number, escapes, half a surrogate.
 const ODD: &str = concat!(
     r#"{"z":1,"a":{"y":[ ],"x":1e400},"n":1234567890123456789012345678901234567890,"#,
     r#""f":1.0,"g":-0.0,"e":"\u00e9\/\ud83d\ude00é\u0000","lone":"\ud800","z2":null,"": {} }"#
@@ -56,7 +57,7 @@ async fn arguments_reach_the_upstream_as_they_were_sent() {
 #[tokio::test]
 async fn a_result_reaches_the_client_as_it_was_sent() {
     let raw = format!(
-        r#"{{"vendor": {ODD},"content":[{{"type":"text","text":"\u00e9","_meta":{ODD}}}],"resultType":"complete","isError":false}}"#
+        r#"{{"vendor": {ODD},"content":[{{"text":"","_meta":{ODD}}}],"resultType":"complete"}}"#
     );
     for (_, gate) in gates(|git| git.tool("log").answer(&raw)).await {
         for client in clients(&gate).await {
@@ -109,9 +110,8 @@ async fn notifications_and_questions_pass_as_they_were_sent() {
 
 #[tokio::test]
 async fn a_tools_entry_is_listed_as_it_was_sent() {
-    let tool = format!(
-        r#"{{"x-vendor":{ODD},"inputSchema":{{"type":"object","default":{LONG}}},"name":"log","_meta":{{"k":1}},"annotations":{{"readOnlyHint":true}}}}"#
-    );
+    let tool =
+        format!(r#"{{"x":{ODD},"inputSchema":{{"type":"object","default":{LONG}}},"name":"log"}}"#);
     for (_, gate) in gates(|git| git.tool_raw(&tool)).await {
         for client in clients(&gate).await {
             let text = client.start("tools/list", json!({})).await.text().await;

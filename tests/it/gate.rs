@@ -1,4 +1,5 @@
-//! Tollgate itself, in process, between fakes and clients; configured by sentences that become a `routes.toml`.
+//! Tollgate itself, in process, between fakes and clients; configured by sentences that become a
+//! `routes.toml`.
 
 use std::{fmt::Write, fs, ops::Deref};
 

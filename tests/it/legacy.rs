@@ -31,7 +31,8 @@ async fn a_version_nobody_knows_is_answered_with_the_latest_of_the_era() {
     let gate = gateway().upstream("git", &fake::http().tool("log")).start().await;
     for version in ["1999-12-31", "2026-12-31", "x"] {
         let mut client = gate.client(version, json!({}));
-        let params = json!({ "protocolVersion": version, "capabilities": {}, "clientInfo": { "name": "a", "version": "1" } });
+        let info = json!({ "name": "a", "version": "1" });
+        let params = json!({ "protocolVersion": version, "capabilities": {}, "clientInfo": info });
         let reply = client.start("initialize", params).await;
         client.session = Some(reply.header("mcp-session-id").to_owned());
         assert_eq!(reply.message().await.result()["protocolVersion"], "2025-11-25", "{version}");

@@ -1,4 +1,5 @@
-//! The whole gateway in process between fake upstreams and a raw client: what users and servers see of it.
+//! The whole gateway in process between fake upstreams and a raw client: what users and servers see
+//! of it.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,

@@ -1,4 +1,5 @@
-//! Legacy sessions: sealed ids that outlive the gate and open nothing else, and sessions of upstreams behind them.
+//! Legacy sessions: sealed ids that outlive the gate and open nothing else, and sessions of
+//! upstreams behind them.
 
 use serde_json::json;
 

@@ -59,7 +59,11 @@ async fn a_process_that_dies_at_once_is_tried_again_and_hurts_nobody() {
 async fn what_a_process_says_on_its_side_is_not_a_message() {
     let git = fake::stdio("2025-06-18").tool("log");
     let section = git.section();
-    let noisy = section.replace("command = \"python3\"\nargs = [", "command = \"sh\"\nargs = [\"-c\", \"echo noise; echo; echo '{}'; echo more >&2; exec python3 \\\"$@\\\"\", \"sh\", ");
+    let noisy = section.replace(
+        "command = \"python3\"\nargs = [",
+        r#"command = "sh"
+args = ["-c", "echo noise; echo; echo '{}'; echo more >&2; exec python3 \"$@\"", "sh", "#,
+    );
     assert_ne!(noisy, section);
     let gate = gateway().section("git", &noisy).start().await;
     assert_eq!(gate.modern().call("log").await["content"][0]["text"], "log ran");

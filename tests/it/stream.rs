@@ -1,4 +1,5 @@
-//! What belongs to a call while it runs: progress, log messages, questions to the client, and the way back to a broken stream.
+//! What belongs to a call while it runs: progress, log messages, questions to the client, and the
+//! way back to a broken stream.
 
 use serde_json::{Value, json};
 

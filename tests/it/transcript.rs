@@ -1,10 +1,13 @@
-//! Ring 3: conversations as text files, `tests/transcripts/*.txt`, played against the gate and held to the letter.
+//! Ring 3: conversations as text files, `tests/transcripts/*.txt`, played against the gate and held
+//! to the letter.
 //!
-//! `upstream NAME: ERA WORD…` and `client: VERSION CAPABILITIES` set the scene. `>` is what the client does: a message (its era's
-//! headers are added), `GET`, `DELETE`, `LEAVE` (it closes its streams); `! NAME WORD…` happens upstream. Below each stand the
-//! messages it leads to: `>>` the gate to an upstream, `<<` the upstream to the gate, `<` the gate to the client, `|` on a stream.
-//! Lines of one step are in the order upstream, then client, there by exchange; what changes from run to run has a name in angle brackets.
-//! `UPDATE=1` writes the answers anew: read the difference before you commit it.
+//! `upstream NAME: ERA WORD…` and `client: VERSION CAPABILITIES` set the scene. `>` is what the
+//! client does: a message (its era's headers are added), `GET`, `DELETE`, `LEAVE` (it closes its
+//! streams); `! NAME WORD…` happens upstream. Below each stand the messages it leads to: `>>` the
+//! gate to an upstream, `<<` the upstream to the gate, `<` the gate to the client, `|` on a stream.
+//! Lines of one step are in the order upstream, then client, there by exchange; what changes from
+//! run to run has a name in angle brackets. `UPDATE=1` writes the answers anew: read the difference
+//! before you commit it.
 
 use std::{
     collections::BTreeMap,
@@ -237,7 +240,8 @@ async fn listen(number: usize, mut reply: Reply, heard: Arc<Mutex<Vec<(usize, St
     }
 }
 
-/// `legacy 2025-06-18 log ask:elicitation/create`: a tool of each name, which asks or takes steps or hangs as its suffix says.
+/// `legacy 2025-06-18 log ask:asks`: a tool of each name, which asks or takes steps or hangs as its
+/// suffix says.
 fn upstream(words: &str) -> Fake {
     let mut words = words.split(' ');
     let mut fake = match words.next().unwrap() {
@@ -259,7 +263,8 @@ fn upstream(words: &str) -> Fake {
             }
             "steps" => {
                 let params = json!({ "progressToken": "TOKEN", "progress": 1, "total": 2 });
-                fake.stream(&[json!({ "jsonrpc": "2.0", "method": "notifications/progress", "params": params })])
+                let method = "notifications/progress";
+                fake.stream(&[json!({ "jsonrpc": "2.0", "method": method, "params": params })])
             }
             word => panic!("no tool does {word}"),
         };
@@ -268,7 +273,8 @@ fn upstream(words: &str) -> Fake {
 }
 
 impl Names {
-    /// Names for the ids that the gate gives, in order of appearance; they are known to later steps.
+    /// Names for the ids that the gate gives, in order of appearance; they are known to later
+    /// steps.
     fn replace(&mut self, line: &str) -> String {
         let (mark, text) = line.split_at(line.find('{').unwrap_or(line.len()));
         let message = Message::parse(text.as_bytes());

@@ -1,4 +1,5 @@
-//! What a fake answers, as a function of its script and the request; the rules of its era are held strictly.
+//! What a fake answers, as a function of its script and the request; the rules of its era are held
+//! strictly.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use hyper::HeaderMap;

@@ -296,8 +296,9 @@ impl Exchange {
                     format!(r#""k{at}":{{"method":"{method}","params":{params}}}"#)
                 });
                 let inputs = inputs.collect::<Vec<_>>().join(",");
+                let kind = r#""input_required""#;
                 self.result(&format!(
-                    r#"{{"resultType":"input_required","inputRequests":{{{inputs}}},"requestState":{STATE}}}"#
+                    r#"{{"resultType":{kind},"inputRequests":{{{inputs}}},"requestState":{STATE}}}"#
                 ))
             }
         }

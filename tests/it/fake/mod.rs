@@ -1,5 +1,5 @@
-//! Fake MCP servers: each speaks exactly one era (or says that it is dual), is built by sentences, does what it is told to do
-//! wrong, and remembers what it received, byte for byte.
+//! Fake MCP servers: each speaks exactly one era (or says that it is dual), is built by sentences,
+//! does what it is told to do wrong, and remembers what it received, byte for byte.
 //!
 //! What follows a name belongs to it, what comes before any name to the server itself:
 //! `fake::legacy("2025-06-18").logging().tool("log").stream(&[progress]).tool("slow").hang()`.
@@ -267,7 +267,8 @@ impl Fake {
         self.0.script.lock().acts.insert(name.into(), act);
     }
 
-    /// Sends a notification to all who want it: on one stream of each session, and on each subscription.
+    /// Sends a notification to all who want it: on one stream of each session, and on each
+    /// subscription.
     pub fn tell(&self, method: &str, params: &Value) {
         let mut live = self.0.live.lock();
         let text = notification(method, params);
@@ -336,7 +337,8 @@ impl Fake {
         self.0.live.lock().wire.clone()
     }
 
-    /// Streams open for notifications: GET of the legacy era, `subscriptions/listen` of the modern one.
+    /// Streams open for notifications: GET of the legacy era, `subscriptions/listen` of the modern
+    /// one.
     pub fn listeners(&self) -> usize {
         let live = self.0.live.lock();
         let streams = live.sessions.values().flat_map(|session| &session.streams);
