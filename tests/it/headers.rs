@@ -98,7 +98,7 @@ async fn annotated_arguments_equal_their_headers() {
     assert_eq!(git.seen("tools/call").len(), 2);
 }
 
-/// "Intermediaries MUST forward Mcp-Param headers that they do not recognize."
+/// An intermediary forwards the `Mcp-Param-*` headers that it does not recognise (2026-07-28).
 #[tokio::test]
 async fn headers_of_arguments_nobody_knows_are_forwarded() {
     let git = fake::http().tool("log");
