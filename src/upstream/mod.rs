@@ -292,7 +292,7 @@ impl Upstream {
         };
         let idle = self.pool.sweep(Duration::ZERO);
         let all = shared.into_iter().chain(own).chain(idle);
-        futures_util::future::join_all(all.map(async |connection| connection.close(CLOSING).await))
+        futures_util::future::join_all(all.map(close))
             .await;
         self.tasks.stop();
     }
@@ -336,8 +336,9 @@ impl Upstream {
 
     async fn scope(&self, ask: &Ask) -> Result<(Scope, Connection), SendError> {
         let shared = self.shared().await?;
+        // A modern server may take legacy clients too, whether it says so or not: one attempt tells.
         let takes_legacy = shared.peer.version.era() == Era::Legacy
-            || shared.peer.takes_legacy && !self.refuses_legacy.load(Ordering::Relaxed);
+            || !self.refuses_legacy.load(Ordering::Relaxed);
         let Some(key) = ask.session.filter(|_| takes_legacy) else {
             return Ok((Scope::Shared, shared));
         };
@@ -588,6 +589,10 @@ impl std::fmt::Debug for Upstream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Upstream").field("name", &self.name()).finish_non_exhaustive()
     }
+}
+
+async fn close(connection: Connection) {
+    connection.close(CLOSING).await;
 }
 
 /// Between half of it and all of it, so that upstreams lost together do not come back together.

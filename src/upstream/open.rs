@@ -59,8 +59,6 @@ pub struct Peer {
     /// An `Implementation` object.
     pub info: Option<Raw>,
     pub instructions: Option<String>,
-    /// A modern server that says so also takes legacy clients.
-    pub takes_legacy: bool,
 }
 
 /// Why it was not opened.
@@ -219,7 +217,7 @@ impl Link {
     ) -> Result<Exchange, SendError> {
         let era = version.era();
         let params = match era {
-            Era::Modern => &meta::modernize(params, &Raw::object(), &gateway_info(), None),
+            Era::Modern => &meta::modernize(params, &carried_capabilities(), &gateway_info(), None),
             Era::Legacy => params,
         };
         let source = match self {
@@ -309,22 +307,16 @@ async fn probe(link: &Link, client: &Client, timeout: Timeout) -> Result<Peer, O
 /// Nothing where it is a legacy server: any error but a modern one, or silence (lifecycle: era detection).
 async fn discover(link: &Link, timeout: Timeout) -> Result<Option<Peer>, OpenError> {
     link.agree(Version::MODERN);
-    let exchange =
-        link.ask(Method::Discover, &Raw::object(), None, Version::MODERN, timeout).await?;
-    let patience = PROBE_TIMEOUT.min(timeout.open / 2);
-    let body = match tokio::time::timeout(patience, exchange.answer()).await {
-        Ok(Ok(body)) => body,
-        Ok(Err(error @ (SendError::Unavailable(_) | SendError::Lost(_)))) => {
-            return Err(error.into());
-        }
-        Ok(Err(SendError::Status(status @ (401 | 403)))) => {
-            return Err(SendError::Status(status).into());
-        }
-        Ok(Err(_)) | Err(_) => return Ok(None),
-    };
+    let mut body = ask_discover(link, timeout).await?;
+    if let Some(Body::Error(error)) = &body
+        && refused_versions(error).1.iter().any(|version| version == Version::MODERN.as_str())
+    {
+        body = ask_discover(link, timeout).await?; // it refused the version that it says it speaks
+    }
     let result = match body {
-        Body::Result(result) => result,
-        Body::Error(text) => {
+        None => return Ok(None),
+        Some(Body::Result(result)) => result,
+        Some(Body::Error(text)) => {
             let (code, supported) = refused_versions(&text);
             let is_legacy = !error::is_modern(code) || supported.iter().any(|text| is_legacy(text));
             return if is_legacy {
@@ -347,8 +339,20 @@ async fn discover(link: &Link, timeout: Timeout) -> Result<Option<Peer>, OpenErr
         capabilities: found.capabilities,
         info: found.meta.and_then(|meta| meta.server_info),
         instructions: found.instructions,
-        takes_legacy: versions.iter().any(|text| is_legacy(text)),
     }))
+}
+
+/// Nothing where no answer came that could be one.
+async fn ask_discover(link: &Link, timeout: Timeout) -> Result<Option<Body>, OpenError> {
+    let exchange =
+        link.ask(Method::Discover, &Raw::object(), None, Version::MODERN, timeout).await?;
+    let patience = PROBE_TIMEOUT.min(timeout.open / 2);
+    match tokio::time::timeout(patience, exchange.answer()).await {
+        Ok(Ok(body)) => Ok(Some(body)),
+        Ok(Err(error @ (SendError::Unavailable(_) | SendError::Lost(_)))) => Err(error.into()),
+        Ok(Err(SendError::Status(status @ (401 | 403)))) => Err(SendError::Status(status).into()),
+        Ok(Err(_)) | Err(_) => Ok(None),
+    }
 }
 
 async fn initialize(link: &Link, client: &Client, timeout: Timeout) -> Result<Peer, OpenError> {
@@ -376,8 +380,13 @@ async fn initialize(link: &Link, client: &Client, timeout: Timeout) -> Result<Pe
         capabilities: answer.capabilities,
         info: answer.server_info,
         instructions: answer.instructions,
-        takes_legacy: true,
     })
+}
+
+/// What the gateway itself declares to a modern server: all that it carries between servers and clients. A server
+/// lists for it what it lists for any client; that it asks is not to be feared, since only a call may (MRTR).
+fn carried_capabilities() -> Raw {
+    Raw::trusted(r#"{"sampling":{},"elicitation":{"form":{},"url":{}},"roots":{}}"#)
 }
 
 fn is_legacy(version: &str) -> bool {
