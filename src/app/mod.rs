@@ -122,6 +122,7 @@ impl Gate {
 
     /// Takes no more connections, lets calls end (`drain` at most), then ends every upstream.
     pub async fn stop(self) {
+        self.inner.begin_closing();
         self.stop.cancel();
         if self.front.await.is_err() {
             tracing::error!("the front had ended before");

@@ -8,13 +8,14 @@ use crate::{
     mcp::{
         error::METHOD_NOT_FOUND,
         message::Body,
+        method::Method,
         mirror::Mirrors,
         raw::{Raw, string_of},
         splice,
         version::{Era, Version},
     },
     telemetry::{Counter, Counters},
-    upstream::{Peer, SendError, Upstream},
+    upstream::{Asking, Peer, SendError, Upstream},
 };
 
 /// Pages of one list that are read at most; a server that never stops paging is stopped here.
@@ -39,6 +40,9 @@ pub struct Listing {
     pub info: Option<Raw>,
     pub instructions: Option<String>,
     pub tools: Vec<Item>,
+    /// Listed only for clients that can be asked in mid-call (legacy).
+    #[serde(default)]
+    pub asked_tools: Vec<Item>,
     pub prompts: Vec<Item>,
     pub resources: Vec<Item>,
     pub templates: Vec<Item>,
@@ -91,10 +95,29 @@ impl Listing {
         let mut listing = Self::of(peer);
         for kind in ListKind::ALL {
             if splice::member(&peer.capabilities, kind.capability()).is_some() {
-                listing.read_list(upstream, kind, bounds).await?;
+                listing.read_list(&mut Via::Shared(upstream), kind, bounds).await?;
             }
         }
         Ok(listing)
+    }
+
+    /// Reads what is listed only for clients that can be asked.
+    pub async fn read_asked(
+        &mut self,
+        upstream: &Upstream,
+        bounds: Bounds<'_>,
+    ) -> Result<(), ListError> {
+        if splice::member(&self.capabilities, "tools").is_none() {
+            return Ok(());
+        }
+        let Some(mut asking) = upstream.asking().await? else { return Ok(()) };
+        let mut all = Self { tools: Vec::new(), ..self.clone() };
+        let read = all.read_list(&mut Via::Asking(&mut asking), ListKind::Tools, bounds).await;
+        asking.close().await;
+        read?;
+        all.tools.retain(|tool| self.tools.iter().all(|known| known.key != tool.key));
+        self.asked_tools = all.tools;
+        Ok(())
     }
 
     pub fn items(&self, kind: ListKind) -> &[Item] {
@@ -112,7 +135,7 @@ impl Listing {
 
     /// Reads the annotations of its tools again, after it came from disk.
     pub fn restore(&mut self) {
-        for tool in &mut self.tools {
+        for tool in self.tools.iter_mut().chain(&mut self.asked_tools) {
             tool.mirrors = mirrors(&tool.raw).unwrap_or_default();
         }
     }
@@ -124,6 +147,7 @@ impl Listing {
             info: peer.info.clone(),
             instructions: peer.instructions.clone(),
             tools: Vec::new(),
+            asked_tools: Vec::new(),
             prompts: Vec::new(),
             resources: Vec::new(),
             templates: Vec::new(),
@@ -134,7 +158,7 @@ impl Listing {
 
     async fn read_list(
         &mut self,
-        upstream: &Upstream,
+        via: &mut Via<'_>,
         kind: ListKind,
         bounds: Bounds<'_>,
     ) -> Result<(), ListError> {
@@ -144,7 +168,7 @@ impl Listing {
                 Some(cursor) => Raw::encode(&serde_json::json!({ "cursor": cursor })),
                 None => Raw::object(),
             };
-            let result = match upstream.ask(kind.method(), &params).await? {
+            let result = match via.ask(kind.method(), &params).await? {
                 Body::Result(result) => result,
                 // Said to have the capability, but not this list: templates, often.
                 Body::Error(error) if is_unknown_method(&error) => return Ok(()),
@@ -197,6 +221,21 @@ impl Listing {
             items.push(item);
         }
         Ok(page)
+    }
+}
+
+/// The connection that a list is read on.
+enum Via<'a> {
+    Shared(&'a Upstream),
+    Asking(&'a mut Asking),
+}
+
+impl Via<'_> {
+    async fn ask(&mut self, method: Method, params: &Raw) -> Result<Body, SendError> {
+        match self {
+            Self::Shared(upstream) => upstream.ask(method, params).await,
+            Self::Asking(asking) => asking.ask(method, params).await,
+        }
     }
 }
 

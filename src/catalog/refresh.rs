@@ -53,6 +53,7 @@ pub async fn keep(
     let name = upstream.name().to_owned();
     loop {
         let sign = tokio::time::timeout(patience(&upstream, &shelf), upstream.next_sign()).await;
+        let opened = matches!(sign, Ok(Sign::Opened));
         let said = match sign {
             Ok(Sign::Notice(session, notice)) => {
                 let notice = Change::Notice { upstream: name.clone(), session, notice };
@@ -73,15 +74,29 @@ pub async fn keep(
         let Some(peer) = upstream.peer() else { continue };
         let strict_mirrors = matches!(upstream.settings.config.transport, Transport::Http { .. });
         let bounds = Bounds { items_max, strict_mirrors, counters: &counters };
-        let news = match Listing::read(&upstream, &peer, bounds).await {
-            Ok(listing) => shelf.put(listing),
+        let mut listing = match Listing::read(&upstream, &peer, bounds).await {
+            Ok(listing) => listing,
             Err(error) => {
                 report(&name, &shelf, &error);
-                false
+                continue;
             }
         };
-        let listed = Change::Listed { upstream: name.clone(), said };
-        if (news || said.is_some()) && changes.send(listed).await.is_err() {
+        listing.asked_tools =
+            shelf.listing().map(|kept| kept.asked_tools.clone()).unwrap_or_default();
+        let listed = |said| Change::Listed { upstream: name.clone(), said };
+        if (shelf.put(listing.clone()) || said.is_some())
+            && changes.send(listed(said)).await.is_err()
+        {
+            return;
+        }
+        if !opened {
+            continue;
+        }
+        // What all may use is served by now; this may take a process of its own.
+        if let Err(error) = listing.read_asked(&upstream, bounds).await {
+            tracing::info!(upstream = name, %error, "what it lists for clients that can be asked is not known");
+        }
+        if shelf.put(listing) && changes.send(listed(None)).await.is_err() {
             return;
         }
     }

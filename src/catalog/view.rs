@@ -69,13 +69,14 @@ struct List {
 
 impl View {
     /// Merges what the route's upstreams list, the ones named first having precedence.
-    pub fn build(route: &Route, parts: &[Part]) -> Self {
+    /// `asked` adds what is listed only for clients that can be asked in mid-call.
+    pub fn build(route: &Route, parts: &[Part], asked: bool) -> Self {
         let mut view = Self { ttl_ms: u64::MAX, public: true, ..Self::default() };
         for part in parts {
             view.merge_server(part);
         }
         for kind in ListKind::ALL {
-            let shown = view.merge(kind, route, parts);
+            let shown = view.merge(kind, route, parts, asked);
             let pages = view.pages(kind, &shown, route.page_size);
             view.lists.insert(kind, pages);
         }
@@ -220,7 +221,7 @@ impl View {
         }
     }
 
-    fn merge(&mut self, kind: ListKind, route: &Route, parts: &[Part]) -> Vec<Raw> {
+    fn merge(&mut self, kind: ListKind, route: &Route, parts: &[Part], asked: bool) -> Vec<Raw> {
         let mut namer = Namer::new(route.names, kind == ListKind::Tools);
         let mut shown = Vec::new();
         for part in parts {
@@ -228,7 +229,7 @@ impl View {
             let config = &part.upstream.settings.config;
             let own_filter = filter_of(&config.tools, &config.prompts, &config.resources, kind);
             let route_filter = filter_of(&route.tools, &route.prompts, &route.resources, kind);
-            for item in listing.items(kind) {
+            for item in listing.items(kind).iter().chain(extra(listing, kind, asked)) {
                 if !filter::passes(own_filter, &item.key) {
                     continue;
                 }
@@ -329,6 +330,11 @@ impl List {
         let [a, b, c, d, ..] = self.fingerprint;
         format!("{a:02x}{b:02x}{c:02x}{d:02x}-{page}")
     }
+}
+
+/// What of a list is for clients that can be asked.
+fn extra(listing: &Listing, kind: ListKind, asked: bool) -> &[Item] {
+    if asked && kind == ListKind::Tools { &listing.asked_tools } else { &[] }
 }
 
 /// `_meta` of the gate's own modern results.

@@ -6,7 +6,10 @@ use http::Request;
 use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
+    server::{
+        conn::auto,
+        graceful::{GracefulShutdown, Watcher},
+    },
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use tokio::{
@@ -46,7 +49,7 @@ impl Front {
         let local = self.listener.local_addr().unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
         let limits = self.gate.snapshot().config.server.limits.clone();
         let room = Arc::new(Semaphore::new(limits.connections_max));
-        let graceful = Arc::new(GracefulShutdown::new());
+        let graceful = GracefulShutdown::new();
         let gate = Arc::clone(&self.gate);
         let shell = ServiceBuilder::new()
             .load_shed()
@@ -72,15 +75,15 @@ impl Front {
             };
             let connection =
                 Connection { stream, tls: self.tls.clone(), gate: Arc::clone(&self.gate) };
-            let serving = connection.serve(shell.clone(), Arc::clone(&graceful));
+            let serving = connection.serve(shell.clone(), graceful.watcher());
             self.gate.tasks.finish(async move {
                 serving.await;
                 drop(place);
             });
         }
         drop(self.listener);
-        if let Some(graceful) = Arc::into_inner(graceful) {
-            tokio::time::timeout(patience, graceful.shutdown()).await.ok();
+        if tokio::time::timeout(patience, graceful.shutdown()).await.is_err() {
+            tracing::warn!("calls under way did not end within {patience:?} (`drain`)");
         }
     }
 }
@@ -92,7 +95,7 @@ struct Connection {
 }
 
 impl Connection {
-    async fn serve<S>(self, shell: S, graceful: Arc<GracefulShutdown>)
+    async fn serve<S>(self, shell: S, graceful: Watcher)
     where
         S: Service<Request<Incoming>, Response = HttpReply, Error = tower::BoxError>
             + Clone
@@ -103,10 +106,10 @@ impl Connection {
         // An option that only costs latency where it cannot be set.
         self.stream.set_nodelay(true).ok();
         let Some(tls) = self.tls else {
-            return serve_io(self.stream, shell, &graceful, &self.gate).await;
+            return serve_io(self.stream, shell, graceful, &self.gate).await;
         };
         match tokio::time::timeout(HEADERS_TIMEOUT, tls.accept(self.stream)).await {
-            Ok(Ok(stream)) => serve_io(stream, shell, &graceful, &self.gate).await,
+            Ok(Ok(stream)) => serve_io(stream, shell, graceful, &self.gate).await,
             Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
             Err(_) => tracing::debug!("a TLS handshake took too long"),
         }
@@ -116,7 +119,7 @@ impl Connection {
 async fn serve_io<S>(
     io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     shell: S,
-    graceful: &GracefulShutdown,
+    graceful: Watcher,
     gate: &Arc<Gate>,
 ) where
     S: Service<Request<Incoming>, Response = HttpReply, Error = tower::BoxError>

@@ -12,10 +12,11 @@ use crate::{
     config::Limits,
     mcp::{
         id::Id,
-        message::{self, Body, Bounds, Incoming, Message, Notification, Request as McpRequest},
+        message::{self, Bounds, Incoming, Message, Notification, Request as McpRequest},
         meta::Meta,
         method::Method,
         raw::Malformed,
+        splice,
         version::Era,
     },
     pipeline::{self, Call},
@@ -52,7 +53,7 @@ pub async fn serve(
     let Some(route) = snapshot.routes.get(path).map(Arc::clone) else {
         return match path {
             "/livez" => reply::plain(StatusCode::OK, "alive\n"),
-            "/readyz" if gate.tasks.is_stopped() => {
+            "/readyz" if gate.is_closing() => {
                 reply::plain(StatusCode::SERVICE_UNAVAILABLE, "stopping\n")
             }
             "/readyz" => reply::plain(StatusCode::OK, "ready\n"),
@@ -71,6 +72,15 @@ pub async fn serve(
     }
 }
 
+/// What a client takes for an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Takes {
+    Json,
+    Both,
+    /// It names the stream first.
+    StreamRather,
+}
+
 /// A route with what is needed to answer on it.
 struct Door {
     gate: Arc<Gate>,
@@ -87,7 +97,7 @@ impl Door {
                 "Content-Type must be application/json\n",
             );
         }
-        let Some(streams) = accepts(&parts.headers) else {
+        let Some(takes) = accepts(&parts.headers) else {
             return reply::plain(
                 StatusCode::NOT_ACCEPTABLE,
                 "Accept must list application/json and text/event-stream\n",
@@ -98,7 +108,7 @@ impl Door {
             Err(refused) => return self.refuse(&refused, None),
         };
         match incoming {
-            Incoming::One(message) => self.one(&parts.headers, message, streams).await,
+            Incoming::One(message) => self.one(&parts.headers, message, takes).await,
             Incoming::Batch(messages) => self.batch(&parts.headers, messages).await,
         }
     }
@@ -124,11 +134,9 @@ impl Door {
         })
     }
 
-    async fn one(self, headers: &HeaderMap, message: Message, streams: bool) -> HttpReply {
+    async fn one(self, headers: &HeaderMap, message: Message, takes: Takes) -> HttpReply {
         match (decode::era_of(headers, &message), message) {
-            (Era::Modern, Message::Request(request)) => {
-                self.modern(headers, request, streams).await
-            }
+            (Era::Modern, Message::Request(request)) => self.modern(headers, request, takes).await,
             // There is nothing that a modern client could tell this way; cancelling is closing the stream.
             (Era::Modern, Message::Notification(_)) => reply::empty(StatusCode::ACCEPTED),
             (Era::Modern, Message::Response(response)) => {
@@ -144,14 +152,14 @@ impl Door {
                     Message::Notification(_) | Message::Response(_) => None,
                 };
                 match self.session(headers) {
-                    Ok(session) => self.legacy(session, message, streams).await,
+                    Ok(session) => self.legacy(session, message, takes).await,
                     Err(refused) => self.refuse(&refused, id.as_ref()),
                 }
             }
         }
     }
 
-    async fn modern(self, headers: &HeaderMap, request: McpRequest, streams: bool) -> HttpReply {
+    async fn modern(self, headers: &HeaderMap, request: McpRequest, takes: Takes) -> HttpReply {
         let decoded = match decode::modern(headers, &request) {
             Ok(decoded) => decoded,
             Err(refused) => return self.refuse(&refused, Some(&request.id)),
@@ -166,7 +174,7 @@ impl Door {
             session: None,
             mirrored: Some(decoded.mirrored),
         };
-        self.run(call, streams).await
+        self.run(call, takes).await
     }
 
     async fn initialize(self, request: &McpRequest) -> HttpReply {
@@ -186,10 +194,10 @@ impl Door {
         reply
     }
 
-    async fn legacy(self, session: Arc<Session>, message: Message, streams: bool) -> HttpReply {
+    async fn legacy(self, session: Arc<Session>, message: Message, takes: Takes) -> HttpReply {
         match message {
             Message::Request(request) => match legacy_call(session, request) {
-                Ok(call) => self.run(call, streams).await,
+                Ok(call) => self.run(call, takes).await,
                 Err(reply) => *reply,
             },
             Message::Notification(notification) => {
@@ -206,14 +214,18 @@ impl Door {
         }
     }
 
-    async fn run(self, call: Call, streams: bool) -> HttpReply {
+    async fn run(self, call: Call, takes: Takes) -> HttpReply {
         let (id, method, era) = (call.id.clone(), call.method, call.client.era());
+        let session = call.session.clone().filter(|_| takes == Takes::StreamRather);
         match pipeline::run(&self.gate, &self.route, call).await {
             Ok(pipeline::Reply::Answer(body)) => {
-                reply::json_reply(StatusCode::OK, message::response(Some(&id), &body))
+                let text = message::response(Some(&id), &body);
+                let streamed =
+                    session.and_then(|session| stream::single(&self.limits, &session, &text));
+                streamed.unwrap_or_else(|| reply::json_reply(StatusCode::OK, text))
             }
             Ok(pipeline::Reply::Back(back)) => {
-                stream::back(&self.gate, &self.limits, *back, streams).await
+                stream::back(&self.gate, &self.limits, *back, takes != Takes::Json).await
             }
             Ok(pipeline::Reply::Listen(listening)) => stream::listen(&self.limits, *listening),
             Err(fault) => {
@@ -242,7 +254,7 @@ impl Door {
             let session = Arc::clone(&session);
             async move {
                 // `initialize` must not be batched: in a session it is an unknown request like any other.
-                let reply = door.legacy(session, message, false).await;
+                let reply = door.legacy(session, message, Takes::Json).await;
                 reply.into_body().collect().await.map(|whole| whole.to_bytes()).unwrap_or_default()
             }
         });
@@ -258,9 +270,10 @@ impl Door {
     async fn notified(&self, session: &Arc<Session>, notification: &Notification) {
         match Method::notification(&notification.method) {
             Some(Method::Cancelled) => {
-                let id = crate::mcp::splice::member(&notification.params, "requestId");
-                if let Some(id) = id.and_then(|id| Id::new(id).ok()) {
-                    session.cancel(&id);
+                let member = |key| splice::member(&notification.params, key);
+                let reason = member("reason").and_then(|reason| reason.try_read());
+                if let Some(id) = member("requestId").and_then(|id| Id::new(id).ok()) {
+                    session.cancel(&id, reason);
                 }
             }
             Some(method @ Method::RootsListChanged) => {
@@ -369,11 +382,19 @@ fn is_json(headers: &HeaderMap) -> bool {
     kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
 }
 
-/// Whether the client takes streams; none where it takes no JSON either. Forgiving: no `Accept` takes all.
-fn accepts(headers: &HeaderMap) -> Option<bool> {
-    let Some(kinds) = text_of(headers, header::ACCEPT.as_str()) else { return Some(true) };
-    let (json, stream) = (takes(&kinds, "application/json"), takes(&kinds, "text/event-stream"));
-    (json || stream).then_some(stream)
+/// What the client takes; none where that is neither JSON nor a stream. Forgiving: no `Accept` takes all.
+fn accepts(headers: &HeaderMap) -> Option<Takes> {
+    let Some(kinds) = text_of(headers, header::ACCEPT.as_str()) else { return Some(Takes::Both) };
+    match (takes(&kinds, "application/json"), takes(&kinds, "text/event-stream")) {
+        (false, false) => None,
+        (true, false) => Some(Takes::Json),
+        (false, true) => Some(Takes::StreamRather),
+        (true, true) => {
+            let first = kinds.split([',', ';']).next().unwrap_or_default();
+            let rather = first.trim().eq_ignore_ascii_case("text/event-stream");
+            Some(if rather { Takes::StreamRather } else { Takes::Both })
+        }
+    }
 }
 
 fn takes(kinds: &str, wanted: &str) -> bool {

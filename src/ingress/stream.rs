@@ -76,6 +76,14 @@ fn start(gate: &Arc<Gate>, limits: &Limits, mut held: Held, first: Option<Out>) 
     legacy(&session, limits.keep_alive, reader, prime)
 }
 
+/// A stream of one answer, for a legacy client that would rather have a stream; none where it has too many open.
+pub fn single(limits: &Limits, session: &Arc<Session>, answer: &Bytes) -> Option<HttpReply> {
+    let stream = session.stream(limits.streams_max)?;
+    stream.push(answer.clone(), limits.outbox_bytes_max);
+    stream.end();
+    Some(legacy(session, limits.keep_alive, stream.read(0), session.client.version.has_priming()))
+}
+
 /// Events of a modern call. The connection closed is the call cancelled: the body owns it.
 fn modern(keep_alive: Duration, back: Back, first: Option<Out>) -> HttpReply {
     let state = Some((Box::new(back), first));

@@ -67,7 +67,8 @@ pub struct Bounds {
 struct Envelope<'a> {
     #[serde(borrow)]
     jsonrpc: Option<&'a RawValue>,
-    #[serde(borrow)]
+    /// `null` is there, and is no id.
+    #[serde(borrow, default, deserialize_with = "present")]
     id: Option<&'a RawValue>,
     #[serde(borrow)]
     method: Option<&'a RawValue>,
@@ -108,8 +109,9 @@ impl Message {
         if envelope.jsonrpc.map(RawValue::get) != Some("\"2.0\"") {
             return Err(Malformed::Shape("`jsonrpc` must be \"2.0\""));
         }
-        let id = envelope.id.map(|id| Id::part(body, id)).transpose()?;
         let Some(method) = envelope.method else {
+            let id = envelope.id.filter(|id| id.get() != "null");
+            let id = id.map(|id| Id::part(body, id)).transpose()?;
             let body = match (envelope.result, envelope.error) {
                 (Some(result), None) => Body::Result(Raw::part(body, result)),
                 (None, Some(error)) => Body::Error(Raw::part(body, error)),
@@ -127,7 +129,7 @@ impl Message {
             return Err(Malformed::Shape("`params` must be an object"));
         }
         let method = method.into();
-        Ok(match id {
+        Ok(match envelope.id.map(|id| Id::part(body, id)).transpose()? {
             Some(id) => Self::Request(Request { id, method, params }),
             None => {
                 let whole = Raw::trusted(body.clone());
@@ -135,6 +137,13 @@ impl Message {
             }
         })
     }
+}
+
+fn present<'de: 'a, 'a, D>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+{
+    <&RawValue>::deserialize(deserializer).map(Some)
 }
 
 /// Tells a body that is no JSON from JSON that is no message.
@@ -218,6 +227,7 @@ mod tests {
             (r#"{"id":1,"method":"ping"}"#, "`jsonrpc`"),
             (r#"{"jsonrpc":"2.0","id":1.5,"method":"ping"}"#, "`id` must"),
             (r#"{"jsonrpc":"2.0","id":true,"method":"ping"}"#, "`id` must"),
+            (r#"{"jsonrpc":"2.0","id":null,"method":"ping"}"#, "`id` must"),
             (r#"{"jsonrpc":"2.0","id":1}"#, "neither `method`"),
             (r#"{"jsonrpc":"2.0","id":1,"id":2,"method":"ping"}"#, "appears twice"),
             (r#"{"jsonrpc":"2.0","id":1,"method":"ping","params":[]}"#, "`params` must"),

@@ -31,7 +31,10 @@ pub struct Back {
     call: Call,
     resolved: Resolved,
     upstream: Arc<Upstream>,
-    exchange: Exchange,
+    /// None once it was cancelled.
+    exchange: Option<Exchange>,
+    /// The era spoken to the upstream.
+    era: Era,
     /// Ends with the call; none for a client without sessions.
     underway: Option<Underway>,
     /// Nothing came yet: a session that the upstream forgot may be opened anew.
@@ -62,8 +65,17 @@ impl Back {
         let upstream = Arc::clone(&resolved.target.upstream);
         let sent = upstream.send(&resolved.ask(&call)).await;
         let exchange = sent.map_err(|error| Fault::Upstream { method: call.method, error })?;
-        let route = Arc::clone(route);
-        Ok(Self { route, call, resolved, upstream, exchange, underway, fresh: true })
+        let (era, route) = (exchange.era, Arc::clone(route));
+        Ok(Self {
+            route,
+            call,
+            resolved,
+            upstream,
+            exchange: Some(exchange),
+            era,
+            underway,
+            fresh: true,
+        })
     }
 
     /// What the client gets next; after an answer or a fault there is no more.
@@ -71,12 +83,16 @@ impl Back {
     /// Safe to drop: the exchange keeps what it has.
     pub async fn next(&mut self) -> Result<Out, Fault> {
         loop {
+            let Some(exchange) = &mut self.exchange else { return Err(Fault::Cancelled) };
             let event = match &self.underway {
-                None => self.exchange.next().await,
+                None => exchange.next().await,
                 Some(underway) => tokio::select! {
                     // Both keep what they have when dropped.
-                    event = self.exchange.next() => event,
-                    () = underway.cancelled() => return Err(Fault::Cancelled),
+                    event = exchange.next() => event,
+                    reason = underway.cancelled() => {
+                        self.cancel(reason);
+                        return Err(Fault::Cancelled);
+                    }
                 },
             };
             let fresh = std::mem::replace(&mut self.fresh, false);
@@ -89,9 +105,18 @@ impl Back {
                 // It was not processed: once more, on a session opened anew.
                 Err(SendError::SessionGone) if fresh => {
                     let sent = self.upstream.send(&self.resolved.ask(&self.call)).await;
-                    self.exchange = sent.map_err(|error| self.fault(error))?;
+                    self.exchange = Some(sent.map_err(|error| self.fault(error))?);
                 }
                 Err(error) => return Err(self.fault(self.upstream.failed(error))),
+            }
+        }
+    }
+
+    fn cancel(&mut self, reason: Option<String>) {
+        if let Some(exchange) = self.exchange.take() {
+            match reason {
+                Some(reason) => exchange.cancel(reason),
+                None => drop(exchange),
             }
         }
     }
@@ -121,20 +146,16 @@ impl Back {
             Event::Answer { body, status } => {
                 self.check(&body)?;
                 let body = self.name_task(body);
-                let same =
-                    self.exchange.era == Era::Modern && self.call.client.era() == Era::Modern;
+                let same = self.era == Era::Modern && self.call.client.era() == Era::Modern;
                 let status = if same { status } else { 200 };
-                Ok(Some(Out::Answer {
-                    body: fit_body(body, &self.call, self.exchange.era),
-                    status,
-                }))
+                Ok(Some(Out::Answer { body: fit_body(body, &self.call, self.era), status }))
             }
         }
     }
 
     /// A modern client hears only what this very request asked for; a modern upstream knows that itself.
     fn wants(&self, notice: &Notice) -> bool {
-        let crossed = self.call.client.era() == Era::Modern && self.exchange.era == Era::Legacy;
+        let crossed = self.call.client.era() == Era::Modern && self.era == Era::Legacy;
         match notice.method {
             Some(Method::LogMessage) if crossed => self.call.meta.log_level.is_some(),
             Some(Method::Progress) => self.call.meta.progress_token.is_some(),
@@ -145,7 +166,7 @@ impl Back {
 
     /// A legacy client has no words for a result that asks back.
     fn check(&self, body: &Body) -> Result<(), Fault> {
-        let crossed = self.call.client.era() == Era::Legacy && self.exchange.era == Era::Modern;
+        let crossed = self.call.client.era() == Era::Legacy && self.era == Era::Modern;
         let Body::Result(result) = body else { return Ok(()) };
         let kind = if crossed { splice::member(result, "resultType") } else { None };
         match kind {

@@ -70,7 +70,7 @@ pub async fn open(gate: &Arc<Gate>, route: &Arc<Route>, call: Call) -> Result<Re
     let pushes = route.pushes.subscribe();
     let mut wanted = Wanted { gate: Arc::clone(gate), resources: BTreeMap::new() };
     for uri in std::mem::take(&mut filter.resource_subscriptions) {
-        let Some(target) = route.view.find_uri(&uri) else { continue };
+        let Some(target) = route.largest_view().find_uri(&uri) else { continue };
         match target.upstream.want(&target.own).await {
             Ok(()) => {
                 filter.resource_subscriptions.push(uri.clone());
@@ -106,7 +106,7 @@ impl Listening {
             let push = tokio::select! {
                 // A receiver keeps its place when dropped.
                 push = self.pushes.recv() => push,
-                () = self.gate.tasks.stopped() => return self.end(),
+                () = self.gate.closing() => return self.end(),
             };
             match push {
                 Ok(Push::Changed(method)) if self.filter.wants(method) => {

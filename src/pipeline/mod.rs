@@ -100,9 +100,9 @@ async fn list(
         gate.settled_early(route).await;
         let snapshot = gate.snapshot();
         let route = snapshot.routes.get(&route.settings.path).unwrap_or(route);
-        route.view.page(kind, params.cursor.as_deref(), era)
+        route.view(&call.client).page(kind, params.cursor.as_deref(), era)
     } else {
-        route.view.page(kind, params.cursor.as_deref(), era)
+        route.view(&call.client).page(kind, params.cursor.as_deref(), era)
     };
     page.map(|page| Reply::Answer(Body::Result(page)))
         .map_err(|error| Fault::Invalid(error.message))

@@ -62,10 +62,10 @@ pub async fn initialize(
     }
     let mut result = json!({
         "protocolVersion": version.as_str(),
-        "capabilities": route.view.capabilities(Era::Legacy),
+        "capabilities": route.largest_view().capabilities(Era::Legacy),
         "serverInfo": gateway_info(),
     });
-    if let Some(text) = route.view.instructions() {
+    if let Some(text) = route.largest_view().instructions() {
         result["instructions"] = text.into();
     }
     (session, id, Body::Result(Raw::encode(&result)))
@@ -76,15 +76,15 @@ pub async fn discover(gate: &Arc<Gate>, route: &Arc<Route>) -> Body {
     gate.settled_early(route).await;
     let snapshot = gate.snapshot();
     let route = snapshot.routes.get(&route.settings.path).unwrap_or(route);
-    let (ttl_ms, scope) = route.view.cache_hints();
+    let (ttl_ms, scope) = route.largest_view().cache_hints();
     let mut result = json!({
         "resultType": "complete",
         "supportedVersions": supported_versions(),
-        "capabilities": route.view.capabilities(Era::Modern),
+        "capabilities": route.largest_view().capabilities(Era::Modern),
         "ttlMs": ttl_ms,
         "cacheScope": scope,
     });
-    if let Some(text) = route.view.instructions() {
+    if let Some(text) = route.largest_view().instructions() {
         result["instructions"] = text.into();
     }
     let result = Raw::encode(&result);

@@ -3,7 +3,14 @@
 use crate::{
     call::ListKind,
     catalog::Target,
-    mcp::{head::Named, method::Method, mirror::Mirrors, raw::Raw, splice, version::Era},
+    mcp::{
+        head::Named,
+        method::Method,
+        mirror::{Mirrored, Mirrors},
+        raw::Raw,
+        splice,
+        version::Era,
+    },
     snapshot::Route,
 };
 
@@ -39,7 +46,7 @@ pub fn shown_task(route: &Route, upstream: &str, own: &str) -> String {
 }
 
 fn find(route: &Route, call: &Call) -> Result<Target, Fault> {
-    let view = &route.view;
+    let view = route.view(&call.client);
     let (kind, name, found) = match &call.named {
         Named::Name(name) if call.method == Method::PromptsGet => {
             ("prompt", name, view.find(ListKind::Prompts, name).cloned())
@@ -95,8 +102,15 @@ fn renamed(call: &Call, target: &Target) -> Raw {
 
 /// Headers that mirror arguments must say what the body says (2026-07-28); a legacy client sends none.
 fn check_mirrored(target: &Target, call: &Call) -> Result<Vec<(String, String)>, Fault> {
+    // What is not recognised is forwarded as it is (2026-07-28, transports: intermediaries).
+    let unknown = |known: &[Mirrored]| {
+        let headers = call.mirrored.clone().unwrap_or_default().into_iter();
+        headers
+            .filter(|(name, _)| known.iter().all(|value| value.header != *name))
+            .collect::<Vec<_>>()
+    };
     if target.mirrors.is_empty() || call.method != Method::ToolsCall {
-        return Ok(Vec::new());
+        return Ok(unknown(&[]));
     }
     let arguments = splice::member(&call.params, "arguments").filter(Raw::is_object);
     let values = target.mirrors.values(&arguments.unwrap_or_else(Raw::object));
@@ -109,5 +123,7 @@ fn check_mirrored(target: &Target, call: &Call) -> Result<Vec<(String, String)>,
             }
         }
     }
-    Ok(values.into_iter().filter_map(|value| Some((value.header, value.text?))).collect())
+    let mut mirrored = unknown(&values);
+    mirrored.extend(values.into_iter().filter_map(|value| Some((value.header, value.text?))));
+    Ok(mirrored)
 }

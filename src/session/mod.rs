@@ -62,7 +62,7 @@ pub struct Session {
 #[derive(Debug, Default)]
 struct State {
     log_level: Option<String>,
-    calls: HashMap<Id, CancellationToken>,
+    calls: HashMap<Id, Arc<Cancellation>>,
     questions: HashMap<Id, oneshot::Sender<Body>>,
     questions_made: u64,
     streams: HashMap<u64, Arc<Stream>>,
@@ -177,6 +177,14 @@ impl Sessions {
         gone.into_iter().map(|(_, session)| session).collect()
     }
 
+    /// The gate is closing: streams that only wait for announcements end.
+    pub fn hush(&self) {
+        let all: Vec<_> = self.table.lock().live.values().map(Arc::clone).collect();
+        for stream in all.iter().filter_map(|session| session.listening()) {
+            stream.end();
+        }
+    }
+
     pub fn get(&self, key: SessionKey) -> Option<Arc<Session>> {
         self.table.lock().live.get(&key).map(Arc::clone)
     }
@@ -239,18 +247,18 @@ impl Session {
 
     /// Notes a call under way; the token is cancelled when the client says so. An id already in use is refused.
     pub fn begin(self: &Arc<Self>, id: &Id) -> Option<Underway> {
-        let token = CancellationToken::new();
         let mut state = self.state.lock();
         if state.calls.contains_key(id) {
             return None;
         }
-        state.calls.insert(id.clone(), token.clone());
-        Some(Underway { session: Arc::clone(self), id: id.clone(), token })
+        let cancellation = Arc::<Cancellation>::default();
+        state.calls.insert(id.clone(), Arc::clone(&cancellation));
+        Some(Underway { session: Arc::clone(self), id: id.clone(), cancellation })
     }
 
     /// Cancels a call under way; false where there is none.
-    pub fn cancel(&self, id: &Id) -> bool {
-        self.state.lock().calls.get(id).map(CancellationToken::cancel).is_some()
+    pub fn cancel(&self, id: &Id, reason: Option<String>) -> bool {
+        self.state.lock().calls.get(id).map(|call| call.cancel(reason)).is_some()
     }
 
     /// Notes a question to the client and makes its id, which is never used again.
@@ -336,7 +344,7 @@ impl Session {
     /// Cancels what is under way and ends all streams.
     fn close(&self) {
         let mut state = self.state.lock();
-        state.calls.drain().for_each(|(_, call)| call.cancel());
+        state.calls.drain().for_each(|(_, call)| call.cancel(None));
         state.streams.drain().for_each(|(_, stream)| stream.end());
         state.questions.clear();
         state.listening = false;
@@ -348,12 +356,28 @@ impl Session {
 pub struct Underway {
     session: Arc<Session>,
     id: Id,
+    cancellation: Arc<Cancellation>,
+}
+
+/// Whether a call was cancelled, and why.
+#[derive(Debug, Default)]
+struct Cancellation {
     token: CancellationToken,
+    reason: Mutex<Option<String>>,
+}
+
+impl Cancellation {
+    fn cancel(&self, reason: Option<String>) {
+        *self.reason.lock() = reason;
+        self.token.cancel();
+    }
 }
 
 impl Underway {
-    pub async fn cancelled(&self) {
-        self.token.cancelled().await;
+    /// Waits until the client cancels it; what it says about that.
+    pub async fn cancelled(&self) -> Option<String> {
+        self.cancellation.token.cancelled().await;
+        self.cancellation.reason.lock().clone()
     }
 }
 

@@ -97,8 +97,8 @@ fn an_id_in_use_is_refused_until_its_call_ends() {
     let (session, _, _) = sessions(1).open("/mcp", client(), &limits());
     let underway = session.begin(&Id::number(1)).unwrap();
     assert!(session.begin(&Id::number(1)).is_none());
-    assert!(session.cancel(&Id::number(1)));
+    assert!(session.cancel(&Id::number(1), None));
     drop(underway);
-    assert!(!session.cancel(&Id::number(1)));
+    assert!(!session.cancel(&Id::number(1), None));
     assert!(session.begin(&Id::number(1)).is_some());
 }

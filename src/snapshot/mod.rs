@@ -14,12 +14,13 @@ use tokio::{
     sync::{broadcast, mpsc},
     time::Instant,
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::{
-    call::{ListKind, tasks::Tasks},
+    call::{Client, ListKind, tasks::Tasks},
     catalog::{self, Change, Part, View, shelf::Shelf},
     config::{Config, Route as RouteSettings, Start},
-    mcp::method::Method,
+    mcp::{method::Method, version::Era},
     session::{Session, Sessions},
     store::Store,
     telemetry::Counters,
@@ -46,7 +47,9 @@ pub struct Snapshot {
 pub struct Route {
     pub settings: RouteSettings,
     pub members: Vec<Member>,
-    pub view: View,
+    view: View,
+    /// For legacy clients that can be asked in mid-call, where an upstream lists more for them.
+    asked_view: Option<View>,
     /// What is announced to the clients of this route.
     pub pushes: broadcast::Sender<Push>,
 }
@@ -73,6 +76,7 @@ pub struct Gate {
     store: Store,
     changes: mpsc::Sender<Change>,
     started: Instant,
+    closing: CancellationToken,
 }
 
 impl Gate {
@@ -95,6 +99,7 @@ impl Gate {
             store,
             changes,
             started: Instant::now(),
+            closing: CancellationToken::new(),
         };
         (Arc::new(gate), inbox)
     }
@@ -194,12 +199,27 @@ impl Gate {
                 elsewhere.retain(|uri| !own.contains(uri));
             }
             for uri in elsewhere {
-                let Some(target) = route.view.find_uri(&uri) else { continue };
+                let Some(target) = route.largest_view().find_uri(&uri) else { continue };
                 if let Err(error) = target.upstream.unwant(&target.own).await {
                     tracing::debug!(%uri, %error, "a subscription could not be ended");
                 }
             }
         });
+    }
+
+    /// From now on nothing is announced any more: streams that wait for announcements end.
+    pub fn begin_closing(&self) {
+        self.closing.cancel();
+        self.sessions.hush();
+    }
+
+    /// Waits until the gate begins to close.
+    pub async fn closing(&self) {
+        self.closing.cancelled().await;
+    }
+
+    pub fn is_closing(&self) -> bool {
+        self.closing.is_cancelled()
     }
 
     /// Retires every upstream; calls under way have `patience`.
@@ -277,11 +297,12 @@ impl Route {
             .filter_map(|name| members.iter().find(|member| member.upstream.name() == name))
             .cloned()
             .collect();
-        let part = |member: &Member| Part {
-            upstream: Arc::clone(&member.upstream),
-            listing: member.shelf.listing(),
+        let parts: Vec<_> = members.iter().map(Member::part).collect();
+        let view = View::build(settings, &parts, false);
+        let asks = |part: &Part| {
+            part.listing.as_ref().is_some_and(|listing| !listing.asked_tools.is_empty())
         };
-        let view = View::build(settings, &members.iter().map(part).collect::<Vec<_>>());
+        let asked_view = parts.iter().any(asks).then(|| View::build(settings, &parts, true));
         if before.is_none_or(|before| before.view.problems != view.problems) {
             for problem in &view.problems {
                 tracing::warn!(route = settings.path, "left out: {problem}");
@@ -289,7 +310,20 @@ impl Route {
         }
         let pushes = before
             .map_or_else(|| broadcast::Sender::new(PUSHES_MAX), |before| before.pushes.clone());
-        Self { settings: settings.clone(), members, view, pushes }
+        Self { settings: settings.clone(), members, view, asked_view, pushes }
+    }
+
+    /// What a client is shown.
+    pub fn view(&self, client: &Client) -> &View {
+        match &self.asked_view {
+            Some(view) if client.era() == Era::Legacy && client.can_be_asked() => view,
+            _ => &self.view,
+        }
+    }
+
+    /// Everything that any client is shown.
+    pub fn largest_view(&self) -> &View {
+        self.asked_view.as_ref().unwrap_or(&self.view)
     }
 
     /// Whether several upstreams stand behind it, so that what they name must say whose it is.
@@ -302,7 +336,12 @@ impl Route {
     }
 
     fn changes(&self, before: Option<&Self>, said: &[(String, Method)]) -> Vec<Method> {
-        let looks = before.map(|before| self.view.changed(before.view())).unwrap_or_default();
+        let looks = before.map(|before| {
+            let mut kinds = self.view.changed(&before.view);
+            kinds.extend(self.largest_view().changed(before.largest_view()));
+            kinds
+        });
+        let looks = looks.unwrap_or_default();
         let mut methods: Vec<_> = looks.into_iter().map(ListKind::changed).collect();
         let ours = said.iter().filter(|(name, _)| self.member(name).is_some());
         methods.extend(ours.map(|(_, method)| *method));
@@ -310,13 +349,13 @@ impl Route {
         methods.dedup();
         methods
     }
-
-    fn view(&self) -> &View {
-        &self.view
-    }
 }
 
 impl Member {
+    fn part(&self) -> Part {
+        Part { upstream: Arc::clone(&self.upstream), listing: self.shelf.listing() }
+    }
+
     async fn settled(&self) {
         let upstream = &self.upstream;
         upstream.settled().await;

@@ -74,8 +74,10 @@ fn updated(route: &Route, upstream: &str, notice: &Notice) -> Option<Push> {
         uri: String,
     }
     let own = notice.params.try_read::<Params>()?.uri;
-    let shown =
-        route.view.shown(ListKind::Resources, upstream, &own).unwrap_or_else(|| own.clone());
+    let shown = route
+        .largest_view()
+        .shown(ListKind::Resources, upstream, &own)
+        .unwrap_or_else(|| own.clone());
     let text = Raw::encode(&shown);
     let params = splice::edit(&notice.params, &[("uri", Some(text.bytes()))]);
     Some(Push::Updated { uri: shown, params })

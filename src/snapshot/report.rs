@@ -31,10 +31,10 @@ impl Route {
         let troubled = self.members.iter().filter(|member| member.state() != State::Ready);
         RouteReport {
             path: self.settings.path.clone(),
-            tools: self.view.count(ListKind::Tools),
-            prompts: self.view.count(ListKind::Prompts),
-            resources: self.view.count(ListKind::Resources),
-            templates: self.view.count(ListKind::Templates),
+            tools: self.largest_view().count(ListKind::Tools),
+            prompts: self.largest_view().count(ListKind::Prompts),
+            resources: self.largest_view().count(ListKind::Resources),
+            templates: self.largest_view().count(ListKind::Templates),
             degraded: troubled.map(|member| member.upstream.name().to_owned()).collect(),
         }
     }

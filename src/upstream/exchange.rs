@@ -108,6 +108,14 @@ impl Exchange {
         })
     }
 
+    /// Cancels it, and says why to a server that is told.
+    pub fn cancel(mut self, reason: String) {
+        match &mut self.source {
+            Source::Lines(call) => call.give_reason(reason),
+            Source::Http(call) => call.give_reason(reason),
+        }
+    }
+
     /// Its answer, whatever else is said on the way; questions are refused.
     pub async fn answer(mut self) -> Result<Body, SendError> {
         loop {

@@ -40,7 +40,7 @@ use crate::{
 
 use super::{
     SendError,
-    lines::refusal,
+    lines::{cancellation, refusal},
     sign::Signs,
     sse::{Decoder, Frame},
 };
@@ -102,6 +102,8 @@ pub struct HttpCall {
     last_event_id: Option<String>,
     retry: Duration,
     resumes: u32,
+    /// What is said where it is cancelled.
+    reason: Option<String>,
 }
 
 type Sending = Pin<Box<dyn Future<Output = Result<Response<Incoming>, NetError>> + Send>>;
@@ -202,6 +204,7 @@ impl Http {
             last_event_id: None,
             retry: RETRY,
             resumes: 0,
+            reason: None,
         }
     }
 
@@ -220,13 +223,20 @@ impl Http {
         if status.is_success() { Ok(()) } else { Err(SendError::Status(status.as_u16())) }
     }
 
-    /// Reads the session's own stream (GET) until the server has none or the connection is closed.
-    pub async fn listen(&self) {
+    /// Reads the session's own stream (GET) until the server has none or the connection is closed. `answered` is told
+    /// when the first request for it was answered, whatever the answer.
+    pub async fn listen(&self, answered: oneshot::Sender<()>) {
+        let mut answered = Some(answered);
         let mut last_event_id = None;
         let mut retry = RETRY;
         while !self.is_closed() {
             let request = self.get(last_event_id.as_deref());
-            let Ok(response) = self.send(request).await else {
+            let response = self.send(request).await;
+            if let Some(answered) = answered.take() {
+                // Nobody need be waiting.
+                answered.send(()).ok();
+            }
+            let Ok(response) = response else {
                 tokio::time::sleep(retry).await;
                 continue;
             };
@@ -506,9 +516,8 @@ impl HttpCall {
         Ok(Event::Paused { retry: self.retry })
     }
 
-    /// The id it was sent with.
-    pub fn id(&self) -> u64 {
-        self.id
+    pub fn give_reason(&mut self, reason: String) {
+        self.reason = Some(reason);
     }
 }
 
@@ -527,9 +536,7 @@ impl Drop for HttpCall {
         if !begun || !says || self.http.is_closed() {
             return;
         }
-        let params = Raw::encode(
-            &serde_json::json!({ "requestId": self.id, "reason": "cancelled by the client" }),
-        );
+        let params = cancellation(self.id, self.reason.as_deref());
         let text = message::notification(Method::Cancelled.name(), &params).bytes().clone();
         let http = self.http.clone();
         self.http.0.tasks.spawn("upstream http: cancel", async move {

@@ -6,7 +6,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -55,6 +55,8 @@ struct Inner {
     exclusive: bool,
     closed: CancellationToken,
     why: Mutex<String>,
+    /// It was closed because a line had no end.
+    too_large: AtomicBool,
     signs: Signs,
     tasks: Tasks,
 }
@@ -72,6 +74,8 @@ pub struct LinesCall {
     lines: Lines,
     id: u64,
     events: mpsc::Receiver<Event>,
+    /// What is said where it is cancelled.
+    reason: Option<String>,
 }
 
 impl Lines {
@@ -92,6 +96,7 @@ impl Lines {
             exclusive,
             closed: CancellationToken::new(),
             why: Mutex::default(),
+            too_large: AtomicBool::new(false),
             signs,
             tasks: tasks.child(),
         }));
@@ -119,7 +124,7 @@ impl Lines {
         let (events_in, events) = mpsc::channel(EVENTS_MAX);
         let listens = method == Method::Listen;
         self.0.calls.lock().insert(id, Slot { events: events_in, listens });
-        let call = LinesCall { lines: self.clone(), id, events };
+        let call = LinesCall { lines: self.clone(), id, events, reason: None };
         let token = id.to_string();
         let edits: &[(&str, Option<&[u8]>)] = &[(PROGRESS_TOKEN, Some(token.as_bytes()))];
         let own = has_token.then(|| crate::mcp::splice::edit_within(params, "_meta", edits));
@@ -182,6 +187,7 @@ impl Lines {
             looked = buffer.len();
             if line_bytes_max < buffer.len() {
                 self.0.signs.count(Counter::UpstreamTooLarge);
+                self.0.too_large.store(true, Ordering::Relaxed);
                 return format!(
                     "it sent a line of more than {line_bytes_max} bytes (`answer_bytes_max`)"
                 );
@@ -275,12 +281,17 @@ impl Lines {
 
 impl LinesCall {
     pub async fn next(&mut self) -> Result<Event, SendError> {
-        self.events.recv().await.ok_or_else(|| SendError::Lost(self.lines.why()))
+        self.events.recv().await.ok_or_else(|| {
+            let lines = &self.lines.0;
+            if lines.too_large.load(Ordering::Relaxed) {
+                return SendError::TooLarge(lines.signs.answer_bytes_max());
+            }
+            SendError::Lost(self.lines.why())
+        })
     }
 
-    /// The id it was sent with.
-    pub fn id(&self) -> u64 {
-        self.id
+    pub fn give_reason(&mut self, reason: String) {
+        self.reason = Some(reason);
     }
 }
 
@@ -289,9 +300,7 @@ impl Drop for LinesCall {
         if self.lines.0.calls.lock().remove(&self.id).is_none() {
             return; // answered, or the connection is closed
         }
-        let params = Raw::encode(
-            &serde_json::json!({ "requestId": self.id, "reason": "cancelled by the client" }),
-        );
+        let params = cancellation(self.id, self.reason.as_deref());
         let text = message::notification(Method::Cancelled.name(), &params);
         if self.lines.0.out.try_send(text.bytes().clone()).is_err() {
             self.lines.0.signs.count(Counter::NoticesDropped);
@@ -311,6 +320,12 @@ fn call_of(method: Option<Method>, params: &Raw) -> Option<u64> {
     }
     let subscription = Meta::of(params).ok()?.subscription_id?;
     subscription.as_str().trim_matches('"').parse().ok()
+}
+
+/// The params of `notifications/cancelled`.
+pub(super) fn cancellation(id: u64, reason: Option<&str>) -> Raw {
+    let reason = reason.unwrap_or("the client is gone");
+    Raw::encode(&serde_json::json!({ "requestId": id, "reason": reason }))
 }
 
 pub(super) fn refusal() -> Body {

@@ -25,7 +25,7 @@ use std::{
 
 use parking_lot::Mutex;
 use tokio::{
-    sync::{Notify, OnceCell, OwnedSemaphorePermit, watch as phases},
+    sync::{Notify, OnceCell, OwnedSemaphorePermit, oneshot, watch as phases},
     time::Instant,
 };
 
@@ -64,6 +64,8 @@ use self::{
 const STEADY: Duration = Duration::from_secs(1);
 /// How often connections that nobody uses are looked for.
 const SWEEP: Duration = Duration::from_secs(15);
+/// How long a session's first call waits for the session's own stream.
+const LISTEN_PATIENCE: Duration = Duration::from_millis(300);
 /// What fits between a built-in server and the gate.
 const BUILTIN_BYTES: usize = 64 << 10;
 const CLOSING: &str = "the gate closes it";
@@ -120,6 +122,34 @@ struct Own {
     room: Mutex<Option<OwnedSemaphorePermit>>,
     used: AtomicU64,
     subscribed: Mutex<BTreeSet<String>>,
+}
+
+/// A connection for listing what only some clients may use; ended or given back when this is dropped.
+#[derive(Debug)]
+pub enum Asking {
+    Leased(Leased),
+    Own(Connection),
+}
+
+impl Asking {
+    pub async fn ask(&mut self, method: Method, params: &Raw) -> Result<Body, SendError> {
+        let connection = match self {
+            Self::Leased(leased) => leased.connection().expect("leased with a connection"),
+            Self::Own(connection) => connection.clone(),
+        };
+        let body = connection.ask(method, params, None).await?.answer().await?;
+        if let Self::Leased(leased) = self {
+            leased.settle();
+        }
+        Ok(body)
+    }
+
+    pub async fn close(self) {
+        match self {
+            Self::Leased(_) => (),
+            Self::Own(connection) => connection.close(CLOSING).await,
+        }
+    }
 }
 
 /// Who a connection is for.
@@ -185,6 +215,29 @@ impl Upstream {
     pub async fn ask(&self, method: Method, params: &Raw) -> Result<Body, SendError> {
         let connection = self.shared().await?;
         connection.ask(method, params, None).await?.answer().await
+    }
+
+    /// A connection opened as for a client that can be asked anything: some servers list more for one (legacy). None
+    /// where every client shares one process anyway, or where one connection lists all there is.
+    pub async fn asking(&self) -> Result<Option<Asking>, SendError> {
+        let shared = self.shared().await?;
+        let config = &self.settings.config;
+        let shares = match &config.transport {
+            Transport::Builtin { .. } => true,
+            Transport::Stdio { .. } => config.isolation == Isolation::Shared,
+            Transport::Http { .. } => false,
+        };
+        if shares || shared.peer.version.era() == Era::Modern {
+            return Ok(None);
+        }
+        let client = Arc::new(Client::asked());
+        let opened = match config.transport {
+            Transport::Stdio { .. } => self.pooled(&client).await.map(Asking::Leased),
+            Transport::Http { .. } | Transport::Builtin { .. } => {
+                self.asking_http(&client).await.map(Asking::Own)
+            }
+        };
+        opened.map(Some).map_err(|error| SendError::Unavailable(error.to_string()))
     }
 
     /// Notes a failure that was seen by whoever read the exchange.
@@ -292,8 +345,7 @@ impl Upstream {
         };
         let idle = self.pool.sweep(Duration::ZERO);
         let all = shared.into_iter().chain(own).chain(idle);
-        futures_util::future::join_all(all.map(close))
-            .await;
+        futures_util::future::join_all(all.map(close)).await;
         self.tasks.stop();
     }
 
@@ -326,7 +378,7 @@ impl Upstream {
                 Err(error) => Err(SendError::Unavailable(error.to_string())),
             },
             Scope::Pooled => {
-                let leased = self.pooled(ask).await;
+                let leased = self.pooled(&ask.client).await;
                 let leased = leased.map_err(|error| SendError::Unavailable(error.to_string()))?;
                 let connection = leased.connection().expect("leased with a connection");
                 Ok((connection, Some(leased)))
@@ -418,14 +470,18 @@ impl Upstream {
             connection.ask(Method::Subscribe, &params, None).await?.answer().await?;
         }
         let listening = connection.clone();
-        self.tasks
-            .spawn("upstream: listen for a session", async move { listening.listen_aside().await });
+        let (answered, known) = oneshot::channel();
+        self.tasks.spawn("upstream: listen for a session", async move {
+            listening.listen_aside(answered).await;
+        });
+        // What a server asks outside of a call's stream is lost where that other stream is not open yet; but some
+        // servers never answer the request for it.
+        tokio::time::timeout(LISTEN_PATIENCE, known).await.ok();
         Ok(connection)
     }
 
     /// A connection opened with exactly the client's capabilities, for one call.
-    async fn pooled(&self, ask: &Ask) -> Result<Leased, OpenError> {
-        let client = &ask.client;
+    async fn pooled(&self, client: &Client) -> Result<Leased, OpenError> {
         let key = format!("{} {}", client.version, client.capabilities.as_str());
         match self.pool.find(&key).await {
             Found::Idle(leased) => Ok(leased),
@@ -446,12 +502,19 @@ impl Upstream {
         }
     }
 
+    async fn asking_http(&self, client: &Client) -> Result<Connection, OpenError> {
+        let link = self.link(None, true).await?;
+        Connection::open(link, client, Some(Era::Legacy), self.settings.config.timeout, false).await
+    }
+
     /// A connection with nothing agreed yet.
     async fn link(&self, session: Option<SessionKey>, exclusive: bool) -> Result<Link, OpenError> {
         let unavailable = |why: String| OpenError::Send(SendError::Unavailable(why));
         let counters = Arc::clone(&self.context.counters);
         let signs =
             Signs::new(Arc::clone(&self.inbox), session, counters, self.settings.answer_bytes_max);
+        // A server that lists more for the one client of a leased connection has not changed for the others.
+        let signs = if exclusive { signs.without_changes() } else { signs };
         let config = &self.settings.config;
         match &config.transport {
             Transport::Http { url, headers, h2c } => {

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use serde::Deserialize;
+use tokio::sync::oneshot;
 
 use crate::{
     call::{Ask, Client, gateway_info},
@@ -171,9 +172,12 @@ impl Connection {
     }
 
     /// Reads what the server says outside of calls, where the transport has a stream of its own for that.
-    pub async fn listen_aside(&self) {
+    /// `answered` is told, or dropped, when it is known whether there is one.
+    pub async fn listen_aside(&self, answered: oneshot::Sender<()>) {
         match &self.link {
-            Link::Http(http) if self.peer.version.era() == Era::Legacy => http.listen().await,
+            Link::Http(http) if self.peer.version.era() == Era::Legacy => {
+                http.listen(answered).await
+            }
             Link::Http(_) | Link::Lines(..) => (),
         }
     }

@@ -28,6 +28,7 @@ pub struct Signs {
     session: Option<SessionKey>,
     counters: Arc<Counters>,
     answer_bytes_max: usize,
+    changes: bool,
 }
 
 /// All signs of one upstream, read by one task.
@@ -103,7 +104,12 @@ impl Signs {
         counters: Arc<Counters>,
         answer_bytes_max: usize,
     ) -> Self {
-        Self { inbox, session, counters, answer_bytes_max }
+        Self { inbox, session, counters, answer_bytes_max, changes: true }
+    }
+
+    /// The same, but `list_changed` is not passed on.
+    pub fn without_changes(self) -> Self {
+        Self { changes: false, ..self }
     }
 
     pub fn count(&self, counter: Counter) {
@@ -122,6 +128,9 @@ impl Signs {
                 | Method::PromptsListChanged
                 | Method::ResourcesListChanged),
             ) => {
+                if !self.changes {
+                    return;
+                }
                 let mut changed = self.inbox.changed.lock();
                 if !changed.contains(&method) {
                     changed.push(method);

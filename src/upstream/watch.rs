@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
 use serde_json::json;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::{
     call::{
@@ -79,7 +79,7 @@ impl Wanted {
                         tracing::warn!(%uri, %error, "a subscription was not taken after a re-opening");
                     }
                 }
-                connection.listen_aside().await;
+                connection.listen_aside(oneshot::channel().0).await;
             }
             Era::Modern => self.listen(connection, signs).await,
         }
