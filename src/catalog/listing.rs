@@ -95,7 +95,7 @@ impl Listing {
         let mut listing = Self::of(peer);
         for kind in ListKind::ALL {
             if splice::member(&peer.capabilities, kind.capability()).is_some() {
-                listing.read_list(&mut Via::Shared(upstream), kind, bounds).await?;
+                listing.read_list(&Via::Shared(upstream), kind, bounds).await?;
             }
         }
         Ok(listing)
@@ -110,9 +110,9 @@ impl Listing {
         if splice::member(&self.capabilities, "tools").is_none() {
             return Ok(());
         }
-        let Some(mut asking) = upstream.asking().await? else { return Ok(()) };
+        let Some(asking) = upstream.asking().await? else { return Ok(()) };
         let mut all = Self { tools: Vec::new(), ..self.clone() };
-        let read = all.read_list(&mut Via::Asking(&mut asking), ListKind::Tools, bounds).await;
+        let read = all.read_list(&Via::Asking(&asking), ListKind::Tools, bounds).await;
         asking.close().await;
         read?;
         all.tools.retain(|tool| self.tools.iter().all(|known| known.key != tool.key));
@@ -158,7 +158,7 @@ impl Listing {
 
     async fn read_list(
         &mut self,
-        via: &mut Via<'_>,
+        via: &Via<'_>,
         kind: ListKind,
         bounds: Bounds<'_>,
     ) -> Result<(), ListError> {
@@ -227,11 +227,11 @@ impl Listing {
 /// The connection that a list is read on.
 enum Via<'a> {
     Shared(&'a Upstream),
-    Asking(&'a mut Asking),
+    Asking(&'a Asking),
 }
 
 impl Via<'_> {
-    async fn ask(&mut self, method: Method, params: &Raw) -> Result<Body, SendError> {
+    async fn ask(&self, method: Method, params: &Raw) -> Result<Body, SendError> {
         match self {
             Self::Shared(upstream) => upstream.ask(method, params).await,
             Self::Asking(asking) => asking.ask(method, params).await,

@@ -10,5 +10,5 @@ mod view;
 
 pub use self::{
     refresh::{Change, keep},
-    view::{Part, Target, View, server_meta, supported_versions},
+    view::{Filters, Part, Target, View, server_meta, supported_versions},
 };

@@ -31,6 +31,15 @@ pub struct Part {
     pub upstream: Arc<Upstream>,
     /// None while nothing is known of it.
     pub listing: Option<Arc<Listing>>,
+    pub filters: Arc<Filters>,
+}
+
+/// What an upstream's own section says is shown of it.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Filters {
+    pub tools: Filter,
+    pub prompts: Filter,
+    pub resources: Filter,
 }
 
 /// What one name on a route stands for.
@@ -227,7 +236,8 @@ impl View {
         for part in parts {
             let Some(listing) = &part.listing else { continue };
             let config = &part.upstream.settings.config;
-            let own_filter = filter_of(&config.tools, &config.prompts, &config.resources, kind);
+            let own = &part.filters;
+            let own_filter = filter_of(&own.tools, &own.prompts, &own.resources, kind);
             let route_filter = filter_of(&route.tools, &route.prompts, &route.resources, kind);
             for item in listing.items(kind).iter().chain(extra(listing, kind, asked)) {
                 if !filter::passes(own_filter, &item.key) {

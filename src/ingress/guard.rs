@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     fn judged(host: &str, origin: Option<&str>) -> Result<(), Refusal> {
-        let text = "[server]\nhosts = [\"gate.example\"]\norigins = [\"https://app.example\"]\n[routes.\"/mcp\"]\nupstreams = []\n";
+        let text = "[server]\nhosts = [\"gate.example\"]\norigins = [\"https://app.example\"]\n[routes.\"/mcp\"]\nupstreams = [\"gate\"]\n[upstreams.gate]\nbuiltin = \"gate\"\n";
         let config = crate::config::parse("routes.toml", text, &|_| None).unwrap();
         let mut headers = HeaderMap::new();
         headers.insert(header::HOST, host.parse().unwrap());

@@ -174,7 +174,8 @@ async fn announce(route: Arc<Route>, session: Arc<Session>, stream: Arc<Stream>,
             Ok(Push::Updated { uri, params }) if session.is_subscribed(&uri) => {
                 message::notification(Method::ResourceUpdated.name(), &params)
             }
-            Ok(Push::Updated { .. }) => continue,
+            Ok(Push::Log { rank, text }) if session.hears(rank) => Raw::trusted(text),
+            Ok(Push::Updated { .. } | Push::Log { .. }) => continue,
             Err(RecvError::Lagged(_)) => {
                 message::notification(Method::ToolsListChanged.name(), &Raw::object())
             }

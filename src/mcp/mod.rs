@@ -7,6 +7,7 @@ pub mod error;
 pub mod head;
 pub mod header;
 pub mod id;
+pub mod level;
 pub mod message;
 pub mod meta;
 pub mod method;

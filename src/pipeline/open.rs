@@ -9,8 +9,8 @@ use crate::{
     call::{Client, gateway_info},
     catalog::{server_meta, supported_versions},
     mcp::{
+        level::{self, LEVELS},
         message::Body,
-        method::Method,
         raw::Raw,
         splice,
         version::{Era, Version},
@@ -20,10 +20,6 @@ use crate::{
 };
 
 use super::{Call, Fault, Reply};
-
-/// The levels of RFC 5424 that MCP takes over.
-const LEVELS: [&str; 8] =
-    ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -98,13 +94,13 @@ pub async fn set_level(route: &Arc<Route>, call: &Call) -> Result<Reply, Fault> 
         level: String,
     }
     let params: Params = call.params.read().map_err(|error| Fault::Invalid(error.to_string()))?;
-    if !LEVELS.contains(&params.level.as_str()) {
+    if level::rank(&params.level).is_none() {
         return Err(Fault::Invalid(format!("`level` must be one of {}", LEVELS.join(", "))));
     }
     let session = call.session.as_ref().ok_or(Fault::Invalid("needs a session".to_owned()))?;
     session.set_log_level(&params.level);
     for member in &route.members {
-        member.upstream.tell(session.key, Method::SetLevel, &call.params).await;
+        member.upstream.set_level(session.key, &params.level).await;
     }
     Ok(Reply::Answer(Body::Result(Raw::object())))
 }

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     call::{Client, SessionKey, clock},
     config::Limits,
-    mcp::{id::Id, message::Body, raw::Raw, version::Version},
+    mcp::{id::Id, level, message::Body, raw::Raw, version::Version},
     telemetry::{Counter, Counters},
 };
 
@@ -239,6 +239,12 @@ impl Session {
 
     pub fn log_level(&self) -> Option<String> {
         self.state.lock().log_level.clone()
+    }
+
+    /// Whether it set a log level that takes in one of this rank.
+    pub fn hears(&self, rank: usize) -> bool {
+        let level = self.log_level();
+        level.and_then(|level| level::rank(&level)).is_some_and(|least| least <= rank)
     }
 
     pub fn set_log_level(&self, level: &str) {

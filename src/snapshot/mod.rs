@@ -18,8 +18,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     call::{Client, ListKind, tasks::Tasks},
-    catalog::{self, Change, Part, View, shelf::Shelf},
-    config::{Config, Route as RouteSettings, Start},
+    catalog::{self, Change, Filters, Part, View, shelf::Shelf},
+    config::{self, Config, Route as RouteSettings, Start},
     mcp::{method::Method, version::Era},
     session::{Session, Sessions},
     store::Store,
@@ -62,6 +62,7 @@ pub struct Member {
     /// Its keeper and what else runs for it.
     tasks: Tasks,
     items_max: usize,
+    filters: Arc<Filters>,
 }
 
 /// The gate: the snapshot of now, and what outlives all of them.
@@ -118,17 +119,15 @@ impl Gate {
             .upstreams
             .iter()
             .map(|settings| {
-                let settings = Settings {
-                    config: settings.clone(),
-                    answer_bytes_max: limits.answer_bytes_max,
-                };
+                let (config, filters) = parted(settings);
+                let settings = Settings { config, answer_bytes_max: limits.answer_bytes_max };
                 let same = |member: &&Member| {
                     member.upstream.settings == settings
                         && member.items_max == limits.list_items_max
                 };
                 match earlier.members.iter().find(same) {
-                    Some(member) => member.clone(),
-                    None => self.member(settings, limits.list_items_max),
+                    Some(member) => Member { filters, ..member.clone() },
+                    None => self.member(settings, limits.list_items_max, filters),
                 }
             })
             .collect();
@@ -234,7 +233,7 @@ impl Gate {
         self.started.elapsed()
     }
 
-    fn member(&self, settings: Settings, items_max: usize) -> Member {
+    fn member(&self, settings: Settings, items_max: usize, filters: Arc<Filters>) -> Member {
         let shelf = Shelf::open(&settings.config, &self.store);
         let upstream = Upstream::new(settings, &self.context);
         let tasks = self.tasks.child();
@@ -247,7 +246,7 @@ impl Gate {
             self.changes.clone(),
         );
         tasks.spawn("catalog: keep", keeping);
-        Member { upstream, shelf, tasks, items_max }
+        Member { upstream, shelf, tasks, items_max, filters }
     }
 
     fn relist(&self, upstream: &str, said: Option<Method>) {
@@ -353,7 +352,11 @@ impl Route {
 
 impl Member {
     fn part(&self) -> Part {
-        Part { upstream: Arc::clone(&self.upstream), listing: self.shelf.listing() }
+        Part {
+            upstream: Arc::clone(&self.upstream),
+            listing: self.shelf.listing(),
+            filters: Arc::clone(&self.filters),
+        }
     }
 
     async fn settled(&self) {
@@ -371,6 +374,17 @@ impl std::fmt::Debug for Gate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Gate").field("uptime", &self.uptime()).finish_non_exhaustive()
     }
+}
+
+/// An upstream's section without what is shown of it, and that.
+fn parted(section: &config::Upstream) -> (config::Upstream, Arc<Filters>) {
+    let mut config = section.clone();
+    let filters = Filters {
+        tools: std::mem::take(&mut config.tools),
+        prompts: std::mem::take(&mut config.prompts),
+        resources: std::mem::take(&mut config.resources),
+    };
+    (config, Arc::new(filters))
 }
 
 fn has(members: &[Member], wanted: &Member) -> bool {

@@ -1,11 +1,13 @@
 //! What is announced to clients outside of calls, and which of them it is for.
 
+use bytes::Bytes;
+
 use crate::{
     call::{
         ListKind, SessionKey,
         event::{Notice, Question},
     },
-    mcp::{message, method::Method, raw::Raw, splice},
+    mcp::{level, message, method::Method, raw::Raw, splice},
     session::Sessions,
 };
 
@@ -18,6 +20,8 @@ pub enum Push {
     Changed(Method),
     /// A resource was updated, by the URI that clients know.
     Updated { uri: String, params: Raw },
+    /// A log message of no call, by the rank of its level: for sessions that set one.
+    Log { rank: usize, text: Bytes },
 }
 
 /// Passes on a notification that belongs to no call.
@@ -36,6 +40,15 @@ pub(super) fn notice(
                     // Nobody listening is no error.
                     route.pushes.send(push).ok();
                 }
+            }
+        }
+        (Some(Method::LogMessage), None) => {
+            let rank = splice::member(&notice.params, "level")
+                .and_then(|level| level.try_read::<String>());
+            let rank = rank.and_then(|level| level::rank(&level)).unwrap_or(0);
+            let push = Push::Log { rank, text: notice.whole.bytes().clone() };
+            for route in snapshot.routes.values().filter(|route| route.member(upstream).is_some()) {
+                route.pushes.send(push.clone()).ok();
             }
         }
         // A log message and the like, on a connection of one session: it is for that client.
@@ -60,7 +73,7 @@ pub(super) fn question(
     stream.push(text, snapshot.config.server.limits.outbox_bytes_max);
 }
 
-fn to_session(snapshot: &Snapshot, sessions: &Sessions, key: SessionKey, text: bytes::Bytes) {
+fn to_session(snapshot: &Snapshot, sessions: &Sessions, key: SessionKey, text: Bytes) {
     let stream = sessions.get(key).and_then(|session| session.listening());
     if let Some(stream) = stream {
         stream.push(text, snapshot.config.server.limits.outbox_bytes_max);

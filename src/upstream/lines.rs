@@ -235,7 +235,12 @@ impl Lines {
             return self.offer(slot, Event::Notice(notice));
         }
         match method {
-            Some(Method::LogMessage) => self.offer(self.sole_call(), Event::Notice(notice)),
+            Some(Method::LogMessage) => match self.sole_call() {
+                Some(call) => self.offer(Some(call), Event::Notice(notice)),
+                // Of several calls under way nobody can tell which one it belongs to, nor who may read it.
+                None if self.is_busy() => self.0.signs.count(Counter::NoticesDropped),
+                None => self.0.signs.notice(&notice),
+            },
             _ => self.0.signs.notice(&notice),
         }
     }
@@ -262,6 +267,10 @@ impl Lines {
         let mut calls = calls.values().filter(|slot| !slot.listens);
         let first = calls.next()?;
         calls.next().is_none().then(|| first.events.clone())
+    }
+
+    fn is_busy(&self) -> bool {
+        self.0.calls.lock().values().any(|slot| !slot.listens)
     }
 
     fn offer(&self, call: Option<mpsc::Sender<Event>>, event: Event) {

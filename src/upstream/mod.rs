@@ -34,6 +34,7 @@ use crate::{
     config::{self, Isolation, Start, Transport},
     kit,
     mcp::{
+        level::{self, LEVELS},
         message::Body,
         method::Method,
         raw::Raw,
@@ -73,6 +74,7 @@ const CLOSING: &str = "the gate closes it";
 /// What an upstream is made of. The same settings mean the same object across a reload.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
+    /// Without its filters: what is shown of it does not make it another server.
     pub config: config::Upstream,
     pub answer_bytes_max: usize,
 }
@@ -98,6 +100,8 @@ pub struct Upstream {
     /// It is modern and refused `initialize`.
     refuses_legacy: AtomicBool,
     wanted: Wanted,
+    /// What sessions without a connection of their own want to hear of, by its rank.
+    levels: Mutex<HashMap<SessionKey, usize>>,
     inbox: Arc<Inbox>,
     wake: Notify,
     tally: Tally,
@@ -124,7 +128,7 @@ struct Own {
     subscribed: Mutex<BTreeSet<String>>,
 }
 
-/// A connection for listing what only some clients may use; ended or given back when this is dropped.
+/// A connection for listing what only some clients may use.
 #[derive(Debug)]
 pub enum Asking {
     Leased(Leased),
@@ -132,23 +136,21 @@ pub enum Asking {
 }
 
 impl Asking {
-    pub async fn ask(&mut self, method: Method, params: &Raw) -> Result<Body, SendError> {
+    pub async fn ask(&self, method: Method, params: &Raw) -> Result<Body, SendError> {
         let connection = match self {
             Self::Leased(leased) => leased.connection().expect("leased with a connection"),
             Self::Own(connection) => connection.clone(),
         };
-        let body = connection.ask(method, params, None).await?.answer().await?;
-        if let Self::Leased(leased) = self {
-            leased.settle();
-        }
-        Ok(body)
+        connection.ask(method, params, None).await?.answer().await
     }
 
+    /// Ends it: a process that is only good for listing is not kept.
     pub async fn close(self) {
-        match self {
-            Self::Leased(_) => (),
-            Self::Own(connection) => connection.close(CLOSING).await,
-        }
+        let connection = match &self {
+            Self::Leased(leased) => leased.connection().expect("leased with a connection"),
+            Self::Own(connection) => connection.clone(),
+        };
+        connection.close(CLOSING).await;
     }
 }
 
@@ -171,6 +173,7 @@ impl Upstream {
             era: Mutex::default(),
             refuses_legacy: AtomicBool::new(false),
             wanted: Wanted::new(),
+            levels: Mutex::default(),
             inbox: Inbox::new(),
             wake: Notify::new(),
             tally: Tally::default(),
@@ -312,18 +315,37 @@ impl Upstream {
         }
     }
 
-    /// Sends a request of a session to its own connection, if there is one: `logging/setLevel`.
-    pub async fn tell(&self, key: SessionKey, method: Method, params: &Raw) {
+    /// What a legacy client wants to hear of: told to its own connection if it has one, else the most that any
+    /// client wants is told to the shared one.
+    pub async fn set_level(&self, key: SessionKey, level: &str) {
         let own = self.own.lock().get(&key).map(Arc::clone);
-        let Some(connection) = own.and_then(|own| own.connection.get().cloned()) else { return };
-        let told = async { connection.ask(method, params, None).await?.answer().await };
-        if let Err(error) = told.await {
-            tracing::debug!(upstream = self.name(), %error, "a request of a session was not taken");
+        let own = own.and_then(|own| own.connection.get().cloned());
+        let told = match own {
+            Some(connection) => tell_level(&connection, level).await,
+            None => {
+                if let Some(rank) = level::rank(level) {
+                    self.levels.lock().insert(key, rank);
+                }
+                let Phase::Ready(shared) = self.phase.borrow().clone() else { return };
+                self.tell_lowest(&shared).await
+            }
+        };
+        if let Err(error) = told {
+            tracing::debug!(upstream = self.name(), %error, "a log level was not taken");
+        }
+    }
+
+    async fn tell_lowest(&self, shared: &Connection) -> Result<(), SendError> {
+        let lowest = self.levels.lock().values().min().copied();
+        match lowest.and_then(|rank| LEVELS.get(rank)) {
+            Some(level) => tell_level(shared, level).await,
+            None => Ok(()),
         }
     }
 
     /// The client's session is over: its own connection ends, and what it subscribed to there, which is returned.
     pub async fn end_session(&self, key: SessionKey) -> BTreeSet<String> {
+        self.levels.lock().remove(&key);
         let Some(own) = self.own.lock().remove(&key) else { return BTreeSet::new() };
         if let Some(connection) = own.connection.get() {
             connection.close(CLOSING).await;
@@ -458,11 +480,8 @@ impl Upstream {
         let timeout = self.settings.config.timeout;
         let connection =
             Connection::open(link, &ask.client, Some(Era::Legacy), timeout, false).await?;
-        if let Some(level) = &ask.log_level
-            && splice::member(&connection.peer.capabilities, "logging").is_some()
-        {
-            let params = Raw::encode(&serde_json::json!({ "level": level }));
-            connection.ask(Method::SetLevel, &params, None).await?.answer().await?;
+        if let Some(level) = &ask.log_level {
+            tell_level(&connection, level).await?;
         }
         let subscribed: Vec<_> = own.subscribed.lock().iter().cloned().collect();
         for uri in subscribed {
@@ -616,6 +635,9 @@ impl Upstream {
         let signs =
             Signs::new(Arc::clone(&self.inbox), None, counters, self.settings.answer_bytes_max);
         let watching = async {
+            if let Err(error) = self.tell_lowest(&connection).await {
+                tracing::debug!(upstream = self.name(), %error, "a log level was not taken");
+            }
             self.wanted.keep(&connection, &signs).await;
             std::future::pending::<()>().await;
         };
@@ -652,6 +674,16 @@ impl std::fmt::Debug for Upstream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Upstream").field("name", &self.name()).finish_non_exhaustive()
     }
+}
+
+/// A server without the capability is told nothing.
+async fn tell_level(connection: &Connection, level: &str) -> Result<(), SendError> {
+    let legacy = connection.peer.version.era() == Era::Legacy;
+    if !legacy || splice::member(&connection.peer.capabilities, "logging").is_none() {
+        return Ok(());
+    }
+    let params = Raw::encode(&serde_json::json!({ "level": level }));
+    connection.ask(Method::SetLevel, &params, None).await?.answer().await.map(drop)
 }
 
 async fn close(connection: Connection) {

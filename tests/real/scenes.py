@@ -232,6 +232,7 @@ async def edits_under_load_lose_no_call() -> None:
         ):
             for watching in (legacy, modern):
                 assert "get-sum" not in await tool_names(watching.client), "get-sum is not denied"
+            await eventually("one process for each server", lambda: leaders(gate) == 3)
             family = below(gate.process.pid)
 
             gate.routes.write_text(shipped)
@@ -260,6 +261,11 @@ async def edits_under_load_lose_no_call() -> None:
 
 
 # ------------------------------------------------------------------------------------------------ their tools
+
+
+def leaders(gate: Gate) -> int:
+    """How many servers' processes the gate has started; for a moment there are more, to list what only some clients use."""
+    return sum(process.parent == gate.process.pid for process in below(gate.process.pid)) - 1
 
 
 def after(section: str, line: str, routes: str) -> str:
