@@ -100,9 +100,9 @@ impl Gate {
         self.address
     }
 
-    /// Waits until every eager upstream has been opened, or has failed, once.
+    /// Waits until every eager upstream has been opened, or has failed, once, and all that they list is known.
     pub async fn settled(&self) {
-        self.inner.settled().await;
+        self.inner.listed().await;
     }
 
     pub fn is_tls(&self) -> bool {

@@ -96,7 +96,9 @@ pub async fn keep(
         if let Err(error) = listing.read_asked(&upstream, bounds).await {
             tracing::info!(upstream = name, %error, "what it lists for clients that can be asked is not known");
         }
-        if shelf.put(listing) && changes.send(listed(None)).await.is_err() {
+        let news = shelf.put(listing);
+        shelf.finish();
+        if news && changes.send(listed(None)).await.is_err() {
             return;
         }
     }

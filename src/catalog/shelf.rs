@@ -27,6 +27,8 @@ pub struct Shelf {
 struct Kept {
     listing: Option<Arc<Listing>>,
     confirmed: bool,
+    /// What is only for clients that can be asked is known as well, or cannot be.
+    whole: bool,
     error: Option<String>,
 }
 
@@ -66,6 +68,16 @@ impl Shelf {
         kept.confirmed || kept.error.is_some()
     }
 
+    /// Nothing more will be learned before something changes.
+    pub fn finish(&self) {
+        self.kept.lock().whole = true;
+    }
+
+    pub fn is_whole(&self) -> bool {
+        let kept = self.kept.lock();
+        kept.whole || kept.error.is_some()
+    }
+
     /// Why the last reading failed.
     pub fn error(&self) -> Option<String> {
         self.kept.lock().error.clone()
@@ -82,7 +94,9 @@ impl Shelf {
             let mut kept = self.kept.lock();
             let differs = kept.listing.as_ref() != Some(&listing);
             let news = differs || !kept.confirmed;
-            *kept = Kept { listing: Some(Arc::clone(&listing)), confirmed: true, error: None };
+            let whole = kept.whole;
+            *kept =
+                Kept { listing: Some(Arc::clone(&listing)), confirmed: true, whole, error: None };
             if !differs {
                 return news;
             }

@@ -117,7 +117,7 @@ fn with_client(
             launcher: Some("/proc/self/exe".into()),
         };
         let gate = app::start(options).await.map_err(start_failed)?;
-        gate.settled().await;
+        gate.viewer().settled().await;
         let done = work(&Client::new(&format!("http://{}{route}", gate.address()))?).await;
         gate.stop().await;
         done

@@ -34,6 +34,9 @@ const CHANGES_MAX: usize = 1_024;
 /// Announcements that a slow client may lag behind before it is told that everything changed.
 const PUSHES_MAX: usize = 256;
 
+/// How often a keeper's work is looked at by those who wait for it.
+const LOOK: Duration = Duration::from_millis(5);
+
 /// Everything a call needs, for one moment.
 #[derive(Debug)]
 pub struct Snapshot {
@@ -164,6 +167,17 @@ impl Gate {
         let snapshot = self.snapshot();
         for member in &snapshot.members {
             member.settled().await;
+        }
+    }
+
+    /// Waits until, moreover, all that they list is known.
+    pub async fn listed(&self) {
+        self.settled().await;
+        for member in &self.snapshot().members {
+            let open = || member.upstream.peer().is_some();
+            while open() && !member.shelf.is_whole() {
+                tokio::time::sleep(LOOK).await;
+            }
         }
     }
 
@@ -365,7 +379,7 @@ impl Member {
         let lazy = upstream.settings.config.start == Start::Lazy;
         // Open means listed soon: the keeper reads on.
         while !lazy && upstream.peer().is_some() && !self.shelf.is_settled() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::time::sleep(LOOK).await;
         }
     }
 }

