@@ -1,6 +1,7 @@
 //! Tollgate: the gate in front of every MCP server.
 //!
-//! The modules stand in the order of a call's way; each may name only those above it (`tests/tidy.rs`).
+//! The modules stand in the order of a call's way; each may name only those above it
+//! (`tests/tidy.rs`).
 
 mod mcp;
 mod call;

@@ -41,8 +41,8 @@ pub struct Options {
     pub listen: Option<SocketAddr>,
     /// Whether edits of the file are applied.
     pub watch: bool,
-    /// Tollgate's own binary, through which children are started; without it they are started directly, and outlive
-    /// a gate that is killed outright.
+    /// Tollgate's own binary, through which children are started; without it they are started
+    /// directly, and outlive a gate that is killed outright.
     pub launcher: Option<PathBuf>,
 }
 
@@ -100,7 +100,8 @@ impl Gate {
         self.address
     }
 
-    /// Waits until every eager upstream has been opened, or has failed, once, and all that they list is known.
+    /// Waits until every eager upstream has been opened, or has failed, once, and all that they
+    /// list is known.
     pub async fn settled(&self) {
         self.inner.listed().await;
     }

@@ -28,7 +28,8 @@ impl Client {
         Self { version, capabilities: Raw::object(), info: gateway_info() }
     }
 
-    /// The gateway as a client that can be asked everything: to learn what a server lists for such a one.
+    /// The gateway as a client that can be asked everything: to learn what a server lists for such
+    /// a one.
     pub fn asked() -> Self {
         let capabilities =
             r#"{"sampling":{},"elicitation":{"form":{},"url":{}},"roots":{"listChanged":true}}"#;

@@ -17,7 +17,8 @@ impl Tasks {
         Self { tracker: self.tracker.clone(), stop: self.stop.child_token() }
     }
 
-    /// Runs until done or until [`Tasks::stop`]; being dropped at any await must be safe for `work`.
+    /// Runs until done or until [`Tasks::stop`]; being dropped at any await must be safe for
+    /// `work`.
     pub fn spawn(&self, name: &'static str, work: impl Future<Output = ()> + Send + 'static) {
         let stop = self.stop.clone();
         self.tracker.spawn(async move {

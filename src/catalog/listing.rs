@@ -1,4 +1,5 @@
-//! What one upstream offers: its four lists over all pages, its capabilities, its words about itself.
+//! What one upstream offers: its four lists over all pages, its capabilities, its words about
+//! itself.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};

@@ -1,4 +1,5 @@
-//! The names clients see: deterministic, short, and never taken over by a server that was added later.
+//! The names clients see: deterministic, short, and never taken over by a server that was added
+//! later.
 
 use std::collections::HashSet;
 

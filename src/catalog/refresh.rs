@@ -1,4 +1,5 @@
-//! Keeps one upstream's shelf true: read anew when it says so, when its time is over, and when it is open again.
+//! Keeps one upstream's shelf true: read anew when it says so, when its time is over, and when it
+//! is open again.
 
 use std::{sync::Arc, time::Duration};
 

@@ -87,7 +87,8 @@ impl Shelf {
         self.kept.lock().error = Some(error);
     }
 
-    /// Keeps a new listing; on disk too where it differs. True where it differs or is the first confirmed.
+    /// Keeps a new listing; on disk too where it differs. True where it differs or is the first
+    /// confirmed.
     pub fn put(&self, listing: Listing) -> bool {
         let listing = Arc::new(listing);
         let differs = {

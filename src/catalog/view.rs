@@ -57,7 +57,8 @@ pub struct View {
     lists: HashMap<ListKind, List>,
     targets: HashMap<ListKind, HashMap<String, Target>>,
     templates: Vec<(Template, Target)>,
-    /// Upstreams that have resources, with the schemes they list: for resources that are on no list.
+    /// Upstreams that have resources, with the schemes they list: for resources that are on no
+    /// list.
     readers: Vec<(Arc<Upstream>, Vec<String>)>,
     capabilities: Map<String, Value>,
     instructions: Option<String>,
@@ -115,7 +116,8 @@ impl View {
         self.targets.get(&kind)?.get(name)
     }
 
-    /// Where a URI leads: a listed resource, else the first template it fits, else the only upstream that it can be.
+    /// Where a URI leads: a listed resource, else the first template it fits, else the only
+    /// upstream that it can be.
     pub fn find_uri(&self, uri: &str) -> Option<Target> {
         if let Some(target) = self.find(ListKind::Resources, uri) {
             return Some(target.clone());

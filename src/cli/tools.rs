@@ -15,8 +15,8 @@ use super::{client::Client, complain, say, show, start_failed, table};
 /// Where the tools are.
 #[derive(Debug, Clone, clap::Args)]
 struct Place {
-    /// A running gate's route, such as http://127.0.0.1:8080/mcp; without it the gate of the configuration is used if
-    /// it runs, else the upstreams are opened just for this
+    /// A running gate's route, such as http://127.0.0.1:8080/mcp; without it the gate of the
+    /// configuration is used if it runs, else the upstreams are opened just for this
     #[arg(long)]
     url: Option<String>,
     /// The route of the configuration; its first one if none is named
@@ -39,7 +39,8 @@ pub struct CallArguments {
     place: Place,
     /// The tool's name
     name: String,
-    /// Arguments: `key=text`, or `key:=JSON`. Numbers, booleans, lists and objects are read as the tool's schema says
+    /// Arguments: `key=text`, or `key:=JSON`. Numbers, booleans, lists and objects are read as the
+    /// tool's schema says
     arguments: Vec<String>,
     /// The whole result as JSON
     #[arg(long)]

@@ -83,7 +83,8 @@ pub struct Limits {
     pub outbox_bytes_max: usize,
     /// Silence on an open stream after which a comment is sent. Default 15 s.
     pub keep_alive: Duration,
-    /// Time from the start in which a list waits for upstreams that nothing is known of yet. Default 1 s.
+    /// Time from the start in which a list waits for upstreams that nothing is known of yet.
+    /// Default 1 s.
     pub settle: Duration,
     /// Time that calls under way have when the gate stops. Default 10 s.
     pub drain: Duration,

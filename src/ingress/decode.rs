@@ -1,4 +1,5 @@
-//! From headers and a body to messages of one client: the era told, the headers held against the body.
+//! From headers and a body to messages of one client: the era told, the headers held against the
+//! body.
 
 use std::sync::Arc;
 
@@ -56,7 +57,8 @@ pub fn era_of(headers: &HeaderMap, message: &Message) -> Era {
     if by_header || by_meta() { Era::Modern } else { Era::Legacy }
 }
 
-/// The version a legacy request claims must be one of ours; without the header its session's is meant.
+/// The version a legacy request claims must be one of ours; without the header its session's is
+/// meant.
 pub fn check_legacy_version(headers: &HeaderMap) -> Result<(), Refused> {
     let Some(version) = single(headers, &VERSION)? else { return Ok(()) };
     match Version::find(&version) {
@@ -65,7 +67,8 @@ pub fn check_legacy_version(headers: &HeaderMap) -> Result<(), Refused> {
     }
 }
 
-/// Checks a modern request as the specification orders it: version, `_meta`, method, name (2026-07-28, transports).
+/// Checks a modern request as the specification orders it: version, `_meta`, method, name
+/// (2026-07-28, transports).
 pub fn modern(headers: &HeaderMap, request: &Request) -> Result<Modern, Refused> {
     let meta = Meta::of(&request.params).map_err(|error| Refused::Meta(error.to_string()))?;
     let version = check_version(headers, &meta)?;

@@ -1,4 +1,5 @@
-//! Accepting connections: HTTP/1.1 and HTTP/2 (also in clear text), TLS by certificate files, all bounded.
+//! Accepting connections: HTTP/1.1 and HTTP/2 (also in clear text), TLS by certificate files, all
+//! bounded.
 
 use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 

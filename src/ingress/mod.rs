@@ -1,4 +1,5 @@
-//! The front: Streamable HTTP of both eras on one path, at the edge where bytes become calls and replies become bytes.
+//! The front: Streamable HTTP of both eras on one path, at the edge where bytes become calls and
+//! replies become bytes.
 
 mod decode;
 mod guard;

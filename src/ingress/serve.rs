@@ -137,7 +137,8 @@ impl Door {
     async fn one(self, headers: &HeaderMap, message: Message, takes: Takes) -> HttpReply {
         match (decode::era_of(headers, &message), message) {
             (Era::Modern, Message::Request(request)) => self.modern(headers, request, takes).await,
-            // There is nothing that a modern client could tell this way; cancelling is closing the stream.
+            // There is nothing that a modern client could tell this way; cancelling is closing the
+            // stream.
             (Era::Modern, Message::Notification(_)) => reply::empty(StatusCode::ACCEPTED),
             (Era::Modern, Message::Response(response)) => {
                 let refused = Refused::Request("a modern client sends no responses".to_owned());
@@ -253,7 +254,8 @@ impl Door {
             };
             let session = Arc::clone(&session);
             async move {
-                // `initialize` must not be batched: in a session it is an unknown request like any other.
+                // `initialize` must not be batched: in a session it is an unknown request like any
+                // other.
                 let reply = door.legacy(session, message, Takes::Json).await;
                 reply.into_body().collect().await.map(|whole| whole.to_bytes()).unwrap_or_default()
             }
@@ -382,7 +384,8 @@ fn is_json(headers: &HeaderMap) -> bool {
     kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
 }
 
-/// What the client takes; none where that is neither JSON nor a stream. Forgiving: no `Accept` takes all.
+/// What the client takes; none where that is neither JSON nor a stream. Forgiving: no `Accept`
+/// takes all.
 fn accepts(headers: &HeaderMap) -> Option<Takes> {
     let Some(kinds) = text_of(headers, header::ACCEPT.as_str()) else { return Some(Takes::Both) };
     match (takes(&kinds, "application/json"), takes(&kinds, "text/event-stream")) {

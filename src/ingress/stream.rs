@@ -1,4 +1,5 @@
-//! Replies as they come: JSON where there is only an answer, a stream of events where there is more.
+//! Replies as they come: JSON where there is only an answer, a stream of events where there is
+//! more.
 
 use std::{sync::Arc, time::Duration};
 
@@ -76,7 +77,8 @@ fn start(gate: &Arc<Gate>, limits: &Limits, mut held: Held, first: Option<Out>) 
     legacy(&session, limits.keep_alive, reader, prime)
 }
 
-/// A stream of one answer, for a legacy client that would rather have a stream; none where it has too many open.
+/// A stream of one answer, for a legacy client that would rather have a stream; none where it has
+/// too many open.
 pub fn single(limits: &Limits, session: &Arc<Session>, answer: &Bytes) -> Option<HttpReply> {
     let stream = session.stream(limits.streams_max)?;
     stream.push(answer.clone(), limits.outbox_bytes_max);
@@ -263,8 +265,8 @@ impl Pump {
     }
 }
 
-/// A call whose reply has not begun. A legacy client that goes away has not cancelled it (2025-11-25, transports):
-/// dropped then, it is brought to its end in the background.
+/// A call whose reply has not begun. A legacy client that goes away has not cancelled it
+/// (2025-11-25, transports): dropped then, it is brought to its end in the background.
 struct Held {
     back: Option<Box<Back>>,
     tasks: Tasks,

@@ -1,4 +1,5 @@
-//! What a request is about: the one member of its params that names a tool, prompt, resource or task.
+//! What a request is about: the one member of its params that names a tool, prompt, resource or
+//! task.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;

@@ -1,4 +1,5 @@
-//! Values of `Mcp-Name` and `Mcp-Param-*` headers: plain where safe, else `=?base64?…?=` (2026-07-28, transports).
+//! Values of `Mcp-Name` and `Mcp-Param-*` headers: plain where safe, else `=?base64?…?=`
+//! (2026-07-28, transports).
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
@@ -17,7 +18,8 @@ pub fn encode(text: &str) -> String {
     format!("{OPEN}{}{CLOSE}", STANDARD.encode(text))
 }
 
-/// What a header value says; none where it has bytes a header may not have, or is no valid base64 of UTF-8.
+/// What a header value says; none where it has bytes a header may not have, or is no valid base64
+/// of UTF-8.
 pub fn decode(value: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(value).ok()?.trim_matches([' ', '\t']);
     let fits = |byte: u8| byte == b' ' || byte == b'\t' || byte.is_ascii_graphic();

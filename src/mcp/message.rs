@@ -61,8 +61,8 @@ pub struct Bounds {
     pub batch_max: usize,
 }
 
-/// A second member of one of these names is refused (serde's derive does it): two parsers that disagree on
-/// which one counts are a way around every policy.
+/// A second member of one of these names is refused (serde's derive does it): two parsers that
+/// disagree on which one counts are a way around every policy.
 #[derive(Deserialize)]
 struct Envelope<'a> {
     #[serde(borrow)]
@@ -103,7 +103,8 @@ impl Incoming {
 }
 
 impl Message {
-    /// Reads one message. Errors name what is wrong; a body that is not JSON is [`Malformed::Json`].
+    /// Reads one message. Errors name what is wrong; a body that is not JSON is
+    /// [`Malformed::Json`].
     pub fn parse(body: &Bytes) -> Result<Self, Malformed> {
         let envelope: Envelope<'_> = read_envelope(body)?;
         if envelope.jsonrpc.map(RawValue::get) != Some("\"2.0\"") {

@@ -49,7 +49,8 @@ impl Meta {
     }
 }
 
-/// Params as a modern server demands them: version, client and its capabilities spliced into `_meta`.
+/// Params as a modern server demands them: version, client and its capabilities spliced into
+/// `_meta`.
 pub fn modernize(params: &Raw, capabilities: &Raw, info: &Raw, level: Option<&str>) -> Raw {
     let version = format!("\"{}\"", Version::MODERN);
     let level = level.map(|level| format!("\"{level}\""));
@@ -64,7 +65,8 @@ pub fn modernize(params: &Raw, capabilities: &Raw, info: &Raw, level: Option<&st
     splice::edit_within(params, "_meta", &edits)
 }
 
-/// Params as a legacy server knows them: a dual-era server would take them for modern ones otherwise.
+/// Params as a legacy server knows them: a dual-era server would take them for modern ones
+/// otherwise.
 pub fn antiquate(params: &Raw) -> Raw {
     let gone = [PROTOCOL_VERSION, CLIENT_CAPABILITIES, CLIENT_INFO, LOG_LEVEL];
     let params = splice::edit_within(params, "_meta", &gone.map(|key| (key, None)));

@@ -1,4 +1,5 @@
-//! The table of methods: in which eras each exists, what names its target, and whether it may be repeated.
+//! The table of methods: in which eras each exists, what names its target, and whether it may be
+//! repeated.
 
 use super::version::Era;
 

@@ -1,4 +1,5 @@
-//! `x-mcp-header`: arguments of a tool that are mirrored in `Mcp-Param-*` headers (2026-07-28, transports).
+//! `x-mcp-header`: arguments of a tool that are mirrored in `Mcp-Param-*` headers (2026-07-28,
+//! transports).
 
 use serde_json::{Map, Value, value::RawValue};
 
@@ -65,7 +66,8 @@ impl Mirrors {
         self.0.iter().map(value).collect()
     }
 
-    /// `reachable`: only through `properties` so far, so that the position is the same in every document.
+    /// `reachable`: only through `properties` so far, so that the position is the same in every
+    /// document.
     fn walk(
         &mut self,
         schema: &Value,

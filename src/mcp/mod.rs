@@ -1,7 +1,7 @@
 //! JSON-RPC and MCP messages as values: parsed once, kept as the very bytes received, no I/O.
 //!
-//! [`message::Message`] is an envelope whose parts are slices of the body it came in; [`raw::Raw`] is one such
-//! slice; [`splice`] changes members of an object and leaves every other byte alone.
+//! [`message::Message`] is an envelope whose parts are slices of the body it came in; [`raw::Raw`]
+//! is one such slice; [`splice`] changes members of an object and leaves every other byte alone.
 
 pub mod error;
 pub mod head;

@@ -12,8 +12,8 @@ struct Member {
     value: Range<usize>,
 }
 
-/// Sets members to a value, or removes them where there is none. A member not yet there is added at the end.
-/// Where nothing changes, the bytes are shared, not copied. `object` must be an object.
+/// Sets members to a value, or removes them where there is none. A member not yet there is added at
+/// the end. Where nothing changes, the bytes are shared, not copied. `object` must be an object.
 pub fn edit(object: &Raw, edits: &[(&str, Option<&[u8]>)]) -> Raw {
     let text = object.bytes();
     let members = members(text);
@@ -30,7 +30,8 @@ pub fn edit(object: &Raw, edits: &[(&str, Option<&[u8]>)]) -> Raw {
                 kept += 1;
             }
             Some((_, None)) => {
-                // The comma goes with it: the one before, or, for the first that is kept, the one after.
+                // The comma goes with it: the one before, or, for the first that is kept, the one
+                // after.
                 let (from, to) = without_comma(text, member, kept == 0);
                 out.extend_from_slice(slice(text, copied..from.max(copied)));
                 copied = to;
@@ -65,7 +66,8 @@ pub fn member(object: &Raw, key: &str) -> Option<Raw> {
     Some(Raw::trusted(text.slice(found.value)))
 }
 
-/// Edits the object that is the member `key` of `object`; made where it is missing and something is set.
+/// Edits the object that is the member `key` of `object`; made where it is missing and something is
+/// set.
 pub fn edit_within(object: &Raw, key: &str, edits: &[(&str, Option<&[u8]>)]) -> Raw {
     let inner = match member(object, key) {
         Some(inner) if inner.is_object() => edit(&inner, edits),

@@ -54,7 +54,8 @@ impl Version {
         self == Self::V2025_03_26
     }
 
-    /// SSE priming events and `retry` came with 2025-11-25 (SEP-1699); older clients may choke on an empty event.
+    /// SSE priming events and `retry` came with 2025-11-25 (SEP-1699); older clients may choke on
+    /// an empty event.
     pub fn has_priming(self) -> bool {
         self == Self::V2025_11_25
     }

@@ -11,9 +11,11 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
 };
 
-/// A TCP connection that is not there after this long will not come; the upstream's own deadline may be longer.
+/// A TCP connection that is not there after this long will not come; the upstream's own deadline
+/// may be longer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Idle connections are kept as long as most servers keep theirs (nginx: 75 s; Node: 5 s, found stale and redialled).
+/// Idle connections are kept as long as most servers keep theirs (nginx: 75 s; Node: 5 s, found
+/// stale and redialled).
 const POOL_IDLE: Duration = Duration::from_secs(60);
 
 /// One pool for all upstreams; a clone shares it. Connections are pooled, MCP sessions never are.
@@ -61,7 +63,8 @@ impl Net {
         Ok(Self { agreed: pool(false), h2c: pool(true) })
     }
 
-    /// Sends one request. A pooled connection that proves stale before a byte was sent is redialled once.
+    /// Sends one request. A pooled connection that proves stale before a byte was sent is redialled
+    /// once.
     pub async fn send(
         &self,
         request: Request<Full<Bytes>>,

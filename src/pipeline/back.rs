@@ -153,7 +153,8 @@ impl Back {
         }
     }
 
-    /// A modern client hears only what this very request asked for; a modern upstream knows that itself.
+    /// A modern client hears only what this very request asked for; a modern upstream knows that
+    /// itself.
     fn wants(&self, notice: &Notice) -> bool {
         let crossed = self.call.client.era() == Era::Modern && self.era == Era::Legacy;
         match notice.method {

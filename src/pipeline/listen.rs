@@ -44,7 +44,8 @@ pub struct Listening {
     filter: Filter,
     pushes: broadcast::Receiver<Push>,
     acknowledgement: Option<Bytes>,
-    /// Of announcements that were lost because the client was slow: all lists it asked for are announced.
+    /// Of announcements that were lost because the client was slow: all lists it asked for are
+    /// announced.
     missed: Vec<Method>,
     wanted: Wanted,
 }

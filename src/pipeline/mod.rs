@@ -1,7 +1,8 @@
 //! The way of a call: read this first.
 //!
-//! A request of either era becomes a [`Call`], finds what it is about, and is sent; what comes back is a [`Reply`].
-//! Stages that judge a call on its way (who may, how much, from the cache) will stand between `resolve` and `send`.
+//! A request of either era becomes a [`Call`], finds what it is about, and is sent; what comes back
+//! is a [`Reply`]. Stages that judge a call on its way (who may, how much, from the cache) will
+//! stand between `resolve` and `send`.
 
 mod back;
 mod fault;
@@ -35,7 +36,8 @@ pub struct Call {
     pub meta: Meta,
     pub client: Arc<Client>,
     pub session: Option<Arc<Session>>,
-    /// Decoded `Mcp-Param-*` headers by their names in lower case; none where no header had to be sent.
+    /// Decoded `Mcp-Param-*` headers by their names in lower case; none where no header had to be
+    /// sent.
     pub mirrored: Option<Vec<(String, String)>>,
 }
 

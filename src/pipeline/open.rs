@@ -31,8 +31,8 @@ struct Initialize {
     client_info: Raw,
 }
 
-/// The client that params of `initialize` describe, at the version that both sides then speak: the one asked for
-/// where it is known, else our latest (lifecycle: version negotiation).
+/// The client that params of `initialize` describe, at the version that both sides then speak: the
+/// one asked for where it is known, else our latest (lifecycle: version negotiation).
 pub fn negotiate(params: &Raw) -> Result<Client, Fault> {
     let asked: Initialize = params.read().map_err(|error| Fault::Invalid(error.to_string()))?;
     let known =
@@ -87,7 +87,8 @@ pub async fn discover(gate: &Arc<Gate>, route: &Arc<Route>) -> Body {
     Body::Result(splice::edit(&result, &[("_meta", Some(server_meta().as_bytes()))]))
 }
 
-/// `logging/setLevel`: kept in the session, and told to the upstreams that know the session as their own.
+/// `logging/setLevel`: kept in the session, and told to the upstreams that know the session as
+/// their own.
 pub async fn set_level(route: &Arc<Route>, call: &Call) -> Result<Reply, Fault> {
     #[derive(Deserialize)]
     struct Params {

@@ -16,8 +16,8 @@ use crate::{
 
 use super::{Call, Fault};
 
-/// Stands between an upstream's name and its own id of a task, on a route with several upstreams. Names of
-/// upstreams cannot contain it.
+/// Stands between an upstream's name and its own id of a task, on a route with several upstreams.
+/// Names of upstreams cannot contain it.
 const TASK_MARK: char = '~';
 
 /// A call whose target is found.
@@ -100,7 +100,8 @@ fn renamed(call: &Call, target: &Target) -> Raw {
     }
 }
 
-/// Headers that mirror arguments must say what the body says (2026-07-28); a legacy client sends none.
+/// Headers that mirror arguments must say what the body says (2026-07-28); a legacy client sends
+/// none.
 fn check_mirrored(target: &Target, call: &Call) -> Result<Vec<(String, String)>, Fault> {
     // What is not recognised is forwarded as it is (2026-07-28, transports: intermediaries).
     let unknown = |known: &[Mirrored]| {

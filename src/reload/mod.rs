@@ -1,4 +1,5 @@
-//! The configuration watched: an edit is applied within a second, a wrong one changes nothing and is shown in full.
+//! The configuration watched: an edit is applied within a second, a wrong one changes nothing and
+//! is shown in full.
 
 use std::{
     path::{Path, PathBuf},

@@ -1,7 +1,8 @@
 //! Sessions of legacy clients: who is talking, and what goes on in each conversation.
 //!
-//! A session's id is its own record, sealed ([`seal`]): a gate that was restarted, or that put the session out of
-//! memory, opens the id and goes on. What cannot be carried so (open streams, subscriptions) is lost with the process.
+//! A session's id is its own record, sealed ([`seal`]): a gate that was restarted, or that put the
+//! session out of memory, opens the id and goes on. What cannot be carried so (open streams,
+//! subscriptions) is lost with the process.
 
 pub mod outbox;
 pub mod seal;
@@ -28,9 +29,11 @@ use crate::{
 
 use self::{outbox::Stream, seal::Sealer};
 
-/// Ids of ended sessions that are remembered, so that a sealed id does not rise again. 16 bytes each.
+/// Ids of ended sessions that are remembered, so that a sealed id does not rise again. 16 bytes
+/// each.
 const ENDED_MAX: usize = 100_000;
-/// What of a client's own words is carried in its session id; a request header of some servers ends at 8 KiB.
+/// What of a client's own words is carried in its session id; a request header of some servers ends
+/// at 8 KiB.
 const CARRIED_BYTES_MAX: usize = 3_000;
 
 /// All sessions of a gate.
@@ -251,7 +254,8 @@ impl Session {
         self.state.lock().log_level = Some(level.to_owned());
     }
 
-    /// Notes a call under way; the token is cancelled when the client says so. An id already in use is refused.
+    /// Notes a call under way; the token is cancelled when the client says so. An id already in use
+    /// is refused.
     pub fn begin(self: &Arc<Self>, id: &Id) -> Option<Underway> {
         let mut state = self.state.lock();
         if state.calls.contains_key(id) {
@@ -393,7 +397,8 @@ impl Drop for Underway {
     }
 }
 
-/// A client's object as its id carries it; one too large is cut to nothing, and declares nothing after a restart.
+/// A client's object as its id carries it; one too large is cut to nothing, and declares nothing
+/// after a restart.
 fn carried(object: &Raw) -> Raw {
     if object.bytes().len() <= CARRIED_BYTES_MAX { object.clone() } else { Raw::object() }
 }

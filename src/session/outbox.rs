@@ -1,4 +1,5 @@
-//! One stream of events to a legacy client, kept for a while for a client that comes back for the rest.
+//! One stream of events to a legacy client, kept for a while for a client that comes back for the
+//! rest.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -29,7 +30,8 @@ struct State {
     retry: Option<Duration>,
 }
 
-/// Reads a stream from some event on; the next reader ends this one, so that a message goes to one place only.
+/// Reads a stream from some event on; the next reader ends this one, so that a message goes to one
+/// place only.
 #[derive(Debug)]
 pub struct Reader {
     stream: Arc<Stream>,
@@ -43,7 +45,8 @@ impl Stream {
         Arc::new(Self { number, state: Mutex::default(), changed: Notify::new() })
     }
 
-    /// Adds an event; the oldest make room within `bytes_max`. Returns how many were dropped unread for good.
+    /// Adds an event; the oldest make room within `bytes_max`. Returns how many were dropped unread
+    /// for good.
     pub fn push(&self, event: Bytes, bytes_max: usize) -> usize {
         let mut state = self.state.lock();
         state.bytes += event.len();
@@ -67,7 +70,8 @@ impl Stream {
         self.changed.notify_waiters();
     }
 
-    /// Ends the reader of now, after what is there; the client is to come back after `retry` (SEP-1699).
+    /// Ends the reader of now, after what is there; the client is to come back after `retry`
+    /// (SEP-1699).
     pub fn pause(&self, retry: Duration) {
         let mut state = self.state.lock();
         state.pauses += 1;
@@ -115,7 +119,8 @@ impl Stream {
 }
 
 impl Reader {
-    /// The next event with its number; none at the end, at a pause, or when another reader took over.
+    /// The next event with its number; none at the end, at a pause, or when another reader took
+    /// over.
     pub async fn next(&mut self) -> Option<(u64, Bytes)> {
         let stream = Arc::clone(&self.stream);
         loop {

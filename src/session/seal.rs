@@ -10,15 +10,16 @@ use sha2::Sha256;
 
 const NONCE_BYTES: usize = 24;
 
-/// Seals and opens; the key is derived once (RFC 5869), each text costs one AEAD pass (XChaCha20-Poly1305, whose
-/// nonces are long enough to be drawn at random).
+/// Seals and opens; the key is derived once (RFC 5869), each text costs one AEAD pass
+/// (XChaCha20-Poly1305, whose nonces are long enough to be drawn at random).
 pub struct Sealer(XChaCha20Poly1305);
 
 impl Sealer {
     /// Bytes a secret needs at least.
     pub const SECRET_BYTES_MIN: usize = 32;
 
-    /// `secret` has at least [`Self::SECRET_BYTES_MIN`] bytes of entropy; `purpose` keeps keys of different uses apart.
+    /// `secret` has at least [`Self::SECRET_BYTES_MIN`] bytes of entropy; `purpose` keeps keys of
+    /// different uses apart.
     pub fn new(secret: &[u8], purpose: &str) -> Self {
         let mut key = [0; 32];
         Hkdf::<Sha256>::new(Some(b"tollgate"), secret)

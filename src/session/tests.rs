@@ -1,3 +1,5 @@
+//! Sessions as their users see them.
+
 use std::time::Duration;
 
 use super::*;

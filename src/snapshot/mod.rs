@@ -1,7 +1,8 @@
-//! The whole gate behind one `Arc`: immutable, built whole from the configuration and the snapshot before, swapped whole.
+//! The whole gate behind one `Arc`: immutable, built whole from the configuration and the snapshot
+//! before, swapped whole.
 //!
-//! What outlives a reload (upstreams, shelves, sessions, counters) has its own `Arc` inside and moves over by name,
-//! as long as its own section of the configuration stays the same.
+//! What outlives a reload (upstreams, shelves, sessions, counters) has its own `Arc` inside and
+//! moves over by name, as long as its own section of the configuration stays the same.
 
 mod push;
 mod report;
@@ -113,7 +114,8 @@ impl Gate {
         self.current.load_full()
     }
 
-    /// Goes over to a configuration: unchanged upstreams stay as they are, others are opened or retired.
+    /// Goes over to a configuration: unchanged upstreams stay as they are, others are opened or
+    /// retired.
     pub fn apply(&self, config: Arc<Config>) {
         let building = self.building.lock();
         let earlier = self.snapshot();
@@ -186,7 +188,8 @@ impl Gate {
         self.uptime() < self.snapshot().config.server.limits.settle
     }
 
-    /// A moment's patience at the very first start: what nothing is known of may be there in no time.
+    /// A moment's patience at the very first start: what nothing is known of may be there in no
+    /// time.
     pub async fn settled_early(&self, route: &Route) {
         let deadline = self.started + self.snapshot().config.server.limits.settle;
         if deadline <= Instant::now() {
@@ -201,7 +204,8 @@ impl Gate {
         }
     }
 
-    /// A session is over, or out of memory: its own connections upstream end, and what it subscribed to.
+    /// A session is over, or out of memory: its own connections upstream end, and what it
+    /// subscribed to.
     pub fn forget_session(&self, session: Arc<Session>) {
         let snapshot = self.snapshot();
         let Some(route) = snapshot.routes.get(&session.route).map(Arc::clone) else { return };
@@ -270,8 +274,9 @@ impl Gate {
         self.publish(&earlier, Arc::clone(&earlier.config), earlier.members.clone(), &said);
     }
 
-    /// Builds the next snapshot, swaps it in, and announces what changed. `said` are changes that an upstream
-    /// announced itself: its clients hear of them whether a list looks different or not.
+    /// Builds the next snapshot, swaps it in, and announces what changed. `said` are changes that
+    /// an upstream announced itself: its clients hear of them whether a list looks different or
+    /// not.
     fn publish(
         &self,
         earlier: &Snapshot,

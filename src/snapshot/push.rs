@@ -58,8 +58,8 @@ pub(super) fn notice(
     }
 }
 
-/// Passes on a question that belongs to no call, to the client whose own connection it came on; without one, or
-/// without a stream to reach it, the question is dropped, which refuses it.
+/// Passes on a question that belongs to no call, to the client whose own connection it came on;
+/// without one, or without a stream to reach it, the question is dropped, which refuses it.
 pub(super) fn question(
     snapshot: &Snapshot,
     sessions: &Sessions,

@@ -39,7 +39,8 @@ impl Store {
         std::fs::rename(&beside, &path)
     }
 
-    /// The bytes of a file that is made by `make` the first time, also where two processes race for it.
+    /// The bytes of a file that is made by `make` the first time, also where two processes race for
+    /// it.
     pub fn read_or_make(&self, name: &str, make: impl FnOnce() -> Vec<u8>) -> io::Result<Vec<u8>> {
         if let Some(bytes) = self.read(name)? {
             return Ok(bytes);

@@ -87,7 +87,8 @@ impl Exchange {
         self
     }
 
-    /// The next event; every event puts the idle deadline off, up to the total one. The answer is the last.
+    /// The next event; every event puts the idle deadline off, up to the total one. The answer is
+    /// the last.
     ///
     /// Safe to drop: what was received stays for the next call.
     pub async fn next(&mut self) -> Result<Event, SendError> {

@@ -1,4 +1,5 @@
-//! Streamable HTTP as a client, both eras: one POST a message, answered with JSON or with a stream of events.
+//! Streamable HTTP as a client, both eras: one POST a message, answered with JSON or with a stream
+//! of events.
 
 use std::{
     collections::BTreeMap,
@@ -57,7 +58,8 @@ const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
 const RETRY: Duration = Duration::from_secs(1);
 /// Times a stream is taken up again without an event in between, before the call counts as lost.
 const RESUMES_MAX: u32 = 5;
-/// What the gateway says by itself (notifications, answers to questions, DELETE) must be taken in this time.
+/// What the gateway says by itself (notifications, answers to questions, DELETE) must be taken in
+/// this time.
 const ASIDE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where an HTTP upstream is, and how it is spoken to; shared by all of its connections.
@@ -70,7 +72,8 @@ pub struct Endpoint {
     ids: AtomicU64,
 }
 
-/// A conversation with it: stateless (modern), or one session of its (legacy). A clone is the same one.
+/// A conversation with it: stateless (modern), or one session of its (legacy). A clone is the same
+/// one.
 #[derive(Debug, Clone)]
 pub struct Http(Arc<Inner>);
 
@@ -223,8 +226,8 @@ impl Http {
         if status.is_success() { Ok(()) } else { Err(SendError::Status(status.as_u16())) }
     }
 
-    /// Reads the session's own stream (GET) until the server has none or the connection is closed. `answered` is told
-    /// when the first request for it was answered, whatever the answer.
+    /// Reads the session's own stream (GET) until the server has none or the connection is closed.
+    /// `answered` is told when the first request for it was answered, whatever the answer.
     pub async fn listen(&self, answered: oneshot::Sender<()>) {
         let mut answered = Some(answered);
         let mut last_event_id = None;
@@ -456,7 +459,8 @@ impl HttpCall {
         Ok(State::Whole { status, body: response.into_body(), text: Vec::new() })
     }
 
-    /// A body of JSON. A status that says failure may still carry a JSON-RPC error: that is the answer then.
+    /// A body of JSON. A status that says failure may still carry a JSON-RPC error: that is the
+    /// answer then.
     fn whole(&self, status: StatusCode, text: Bytes) -> Result<Event, SendError> {
         match Message::parse(&text) {
             Ok(Message::Response(response)) => {

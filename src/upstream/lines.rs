@@ -1,4 +1,5 @@
-//! A connection of newline-delimited JSON: a child's stdin and stdout, or a built-in server in process.
+//! A connection of newline-delimited JSON: a child's stdin and stdout, or a built-in server in
+//! process.
 //!
 //! Several calls share it: ids and progress tokens are the connection's own.
 
@@ -51,7 +52,8 @@ struct Inner {
     out: mpsc::Sender<Bytes>,
     calls: Mutex<HashMap<u64, Slot>>,
     ids: AtomicU64,
-    /// Leased to one call at a time: what the server says without naming a call belongs to the only one.
+    /// Leased to one call at a time: what the server says without naming a call belongs to the only
+    /// one.
     exclusive: bool,
     closed: CancellationToken,
     why: Mutex<String>,
@@ -67,7 +69,8 @@ struct Slot {
     origin: Origin,
 }
 
-/// On whose behalf a request is sent. What the server says without naming a call can belong to a client's only.
+/// On whose behalf a request is sent. What the server says without naming a call can belong to a
+/// client's only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
     Gateway,
@@ -122,7 +125,8 @@ impl Lines {
         lines
     }
 
-    /// Sends a request. `params` are sent with this connection's own progress token where they have one.
+    /// Sends a request. `params` are sent with this connection's own progress token where they have
+    /// one.
     pub async fn request(
         &self,
         method: Method,
@@ -246,7 +250,8 @@ impl Lines {
         match method {
             Some(Method::LogMessage) => match self.sole_call() {
                 Some(call) => self.offer(Some(call), Event::Notice(notice)),
-                // Of several calls under way nobody can tell which one it belongs to, nor who may read it.
+                // Of several calls under way nobody can tell which one it belongs to, nor who may
+                // read it.
                 None if self.is_busy() => self.0.signs.count(Counter::NoticesDropped),
                 None => self.0.signs.notice(&notice),
             },

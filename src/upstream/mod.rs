@@ -1,7 +1,8 @@
 //! Servers behind the gate: opened, kept open, and spoken to in whichever era they speak.
 //!
-//! [`Upstream::send`] is the one way to a server. Which connection a request takes (the one that all share, the
-//! client session's own, or one leased from a pool) is decided in [`Upstream::connection_for`].
+//! [`Upstream::send`] is the one way to a server. Which connection a request takes (the one that
+//! all share, the client session's own, or one leased from a pool) is decided in
+//! [`Upstream::connection_for`].
 
 pub mod child;
 mod exchange;
@@ -61,7 +62,8 @@ use self::{
     watch::Wanted,
 };
 
-/// A connection that lived this long is opened again at once when it is lost; one that did not, after a delay.
+/// A connection that lived this long is opened again at once when it is lost; one that did not,
+/// after a delay.
 const STEADY: Duration = Duration::from_secs(1);
 /// How often connections that nobody uses are looked for.
 const SWEEP: Duration = Duration::from_secs(15);
@@ -220,8 +222,9 @@ impl Upstream {
         connection.ask(method, params, None).await?.answer().await
     }
 
-    /// A connection opened as for a client that can be asked anything: some servers list more for one (legacy). None
-    /// where every client shares one process anyway, or where one connection lists all there is.
+    /// A connection opened as for a client that can be asked anything: some servers list more for
+    /// one (legacy). None where every client shares one process anyway, or where one connection
+    /// lists all there is.
     pub async fn asking(&self) -> Result<Option<Asking>, SendError> {
         let shared = self.shared().await?;
         let config = &self.settings.config;
@@ -273,7 +276,8 @@ impl Upstream {
         drop(settled);
     }
 
-    /// Subscribes for a legacy client: on its own connection where it has one, else on the shared one.
+    /// Subscribes for a legacy client: on its own connection where it has one, else on the shared
+    /// one.
     pub async fn subscribe(&self, ask: &Ask, uri: &str) -> Result<Body, SendError> {
         let wants = ask.method == Method::Subscribe;
         if let (Scope::Session(key), _) = self.scope(ask).await? {
@@ -315,8 +319,8 @@ impl Upstream {
         }
     }
 
-    /// What a legacy client wants to hear of: told to its own connection if it has one, else the most that any
-    /// client wants is told to the shared one.
+    /// What a legacy client wants to hear of: told to its own connection if it has one, else the
+    /// most that any client wants is told to the shared one.
     pub async fn set_level(&self, key: SessionKey, level: &str) {
         let own = self.own.lock().get(&key).map(Arc::clone);
         let own = own.and_then(|own| own.connection.get().cloned());
@@ -343,7 +347,8 @@ impl Upstream {
         }
     }
 
-    /// The client's session is over: its own connection ends, and what it subscribed to there, which is returned.
+    /// The client's session is over: its own connection ends, and what it subscribed to there,
+    /// which is returned.
     pub async fn end_session(&self, key: SessionKey) -> BTreeSet<String> {
         self.levels.lock().remove(&key);
         let Some(own) = self.own.lock().remove(&key) else { return BTreeSet::new() };
@@ -410,7 +415,8 @@ impl Upstream {
 
     async fn scope(&self, ask: &Ask) -> Result<(Scope, Connection), SendError> {
         let shared = self.shared().await?;
-        // A modern server may take legacy clients too, whether it says so or not: one attempt tells.
+        // A modern server may take legacy clients too, whether it says so or not: one attempt
+        // tells.
         let takes_legacy = shared.peer.version.era() == Era::Legacy
             || !self.refuses_legacy.load(Ordering::Relaxed);
         let Some(key) = ask.session.filter(|_| takes_legacy) else {
@@ -431,7 +437,8 @@ impl Upstream {
         Ok((scope, shared))
     }
 
-    /// The connection that all share, as soon as it is open; an error once it is known that it is not.
+    /// The connection that all share, as soon as it is open; an error once it is known that it is
+    /// not.
     async fn shared(&self) -> Result<Connection, SendError> {
         self.wake.notify_one();
         let mut phase = self.phase.subscribe();
@@ -450,7 +457,8 @@ impl Upstream {
         }
     }
 
-    /// The session's own connection, opened by the first call; in place of one that was lost, a new one.
+    /// The session's own connection, opened by the first call; in place of one that was lost, a new
+    /// one.
     async fn own(&self, key: SessionKey, ask: &Ask) -> Result<Connection, OpenError> {
         let own = {
             let mut all = self.own.lock();
@@ -493,8 +501,8 @@ impl Upstream {
         self.tasks.spawn("upstream: listen for a session", async move {
             listening.listen_aside(answered).await;
         });
-        // What a server asks outside of a call's stream is lost where that other stream is not open yet; but some
-        // servers never answer the request for it.
+        // What a server asks outside of a call's stream is lost where that other stream is not open
+        // yet; but some servers never answer the request for it.
         tokio::time::timeout(LISTEN_PATIENCE, known).await.ok();
         Ok(connection)
     }
@@ -532,7 +540,8 @@ impl Upstream {
         let counters = Arc::clone(&self.context.counters);
         let signs =
             Signs::new(Arc::clone(&self.inbox), session, counters, self.settings.answer_bytes_max);
-        // A server that lists more for the one client of a leased connection has not changed for the others.
+        // A server that lists more for the one client of a leased connection has not changed for
+        // the others.
         let signs = if exclusive { signs.without_changes() } else { signs };
         let config = &self.settings.config;
         match &config.transport {

@@ -28,8 +28,8 @@ use super::{
     pool::Leased,
 };
 
-/// A server that does not answer `server/discover` at all is a legacy one after this long; the official Rust SDK
-/// waits as long.
+/// A server that does not answer `server/discover` at all is a legacy one after this long; the
+/// official Rust SDK waits as long.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 /// What a process has to end by itself once its input is closed.
 const GRACE: Duration = Duration::from_secs(2);
@@ -101,8 +101,9 @@ struct Initialized {
 }
 
 impl Connection {
-    /// Agrees with the server behind `link`. `known` is the era found before: a modern server is probed anyway,
-    /// a legacy one is not; a client of the legacy era whose own session this is wants legacy whatever else is spoken.
+    /// Agrees with the server behind `link`. `known` is the era found before: a modern server is
+    /// probed anyway, a legacy one is not; a client of the legacy era whose own session this is
+    /// wants legacy whatever else is spoken.
     pub(super) async fn open(
         link: Link,
         client: &Client,
@@ -173,8 +174,8 @@ impl Connection {
         self.link.notify(method, params).await
     }
 
-    /// Reads what the server says outside of calls, where the transport has a stream of its own for that.
-    /// `answered` is told, or dropped, when it is known whether there is one.
+    /// Reads what the server says outside of calls, where the transport has a stream of its own for
+    /// that. `answered` is told, or dropped, when it is known whether there is one.
     pub async fn listen_aside(&self, answered: oneshot::Sender<()>) {
         match &self.link {
             Link::Http(http) if self.peer.version.era() == Era::Legacy => {
@@ -312,7 +313,8 @@ async fn probe(link: &Link, client: &Client, timeout: Timeout) -> Result<Peer, O
     initialize(link, client, timeout).await
 }
 
-/// Nothing where it is a legacy server: any error but a modern one, or silence (lifecycle: era detection).
+/// Nothing where it is a legacy server: any error but a modern one, or silence (lifecycle: era
+/// detection).
 async fn discover(link: &Link, timeout: Timeout) -> Result<Option<Peer>, OpenError> {
     link.agree(Version::MODERN);
     let mut body = ask_discover(link, timeout).await?;
@@ -391,8 +393,9 @@ async fn initialize(link: &Link, client: &Client, timeout: Timeout) -> Result<Pe
     })
 }
 
-/// What the gateway itself declares to a modern server: all that it carries between servers and clients. A server
-/// lists for it what it lists for any client; that it asks is not to be feared, since only a call may (MRTR).
+/// What the gateway itself declares to a modern server: all that it carries between servers and
+/// clients. A server lists for it what it lists for any client; that it asks is not to be feared,
+/// since only a call may (MRTR).
 fn carried_capabilities() -> Raw {
     Raw::trusted(r#"{"sampling":{},"elicitation":{"form":{},"url":{}},"roots":{}}"#)
 }

@@ -1,4 +1,5 @@
-//! Connections of one client's kind, leased to one call at a time: for servers that ask questions in mid-call.
+//! Connections of one client's kind, leased to one call at a time: for servers that ask questions
+//! in mid-call.
 
 use std::{sync::Arc, time::Duration};
 
@@ -30,8 +31,8 @@ struct Entry {
     since: Instant,
 }
 
-/// A connection for one call; dropped, it goes back if the call was answered. After a call that was not, what the
-/// server still says could be taken for the next one's: that connection is closed.
+/// A connection for one call; dropped, it goes back if the call was answered. After a call that was
+/// not, what the server still says could be taken for the next one's: that connection is closed.
 #[derive(Debug)]
 pub struct Leased {
     pool: Arc<Pool>,

@@ -42,7 +42,8 @@ impl Decoder {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// The next whole event, if it is there. Events without data are given too: their id and `retry` count.
+    /// The next whole event, if it is there. Events without data are given too: their id and
+    /// `retry` count.
     pub fn next(&mut self) -> Result<Option<Frame>, TooLarge> {
         while let Some(line) = self.line() {
             if !line.is_empty() {

@@ -1,4 +1,5 @@
-//! What a client subscribed to on a connection that all share: counted, asked for once, asked again after a re-opening.
+//! What a client subscribed to on a connection that all share: counted, asked for once, asked again
+//! after a re-opening.
 
 use std::collections::BTreeMap;
 
@@ -106,7 +107,8 @@ impl Wanted {
         }
     }
 
-    /// One `subscriptions/listen` after the other: the new one is open before the old one is closed.
+    /// One `subscriptions/listen` after the other: the new one is open before the old one is
+    /// closed.
     async fn listen(&self, connection: &Connection, signs: &Signs) {
         let mut changes = self.changes.subscribe();
         let mut current: Option<Exchange> = None;
