@@ -9,7 +9,9 @@ mod exchange;
 mod http;
 mod lines;
 mod open;
+mod own;
 mod pool;
+mod shared;
 mod sign;
 mod sse;
 mod status;
@@ -26,12 +28,12 @@ use std::{
 
 use parking_lot::Mutex;
 use tokio::{
-    sync::{Notify, OnceCell, OwnedSemaphorePermit, oneshot, watch as phases},
+    sync::{Notify, watch as phases},
     time::Instant,
 };
 
 use crate::{
-    call::{Ask, Client, SessionKey, tasks::Tasks},
+    call::{Ask, SessionKey, tasks::Tasks},
     config::{self, Isolation, Start, Transport},
     kit,
     mcp::{
@@ -40,7 +42,7 @@ use crate::{
         method::Method,
         raw::Raw,
         splice,
-        version::{Era, Version},
+        version::Era,
     },
     net::Net,
     telemetry::Counters,
@@ -49,28 +51,21 @@ use crate::{
 pub use self::{
     exchange::{Exchange, SendError},
     open::Peer,
+    own::Asking,
     sign::Sign,
     status::{State, Status},
 };
 use self::{
-    http::{Endpoint, Http},
-    lines::Lines,
-    open::{Connection, Link, OpenError},
-    pool::{Found, Leased, Pool},
-    sign::{Inbox, Signs},
+    open::{Connection, OpenError},
+    own::Own,
+    pool::{Leased, Pool},
+    sign::Inbox,
     status::Tally,
     watch::Wanted,
 };
 
-/// A connection that lived this long is opened again at once when it is lost; one that did not,
-/// after a delay.
-const STEADY: Duration = Duration::from_secs(1);
 /// How often connections that nobody uses are looked for.
 const SWEEP: Duration = Duration::from_secs(15);
-/// How long a session's first call waits for the session's own stream.
-const LISTEN_PATIENCE: Duration = Duration::from_millis(300);
-/// What fits between a built-in server and the gate.
-const BUILTIN_BYTES: usize = 64 << 10;
 const CLOSING: &str = "the gate closes it";
 
 /// What an upstream is made of. The same settings mean the same object across a reload.
@@ -119,41 +114,6 @@ enum Phase {
     Opening,
     Ready(Connection),
     Failed(String),
-}
-
-/// A client session's own connection.
-#[derive(Debug, Default)]
-struct Own {
-    connection: OnceCell<Connection>,
-    room: Mutex<Option<OwnedSemaphorePermit>>,
-    used: AtomicU64,
-    subscribed: Mutex<BTreeSet<String>>,
-}
-
-/// A connection for listing what only some clients may use.
-#[derive(Debug)]
-pub enum Asking {
-    Leased(Leased),
-    Own(Connection),
-}
-
-impl Asking {
-    pub async fn ask(&self, method: Method, params: &Raw) -> Result<Body, SendError> {
-        let connection = match self {
-            Self::Leased(leased) => leased.connection().expect("leased with a connection"),
-            Self::Own(connection) => connection.clone(),
-        };
-        connection.ask(method, params, None).await?.answer().await
-    }
-
-    /// Ends it: a process that is only good for listing is not kept.
-    pub async fn close(self) {
-        let connection = match &self {
-            Self::Leased(leased) => leased.connection().expect("leased with a connection"),
-            Self::Own(connection) => connection.clone(),
-        };
-        connection.close(CLOSING).await;
-    }
 }
 
 /// Who a connection is for.
@@ -220,30 +180,6 @@ impl Upstream {
     pub async fn ask(&self, method: Method, params: &Raw) -> Result<Body, SendError> {
         let connection = self.shared().await?;
         connection.ask(method, params, None).await?.answer().await
-    }
-
-    /// A connection opened as for a client that can be asked anything: some servers list more for
-    /// one (legacy). None where every client shares one process anyway, or where one connection
-    /// lists all there is.
-    pub async fn asking(&self) -> Result<Option<Asking>, SendError> {
-        let shared = self.shared().await?;
-        let config = &self.settings.config;
-        let shares = match &config.transport {
-            Transport::Builtin { .. } => true,
-            Transport::Stdio { .. } => config.isolation == Isolation::Shared,
-            Transport::Http { .. } => false,
-        };
-        if shares || shared.peer.version.era() == Era::Modern {
-            return Ok(None);
-        }
-        let client = Arc::new(Client::asked());
-        let opened = match config.transport {
-            Transport::Stdio { .. } => self.pooled(&client).await.map(Asking::Leased),
-            Transport::Http { .. } | Transport::Builtin { .. } => {
-                self.asking_http(&client).await.map(Asking::Own)
-            }
-        };
-        opened.map(Some).map_err(|error| SendError::Unavailable(error.to_string()))
     }
 
     /// Notes a failure that was seen by whoever read the exchange.
@@ -437,226 +373,6 @@ impl Upstream {
         Ok((scope, shared))
     }
 
-    /// The connection that all share, as soon as it is open; an error once it is known that it is
-    /// not.
-    async fn shared(&self) -> Result<Connection, SendError> {
-        self.wake.notify_one();
-        let mut phase = self.phase.subscribe();
-        let known = |phase: &Phase| match phase {
-            Phase::Ready(connection) => !connection.is_closed(),
-            Phase::Failed(_) => true,
-            Phase::Idle | Phase::Opening => false,
-        };
-        let phase = phase.wait_for(known).await.map(|phase| phase.clone());
-        match phase {
-            Ok(Phase::Ready(connection)) => Ok(connection),
-            Ok(Phase::Failed(why)) => Err(SendError::Unavailable(why)),
-            Ok(Phase::Idle | Phase::Opening) | Err(_) => {
-                Err(SendError::Unavailable(CLOSING.to_owned()))
-            }
-        }
-    }
-
-    /// The session's own connection, opened by the first call; in place of one that was lost, a new
-    /// one.
-    async fn own(&self, key: SessionKey, ask: &Ask) -> Result<Connection, OpenError> {
-        let own = {
-            let mut all = self.own.lock();
-            let own = all.entry(key).or_default();
-            if own.connection.get().is_some_and(Connection::is_closed) {
-                let subscribed = Mutex::new(std::mem::take(&mut *own.subscribed.lock()));
-                *own = Arc::new(Own { subscribed, ..Own::default() });
-            }
-            Arc::clone(own)
-        };
-        own.used.store(crate::call::clock::unix_seconds(), Ordering::Relaxed);
-        let connection =
-            own.connection.get_or_try_init(async || self.open_own(key, &own, ask).await).await?;
-        Ok(connection.clone())
-    }
-
-    async fn open_own(
-        &self,
-        key: SessionKey,
-        own: &Own,
-        ask: &Ask,
-    ) -> Result<Connection, OpenError> {
-        if matches!(self.settings.config.transport, Transport::Stdio { .. }) {
-            *own.room.lock() = self.pool.room().await;
-        }
-        let link = self.link(Some(key), false).await?;
-        let timeout = self.settings.config.timeout;
-        let connection =
-            Connection::open(link, &ask.client, Some(Era::Legacy), timeout, false).await?;
-        if let Some(level) = &ask.log_level {
-            tell_level(&connection, level).await?;
-        }
-        let subscribed: Vec<_> = own.subscribed.lock().iter().cloned().collect();
-        for uri in subscribed {
-            let params = Raw::encode(&serde_json::json!({ "uri": uri }));
-            connection.ask(Method::Subscribe, &params, None).await?.answer().await?;
-        }
-        let listening = connection.clone();
-        let (answered, known) = oneshot::channel();
-        self.tasks.spawn("upstream: listen for a session", async move {
-            listening.listen_aside(answered).await;
-        });
-        // What a server asks outside of a call's stream is lost where that other stream is not open
-        // yet; but some servers never answer the request for it.
-        tokio::time::timeout(LISTEN_PATIENCE, known).await.ok();
-        Ok(connection)
-    }
-
-    /// A connection opened with exactly the client's capabilities, for one call.
-    async fn pooled(&self, client: &Client) -> Result<Leased, OpenError> {
-        let key = format!("{} {}", client.version, client.capabilities.as_str());
-        match self.pool.find(&key).await {
-            Found::Idle(leased) => Ok(leased),
-            Found::Room(room, gone) => {
-                if let Some(gone) = gone {
-                    gone.close("another client's process takes its place").await;
-                }
-                let link = self.link(None, true).await?;
-                let timeout = self.settings.config.timeout;
-                let connection =
-                    Connection::open(link, client, Some(Era::Legacy), timeout, false).await?;
-                let ended = connection.clone();
-                self.tasks.spawn("upstream: await a pooled process", async move {
-                    ended.closed().await;
-                });
-                Ok(self.pool.lend(key, connection, room))
-            }
-        }
-    }
-
-    async fn asking_http(&self, client: &Client) -> Result<Connection, OpenError> {
-        let link = self.link(None, true).await?;
-        Connection::open(link, client, Some(Era::Legacy), self.settings.config.timeout, false).await
-    }
-
-    /// A connection with nothing agreed yet.
-    async fn link(&self, session: Option<SessionKey>, exclusive: bool) -> Result<Link, OpenError> {
-        let unavailable = |why: String| OpenError::Send(SendError::Unavailable(why));
-        let counters = Arc::clone(&self.context.counters);
-        let signs =
-            Signs::new(Arc::clone(&self.inbox), session, counters, self.settings.answer_bytes_max);
-        // A server that lists more for the one client of a leased connection has not changed for
-        // the others.
-        let signs = if exclusive { signs.without_changes() } else { signs };
-        let config = &self.settings.config;
-        match &config.transport {
-            Transport::Http { url, headers, h2c } => {
-                let endpoint = Endpoint::new(self.context.net.clone(), url, headers, *h2c);
-                let endpoint = endpoint.map_err(unavailable)?;
-                Ok(Link::Http(Http::new(Arc::new(endpoint), signs, &self.tasks)))
-            }
-            Transport::Stdio { command, args, env, cwd } => {
-                let settings = child::Settings {
-                    name: config.name.clone(),
-                    command: command.clone(),
-                    args: args.clone(),
-                    env: env.clone(),
-                    cwd: cwd.clone(),
-                };
-                let child = self.context.spawner.spawn(&settings).await;
-                let child = child.map_err(|error| unavailable(error.to_string()))?;
-                let exclusive = exclusive || session.is_some();
-                let lines = Lines::open(child.stdout, child.stdin, exclusive, signs, &self.tasks);
-                Ok(Link::Lines(lines, Arc::new(Mutex::new(Some(child.process)))))
-            }
-            Transport::Builtin { kit: _ } => {
-                let (ours, theirs) = tokio::io::duplex(BUILTIN_BYTES);
-                let serving = kit::gate::serve(theirs, Arc::clone(&self.context.look));
-                self.tasks.spawn("upstream: built-in server", serving);
-                let (reader, writer) = tokio::io::split(ours);
-                let lines = Lines::open(reader, writer, false, signs, &self.tasks);
-                Ok(Link::Lines(lines, Arc::default()))
-            }
-        }
-    }
-
-    /// Keeps the shared connection open: exponential delays, from new after each that held.
-    async fn supervise(self: Arc<Self>) {
-        if let Some(problem) = &self.settings.config.problem {
-            self.tally.failed(problem);
-            self.phase.send_replace(Phase::Failed(problem.clone()));
-            return;
-        }
-        if self.settings.config.start == Start::Lazy {
-            self.wake.notified().await;
-        }
-        let restart = self.settings.config.restart;
-        let mut delay = restart.delay;
-        loop {
-            self.phase.send_replace(Phase::Opening);
-            let opened = Instant::now();
-            let (why, held) = match self.open_shared().await {
-                Ok(connection) => (self.hold(connection).await, true),
-                Err(error) => {
-                    *self.era.lock() = None;
-                    (error.to_string(), false)
-                }
-            };
-            tracing::warn!(upstream = self.name(), error = %why, "not open");
-            self.tally.lost(&why);
-            if held && STEADY <= opened.elapsed() {
-                delay = restart.delay;
-                continue; // calls wait for the new one
-            }
-            self.phase.send_replace(Phase::Failed(why));
-            tokio::time::sleep(jittered(delay)).await;
-            delay = (delay * 2).min(restart.delay_max);
-        }
-    }
-
-    async fn open_shared(&self) -> Result<Connection, OpenError> {
-        let timeout = self.settings.config.timeout;
-        let known = *self.era.lock();
-        let client = Client::gateway(Version::LEGACY_LATEST);
-        let link = self.link(None, false).await?;
-        let opening = Connection::open(link.clone(), &client, known, timeout, true);
-        let opened = match tokio::time::timeout(timeout.open, opening).await {
-            Ok(opened) => opened,
-            Err(_) => {
-                let why = format!("it did not answer within {:?} (`timeout.open`)", timeout.open);
-                Err(OpenError::Send(SendError::Unavailable(why)))
-            }
-        };
-        match opened {
-            Ok(connection) => {
-                *self.era.lock() = Some(connection.peer.version.era());
-                Ok(connection)
-            }
-            Err(error) => {
-                let why = link.end(&error.to_string()).await;
-                Err(OpenError::Send(SendError::Unavailable(why)))
-            }
-        }
-    }
-
-    /// Serves the connection until it is lost, and says why that was.
-    async fn hold(&self, connection: Connection) -> String {
-        let peer = &connection.peer;
-        tracing::info!(upstream = self.name(), version = %peer.version, "open");
-        self.phase.send_replace(Phase::Ready(connection.clone()));
-        self.inbox.opened();
-        let counters = Arc::clone(&self.context.counters);
-        let signs =
-            Signs::new(Arc::clone(&self.inbox), None, counters, self.settings.answer_bytes_max);
-        let watching = async {
-            if let Err(error) = self.tell_lowest(&connection).await {
-                tracing::debug!(upstream = self.name(), %error, "a log level was not taken");
-            }
-            self.wanted.keep(&connection, &signs).await;
-            std::future::pending::<()>().await;
-        };
-        tokio::select! {
-            // What was wanted is told to the next connection anew.
-            () = watching => String::new(),
-            why = connection.closed() => why,
-        }
-    }
-
     async fn sweep(self: Arc<Self>) {
         let idle = self.settings.config.idle;
         loop {
@@ -697,9 +413,4 @@ async fn tell_level(connection: &Connection, level: &str) -> Result<(), SendErro
 
 async fn close(connection: Connection) {
     connection.close(CLOSING).await;
-}
-
-/// Between half of it and all of it, so that upstreams lost together do not come back together.
-fn jittered(delay: Duration) -> Duration {
-    delay.mul_f64(rand::random_range(0.5..=1.0))
 }

@@ -1,0 +1,104 @@
+//! What is said outside of requests: the stream that GET opens (legacy), and questions of the
+//! server.
+
+use std::time::Duration;
+
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use tokio::sync::oneshot;
+
+use crate::{
+    call::event::Question,
+    mcp::{
+        message::{self, Body, Message},
+        raw::Raw,
+    },
+    telemetry::Counter,
+};
+
+use super::{
+    super::{
+        lines::refusal,
+        sse::{Decoder, Frame, TooLarge},
+    },
+    Http, RETRY, is_stream, notice,
+};
+
+/// Where a stream is to be taken up again.
+struct Place {
+    last_event_id: Option<String>,
+    retry: Duration,
+}
+
+impl Http {
+    /// Reads the session's own stream (GET) until the server has none or the connection is closed.
+    /// `answered` is told when the first request for it was answered, whatever the answer.
+    pub async fn listen(&self, answered: oneshot::Sender<()>) {
+        let mut answered = Some(answered);
+        let mut place = Place { last_event_id: None, retry: RETRY };
+        while !self.is_closed() {
+            let response = self.send(self.get(place.last_event_id.as_deref())).await;
+            if let Some(answered) = answered.take() {
+                // Nobody need be waiting.
+                answered.send(()).ok();
+            }
+            if let Ok(response) = response {
+                if !response.status().is_success() || !is_stream(response.headers()) {
+                    return; // 405: it has none; anything else is seen by the next request
+                }
+                if self.follow(response.into_body(), &mut place).await == Err(TooLarge) {
+                    return self.0.signs.count(Counter::UpstreamTooLarge);
+                }
+            }
+            tokio::time::sleep(place.retry).await;
+        }
+    }
+
+    /// Reads one stream to its end.
+    async fn follow(&self, mut body: Incoming, place: &mut Place) -> Result<(), TooLarge> {
+        let mut decoder = Decoder::new(self.0.signs.answer_bytes_max());
+        while let Some(Ok(bytes)) = body.frame().await {
+            decoder.push(bytes.data_ref().map_or(&[][..], |bytes| bytes));
+            while let Some(frame) = decoder.next()? {
+                place.retry = frame.retry_ms.map_or(place.retry, Duration::from_millis);
+                place.last_event_id = frame.id.clone().or(place.last_event_id.take());
+                self.unasked(&frame);
+            }
+        }
+        Ok(())
+    }
+
+    fn unasked(&self, frame: &Frame) {
+        if frame.data.is_empty() {
+            return;
+        }
+        match Message::parse(&frame.data) {
+            Ok(Message::Notification(notification)) => {
+                self.0.signs.notice(&notice(&notification));
+            }
+            Ok(Message::Request(request)) => {
+                if let Some(question) = self.question(request) {
+                    self.0.signs.question(question);
+                }
+            }
+            Ok(Message::Response(_)) => self.0.signs.count(Counter::UpstreamUnexpected),
+            Err(error) => self.0.signs.garbage(&frame.data, &error),
+        }
+    }
+
+    /// A request from the server; a ping is answered here.
+    pub(super) fn question(&self, request: message::Request) -> Option<Question> {
+        let (reply, answer) = oneshot::channel();
+        let http = self.clone();
+        let is_ping = &*request.method == "ping";
+        let id = request.id;
+        self.0.tasks.spawn("upstream http: question", async move {
+            let unanswered = || if is_ping { Body::Result(Raw::object()) } else { refusal() };
+            let body = answer.await.unwrap_or_else(|_| unanswered());
+            if let Err(error) = http.post_aside(message::response(Some(&id), &body)).await {
+                tracing::debug!(%error, "an answer was not taken");
+            }
+        });
+        (!is_ping).then_some(Question { method: request.method, params: request.params, reply })
+    }
+}

@@ -1,0 +1,292 @@
+//! Streamable HTTP as a client, both eras: one POST a message, answered with JSON or with a stream
+//! of events.
+
+mod aside;
+mod call;
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method as Verb, Uri, header};
+use http_body_util::Full;
+use hyper::{Request, Response, body::Incoming};
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    call::{event::Notice, tasks::Tasks},
+    config::Secret,
+    mcp::{
+        header as value,
+        id::Id,
+        message::{self, Notification},
+        method::Method,
+        raw::Raw,
+        version::{Era, Version},
+    },
+    net::{Net, NetError},
+};
+
+pub use self::call::HttpCall;
+use super::{SendError, sign::Signs};
+
+const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
+const VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
+const METHOD: HeaderName = HeaderName::from_static("mcp-method");
+const NAME: HeaderName = HeaderName::from_static("mcp-name");
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+const BOTH_TYPES: HeaderValue = HeaderValue::from_static("application/json, text/event-stream");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
+/// Where a server that closes its stream names no `retry`.
+const RETRY: Duration = Duration::from_secs(1);
+/// What the gateway says by itself (notifications, answers to questions, DELETE) must be taken in
+/// this time.
+const ASIDE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Where an HTTP upstream is, and how it is spoken to; shared by all of its connections.
+#[derive(Debug)]
+pub struct Endpoint {
+    pub net: Net,
+    pub uri: Uri,
+    pub headers: HeaderMap,
+    pub h2c: bool,
+    ids: AtomicU64,
+}
+
+impl Mirrored<'_> {
+    /// What the body says must be said in headers too (2026-07-28, transports).
+    fn write(&self, method: Method, headers: &mut HeaderMap) {
+        headers.insert(METHOD, HeaderValue::from_static(method.name()));
+        if let Some(text) = self.name.and_then(header_value) {
+            headers.insert(NAME, text);
+        }
+        for (name, text) in self.params {
+            let header = HeaderName::try_from(name).ok().zip(header_value(text));
+            headers.extend(header.map(|(name, text)| (Some(name), text)));
+        }
+    }
+}
+
+/// A conversation with it: stateless (modern), or one session of its (legacy). A clone is the same
+/// one.
+#[derive(Debug, Clone)]
+pub struct Http(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    endpoint: Arc<Endpoint>,
+    /// Agreed when it was opened.
+    version: OnceLock<Version>,
+    session: OnceLock<HeaderValue>,
+    closed: CancellationToken,
+    why: Mutex<String>,
+    signs: Signs,
+    tasks: Tasks,
+}
+
+/// What one request says in its headers.
+#[derive(Debug, Default)]
+pub struct Mirrored<'a> {
+    pub name: Option<&'a str>,
+    pub params: &'a [(String, String)],
+}
+
+type Sending = Pin<Box<dyn Future<Output = Result<Response<Incoming>, NetError>> + Send>>;
+
+impl Endpoint {
+    /// # Errors
+    /// What is wrong with the address or a header; the value of a header is not repeated.
+    pub fn new(
+        net: Net,
+        url: &str,
+        headers: &BTreeMap<String, Secret>,
+        h2c: bool,
+    ) -> Result<Self, String> {
+        let uri = url.parse().map_err(|error| format!("`{url}` is no address: {error}"))?;
+        let mut map = HeaderMap::new();
+        for (name, secret) in headers {
+            let parsed =
+                HeaderName::try_from(name).ok().zip(HeaderValue::from_str(secret.expose()).ok());
+            let (key, mut text) =
+                parsed.ok_or_else(|| format!("header `{name}` is no valid header"))?;
+            text.set_sensitive(true);
+            map.insert(key, text);
+        }
+        Ok(Self { net, uri, headers: map, h2c, ids: AtomicU64::new(1) })
+    }
+}
+
+impl Http {
+    pub fn new(endpoint: Arc<Endpoint>, signs: Signs, tasks: &Tasks) -> Self {
+        Self(Arc::new(Inner {
+            endpoint,
+            version: OnceLock::new(),
+            session: OnceLock::new(),
+            closed: CancellationToken::new(),
+            why: Mutex::default(),
+            signs,
+            tasks: tasks.child(),
+        }))
+    }
+
+    /// Another conversation with the same server, nothing agreed.
+    pub fn afresh(&self) -> Self {
+        Self::new(Arc::clone(&self.0.endpoint), self.0.signs.clone(), &self.0.tasks)
+    }
+
+    /// From here on every request says this version; agreed once.
+    pub fn agree(&self, version: Version) {
+        self.0.version.get_or_init(|| version);
+    }
+
+    /// Begins a request; nothing is sent before the call is polled.
+    pub fn request(&self, method: Method, params: &Raw, mirrored: &Mirrored<'_>) -> HttpCall {
+        let id = self.0.endpoint.ids.fetch_add(1, Ordering::Relaxed);
+        self.request_as(id, method, params, mirrored)
+    }
+
+    /// An id for [`Http::request_as`], where the params must name it.
+    pub fn next_id(&self) -> u64 {
+        self.0.endpoint.ids.fetch_add(1, Ordering::Relaxed)
+    }
+
+    pub fn request_as(
+        &self,
+        id: u64,
+        method: Method,
+        params: &Raw,
+        mirrored: &Mirrored<'_>,
+    ) -> HttpCall {
+        let text = message::request(&Id::number(id), method.name(), params);
+        let mut request = self.post(text);
+        if self.version().era() == Era::Modern {
+            mirrored.write(method, request.headers_mut());
+        }
+        HttpCall::new(self.clone(), method, id, self.send(request))
+    }
+
+    /// Posts a notification or an answer and waits until it is taken.
+    pub async fn post_aside(&self, text: Bytes) -> Result<(), SendError> {
+        let mut request = self.post(text);
+        if self.version().era() == Era::Modern {
+            return Err(SendError::Unavailable("a modern server takes requests only".to_owned()));
+        }
+        request.headers_mut().remove(METHOD);
+        let response = tokio::time::timeout(ASIDE_TIMEOUT, self.send(request)).await;
+        let Ok(response) = response else { return Err(SendError::Idle(ASIDE_TIMEOUT)) };
+        let response = response.map_err(|error| self.broken(&error))?;
+        let status = response.status();
+        if status.is_success() { Ok(()) } else { Err(SendError::Status(status.as_u16())) }
+    }
+
+    /// Ends it from our side; a session is DELETEd (best effort).
+    pub fn close(&self, why: &str) {
+        self.end(why);
+        if self.0.session.get().is_none() {
+            return;
+        }
+        let mut request = self.get(None);
+        *request.method_mut() = Verb::DELETE;
+        let sending = self.send(request);
+        self.0.tasks.finish(async move {
+            if let Ok(Err(error)) = tokio::time::timeout(ASIDE_TIMEOUT, sending).await {
+                tracing::debug!(%error, "a session could not be ended upstream");
+            }
+        });
+    }
+
+    /// Waits for its end, and says why it came.
+    pub async fn closed(&self) -> String {
+        self.0.closed.cancelled().await;
+        self.0.why.lock().clone()
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.0.closed.is_cancelled()
+    }
+
+    fn end(&self, why: &str) {
+        {
+            let mut said = self.0.why.lock();
+            if said.is_empty() {
+                why.clone_into(&mut said);
+            }
+        }
+        self.0.closed.cancel();
+    }
+
+    fn version(&self) -> Version {
+        self.0.version.get().copied().unwrap_or(Version::LEGACY_LATEST)
+    }
+
+    fn post(&self, text: Bytes) -> Request<Full<Bytes>> {
+        let mut request = self.bare(Verb::POST, Full::new(text));
+        request.headers_mut().insert(header::CONTENT_TYPE, JSON);
+        request.headers_mut().insert(header::ACCEPT, BOTH_TYPES);
+        request
+    }
+
+    fn get(&self, last_event_id: Option<&str>) -> Request<Full<Bytes>> {
+        let mut request = self.bare(Verb::GET, Full::default());
+        request.headers_mut().insert(header::ACCEPT, EVENTS);
+        if let Some(id) = last_event_id.and_then(|id| HeaderValue::from_str(id).ok()) {
+            request.headers_mut().insert(LAST_EVENT_ID, id);
+        }
+        request
+    }
+
+    fn bare(&self, verb: Verb, body: Full<Bytes>) -> Request<Full<Bytes>> {
+        let mut request = Request::new(body);
+        *request.method_mut() = verb;
+        *request.uri_mut() = self.0.endpoint.uri.clone();
+        request.headers_mut().clone_from(&self.0.endpoint.headers);
+        if let Some(version) = self.0.version.get() {
+            request.headers_mut().insert(VERSION, HeaderValue::from_static(version.as_str()));
+        }
+        if let Some(session) = self.0.session.get() {
+            request.headers_mut().insert(SESSION, session.clone());
+        }
+        request
+    }
+
+    fn send(&self, request: Request<Full<Bytes>>) -> Sending {
+        let endpoint = Arc::clone(&self.0.endpoint);
+        Box::pin(async move { endpoint.net.send(request, endpoint.h2c).await })
+    }
+
+    /// A broken connection may mean that the whole server is gone: it is to be probed again.
+    fn broken(&self, error: &NetError) -> SendError {
+        match error {
+            NetError::Connect(_) => {
+                self.end(&error.to_string());
+                SendError::Unavailable(error.to_string())
+            }
+            NetError::Broken(_) => SendError::Lost(error.to_string()),
+        }
+    }
+}
+
+fn notice(notification: &Notification) -> Notice {
+    let method = Method::notification(&notification.method);
+    let (params, whole) = (notification.params.clone(), notification.whole.clone());
+    Notice { method, params, whole }
+}
+
+fn header_value(text: &str) -> Option<HeaderValue> {
+    HeaderValue::from_str(&value::encode(text)).ok()
+}
+
+fn is_stream(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    kind.is_some_and(|kind| kind.to_ascii_lowercase().starts_with("text/event-stream"))
+}
