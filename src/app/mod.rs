@@ -64,6 +64,7 @@ pub enum StartError {
 }
 
 /// A gate that serves.
+#[derive(Debug)]
 pub struct Gate {
     inner: Arc<snapshot::Gate>,
     address: SocketAddr,

@@ -13,7 +13,6 @@ use crate::{
         mirror::Mirrors,
         raw::{Raw, string_of},
         splice,
-        version::{Era, Version},
     },
     telemetry::{Counter, Counters},
     upstream::{Asking, Peer, SendError, Upstream},
@@ -130,10 +129,6 @@ impl Listing {
         }
     }
 
-    pub fn era(&self) -> Era {
-        Version::find(&self.version).map_or(Era::Legacy, Version::era)
-    }
-
     /// Reads the annotations of its tools again, after it came from disk.
     pub fn restore(&mut self) {
         for tool in self.tools.iter_mut().chain(&mut self.asked_tools) {
@@ -203,23 +198,12 @@ impl Listing {
         for entry in entries {
             // Its own copy: a part would keep the whole page in memory.
             let raw = Raw::trusted(entry.get().to_owned());
-            let item = Item::of(kind, raw).filter(|_| items.len() < bounds.items_max);
-            let Some(mut item) = item else {
-                bounds.counters.add(Counter::ListItemsDropped);
-                continue;
-            };
-            if kind == ListKind::Tools {
-                match mirrors(&item.raw) {
-                    Ok(found) => item.mirrors = found,
-                    Err(why) if bounds.strict_mirrors => {
-                        tracing::warn!(tool = item.key, %why, "left out");
-                        bounds.counters.add(Counter::ListItemsDropped);
-                        continue;
-                    }
-                    Err(_) => (),
-                }
+            match Item::of(kind, raw, bounds.strict_mirrors)
+                .filter(|_| items.len() < bounds.items_max)
+            {
+                Some(item) => items.push(item),
+                None => bounds.counters.add(Counter::ListItemsDropped),
             }
-            items.push(item);
         }
         Ok(page)
     }
@@ -241,13 +225,19 @@ impl Via<'_> {
 }
 
 impl Item {
-    fn of(kind: ListKind, raw: Raw) -> Option<Self> {
+    /// None for what is no entry, and for a tool that must not be offered.
+    fn of(kind: ListKind, raw: Raw, strict_mirrors: bool) -> Option<Self> {
         if !raw.is_object() {
             return None;
         }
         let key = splice::member(&raw, kind.key())?;
         let key = string_of(key.try_read()?)?.into_owned();
-        Some(Self { key, raw, mirrors: Mirrors::default() })
+        let found = if kind == ListKind::Tools { mirrors(&raw) } else { Ok(Mirrors::default()) };
+        if let (Err(why), true) = (&found, strict_mirrors) {
+            tracing::warn!(tool = key, %why, "left out");
+            return None;
+        }
+        Some(Self { key, raw, mirrors: found.unwrap_or_default() })
     }
 }
 

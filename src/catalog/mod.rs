@@ -1,5 +1,6 @@
 //! What the servers behind a route offer together: listed, named, merged, and ready as bytes.
 
+mod capabilities;
 mod filter;
 pub mod listing;
 mod names;

@@ -104,7 +104,8 @@ mod tests {
                 prop_assert_eq!(&name, &again.name("up", &own));
                 let Some(name) = name else { continue };
                 prop_assert!(name.len() <= NAME_CHARS_MAX);
-                prop_assert!(name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-'));
+                let fits = |b: u8| b.is_ascii_alphanumeric() || b == b'_' || b == b'-';
+                prop_assert!(name.bytes().all(fits));
                 prop_assert!(seen.insert(name));
             }
         }

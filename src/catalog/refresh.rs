@@ -95,7 +95,7 @@ pub async fn keep(
         }
         // What all may use is served by now; this may take a process of its own.
         if let Err(error) = listing.read_asked(&upstream, bounds).await {
-            tracing::info!(upstream = name, %error, "what it lists for clients that can be asked is not known");
+            tracing::info!(upstream = name, %error, "what only some clients may use is not known");
         }
         let news = shelf.put(listing);
         shelf.finish();

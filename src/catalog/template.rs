@@ -93,6 +93,6 @@ mod tests {
     #[test]
     fn a_nasty_template_costs_little() {
         let template = Template::new(&"{a}x".repeat(200));
-        assert!(!template.matches(&"x".repeat(20_000).replace("xx", "xy")[..10_000]));
+        assert!(!template.matches(&"xy".repeat(5_000)));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
@@ -19,7 +19,7 @@ use crate::{
 };
 
 use super::{
-    filter,
+    capabilities, filter,
     listing::{Item, Listing},
     names::Namer,
     template::Template,
@@ -200,29 +200,7 @@ impl View {
             all.push_str(text);
         }
         let Some(has) = listing.capabilities.try_read::<Map<String, Value>>() else { return };
-        for key in ["tools", "prompts", "resources"] {
-            if has.contains_key(key) {
-                // The gate itself announces changes, whatever the server behind it does.
-                let section = self.capabilities.entry(key).or_insert_with(|| json!({}));
-                section["listChanged"] = true.into();
-            }
-        }
-        if has.get("resources").is_some_and(|resources| resources["subscribe"] == true) {
-            self.capabilities["resources"]["subscribe"] = true.into();
-        }
-        for key in ["completions", "logging"] {
-            if has.contains_key(key) {
-                self.capabilities.entry(key).or_insert_with(|| json!({}));
-            }
-        }
-        if let Some(Value::Object(extensions)) = has.get("extensions") {
-            let all = self.capabilities.entry("extensions").or_insert_with(|| json!({}));
-            for (id, settings) in extensions {
-                if all.get(id).is_none() {
-                    all[id] = settings.clone();
-                }
-            }
-        }
+        capabilities::merge(&mut self.capabilities, &has);
         if has.contains_key("resources") {
             let keys = listing.resources.iter().chain(&listing.templates);
             let schemes = keys
@@ -234,43 +212,48 @@ impl View {
 
     fn merge(&mut self, kind: ListKind, route: &Route, parts: &[Part], asked: bool) -> Vec<Raw> {
         let mut namer = Namer::new(route.names, kind == ListKind::Tools);
+        let route_filter = filter_of(&route.tools, &route.prompts, &route.resources, kind);
         let mut shown = Vec::new();
         for part in parts {
             let Some(listing) = &part.listing else { continue };
-            let config = &part.upstream.settings.config;
             let own = &part.filters;
             let own_filter = filter_of(&own.tools, &own.prompts, &own.resources, kind);
-            let route_filter = filter_of(&route.tools, &route.prompts, &route.resources, kind);
-            for item in listing.items(kind).iter().chain(extra(listing, kind, asked)) {
-                if !filter::passes(own_filter, &item.key) {
-                    continue;
-                }
-                let renamed = filter::renamed(own_filter, &item.key);
-                let named = match kind {
-                    ListKind::Tools | ListKind::Prompts => namer.name(&config.name, renamed),
-                    ListKind::Resources | ListKind::Templates => namer.uri(&config.name, renamed),
-                };
-                let Some(name) = named else {
-                    self.problems.push(format!(
-                        "`{}` of `{}` has a name that is taken",
-                        item.key, config.name
-                    ));
-                    continue;
-                };
-                if !filter::passes(route_filter, &name) {
-                    continue;
-                }
-                let name = filter::renamed(route_filter, &name).to_owned();
-                let hidden =
-                    filter::hides(own_filter, &item.key) || filter::hides(route_filter, &name);
-                if let Some(text) = self.add(kind, name, item, part)
-                    && !hidden
-                {
-                    shown.push(text);
-                }
-            }
+            let filters = (own_filter, route_filter);
+            let items = listing.items(kind).iter().chain(extra(listing, kind, asked));
+            shown.extend(items.filter_map(|item| self.show(kind, item, part, filters, &mut namer)));
         }
         shown
+    }
+
+    /// Names one item and enters it; its text where it is listed.
+    fn show(
+        &mut self,
+        kind: ListKind,
+        item: &Item,
+        part: &Part,
+        (own, route): (&Filter, &Filter),
+        namer: &mut Namer,
+    ) -> Option<Raw> {
+        if !filter::passes(own, &item.key) {
+            return None;
+        }
+        let upstream = part.upstream.name();
+        let renamed = filter::renamed(own, &item.key);
+        let name = match kind {
+            ListKind::Tools | ListKind::Prompts => namer.name(upstream, renamed),
+            ListKind::Resources | ListKind::Templates => namer.uri(upstream, renamed),
+        };
+        let Some(name) = name else {
+            let problem = format!("`{}` of `{upstream}` has a name that is taken", item.key);
+            self.problems.push(problem);
+            return None;
+        };
+        if !filter::passes(route, &name) {
+            return None;
+        }
+        let name = filter::renamed(route, &name).to_owned();
+        let hidden = filter::hides(own, &item.key) || filter::hides(route, &name);
+        self.add(kind, name, item, part).filter(|_| !hidden)
     }
 
     /// Enters one item under its name; returns its text as shown.
@@ -327,9 +310,9 @@ impl View {
         let mut modern = text.clone();
         text.push(b'}');
         let (ttl_ms, scope) = self.cache_hints();
+        let meta = server_meta();
         let hints = format!(
-            ",\"resultType\":\"complete\",\"ttlMs\":{ttl_ms},\"cacheScope\":\"{scope}\",\"_meta\":{}}}",
-            server_meta()
+            r#","resultType":"complete","ttlMs":{ttl_ms},"cacheScope":"{scope}","_meta":{meta}}}"#
         );
         modern.extend_from_slice(hints.as_bytes());
         (Raw::trusted(text), Raw::trusted(modern))

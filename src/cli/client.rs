@@ -1,13 +1,12 @@
 //! A small modern client: how the command line speaks to a gate, running or its own.
 
 use anyhow::{Context as _, bail};
-use bytes::Bytes;
 use http::{HeaderValue, Request, header};
 use http_body_util::{BodyExt as _, Full};
 use serde_json::{Value, json};
 
 use crate::{
-    mcp::{header as value, mirror::Mirrors, raw::Raw, version::Version},
+    mcp::{header as value, id::Id, message, meta, mirror::Mirrors, raw::Raw, version::Version},
     net::Net,
 };
 
@@ -54,13 +53,10 @@ impl Client {
         name: Option<&str>,
         mirrored: &[(String, String)],
     ) -> anyhow::Result<Value> {
-        let mut params = params.clone();
-        params["_meta"] = json!({
-            "io.modelcontextprotocol/protocolVersion": Version::MODERN.as_str(),
-            "io.modelcontextprotocol/clientCapabilities": {},
-            "io.modelcontextprotocol/clientInfo": { "name": "tollgate-cli", "version": env!("CARGO_PKG_VERSION") },
-        });
-        let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
+        let info = json!({ "name": "tollgate-cli", "version": env!("CARGO_PKG_VERSION") });
+        let params =
+            meta::modernize(&Raw::encode(params), &Raw::object(), &Raw::encode(&info), None);
+        let body = message::request(&Id::number(1), method, &params);
         let mut request = Request::post(&self.url)
             .header(header::CONTENT_TYPE, "application/json")
             .header(header::ACCEPT, "application/json, text/event-stream")
@@ -72,7 +68,7 @@ impl Client {
         for (name, text) in mirrored {
             request = request.header(name, HeaderValue::from_str(&value::encode(text))?);
         }
-        let request = request.body(Full::new(Bytes::from(serde_json::to_vec(&body)?)))?;
+        let request = request.body(Full::new(body))?;
         let response = self.net.send(request, false).await?;
         let status = response.status();
         let text = response.into_body().collect().await?.to_bytes();
@@ -90,7 +86,7 @@ impl Client {
                 error["code"]
             );
         }
-        Ok(answer["result"].clone())
+        answer.get("result").cloned().context("an answer with neither result nor error")
     }
 }
 

@@ -39,7 +39,7 @@ struct Common {
         env = "TOLLGATE_CONFIG"
     )]
     config: PathBuf,
-    /// What is logged, as in RUST_LOG (error, warn, info, debug, trace, or by module)
+    /// What is logged, as in `RUST_LOG` (error, warn, info, debug, trace, or by module)
     #[arg(long, global = true, value_name = "FILTER", env = "RUST_LOG", default_value = "warn")]
     log: String,
     /// Log lines as JSON

@@ -15,7 +15,7 @@ use super::{client::Client, complain, say, show, start_failed, table};
 /// Where the tools are.
 #[derive(Debug, Clone, clap::Args)]
 struct Place {
-    /// A running gate's route, such as http://127.0.0.1:8080/mcp; without it the gate of the
+    /// A running gate's route, such as `http://127.0.0.1:8080/mcp`; without it the gate of the
     /// configuration is used if it runs, else the upstreams are opened just for this
     #[arg(long)]
     url: Option<String>,
@@ -79,7 +79,7 @@ pub fn call(config: &Path, arguments: &CallArguments) -> anyhow::Result<ExitCode
         } else {
             print(&result)?;
         }
-        if result["isError"] == true {
+        if result.get("isError") == Some(&Value::Bool(true)) {
             complain("the tool says that it failed");
             return Ok(ExitCode::FAILURE);
         }
@@ -149,7 +149,8 @@ fn values(tool: &Value, arguments: &[String]) -> anyhow::Result<Value> {
             values.insert(key.to_owned(), value);
             continue;
         }
-        let kind = tool["inputSchema"]["properties"][key]["type"].as_str();
+        let property = tool.pointer("/inputSchema/properties").and_then(|all| all.get(key));
+        let kind = property.and_then(|property| property.get("type")?.as_str());
         let value = match kind {
             Some("integer" | "number" | "boolean" | "array" | "object") => {
                 serde_json::from_str(text).with_context(|| {

@@ -15,10 +15,12 @@ mod value;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
-pub use import::{Imported, import};
+pub use import::import;
 pub use problem::Problems;
-pub use read::{environment, load, parse};
+pub use read::{environment, load};
 pub use schema::schema;
+#[cfg(test)]
+pub use {import::Imported, read::parse};
 
 /// A whole, valid configuration.
 #[derive(Debug, Clone)]

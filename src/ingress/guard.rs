@@ -29,7 +29,7 @@ pub fn check(
         return Err(Refusal::Host);
     }
     let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
-    let origin = origin.to_str().map_err(|_| Refusal::Origin)?;
+    let origin = origin.to_str().ok().ok_or(Refusal::Origin)?;
     let its_host = origin.split_once("://").map(|(_, rest)| without_port(rest));
     if its_host.is_some_and(is_local) || listed(&server.origins, origin) {
         return Ok(());
@@ -65,7 +65,11 @@ mod tests {
     use super::*;
 
     fn judged(host: &str, origin: Option<&str>) -> Result<(), Refusal> {
-        let text = "[server]\nhosts = [\"gate.example\"]\norigins = [\"https://app.example\"]\n[routes.\"/mcp\"]\nupstreams = [\"gate\"]\n[upstreams.gate]\nbuiltin = \"gate\"\n";
+        let text = r#"
+            server = { hosts = ["gate.example"], origins = ["https://app.example"] }
+            routes."/mcp".upstreams = ["gate"]
+            upstreams.gate.builtin = "gate"
+        "#;
         let config = crate::config::parse("routes.toml", text, &|_| None).unwrap();
         let mut headers = HeaderMap::new();
         headers.insert(header::HOST, host.parse().unwrap());

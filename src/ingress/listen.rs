@@ -57,7 +57,7 @@ impl Front {
             .layer(GlobalConcurrencyLimitLayer::new(limits.requests_max))
             .service_fn(move |request| {
                 let gate = Arc::clone(&gate);
-                async move { Ok::<_, Infallible>(serve(gate, local, request).await) }
+                async move { Ok::<_, Infallible>(Box::pin(serve(gate, local, request)).await) }
             });
         let mut stop = std::pin::pin!(stop);
         loop {
@@ -76,7 +76,7 @@ impl Front {
             };
             let connection =
                 Connection { stream, tls: self.tls.clone(), gate: Arc::clone(&self.gate) };
-            let serving = connection.serve(shell.clone(), graceful.watcher());
+            let serving = Box::pin(connection.serve(shell.clone(), graceful.watcher()));
             self.gate.tasks.finish(async move {
                 serving.await;
                 drop(place);

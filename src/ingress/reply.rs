@@ -17,9 +17,10 @@ use crate::{
         message::{self, Body},
         method::Method,
         raw::Raw,
+        splice,
         version::Era,
     },
-    pipeline::{Fault, tool_error},
+    pipeline::{Fault, ToolError, tool_error},
 };
 
 pub const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
@@ -62,7 +63,12 @@ impl Refused {
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnknownSession | Self::UnknownMethod(_) => StatusCode::NOT_FOUND,
             Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
-            _ => StatusCode::BAD_REQUEST,
+            Self::Parse(_)
+            | Self::Request(_)
+            | Self::Meta(_)
+            | Self::Header(_)
+            | Self::Version(_)
+            | Self::NoSession => StatusCode::BAD_REQUEST,
         }
     }
 
@@ -78,12 +84,8 @@ impl Refused {
             Self::Overloaded => error::INTERNAL_ERROR,
         };
         let object = ErrorObject::new(code, self.to_string());
-        match self {
-            Self::Version(asked) => {
-                object.with(&json!({ "supported": supported_versions(), "requested": asked }))
-            }
-            _ => object,
-        }
+        let Self::Version(asked) = self else { return object };
+        object.with(&json!({ "supported": supported_versions(), "requested": asked }))
     }
 }
 
@@ -135,17 +137,15 @@ pub fn fault(fault: &Fault, method: Method, era: Era) -> (StatusCode, Body) {
 }
 
 /// A failure that a model reads as the tool's own result.
-fn failed_tool(said: &impl serde::Serialize, modern: bool) -> Raw {
-    let structured = serde_json::to_value(said).unwrap_or_default();
-    let mut result = json!({
-        "content": [{ "type": "text", "text": structured["message"] }],
-        "structuredContent": structured,
+fn failed_tool(said: &ToolError, modern: bool) -> Raw {
+    let result = json!({
+        "content": [{ "type": "text", "text": said.message }],
+        "structuredContent": said,
         "isError": true,
     });
-    if modern {
-        result["resultType"] = "complete".into();
-    }
-    Raw::encode(&result)
+    let edits: &[(&str, Option<&[u8]>)] = &[("resultType", Some(b"\"complete\""))];
+    let result = Raw::encode(&result);
+    if modern { splice::edit(&result, edits) } else { result }
 }
 
 pub fn json_reply(status: StatusCode, text: Bytes) -> HttpReply {

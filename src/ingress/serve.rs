@@ -19,7 +19,7 @@ use crate::{
         splice,
         version::Era,
     },
-    pipeline::{self, Call},
+    pipeline::{self, Call, Fault},
     session::Session,
     snapshot::{Gate, Route},
     telemetry::Counter,
@@ -89,7 +89,7 @@ struct Door {
 }
 
 impl Door {
-    async fn post(self, request: Request<HttpIncoming>) -> HttpReply {
+    async fn post(&self, request: Request<HttpIncoming>) -> HttpReply {
         let (parts, body) = request.into_parts();
         if !is_json(&parts.headers) {
             return reply::plain(
@@ -134,7 +134,7 @@ impl Door {
         })
     }
 
-    async fn one(self, headers: &HeaderMap, message: Message, takes: Takes) -> HttpReply {
+    async fn one(&self, headers: &HeaderMap, message: Message, takes: Takes) -> HttpReply {
         match (decode::era_of(headers, &message), message) {
             (Era::Modern, Message::Request(request)) => self.modern(headers, request, takes).await,
             // There is nothing that a modern client could tell this way; cancelling is closing the
@@ -160,7 +160,7 @@ impl Door {
         }
     }
 
-    async fn modern(self, headers: &HeaderMap, request: McpRequest, takes: Takes) -> HttpReply {
+    async fn modern(&self, headers: &HeaderMap, request: McpRequest, takes: Takes) -> HttpReply {
         let decoded = match decode::modern(headers, &request) {
             Ok(decoded) => decoded,
             Err(refused) => return self.refuse(&refused, Some(&request.id)),
@@ -178,7 +178,7 @@ impl Door {
         self.run(call, takes).await
     }
 
-    async fn initialize(self, request: &McpRequest) -> HttpReply {
+    async fn initialize(&self, request: &McpRequest) -> HttpReply {
         let client = match pipeline::negotiate(&request.params) {
             Ok(client) => client,
             Err(fault) => {
@@ -195,7 +195,7 @@ impl Door {
         reply
     }
 
-    async fn legacy(self, session: Arc<Session>, message: Message, takes: Takes) -> HttpReply {
+    async fn legacy(&self, session: Arc<Session>, message: Message, takes: Takes) -> HttpReply {
         match message {
             Message::Request(request) => match legacy_call(session, request) {
                 Ok(call) => self.run(call, takes).await,
@@ -215,10 +215,11 @@ impl Door {
         }
     }
 
-    async fn run(self, call: Call, takes: Takes) -> HttpReply {
+    async fn run(&self, call: Call, takes: Takes) -> HttpReply {
         let (id, method, era) = (call.id.clone(), call.method, call.client.era());
         let session = call.session.clone().filter(|_| takes == Takes::StreamRather);
-        match pipeline::run(&self.gate, &self.route, call).await {
+        // Boxed: the way is large, and everything up to the connection would hold it inside.
+        match Box::pin(pipeline::run(&self.gate, &self.route, call)).await {
             Ok(pipeline::Reply::Answer(body)) => {
                 let text = message::response(Some(&id), &body);
                 let streamed =
@@ -226,7 +227,7 @@ impl Door {
                 streamed.unwrap_or_else(|| reply::json_reply(StatusCode::OK, text))
             }
             Ok(pipeline::Reply::Back(back)) => {
-                stream::back(&self.gate, &self.limits, *back, takes != Takes::Json).await
+                stream::back(&self.gate, &self.limits, back, takes != Takes::Json).await
             }
             Ok(pipeline::Reply::Listen(listening)) => stream::listen(&self.limits, *listening),
             Err(fault) => {
@@ -237,7 +238,7 @@ impl Door {
     }
 
     /// A batch (2025-03-26): all at once, answered with an array in their order.
-    async fn batch(self, headers: &HeaderMap, messages: Vec<Message>) -> HttpReply {
+    async fn batch(&self, headers: &HeaderMap, messages: Vec<Message>) -> HttpReply {
         let session = match self.session(headers) {
             Ok(session) if session.client.version.has_batches() => session,
             Ok(_) | Err(Refused::NoSession) => {
@@ -246,19 +247,11 @@ impl Door {
             }
             Err(refused) => return self.refuse(&refused, None),
         };
-        let each = messages.into_iter().map(|message| {
-            let door = Self {
-                gate: Arc::clone(&self.gate),
-                route: Arc::clone(&self.route),
-                limits: self.limits.clone(),
-            };
-            let session = Arc::clone(&session);
-            async move {
-                // `initialize` must not be batched: in a session it is an unknown request like any
-                // other.
-                let reply = door.legacy(session, message, Takes::Json).await;
-                reply.into_body().collect().await.map(|whole| whole.to_bytes()).unwrap_or_default()
-            }
+        let each = messages.into_iter().map(async |message| {
+            // `initialize` must not be batched: in a session it is an unknown request.
+            let reply = self.legacy(Arc::clone(&session), message, Takes::Json).await;
+            let whole = reply.into_body().collect().await;
+            whole.map(|whole| whole.to_bytes()).unwrap_or_default()
         });
         let mut answers = futures_util::future::join_all(each).await;
         answers.retain(|answer| !answer.is_empty());
@@ -292,7 +285,7 @@ impl Door {
     }
 
     /// The stream of a session, or the rest of one that broke.
-    fn get(self, headers: &HeaderMap) -> HttpReply {
+    fn get(&self, headers: &HeaderMap) -> HttpReply {
         let session = match self.session(headers) {
             Ok(session) => session,
             Err(Refused::NoSession) => return reply::not_allowed("POST"),
@@ -323,7 +316,7 @@ impl Door {
         }
     }
 
-    fn delete(self, headers: &HeaderMap) -> HttpReply {
+    fn delete(&self, headers: &HeaderMap) -> HttpReply {
         match self.session(headers) {
             Ok(session) => {
                 self.gate.sessions.end(&session);
@@ -363,20 +356,25 @@ impl Door {
 }
 
 fn legacy_call(session: Arc<Session>, request: McpRequest) -> Result<Call, Box<HttpReply>> {
-    let failed = |fault: pipeline::Fault, method| {
-        let (status, body) = reply::fault(&fault, method, Era::Legacy);
-        Box::new(reply::json_reply(status, message::response(Some(&request.id), &body)))
-    };
-    let Some(method) = Method::request(&request.method) else {
-        return Err(failed(pipeline::Fault::UnknownMethod(request.method.clone()), Method::Ping));
-    };
-    let invalid = |error: &dyn std::fmt::Display| pipeline::Fault::Invalid(error.to_string());
-    let named =
-        decode::named(method, &request.params).map_err(|error| failed(invalid(&error), method))?;
-    let meta = Meta::of(&request.params).map_err(|error| failed(invalid(&error), method))?;
-    let client = Arc::clone(&session.client);
-    let (id, params) = (request.id.clone(), request.params.clone());
-    Ok(Call { id, method, params, named, meta, client, session: Some(session), mirrored: None })
+    let McpRequest { id, method: name, params } = request;
+    let decoded = Method::request(&name).ok_or(Fault::UnknownMethod(name)).and_then(|method| {
+        let invalid = |error: &dyn std::fmt::Display| Fault::Invalid(error.to_string());
+        let named = decode::named(method, &params).map_err(|error| invalid(&error))?;
+        let meta = Meta::of(&params).map_err(|error| invalid(&error))?;
+        Ok((method, named, meta))
+    });
+    match decoded {
+        Ok((method, named, meta)) => {
+            let client = Arc::clone(&session.client);
+            let session = Some(session);
+            Ok(Call { id, method, params, named, meta, client, session, mirrored: None })
+        }
+        Err(fault) => {
+            // Which method it is matters only once it has been sent.
+            let (status, body) = reply::fault(&fault, Method::Ping, Era::Legacy);
+            Err(Box::new(reply::json_reply(status, message::response(Some(&id), &body))))
+        }
+    }
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

@@ -34,7 +34,7 @@ use super::{
 const RETRY: Duration = Duration::from_secs(1);
 
 /// The reply to a call under way: its first event decides what kind of reply it is.
-pub async fn back(gate: &Arc<Gate>, limits: &Limits, back: Back, streams: bool) -> HttpReply {
+pub async fn back(gate: &Arc<Gate>, limits: &Limits, back: Box<Back>, streams: bool) -> HttpReply {
     let mut held = Held::new(back, gate.tasks.clone());
     loop {
         let first = tokio::time::timeout(limits.keep_alive, held.back().next()).await;
@@ -60,7 +60,7 @@ pub async fn back(gate: &Arc<Gate>, limits: &Limits, back: Back, streams: bool) 
 
 fn start(gate: &Arc<Gate>, limits: &Limits, mut held: Held, first: Option<Out>) -> HttpReply {
     let session = held.back().call().session.clone();
-    let Some(session) = session else { return modern(limits.keep_alive, *held.done(), first) };
+    let Some(session) = session else { return modern(limits.keep_alive, held.done(), first) };
     let Some(stream) = session.stream(limits.streams_max) else {
         gate.counters.add(Counter::RefusedStreams);
         let call = held.done();
@@ -72,7 +72,7 @@ fn start(gate: &Arc<Gate>, limits: &Limits, mut held: Held, first: Option<Out>) 
     let reader = stream.read(0);
     let pump =
         Pump { stream, bytes_max: limits.outbox_bytes_max, counters: Arc::clone(&gate.counters) };
-    gate.tasks.finish(pump.run(*held.done(), first));
+    gate.tasks.finish(pump.run(held.done(), first));
     let prime = session.client.version.has_priming();
     legacy(&session, limits.keep_alive, reader, prime)
 }
@@ -87,8 +87,8 @@ pub fn single(limits: &Limits, session: &Arc<Session>, answer: &Bytes) -> Option
 }
 
 /// Events of a modern call. The connection closed is the call cancelled: the body owns it.
-fn modern(keep_alive: Duration, back: Back, first: Option<Out>) -> HttpReply {
-    let state = Some((Box::new(back), first));
+fn modern(keep_alive: Duration, back: Box<Back>, first: Option<Out>) -> HttpReply {
+    let state = Some((back, first));
     reply::event_reply(unfold(state, move |state| async move {
         let (mut back, first) = state?;
         let out = match first {
@@ -232,7 +232,7 @@ struct Pump {
 }
 
 impl Pump {
-    async fn run(self, mut back: Back, mut first: Option<Out>) {
+    async fn run(self, mut back: Box<Back>, mut first: Option<Out>) {
         loop {
             let out = match first.take() {
                 Some(first) => Ok(first),
@@ -273,8 +273,8 @@ struct Held {
 }
 
 impl Held {
-    fn new(back: Back, tasks: Tasks) -> Self {
-        Self { back: Some(Box::new(back)), tasks }
+    fn new(back: Box<Back>, tasks: Tasks) -> Self {
+        Self { back: Some(back), tasks }
     }
 
     fn back(&mut self) -> &mut Back {

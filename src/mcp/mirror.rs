@@ -74,35 +74,36 @@ impl Mirrors {
         path: &mut Vec<String>,
         reachable: bool,
     ) -> Result<(), String> {
-        let Value::Object(members) = schema else {
-            return match schema {
-                Value::Array(items) => {
-                    items.iter().try_for_each(|item| self.walk(item, path, false))
-                }
-                _ => Ok(()),
-            };
-        };
+        if let Value::Array(items) = schema {
+            return items.iter().try_for_each(|item| self.walk(item, path, false));
+        }
+        let Value::Object(members) = schema else { return Ok(()) };
         if let Some(header) = members.get("x-mcp-header") {
             self.add(header, members, path, reachable)?;
         }
         for (key, inner) in members {
-            let properties = if key == "properties" { inner.as_object() } else { None };
-            let Some(properties) = properties else {
-                if key != "x-mcp-header"
-                    && key != "default"
-                    && key != "const"
-                    && key != "enum"
-                    && key != "examples"
-                {
-                    self.walk(inner, path, false)?;
+            match (key.as_str(), inner) {
+                ("properties", Value::Object(properties)) => {
+                    self.walk_properties(properties, path, reachable)?;
                 }
-                continue;
-            };
-            for (name, property) in properties {
-                path.push(name.clone());
-                self.walk(property, path, reachable)?;
-                path.pop();
+                // Data, not schemas.
+                ("x-mcp-header" | "default" | "const" | "enum" | "examples", _) => (),
+                (_, inner) => self.walk(inner, path, false)?,
             }
+        }
+        Ok(())
+    }
+
+    fn walk_properties(
+        &mut self,
+        properties: &Map<String, Value>,
+        path: &mut Vec<String>,
+        reachable: bool,
+    ) -> Result<(), String> {
+        for (name, property) in properties {
+            path.push(name.clone());
+            self.walk(property, path, reachable)?;
+            path.pop();
         }
         Ok(())
     }
@@ -160,7 +161,7 @@ fn contains_annotation(schema: &Value) -> bool {
             members.contains_key("x-mcp-header") || members.values().any(contains_annotation)
         }
         Value::Array(items) => items.iter().any(contains_annotation),
-        _ => false,
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
     }
 }
 

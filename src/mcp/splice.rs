@@ -227,9 +227,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn agrees_with_a_map(map in object(), pretty: bool, set in "[a-e]{1,2}", gone in "[a-e]{1,2}") {
+        fn agrees_with_a_map(
+            map in object(),
+            pretty: bool,
+            set in "[a-e]{1,2}",
+            gone in "[a-e]{1,2}",
+        ) {
             prop_assume!(set != gone);
-            let text = if pretty { serde_json::to_string_pretty(&map) } else { serde_json::to_string(&map) };
+            let write = if pretty { serde_json::to_string_pretty } else { serde_json::to_string };
+            let text = write(&map);
             let raw = Raw::trusted(text.unwrap());
             let out = edit(&raw, &[(&set, Some(b"[7]")), (&gone, None)]);
             let mut want = map;

@@ -83,25 +83,13 @@ impl Back {
     /// Safe to drop: the exchange keeps what it has.
     pub async fn next(&mut self) -> Result<Out, Fault> {
         loop {
-            let Some(exchange) = &mut self.exchange else { return Err(Fault::Cancelled) };
-            let event = match &self.underway {
-                None => exchange.next().await,
-                Some(underway) => tokio::select! {
-                    // Both keep what they have when dropped.
-                    event = exchange.next() => event,
-                    reason = underway.cancelled() => {
-                        self.cancel(reason);
-                        return Err(Fault::Cancelled);
-                    }
-                },
-            };
+            let event = self.event().await?;
             let fresh = std::mem::replace(&mut self.fresh, false);
             match event {
-                Ok(event) => {
-                    if let Some(out) = self.fit(event)? {
-                        return Ok(out);
-                    }
-                }
+                Ok(event) => match self.fit(event)? {
+                    Some(out) => return Ok(out),
+                    None => continue,
+                },
                 // It was not processed: once more, on a session opened anew.
                 Err(SendError::SessionGone) if fresh => {
                     let sent = self.upstream.send(&self.resolved.ask(&self.call)).await;
@@ -110,6 +98,19 @@ impl Back {
                 Err(error) => return Err(self.fault(self.upstream.failed(error))),
             }
         }
+    }
+
+    /// What the upstream says next, unless the client cancels before.
+    async fn event(&mut self) -> Result<Result<Event, SendError>, Fault> {
+        let Some(exchange) = &mut self.exchange else { return Err(Fault::Cancelled) };
+        let Some(underway) = &self.underway else { return Ok(exchange.next().await) };
+        let reason = tokio::select! {
+            // Both keep what they have when dropped.
+            event = exchange.next() => return Ok(event),
+            reason = underway.cancelled() => reason,
+        };
+        self.cancel(reason);
+        Err(Fault::Cancelled)
     }
 
     fn cancel(&mut self, reason: Option<String>) {
@@ -127,7 +128,8 @@ impl Back {
 
     fn fault(&self, error: SendError) -> Fault {
         let method = self.call.method;
-        tracing::warn!(upstream = self.upstream.name(), method = method.name(), %error, "a call failed");
+        let upstream = self.upstream.name();
+        tracing::warn!(upstream, method = method.name(), %error, "a call failed");
         Fault::Upstream { method, error }
     }
 

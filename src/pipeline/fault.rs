@@ -41,29 +41,12 @@ pub struct ToolError {
 /// How long a model should wait for a server that is being opened again.
 const RETRY_AFTER_MS: u64 = 2_000;
 
-impl Fault {
-    /// For metrics and logs: a closed set of words.
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::UnknownMethod(_) => "unknown_method",
-            Self::Invalid(_) => "invalid",
-            Self::Header(_) => "header",
-            Self::Unknown { .. } => "unknown",
-            Self::DuplicateId => "duplicate_id",
-            Self::Cancelled => "cancelled",
-            Self::Unbridgeable(_) => "unbridgeable",
-            Self::Upstream { error, .. } => tool_error(error).error,
-            Self::Limit(_) => "limit",
-        }
-    }
-}
-
 /// A failure upstream in words that any client may read: no address, no command, no stack.
 pub fn tool_error(error: &SendError) -> ToolError {
     let (word, message, retriable) = match error {
         SendError::Unavailable(_) => (
             "service_unavailable",
-            "The server behind this is not available at the moment; nothing was done. Try again shortly.",
+            "The server behind this is not available now; nothing was done. Try again shortly.",
             true,
         ),
         SendError::SessionGone => (
@@ -73,7 +56,7 @@ pub fn tool_error(error: &SendError) -> ToolError {
         ),
         SendError::Lost(_) => (
             "service_unavailable",
-            "The connection to the server behind this was lost in mid-call; what it did is not known. Check before you try again.",
+            "The server behind this was lost in mid-call; what it did is not known.",
             true,
         ),
         SendError::Idle(_) | SendError::Total(_) => (

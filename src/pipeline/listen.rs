@@ -153,13 +153,15 @@ impl Drop for Wanted {
         if resources.is_empty() {
             return;
         }
-        self.gate.tasks.spawn("listen: unsubscribe", async move {
-            for (upstream, own) in resources.into_values() {
-                if let Err(error) = upstream.unwant(&own).await {
-                    tracing::debug!(uri = own, %error, "a subscription could not be ended");
-                }
-            }
-        });
+        self.gate.tasks.spawn("listen: unsubscribe", unwant(resources));
+    }
+}
+
+async fn unwant(resources: BTreeMap<String, (Arc<Upstream>, String)>) {
+    for (upstream, own) in resources.into_values() {
+        if let Err(error) = upstream.unwant(&own).await {
+            tracing::debug!(uri = own, %error, "a subscription could not be ended");
+        }
     }
 }
 

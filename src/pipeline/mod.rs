@@ -21,7 +21,7 @@ use crate::{
 
 pub use self::{
     back::{Back, Out},
-    fault::{Fault, tool_error},
+    fault::{Fault, ToolError, tool_error},
     listen::{Heard, Listening},
     open::{initialize, negotiate},
 };
@@ -53,6 +53,10 @@ pub enum Reply {
 }
 
 /// The way of a call.
+#[allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "all other methods name a target, or are refused"
+)]
 pub async fn run(gate: &Arc<Gate>, route: &Arc<Route>, call: Call) -> Result<Reply, Fault> {
     if !call.method.exists_in(call.client.era()) {
         return Err(Fault::UnknownMethod(call.method.name().into()));
@@ -63,9 +67,10 @@ pub async fn run(gate: &Arc<Gate>, route: &Arc<Route>, call: Call) -> Result<Rep
     match call.method {
         Method::Ping => Ok(Reply::Answer(Body::Result(Raw::object()))),
         Method::Discover => Ok(Reply::Answer(open::discover(gate, route).await)),
-        Method::SetLevel => open::set_level(route, &call).await,
-        Method::Listen => listen::open(gate, route, call).await,
-        Method::Subscribe | Method::Unsubscribe => subscribe(route, &call).await,
+        // Boxed: rare, and large.
+        Method::SetLevel => Box::pin(open::set_level(route, &call)).await,
+        Method::Listen => Box::pin(listen::open(gate, route, call)).await,
+        Method::Subscribe | Method::Unsubscribe => Box::pin(subscribe(route, &call)).await,
         _ => send(gate, route, call).await,
     }
 }
@@ -115,18 +120,15 @@ async fn subscribe(route: &Arc<Route>, call: &Call) -> Result<Reply, Fault> {
     let resolved = resolve::resolve(route, call)?;
     let session = call.session.as_ref().ok_or(Fault::Invalid("needs a session".to_owned()))?;
     let Named::Uri(uri) = &call.named else { return Err(Fault::Invalid("needs a URI".to_owned())) };
-    let news = match call.method {
-        Method::Subscribe => session.subscribe(uri),
-        _ => session.unsubscribe(uri),
-    };
-    if !news {
+    let wants = call.method == Method::Subscribe;
+    if !(if wants { session.subscribe(uri) } else { session.unsubscribe(uri) }) {
         return Ok(Reply::Answer(Body::Result(Raw::object())));
     }
     let upstream = &resolved.target.upstream;
     let ask = resolved.ask(call);
     let done = upstream.subscribe(&ask, &resolved.target.own).await;
     let failed = !matches!(done, Ok(Body::Result(_)));
-    if failed && call.method == Method::Subscribe {
+    if failed && wants {
         session.unsubscribe(uri);
     }
     match done {

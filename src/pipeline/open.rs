@@ -56,15 +56,13 @@ pub async fn initialize(
     if let Some(evicted) = evicted {
         gate.forget_session(evicted);
     }
-    let mut result = json!({
+    let result = json!({
         "protocolVersion": version.as_str(),
         "capabilities": route.largest_view().capabilities(Era::Legacy),
         "serverInfo": gateway_info(),
     });
-    if let Some(text) = route.largest_view().instructions() {
-        result["instructions"] = text.into();
-    }
-    (session, id, Body::Result(Raw::encode(&result)))
+    let result = with_instructions(&Raw::encode(&result), route);
+    (session, id, Body::Result(result))
 }
 
 /// `server/discover`: what the upstreams behind the route have together.
@@ -73,18 +71,24 @@ pub async fn discover(gate: &Arc<Gate>, route: &Arc<Route>) -> Body {
     let snapshot = gate.snapshot();
     let route = snapshot.routes.get(&route.settings.path).unwrap_or(route);
     let (ttl_ms, scope) = route.largest_view().cache_hints();
-    let mut result = json!({
+    let result = json!({
         "resultType": "complete",
         "supportedVersions": supported_versions(),
         "capabilities": route.largest_view().capabilities(Era::Modern),
         "ttlMs": ttl_ms,
         "cacheScope": scope,
     });
-    if let Some(text) = route.largest_view().instructions() {
-        result["instructions"] = text.into();
-    }
-    let result = Raw::encode(&result);
+    let result = with_instructions(&Raw::encode(&result), route);
     Body::Result(splice::edit(&result, &[("_meta", Some(server_meta().as_bytes()))]))
+}
+
+/// What the upstreams say about their use, where they say anything.
+fn with_instructions(result: &Raw, route: &Route) -> Raw {
+    let text = route.largest_view().instructions().map(|text| Raw::encode(&text));
+    match text {
+        Some(text) => splice::edit(result, &[("instructions", Some(text.bytes()))]),
+        None => result.clone(),
+    }
 }
 
 /// `logging/setLevel`: kept in the session, and told to the upstreams that know the session as

@@ -8,7 +8,6 @@ use std::{
 };
 
 use notify::{RecursiveMode, Watcher as _};
-use parking_lot::Mutex;
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
@@ -22,13 +21,6 @@ const SETTLE: Duration = Duration::from_millis(150);
 /// Looked at even without a sign: network file systems give none.
 const POLL: Duration = Duration::from_secs(2);
 
-/// What the last reload led to, for those who look.
-#[derive(Debug, Clone, Default)]
-pub struct Outcome {
-    /// The problems of the file as it is now; none where it is in force.
-    pub problems: Option<String>,
-}
-
 /// Watches one file.
 pub struct Reloader {
     gate: Arc<Gate>,
@@ -36,18 +28,13 @@ pub struct Reloader {
     listen: Option<std::net::SocketAddr>,
     /// The text last read, right or wrong.
     text: String,
-    outcome: Arc<Mutex<Outcome>>,
 }
 
 impl Reloader {
     /// `listen` is what the command line said in place of the file.
     pub fn new(gate: Arc<Gate>, path: &Path, listen: Option<std::net::SocketAddr>) -> Self {
         let text = std::fs::read_to_string(path).unwrap_or_default();
-        Self { gate, path: path.to_owned(), listen, text, outcome: Arc::default() }
-    }
-
-    pub fn outcome(&self) -> Arc<Mutex<Outcome>> {
-        Arc::clone(&self.outcome)
+        Self { gate, path: path.to_owned(), listen, text }
     }
 
     /// Runs for as long as the gate does. `asked` wakes it at once (SIGHUP).
@@ -55,7 +42,8 @@ impl Reloader {
         let (signs_in, mut signs) = mpsc::channel(1);
         let watcher = self.watch(signs_in);
         if watcher.is_none() {
-            tracing::warn!(path = %self.path.display(), "cannot be watched; it is looked at every {POLL:?}");
+            let path = self.path.display();
+            tracing::warn!(%path, "cannot be watched; it is looked at every {POLL:?}");
         }
         let mut next = Instant::now() + POLL;
         loop {
@@ -96,7 +84,6 @@ impl Reloader {
                 self.gate.counters.add(Counter::ReloadsRefused);
                 let text = problems.render(false);
                 tracing::error!("the edit is not applied, {} problem(s):\n{text}", problems.len());
-                self.outcome.lock().problems = Some(text);
             }
         }
     }
@@ -111,7 +98,6 @@ impl Reloader {
         }
         self.gate.apply(Arc::new(config));
         self.gate.counters.add(Counter::Reloads);
-        self.outcome.lock().problems = None;
         tracing::info!(path = %self.path.display(), "reloaded");
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::*;
 
 fn limits() -> Limits {
-    crate::config::Limits { sessions_max: 2, ..Limits::default() }
+    Limits { sessions_max: 2, ..Limits::default() }
 }
 
 fn client() -> Client {
@@ -66,7 +66,7 @@ fn the_oldest_idle_session_makes_room_and_comes_back() {
     sessions.open("/mcp", client(), &limits());
     let (_, _, evicted) = sessions.open("/mcp", client(), &limits());
     assert_eq!(evicted.map(|session| session.key), Some(first.key));
-    assert_eq!(sessions.count(), 2);
+    assert_eq!(sessions.table.lock().live.len(), 2);
     assert!(sessions.find("/mcp", &id, &limits()).is_ok());
 }
 

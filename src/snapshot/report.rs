@@ -68,7 +68,7 @@ impl Member {
             },
             state: self.state(),
             era: status.version.map(spoken),
-            server: status.info.as_ref().and_then(|info| server(info)),
+            server: status.info.as_ref().and_then(server),
             tools: count(ListKind::Tools),
             prompts: count(ListKind::Prompts),
             resources: count(ListKind::Resources),

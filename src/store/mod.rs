@@ -55,10 +55,6 @@ impl Store {
             Err(error) => Err(error),
         }
     }
-
-    pub fn folder(&self) -> &Path {
-        &self.folder
-    }
 }
 
 #[cfg(test)]
@@ -77,7 +73,7 @@ mod tests {
         store.write("key", &[3]).unwrap();
         assert_eq!(store.read("key").unwrap().unwrap(), [3]);
         let mode = |name: &str| {
-            let path = store.folder().join(name);
+            let path = store.folder.join(name);
             std::fs::metadata(path).unwrap().permissions().mode() & 0o777
         };
         assert_eq!((mode("key"), mode("")), (0o600, 0o700));

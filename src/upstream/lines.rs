@@ -187,17 +187,15 @@ impl Lines {
 
     async fn read(&self, mut reader: impl AsyncRead + Unpin, line_bytes_max: usize) -> String {
         let mut buffer = BytesMut::with_capacity(READ_BYTES);
-        let mut looked = 0;
         loop {
-            while let Some(at) = memchr::memchr(b'\n', buffer.get(looked..).unwrap_or_default()) {
-                let line = buffer.split_to(looked + at + 1).freeze();
-                looked = 0;
-                let text = line.trim_ascii();
-                if !text.is_empty() {
-                    self.receive(&line.slice_ref(text));
-                }
+            let looked = buffer.len();
+            buffer.reserve(READ_BYTES);
+            match reader.read_buf(&mut buffer).await {
+                Ok(0) if buffer.is_empty() => return "it closed its output".to_owned(),
+                Ok(0) => return "it closed its output in the middle of a line".to_owned(),
+                Ok(_) => self.take_lines(&mut buffer, looked),
+                Err(error) => return format!("its output broke: {error}"),
             }
-            looked = buffer.len();
             if line_bytes_max < buffer.len() {
                 self.0.signs.count(Counter::UpstreamTooLarge);
                 self.0.too_large.store(true, Ordering::Relaxed);
@@ -205,12 +203,17 @@ impl Lines {
                     "it sent a line of more than {line_bytes_max} bytes (`answer_bytes_max`)"
                 );
             }
-            buffer.reserve(READ_BYTES);
-            match reader.read_buf(&mut buffer).await {
-                Ok(0) if buffer.is_empty() => return "it closed its output".to_owned(),
-                Ok(0) => return "it closed its output in the middle of a line".to_owned(),
-                Ok(_) => (),
-                Err(error) => return format!("its output broke: {error}"),
+        }
+    }
+
+    /// Takes whole lines out of the buffer, whose first `looked` bytes have no end of line.
+    fn take_lines(&self, buffer: &mut BytesMut, mut looked: usize) {
+        while let Some(at) = memchr::memchr(b'\n', buffer.get(looked..).unwrap_or_default()) {
+            let line = buffer.split_to(looked + at + 1).freeze();
+            looked = 0;
+            let text = line.trim_ascii();
+            if !text.is_empty() {
+                self.receive(&line.slice_ref(text));
             }
         }
     }

@@ -21,7 +21,7 @@ use std::{
     collections::{BTreeSet, HashMap},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -212,26 +212,21 @@ impl Upstream {
         drop(settled);
     }
 
-    /// Subscribes for a legacy client: on its own connection where it has one, else on the shared
-    /// one.
+    /// Subscribes for a legacy client, or ends that: on its own connection where it has one, else
+    /// on the shared one.
     pub async fn subscribe(&self, ask: &Ask, uri: &str) -> Result<Body, SendError> {
         let wants = ask.method == Method::Subscribe;
         if let (Scope::Session(key), _) = self.scope(ask).await? {
             let body = self.send(ask).await?.answer().await?;
             if let Some(own) = self.own.lock().get(&key) {
-                let mut subscribed = own.subscribed.lock();
-                if wants {
-                    subscribed.insert(uri.to_owned())
-                } else {
-                    subscribed.remove(uri)
-                };
+                own.note(uri, wants);
             }
             return Ok(body);
         }
         if wants {
-            self.want(uri).await?
+            self.want(uri).await?;
         } else {
-            self.unwant(uri).await?
+            self.unwant(uri).await?;
         }
         Ok(Body::Result(Raw::object()))
     }
@@ -328,7 +323,8 @@ impl Upstream {
         let (scope, shared) = self.scope(ask).await?;
         match scope {
             Scope::Shared => Ok((shared, None)),
-            Scope::Session(key) => match self.own(key, ask).await {
+            // Boxed: opening is rare, and large.
+            Scope::Session(key) => match Box::pin(self.own(key, ask)).await {
                 Ok(connection) => Ok((connection, None)),
                 Err(OpenError::Send(SendError::Unavailable(why))) => {
                     Err(SendError::Unavailable(why))
@@ -341,7 +337,7 @@ impl Upstream {
                 Err(error) => Err(SendError::Unavailable(error.to_string())),
             },
             Scope::Pooled => {
-                let leased = self.pooled(&ask.client).await;
+                let leased = Box::pin(self.pooled(&ask.client)).await;
                 let leased = leased.map_err(|error| SendError::Unavailable(error.to_string()))?;
                 let connection = leased.connection().expect("leased with a connection");
                 Ok((connection, Some(leased)))
@@ -380,18 +376,16 @@ impl Upstream {
             for connection in self.pool.sweep(idle) {
                 connection.close("nobody used it").await;
             }
-            let now = crate::call::clock::unix_seconds();
-            let stale = |own: &Own| {
-                let unused = now.saturating_sub(own.used.load(Ordering::Relaxed));
-                idle.as_secs() < unused && own.subscribed.lock().is_empty()
-            };
-            let gone: Vec<_> = self.own.lock().extract_if(|_, own| stale(own)).collect();
-            for (_, own) in gone {
-                if let Some(connection) = own.connection.get() {
-                    connection.close("its session was idle").await;
-                }
-            }
+            let gone: Vec<_> = self.own.lock().extract_if(|_, own| own.is_stale(idle)).collect();
+            let gone = gone.into_iter().filter_map(|(_, own)| own.connection.get().cloned());
+            futures_util::future::join_all(gone.map(close)).await;
         }
+    }
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context").finish_non_exhaustive()
     }
 }
 

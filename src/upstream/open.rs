@@ -207,7 +207,7 @@ impl Connection {
         }
     }
 
-    /// Ends it: a session is DELETEd, a process asked to end, then killed with its group.
+    /// Ends it: a session by DELETE, a process by a request to end and then by force.
     pub async fn close(&self, why: &str) {
         self.link.close(why).await;
     }

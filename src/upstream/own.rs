@@ -38,6 +38,23 @@ pub(super) struct Own {
     pub(super) subscribed: Mutex<BTreeSet<String>>,
 }
 
+impl Own {
+    pub(super) fn note(&self, uri: &str, wants: bool) {
+        let mut subscribed = self.subscribed.lock();
+        if wants {
+            subscribed.insert(uri.to_owned());
+        } else {
+            subscribed.remove(uri);
+        }
+    }
+
+    /// Nobody used it for `idle`, and nothing is to be heard on it.
+    pub(super) fn is_stale(&self, idle: Duration) -> bool {
+        let unused = clock::unix_seconds().saturating_sub(self.used.load(Ordering::Relaxed));
+        idle.as_secs() < unused && self.subscribed.lock().is_empty()
+    }
+}
+
 /// A connection for listing what only some clients may use.
 #[derive(Debug)]
 pub enum Asking {

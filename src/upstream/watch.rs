@@ -74,15 +74,19 @@ impl Wanted {
     pub async fn keep(&self, connection: &Connection, signs: &Signs) {
         match connection.peer.version.era() {
             Era::Legacy => {
-                let uris: Vec<_> = self.uris.lock().keys().cloned().collect();
-                for uri in uris {
-                    if let Err(error) = self.changed(connection, Method::Subscribe, &uri).await {
-                        tracing::warn!(%uri, %error, "a subscription was not taken after a re-opening");
-                    }
-                }
+                self.subscribe_again(connection).await;
                 connection.listen_aside(oneshot::channel().0).await;
             }
             Era::Modern => self.listen(connection, signs).await,
+        }
+    }
+
+    async fn subscribe_again(&self, connection: &Connection) {
+        let uris: Vec<_> = self.uris.lock().keys().cloned().collect();
+        for uri in uris {
+            if let Err(error) = self.changed(connection, Method::Subscribe, &uri).await {
+                tracing::warn!(%uri, %error, "a subscription was not taken again");
+            }
         }
     }
 
@@ -111,16 +115,16 @@ impl Wanted {
     /// closed.
     async fn listen(&self, connection: &Connection, signs: &Signs) {
         let mut changes = self.changes.subscribe();
-        let mut current: Option<Exchange> = None;
+        // Held while its successor is opened.
+        let mut current: Option<Exchange>;
+        let mut _earlier = None;
         loop {
             let change = *changes.borrow_and_update();
-            match self.begin(connection, signs).await {
-                Ok(exchange) => current = exchange,
-                Err(error) => {
-                    tracing::warn!(%error, "an upstream took no subscription");
-                    current = None;
-                }
-            }
+            current = self.begin(connection, signs).await.unwrap_or_else(|error| {
+                tracing::warn!(%error, "an upstream took no subscription");
+                None
+            });
+            _earlier = None;
             self.acknowledged.send_replace(change);
             let ended = async {
                 match &mut current {
@@ -130,9 +134,11 @@ impl Wanted {
             };
             tokio::select! {
                 // Both hold nothing when dropped that is not asked for again.
-                changed = changes.changed() => if changed.is_err() { return },
+                changed = changes.changed() => match changed {
+                    Ok(()) => _earlier = current.take(),
+                    Err(_) => return,
+                },
                 () = ended => {
-                    current = None;
                     if connection.is_closed() { return }
                     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
                     signs.reopened();

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
+use hyper::{Response, body::Incoming};
 use tokio::sync::oneshot;
 
 use crate::{
@@ -42,13 +42,14 @@ impl Http {
                 // Nobody need be waiting.
                 answered.send(()).ok();
             }
-            if let Ok(response) = response {
-                if !response.status().is_success() || !is_stream(response.headers()) {
-                    return; // 405: it has none; anything else is seen by the next request
-                }
-                if self.follow(response.into_body(), &mut place).await == Err(TooLarge) {
-                    return self.0.signs.count(Counter::UpstreamTooLarge);
-                }
+            let followed = match response {
+                // 405: it has none; anything else is seen by the next request.
+                Ok(response) if !is_events(&response) => return,
+                Ok(response) => self.follow(response.into_body(), &mut place).await,
+                Err(_) => Ok(()),
+            };
+            if followed == Err(TooLarge) {
+                return self.0.signs.count(Counter::UpstreamTooLarge);
             }
             tokio::time::sleep(place.retry).await;
         }
@@ -101,4 +102,8 @@ impl Http {
         });
         (!is_ping).then_some(Question { method: request.method, params: request.params, reply })
     }
+}
+
+fn is_events(response: &Response<Incoming>) -> bool {
+    response.status().is_success() && is_stream(response.headers())
 }

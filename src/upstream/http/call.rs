@@ -1,4 +1,5 @@
-//! One request under way over HTTP: sent, its answer whole or as a stream of events, taken up again where it broke.
+//! One request under way over HTTP: its answer whole or as a stream of events, taken up again
+//! where that broke.
 
 use std::{fmt, time::Duration};
 

@@ -189,7 +189,7 @@ impl Http {
         if status.is_success() { Ok(()) } else { Err(SendError::Status(status.as_u16())) }
     }
 
-    /// Ends it from our side; a session is DELETEd (best effort).
+    /// Ends it from our side; its session by DELETE (best effort).
     pub fn close(&self, why: &str) {
         self.end(why);
         if self.0.session.get().is_none() {
