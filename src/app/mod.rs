@@ -76,6 +76,9 @@ pub struct Gate {
 
 /// Reads, binds, begins to open the upstreams, and serves; returns as soon as it listens.
 pub async fn start(options: Options) -> Result<Gate, StartError> {
+    // Before it is loaded, so that an edit in between is seen as one. What cannot be read is seen
+    // to by `load`.
+    let text = std::fs::read_to_string(&options.config).unwrap_or_default();
     let config = load(&options)?;
     let address = config.server.listen;
     let tls = config.server.tls.as_ref().map(listen::tls).transpose().map_err(StartError::Tls)?;
@@ -87,7 +90,7 @@ pub async fn start(options: Options) -> Result<Gate, StartError> {
     let stop = CancellationToken::new();
     let (reload, asked) = mpsc::channel(1);
     if options.watch {
-        let reloader = Reloader::new(Arc::clone(&gate), &options.config, options.listen);
+        let reloader = Reloader::new(Arc::clone(&gate), &options.config, text, options.listen);
         gate.tasks.spawn("reload", reloader.run(asked));
     }
     let front = Front::new(Arc::clone(&gate), listener, tls);

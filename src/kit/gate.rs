@@ -18,7 +18,7 @@ use serde_json::json;
 use tokio::io::DuplexStream;
 
 use super::{
-    report::{Look, Route, State, Upstream},
+    report::{Look, Route, State, Upstream, without_formats},
     text,
 };
 
@@ -47,6 +47,7 @@ pub async fn serve(io: DuplexStream, look: Look) {
 
 /// What `gateway_status` answers.
 #[derive(Debug, Serialize, JsonSchema)]
+#[schemars(transform = without_formats)]
 pub struct Status {
     pub version: String,
     pub uptime_seconds: u64,

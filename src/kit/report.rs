@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, transform::transform_subschemas};
 use serde::{Deserialize, Serialize};
 
 /// Takes a report of this moment. Called for every question: cheap, and never blocking.
@@ -19,7 +19,7 @@ pub struct Report {
 
 /// An endpoint of the gateway, and how much it offers.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
-#[schemars(rename = "Route")]
+#[schemars(rename = "Route", transform = without_formats)]
 pub struct Route {
     /// The path that clients connect to.
     pub path: String,
@@ -33,6 +33,7 @@ pub struct Route {
 
 /// A server behind the gateway.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(transform = without_formats)]
 pub struct Upstream {
     pub name: String,
     pub kind: Kind,
@@ -113,4 +114,11 @@ impl State {
             Self::Failed => "failed",
         }
     }
+}
+
+/// Takes out `format`: Rust's widths of integers are none that validators know, and some complain
+/// of each one.
+pub fn without_formats(schema: &mut Schema) {
+    schema.remove("format");
+    transform_subschemas(&mut without_formats, schema);
 }

@@ -26,14 +26,19 @@ pub struct Reloader {
     gate: Arc<Gate>,
     path: PathBuf,
     listen: Option<std::net::SocketAddr>,
-    /// The text last read, right or wrong.
+    /// The text last looked at, right or wrong.
     text: String,
 }
 
 impl Reloader {
-    /// `listen` is what the command line said in place of the file.
-    pub fn new(gate: Arc<Gate>, path: &Path, listen: Option<std::net::SocketAddr>) -> Self {
-        let text = std::fs::read_to_string(path).unwrap_or_default();
+    /// `text` was read no later than the configuration in force; `listen` is what the command line
+    /// said in place of the file.
+    pub fn new(
+        gate: Arc<Gate>,
+        path: &Path,
+        text: String,
+        listen: Option<std::net::SocketAddr>,
+    ) -> Self {
         Self { gate, path: path.to_owned(), listen, text }
     }
 

@@ -303,8 +303,9 @@ impl Upstream {
         };
         let idle = self.pool.sweep(Duration::ZERO);
         let all = shared.into_iter().chain(own).chain(idle);
-        futures_util::future::join_all(all.map(close)).await;
+        // First, so that nothing is opened again.
         self.tasks.stop();
+        futures_util::future::join_all(all.map(close)).await;
     }
 
     pub fn status(&self) -> Status {
