@@ -59,8 +59,6 @@ pub enum StartError {
     Listen { address: SocketAddr, error: std::io::Error },
     #[error("{0}")]
     Tls(String),
-    #[error("the system's certificates: {0}")]
-    Certificates(std::io::Error),
 }
 
 /// A gate that serves.
@@ -186,7 +184,7 @@ fn build(options: &Options, config: Arc<Config>) -> Result<Arc<snapshot::Gate>, 
     let tasks = Tasks::default();
     let itself = Arc::new(OnceLock::new());
     let context = Context {
-        net: Net::new().map_err(StartError::Certificates)?,
+        net: Net::new(),
         spawner: Spawner::new(options.launcher.clone(), std::env::vars_os(), tasks.clone()),
         counters: Arc::clone(&counters),
         look: look(&itself),

@@ -17,8 +17,8 @@ pub struct Client {
 }
 
 impl Client {
-    pub fn new(url: &str) -> anyhow::Result<Self> {
-        Ok(Self { net: Net::new()?, url: url.to_owned() })
+    pub fn new(url: &str) -> Self {
+        Self { net: Net::new(), url: url.to_owned() }
     }
 
     /// Every tool of the route, over all pages.

@@ -94,7 +94,7 @@ fn with_client(
 ) -> anyhow::Result<ExitCode> {
     app::runtime()?.block_on(async {
         if let Some(url) = &place.url {
-            return work(&Client::new(url)?).await;
+            return work(&Client::new(url)).await;
         }
         let read = config::load(config, &config::environment);
         let read = read.map_err(|problems| start_failed(app::StartError::Config(problems)))?;
@@ -106,7 +106,7 @@ fn with_client(
         let running = format!("{scheme}://{}{route}", read.server.listen);
         if tokio::net::TcpStream::connect(read.server.listen).await.is_ok() {
             show(&format!("through the gate at {running}"));
-            return work(&Client::new(&running)?).await;
+            return work(&Client::new(&running)).await;
         }
         if std::io::stderr().is_terminal() {
             show("no gate runs: opening the upstreams for this");
@@ -119,7 +119,7 @@ fn with_client(
         };
         let gate = app::start(options).await.map_err(start_failed)?;
         gate.viewer().settled().await;
-        let done = work(&Client::new(&format!("http://{}{route}", gate.address()))?).await;
+        let done = work(&Client::new(&format!("http://{}{route}", gate.address()))).await;
         gate.stop().await;
         done
     })

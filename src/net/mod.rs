@@ -38,15 +38,20 @@ pub enum NetError {
 }
 
 impl Net {
-    /// # Errors
-    /// Where the system's certificates cannot be read.
-    pub fn new() -> std::io::Result<Self> {
+    /// A system without certificates is no error before some upstream needs one.
+    pub fn new() -> Self {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let tls = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .map_err(std::io::Error::other)?
-            .with_native_roots()?
-            .with_no_client_auth();
+            .expect("the provider has the cipher suites of TLS 1.2 and 1.3");
+        let tls = match tls.clone().with_native_roots() {
+            Ok(tls) => tls,
+            Err(error) => {
+                tracing::warn!(%error, "no certificate is trusted: https upstreams will fail");
+                tls.with_root_certificates(rustls::RootCertStore::empty())
+            }
+        };
+        let tls = tls.with_no_client_auth();
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
@@ -60,7 +65,7 @@ impl Net {
                 .http2_only(h2c)
                 .build(connector.clone())
         };
-        Ok(Self { agreed: pool(false), h2c: pool(true) })
+        Self { agreed: pool(false), h2c: pool(true) }
     }
 
     /// Sends one request. A pooled connection that proves stale before a byte was sent is redialled

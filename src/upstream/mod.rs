@@ -4,6 +4,7 @@
 //! all share, the client session's own, or one leased from a pool) is decided in
 //! [`Upstream::connection_for`].
 
+mod backoff;
 pub mod child;
 mod exchange;
 mod http;

@@ -13,16 +13,15 @@ use crate::{
 };
 
 use super::{
-    CLOSING, Phase, SendError, Upstream, child,
+    CLOSING, Phase, SendError, Upstream,
+    backoff::Backoff,
+    child,
     http::{Endpoint, Http},
     lines::Lines,
     open::{Connection, Link, OpenError},
     sign::Signs,
 };
 
-/// A connection that lived this long is opened again at once when it is lost; one that did not,
-/// after a delay.
-const STEADY: Duration = Duration::from_secs(1);
 /// What fits between a built-in server and the gate.
 const BUILTIN_BYTES: usize = 64 << 10;
 
@@ -102,27 +101,26 @@ impl Upstream {
         if self.settings.config.start == Start::Lazy {
             self.wake.notified().await;
         }
-        let restart = self.settings.config.restart;
-        let mut delay = restart.delay;
+        let mut backoff = Backoff::new(self.settings.config.restart);
         loop {
             self.phase.send_replace(Phase::Opening);
-            let opened = Instant::now();
             let (why, held) = match self.open_shared().await {
-                Ok(connection) => (self.hold(connection).await, true),
+                Ok(connection) => {
+                    let opened = Instant::now();
+                    (self.hold(connection).await, Some(opened.elapsed()))
+                }
                 Err(error) => {
                     *self.era.lock() = None;
-                    (error.to_string(), false)
+                    (error.to_string(), None)
                 }
             };
             tracing::warn!(upstream = self.name(), error = %why, "not open");
             self.tally.lost(&why);
-            if held && STEADY <= opened.elapsed() {
-                delay = restart.delay;
-                continue; // calls wait for the new one
+            let delay = backoff.lost(held);
+            if !delay.is_zero() {
+                self.phase.send_replace(Phase::Failed(why));
             }
-            self.phase.send_replace(Phase::Failed(why));
             tokio::time::sleep(jittered(delay)).await;
-            delay = (delay * 2).min(restart.delay_max);
         }
     }
 
