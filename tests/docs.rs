@@ -78,8 +78,8 @@ fn fault(line: &str) -> Option<String> {
     }
     let help = String::from_utf8(help.stdout).unwrap();
     let known: Vec<_> = help.split([' ', ',', '\n']).collect();
-    let flags = words.iter().filter_map(|word| word.starts_with('-').then(|| word.split('=')));
-    let mut flags = flags.filter_map(|mut parts| parts.next());
+    let flags = words.iter().filter(|word| word.starts_with('-'));
+    let mut flags = flags.filter_map(|flag| flag.split('=').next());
     let unknown = flags.find(|flag| !known.contains(flag))?;
     Some(format!("`tollgate{line}`: there is no `{unknown}`"))
 }
