@@ -1,0 +1,169 @@
+//! Holds the documents to the binary: what they show can be written, run and found.
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that starts processes")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+const README: &str = include_str!("../README.md");
+const SHIPPED: &str = include_str!("../routes.toml");
+/// How the README calls the binary.
+const CALLS: [&str; 3] = ["tollgate", "target/debug/tollgate", "cargo run --"];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn tollgate(arguments: &[&str], folder: &Path) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+    let command = command.args(arguments).current_dir(folder).env_remove("TOLLGATE_CONFIG");
+    command.output().unwrap()
+}
+
+#[track_caller]
+fn succeeds(arguments: &[&str], folder: &Path) -> String {
+    let done = tollgate(arguments, folder);
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(done.status.success(), "tollgate {}: {said}", arguments.join(" "));
+    String::from_utf8(done.stdout).unwrap()
+}
+
+/// What `tollgate check` says of a `routes.toml`: whether it is right, and its standard error.
+fn checked(text: &str) -> (bool, String) {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("routes.toml"), text).unwrap();
+    let done = tollgate(&["check"], folder.path());
+    (done.status.success(), String::from_utf8(done.stderr).unwrap())
+}
+
+/// The fenced blocks of a document whose language is one of these.
+fn blocks<'a>(document: &'a str, languages: &[&str]) -> Vec<&'a str> {
+    let fences: Vec<_> = document.split("\n```").collect();
+    assert_eq!(fences.len() % 2, 1, "a block without an end");
+    let blocks = fences.iter().skip(1).step_by(2).map(|block| block.split_once('\n').unwrap());
+    blocks.filter(|(language, _)| languages.contains(language)).map(|(_, text)| text).collect()
+}
+
+/// The `code` within a document's lines.
+fn inline(document: &str) -> Vec<String> {
+    let fences = document.split("\n```").step_by(2);
+    let code = |text: &str| -> Vec<String> {
+        text.split('`').skip(1).step_by(2).map(|code| code.replace('\n', " ")).collect()
+    };
+    fences.flat_map(|text| code(text.split_once('\n').map_or("", |(_, text)| text))).collect()
+}
+
+/// Every command line for Tollgate that the README shows, without the program's name.
+fn command_lines() -> Vec<String> {
+    let shown = blocks(README, &["sh", "console"]).into_iter();
+    let lines = shown.flat_map(|block| block.lines().map(str::to_owned)).chain(inline(README));
+    let arguments = |line: String| {
+        let line = line.trim_start_matches("$ ").split(" #").next().unwrap().trim().to_owned();
+        let found = CALLS.iter().find_map(|call| line.strip_prefix(call)).map(str::to_owned);
+        found.filter(|rest| rest.is_empty() || rest.starts_with(' '))
+    };
+    lines.filter_map(arguments).collect()
+}
+
+/// What is wrong with a command line: its subcommand does not exist, or a flag of it.
+fn fault(line: &str) -> Option<String> {
+    let words: Vec<_> = line.split_whitespace().collect();
+    let named = words.first().filter(|word| !word.starts_with('-'));
+    let asked: Vec<_> = named.copied().into_iter().chain(["--help"]).collect();
+    let help = tollgate(&asked, root());
+    if !help.status.success() {
+        return Some(format!("`tollgate{line}`: there is no such command"));
+    }
+    let help = String::from_utf8(help.stdout).unwrap();
+    let known: Vec<_> = help.split([' ', ',', '\n']).collect();
+    let flags = words.iter().filter(|word| word.starts_with('-'));
+    let mut flags = flags.filter_map(|flag| flag.split('=').next());
+    let unknown = flags.find(|flag| !known.contains(flag))?;
+    Some(format!("`tollgate{line}`: there is no `{unknown}`"))
+}
+
+#[test]
+fn every_command_line_of_the_readme_exists() {
+    let lines = command_lines();
+    for wanted in ["call", "tools", "schema", "import", "check", "run"] {
+        let named = |line: &String| line.split_whitespace().next() == Some(wanted);
+        assert!(lines.iter().any(named), "the README shows no `tollgate {wanted}`: {lines:?}");
+    }
+    let faults: Vec<_> = lines.iter().filter_map(|line| fault(line)).collect();
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+    assert!(fault(" nonsense").is_some() && fault(" call --nonsense").is_some());
+}
+
+#[test]
+fn every_configuration_of_the_readme_is_right() {
+    let blocks = blocks(README, &["toml"]);
+    assert!(blocks.iter().any(|block| block.contains("[routes.")), "no whole one: {blocks:?}");
+    for block in blocks {
+        let whole = block.contains("[routes.");
+        let text = if whole { block.to_owned() } else { format!("{SHIPPED}\n{block}") };
+        let (right, said) = checked(&text);
+        assert!(right, "{block}\n{said}");
+    }
+}
+
+#[test]
+fn every_client_file_of_the_readme_can_be_imported() {
+    let blocks = blocks(README, &["json"]);
+    assert!(!blocks.is_empty());
+    for block in blocks {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("client.json"), block).unwrap();
+        let made = succeeds(&["import", "client.json"], folder.path());
+        assert!(made.contains("url = \"http://127.0.0.1:8080/mcp\""), "{made}");
+    }
+}
+
+#[test]
+fn a_wrong_edit_is_told_as_the_readme_shows() {
+    let edited =
+        SHIPPED.replace("\nlisten =", "\nlisen =").replace("\"everything\"", "\"everythin\"");
+    let (right, said) = checked(&edited);
+    let shown = blocks(README, &[""]).into_iter().find_map(|block| {
+        let (_, problems) = block.split_once("the edit is not applied, 2 problem(s):\n")?;
+        Some(problems.trim().to_owned())
+    });
+    assert!(!right);
+    assert!(said.contains(&shown.expect("the README shows it")), "{said}");
+}
+
+#[test]
+fn the_shipped_file_is_right_by_check_and_by_the_printed_schema() {
+    let (right, said) = checked(SHIPPED);
+    assert!(right, "{said}");
+    let schema = succeeds(&["schema"], root());
+    let schema: serde_json::Value = serde_json::from_str(&schema).unwrap();
+    let file: serde_json::Value = toml::from_str(SHIPPED).unwrap();
+    let validator = jsonschema::validator_for(&schema).unwrap();
+    let problems: Vec<_> = validator.iter_errors(&file).map(|error| error.to_string()).collect();
+    assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    for document in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "tests/README.md"] {
+        let path = root().join(document);
+        let text = fs::read_to_string(&path).unwrap();
+        let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        let local = targets.filter(|target| !target.contains("://") && !target.starts_with('#'));
+        for target in local {
+            let led: PathBuf = path.parent().unwrap().join(target.split('#').next().unwrap());
+            assert!(led.exists(), "{document} links to {target}, which is not there");
+        }
+    }
+}
+
+/// Keys are said once: in the schema, with the shipped file as the example.
+#[test]
+fn no_document_repeats_the_keys_of_the_configuration() {
+    let schema: serde_json::Value = serde_json::from_str(&succeeds(&["schema"], root())).unwrap();
+    let limits = schema["$defs"]["Limits"]["properties"].as_object().unwrap();
+    let named = limits.keys().filter(|key| README.contains(&format!("{key} ="))).count();
+    assert_eq!(named, 0, "the README lists limits: point to `tollgate schema`");
+}
