@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::{net::TcpListener, sync::mpsc};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, oneshot},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -67,16 +70,13 @@ pub struct Gate {
     inner: Arc<snapshot::Gate>,
     address: SocketAddr,
     stop: CancellationToken,
-    front: tokio::task::JoinHandle<()>,
+    /// Told when the front has ended.
+    front: oneshot::Receiver<()>,
     reload: mpsc::Sender<()>,
-    drain: Duration,
 }
 
 /// Reads, binds, begins to open the upstreams, and serves; returns as soon as it listens.
 pub async fn start(options: Options) -> Result<Gate, StartError> {
-    // Before it is loaded, so that an edit in between is seen as one. What cannot be read is seen
-    // to by `load`.
-    let text = std::fs::read_to_string(&options.config).unwrap_or_default();
     let config = load(&options)?;
     let address = config.server.listen;
     let tls = config.server.tls.as_ref().map(listen::tls).transpose().map_err(StartError::Tls)?;
@@ -84,17 +84,20 @@ pub async fn start(options: Options) -> Result<Gate, StartError> {
         TcpListener::bind(address).await.map_err(|error| StartError::Listen { address, error })?;
     let address = listener.local_addr().map_err(|error| StartError::Listen { address, error })?;
     let gate = build(&options, config)?;
-    let drain = gate.snapshot().config.server.limits.drain;
     let stop = CancellationToken::new();
     let (reload, asked) = mpsc::channel(1);
     if options.watch {
-        let reloader = Reloader::new(Arc::clone(&gate), &options.config, text, options.listen);
+        let reloader = Reloader::new(Arc::clone(&gate), &options.config, options.listen);
         gate.tasks.spawn("reload", reloader.run(asked));
     }
     let front = Front::new(Arc::clone(&gate), listener, tls);
-    let stopping = stop.clone();
-    let front = tokio::spawn(front.run(async move { stopping.cancelled().await }, drain));
-    Ok(Gate { inner: gate, address, stop, front, reload, drain })
+    let (stopping, (ended, front_ended)) = (stop.clone(), oneshot::channel());
+    gate.tasks.finish(async move {
+        front.run(async move { stopping.cancelled().await }).await;
+        // Nobody waits where the gate was dropped.
+        ended.send(()).ok();
+    });
+    Ok(Gate { inner: gate, address, stop, front: front_ended, reload })
 }
 
 impl Gate {
@@ -130,7 +133,8 @@ impl Gate {
         if self.front.await.is_err() {
             tracing::error!("the front had ended before");
         }
-        shut(&self.inner, self.drain).await;
+        let drain = self.inner.snapshot().config.server.limits.drain;
+        shut(&self.inner, drain).await;
     }
 }
 

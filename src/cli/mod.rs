@@ -17,9 +17,13 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::{app, config, telemetry};
 
-/// One endpoint for many MCP servers, in every version of the protocol.
+const ABOUT: &str = "One endpoint for many MCP servers, in both eras of the protocol";
+/// rmcp speaks of every connection at this level, and Tollgate of what matters.
+const LOG_OF_RUN: &str = "info,rmcp=warn";
+const LOG_OF_OTHERS: &str = "warn";
+
 #[derive(Debug, Parser)]
-#[command(name = "tollgate", version, about, after_help = "Without a command: `tollgate run`.")]
+#[command(name = "tollgate", version, about = ABOUT, after_help = "Without a command: `tollgate run`.")]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
@@ -39,9 +43,10 @@ struct Common {
         env = "TOLLGATE_CONFIG"
     )]
     config: PathBuf,
-    /// What is logged, as in `RUST_LOG` (error, warn, info, debug, trace, or by module)
-    #[arg(long, global = true, value_name = "FILTER", env = "RUST_LOG", default_value = "warn")]
-    log: String,
+    /// What is logged, as in `RUST_LOG` (error, warn, info, debug, trace, or by
+    /// module); `run` logs at info, all else at warn
+    #[arg(long, global = true, value_name = "FILTER", env = "RUST_LOG")]
+    log: Option<String>,
     /// Log lines as JSON
     #[arg(long, global = true)]
     log_json: bool,
@@ -80,7 +85,8 @@ pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let common = &arguments.common;
     let command = arguments.command.unwrap_or(Command::Run { listen: None });
-    telemetry::init(&common.log, common.log_json);
+    let usual = if matches!(command, Command::Run { .. }) { LOG_OF_RUN } else { LOG_OF_OTHERS };
+    telemetry::init(common.log.as_deref().unwrap_or(usual), common.log_json);
     match dispatch(command, common) {
         Ok(code) => code,
         Err(error) => {

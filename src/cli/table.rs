@@ -12,6 +12,10 @@ pub fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Stri
     for row in rows {
         table.add_row(row);
     }
+    if table.width() == Some(0) {
+        // A terminal that does not know its width.
+        table.set_content_arrangement(ContentArrangement::Disabled);
+    }
     table.trim_fmt()
 }
 

@@ -23,7 +23,7 @@ pub use schema::schema;
 pub use {import::Imported, read::parse};
 
 /// A whole, valid configuration.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     pub server: Server,
     /// In the order of the file.

@@ -45,8 +45,8 @@ impl Front {
         Self { gate, listener, tls }
     }
 
-    /// Accepts until `stop` is done, then lets what is under way end, `patience` at most.
-    pub async fn run(self, stop: impl Future<Output = ()>, patience: Duration) {
+    /// Accepts until `stop` is done, then lets what is under way end, `drain` at most.
+    pub async fn run(self, stop: impl Future<Output = ()>) {
         let local = self.listener.local_addr().unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
         let limits = self.gate.snapshot().config.server.limits.clone();
         let room = Arc::new(Semaphore::new(limits.connections_max));
@@ -83,6 +83,7 @@ impl Front {
             });
         }
         drop(self.listener);
+        let patience = self.gate.snapshot().config.server.limits.drain;
         if tokio::time::timeout(patience, graceful.shutdown()).await.is_err() {
             tracing::warn!("calls under way did not end within {patience:?} (`drain`)");
         }

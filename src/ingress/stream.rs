@@ -9,7 +9,7 @@ use http::StatusCode;
 use tokio::sync::broadcast::error::RecvError;
 
 use crate::{
-    call::tasks::Tasks,
+    call::{ListKind, tasks::Tasks},
     config::Limits,
     mcp::{
         message::{self, Body},
@@ -171,20 +171,26 @@ async fn announce(route: Arc<Route>, session: Arc<Session>, stream: Arc<Stream>,
             () = stream.ended() => return,
         };
         let Some(session) = session.upgrade() else { return };
-        let text = match push {
-            Ok(Push::Changed(method)) => message::notification(method.name(), &Raw::object()),
+        let texts = match push {
+            Ok(Push::Changed(method)) => vec![message::notification(method.name(), &Raw::object())],
             Ok(Push::Updated { uri, params }) if session.is_subscribed(&uri) => {
-                message::notification(Method::ResourceUpdated.name(), &params)
+                vec![message::notification(Method::ResourceUpdated.name(), &params)]
             }
-            Ok(Push::Log { rank, text }) if session.hears(rank) => Raw::trusted(text),
-            Ok(Push::Updated { .. } | Push::Log { .. }) => continue,
-            Err(RecvError::Lagged(_)) => {
-                message::notification(Method::ToolsListChanged.name(), &Raw::object())
-            }
+            Ok(Push::Log { rank, text }) if session.hears(rank) => vec![Raw::trusted(text)],
+            Ok(Push::Updated { .. } | Push::Log { .. }) => Vec::new(),
+            Err(RecvError::Lagged(_)) => everything_changed(),
             Err(RecvError::Closed) => return,
         };
-        stream.push(text.bytes().clone(), bytes_max);
+        for text in texts {
+            stream.push(text.bytes().clone(), bytes_max);
+        }
     }
+}
+
+/// For a client that was too slow to hear what exactly.
+fn everything_changed() -> Vec<Raw> {
+    let kinds = [ListKind::Tools, ListKind::Prompts, ListKind::Resources];
+    kinds.map(|kind| message::notification(kind.changed().name(), &Raw::object())).into()
 }
 
 /// A body that reads a session's stream.

@@ -18,28 +18,23 @@ use crate::{
 
 /// Editors write in several steps; after this much silence the file is read.
 const SETTLE: Duration = Duration::from_millis(150);
-/// Looked at even without a sign: network file systems give none.
-const POLL: Duration = Duration::from_secs(2);
+/// Looked at even without a sign: network file systems give none, and files that hold secrets are
+/// elsewhere.
+const POLL: Duration = Duration::from_secs(1);
 
 /// Watches one file.
 pub struct Reloader {
     gate: Arc<Gate>,
     path: PathBuf,
     listen: Option<std::net::SocketAddr>,
-    /// The text last looked at, right or wrong.
-    text: String,
+    /// The problems that were shown last.
+    shown: Option<String>,
 }
 
 impl Reloader {
-    /// `text` was read no later than the configuration in force; `listen` is what the command line
-    /// said in place of the file.
-    pub fn new(
-        gate: Arc<Gate>,
-        path: &Path,
-        text: String,
-        listen: Option<std::net::SocketAddr>,
-    ) -> Self {
-        Self { gate, path: path.to_owned(), listen, text }
+    /// `listen` is what the command line said in place of the file.
+    pub fn new(gate: Arc<Gate>, path: &Path, listen: Option<std::net::SocketAddr>) -> Self {
+        Self { gate, path: path.to_owned(), listen, shown: None }
     }
 
     /// Runs for as long as the gate does. `asked` wakes it at once (SIGHUP).
@@ -55,7 +50,7 @@ impl Reloader {
             tokio::select! {
                 // All of these keep what they have when dropped.
                 Some(()) = signs.recv() => tokio::time::sleep(SETTLE).await,
-                Some(()) = asked.recv() => self.text.clear(),
+                Some(()) = asked.recv() => self.shown = None,
                 () = tokio::time::sleep_until(next) => (),
             }
             while signs.try_recv().is_ok() {}
@@ -77,19 +72,20 @@ impl Reloader {
         Some(watcher)
     }
 
+    /// Reads the file, and what it refers to, and compares with what is in force.
     fn look(&mut self) {
-        let Ok(text) = std::fs::read_to_string(&self.path) else { return };
-        if text == self.text {
-            return;
-        }
-        self.text = text;
-        match config::load(&self.path, &config::environment) {
-            Ok(config) => self.apply(config),
-            Err(problems) => {
-                self.gate.counters.add(Counter::ReloadsRefused);
-                let text = problems.render(false);
-                tracing::error!("the edit is not applied, {} problem(s):\n{text}", problems.len());
+        let problems = match config::load(&self.path, &config::environment) {
+            Ok(config) => {
+                self.shown = None;
+                return self.apply(config);
             }
+            Err(problems) => problems,
+        };
+        let text = problems.render(false);
+        if self.shown.as_ref() != Some(&text) {
+            self.gate.counters.add(Counter::ReloadsRefused);
+            tracing::error!("the edit is not applied, {} problem(s):\n{text}", problems.len());
+            self.shown = Some(text);
         }
     }
 
@@ -98,6 +94,9 @@ impl Reloader {
             config.server.listen = listen;
         }
         let before = self.gate.snapshot();
+        if *before.config == config {
+            return;
+        }
         for key in needs_restart(&before.config, &config) {
             tracing::warn!("a change of `{key}` takes effect at the next start");
         }

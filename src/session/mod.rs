@@ -340,10 +340,10 @@ impl Session {
         self.used.load(Ordering::Relaxed)
     }
 
+    /// A call is under way, or a client reads a stream.
     fn is_busy(&self) -> bool {
         let state = self.state.lock();
-        !state.calls.is_empty()
-            || state.streams.values().any(|stream| !stream.is_ended() && stream.number != 0)
+        !state.calls.is_empty() || state.streams.values().any(|stream| stream.is_read())
     }
 
     /// Cancels what is under way and ends all streams.

@@ -28,6 +28,8 @@ struct State {
     /// Counts pauses: a reader from before one ends there.
     pauses: u64,
     retry: Option<Duration>,
+    /// Readers that are there, the last one or not.
+    attached: usize,
 }
 
 /// Reads a stream from some event on; the next reader ends this one, so that a message goes to one
@@ -84,6 +86,7 @@ impl Stream {
     pub fn read(self: &Arc<Self>, after: u64) -> Reader {
         let mut state = self.state.lock();
         state.readers += 1;
+        state.attached += 1;
         let reader = state.readers;
         let pauses = state.pauses;
         drop(state);
@@ -110,6 +113,11 @@ impl Stream {
             }
             changed.await;
         }
+    }
+
+    /// Whether a client reads it now.
+    pub fn is_read(&self) -> bool {
+        0 < self.state.lock().attached
     }
 
     /// Ended, and nothing is left that a client could come back for.
@@ -162,6 +170,12 @@ impl Reader {
             return Look::Event(self.next - 1, event.clone());
         }
         if state.ended || state.pauses != self.pauses { Look::End } else { Look::Wait }
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.stream.state.lock().attached -= 1;
     }
 }
 

@@ -208,8 +208,7 @@ impl Gate {
     /// subscribed to.
     pub fn forget_session(&self, session: Arc<Session>) {
         let snapshot = self.snapshot();
-        let Some(route) = snapshot.routes.get(&session.route).map(Arc::clone) else { return };
-        self.tasks.finish(async move { route.forget_session(&session).await });
+        self.tasks.finish(async move { snapshot.forget_session(&session).await });
     }
 
     /// From now on nothing is announced any more: streams that wait for announcements end.
@@ -290,6 +289,23 @@ impl Gate {
     }
 }
 
+impl Snapshot {
+    async fn forget_session(&self, session: &Session) {
+        let mut elsewhere = session.subscriptions();
+        for member in &self.members {
+            let own = member.upstream.end_session(session.key).await;
+            elsewhere.retain(|uri| !own.contains(uri));
+        }
+        let Some(route) = self.routes.get(&session.route) else { return };
+        for uri in elsewhere {
+            let Some(target) = route.largest_view().find_uri(&uri) else { continue };
+            if let Err(error) = target.upstream.unwant(&target.own).await {
+                tracing::debug!(%uri, %error, "a subscription could not be ended");
+            }
+        }
+    }
+}
+
 impl Route {
     fn build(settings: &RouteSettings, members: &[Member], before: Option<&Arc<Self>>) -> Self {
         let of_route = settings.upstreams.iter();
@@ -324,20 +340,6 @@ impl Route {
     /// Everything that any client is shown.
     pub fn largest_view(&self) -> &View {
         self.asked_view.as_ref().unwrap_or(&self.view)
-    }
-
-    async fn forget_session(&self, session: &Session) {
-        let mut elsewhere = session.subscriptions();
-        for member in &self.members {
-            let own = member.upstream.end_session(session.key).await;
-            elsewhere.retain(|uri| !own.contains(uri));
-        }
-        for uri in elsewhere {
-            let Some(target) = self.largest_view().find_uri(&uri) else { continue };
-            if let Err(error) = target.upstream.unwant(&target.own).await {
-                tracing::debug!(%uri, %error, "a subscription could not be ended");
-            }
-        }
     }
 
     /// Whether several upstreams stand behind it, so that what they name must say whose it is.

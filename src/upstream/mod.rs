@@ -323,27 +323,26 @@ impl Upstream {
 
     async fn connection_for(&self, ask: &Ask) -> Result<(Connection, Option<Leased>), SendError> {
         let (scope, shared) = self.scope(ask).await?;
-        match scope {
-            Scope::Shared => Ok((shared, None)),
-            // Boxed: opening is rare, and large.
-            Scope::Session(key) => match Box::pin(self.own(key, ask)).await {
-                Ok(connection) => Ok((connection, None)),
-                Err(OpenError::Send(SendError::Unavailable(why))) => {
-                    Err(SendError::Unavailable(why))
-                }
-                Err(error) if shared.peer.version.era() == Era::Modern => {
-                    tracing::info!(upstream = self.name(), %error, "it takes modern clients only");
-                    self.refuses_legacy.store(true, Ordering::Relaxed);
-                    Ok((shared, None))
-                }
-                Err(error) => Err(SendError::Unavailable(error.to_string())),
-            },
-            Scope::Pooled => {
-                let leased = Box::pin(self.pooled(&ask.client)).await;
-                let leased = leased.map_err(|error| SendError::Unavailable(error.to_string()))?;
-                let connection = leased.connection().expect("leased with a connection");
-                Ok((connection, Some(leased)))
+        // Boxed: opening is rare, and large.
+        let found = match scope {
+            Scope::Shared => return Ok((shared, None)),
+            Scope::Session(key) => {
+                Box::pin(self.own(key, ask)).await.map(|connection| (connection, None))
             }
+            Scope::Pooled => Box::pin(self.pooled(&ask.client)).await.map(|leased| {
+                let connection = leased.connection().expect("leased with a connection");
+                (connection, Some(leased))
+            }),
+        };
+        match found {
+            Ok(found) => Ok(found),
+            Err(OpenError::Send(SendError::Unavailable(why))) => Err(SendError::Unavailable(why)),
+            Err(error) if shared.peer.version.era() == Era::Modern => {
+                tracing::info!(upstream = self.name(), %error, "it takes modern clients only");
+                self.refuses_legacy.store(true, Ordering::Relaxed);
+                Ok((shared, None))
+            }
+            Err(error) => Err(SendError::Unavailable(error.to_string())),
         }
     }
 

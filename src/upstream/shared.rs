@@ -114,8 +114,9 @@ impl Upstream {
                     (error.to_string(), None)
                 }
             };
-            tracing::warn!(upstream = self.name(), error = %why, "not open");
-            self.tally.lost(&why);
+            if self.tally.lost(&why) {
+                tracing::warn!(upstream = self.name(), error = %why, "not open");
+            }
             let delay = backoff.lost(held);
             if !delay.is_zero() {
                 self.phase.send_replace(Phase::Failed(why));

@@ -51,9 +51,10 @@ impl Tally {
         *self.last_error.lock() = Some(error.to_owned());
     }
 
-    pub(super) fn lost(&self, why: &str) {
+    /// True where it is another reason than the last time.
+    pub(super) fn lost(&self, why: &str) -> bool {
         self.restarts.fetch_add(1, Ordering::Relaxed);
-        *self.last_error.lock() = Some(why.to_owned());
+        self.last_error.lock().replace(why.to_owned()).is_none_or(|before| before != why)
     }
 
     pub(super) fn status(&self, phase: &Phase, inbox: &Inbox, processes: usize) -> Status {
