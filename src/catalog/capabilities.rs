@@ -2,6 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
+/// Extensions that the gate carries: their methods, or nothing but data. Others are not announced:
+/// what they need could not be relayed.
+const CARRIED: [&str; 2] = ["io.modelcontextprotocol/tasks", "io.modelcontextprotocol/ui"];
+
 /// Adds what one server has. Sections that only some servers know are taken from the first.
 pub fn merge(all: &mut Map<String, Value>, has: &Map<String, Value>) {
     for key in ["tools", "prompts", "resources"] {
@@ -20,7 +24,7 @@ pub fn merge(all: &mut Map<String, Value>, has: &Map<String, Value>) {
     }
     if let Some(Value::Object(extensions)) = has.get("extensions") {
         let known = section(all, "extensions");
-        for (id, settings) in extensions {
+        for (id, settings) in extensions.iter().filter(|(id, _)| CARRIED.contains(&id.as_str())) {
             known.entry(id).or_insert_with(|| settings.clone());
         }
     }
@@ -39,18 +43,20 @@ fn section<'a>(all: &'a mut Map<String, Value>, key: &str) -> &'a mut Map<String
 mod tests {
     use super::*;
 
+    const TASKS: &str = CARRIED[0];
+
     #[test]
     fn nothing_is_there_that_no_server_has() {
         let mut all = Map::new();
         let mut add = |has: Value| merge(&mut all, has.as_object().unwrap());
-        add(json!({ "tools": {}, "extensions": { "a/b": { "x": 1 } } }));
-        add(json!({ "resources": { "subscribe": true }, "extensions": { "a/b": {}, "c/d": {} } }));
+        add(json!({ "tools": {}, "extensions": { TASKS: { "x": 1 } } }));
+        add(json!({ "resources": { "subscribe": true }, "extensions": { TASKS: {}, "c/d": {} } }));
         add(json!({ "completions": {}, "resources": {}, "tasks": {} }));
         let want = json!({
             "tools": { "listChanged": true },
             "resources": { "listChanged": true, "subscribe": true },
             "completions": {},
-            "extensions": { "a/b": { "x": 1 }, "c/d": {} },
+            "extensions": { TASKS: { "x": 1 } },
         });
         assert_eq!(Value::Object(all), want);
     }

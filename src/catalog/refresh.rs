@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
     call::{
@@ -23,6 +23,12 @@ use super::{
 
 /// A `ttlMs` shorter than this is no reason to ask all the time: what changes is announced.
 const REFRESH_MIN: Duration = Duration::from_secs(30);
+
+/// A server that says all the time that its lists changed is read ever more seldom.
+const BRAKE_MIN: Duration = Duration::from_millis(100);
+const BRAKE_MAX: Duration = Duration::from_secs(30);
+/// Changes further apart than this are no flood.
+const CALM: Duration = Duration::from_secs(1);
 
 /// What an upstream's keeper found.
 #[derive(Debug)]
@@ -52,6 +58,7 @@ pub async fn keep(
     changes: mpsc::Sender<Change>,
 ) {
     let name = upstream.name().to_owned();
+    let mut brake = Brake { last: None, pause: Duration::ZERO };
     loop {
         let sign = tokio::time::timeout(patience(&upstream, &shelf), upstream.next_sign()).await;
         let opened = matches!(sign, Ok(Sign::Opened));
@@ -72,6 +79,9 @@ pub async fn keep(
             Ok(Sign::Changed(method)) => Some(method),
             Ok(Sign::Opened) | Err(_) => None,
         };
+        if said.is_some() {
+            brake.wait().await;
+        }
         let Some(peer) = upstream.peer() else { continue };
         let strict_mirrors = matches!(upstream.settings.config.transport, Transport::Http { .. });
         let bounds = Bounds { items_max, strict_mirrors, counters: &counters };
@@ -102,6 +112,22 @@ pub async fn keep(
         if news && changes.send(listed(None)).await.is_err() {
             return;
         }
+    }
+}
+
+/// Slows down readings that follow each other closely.
+struct Brake {
+    last: Option<Instant>,
+    pause: Duration,
+}
+
+impl Brake {
+    async fn wait(&mut self) {
+        let close = self.last.is_some_and(|last| last.elapsed() < CALM + self.pause);
+        self.pause =
+            if close { (self.pause * 2).clamp(BRAKE_MIN, BRAKE_MAX) } else { Duration::ZERO };
+        tokio::time::sleep(self.pause).await;
+        self.last = Some(Instant::now());
     }
 }
 

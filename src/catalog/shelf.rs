@@ -39,8 +39,13 @@ struct File {
 }
 
 impl Shelf {
-    /// Takes what is on disk; a file that cannot be read is passed over.
-    pub fn open(upstream: &config::Upstream, store: &Store) -> Arc<Self> {
+    /// Takes what is on disk, else what its predecessor of the same name has; a file that cannot
+    /// be read is passed over.
+    pub fn open(
+        upstream: &config::Upstream,
+        store: &Store,
+        predecessor: Option<&Self>,
+    ) -> Arc<Self> {
         let file = format!("catalog-{}.json", upstream.name);
         let source = source(&upstream.transport);
         let read = store.read(&file).ok().flatten();
@@ -49,6 +54,7 @@ impl Shelf {
             file.listing.restore();
             Arc::new(file.listing)
         });
+        let listing = listing.or_else(|| predecessor.and_then(Self::listing));
         let kept = Kept { listing, ..Kept::default() };
         Arc::new(Self { file, source, store: store.clone(), kept: Mutex::new(kept) })
     }

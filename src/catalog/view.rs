@@ -55,17 +55,26 @@ pub struct Target {
 #[derive(Debug, Default)]
 pub struct View {
     lists: HashMap<ListKind, List>,
-    targets: HashMap<ListKind, HashMap<String, Target>>,
-    templates: Vec<(Template, Target)>,
-    /// Upstreams that have resources, with the schemes they list: for resources that are on no
-    /// list.
-    readers: Vec<(Arc<Upstream>, Vec<String>)>,
+    targets: HashMap<ListKind, HashMap<String, Arc<Target>>>,
+    templates: Vec<(Template, Arc<Target>, Arc<Filters>)>,
+    /// For resources that are on no list.
+    readers: Vec<Reader>,
+    /// The route's own filter of resources.
+    resources: Filter,
     capabilities: Map<String, Value>,
     instructions: Option<String>,
     ttl_ms: u64,
     public: bool,
     /// Entries left out because their name is somebody else's.
     pub problems: Vec<String>,
+}
+
+/// An upstream that has resources, with the schemes it lists.
+#[derive(Debug)]
+struct Reader {
+    upstream: Arc<Upstream>,
+    schemes: Vec<String>,
+    filters: Arc<Filters>,
 }
 
 #[derive(Debug, Default)]
@@ -81,7 +90,8 @@ impl View {
     /// Merges what the route's upstreams list, the ones named first having precedence.
     /// `asked` adds what is listed only for clients that can be asked in mid-call.
     pub fn build(route: &Route, parts: &[Part], asked: bool) -> Self {
-        let mut view = Self { ttl_ms: u64::MAX, public: true, ..Self::default() };
+        let resources = route.resources.clone();
+        let mut view = Self { ttl_ms: u64::MAX, public: true, resources, ..Self::default() };
         for part in parts {
             view.merge_server(part);
         }
@@ -112,43 +122,39 @@ impl View {
         })
     }
 
-    pub fn find(&self, kind: ListKind, name: &str) -> Option<&Target> {
+    pub fn find(&self, kind: ListKind, name: &str) -> Option<&Arc<Target>> {
         self.targets.get(&kind)?.get(name)
     }
 
     /// Where a URI leads: a listed resource, else the first template it fits, else the only
-    /// upstream that it can be.
-    pub fn find_uri(&self, uri: &str) -> Option<Target> {
+    /// upstream that it can be. What is on no list must pass the filters all the same.
+    pub fn find_uri(&self, uri: &str) -> Option<Arc<Target>> {
         if let Some(target) = self.find(ListKind::Resources, uri) {
-            return Some(target.clone());
+            return Some(Arc::clone(target));
         }
-        if let Some((_, target)) = self.templates.iter().find(|(template, _)| template.matches(uri))
-        {
+        if !filter::passes(&self.resources, uri) {
+            return None;
+        }
+        let fits = |(template, _, _): &&(Template, Arc<Target>, _)| template.matches(uri);
+        if let Some((_, target, filters)) = self.templates.iter().find(fits) {
             let own = uri.strip_prefix(&alias(target.upstream.name())).unwrap_or(uri);
-            return Some(Target { own: own.to_owned(), ..target.clone() });
+            return passing(&target.upstream, filters, own);
         }
         let scheme = uri.split(':').next().unwrap_or_default();
-        let knows = |(_, schemes): &&(Arc<Upstream>, Vec<String>)| {
-            schemes.iter().any(|known| known == scheme)
-        };
+        let knows = |reader: &&Reader| reader.schemes.iter().any(|known| known == scheme);
         let mut knowing = self.readers.iter().filter(knows);
         let reader = match (knowing.next(), knowing.next()) {
             (Some(reader), None) => reader,
             _ if self.readers.len() == 1 => self.readers.first()?,
             _ => return None,
         };
-        let (upstream, _) = reader;
-        Some(Target {
-            upstream: Arc::clone(upstream),
-            own: uri.to_owned(),
-            mirrors: Mirrors::default(),
-        })
+        passing(&reader.upstream, &reader.filters, uri)
     }
 
     /// What clients call an upstream's entry.
     pub fn shown(&self, kind: ListKind, upstream: &str, own: &str) -> Option<String> {
         let targets = self.targets.get(&kind)?;
-        let is_it = |target: &Target| target.own == own && target.upstream.name() == upstream;
+        let is_it = |target: &Arc<Target>| target.own == own && target.upstream.name() == upstream;
         // The same name is by far the commonest case.
         if targets.get(own).is_some_and(is_it) {
             return Some(own.to_owned());
@@ -206,7 +212,11 @@ impl View {
             let schemes = keys
                 .filter_map(|item| item.key.split_once(':'))
                 .map(|(scheme, _)| scheme.to_owned());
-            self.readers.push((Arc::clone(&part.upstream), schemes.collect()));
+            self.readers.push(Reader {
+                upstream: Arc::clone(&part.upstream),
+                schemes: schemes.collect(),
+                filters: Arc::clone(&part.filters),
+            });
         }
     }
 
@@ -259,9 +269,11 @@ impl View {
     /// Enters one item under its name; returns its text as shown.
     fn add(&mut self, kind: ListKind, name: String, item: &Item, part: &Part) -> Option<Raw> {
         let upstream = Arc::clone(&part.upstream);
-        let target = Target { upstream, own: item.key.clone(), mirrors: item.mirrors.clone() };
+        let own = item.key.clone();
+        let target = Arc::new(Target { upstream, own, mirrors: item.mirrors.clone() });
         if kind == ListKind::Templates {
-            self.templates.push((Template::new(&name), target.clone()));
+            let filters = Arc::clone(&part.filters);
+            self.templates.push((Template::new(&name), Arc::clone(&target), filters));
         }
         let targets = self.targets.entry(kind).or_default();
         if targets.contains_key(&name) {
@@ -335,6 +347,14 @@ fn extra(listing: &Listing, kind: ListKind, asked: bool) -> &[Item] {
 /// `_meta` of the gate's own modern results.
 pub fn server_meta() -> String {
     format!("{{\"{}\":{}}}", crate::mcp::meta::SERVER_INFO, gateway_info().as_str())
+}
+
+/// A resource that is on no list, if its upstream's own section lets it pass.
+fn passing(upstream: &Arc<Upstream>, filters: &Filters, own: &str) -> Option<Arc<Target>> {
+    filter::passes(&filters.resources, own).then(|| {
+        let (upstream, own) = (Arc::clone(upstream), own.to_owned());
+        Arc::new(Target { upstream, own, mirrors: Mirrors::default() })
+    })
 }
 
 /// What stands before the URI of a resource whose own URI is taken.

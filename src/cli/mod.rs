@@ -23,7 +23,12 @@ const LOG_OF_RUN: &str = "info,rmcp=warn";
 const LOG_OF_OTHERS: &str = "warn";
 
 #[derive(Debug, Parser)]
-#[command(name = "tollgate", version, about = ABOUT, after_help = "Without a command: `tollgate run`.")]
+#[command(
+    name = "tollgate",
+    version,
+    about = ABOUT,
+    after_help = "Without a command: `tollgate run`."
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,

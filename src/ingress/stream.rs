@@ -173,11 +173,13 @@ async fn announce(route: Arc<Route>, session: Arc<Session>, stream: Arc<Stream>,
         let Some(session) = session.upgrade() else { return };
         let texts = match push {
             Ok(Push::Changed(method)) => vec![message::notification(method.name(), &Raw::object())],
-            Ok(Push::Updated { uri, params }) if session.is_subscribed(&uri) => {
+            // One with a connection of its own is told there.
+            Ok(Push::Updated { upstream, uri, params })
+                if session.is_subscribed(&uri) && !upstream.has_own(session.key) =>
+            {
                 vec![message::notification(Method::ResourceUpdated.name(), &params)]
             }
-            Ok(Push::Log { rank, text }) if session.hears(rank) => vec![Raw::trusted(text)],
-            Ok(Push::Updated { .. } | Push::Log { .. }) => Vec::new(),
+            Ok(Push::Updated { .. }) => Vec::new(),
             Err(RecvError::Lagged(_)) => everything_changed(),
             Err(RecvError::Closed) => return,
         };

@@ -12,6 +12,8 @@ pub const INVALID_PARAMS: i64 = -32602;
 pub const INTERNAL_ERROR: i64 = -32603;
 /// Legacy: resource not found. Modern servers answer -32602 instead.
 pub const RESOURCE_NOT_FOUND: i64 = -32002;
+/// 2025-11-25: the client is to open a page first. Modern clients know no such code.
+pub const URL_ELICITATION_REQUIRED: i64 = -32042;
 /// 2026-07-28: a header and the body differ, or a header is missing.
 pub const HEADER_MISMATCH: i64 = -32020;
 /// 2026-07-28: `data` names the versions that are spoken.

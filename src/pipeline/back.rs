@@ -7,7 +7,8 @@ use bytes::Bytes;
 use crate::{
     call::event::{Event, Notice},
     mcp::{
-        error::{ErrorObject, INVALID_PARAMS, RESOURCE_NOT_FOUND},
+        error::{ErrorObject, INVALID_PARAMS, RESOURCE_NOT_FOUND, URL_ELICITATION_REQUIRED},
+        level,
         message::{self, Body},
         method::Method,
         raw::Raw,
@@ -155,16 +156,29 @@ impl Back {
         }
     }
 
-    /// A modern client hears only what this very request asked for; a modern upstream knows that
-    /// itself.
+    /// A client hears what it asked for, whatever others asked of a server that all share.
     fn wants(&self, notice: &Notice) -> bool {
-        let crossed = self.call.client.era() == Era::Modern && self.era == Era::Legacy;
         match notice.method {
-            Some(Method::LogMessage) if crossed => self.call.meta.log_level.is_some(),
+            Some(Method::LogMessage) => self.hears(notice),
             Some(Method::Progress) => self.call.meta.progress_token.is_some(),
             Some(Method::Cancelled) => false,
             _ => true,
         }
+    }
+
+    fn hears(&self, notice: &Notice) -> bool {
+        let least = match &self.call.session {
+            Some(session) => session.log_level(),
+            // A modern upstream knows itself what this very request asked for.
+            None if self.era == Era::Modern => return true,
+            None => match &self.call.meta.log_level {
+                Some(level) => Some(level.clone()),
+                None => return false,
+            },
+        };
+        let Some(least) = least.and_then(|level| level::rank(&level)) else { return true };
+        let said = splice::member(&notice.params, "level").and_then(|level| level.try_read());
+        said.and_then(|level: String| level::rank(&level)).is_none_or(|said| least <= said)
     }
 
     /// A legacy client has no words for a result that asks back.
@@ -210,7 +224,8 @@ pub fn fit_body(body: Body, call: &Call, from: Era) -> Body {
             Body::Result(splice::edit(&result, &edits))
         }
         (Era::Legacy, Era::Modern, Body::Error(error)) => {
-            Body::Error(recode(&error, RESOURCE_NOT_FOUND, INVALID_PARAMS))
+            let error = recode(&error, RESOURCE_NOT_FOUND, INVALID_PARAMS);
+            Body::Error(recode(&error, URL_ELICITATION_REQUIRED, INVALID_PARAMS))
         }
         (Era::Modern, Era::Legacy, Body::Error(error)) if call.method == Method::ResourcesRead => {
             Body::Error(recode(&error, INVALID_PARAMS, RESOURCE_NOT_FOUND))

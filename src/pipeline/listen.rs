@@ -17,7 +17,6 @@ use crate::{
         splice,
     },
     snapshot::{Gate, Push, Route},
-    upstream::Upstream,
 };
 
 use super::{Call, Fault, Reply};
@@ -58,10 +57,11 @@ pub enum Heard {
     End(Body),
 }
 
-/// Resources subscribed to upstream, by the URIs the client knows.
+/// Resources subscribed to, by the URIs the client knows: each with the upstream's name, since a
+/// reload may put another in its place, and the upstream's own URI.
 struct Wanted {
     gate: Arc<Gate>,
-    resources: BTreeMap<String, (Arc<Upstream>, String)>,
+    resources: BTreeMap<String, (String, String)>,
 }
 
 /// Opens a subscription. It is acknowledged once everything upstream is really open.
@@ -75,7 +75,8 @@ pub async fn open(gate: &Arc<Gate>, route: &Arc<Route>, call: Call) -> Result<Re
         match target.upstream.want(&target.own).await {
             Ok(()) => {
                 filter.resource_subscriptions.push(uri.clone());
-                wanted.resources.insert(uri, (target.upstream, target.own));
+                let own = (target.upstream.name().to_owned(), target.own.clone());
+                wanted.resources.insert(uri, own);
             }
             Err(error) => tracing::debug!(%uri, %error, "a subscription was not taken"),
         }
@@ -113,7 +114,9 @@ impl Listening {
                 Ok(Push::Changed(method)) if self.filter.wants(method) => {
                     return self.message(method, &Raw::object());
                 }
-                Ok(Push::Updated { uri, params }) if self.wanted.resources.contains_key(&uri) => {
+                Ok(Push::Updated { uri, params, .. })
+                    if self.wanted.resources.contains_key(&uri) =>
+                {
                     return self.message(Method::ResourceUpdated, &params);
                 }
                 Ok(_) => (),
@@ -153,15 +156,20 @@ impl Drop for Wanted {
         if resources.is_empty() {
             return;
         }
-        self.gate.tasks.spawn("listen: unsubscribe", unwant(resources));
+        let gate = Arc::clone(&self.gate);
+        self.gate.tasks.spawn("listen: unsubscribe", async move {
+            for (upstream, own) in resources.into_values() {
+                unwant(&gate, &upstream, &own).await;
+            }
+        });
     }
 }
 
-async fn unwant(resources: BTreeMap<String, (Arc<Upstream>, String)>) {
-    for (upstream, own) in resources.into_values() {
-        if let Err(error) = upstream.unwant(&own).await {
-            tracing::debug!(uri = own, %error, "a subscription could not be ended");
-        }
+async fn unwant(gate: &Gate, upstream: &str, own: &str) {
+    let snapshot = gate.snapshot();
+    let Some(member) = snapshot.member(upstream) else { return };
+    if let Err(error) = member.upstream.unwant(own).await {
+        tracing::debug!(uri = own, %error, "a subscription could not be ended");
     }
 }
 

@@ -12,6 +12,8 @@ mod resolve;
 
 use std::sync::Arc;
 
+use tokio::sync::oneshot;
+
 use crate::{
     call::{Ask, Client, ListKind},
     mcp::{head::Named, id::Id, message::Body, meta::Meta, method::Method, raw::Raw, version::Era},
@@ -70,19 +72,23 @@ pub async fn run(gate: &Arc<Gate>, route: &Arc<Route>, call: Call) -> Result<Rep
         // Boxed: rare, and large.
         Method::SetLevel => Box::pin(open::set_level(route, &call)).await,
         Method::Listen => Box::pin(listen::open(gate, route, call)).await,
-        Method::Subscribe | Method::Unsubscribe => Box::pin(subscribe(route, &call)).await,
+        Method::Subscribe | Method::Unsubscribe => Box::pin(subscribe(gate, route, call)).await,
         _ => send(gate, route, call).await,
     }
 }
 
 /// Finds what a call is about, and sends it there.
 async fn send(gate: &Arc<Gate>, route: &Arc<Route>, call: Call) -> Result<Reply, Fault> {
-    let resolved = match resolve::resolve(route, &call) {
-        Err(Fault::Unknown { .. }) if gate.is_settling() => {
+    let resolved = resolve::resolve(route, &call);
+    let unknown = matches!(resolved, Err(Fault::Unknown { .. }));
+    let resolved = match resolved {
+        Err(_) if unknown && gate.is_settling() => {
             gate.settled_early(route).await;
-            let snapshot = gate.snapshot();
-            let route = snapshot.routes.get(&route.settings.path).unwrap_or(route);
-            resolve::resolve(route, &call)?
+            resolve::resolve(&gate.route_now(route), &call)?
+        }
+        // The configuration changed just now.
+        Ok(resolved) if resolved.target.upstream.is_retired() => {
+            resolve::resolve(&gate.route_now(route), &call)?
         }
         resolved => resolved?,
     };
@@ -105,9 +111,7 @@ async fn list(
     let era = call.client.era();
     let page = if gate.is_settling() {
         gate.settled_early(route).await;
-        let snapshot = gate.snapshot();
-        let route = snapshot.routes.get(&route.settings.path).unwrap_or(route);
-        route.view(&call.client).page(kind, params.cursor.as_deref(), era)
+        gate.route_now(route).view(&call.client).page(kind, params.cursor.as_deref(), era)
     } else {
         route.view(&call.client).page(kind, params.cursor.as_deref(), era)
     };
@@ -115,26 +119,36 @@ async fn list(
         .map_err(|error| Fault::Invalid(error.message))
 }
 
-/// `resources/subscribe` and `unsubscribe` (legacy).
-async fn subscribe(route: &Arc<Route>, call: &Call) -> Result<Reply, Fault> {
-    let resolved = resolve::resolve(route, call)?;
-    let session = call.session.as_ref().ok_or(Fault::Invalid("needs a session".to_owned()))?;
-    let Named::Uri(uri) = &call.named else { return Err(Fault::Invalid("needs a URI".to_owned())) };
+/// `resources/subscribe` and `unsubscribe` (legacy). Once begun it is brought to its end, so that
+/// session and upstream agree also where the client goes away meanwhile.
+async fn subscribe(gate: &Arc<Gate>, route: &Arc<Route>, call: Call) -> Result<Reply, Fault> {
+    let resolved = resolve::resolve(route, &call)?;
+    let (answer_in, answer) = oneshot::channel();
+    gate.tasks.finish(async move {
+        // The client may be gone.
+        answer_in.send(subscribed(&call, &resolved).await).ok();
+    });
+    answer.await.unwrap_or(Err(Fault::Cancelled)).map(Reply::Answer)
+}
+
+async fn subscribed(call: &Call, resolved: &resolve::Resolved) -> Result<Body, Fault> {
+    let (Some(session), Named::Uri(uri)) = (&call.session, &call.named) else {
+        return Err(Fault::Invalid("needs a session and a URI".to_owned()));
+    };
     let wants = call.method == Method::Subscribe;
-    if !(if wants { session.subscribe(uri) } else { session.unsubscribe(uri) }) {
-        return Ok(Reply::Answer(Body::Result(Raw::object())));
+    if session.is_subscribed(uri) == wants {
+        return Ok(Body::Result(Raw::object()));
     }
     let upstream = &resolved.target.upstream;
-    let ask = resolved.ask(call);
-    let done = upstream.subscribe(&ask, &resolved.target.own).await;
-    let failed = !matches!(done, Ok(Body::Result(_)));
-    if failed && wants {
-        session.unsubscribe(uri);
+    let done = upstream.subscribe(&resolved.ask(call), &resolved.target.own).await;
+    let body = done
+        .map_err(|error| Fault::Upstream { method: call.method, error: upstream.failed(error) })?;
+    match (&body, wants) {
+        (Body::Error(_), _) => (),
+        (Body::Result(_), true) => session.subscribe(uri),
+        (Body::Result(_), false) => session.unsubscribe(uri),
     }
-    match done {
-        Ok(body) => Ok(Reply::Answer(back::fit_body(body, call, Era::Legacy))),
-        Err(error) => Err(Fault::Upstream { method: call.method, error: upstream.failed(error) }),
-    }
+    Ok(back::fit_body(body, call, Era::Legacy))
 }
 
 impl resolve::Resolved {

@@ -48,8 +48,7 @@ pub async fn initialize(
     client: Client,
 ) -> (Arc<Session>, String, Body) {
     gate.settled_early(route).await;
-    let snapshot = gate.snapshot();
-    let route = snapshot.routes.get(&route.settings.path).unwrap_or(route);
+    let (snapshot, route) = (gate.snapshot(), &gate.route_now(route));
     let version = client.version;
     let limits = &snapshot.config.server.limits;
     let (session, id, evicted) = gate.sessions.open(&route.settings.path, client, limits);
@@ -68,8 +67,7 @@ pub async fn initialize(
 /// `server/discover`: what the upstreams behind the route have together.
 pub async fn discover(gate: &Arc<Gate>, route: &Arc<Route>) -> Body {
     gate.settled_early(route).await;
-    let snapshot = gate.snapshot();
-    let route = snapshot.routes.get(&route.settings.path).unwrap_or(route);
+    let route = &gate.route_now(route);
     let (ttl_ms, scope) = route.largest_view().cache_hints();
     let result = json!({
         "resultType": "complete",

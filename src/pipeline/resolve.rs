@@ -1,5 +1,7 @@
 //! Which target a call is about: an upstream, and its own name for the thing.
 
+use std::sync::Arc;
+
 use crate::{
     call::ListKind,
     catalog::Target,
@@ -23,7 +25,7 @@ const TASK_MARK: char = '~';
 /// A call whose target is found.
 #[derive(Debug)]
 pub struct Resolved {
-    pub target: Target,
+    pub target: Arc<Target>,
     /// The client's params, with the upstream's own name in them.
     pub params: Raw,
     /// What `Mcp-Name` is to say.
@@ -45,7 +47,7 @@ pub fn shown_task(route: &Route, upstream: &str, own: &str) -> String {
     if route.is_merged() { format!("{upstream}{TASK_MARK}{own}") } else { own.to_owned() }
 }
 
-fn find(route: &Route, call: &Call) -> Result<Target, Fault> {
+fn find(route: &Route, call: &Call) -> Result<Arc<Target>, Fault> {
     let view = route.view(&call.client);
     let (kind, name, found) = match &call.named {
         Named::Name(name) if call.method == Method::PromptsGet => {
@@ -67,15 +69,15 @@ fn find(route: &Route, call: &Call) -> Result<Target, Fault> {
     found.ok_or_else(|| Fault::Unknown { kind, name: name.clone() })
 }
 
-fn find_task(route: &Route, id: &str) -> Option<Target> {
+fn find_task(route: &Route, id: &str) -> Option<Arc<Target>> {
     let (member, own) = if route.is_merged() {
         let (upstream, own) = id.split_once(TASK_MARK)?;
         (route.member(upstream)?, own)
     } else {
         (route.members.first()?, id)
     };
-    let upstream = std::sync::Arc::clone(&member.upstream);
-    Some(Target { upstream, own: own.to_owned(), mirrors: Mirrors::default() })
+    let upstream = Arc::clone(&member.upstream);
+    Some(Arc::new(Target { upstream, own: own.to_owned(), mirrors: Mirrors::default() }))
 }
 
 fn renamed(call: &Call, target: &Target) -> Raw {

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     call::{Client, SessionKey, clock},
     config::Limits,
-    mcp::{id::Id, level, message::Body, raw::Raw, version::Version},
+    mcp::{id::Id, message::Body, raw::Raw, version::Version},
     telemetry::{Counter, Counters},
 };
 
@@ -239,12 +239,6 @@ impl Session {
         self.state.lock().log_level.clone()
     }
 
-    /// Whether it set a log level that takes in one of this rank.
-    pub fn hears(&self, rank: usize) -> bool {
-        let level = self.log_level();
-        level.and_then(|level| level::rank(&level)).is_some_and(|least| least <= rank)
-    }
-
     pub fn set_log_level(&self, level: &str) {
         self.state.lock().log_level = Some(level.to_owned());
     }
@@ -319,13 +313,12 @@ impl Session {
         self.state.lock().streams.remove(&number);
     }
 
-    /// Notes a subscription; false where it was there already.
-    pub fn subscribe(&self, uri: &str) -> bool {
-        self.state.lock().subscriptions.insert(uri.to_owned())
+    pub fn subscribe(&self, uri: &str) {
+        self.state.lock().subscriptions.insert(uri.to_owned());
     }
 
-    pub fn unsubscribe(&self, uri: &str) -> bool {
-        self.state.lock().subscriptions.remove(uri)
+    pub fn unsubscribe(&self, uri: &str) {
+        self.state.lock().subscriptions.remove(uri);
     }
 
     pub fn is_subscribed(&self, uri: &str) -> bool {

@@ -114,6 +114,12 @@ impl Gate {
         self.current.load_full()
     }
 
+    /// A route as it is now; as it was, where it is gone.
+    pub fn route_now(&self, route: &Arc<Route>) -> Arc<Route> {
+        let snapshot = self.snapshot();
+        Arc::clone(snapshot.routes.get(&route.settings.path).unwrap_or(route))
+    }
+
     /// Goes over to a configuration: unchanged upstreams stay as they are, others are opened or
     /// retired.
     pub fn apply(&self, config: Arc<Config>) {
@@ -132,7 +138,7 @@ impl Gate {
                 };
                 match earlier.members.iter().find(same) {
                     Some(member) => Member { filters, ..member.clone() },
-                    None => self.member(settings, limits.list_items_max, filters),
+                    None => self.member(settings, limits.list_items_max, filters, &earlier),
                 }
             })
             .collect();
@@ -238,8 +244,16 @@ impl Gate {
         self.started.elapsed()
     }
 
-    fn member(&self, settings: Settings, items_max: usize, filters: Arc<Filters>) -> Member {
-        let shelf = Shelf::open(&settings.config, &self.store);
+    fn member(
+        &self,
+        settings: Settings,
+        items_max: usize,
+        filters: Arc<Filters>,
+        earlier: &Snapshot,
+    ) -> Member {
+        let predecessor = earlier.member(&settings.config.name);
+        let shelf = predecessor.map(|member| &*member.shelf);
+        let shelf = Shelf::open(&settings.config, &self.store, shelf);
         let upstream = Upstream::new(settings, &self.context);
         let tasks = self.tasks.child();
         upstream.start();
@@ -290,6 +304,10 @@ impl Gate {
 }
 
 impl Snapshot {
+    pub fn member(&self, upstream: &str) -> Option<&Member> {
+        self.members.iter().find(|member| member.upstream.name() == upstream)
+    }
+
     async fn forget_session(&self, session: &Session) {
         let mut elsewhere = session.subscriptions();
         for member in &self.members {

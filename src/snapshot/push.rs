@@ -1,5 +1,7 @@
 //! What is announced to clients outside of calls, and which of them it is for.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::{
@@ -7,8 +9,9 @@ use crate::{
         ListKind, SessionKey,
         event::{Notice, Question},
     },
-    mcp::{level, message, method::Method, raw::Raw, splice},
+    mcp::{message, method::Method, raw::Raw, splice},
     session::Sessions,
+    upstream::Upstream,
 };
 
 use super::{Route, Snapshot};
@@ -19,9 +22,7 @@ pub enum Push {
     /// A list changed.
     Changed(Method),
     /// A resource was updated, by the URI that clients know.
-    Updated { uri: String, params: Raw },
-    /// A log message of no call, by the rank of its level: for sessions that set one.
-    Log { rank: usize, text: Bytes },
+    Updated { upstream: Arc<Upstream>, uri: String, params: Raw },
 }
 
 /// Passes on a notification that belongs to no call.
@@ -33,27 +34,28 @@ pub(super) fn notice(
     notice: &Notice,
 ) {
     match (notice.method, session) {
-        (Some(Method::ResourceUpdated), _) => {
-            let routes = snapshot.routes.values().filter(|route| route.member(upstream).is_some());
-            for route in routes {
-                if let Some(push) = updated(route, upstream, notice) {
+        (Some(Method::ResourceUpdated), None) => {
+            let routes = snapshot.routes.values();
+            for (route, member) in routes.filter_map(|route| Some((route, route.member(upstream)?)))
+            {
+                if let Some((uri, params)) = updated(route, upstream, notice) {
+                    let upstream = Arc::clone(&member.upstream);
                     // Nobody listening is no error.
-                    route.pushes.send(push).ok();
+                    route.pushes.send(Push::Updated { upstream, uri, params }).ok();
                 }
             }
         }
-        (Some(Method::LogMessage), None) => {
-            let rank = splice::member(&notice.params, "level")
-                .and_then(|level| level.try_read::<String>());
-            let rank = rank.and_then(|level| level::rank(&level)).unwrap_or(0);
-            let push = Push::Log { rank, text: notice.whole.bytes().clone() };
-            for route in snapshot.routes.values().filter(|route| route.member(upstream).is_some()) {
-                route.pushes.send(push.clone()).ok();
+        (Some(Method::ResourceUpdated), Some(key)) => {
+            let session = sessions.get(key);
+            let route = session.as_ref().and_then(|session| snapshot.routes.get(&session.route));
+            if let Some((_, params)) = route.and_then(|route| updated(route, upstream, notice)) {
+                let text = message::notification(Method::ResourceUpdated.name(), &params);
+                to_session(snapshot, sessions, key, text.bytes().clone());
             }
         }
         // A log message and the like, on a connection of one session: it is for that client.
         (_, Some(key)) => to_session(snapshot, sessions, key, notice.whole.bytes().clone()),
-        // On a connection that all share nobody can tell whom it is for.
+        // On a connection that all share nobody can tell whom it is for, or who may read it.
         (_, None) => tracing::trace!(upstream, "a notification for nobody"),
     }
 }
@@ -81,7 +83,7 @@ fn to_session(snapshot: &Snapshot, sessions: &Sessions, key: SessionKey, text: B
 }
 
 /// The update in the words of a route: its clients may know the resource by another URI.
-fn updated(route: &Route, upstream: &str, notice: &Notice) -> Option<Push> {
+fn updated(route: &Route, upstream: &str, notice: &Notice) -> Option<(String, Raw)> {
     #[derive(serde::Deserialize)]
     struct Params {
         uri: String,
@@ -93,5 +95,5 @@ fn updated(route: &Route, upstream: &str, notice: &Notice) -> Option<Push> {
         .unwrap_or_else(|| own.clone());
     let text = Raw::encode(&shown);
     let params = splice::edit(&notice.params, &[("uri", Some(text.bytes()))]);
-    Some(Push::Updated { uri: shown, params })
+    Some((shown, params))
 }

@@ -1,4 +1,4 @@
-//! When a lost connection is opened again: at once the first time, then ever later, within a budget.
+//! When a lost connection is opened again: at once the first time, then ever later, in a budget.
 
 use std::time::Duration;
 

@@ -105,6 +105,7 @@ pub struct Upstream {
     tally: Tally,
     /// One clone for each exchange under way.
     underway: Arc<()>,
+    retired: AtomicBool,
     tasks: Tasks,
 }
 
@@ -141,6 +142,7 @@ impl Upstream {
             wake: Notify::new(),
             tally: Tally::default(),
             underway: Arc::new(()),
+            retired: AtomicBool::new(false),
             tasks: context.tasks.child(),
             settings,
         })
@@ -160,6 +162,8 @@ impl Upstream {
     /// Sends a client's request. Errors before anything was sent are [`SendError::Unavailable`].
     pub async fn send(&self, ask: &Ask) -> Result<Exchange, SendError> {
         self.tally.call();
+        // From here on, so that a retirement waits for those that still look for a connection.
+        let underway = Arc::clone(&self.underway);
         let patience = self.settings.config.timeout.open;
         let found = tokio::time::timeout(patience, self.connection_for(ask)).await;
         let found = found.unwrap_or_else(|_| {
@@ -172,7 +176,7 @@ impl Upstream {
             Err(error) => Err(error),
         };
         match sent {
-            Ok(exchange) => Ok(exchange.counted(Arc::clone(&self.underway))),
+            Ok(exchange) => Ok(exchange.counted(underway)),
             Err(error) => Err(self.failed(error)),
         }
     }
@@ -181,6 +185,11 @@ impl Upstream {
     pub async fn ask(&self, method: Method, params: &Raw) -> Result<Body, SendError> {
         let connection = self.shared().await?;
         connection.ask(method, params, None).await?.answer().await
+    }
+
+    /// Whether it is on its way out: another one of its name may have taken its place.
+    pub fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Relaxed)
     }
 
     /// Notes a failure that was seen by whoever read the exchange.
@@ -218,7 +227,10 @@ impl Upstream {
     pub async fn subscribe(&self, ask: &Ask, uri: &str) -> Result<Body, SendError> {
         let wants = ask.method == Method::Subscribe;
         if let (Scope::Session(key), _) = self.scope(ask).await? {
-            let body = self.send(ask).await?.answer().await?;
+            let found = Box::pin(self.own(key, ask)).await;
+            let connection = found.map_err(|error| SendError::Unavailable(error.to_string()))?;
+            // As the gate's own: what the server logs meanwhile is for the session's stream.
+            let body = connection.ask(ask.method, &ask.params, None).await?.answer().await?;
             if let Some(own) = self.own.lock().get(&key) {
                 own.note(uri, wants);
             }
@@ -230,6 +242,11 @@ impl Upstream {
             self.unwant(uri).await?;
         }
         Ok(Body::Result(Raw::object()))
+    }
+
+    /// Whether a session has a connection of its own here.
+    pub fn has_own(&self, key: SessionKey) -> bool {
+        self.own.lock().contains_key(&key)
     }
 
     /// Hears of `uri` on the shared connection from now on.
@@ -292,6 +309,7 @@ impl Upstream {
 
     /// Waits for the calls under way, `patience` at most, then ends every connection.
     pub async fn retire(&self, patience: Duration) {
+        self.retired.store(true, Ordering::Relaxed);
         let deadline = Instant::now() + patience;
         while 1 < Arc::strong_count(&self.underway) && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -75,7 +75,11 @@ async def the_python_sdk_uses_four_upstreams() -> None:
 
 
 async def the_typescript_sdk_uses_four_upstreams() -> None:
-    with Gate() as gate:
+    """Each session has a process of its own: what a server that all share logs outside of calls is for nobody."""
+    gate = Gate()
+    alone = after("[upstreams.everything]", 'isolation = "session"', gate.routes.read_text())
+    gate.routes.write_text(alone)
+    with gate:
         await run_client(gate, "node", "sdk.mjs", str(HOME))
 
 
