@@ -75,12 +75,17 @@ async def the_python_sdk_uses_four_upstreams() -> None:
 
 
 async def the_typescript_sdk_uses_four_upstreams() -> None:
-    """Each session has a process of its own: what a server that all share logs outside of calls is for nobody."""
+    with Gate() as gate:
+        await run_client(gate, "node", "sdk.mjs", str(HOME))
+
+
+async def the_typescript_sdk_has_a_process_of_its_own() -> None:
+    """What a server that all share logs outside of calls is for nobody: `isolation` makes it somebody's."""
     gate = Gate()
     alone = after("[upstreams.everything]", 'isolation = "session"', gate.routes.read_text())
     gate.routes.write_text(alone)
     with gate:
-        await run_client(gate, "node", "sdk.mjs", str(HOME))
+        await run_client(gate, "node", "sdk.mjs", str(HOME), "own-processes")
 
 
 async def a_killed_server_costs_its_call_only() -> None:
