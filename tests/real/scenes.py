@@ -358,6 +358,7 @@ async def busy(gate: Gate, connections: int) -> AsyncIterator[Load]:
 SCENES = [
     the_python_sdk_uses_four_upstreams,
     the_typescript_sdk_uses_four_upstreams,
+    the_typescript_sdk_has_a_process_of_its_own,
     a_killed_server_costs_its_call_only,
     a_killed_npx_costs_its_call_only,
     nothing_outlives_a_killed_gate,
