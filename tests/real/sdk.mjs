@@ -202,6 +202,7 @@ const LEGACY_CHECKS = {
 /** What it finds where the server's process is its own: messages outside of calls are for somebody. */
 const OWN_PROCESS_CHECKS = {
   "receives log messages of the level it set": async (client, peer) => {
+    await toolShown(client, "echo");
     const uri = "demo://resource/static/document/architecture.md";
     const seen = [];
     peer.onNotification(client, "notifications/message", ({ params }) => void seen.push(String(params.data)));
