@@ -20,7 +20,7 @@ use crate::{
         version::Era,
     },
     pipeline::{self, Call, Fault},
-    session::Session,
+    session::{Session, outbox::EventId},
     snapshot::{Gate, Route},
     telemetry::Counter,
 };
@@ -28,7 +28,7 @@ use crate::{
 use super::{
     decode, guard,
     reply::{self, HttpReply, Refused, SESSION},
-    sse, stream,
+    stream,
 };
 
 const LAST_EVENT_ID: &str = "last-event-id";
@@ -300,19 +300,14 @@ impl Door {
             );
         }
         let last = text_of(headers, LAST_EVENT_ID);
-        match last.as_deref().map(sse::parse_id) {
-            None => stream::standalone(&self.gate, &self.route, &self.limits, &session, 0),
-            Some(Some((0, number))) => {
-                stream::standalone(&self.gate, &self.route, &self.limits, &session, number)
-            }
-            Some(Some((number, after))) => match session.find_stream(number) {
-                Some(found) => stream::resume(&session, &self.limits, &found, after),
+        match last.as_deref().map(str::parse::<EventId>).transpose() {
+            Ok(Some(id)) if id.stream != 0 => match session.find_stream(id) {
+                Some(found) => stream::resume(&session, &self.limits, &found, id.event),
                 None => self
                     .refuse(&Refused::Request("this stream is over or too old".to_owned()), None),
             },
-            Some(None) => {
-                self.refuse(&Refused::Request("`Last-Event-ID` is none of ours".to_owned()), None)
-            }
+            Ok(last) => stream::standalone(&self.gate, &self.route, &self.limits, &session, last),
+            Err(error) => self.refuse(&Refused::Request(error.to_string()), None),
         }
     }
 

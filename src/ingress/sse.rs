@@ -2,12 +2,14 @@
 
 use bytes::{Bytes, BytesMut};
 
+use crate::session::outbox::EventId;
+
 /// An event with a message; a message of several lines becomes several `data` lines.
-pub fn event(id: Option<(u64, u64)>, message: &[u8]) -> Bytes {
+pub fn event(id: Option<EventId>, message: &[u8]) -> Bytes {
     let mut text = BytesMut::with_capacity(message.len() + 48);
     text.extend_from_slice(b"event: message\n");
-    if let Some((stream, number)) = id {
-        text.extend_from_slice(format!("id: {stream}-{number}\n").as_bytes());
+    if let Some(id) = id {
+        text.extend_from_slice(format!("id: {id}\n").as_bytes());
     }
     for line in message.split(|byte| *byte == b'\n') {
         text.extend_from_slice(b"data: ");
@@ -20,8 +22,8 @@ pub fn event(id: Option<(u64, u64)>, message: &[u8]) -> Bytes {
 }
 
 /// The event that gives a client an id to come back with (SEP-1699).
-pub fn priming(stream: u64, retry_ms: u128) -> Bytes {
-    format!("id: {stream}-0\nretry: {retry_ms}\ndata: \n\n").into()
+pub fn priming(id: EventId, retry_ms: u128) -> Bytes {
+    format!("id: {id}\nretry: {retry_ms}\ndata: \n\n").into()
 }
 
 /// When a client whose connection is closed on purpose is to come back.
@@ -34,21 +36,14 @@ pub fn keep_alive() -> Bytes {
     Bytes::from_static(b": keep-alive\n\n")
 }
 
-/// Stream and number of an event id of ours.
-pub fn parse_id(id: &str) -> Option<(u64, u64)> {
-    let (stream, number) = id.split_once('-')?;
-    Some((stream.parse().ok()?, number.parse().ok()?))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn lines_become_data_lines() {
-        let want = b"event: message\nid: 3-7\ndata: {\"a\":\ndata: 1}\n\n";
-        assert_eq!(&event(Some((3, 7)), b"{\"a\":\r\n1}")[..], want);
-        assert_eq!(parse_id("3-7"), Some((3, 7)));
-        assert_eq!(parse_id("3"), None);
+        let id = EventId { epoch: 0xAB, stream: 3, event: 7 };
+        let want = b"event: message\nid: ab-3-7\ndata: {\"a\":\ndata: 1}\n\n";
+        assert_eq!(&event(Some(id), b"{\"a\":\r\n1}")[..], want);
     }
 }

@@ -1,12 +1,15 @@
 //! Replies as they come: JSON where there is only an answer, a stream of events where there is
 //! more.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures_util::stream::unfold;
 use http::StatusCode;
-use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::broadcast::{self, error::RecvError};
 
 use crate::{
     call::{ListKind, tasks::Tasks},
@@ -19,7 +22,7 @@ use crate::{
     pipeline::{Back, Fault, Heard, Listening, Out},
     session::{
         Session,
-        outbox::{Reader, Stream},
+        outbox::{EventId, Reader, Stream},
     },
     snapshot::{Gate, Push, Route},
     telemetry::{Counter, Counters},
@@ -74,7 +77,7 @@ fn start(gate: &Arc<Gate>, limits: &Limits, mut held: Held, first: Option<Out>) 
         Pump { stream, bytes_max: limits.outbox_bytes_max, counters: Arc::clone(&gate.counters) };
     gate.tasks.finish(pump.run(held.done(), first));
     let prime = session.client.version.has_priming();
-    legacy(&session, limits.keep_alive, reader, prime)
+    legacy(&session, limits, reader, prime)
 }
 
 /// A stream of one answer, for a legacy client that would rather have a stream; none where it has
@@ -83,7 +86,7 @@ pub fn single(limits: &Limits, session: &Arc<Session>, answer: &Bytes) -> Option
     let stream = session.stream(limits.streams_max)?;
     stream.push(answer.clone(), limits.outbox_bytes_max);
     stream.end();
-    Some(legacy(session, limits.keep_alive, stream.read(0), session.client.version.has_priming()))
+    Some(legacy(session, limits, stream.read(0), session.client.version.has_priming()))
 }
 
 /// Events of a modern call. The connection closed is the call cancelled: the body owns it.
@@ -128,26 +131,32 @@ pub fn listen(limits: &Limits, listening: Listening) -> HttpReply {
     }))
 }
 
-/// The stream that GET opens: what is announced, and what upstreams say to this session.
+/// The stream that GET opens: what is announced, and what upstreams say to this session. It goes on
+/// after the event the client had last, or where that is none of this stream's, after the last that
+/// any GET was given.
 pub fn standalone(
     gate: &Arc<Gate>,
     route: &Arc<Route>,
     limits: &Limits,
     session: &Arc<Session>,
-    after: u64,
+    last: Option<EventId>,
 ) -> HttpReply {
     let (stream, first) = session.standalone();
     if first {
-        let announcing = announce(
-            Arc::clone(route),
-            Arc::clone(session),
-            Arc::clone(&stream),
-            limits.outbox_bytes_max,
-        );
+        // Subscribed before the client reads that it listens: it misses nothing from then on.
+        let pushes = route.pushes.subscribe();
+        let (to, stream) = (Arc::downgrade(session), Arc::clone(&stream));
+        let announcing = announce(pushes, to, stream, limits.outbox_bytes_max);
         gate.tasks.spawn("session: announce", announcing);
     }
-    let reader = if after == 0 { stream.read_new() } else { stream.read(after) };
-    legacy(session, limits.keep_alive, reader, false)
+    if gate.is_closing() {
+        stream.end();
+    }
+    let reader = match last.filter(|last| stream.has(*last)) {
+        Some(last) => stream.read(last.event),
+        None => stream.read_on(),
+    };
+    legacy(session, limits, reader, false)
 }
 
 /// The rest of a stream that broke.
@@ -157,13 +166,16 @@ pub fn resume(
     stream: &Arc<Stream>,
     after: u64,
 ) -> HttpReply {
-    legacy(session, limits.keep_alive, stream.read(after), false)
+    legacy(session, limits, stream.read(after), false)
 }
 
-/// Passes announcements on for as long as the stream lives.
-async fn announce(route: Arc<Route>, session: Arc<Session>, stream: Arc<Stream>, bytes_max: usize) {
-    let mut pushes = route.pushes.subscribe();
-    let session = Arc::downgrade(&session);
+/// Passes announcements on for as long as the stream lives; it ends with the route.
+async fn announce(
+    mut pushes: broadcast::Receiver<Push>,
+    session: Weak<Session>,
+    stream: Arc<Stream>,
+    bytes_max: usize,
+) {
     loop {
         let push = tokio::select! {
             // A receiver keeps its place when dropped.
@@ -181,7 +193,7 @@ async fn announce(route: Arc<Route>, session: Arc<Session>, stream: Arc<Stream>,
             }
             Ok(Push::Updated { .. }) => Vec::new(),
             Err(RecvError::Lagged(_)) => everything_changed(),
-            Err(RecvError::Closed) => return,
+            Err(RecvError::Closed) => return stream.end(),
         };
         for text in texts {
             stream.push(text.bytes().clone(), bytes_max);
@@ -196,11 +208,12 @@ fn everything_changed() -> Vec<Raw> {
 }
 
 /// A body that reads a session's stream.
-fn legacy(session: &Arc<Session>, keep_alive: Duration, reader: Reader, prime: bool) -> HttpReply {
+fn legacy(session: &Arc<Session>, limits: &Limits, reader: Reader, prime: bool) -> HttpReply {
+    let (keep_alive, bytes_max) = (limits.keep_alive, limits.outbox_bytes_max);
     let state = Reading { session: Arc::downgrade(session), reader, prime, over: false };
     reply::event_reply(unfold(state, move |mut state| async move {
         if std::mem::take(&mut state.prime) {
-            return Some((sse::priming(state.reader.number(), RETRY.as_millis()), state));
+            return Some((sse::priming(state.reader.id(0), RETRY.as_millis()), state));
         }
         if state.over {
             return None;
@@ -208,13 +221,10 @@ fn legacy(session: &Arc<Session>, keep_alive: Duration, reader: Reader, prime: b
         match tokio::time::timeout(keep_alive, state.reader.next()).await {
             Err(_) => Some((sse::keep_alive(), state)),
             Ok(Some((number, text))) => {
-                Some((sse::event(Some((state.reader.number(), number)), &text), state))
+                Some((sse::event(Some(state.reader.id(number)), &text), state))
             }
-            Ok(None) if state.reader.is_ended() => {
-                // Read to its end: nobody needs to come back for it.
-                if let Some(session) = state.session.upgrade() {
-                    session.forget_stream(state.reader.number());
-                }
+            Ok(None) if state.reader.stream().is_ended() => {
+                state.forget_beyond(bytes_max);
                 None
             }
             Ok(None) => {
@@ -226,10 +236,21 @@ fn legacy(session: &Arc<Session>, keep_alive: Duration, reader: Reader, prime: b
 }
 
 struct Reading {
-    session: std::sync::Weak<Session>,
+    session: Weak<Session>,
     reader: Reader,
     prime: bool,
     over: bool,
+}
+
+impl Reading {
+    /// A stream read to its end is kept all the same: what was sent may not have arrived. One whose
+    /// last event alone is larger than what may be kept is not.
+    fn forget_beyond(&self, bytes_max: usize) {
+        let stream = self.reader.stream();
+        if let Some(session) = self.session.upgrade().filter(|_| bytes_max < stream.bytes()) {
+            session.forget_stream(stream.number);
+        }
+    }
 }
 
 /// Carries a legacy call's events into its stream, whether a client reads them now or later.

@@ -13,6 +13,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -27,7 +28,10 @@ use crate::{
     telemetry::{Counter, Counters},
 };
 
-use self::{outbox::Stream, seal::Sealer};
+use self::{
+    outbox::{EventId, Stream},
+    seal::Sealer,
+};
 
 /// Ids of ended sessions that are remembered, so that a sealed id does not rise again. 16 bytes
 /// each.
@@ -35,6 +39,9 @@ const ENDED_MAX: usize = 100_000;
 /// What of a client's own words is carried in its session id; a request header of some servers ends
 /// at 8 KiB.
 const CARRIED_BYTES_MAX: usize = 3_000;
+/// How long a stream that ended is kept for a client whose connection broke before it had read all;
+/// clients come back within seconds.
+const ENDED_STREAM_KEPT: Duration = Duration::from_secs(60);
 
 /// All sessions of a gate.
 #[derive(Debug)]
@@ -70,7 +77,6 @@ struct State {
     questions_made: u64,
     streams: HashMap<u64, Arc<Stream>>,
     streams_made: u64,
-    listening: bool,
     subscriptions: BTreeSet<String>,
 }
 
@@ -167,7 +173,8 @@ impl Sessions {
         session.close();
     }
 
-    /// Puts sessions out of memory that were not used for `session_idle`; their ids stay good.
+    /// Puts sessions out of memory that were not used for `session_idle` (their ids stay good), and
+    /// forgets streams that ended a while ago.
     pub fn sweep(&self, limits: &Limits) -> Vec<Arc<Session>> {
         let now = clock::unix_seconds();
         let mut table = self.table.lock();
@@ -175,6 +182,7 @@ impl Sessions {
             !session.is_busy() && limits.session_idle.as_secs() < now.saturating_sub(session.used())
         };
         let gone: Vec<_> = table.live.extract_if(|_, session| idle(session)).collect();
+        table.live.values().for_each(|session| session.sweep_streams());
         drop(table);
         gone.iter().for_each(|(_, session)| session.close());
         gone.into_iter().map(|(_, session)| session).collect()
@@ -277,14 +285,17 @@ impl Session {
         reply.is_some_and(|reply| reply.send(body).is_ok())
     }
 
-    /// A new stream; none where `streams_max` are open.
+    /// A new stream, for which the one that ended first makes room; none where `streams_max` are
+    /// open.
     pub fn stream(&self, streams_max: usize) -> Option<Arc<Stream>> {
         let mut state = self.state.lock();
-        if streams_max <= state.streams.len() {
-            state.streams.retain(|number, stream| *number == 0 || !stream.is_ended());
-        }
-        if streams_max <= state.streams.len() {
-            return None;
+        while streams_max <= state.streams.len() {
+            let ended = state
+                .streams
+                .values()
+                .filter_map(|stream| Some((stream.ended_at()?, stream.number)));
+            let (_, first) = ended.min()?;
+            state.streams.remove(&first);
         }
         state.streams_made += 1;
         let stream = Stream::new(state.streams_made);
@@ -292,21 +303,26 @@ impl Session {
         Some(stream)
     }
 
-    /// The stream that GET opens, made by the first one; `true` with it where this was the first.
+    /// The stream that GET opens, and whether it was made now: there was none, or it had ended.
     pub fn standalone(&self) -> (Arc<Stream>, bool) {
         let mut state = self.state.lock();
-        let first = !std::mem::replace(&mut state.listening, true);
-        let stream = Arc::clone(state.streams.entry(0).or_insert_with(|| Stream::new(0)));
-        (stream, first)
+        if let Some(stream) = state.streams.get(&0).filter(|stream| !stream.is_ended()) {
+            return (Arc::clone(stream), false);
+        }
+        let stream = Stream::new(0);
+        state.streams.insert(0, Arc::clone(&stream));
+        (stream, true)
     }
 
     /// The stream that GET opened, if there is one.
     pub fn listening(&self) -> Option<Arc<Stream>> {
-        self.find_stream(0)
+        self.state.lock().streams.get(&0).map(Arc::clone)
     }
 
-    pub fn find_stream(&self, number: u64) -> Option<Arc<Stream>> {
-        self.state.lock().streams.get(&number).map(Arc::clone)
+    /// The stream that an event is of.
+    pub fn find_stream(&self, id: EventId) -> Option<Arc<Stream>> {
+        let state = self.state.lock();
+        state.streams.get(&id.stream).filter(|stream| stream.has(id)).map(Arc::clone)
     }
 
     pub fn forget_stream(&self, number: u64) {
@@ -339,13 +355,19 @@ impl Session {
         !state.calls.is_empty() || state.streams.values().any(|stream| stream.is_read())
     }
 
+    fn sweep_streams(&self) {
+        let ended = |stream: &Stream| {
+            stream.ended_at().is_some_and(|ended| ENDED_STREAM_KEPT < ended.elapsed())
+        };
+        self.state.lock().streams.retain(|_, stream| !ended(stream));
+    }
+
     /// Cancels what is under way and ends all streams.
     fn close(&self) {
         let mut state = self.state.lock();
         state.calls.drain().for_each(|(_, call)| call.cancel(None));
         state.streams.drain().for_each(|(_, stream)| stream.end());
         state.questions.clear();
-        state.listening = false;
     }
 }
 

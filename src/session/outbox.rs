@@ -1,17 +1,37 @@
 //! One stream of events to a legacy client, kept for a while for a client that comes back for the
 //! rest.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, fmt, str::FromStr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
+
+/// What a client comes back with (`Last-Event-ID`): which event of which stream it had last. As
+/// text it is `<epoch>-<stream>-<event>`, the epoch in hexadecimal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EventId {
+    /// Random for each stream: numbers begin anew when a session was out of memory, and an id from
+    /// before must not be taken for one of now.
+    pub epoch: u32,
+    /// 0 is the stream that GET opens.
+    pub stream: u64,
+    /// 0 stands before the first event.
+    pub event: u64,
+}
+
+/// A text that is no [`EventId`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("`Last-Event-ID` is none of ours")]
+pub struct NotOurs;
 
 /// A stream of one session; events are numbered from 1.
 #[derive(Debug)]
 pub struct Stream {
     /// Unique within the session; 0 is the one that GET opens.
     pub number: u64,
+    /// Random, see [`EventId`].
+    epoch: u32,
     state: Mutex<State>,
     changed: Notify,
 }
@@ -22,7 +42,9 @@ struct State {
     bytes: usize,
     /// How many events stood before the first one kept.
     gone: u64,
-    ended: bool,
+    /// The last event that a reader was given.
+    given: u64,
+    ended: Option<Instant>,
     /// Counts readers: only the last one reads on.
     readers: u64,
     /// Counts pauses: a reader from before one ends there.
@@ -44,7 +66,8 @@ pub struct Reader {
 
 impl Stream {
     pub fn new(number: u64) -> Arc<Self> {
-        Arc::new(Self { number, state: Mutex::default(), changed: Notify::new() })
+        let epoch = rand::random();
+        Arc::new(Self { number, epoch, state: Mutex::default(), changed: Notify::new() })
     }
 
     /// Adds an event; the oldest make room within `bytes_max`. Returns how many were dropped unread
@@ -68,7 +91,7 @@ impl Stream {
 
     /// No more events will come.
     pub fn end(&self) {
-        self.state.lock().ended = true;
+        self.state.lock().ended.get_or_insert_with(Instant::now);
         self.changed.notify_waiters();
     }
 
@@ -94,13 +117,10 @@ impl Stream {
         Reader { stream: Arc::clone(self), next: after + 1, reader, pauses }
     }
 
-    /// Reads what comes from now on.
-    pub fn read_new(self: &Arc<Self>) -> Reader {
-        let last = {
-            let state = self.state.lock();
-            state.gone + state.events.len() as u64
-        };
-        self.read(last)
+    /// Reads what no reader was given yet.
+    pub fn read_on(self: &Arc<Self>) -> Reader {
+        let given = self.state.lock().given;
+        self.read(given)
     }
 
     /// Waits for the end.
@@ -120,9 +140,23 @@ impl Stream {
         0 < self.state.lock().attached
     }
 
-    /// Ended, and nothing is left that a client could come back for.
+    /// No more events will come; those that are kept can still be read.
     pub fn is_ended(&self) -> bool {
+        self.ended_at().is_some()
+    }
+
+    pub fn ended_at(&self) -> Option<Instant> {
         self.state.lock().ended
+    }
+
+    /// Bytes of the events that are kept.
+    pub fn bytes(&self) -> usize {
+        self.state.lock().bytes
+    }
+
+    /// Whether an id is one of this stream's.
+    pub fn has(&self, id: EventId) -> bool {
+        (self.epoch, self.number) == (id.epoch, id.stream)
     }
 }
 
@@ -143,9 +177,13 @@ impl Reader {
         }
     }
 
-    /// The stream's number.
-    pub fn number(&self) -> u64 {
-        self.stream.number
+    /// The id of the stream's event of this number.
+    pub fn id(&self, event: u64) -> EventId {
+        EventId { epoch: self.stream.epoch, stream: self.stream.number, event }
+    }
+
+    pub fn stream(&self) -> &Stream {
+        &self.stream
     }
 
     /// When the client is to come back after a pause.
@@ -153,23 +191,19 @@ impl Reader {
         self.stream.state.lock().retry
     }
 
-    /// Whether the stream itself is over, not only this reader.
-    pub fn is_ended(&self) -> bool {
-        self.stream.is_ended()
-    }
-
     fn look(&mut self) -> Look {
-        let state = self.stream.state.lock();
+        let mut state = self.stream.state.lock();
         if state.readers != self.reader {
             return Look::End;
         }
         self.next = self.next.max(state.gone + 1);
         let at = usize::try_from(self.next - state.gone - 1).unwrap_or(usize::MAX);
-        if let Some(event) = state.events.get(at) {
+        if let Some(event) = state.events.get(at).cloned() {
             self.next += 1;
-            return Look::Event(self.next - 1, event.clone());
+            state.given = state.given.max(self.next - 1);
+            return Look::Event(self.next - 1, event);
         }
-        if state.ended || state.pauses != self.pauses { Look::End } else { Look::Wait }
+        if state.ended.is_some() || state.pauses != self.pauses { Look::End } else { Look::Wait }
     }
 }
 
@@ -183,6 +217,30 @@ enum Look {
     Event(u64, Bytes),
     End,
     Wait,
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}-{}-{}", self.epoch, self.stream, self.event)
+    }
+}
+
+impl FromStr for EventId {
+    type Err = NotOurs;
+
+    fn from_str(text: &str) -> Result<Self, NotOurs> {
+        let mut parts = text.split('-');
+        let mut part = || parts.next().ok_or(NotOurs);
+        let (epoch, stream, event) = (part()?, part()?, part()?);
+        if parts.next().is_some() {
+            return Err(NotOurs);
+        }
+        Ok(Self {
+            epoch: u32::from_str_radix(epoch, 16).ok().ok_or(NotOurs)?,
+            stream: stream.parse().ok().ok_or(NotOurs)?,
+            event: event.parse().ok().ok_or(NotOurs)?,
+        })
+    }
 }
 
 #[cfg(test)]
@@ -203,13 +261,13 @@ mod tests {
         stream.pause(Duration::ZERO);
         assert_eq!(second.next().await, Some((3, "c".into())));
         assert_eq!(second.next().await, None);
-        assert!(!second.is_ended());
+        assert!(!stream.is_ended());
         let mut third = stream.read(3);
         stream.push("d".into(), 100);
         stream.end();
         assert_eq!(third.next().await, Some((4, "d".into())));
         assert_eq!(third.next().await, None);
-        assert!(third.is_ended());
+        assert!(stream.is_ended());
     }
 
     #[tokio::test]
@@ -218,5 +276,26 @@ mod tests {
         assert_eq!(stream.push("aaaa".into(), 6), 0);
         assert_eq!(stream.push("bbbb".into(), 6), 1);
         assert_eq!(stream.read(0).next().await, Some((2, "bbbb".into())));
+    }
+
+    #[tokio::test]
+    async fn the_next_reader_goes_on_where_the_last_was() {
+        let stream = Stream::new(0);
+        stream.push("a".into(), 100);
+        assert_eq!(stream.read_on().next().await, Some((1, "a".into())));
+        stream.push("b".into(), 100);
+        assert_eq!(stream.read_on().next().await, Some((2, "b".into())));
+    }
+
+    #[test]
+    fn an_event_id_is_of_one_stream_only() {
+        let (stream, later) = (Stream::new(3), Stream::new(3));
+        let id = stream.read(0).id(7);
+        assert_eq!(id.to_string().parse(), Ok(id));
+        assert!(stream.has(id));
+        assert!(stream.epoch == later.epoch || !later.has(id));
+        for text in ["", "3-7", "0-3-7-1", "x-3-7", "0--7", "100000000-3-7"] {
+            assert_eq!(text.parse::<EventId>(), Err(NotOurs), "{text}");
+        }
     }
 }

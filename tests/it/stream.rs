@@ -296,3 +296,51 @@ async fn an_id_in_use_cannot_be_used_again() {
     assert_eq!(first.message().await.result()["content"][0]["text"], "asked");
     client.post(&call("log")).await.message().await.result();
 }
+
+/// The answer of a tool with side effects must not be lost with the connection that carried it.
+#[tokio::test]
+async fn a_stream_that_ended_can_be_read_again() {
+    let git = fake::legacy("2025-11-25").tool("log").stream(&[progress(1)]);
+    let gate = gateway().upstream("git", &git).start().await;
+    let client = gate.legacy("2025-11-25").await;
+    let mut reply = client.start("tools/call", with_token("log")).await;
+    let first = reply.event().await.unwrap().id.expect("events carry ids");
+    while reply.event().await.is_some() {}
+    let again = client.get(&[("last-event-id", &first)]).await;
+    assert_eq!(again.message().await.result()["content"][0]["text"], "log ran");
+}
+
+#[tokio::test]
+async fn what_is_announced_between_two_gets_comes_with_the_second() {
+    let changed = "notifications/tools/list_changed";
+    let git = fake::legacy("2025-11-25").tool("log");
+    let gate = gateway().upstream("git", &git).start().await;
+    let (client, other) = (gate.legacy("2025-11-25").await, gate.legacy("2025-11-25").await);
+    drop(client.listen().await);
+    let mut hears = other.listen().await;
+    git.add_tool("diff");
+    hears.until(changed).await;
+    client.listen().await.until(changed).await;
+}
+
+/// Numbers begin anew with the gate: an id from before stands for nothing that came since.
+#[tokio::test]
+async fn an_event_id_from_before_a_restart_swallows_nothing() {
+    let changed = "notifications/tools/list_changed";
+    let git = fake::legacy("2025-11-25").tool("log").stream(&[progress(1)]);
+    let mut gate = gateway().upstream("git", &git).start().await;
+    let mut client = gate.legacy("2025-11-25").await;
+    let mut stream = client.listen().await;
+    git.add_tool("one");
+    let of_listening = stream.event().await.unwrap().id.expect("events carry ids");
+    let mut reply = client.start("tools/call", with_token("log")).await;
+    let of_call = reply.event().await.unwrap().id.expect("events carry ids");
+    drop((stream, reply));
+    gate.restarts().await;
+    client.endpoint = gate.at("/mcp");
+    let mut stream = client.get(&[("last-event-id", &of_listening)]).await;
+    git.add_tool("two");
+    stream.until(changed).await;
+    drop(client.start("tools/call", with_token("log")).await);
+    assert_eq!(client.get(&[("last-event-id", &of_call)]).await.status, 400);
+}
