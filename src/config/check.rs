@@ -94,6 +94,7 @@ fn limits(limits: &schema::Limits) -> Limits {
         session_idle: limits.session_idle.value.0,
         session_age: limits.session_age.value.0,
         connections_max: limits.connections_max.value.0,
+        request_timeout: limits.request_timeout.value.0,
         requests_max: limits.requests_max.value.0,
         streams_max: limits.streams_max.value.0,
         outbox_bytes_max: limits.outbox_bytes_max.value.0,

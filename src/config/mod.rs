@@ -69,7 +69,8 @@ pub struct Limits {
     pub answer_bytes_max: usize,
     /// Entries in one list of one upstream. Default 10,000.
     pub list_items_max: usize,
-    /// Legacy sessions in memory; the one idle longest makes room. Default 10,000.
+    /// Legacy sessions in memory; the 64th part of them that is idle longest makes room. Default
+    /// 10,000.
     pub sessions_max: usize,
     /// A legacy session unused for this long is put out of memory. Default 30 min.
     pub session_idle: Duration,
@@ -77,7 +78,10 @@ pub struct Limits {
     pub session_age: Duration,
     /// Accepted connections. Default 10,000.
     pub connections_max: usize,
-    /// Requests under way. Default 10,000.
+    /// Time a client has for its first request, for the head of each, and for a body. Default 30 s,
+    /// hyper's own for a head.
+    pub request_timeout: Duration,
+    /// Requests under way, each until the end of its answer: an open stream is one. Default 10,000.
     pub requests_max: usize,
     /// Open streams of one legacy session. Default 64.
     pub streams_max: usize,
@@ -104,6 +108,7 @@ impl Default for Limits {
             session_idle: Duration::from_secs(30 * 60),
             session_age: Duration::from_secs(24 * 60 * 60),
             connections_max: 10_000,
+            request_timeout: Duration::from_secs(30),
             requests_max: 10_000,
             streams_max: 64,
             outbox_bytes_max: 1 << 20,

@@ -120,7 +120,7 @@ section! {
         answer_bytes_max: Size<KIB, GIB> = "64MiB",
         /// Entries in one list of one upstream.
         list_items_max: Count<1, 1_000_000> = 10_000,
-        /// Sessions in memory; the one idle longest makes room.
+        /// Sessions in memory; the 64th part of them that is idle longest makes room.
         sessions_max: Count<1, 10_000_000> = 10_000,
         /// A session unused for this long is put out of memory.
         session_idle: Period<SECOND, { 30 * DAY }> = "30m",
@@ -128,7 +128,9 @@ section! {
         session_age: Period<MINUTE, { 365 * DAY }> = "24h",
         /// Accepted connections.
         connections_max: Count<1, 10_000_000> = 10_000,
-        /// Requests under way.
+        /// Time a client has for its first request, for the head of each, and for a body.
+        request_timeout: Period<10, { 60 * MINUTE }> = "30s",
+        /// Requests under way, each until the end of its answer: an open stream is one.
         requests_max: Count<1, 10_000_000> = 10_000,
         /// Open streams of one session.
         streams_max: Count<1, 100_000> = 64,

@@ -1,10 +1,19 @@
 //! Accepting connections: HTTP/1.1 and HTTP/2 (also in clear text), TLS by certificate files, all
 //! bounded.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{self, Poll},
+    time::Duration,
+};
 
+use bytes::Bytes;
 use http::Request;
-use hyper::body::Incoming;
+use http_body_util::BodyExt as _;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{
@@ -16,20 +25,20 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    sync::{OwnedSemaphorePermit, Semaphore},
 };
 use tokio_rustls::TlsAcceptor;
-use tower::{Service, ServiceBuilder, ServiceExt as _, limit::GlobalConcurrencyLimitLayer};
+use tokio_util::sync::CancellationToken;
 
 use crate::{config::Tls, snapshot::Gate, telemetry::Counter};
 
 use super::{
-    reply::{self, HttpReply, Refused},
+    reply::{self, HttpBody, HttpReply, Refused},
     serve::serve,
 };
 
-/// A client has this long for its headers, and for the TLS handshake; hyper's own default.
-const HEADERS_TIMEOUT: Duration = Duration::from_secs(30);
+/// How often a client of HTTP/2 is asked whether it is still there; it has hyper's 20 s to answer.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
 /// After an error such as too many open files, accepting again at once would only burn the core.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -51,14 +60,11 @@ impl Front {
         let limits = self.gate.snapshot().config.server.limits.clone();
         let room = Arc::new(Semaphore::new(limits.connections_max));
         let graceful = GracefulShutdown::new();
-        let gate = Arc::clone(&self.gate);
-        let shell = ServiceBuilder::new()
-            .load_shed()
-            .layer(GlobalConcurrencyLimitLayer::new(limits.requests_max))
-            .service_fn(move |request| {
-                let gate = Arc::clone(&gate);
-                async move { Ok::<_, Infallible>(Box::pin(serve(gate, local, request)).await) }
-            });
+        let door = Door {
+            gate: Arc::clone(&self.gate),
+            local,
+            requests: Arc::new(Semaphore::new(limits.requests_max)),
+        };
         let mut stop = std::pin::pin!(stop);
         loop {
             let accepted = tokio::select! {
@@ -74,9 +80,8 @@ impl Front {
                 self.gate.counters.add(Counter::RefusedConnections);
                 continue; // closed at once
             };
-            let connection =
-                Connection { stream, tls: self.tls.clone(), gate: Arc::clone(&self.gate) };
-            let serving = Box::pin(connection.serve(shell.clone(), graceful.watcher()));
+            let serving =
+                Box::pin(door.clone().accept(stream, self.tls.clone(), graceful.watcher()));
             self.gate.tasks.finish(async move {
                 serving.await;
                 drop(place);
@@ -90,62 +95,99 @@ impl Front {
     }
 }
 
-struct Connection {
-    stream: TcpStream,
-    tls: Option<TlsAcceptor>,
+/// What all connections lead to.
+#[derive(Clone)]
+struct Door {
     gate: Arc<Gate>,
+    local: SocketAddr,
+    /// Room for requests under way.
+    requests: Arc<Semaphore>,
 }
 
-impl Connection {
-    async fn serve<S>(self, shell: S, graceful: Watcher)
-    where
-        S: Service<Request<Incoming>, Response = HttpReply, Error = tower::BoxError>
-            + Clone
-            + Send
-            + 'static,
-        S::Future: Send,
-    {
+impl Door {
+    async fn accept(self, stream: TcpStream, tls: Option<TlsAcceptor>, graceful: Watcher) {
         // An option that only costs latency where it cannot be set.
-        self.stream.set_nodelay(true).ok();
-        let Some(tls) = self.tls else {
-            return serve_io(self.stream, shell, graceful, &self.gate).await;
-        };
-        match tokio::time::timeout(HEADERS_TIMEOUT, tls.accept(self.stream)).await {
-            Ok(Ok(stream)) => serve_io(stream, shell, graceful, &self.gate).await,
+        stream.set_nodelay(true).ok();
+        let patience = self.gate.snapshot().config.server.limits.request_timeout;
+        let Some(tls) = tls else { return self.serve(stream, graceful, patience).await };
+        match tokio::time::timeout(patience, tls.accept(stream)).await {
+            // Boxed: TLS is large.
+            Ok(Ok(stream)) => Box::pin(self.serve(stream, graceful, patience)).await,
             Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
-            Err(_) => tracing::debug!("a TLS handshake took too long"),
+            Err(_) => self.gate.counters.add(Counter::RefusedSlow),
         }
+    }
+
+    /// Serves until the client closes. One from which no request came within `patience` is closed:
+    /// hyper itself waits for the first bytes without an end.
+    async fn serve(
+        self,
+        io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        graceful: Watcher,
+        patience: Duration,
+    ) {
+        let (asked, counters) = (CancellationToken::new(), Arc::clone(&self.gate.counters));
+        let first = asked.clone();
+        let service = hyper::service::service_fn(move |request| {
+            first.cancel();
+            let door = self.clone();
+            async move { Ok::<_, Infallible>(door.answer(request).await) }
+        });
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(patience);
+        builder.http2().timer(TokioTimer::new()).keep_alive_interval(PING_INTERVAL);
+        let connection = builder.serve_connection(TokioIo::new(io), service).into_owned();
+        let silence = async {
+            if tokio::time::timeout(patience, asked.cancelled()).await.is_ok() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            // Dropped only where nothing was asked: nothing is lost.
+            ended = graceful.watch(connection) => {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "a connection ended");
+                }
+            }
+            () = silence => counters.add(Counter::RefusedSlow),
+        }
+    }
+
+    /// Answers one request, unless too many are under way. It is so until its answer ends.
+    async fn answer(self, request: Request<Incoming>) -> HttpReply {
+        let Ok(place) = self.requests.try_acquire_owned() else {
+            self.gate.counters.add(Counter::RefusedRequests);
+            return reply::refused(&Refused::Overloaded, None);
+        };
+        // Boxed: what the connection holds is to stay small.
+        let reply = Box::pin(serve(self.gate, self.local, request)).await;
+        reply.map(|body| Counted { body, _place: place }.boxed_unsync())
     }
 }
 
-async fn serve_io<S>(
-    io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    shell: S,
-    graceful: Watcher,
-    gate: &Arc<Gate>,
-) where
-    S: Service<Request<Incoming>, Response = HttpReply, Error = tower::BoxError>
-        + Clone
-        + Send
-        + 'static,
-    S::Future: Send,
-{
-    let service = hyper::service::service_fn(move |request| {
-        let shell = shell.clone();
-        let gate = Arc::clone(gate);
-        async move {
-            Ok::<_, Infallible>(shell.oneshot(request).await.unwrap_or_else(|_| {
-                gate.counters.add(Counter::RefusedRequests);
-                reply::refused(&Refused::Overloaded, None)
-            }))
-        }
-    });
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS_TIMEOUT);
-    builder.http2().timer(TokioTimer::new());
-    let connection = builder.serve_connection(TokioIo::new(io), service).into_owned();
-    if let Err(error) = graceful.watch(connection).await {
-        tracing::debug!(%error, "a connection ended");
+/// The body of an answer, which counts as a request under way until it is dropped.
+struct Counted {
+    body: HttpBody,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Body for Counted {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut task::Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

@@ -1,6 +1,6 @@
 //! The only place that knows HTTP statuses and JSON-RPC codes.
 
-use std::convert::Infallible;
+use std::{convert::Infallible, time::Duration};
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
@@ -47,6 +47,8 @@ pub enum Refused {
     Version(String),
     #[error("the body is larger than {0} bytes")]
     BodyTooLarge(usize),
+    #[error("the body did not come within {0:?}")]
+    BodyTooSlow(Duration),
     #[error("`Mcp-Session-Id` is missing: open a session with `initialize`")]
     NoSession,
     #[error("the session is not known or has ended: open a new one with `initialize`")]
@@ -61,6 +63,7 @@ impl Refused {
     fn status(&self) -> StatusCode {
         match self {
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyTooSlow(_) => StatusCode::REQUEST_TIMEOUT,
             Self::UnknownSession | Self::UnknownMethod(_) => StatusCode::NOT_FOUND,
             Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
             Self::Parse(_)
@@ -75,7 +78,9 @@ impl Refused {
     fn error(&self) -> ErrorObject {
         let code = match self {
             Self::Parse(_) => error::PARSE_ERROR,
-            Self::Request(_) | Self::BodyTooLarge(_) | Self::NoSession => error::INVALID_REQUEST,
+            Self::Request(_) | Self::BodyTooLarge(_) | Self::BodyTooSlow(_) | Self::NoSession => {
+                error::INVALID_REQUEST
+            }
             Self::Meta(_) => error::INVALID_PARAMS,
             Self::Header(_) => error::HEADER_MISMATCH,
             Self::Version(_) => error::UNSUPPORTED_VERSION,

@@ -115,8 +115,9 @@ impl Door {
 
     async fn read(&self, body: HttpIncoming) -> Result<Incoming, Refused> {
         let max = self.limits.body_bytes_max;
-        let whole = Limited::new(body, max).collect().await;
-        let whole: Bytes = match whole {
+        let patience = self.limits.request_timeout;
+        let whole = tokio::time::timeout(patience, Limited::new(body, max).collect()).await;
+        let whole: Bytes = match whole.ok().ok_or(Refused::BodyTooSlow(patience))? {
             Ok(whole) => whole.to_bytes(),
             Err(error) if error.is::<LengthLimitError>() => return Err(Refused::BodyTooLarge(max)),
             Err(error) => return Err(Refused::Request(format!("the body broke off: {error}"))),
@@ -326,15 +327,21 @@ impl Door {
     fn session(&self, headers: &HeaderMap) -> Result<Arc<Session>, Refused> {
         let id = text_of(headers, SESSION.as_str()).ok_or(Refused::NoSession)?;
         decode::check_legacy_version(headers)?;
-        self.gate.sessions.find(&self.route.settings.path, &id, &self.limits).map_err(|error| {
+        let found = self.gate.sessions.find(&self.route.settings.path, &id, &self.limits);
+        let (session, evicted) = found.map_err(|error| {
             tracing::debug!(%error, "a session was refused");
             Refused::UnknownSession
-        })
+        })?;
+        for evicted in evicted {
+            self.gate.forget_session(evicted);
+        }
+        Ok(session)
     }
 
     fn refuse(&self, refused: &Refused, id: Option<&Id>) -> HttpReply {
         match refused {
             Refused::BodyTooLarge(_) => self.gate.counters.add(Counter::RefusedBodyBytes),
+            Refused::BodyTooSlow(_) => self.gate.counters.add(Counter::RefusedSlow),
             Refused::Header(_) | Refused::Meta(_) | Refused::Version(_) => {
                 self.gate.counters.add(Counter::RefusedHeaders);
             }

@@ -52,7 +52,7 @@ pub async fn initialize(
     let version = client.version;
     let limits = &snapshot.config.server.limits;
     let (session, id, evicted) = gate.sessions.open(&route.settings.path, client, limits);
-    if let Some(evicted) = evicted {
+    for evicted in evicted {
         gate.forget_session(evicted);
     }
     let result = json!({

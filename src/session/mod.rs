@@ -39,6 +39,8 @@ const ENDED_MAX: usize = 100_000;
 /// What of a client's own words is carried in its session id; a request header of some servers ends
 /// at 8 KiB.
 const CARRIED_BYTES_MAX: usize = 3_000;
+/// Where there is no room, one of so many sessions is put out of memory.
+const EVICTED_PART: usize = 64;
 /// How long a stream that ended is kept for a client whose connection broke before it had read all;
 /// clients come back within seconds.
 const ENDED_STREAM_KEPT: Duration = Duration::from_secs(60);
@@ -106,13 +108,13 @@ impl Sessions {
         Self { sealer: Sealer::new(secret, "session id"), counters, table: Mutex::default() }
     }
 
-    /// Opens a session and makes its id. Returns also the one that had to make room.
+    /// Opens a session and makes its id. Returns also those that had to make room.
     pub fn open(
         &self,
         route: &str,
         client: Client,
         limits: &Limits,
-    ) -> (Arc<Session>, String, Option<Arc<Session>>) {
+    ) -> (Arc<Session>, String, Vec<Arc<Session>>) {
         let key = SessionKey(rand::random());
         let sealed = Sealed {
             key: key.0,
@@ -127,13 +129,14 @@ impl Sessions {
         (session, id, evicted)
     }
 
-    /// The session of an id, put back into memory where it is not there.
+    /// The session of an id, put back into memory where it is not there. Returns also those that
+    /// had to make room.
     pub fn find(
         &self,
         route: &str,
         id: &str,
         limits: &Limits,
-    ) -> Result<Arc<Session>, SessionError> {
+    ) -> Result<(Arc<Session>, Vec<Arc<Session>>), SessionError> {
         let text = self.sealer.open(id, route).ok_or(SessionError::Unknown)?;
         let sealed: Sealed = serde_json::from_slice(&text).ok().ok_or(SessionError::Unknown)?;
         let key = SessionKey(sealed.key);
@@ -148,13 +151,13 @@ impl Sessions {
             }
             if let Some(session) = table.live.get(&key) {
                 session.used.store(now, Ordering::Relaxed);
-                return Ok(Arc::clone(session));
+                return Ok((Arc::clone(session), Vec::new()));
             }
         }
         let version = Version::find(&sealed.version).ok_or(SessionError::Unknown)?;
         let client = Client { version, capabilities: sealed.capabilities, info: sealed.info };
         self.counters.add(Counter::SessionsRevived);
-        Ok(self.insert(Session::new(key, route, client), limits).0)
+        Ok(self.insert(Session::new(key, route, client), limits))
     }
 
     /// Ends a session for good: its id opens nothing any more.
@@ -201,16 +204,16 @@ impl Sessions {
     }
 
     /// Two that race to revive the same session get the same one.
-    fn insert(&self, session: Session, limits: &Limits) -> (Arc<Session>, Option<Arc<Session>>) {
+    fn insert(&self, session: Session, limits: &Limits) -> (Arc<Session>, Vec<Arc<Session>>) {
         let mut table = self.table.lock();
-        let mut evicted = None;
+        let mut evicted = Vec::new();
         if limits.sessions_max <= table.live.len() && !table.live.contains_key(&session.key) {
-            evicted = table.make_room();
+            evicted = table.make_room(limits.sessions_max);
         }
         let session =
             Arc::clone(table.live.entry(session.key).or_insert_with(|| Arc::new(session)));
         drop(table);
-        if let Some(evicted) = &evicted {
+        for evicted in &evicted {
             self.counters.add(Counter::SessionsEvicted);
             evicted.close();
         }
@@ -219,16 +222,24 @@ impl Sessions {
 }
 
 impl Table {
-    /// Takes out the session unused for longest; a look at some is enough, and bounded.
-    fn make_room(&mut self) -> Option<Arc<Session>> {
-        const LOOKED_AT: usize = 64;
-        let oldest = self
+    /// Takes out those unused for longest, several at once, so that the look at all of them is
+    /// needed once in so many sessions only. One that is busy goes where all are, and alone.
+    fn make_room(&mut self, sessions_max: usize) -> Vec<Arc<Session>> {
+        let excess = (self.live.len() + 1).saturating_sub(sessions_max);
+        let count = excess.max(sessions_max / EVICTED_PART);
+        let mut all: Vec<_> = self
             .live
             .values()
-            .take(LOOKED_AT)
-            .min_by_key(|session| (session.is_busy(), session.used()));
-        let key = oldest.map(|session| session.key)?;
-        self.live.remove(&key)
+            .map(|session| (session.is_busy(), session.used(), session.key.0))
+            .collect();
+        if count < all.len() {
+            all.select_nth_unstable(count);
+            all.truncate(count);
+        }
+        all.sort_unstable();
+        let idle = all.iter().filter(|(busy, ..)| !busy).count();
+        let gone = all.into_iter().take(idle.max(excess));
+        gone.filter_map(|(_, _, key)| self.live.remove(&SessionKey(key))).collect()
     }
 }
 

@@ -17,10 +17,14 @@ fn sessions(secret: u8) -> Sessions {
     Sessions::new(&[secret; 32], Arc::default())
 }
 
+fn keys(sessions: &[Arc<Session>]) -> Vec<SessionKey> {
+    sessions.iter().map(|session| session.key).collect()
+}
+
 #[test]
 fn an_id_revives_its_session_in_another_process() {
     let (_, id, _) = sessions(1).open("/mcp", client(), &limits());
-    let session = sessions(1).find("/mcp", &id, &limits()).unwrap();
+    let (session, _) = sessions(1).find("/mcp", &id, &limits()).unwrap();
     assert_eq!(session.client.version, Version::V2025_06_18);
     assert_eq!(session.client.capabilities.as_str(), r#"{"roots":{}}"#);
     assert!(session.client.can_be_asked());
@@ -65,9 +69,37 @@ fn the_oldest_idle_session_makes_room_and_comes_back() {
     first.used.store(1, Ordering::Relaxed);
     sessions.open("/mcp", client(), &limits());
     let (_, _, evicted) = sessions.open("/mcp", client(), &limits());
-    assert_eq!(evicted.map(|session| session.key), Some(first.key));
+    assert_eq!(keys(&evicted), [first.key]);
     assert_eq!(sessions.table.lock().live.len(), 2);
-    assert!(sessions.find("/mcp", &id, &limits()).is_ok());
+    let (again, evicted) = sessions.find("/mcp", &id, &limits()).unwrap();
+    assert_eq!((again.key, evicted.len()), (first.key, 1));
+}
+
+#[test]
+fn those_idle_longest_make_room_several_at_once() {
+    let limits = Limits { sessions_max: 200, ..limits() };
+    let sessions = sessions(1);
+    let open = || sessions.open("/mcp", client(), &limits);
+    let all: Vec<_> = (0..200).map(|_| open().0).collect();
+    for (at, session) in (1..).zip(&all) {
+        session.used.store(at, Ordering::Relaxed);
+    }
+    let underway = all[1].begin(&Id::number(1)).unwrap();
+    let mut evicted = keys(&open().2);
+    evicted.sort_by_key(|key| all.iter().position(|session| session.key == *key));
+    assert_eq!(evicted, [all[0].key, all[2].key, all[3].key], "200 / 64");
+    assert!(open().2.is_empty() && open().2.is_empty() && !open().2.is_empty());
+    drop(underway);
+}
+
+#[test]
+fn where_all_are_busy_one_makes_room() {
+    let limits = Limits { sessions_max: 200, ..limits() };
+    let sessions = sessions(1);
+    let open = || sessions.open("/mcp", client(), &limits);
+    let busy: Vec<_> = (0..200).map(|_| open().0.begin(&Id::number(1)).unwrap()).collect();
+    assert_eq!(open().2.len(), 1);
+    drop(busy);
 }
 
 #[test]
@@ -78,7 +110,7 @@ fn an_idle_session_leaves_memory_and_a_busy_one_stays() {
     let underway = busy.begin(&Id::number(1)).unwrap();
     idle.used.store(1, Ordering::Relaxed);
     busy.used.store(1, Ordering::Relaxed);
-    let swept = || sessions.sweep(&limits()).iter().map(|session| session.key).collect::<Vec<_>>();
+    let swept = || keys(&sessions.sweep(&limits()));
     assert_eq!(swept(), [idle.key]);
     drop(underway);
     assert_eq!(swept(), [busy.key]);

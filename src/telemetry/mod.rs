@@ -18,6 +18,7 @@ pub enum Counter {
     RefusedSession,
     RefusedConnections,
     RefusedRequests,
+    RefusedSlow,
     RefusedStreams,
     SessionsOpened,
     SessionsRevived,
@@ -33,7 +34,7 @@ pub enum Counter {
 }
 
 /// In the order of [`Counter`].
-const NAMES: [&str; 22] = [
+const NAMES: [&str; 23] = [
     "requests",
     "refused_host",
     "refused_origin",
@@ -44,6 +45,7 @@ const NAMES: [&str; 22] = [
     "refused_session",
     "refused_connections",
     "refused_requests",
+    "refused_slow",
     "refused_streams",
     "sessions_opened",
     "sessions_revived",

@@ -10,7 +10,10 @@ use hyper::{
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::json;
-use tokio::net::TcpStream;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 
 use crate::{client::Client, fake, gate::gateway, message::Message};
 
@@ -152,6 +155,41 @@ async fn calls_beyond_the_limit_are_refused_at_once() {
         }
     };
     crate::soon("room for a call", room).await;
+}
+
+#[tokio::test]
+async fn an_open_stream_is_a_request_under_way() {
+    let git = fake::http().tool("log");
+    let gate = gateway().server("limits.requests_max = 1").upstream("git", &git).start().await;
+    let client = gate.modern();
+    let stream = client.listen().await;
+    assert_eq!(client.start("tools/call", json!({ "name": "log" })).await.status, 503);
+    drop(stream);
+    let room = async {
+        while client.start("tools/call", json!({ "name": "log" })).await.status != 200 {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    crate::soon("room for a call", room).await;
+}
+
+/// Silence, half a preface of HTTP/2, half a head, half a body: each has its time.
+#[tokio::test]
+async fn a_client_that_does_not_ask_is_left() {
+    let server = "limits.request_timeout = \"200ms\"";
+    let gate = gateway().server(server).upstream("git", &fake::http().tool("log")).start().await;
+    let half_a_body = "POST /mcp HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+        content-length: 9\r\n\r\n{";
+    for (sent, answer) in
+        [("", ""), ("PRI * HT", ""), ("GET /mcp", ""), (half_a_body, "HTTP/1.1 408 ")]
+    {
+        let mut stream = TcpStream::connect(gate.address).await.unwrap();
+        stream.write_all(sent.as_bytes()).await.unwrap();
+        let mut heard = String::new();
+        let left = crate::soon("the connection to be closed", stream.read_to_string(&mut heard));
+        left.await.unwrap();
+        assert!(heard.starts_with(answer) && answer.is_empty() == heard.is_empty(), "{heard}");
+    }
 }
 
 #[tokio::test]
