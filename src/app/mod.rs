@@ -12,6 +12,7 @@ use std::{
 use tokio::{
     net::TcpListener,
     sync::{mpsc, oneshot},
+    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -33,6 +34,9 @@ pub use self::process::{run, runtime};
 
 /// How often sessions that nobody uses are looked for.
 const SWEEP: Duration = Duration::from_secs(30);
+/// What ends after the calls has this long: processes above all, which are asked before they are
+/// killed.
+const END: Duration = Duration::from_secs(2);
 /// The file in the state folder that holds the key.
 const KEY_FILE: &str = "session.key";
 
@@ -126,15 +130,19 @@ impl Gate {
         self.reload.try_send(()).ok();
     }
 
-    /// Takes no more connections, lets calls end (`drain` at most), then ends every upstream.
+    /// Takes no more connections, lets calls end (`drain` at most), then ends every upstream; all
+    /// together takes `drain` and 2 s at most.
     pub async fn stop(self) {
+        let drain = self.inner.snapshot().config.server.limits.drain;
+        let deadline = Instant::now() + drain;
         self.inner.begin_closing();
         self.stop.cancel();
         if self.front.await.is_err() {
             tracing::error!("the front had ended before");
         }
-        let drain = self.inner.snapshot().config.server.limits.drain;
-        shut(&self.inner, drain).await;
+        if !shut(&self.inner, deadline).await {
+            tracing::warn!("not everything ended within {drain:?} (`drain`)");
+        }
     }
 }
 
@@ -153,13 +161,14 @@ impl Viewer {
     }
 }
 
-/// Ends every upstream and every task of a gate.
-async fn shut(gate: &Arc<snapshot::Gate>, drain: Duration) {
-    gate.close(drain).await;
+/// Ends every upstream, calls under way at the deadline, and every task of a gate; true where all
+/// has ended within [`END`] after it.
+async fn shut(gate: &Arc<snapshot::Gate>, deadline: Instant) -> bool {
+    let last = deadline + END;
+    let closing = gate.close(deadline.saturating_duration_since(Instant::now()));
+    let closed = tokio::time::timeout_at(last, closing).await.is_ok();
     gate.tasks.stop();
-    if !gate.tasks.drained(drain).await {
-        tracing::warn!("not everything ended within {drain:?} (`drain`)");
-    }
+    gate.tasks.drained(last.saturating_duration_since(Instant::now())).await && closed
 }
 
 fn load(options: &Options) -> Result<Arc<Config>, StartError> {

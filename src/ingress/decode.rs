@@ -10,7 +10,7 @@ use crate::{
     mcp::{
         head::Named,
         header,
-        message::{Message, Request},
+        message::{Message, Notification, Request},
         meta::Meta,
         method::Method,
         raw::{Malformed, Raw},
@@ -70,6 +70,10 @@ pub fn check_legacy_version(headers: &HeaderMap) -> Result<(), Refused> {
 /// Checks a modern request as the specification orders it: version, `_meta`, method, name
 /// (2026-07-28, transports).
 pub fn modern(headers: &HeaderMap, request: &Request) -> Result<Modern, Refused> {
+    // A client that takes the other era's greeting here is to learn that, not what `_meta` lacks.
+    if &*request.method == Method::Initialize.name() {
+        return Err(Refused::UnknownMethod(request.method.to_string()));
+    }
     let meta = Meta::of(&request.params).map_err(|error| Refused::Meta(error.to_string()))?;
     let version = check_version(headers, &meta)?;
     let capabilities = meta.client_capabilities.clone().filter(Raw::is_object);
@@ -95,6 +99,18 @@ pub fn modern(headers: &HeaderMap, request: &Request) -> Result<Modern, Refused>
     let info = meta.client_info.clone().unwrap_or_else(Raw::object);
     let client = Arc::new(Client { version, capabilities, info });
     Ok(Modern { method, named, meta, client, mirrored: mirrored(headers)? })
+}
+
+/// Checks a modern notification: it needs no `_meta`, but its version must be spoken here.
+pub fn notified(headers: &HeaderMap, notification: &Notification) -> Result<(), Refused> {
+    let meta = Meta::of(&notification.params).map_err(|error| Refused::Meta(error.to_string()))?;
+    if meta.protocol_version.is_some() {
+        return check_version(headers, &meta).map(drop);
+    }
+    match single(headers, &VERSION)? {
+        Some(version) if Version::find(&version).is_none() => Err(Refused::Version(version)),
+        _ => Ok(()),
+    }
 }
 
 /// What a request names; a failure is one of its params.

@@ -7,6 +7,7 @@ use futures_util::{Stream, StreamExt as _};
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::Frame;
+use serde::Deserialize;
 use serde_json::json;
 
 use crate::{
@@ -141,6 +142,29 @@ pub fn fault(fault: &Fault, method: Method, era: Era) -> (StatusCode, Body) {
     (status, Body::Error(object.raw()))
 }
 
+/// The status of an upstream's answer. To a modern client it says what kind of error it is: as the
+/// upstream's own did, or where that said nothing, by the code (2026-07-28, transports). The
+/// statuses of authentication are between the gate and that upstream.
+pub fn status(said: u16, body: &Body, era: Era) -> StatusCode {
+    #[derive(Deserialize)]
+    struct Code {
+        code: i64,
+    }
+    let Body::Error(error) = body else { return StatusCode::OK };
+    if era == Era::Legacy {
+        return StatusCode::OK;
+    }
+    if (400..600).contains(&said) && ![401, 403, 407].contains(&said) {
+        return StatusCode::from_u16(said).unwrap_or(StatusCode::OK);
+    }
+    match error.try_read::<Code>().map(|error| error.code) {
+        Some(error::METHOD_NOT_FOUND) => StatusCode::NOT_FOUND,
+        Some(error::PARSE_ERROR | error::INVALID_REQUEST) => StatusCode::BAD_REQUEST,
+        Some(code) if error::is_modern(code) => StatusCode::BAD_REQUEST,
+        _ => StatusCode::OK,
+    }
+}
+
 /// A failure that a model reads as the tool's own result.
 fn failed_tool(said: &ToolError, modern: bool) -> Raw {
     let result = json!({
@@ -191,4 +215,32 @@ pub fn not_allowed(allow: &'static str) -> HttpReply {
     let mut reply = plain(StatusCode::METHOD_NOT_ALLOWED, format!("allowed here: {allow}\n"));
     reply.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
     reply
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answers_status_is_its_own_or_that_of_its_code() {
+        let error = |code| Body::Error(ErrorObject::new(code, "no").raw());
+        for (said, code, wanted) in [
+            (200, -32601, 404),
+            (200, -32022, 400),
+            (200, -32020, 400),
+            (200, -32600, 400),
+            (200, -32602, 200),
+            (200, -1, 200),
+            (400, -32602, 400),
+            (503, -32603, 503),
+            (401, -32603, 200),
+            (403, -32601, 404),
+            (407, -32700, 400),
+            (304, -32603, 200),
+        ] {
+            assert_eq!(status(said, &error(code), Era::Modern), wanted, "{said} {code}");
+            assert_eq!(status(said, &error(code), Era::Legacy), StatusCode::OK);
+        }
+        assert_eq!(status(500, &Body::Result(Raw::object()), Era::Modern), StatusCode::OK);
+    }
 }

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use http::{HeaderMap, Method as Verb, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming as HttpIncoming;
@@ -15,7 +16,7 @@ use crate::{
         message::{self, Bounds, Incoming, Message, Notification, Request as McpRequest},
         meta::Meta,
         method::Method,
-        raw::Malformed,
+        raw::{Malformed, Raw},
         splice,
         version::Era,
     },
@@ -140,7 +141,12 @@ impl Door {
             (Era::Modern, Message::Request(request)) => self.modern(headers, request, takes).await,
             // There is nothing that a modern client could tell this way; cancelling is closing the
             // stream.
-            (Era::Modern, Message::Notification(_)) => reply::empty(StatusCode::ACCEPTED),
+            (Era::Modern, Message::Notification(notification)) => {
+                match decode::notified(headers, &notification) {
+                    Ok(()) => reply::empty(StatusCode::ACCEPTED),
+                    Err(refused) => self.refuse(&refused, None),
+                }
+            }
             (Era::Modern, Message::Response(response)) => {
                 let refused = Refused::Request("a modern client sends no responses".to_owned());
                 self.refuse(&refused, response.id.as_ref())
@@ -203,7 +209,7 @@ impl Door {
                 Err(reply) => *reply,
             },
             Message::Notification(notification) => {
-                self.notified(&session, &notification).await;
+                self.notified(&session, &notification);
                 reply::empty(StatusCode::ACCEPTED)
             }
             Message::Response(response) => {
@@ -254,7 +260,7 @@ impl Door {
             let whole = reply.into_body().collect().await;
             whole.map(|whole| whole.to_bytes()).unwrap_or_default()
         });
-        let mut answers = futures_util::future::join_all(each).await;
+        let mut answers = join_all(each).await;
         answers.retain(|answer| !answer.is_empty());
         if answers.is_empty() {
             return reply::empty(StatusCode::ACCEPTED);
@@ -263,7 +269,7 @@ impl Door {
         reply::json_reply(StatusCode::OK, text.into())
     }
 
-    async fn notified(&self, session: &Arc<Session>, notification: &Notification) {
+    fn notified(&self, session: &Arc<Session>, notification: &Notification) {
         match Method::notification(&notification.method) {
             Some(Method::Cancelled) => {
                 let member = |key| splice::member(&notification.params, key);
@@ -273,16 +279,19 @@ impl Door {
                 }
             }
             Some(method @ Method::RootsListChanged) => {
-                self.pass_on(session.key, method, notification).await;
+                self.pass_on(session.key, method, notification.params.clone());
             }
             _ => (),
         }
     }
 
-    async fn pass_on(&self, key: SessionKey, method: Method, notification: &Notification) {
-        for member in &self.route.members {
-            member.upstream.notify(key, method, &notification.params).await;
-        }
+    /// Tells all upstreams at once; the client waits for none of them.
+    fn pass_on(&self, key: SessionKey, method: Method, params: Raw) {
+        let route = Arc::clone(&self.route);
+        self.gate.tasks.spawn("session: pass on", async move {
+            let members = route.members.iter();
+            join_all(members.map(|member| member.upstream.notify(key, method, &params))).await;
+        });
     }
 
     /// The stream of a session, or the rest of one that broke.

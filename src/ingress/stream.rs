@@ -8,7 +8,6 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::stream::unfold;
-use http::StatusCode;
 use tokio::sync::broadcast::{self, error::RecvError};
 
 use crate::{
@@ -39,13 +38,17 @@ const RETRY: Duration = Duration::from_secs(1);
 /// The reply to a call under way: its first event decides what kind of reply it is.
 pub async fn back(gate: &Arc<Gate>, limits: &Limits, back: Box<Back>, streams: bool) -> HttpReply {
     let mut held = Held::new(back, gate.tasks.clone());
+    if !streams {
+        held.back().refuse_questions();
+    }
     loop {
         let first = tokio::time::timeout(limits.keep_alive, held.back().next()).await;
         match first {
             Ok(Ok(Out::Answer { body, status })) => {
                 let call = held.done();
-                let status = StatusCode::from_u16(status).unwrap_or(StatusCode::OK);
-                return reply::json_reply(status, message::response(Some(&call.call().id), &body));
+                let call = call.call();
+                let status = reply::status(status, &body, call.client.era());
+                return reply::json_reply(status, message::response(Some(&call.id), &body));
             }
             Ok(Err(fault)) => {
                 let call = held.done();
@@ -320,6 +323,7 @@ impl Drop for Held {
         let Some(mut back) = self.back.take().filter(|back| back.call().session.is_some()) else {
             return;
         };
+        back.refuse_questions();
         self.tasks.finish(async move {
             while let Ok(Out::Message(_) | Out::Paused(_)) = back.next().await {}
         });

@@ -38,6 +38,8 @@ pub struct Back {
     era: Era,
     /// Ends with the call; none for a client without sessions.
     underway: Option<Underway>,
+    /// The client can be asked nothing.
+    refuses: bool,
     /// Nothing came yet: a session that the upstream forgot may be opened anew.
     fresh: bool,
 }
@@ -75,6 +77,7 @@ impl Back {
             exchange: Some(exchange),
             era,
             underway,
+            refuses: false,
             fresh: true,
         })
     }
@@ -123,6 +126,11 @@ impl Back {
         }
     }
 
+    /// From now on what the upstream asks is refused at once: the client has no stream to hear it.
+    pub fn refuse_questions(&mut self) {
+        self.refuses = true;
+    }
+
     pub fn call(&self) -> &Call {
         &self.call
     }
@@ -139,6 +147,7 @@ impl Back {
             Event::Notice(notice) => {
                 Ok(self.wants(&notice).then(|| Out::Message(notice.whole.bytes().clone())))
             }
+            Event::Question(_) if self.refuses => Ok(None),
             Event::Question(question) => Ok(self.call.session.as_ref().map(|session| {
                 let id = session.ask(question.reply);
                 Out::Message(message::request(&id, &question.method, &question.params))

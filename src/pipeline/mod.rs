@@ -69,8 +69,8 @@ pub async fn run(gate: &Arc<Gate>, route: &Arc<Route>, call: Call) -> Result<Rep
     match call.method {
         Method::Ping => Ok(Reply::Answer(Body::Result(Raw::object()))),
         Method::Discover => Ok(Reply::Answer(open::discover(gate, route).await)),
+        Method::SetLevel => open::set_level(gate, route, &call),
         // Boxed: rare, and large.
-        Method::SetLevel => Box::pin(open::set_level(route, &call)).await,
         Method::Listen => Box::pin(listen::open(gate, route, call)).await,
         Method::Subscribe | Method::Unsubscribe => Box::pin(subscribe(gate, route, call)).await,
         _ => send(gate, route, call).await,

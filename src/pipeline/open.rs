@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures_util::future::join_all;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -89,9 +90,9 @@ fn with_instructions(result: &Raw, route: &Route) -> Raw {
     }
 }
 
-/// `logging/setLevel`: kept in the session, and told to the upstreams that know the session as
-/// their own.
-pub async fn set_level(route: &Arc<Route>, call: &Call) -> Result<Reply, Fault> {
+/// `logging/setLevel`: kept in the session, and told to all upstreams at once; the client waits for
+/// none of them.
+pub fn set_level(gate: &Gate, route: &Arc<Route>, call: &Call) -> Result<Reply, Fault> {
     #[derive(Deserialize)]
     struct Params {
         level: String,
@@ -102,8 +103,12 @@ pub async fn set_level(route: &Arc<Route>, call: &Call) -> Result<Reply, Fault> 
     }
     let session = call.session.as_ref().ok_or(Fault::Invalid("needs a session".to_owned()))?;
     session.set_log_level(&params.level);
-    for member in &route.members {
-        member.upstream.set_level(session.key, &params.level).await;
-    }
+    let (session, route) = (Arc::clone(session), Arc::clone(route));
+    gate.tasks.spawn("session: set level", async move {
+        // Of two levels set in a row the last one counts.
+        let Some(level) = session.log_level() else { return };
+        let members = route.members.iter();
+        join_all(members.map(|member| member.upstream.set_level(session.key, &level))).await;
+    });
     Ok(Reply::Answer(Body::Result(Raw::object())))
 }

@@ -105,16 +105,17 @@ impl Stream {
         self.changed.notify_waiters();
     }
 
-    /// Reads what follows event `after`.
+    /// Reads what follows event `after`, or what comes from now on where there is no such event.
     pub fn read(self: &Arc<Self>, after: u64) -> Reader {
         let mut state = self.state.lock();
         state.readers += 1;
         state.attached += 1;
         let reader = state.readers;
         let pauses = state.pauses;
+        let next = after.min(state.gone + state.events.len() as u64) + 1;
         drop(state);
         self.changed.notify_waiters();
-        Reader { stream: Arc::clone(self), next: after + 1, reader, pauses }
+        Reader { stream: Arc::clone(self), next, reader, pauses }
     }
 
     /// Reads what no reader was given yet.
@@ -285,6 +286,9 @@ mod tests {
         assert_eq!(stream.read_on().next().await, Some((1, "a".into())));
         stream.push("b".into(), 100);
         assert_eq!(stream.read_on().next().await, Some((2, "b".into())));
+        let mut beyond = stream.read(u64::MAX);
+        stream.push("c".into(), 100);
+        assert_eq!(beyond.next().await, Some((3, "c".into())));
     }
 
     #[test]

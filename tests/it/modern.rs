@@ -149,3 +149,37 @@ async fn a_gate_that_stops_ends_its_subscriptions_properly() {
     assert_eq!(message.result()["resultType"], "complete");
     eventually("no stream is left upstream", || (git.listeners() == 0).then_some(())).await;
 }
+
+#[tokio::test]
+async fn the_greeting_of_the_other_era_is_an_unknown_method() {
+    let gate = gateway().upstream("git", &fake::http().tool("log")).start().await;
+    let info = json!({ "name": "a", "version": "1" });
+    let params = json!({ "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": info });
+    let text = json!({ "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": params });
+    for headers in [&[("mcp-method", "initialize")][..], &[]] {
+        let headers = [&[("mcp-protocol-version", fake::MODERN)], headers].concat();
+        let reply = gate.post(&headers, &text.to_string()).await;
+        assert_eq!((reply.status, reply.message().await.code()), (404, -32601));
+    }
+}
+
+#[tokio::test]
+async fn a_notification_of_an_unknown_version_is_refused() {
+    let gate = gateway().upstream("git", &fake::http().tool("log")).start().await;
+    let text = r#"{"jsonrpc":"2.0","method":"notifications/example"}"#;
+    let post = async |version| gate.post(&[("mcp-protocol-version", version)], text).await;
+    let reply = post("2099-01-01").await;
+    assert_eq!((reply.status, reply.message().await.code()), (400, -32022));
+    assert_eq!(post(fake::MODERN).await.status, 202);
+}
+
+#[tokio::test]
+async fn an_error_has_the_status_of_its_kind() {
+    let error = r#"{"code":-32601,"message":"no such thing"}"#;
+    for git in [fake::legacy("2025-06-18"), fake::stdio("2025-06-18"), fake::stdio(fake::MODERN)] {
+        let git = git.tool("log").does(fake::Act::Error(error.to_owned()));
+        let gate = gateway().upstream("git", &git).start().await;
+        let reply = gate.modern().start("tools/call", json!({ "name": "log" })).await;
+        assert_eq!((reply.status, reply.message().await.code()), (404, -32601));
+    }
+}

@@ -148,3 +148,16 @@ async fn a_changed_upstream_is_opened_anew() {
     crate::soon("calls go to the new address", moved).await;
     eventually("the old one is left", || (first.listeners() == 0).then_some(())).await;
 }
+
+#[tokio::test]
+async fn streams_of_a_removed_route_end() {
+    let git = fake::legacy("2025-06-18").tool("log");
+    let plan = gateway().upstream("git", &git).route("/mcp", "upstreams = [\"git\"]");
+    let gate = plan.route("/other", "upstreams = [\"git\"]").start().await;
+    let clients = [gate.at("/other").legacy("2025-06-18").await, gate.at("/other").modern()];
+    let mut streams = [clients[0].listen().await, clients[1].listen().await];
+    gate.edit(|toml| toml.replace("[routes.\"/other\"]", "[routes.\"/third\"]"));
+    for stream in &mut streams {
+        while stream.next().await.is_some() {}
+    }
+}

@@ -344,3 +344,18 @@ async fn an_event_id_from_before_a_restart_swallows_nothing() {
     drop(client.start("tools/call", with_token("log")).await);
     assert_eq!(client.get(&[("last-event-id", &of_call)]).await.status, 400);
 }
+
+/// Who has no stream to hear a question is not waited for.
+#[tokio::test]
+async fn a_question_without_a_stream_is_refused_at_once() {
+    let git = fake::legacy("2025-03-26").tool("ask").ask("roots/list", &json!({}));
+    let gate = gateway().upstream("git", &git).start().await;
+    let client = gate.legacy_with("2025-03-26", json!({ "roots": {} })).await;
+    let call = client.request("tools/call", json!({ "name": "ask" }));
+    let alone = client.post_with(&call, &[("accept", "application/json")]).await;
+    let answers = alone.message().await.result()["structuredContent"]["answers"].clone();
+    assert!(answers[0]["code"].is_i64(), "{answers}");
+    let call = client.request("tools/call", json!({ "name": "ask" }));
+    let batch = client.post(&format!("[{call}]")).await.text().await;
+    assert!(batch.contains("asked"), "{batch}");
+}
