@@ -325,9 +325,9 @@ impl Session {
         (stream, true)
     }
 
-    /// The stream that GET opened, if there is one.
+    /// The stream that GET opened, if there is one and it has not ended.
     pub fn listening(&self) -> Option<Arc<Stream>> {
-        self.state.lock().streams.get(&0).map(Arc::clone)
+        self.state.lock().streams.get(&0).filter(|stream| !stream.is_ended()).map(Arc::clone)
     }
 
     /// The stream that an event is of.
