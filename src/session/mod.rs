@@ -185,7 +185,7 @@ impl Sessions {
             !session.is_busy() && limits.session_idle.as_secs() < now.saturating_sub(session.used())
         };
         let gone: Vec<_> = table.live.extract_if(|_, session| idle(session)).collect();
-        table.live.values().for_each(|session| session.sweep_streams());
+        table.live.values().for_each(|session| session.forget_streams(ENDED_STREAM_KEPT));
         drop(table);
         gone.iter().for_each(|(_, session)| session.close());
         gone.into_iter().map(|(_, session)| session).collect()
@@ -366,10 +366,9 @@ impl Session {
         !state.calls.is_empty() || state.streams.values().any(|stream| stream.is_read())
     }
 
-    fn sweep_streams(&self) {
-        let ended = |stream: &Stream| {
-            stream.ended_at().is_some_and(|ended| ENDED_STREAM_KEPT < ended.elapsed())
-        };
+    /// Forgets streams that ended longer ago than this.
+    fn forget_streams(&self, kept: Duration) {
+        let ended = |stream: &Stream| stream.ended_at().is_some_and(|ended| kept < ended.elapsed());
         self.state.lock().streams.retain(|_, stream| !ended(stream));
     }
 

@@ -136,3 +136,25 @@ fn an_id_in_use_is_refused_until_its_call_ends() {
     assert!(!session.cancel(&Id::number(1), None));
     assert!(session.begin(&Id::number(1)).is_some());
 }
+
+#[tokio::test]
+async fn streams_that_ended_are_kept_for_a_while_and_make_room() {
+    let sessions = sessions(1);
+    let (session, _, _) = sessions.open("/mcp", client(), &limits());
+    let numbers = || {
+        let mut numbers: Vec<_> = session.state.lock().streams.keys().copied().collect();
+        numbers.sort_unstable();
+        numbers
+    };
+    let streams = [(); 3].map(|()| session.stream(3).unwrap());
+    assert!(session.stream(3).is_none());
+    streams[1].end();
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    streams[0].end();
+    session.stream(3).unwrap();
+    assert_eq!(numbers(), [1, 3, 4], "the one that ended first made room");
+    sessions.sweep(&limits());
+    assert_eq!(numbers(), [1, 3, 4]);
+    session.forget_streams(Duration::ZERO);
+    assert_eq!(numbers(), [3, 4]);
+}

@@ -216,3 +216,20 @@ async fn a_lazy_upstream_is_opened_by_the_first_call() {
     client.call("log").await;
     assert_eq!(git.seen("tools/call").len(), 1);
 }
+
+/// The front, the upstreams and the tasks share one deadline (`drain`, 2 s here).
+#[tokio::test]
+async fn a_call_that_hangs_holds_up_the_stop_once() {
+    let git = fake::http().tool("slow").hang();
+    let mut gate = gateway().upstream("git", &git).start().await;
+    let client = gate.modern();
+    tokio::select! {
+        _ = client.start("tools/call", json!({ "name": "slow" })) => panic!("it should hang"),
+        () = async {
+            git.receives("tools/call").await;
+            let begun = tokio::time::Instant::now();
+            gate.stops().await;
+            assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
+        } => (),
+    }
+}
