@@ -1,8 +1,8 @@
 //! The way of a call in process: nanoseconds and instructions of each stage.
 //!
-//! `cargo bench --features bench --bench way`; README.md says what the numbers mean. Instructions are counted by
-//! valgrind's callgrind, where it is installed: this program runs itself under it once, collecting only inside
-//! [`measured`], of which callgrind writes down every call by itself.
+//! `cargo bench --features bench --bench way`; README.md says what the numbers mean. Instructions
+//! are counted by valgrind's callgrind, where it is installed: this program runs itself under it
+//! once, collecting only inside [`measured`], of which callgrind writes down every call by itself.
 #![allow(clippy::print_stdout, reason = "a bench prints its numbers")]
 
 use std::{
@@ -27,7 +27,7 @@ const COUNT: &str = "count";
 /// Times a stage runs before it is measured, and while its instructions are counted.
 const WARM_UPS: u32 = 10;
 const COUNTED: u32 = 100;
-/// A round takes about this long; the fastest of the rounds counts, as what disturbs only ever adds.
+/// A round takes about this long; the fastest counts, as what disturbs only ever adds.
 const ROUND_NANOS: f64 = 20e6;
 const ROUNDS: usize = 9;
 
@@ -38,10 +38,25 @@ const SIZES: [(&str, usize); 3] = [("300 B", 300), ("4 KiB", 4 << 10), ("64 KiB"
 const ROUTE: &str = "/mcp";
 
 /// Some 440 bytes.
-const MODERN_CALL: &str = r#"{"jsonrpc":"2.0","id":1017,"method":"tools/call","params":{"name":"tool_57","arguments":{"text":"What is the weather in Reykjavik?","days":3,"units":["metric","imperial"]},"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientInfo":{"name":"bench","version":"1.0.0"},"io.modelcontextprotocol/clientCapabilities":{"elicitation":{"form":{}}},"progressToken":1017}}}"#;
+const MODERN_CALL: &str = concat!(
+    r#"{"jsonrpc":"2.0","id":1017,"method":"tools/call","params":{"name":"tool_57","#,
+    r#""arguments":{"text":"What is the weather in Reykjavik?","days":3,"units":["m","ft"]},"#,
+    r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","#,
+    r#""io.modelcontextprotocol/clientInfo":{"name":"bench","version":"1.0.0"},"#,
+    r#""io.modelcontextprotocol/clientCapabilities":{"elicitation":{"form":{}}},"#,
+    r#""progressToken":1017}}}"#,
+);
 /// The same without what only the modern era has, some 210 bytes.
-const LEGACY_CALL: &str = r#"{"jsonrpc":"2.0","id":1017,"method":"tools/call","params":{"name":"tool_57","arguments":{"text":"What is the weather in Reykjavik?","days":3,"units":["metric","imperial"]},"_meta":{"progressToken":1017}}}"#;
-const TOOL: &str = r#""description":"Tells the weather of a place for some days ahead.","inputSchema":{"type":"object","properties":{"text":{"type":"string","description":"The question."},"days":{"type":"integer","minimum":1}},"required":["text"]}"#;
+const LEGACY_CALL: &str = concat!(
+    r#"{"jsonrpc":"2.0","id":1017,"method":"tools/call","params":{"name":"tool_57","#,
+    r#""arguments":{"text":"What is the weather in Reykjavik?","days":3,"units":["m","ft"]},"#,
+    r#""_meta":{"progressToken":1017}}}"#,
+);
+const TOOL: &str = concat!(
+    r#""description":"Tells the weather of a place for some days ahead.","inputSchema":"#,
+    r#"{"type":"object","properties":{"text":{"type":"string","description":"The question."},"#,
+    r#""days":{"type":"integer","minimum":1}},"required":["text"]}"#,
+);
 
 struct Stage {
     name: String,
@@ -186,7 +201,7 @@ fn sealing(stages: &mut Stages) -> Result<()> {
 
 /// From a request that is believed to the bytes that an upstream gets.
 fn targets(stages: &mut Stages) -> Result<()> {
-    let view = view(listing()?);
+    let view = view(&listing()?);
     view.find(ListKind::Tools, "tool_57").context("the view has it")?;
     stages.add(format!("resolve in a view of {TOOLS} tools"), move || {
         view.find(ListKind::Tools, black_box("tool_57")).cloned()
@@ -240,7 +255,7 @@ fn answers(stages: &mut Stages, size: &str, bytes: usize) -> Result<()> {
 }
 
 fn lists(stages: &mut Stages) -> Result<()> {
-    let view = view(listing()?);
+    let view = view(&listing()?);
     let id = request(&Bytes::from_static(MODERN_CALL.as_bytes()))?.id;
     let page = view.page(ListKind::Tools, None, Era::Modern).ok().context("the first page")?;
     let kib = page.bytes().len() / 1024;
@@ -254,7 +269,7 @@ fn lists(stages: &mut Stages) -> Result<()> {
 fn request(body: &Bytes) -> Result<Request> {
     match Incoming::parse(body, BOUNDS)? {
         Incoming::One(Message::Request(request)) => Ok(request),
-        other => anyhow::bail!("no request: {other:?}"),
+        Incoming::One(_) | Incoming::Batch(_) => anyhow::bail!("not one request"),
     }
 }
 
@@ -281,8 +296,9 @@ fn listing() -> Result<Listing> {
         format!(r#"{{"key":"{name}","raw":{{"name":"{name}",{TOOL}}}}}"#)
     };
     let tools: Vec<_> = (0..TOOLS).map(tool).collect();
+    let rest = r#""prompts":[],"resources":[],"templates":[],"ttl_ms":0,"public":true"#;
     let text = format!(
-        r#"{{"version":"2026-07-28","capabilities":{{"tools":{{}}}},"info":null,"instructions":null,"tools":[{}],"prompts":[],"resources":[],"templates":[],"ttl_ms":0,"public":true}}"#,
+        r#"{{"version":"2026-07-28","capabilities":{{"tools":{{}}}},"tools":[{}],{rest}}}"#,
         tools.join(",")
     );
     Ok(serde_json::from_str(&text)?)

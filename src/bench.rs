@@ -1,4 +1,4 @@
-//! The door for `benches/way.rs`: stages of a call's way that are private otherwise (feature `bench` only).
+//! The door for `benches/way.rs`: stages of a call that are private otherwise (feature `bench`).
 
 use std::sync::Arc;
 
@@ -34,7 +34,7 @@ pub use crate::{
 };
 
 /// The view of a route with one upstream, which lists this and is never called.
-pub fn view(listing: Listing) -> View {
+pub fn view(listing: &Listing) -> View {
     let text =
         "[routes.\"/mcp\"]\nupstreams = [\"a\"]\n[upstreams.a]\nurl = \"http://127.0.0.1:9\"\n";
     let config = config::parse("routes.toml", text, &|_| None).expect("valid: it is written above");

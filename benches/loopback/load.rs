@@ -1,4 +1,4 @@
-//! Clients that call as fast as they are answered: a closed loop on each of a number of connections.
+//! Clients that call as fast as they are answered: a closed loop on each connection.
 
 use std::{fmt, net::SocketAddr, time::Duration};
 
@@ -12,7 +12,8 @@ use tokio::{net::TcpStream, time::Instant};
 
 pub const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
 const VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
-const MODERN_META: &str = r#","_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientInfo":{"name":"bench","version":"1"},"io.modelcontextprotocol/clientCapabilities":{}}"#;
+const CLIENT: &str = r#"{"name":"bench","version":"1"}"#;
+const ARGUMENTS: &str = r#"{"text":"What is the weather in Reykjavik?","days":3}"#;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Era {
@@ -51,6 +52,8 @@ pub struct Client {
     sender: SendRequest<Full<Bytes>>,
     era: Era,
     headers: HeaderMap,
+    /// What follows the arguments of a call.
+    meta: String,
     ids: u64,
 }
 
@@ -111,20 +114,27 @@ impl Client {
         let accept = HeaderValue::from_static("application/json, text/event-stream");
         headers.insert(header::ACCEPT, accept);
         headers.insert(VERSION, HeaderValue::from_static(era.version()));
+        let mut meta = String::new();
         if era == Era::Modern {
             headers.insert("mcp-method", HeaderValue::from_static("tools/call"));
             headers.insert("mcp-name", HeaderValue::from_static("echo"));
+            let (key, version) = ("io.modelcontextprotocol", era.version());
+            meta = format!(
+                r#","_meta":{{"{key}/protocolVersion":"{version}","{key}/clientInfo":{CLIENT},"#
+            );
+            meta += &format!(r#""{key}/clientCapabilities":{{}}}}"#);
         }
-        Ok(Self { sender, era, headers, ids: 0 })
+        Ok(Self { sender, era, headers, meta, ids: 0 })
     }
 
     /// Opens a session, and uses it from now on; the one before stays open.
     pub async fn initialize(&mut self) -> Result<()> {
         self.headers.remove(SESSION);
         let version = self.era.version();
-        let text = format!(
-            r#"{{"jsonrpc":"2.0","id":0,"method":"initialize","params":{{"protocolVersion":"{version}","capabilities":{{}},"clientInfo":{{"name":"bench","version":"1"}}}}}}"#
+        let params = format!(
+            r#"{{"protocolVersion":"{version}","capabilities":{{}},"clientInfo":{CLIENT}}}"#
         );
+        let text = format!(r#"{{"jsonrpc":"2.0","id":0,"method":"initialize","params":{params}}}"#);
         let (headers, _) = self.send(Method::POST, text).await?;
         let session = headers.get(SESSION).context("the answer has no session id")?;
         self.headers.insert(SESSION, session.clone());
@@ -137,10 +147,10 @@ impl Client {
     pub async fn call(&mut self) -> Result<()> {
         self.ids += 1;
         let id = self.ids;
-        let meta = if self.era == Era::Modern { MODERN_META } else { "" };
-        let text = format!(
-            r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"echo","arguments":{{"text":"What is the weather in Reykjavik?","days":3}}{meta}}}}}"#
-        );
+        let meta = &self.meta;
+        let params = format!(r#"{{"name":"echo","arguments":{ARGUMENTS}{meta}}}"#);
+        let text =
+            format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{params}}}"#);
         let (_, answer) = self.send(Method::POST, text).await?;
         let is_result = memchr::memmem::find(&answer, br#""result":{"content""#).is_some();
         ensure!(is_result, "no result: {}", String::from_utf8_lossy(&answer));

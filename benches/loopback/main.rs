@@ -1,7 +1,8 @@
-//! Calls over loopback, direct to a fast upstream and through the gate, in both eras; and the gate's memory.
+//! Calls over loopback, direct and through the gate, in both eras; and the gate's memory.
 //!
-//! `cargo bench --bench loopback`; README.md says what the numbers mean. Everything runs in processes of its own:
-//! the upstream (this very program, called with an argument), the gate (the `tollgate` binary) and the clients (here).
+//! `cargo bench --bench loopback`; README.md says what the numbers mean. Everything runs in
+//! processes of its own: the upstream (this very program, called with an argument), the gate (the
+//! `tollgate` binary) and the clients (here).
 #![allow(clippy::print_stdout, reason = "a bench prints its numbers")]
 
 mod load;
@@ -46,10 +47,14 @@ async fn speed(upstream: &Upstream) -> Result<()> {
     let gate = Gate::start(upstream).await?;
     process::pin(std::process::id(), process::CLIENTS_CORE).await;
     println!(
-        "\n                |     direct                |       gate                | gate/direct       \
-         | CPU of the gate\n\
-         era      conns |   calls/s  p50 µs  p99 µs |   calls/s  p50 µs  p99 µs | median (min–max)  \
-         | µs/call"
+        "\n{:14} | {:25} | {:25} | {:17} | CPU of the gate",
+        "", "direct", "gate", "gate/direct"
+    );
+    println!(
+        "{:14} | {latency} | {latency} | {:17} | µs/call",
+        "era      conns",
+        "median (min–max)",
+        latency = "  calls/s  p50 µs  p99 µs"
     );
     tokio::time::sleep(SETTLED).await;
     for era in Era::ALL {

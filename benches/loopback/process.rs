@@ -96,8 +96,8 @@ impl Gate {
     }
 }
 
-/// Keeps a process of one thread on a core. Where two that talk share a core or not is otherwise decided anew in every
-/// run, and is worth a factor of three.
+/// Keeps a process of one thread on a core. Whether two that talk share a core is otherwise decided
+/// anew in every run, and is worth a factor of three.
 pub async fn pin(id: u32, core: usize) {
     let mut command = Command::new("taskset");
     command.args(["--cpu-list", "--pid", &core.to_string(), &id.to_string()]);

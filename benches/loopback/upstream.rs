@@ -1,5 +1,6 @@
-//! A server that does as little as a server can: one tool, `echo`, whose result has 300 bytes. Modern on one path,
-//! legacy with sessions on another.
+//! A server that does as little as a server can: one tool, `echo`, whose result has 300 bytes.
+//!
+//! Modern on one path, legacy with sessions on another.
 
 use std::{
     convert::Infallible,
@@ -24,7 +25,7 @@ use crate::load::{Era, SESSION};
 
 const RESULT_BYTES: usize = 300;
 const INFO: &str = r#"{"name":"fast","version":"1"}"#;
-const TOOL: &str = r#"{"name":"echo","description":"Says it again.","inputSchema":{"type":"object","properties":{"text":{"type":"string"},"days":{"type":"integer"}}}}"#;
+const TOOL: &str = r#"{"name":"echo","description":"Says it.","inputSchema":{"type":"object"}}"#;
 const TTL: &str = r#""resultType":"complete","ttlMs":600000,"cacheScope":"public""#;
 
 #[derive(Deserialize)]
@@ -93,12 +94,10 @@ impl Server {
         match method {
             "tools/call" => answer(id, &self.modern_result),
             "tools/list" => answer(id, &format!(r#"{{"tools":[{TOOL}],{TTL}}}"#)),
-            "server/discover" => answer(
-                id,
-                &format!(
-                    r#"{{{TTL},"supportedVersions":["2026-07-28"],"capabilities":{{"tools":{{}}}},"_meta":{{"io.modelcontextprotocol/serverInfo":{INFO}}}}}"#
-                ),
-            ),
+            "server/discover" => {
+                let versions = r#""supportedVersions":["2026-07-28"]"#;
+                answer(id, &format!(r#"{{{TTL},{versions},"capabilities":{{"tools":{{}}}}}}"#))
+            }
             _ => refuse(id),
         }
     }
@@ -108,12 +107,8 @@ impl Server {
             "tools/call" if in_session => answer(id, &self.legacy_result),
             "tools/list" if in_session => answer(id, &format!(r#"{{"tools":[{TOOL}]}}"#)),
             "initialize" => {
-                let mut reply = answer(
-                    id,
-                    &format!(
-                        r#"{{"protocolVersion":"2025-11-25","capabilities":{{"tools":{{}}}},"serverInfo":{INFO}}}"#
-                    ),
-                );
+                let version = r#""protocolVersion":"2025-11-25","capabilities":{"tools":{}}"#;
+                let mut reply = answer(id, &format!(r#"{{{version},"serverInfo":{INFO}}}"#));
                 let number = self.sessions.fetch_add(1, Ordering::Relaxed);
                 reply.headers_mut().insert(SESSION, HeaderValue::from(number));
                 reply
