@@ -55,10 +55,10 @@ pub fn view(listing: &Listing) -> View {
     let parts = config.upstreams.iter().map(|upstream| {
         let settings = Settings { config: upstream.clone(), answer_bytes_max: 0 };
         let upstream = Upstream::new(settings, &context);
-        Part { upstream, listing: Some(Arc::new(listing.clone())) }
+        Part { upstream, listing: Some(Arc::new(listing.clone())), filters: Arc::default() }
     });
     let route = config.routes.first().expect("it has one");
-    View::build(route, &parts.collect::<Vec<_>>())
+    View::build(route, &parts.collect::<Vec<_>>(), false)
 }
 
 /// The sessions of a gate with this secret.
