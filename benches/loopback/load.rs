@@ -61,7 +61,8 @@ pub struct Client {
 #[derive(Default)]
 pub struct Tally {
     latencies: Vec<Duration>,
-    elapsed: Duration,
+    /// Calls a second, of each round.
+    rates: Vec<f64>,
 }
 
 /// Opens connections, and sessions on them.
@@ -87,7 +88,7 @@ pub async fn run(clients: &mut Vec<Client>, time: Duration) -> Result<Tally> {
         tally.latencies.extend(latencies);
         clients.push(client);
     }
-    tally.elapsed = start.elapsed();
+    tally.rates.push(tally.count() / start.elapsed().as_secs_f64());
     Ok(tally)
 }
 
@@ -186,19 +187,22 @@ impl Client {
 impl Tally {
     pub fn add(&mut self, other: Self) {
         self.latencies.extend(other.latencies);
-        self.elapsed += other.elapsed;
+        self.rates.extend(other.rates);
     }
 
     pub fn count(&self) -> f64 {
         self.latencies.len() as f64
     }
 
-    pub fn per_second(&self) -> f64 {
-        self.count() / self.elapsed.as_secs_f64()
+    /// Calls a second, in the median round.
+    pub fn rate(&self) -> f64 {
+        let mut sorted = self.rates.clone();
+        sorted.sort_by(f64::total_cmp);
+        sorted.get(sorted.len() / 2).copied().unwrap_or_default()
     }
 }
 
-/// Calls a second, median and 99th percentile.
+/// Calls a second, median and 99th percentile of all rounds' latencies.
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut sorted = self.latencies.clone();
@@ -207,6 +211,6 @@ impl fmt::Display for Tally {
             let found = sorted.get(sorted.len() * percent / 100).copied().unwrap_or_default();
             found.as_secs_f64() * 1e6
         };
-        write!(f, "{:>9.0} {:>7.0} {:>7.0}", self.per_second(), micros(50), micros(99))
+        write!(f, "{:>9.0} {:>7.0} {:>7.0}", self.rate(), micros(50), micros(99))
     }
 }

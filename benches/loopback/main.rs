@@ -20,8 +20,8 @@ use self::{
 
 const CONNECTIONS: [usize; 3] = [1, 16, 64];
 /// Direct and through the gate in turn, so that the machine's other work hits both.
-const ROUNDS: usize = 5;
-const ROUND: Duration = Duration::from_secs(1);
+const ROUNDS: usize = 11;
+const ROUND: Duration = Duration::from_millis(450);
 /// Of each side, before anything is counted.
 const WARM_UP: Duration = Duration::from_millis(300);
 const SESSIONS: usize = 1_000;
@@ -79,7 +79,7 @@ async fn compare(upstream: &Upstream, gate: &Gate, era: Era, connections: usize)
         let before = gate.cpu()?;
         let other = load::run(&mut through, ROUND).await?;
         busy += gate.cpu()?.saturating_sub(before);
-        ratios.push(other.per_second() / one.per_second());
+        ratios.push(other.rate() / one.rate());
         straight.add(one);
         gated.add(other);
     }
