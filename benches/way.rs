@@ -18,8 +18,8 @@ use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 use tollgate::bench::{
     Body, Bounds, Client, Decoder, Era, Incoming, Limits, ListKind, Listing, Message, Meta, Method,
-    Raw, Request, Sealer, Version, check_depth, decode, event, message, meta, sessions, splice,
-    view,
+    Raw, Request, Sealer, Version, View, check_depth, decode, event, message, meta, sessions,
+    splice, view,
 };
 
 /// The argument with which it runs itself under callgrind.
@@ -36,6 +36,12 @@ const FRAME_BYTES_MAX: usize = 64 << 20;
 const TOOLS: usize = 100;
 const SIZES: [(&str, usize); 3] = [("300 B", 300), ("4 KiB", 4 << 10), ("64 KiB", 64 << 10)];
 const ROUTE: &str = "/mcp";
+const ROUTES: &str = r#"
+[routes."/mcp"]
+upstreams = ["a"]
+[upstreams.a]
+url = "http://127.0.0.1:9"
+"#;
 
 /// Some 440 bytes.
 const MODERN_CALL: &str = concat!(
@@ -201,7 +207,7 @@ fn sealing(stages: &mut Stages) -> Result<()> {
 
 /// From a request that is believed to the bytes that an upstream gets.
 fn targets(stages: &mut Stages) -> Result<()> {
-    let view = view(&listing()?);
+    let view = list_view()?;
     view.find(ListKind::Tools, "tool_57").context("the view has it")?;
     stages.add(format!("resolve in a view of {TOOLS} tools"), move || {
         view.find(ListKind::Tools, black_box("tool_57")).cloned()
@@ -255,7 +261,7 @@ fn answers(stages: &mut Stages, size: &str, bytes: usize) -> Result<()> {
 }
 
 fn lists(stages: &mut Stages) -> Result<()> {
-    let view = view(&listing()?);
+    let view = list_view()?;
     let id = request(&Bytes::from_static(MODERN_CALL.as_bytes()))?.id;
     let page = view.page(ListKind::Tools, None, Era::Modern).ok().context("the first page")?;
     let kib = page.bytes().len() / 1024;
@@ -288,6 +294,13 @@ fn headers() -> HeaderMap {
         headers.insert(name, HeaderValue::from_static(value));
     }
     headers
+}
+
+fn list_view() -> Result<View> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("routes.toml");
+    fs::write(&file, ROUTES)?;
+    view(&file, &listing()?).map_err(|problems| anyhow::anyhow!("{problems}"))
 }
 
 fn listing() -> Result<Listing> {

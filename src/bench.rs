@@ -1,11 +1,11 @@
 //! The door for `benches/way.rs`: stages of a call that are private otherwise (feature `bench`).
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use crate::{
     call::tasks::Tasks,
     catalog::Part,
-    config,
+    config::{self, Problems},
     kit::report::Report,
     net::Net,
     telemetry::Counters,
@@ -16,12 +16,8 @@ pub use crate::{
     call::{Client, ListKind},
     catalog::{View, listing::Listing},
     config::Limits,
-    ingress::{
-        decode::{self, Modern},
-        sse::event,
-    },
+    ingress::{decode, sse::event},
     mcp::{
-        head::Named,
         message::{self, Body, Bounds, Incoming, Message, Request},
         meta::{self, Meta},
         method::Method,
@@ -33,14 +29,13 @@ pub use crate::{
     upstream::sse::Decoder,
 };
 
-/// The view of a route with one upstream, which lists this and is never called.
-pub fn view(listing: &Listing) -> View {
-    let text =
-        "[routes.\"/mcp\"]\nupstreams = [\"a\"]\n[upstreams.a]\nurl = \"http://127.0.0.1:9\"\n";
-    let config = config::parse("routes.toml", text, &|_| None).expect("valid: it is written above");
+/// The view of the first route of a configuration, each of whose upstreams lists this; none of them
+/// is opened.
+pub fn view(config: &Path, listing: &Listing) -> Result<View, Problems> {
+    let config = config::load(config, &|_| None)?;
     let tasks = Tasks::default();
     let context = Arc::new(Context {
-        net: Net::new().expect("the system has certificates"),
+        net: Net::new(),
         spawner: Spawner::new(None, [], tasks.clone()),
         counters: Arc::default(),
         look: Arc::new(|| Report {
@@ -57,8 +52,8 @@ pub fn view(listing: &Listing) -> View {
         let upstream = Upstream::new(settings, &context);
         Part { upstream, listing: Some(Arc::new(listing.clone())), filters: Arc::default() }
     });
-    let route = config.routes.first().expect("it has one");
-    View::build(route, &parts.collect::<Vec<_>>(), false)
+    let route = config.routes.first().expect("a configuration has a route");
+    Ok(View::build(route, &parts.collect::<Vec<_>>(), false))
 }
 
 /// The sessions of a gate with this secret.
