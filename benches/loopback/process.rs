@@ -60,7 +60,9 @@ impl Gate {
         let file = folder.path().join("routes.toml");
         fs::write(&file, config)?;
         let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
-        command.arg("--config").arg(file).stdin(Stdio::null()).stderr(Stdio::piped());
+        // What it logs would stand before its address, and fill a pipe that nobody empties.
+        command.args(["--log", "error", "--config"]).arg(file);
+        command.stdin(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.kill_on_drop(true).spawn()?;
         let said = child.stderr.take().context("its errors are a pipe")?;
         let mut said = BufReader::new(said).lines();
