@@ -11,7 +11,8 @@ mod upstream;
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
+use tokio::signal::unix::{SignalKind, signal};
 
 use self::{
     load::{Client, Era, Tally},
@@ -36,11 +37,22 @@ fn main() -> Result<()> {
         return runtime.block_on(upstream::run());
     }
     runtime.block_on(async {
-        let upstream = Upstream::start().await?;
-        // First: what is started later inherits the clients' core.
-        memory(&upstream).await?;
-        speed(&upstream).await
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        tokio::select! {
+            done = measure() => done,
+            // Dropped in the middle, it kills what it started.
+            _ = terminate.recv() => bail!("stopped"),
+            _ = interrupt.recv() => bail!("stopped"),
+        }
     })
+}
+
+async fn measure() -> Result<()> {
+    let upstream = Upstream::start().await?;
+    // First: what is started later inherits the clients' core.
+    memory(&upstream).await?;
+    speed(&upstream).await
 }
 
 async fn speed(upstream: &Upstream) -> Result<()> {
