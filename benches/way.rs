@@ -17,9 +17,9 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 use tollgate::bench::{
-    Body, Bounds, Client, Decoder, Era, Incoming, Limits, ListKind, Listing, Message, Meta, Method,
-    Raw, Request, Sealer, Version, View, check_depth, decode, event, message, meta, sessions,
-    splice, view,
+    Body, Bounds, Client, Era, Incoming, Limits, ListKind, Listing, Message, Meta, Method, Raw,
+    Request, Sealer, Version, View, check_depth, decode, event, message, message_of, meta,
+    sessions, splice, view,
 };
 
 /// The argument with which it runs itself under callgrind.
@@ -32,7 +32,6 @@ const ROUND_NANOS: f64 = 20e6;
 const ROUNDS: usize = 9;
 
 const BOUNDS: Bounds = Bounds { depth_max: 64, batch_max: 50 };
-const FRAME_BYTES_MAX: usize = 64 << 20;
 const TOOLS: usize = 100;
 const SIZES: [(&str, usize); 3] = [("300 B", 300), ("4 KiB", 4 << 10), ("64 KiB", 64 << 10)];
 const ROUTE: &str = "/mcp";
@@ -243,10 +242,8 @@ fn answers(stages: &mut Stages, size: &str, bytes: usize) -> Result<()> {
         .add(format!("answer parsed, {size}"), move || Message::parse(black_box(&answer)).is_ok());
     let event_text = event(None, &framed);
     stages.add(format!("answer parsed out of an event, {size}"), move || {
-        let mut decoder = Decoder::new(FRAME_BYTES_MAX);
-        decoder.push(black_box(&event_text));
-        let frame = decoder.next().ok().flatten();
-        frame.is_some_and(|frame| Message::parse(&frame.data).is_ok())
+        let data = message_of(black_box(&event_text));
+        data.is_some_and(|data| Message::parse(&data).is_ok())
     });
     stages.add(format!("result made modern for a modern client, {size}"), move || {
         splice::edit(black_box(&result), &[("resultType", Some(b"\"complete\""))])

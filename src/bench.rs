@@ -2,6 +2,8 @@
 
 use std::{path::Path, sync::Arc};
 
+use bytes::Bytes;
+
 use crate::{
     call::tasks::Tasks,
     catalog::Part,
@@ -9,7 +11,7 @@ use crate::{
     kit::report::Report,
     net::Net,
     telemetry::Counters,
-    upstream::{Context, Settings, Upstream, child::Spawner},
+    upstream::{Context, Settings, Upstream, child::Spawner, sse::Decoder},
 };
 
 pub use crate::{
@@ -26,7 +28,6 @@ pub use crate::{
         version::{Era, Version},
     },
     session::{Sessions, seal::Sealer},
-    upstream::sse::Decoder,
 };
 
 /// The view of the first route of a configuration, each of whose upstreams lists this; none of them
@@ -54,6 +55,13 @@ pub fn view(config: &Path, listing: &Listing) -> Result<View, Problems> {
     });
     let route = config.routes.first().expect("a configuration has a route");
     Ok(View::build(route, &parts.collect::<Vec<_>>(), false))
+}
+
+/// The message of an event that came whole.
+pub fn message_of(event: &[u8]) -> Option<Bytes> {
+    let mut decoder = Decoder::new(event.len());
+    decoder.push(event);
+    decoder.next().ok().flatten().map(|frame| frame.data)
 }
 
 /// The sessions of a gate with this secret.
