@@ -19,3 +19,6 @@ mod ingress;
 mod reload;
 pub mod app;
 pub mod cli;
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub mod bench;

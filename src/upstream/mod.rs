@@ -14,7 +14,7 @@ mod own;
 mod pool;
 mod shared;
 mod sign;
-mod sse;
+pub(crate) mod sse;
 mod status;
 mod watch;
 

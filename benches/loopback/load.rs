@@ -1,0 +1,216 @@
+//! Clients that call as fast as they are answered: a closed loop on each connection.
+
+use std::{fmt, net::SocketAddr, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header};
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use tokio::{net::TcpStream, time::Instant};
+
+pub const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
+const VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
+const CLIENT: &str = r#"{"name":"bench","version":"1"}"#;
+const ARGUMENTS: &str = r#"{"text":"What is the weather in Reykjavik?","days":3}"#;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Era {
+    Modern,
+    Legacy,
+}
+
+impl Era {
+    pub const ALL: [Self; 2] = [Self::Modern, Self::Legacy];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Modern => "modern",
+            Self::Legacy => "legacy",
+        }
+    }
+
+    /// The same at the upstream and at the gate.
+    pub fn path(self) -> &'static str {
+        match self {
+            Self::Modern => "/modern",
+            Self::Legacy => "/legacy",
+        }
+    }
+
+    fn version(self) -> &'static str {
+        match self {
+            Self::Modern => "2026-07-28",
+            Self::Legacy => "2025-11-25",
+        }
+    }
+}
+
+/// One connection, in the legacy era with one session.
+pub struct Client {
+    sender: SendRequest<Full<Bytes>>,
+    era: Era,
+    headers: HeaderMap,
+    /// What follows the arguments of a call.
+    meta: String,
+    ids: u64,
+}
+
+/// What was measured on one side.
+#[derive(Default)]
+pub struct Tally {
+    latencies: Vec<Duration>,
+    /// Calls a second, of each round.
+    rates: Vec<f64>,
+}
+
+/// Opens connections, and sessions on them.
+pub async fn connect(address: SocketAddr, era: Era, connections: usize) -> Result<Vec<Client>> {
+    let mut clients = Vec::new();
+    for _ in 0..connections {
+        let mut client = Client::connect(address, era).await?;
+        if era == Era::Legacy {
+            client.initialize().await?;
+        }
+        clients.push(client);
+    }
+    Ok(clients)
+}
+
+/// Calls on all of them for `time`, and then until the last is answered.
+pub async fn run(clients: &mut Vec<Client>, time: Duration) -> Result<Tally> {
+    let start = Instant::now();
+    let loops = clients.drain(..).map(|client| tokio::spawn(client.call_until(start + time)));
+    let mut tally = Tally::default();
+    for running in loops.collect::<Vec<_>>() {
+        let (client, latencies) = running.await??;
+        tally.latencies.extend(latencies);
+        clients.push(client);
+    }
+    tally.rates.push(tally.count() / start.elapsed().as_secs_f64());
+    Ok(tally)
+}
+
+/// Ends the sessions and the connections.
+pub async fn disconnect(clients: Vec<Client>) -> Result<()> {
+    for mut client in clients {
+        if client.era == Era::Legacy {
+            client.send(Method::DELETE, String::new()).await?;
+        }
+    }
+    Ok(())
+}
+
+impl Client {
+    pub async fn connect(address: SocketAddr, era: Era) -> Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let (sender, connection) = handshake(TokioIo::new(stream)).await?;
+        // Ends when the sender is dropped; an error is seen by whoever waits for an answer.
+        tokio::spawn(async move { connection.await.ok() });
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, HeaderValue::from_str(&address.to_string())?);
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let accept = HeaderValue::from_static("application/json, text/event-stream");
+        headers.insert(header::ACCEPT, accept);
+        headers.insert(VERSION, HeaderValue::from_static(era.version()));
+        let mut meta = String::new();
+        if era == Era::Modern {
+            headers.insert("mcp-method", HeaderValue::from_static("tools/call"));
+            headers.insert("mcp-name", HeaderValue::from_static("echo"));
+            let (key, version) = ("io.modelcontextprotocol", era.version());
+            meta = format!(
+                r#","_meta":{{"{key}/protocolVersion":"{version}","{key}/clientInfo":{CLIENT},"#
+            );
+            meta += &format!(r#""{key}/clientCapabilities":{{}}}}"#);
+        }
+        Ok(Self { sender, era, headers, meta, ids: 0 })
+    }
+
+    /// Opens a session, and uses it from now on; the one before stays open.
+    pub async fn initialize(&mut self) -> Result<()> {
+        self.headers.remove(SESSION);
+        let version = self.era.version();
+        let params = format!(
+            r#"{{"protocolVersion":"{version}","capabilities":{{}},"clientInfo":{CLIENT}}}"#
+        );
+        let text = format!(r#"{{"jsonrpc":"2.0","id":0,"method":"initialize","params":{params}}}"#);
+        let (headers, _) = self.send(Method::POST, text).await?;
+        let session = headers.get(SESSION).context("the answer has no session id")?;
+        self.headers.insert(SESSION, session.clone());
+        let text = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+        self.send(Method::POST, text.to_owned()).await?;
+        Ok(())
+    }
+
+    /// Calls a tool.
+    pub async fn call(&mut self) -> Result<()> {
+        self.ids += 1;
+        let id = self.ids;
+        let meta = &self.meta;
+        let params = format!(r#"{{"name":"echo","arguments":{ARGUMENTS}{meta}}}"#);
+        let text =
+            format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{params}}}"#);
+        let (_, answer) = self.send(Method::POST, text).await?;
+        let is_result = memchr::memmem::find(&answer, br#""result":{"content""#).is_some();
+        ensure!(is_result, "no result: {}", String::from_utf8_lossy(&answer));
+        Ok(())
+    }
+
+    async fn call_until(mut self, end: Instant) -> Result<(Self, Vec<Duration>)> {
+        let mut latencies = Vec::new();
+        let mut now = Instant::now();
+        while now < end {
+            self.call().await?;
+            let answered = Instant::now();
+            latencies.push(answered - now);
+            now = answered;
+        }
+        Ok((self, latencies))
+    }
+
+    async fn send(&mut self, method: Method, body: String) -> Result<(HeaderMap, Bytes)> {
+        let mut request = Request::new(Full::from(body));
+        *request.method_mut() = method;
+        *request.uri_mut() = self.era.path().parse()?;
+        request.headers_mut().clone_from(&self.headers);
+        self.sender.ready().await?;
+        let (head, body) = self.sender.send_request(request).await?.into_parts();
+        let body = body.collect().await?.to_bytes();
+        let text = || String::from_utf8_lossy(&body);
+        ensure!(head.status.is_success(), "status {}: {}", head.status, text());
+        Ok((head.headers, body))
+    }
+}
+
+impl Tally {
+    pub fn add(&mut self, other: Self) {
+        self.latencies.extend(other.latencies);
+        self.rates.extend(other.rates);
+    }
+
+    pub fn count(&self) -> f64 {
+        self.latencies.len() as f64
+    }
+
+    /// Calls a second, in the median round.
+    pub fn rate(&self) -> f64 {
+        let mut sorted = self.rates.clone();
+        sorted.sort_by(f64::total_cmp);
+        sorted.get(sorted.len() / 2).copied().unwrap_or_default()
+    }
+}
+
+/// Calls a second, median and 99th percentile of all rounds' latencies.
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut sorted = self.latencies.clone();
+        sorted.sort();
+        let micros = |percent: usize| {
+            let found = sorted.get(sorted.len() * percent / 100).copied().unwrap_or_default();
+            found.as_secs_f64() * 1e6
+        };
+        write!(f, "{:>9.0} {:>7.0} {:>7.0}", self.rate(), micros(50), micros(99))
+    }
+}

@@ -1,0 +1,115 @@
+//! The other processes: started, looked at in `/proc`, and ended by their id.
+
+use std::{fs, net::SocketAddr, process::Stdio, time::Duration};
+
+use anyhow::{Context as _, Result};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufRead, AsyncBufReadExt as _, BufReader, Lines},
+    process::{Child, ChildStderr, Command},
+};
+
+use crate::load::Era;
+
+/// The argument that makes this program the upstream.
+pub const UPSTREAM: &str = "upstream";
+/// The clients have this core, the upstream that one; the gate has all.
+pub const CLIENTS_CORE: usize = 0;
+const UPSTREAM_CORE: usize = 1;
+/// A process that has not told its address by then has failed.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The fast server; it ends with this process, whose end of its input is closed then.
+pub struct Upstream {
+    pub address: SocketAddr,
+    _child: Child,
+}
+
+/// The gate; killed when it is dropped.
+pub struct Gate {
+    pub address: SocketAddr,
+    child: Child,
+    /// Kept open for what it says later.
+    _said: Lines<BufReader<ChildStderr>>,
+    /// Its configuration and its state.
+    _folder: TempDir,
+}
+
+impl Upstream {
+    pub async fn start() -> Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg(UPSTREAM).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn()?;
+        let said = child.stdout.take().context("its output is a pipe")?;
+        let line = first_line(&mut BufReader::new(said).lines()).await?;
+        pin(child.id().context("the upstream has ended")?, UPSTREAM_CORE).await;
+        Ok(Self { address: line.parse()?, _child: child })
+    }
+}
+
+impl Gate {
+    /// With one route of each era, and one upstream behind each.
+    pub async fn start(upstream: &Upstream) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let mut config = "[server]\nlisten = \"127.0.0.1:0\"\n".to_owned();
+        for era in Era::ALL {
+            let (name, path, address) = (era.name(), era.path(), upstream.address);
+            config += &format!("[routes.\"{path}\"]\nupstreams = [\"{name}\"]\n");
+            config += &format!("[upstreams.{name}]\nurl = \"http://{address}{path}\"\n");
+        }
+        let file = folder.path().join("routes.toml");
+        fs::write(&file, config)?;
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+        // What it logs would stand before its address, and fill a pipe that nobody empties.
+        command.args(["--log", "error", "--config"]).arg(file);
+        command.stdin(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.kill_on_drop(true).spawn()?;
+        let said = child.stderr.take().context("its errors are a pipe")?;
+        let mut said = BufReader::new(said).lines();
+        let line = first_line(&mut said).await?;
+        let address = line.rsplit_once("http://").context(line.clone())?.1.parse()?;
+        Ok(Self { address, child, _said: said, _folder: folder })
+    }
+
+    /// Processor time that it has used so far.
+    pub fn cpu(&self) -> Result<Duration> {
+        let mut nanos = 0;
+        for task in fs::read_dir(format!("/proc/{}/task", self.id()?))? {
+            let text = fs::read_to_string(task?.path().join("schedstat"))?;
+            nanos += text.split(' ').next().unwrap_or_default().parse::<u64>()?;
+        }
+        Ok(Duration::from_nanos(nanos))
+    }
+
+    /// Resident memory, in KiB.
+    pub fn rss_kib(&self) -> Result<u64> {
+        let text = fs::read_to_string(format!("/proc/{}/status", self.id()?))?;
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = line.context("no VmRSS in /proc")?;
+        Ok(line.trim().trim_end_matches(" kB").parse()?)
+    }
+
+    pub async fn stop(mut self) -> Result<()> {
+        Ok(self.child.kill().await?)
+    }
+
+    fn id(&self) -> Result<u32> {
+        self.child.id().context("the gate has ended")
+    }
+}
+
+/// Keeps a process of one thread on a core. Whether two that talk share a core is otherwise decided
+/// anew in every run, and is worth a factor of three.
+pub async fn pin(id: u32, core: usize) {
+    let mut command = Command::new("taskset");
+    command.args(["--cpu-list", "--pid", &core.to_string(), &id.to_string()]);
+    let pinned = command.stdout(Stdio::null()).stderr(Stdio::null()).status().await;
+    if !pinned.is_ok_and(|status| status.success()) {
+        println!("taskset is missing, or core {core}: the numbers will vary more");
+    }
+}
+
+async fn first_line(lines: &mut Lines<impl AsyncBufRead + Unpin>) -> Result<String> {
+    let line = tokio::time::timeout(START_TIMEOUT, lines.next_line()).await??;
+    line.context("it ended before it began")
+}

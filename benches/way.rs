@@ -1,0 +1,315 @@
+//! The way of a call in process: nanoseconds and instructions of each stage.
+//!
+//! `cargo bench --features bench --bench way`; README.md says what the numbers mean. Instructions
+//! are counted by valgrind's callgrind, where it is installed: this program runs itself under it
+//! once, collecting only inside [`measured`], of which callgrind writes down every call by itself.
+#![allow(clippy::print_stdout, reason = "a bench prints its numbers")]
+
+use std::{
+    fs,
+    hint::black_box,
+    path::Path,
+    process::{ExitCode, Stdio},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
+use tokio::time::Instant;
+use tollgate::bench::{
+    Body, Bounds, Client, Era, Incoming, Limits, ListKind, Listing, Message, Meta, Method, Raw,
+    Request, Sealer, Version, View, check_depth, decode, event, message, message_of, meta,
+    sessions, splice, view,
+};
+
+/// The argument with which it runs itself under callgrind.
+const COUNT: &str = "count";
+/// Times a stage runs before it is measured, and while its instructions are counted.
+const WARM_UPS: u32 = 10;
+const COUNTED: u32 = 100;
+/// A round takes about this long; the fastest counts, as what disturbs only ever adds.
+const ROUND_NANOS: f64 = 20e6;
+const ROUNDS: usize = 9;
+
+const BOUNDS: Bounds = Bounds { depth_max: 64, batch_max: 50 };
+const TOOLS: usize = 100;
+const SIZES: [(&str, usize); 3] = [("300 B", 300), ("4 KiB", 4 << 10), ("64 KiB", 64 << 10)];
+const ROUTE: &str = "/mcp";
+const ROUTES: &str = r#"
+[routes."/mcp"]
+upstreams = ["a"]
+[upstreams.a]
+url = "http://127.0.0.1:9"
+"#;
+
+/// Some 440 bytes.
+const MODERN_CALL: &str = concat!(
+    r#"{"jsonrpc":"2.0","id":1017,"method":"tools/call","params":{"name":"tool_57","#,
+    r#""arguments":{"text":"What is the weather in Reykjavik?","days":3,"units":["m","ft"]},"#,
+    r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","#,
+    r#""io.modelcontextprotocol/clientInfo":{"name":"bench","version":"1.0.0"},"#,
+    r#""io.modelcontextprotocol/clientCapabilities":{"elicitation":{"form":{}}},"#,
+    r#""progressToken":1017}}}"#,
+);
+/// The same without what only the modern era has, some 210 bytes.
+const LEGACY_CALL: &str = concat!(
+    r#"{"jsonrpc":"2.0","id":1017,"method":"tools/call","params":{"name":"tool_57","#,
+    r#""arguments":{"text":"What is the weather in Reykjavik?","days":3,"units":["m","ft"]},"#,
+    r#""_meta":{"progressToken":1017}}}"#,
+);
+const TOOL: &str = concat!(
+    r#""description":"Tells the weather of a place for some days ahead.","inputSchema":"#,
+    r#"{"type":"object","properties":{"text":{"type":"string","description":"The question."},"#,
+    r#""days":{"type":"integer","minimum":1}},"required":["text"]}"#,
+);
+
+struct Stage {
+    name: String,
+    run: Box<dyn FnMut()>,
+}
+
+fn main() -> Result<ExitCode> {
+    let mut stages = stages()?;
+    if std::env::args().nth(1).as_deref() == Some(COUNT) {
+        for stage in &mut stages {
+            (0..WARM_UPS).for_each(|_| (stage.run)());
+            measured(&mut *stage.run, COUNTED);
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let counts = instructions(stages.len());
+    if let Err(error) = &counts {
+        println!("no instructions: {error:#}\n");
+    }
+    let mut counts = counts.unwrap_or_default().into_iter();
+    println!("{:<52} {:>10} {:>13}", "stage", "ns", "instructions");
+    for stage in &mut stages {
+        let nanos = nanos(&mut *stage.run);
+        let count = counts.next().map_or_else(|| "-".to_owned(), |count| count.to_string());
+        println!("{:<52} {nanos:>10.0} {count:>13}", stage.name);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Known to callgrind by its name, so it must stay a function of its own.
+#[inline(never)]
+fn measured(run: &mut dyn FnMut(), times: u32) {
+    (0..times).for_each(|_| run());
+}
+
+/// Of one run.
+fn nanos(run: &mut dyn FnMut()) -> f64 {
+    let mut time = |times: u32| {
+        let start = Instant::now();
+        measured(run, times);
+        start.elapsed().as_secs_f64() * 1e9 / f64::from(times)
+    };
+    time(WARM_UPS);
+    let times = (ROUND_NANOS / time(COUNTED)).clamp(1.0, 1e7) as u32;
+    (0..ROUNDS).map(|_| time(times)).fold(f64::INFINITY, f64::min)
+}
+
+/// Of one run of each stage, in their order.
+fn instructions(stages: usize) -> Result<Vec<u64>> {
+    let folder = tempfile::tempdir()?;
+    #[allow(clippy::disallowed_methods, reason = "a bench may block")]
+    let mut command = std::process::Command::new("valgrind");
+    command.args([
+        "--tool=callgrind",
+        "--toggle-collect=way::measured",
+        "--dump-after=way::measured",
+    ]);
+    command.arg(format!("--callgrind-out-file={}/out", folder.path().display()));
+    command.arg(std::env::current_exe()?).arg(COUNT).stdout(Stdio::null()).stderr(Stdio::null());
+    let status = command.status().context("valgrind cannot be started")?;
+    ensure!(status.success(), "valgrind ended with {status}");
+    (1..=stages).map(|stage| total(&folder.path().join(format!("out.{stage}")))).collect()
+}
+
+/// What one dump of callgrind says that was collected, a stage's share of it.
+fn total(dump: &Path) -> Result<u64> {
+    let text = fs::read_to_string(dump).with_context(|| dump.display().to_string())?;
+    let total = text.lines().find_map(|line| line.strip_prefix("totals: "));
+    let total: u64 = total.context("a dump has no totals")?.trim().parse()?;
+    Ok(total / u64::from(COUNTED))
+}
+
+fn stages() -> Result<Vec<Stage>> {
+    let mut stages = Stages::default();
+    requests(&mut stages)?;
+    sealing(&mut stages)?;
+    targets(&mut stages)?;
+    for (size, bytes) in SIZES {
+        answers(&mut stages, size, bytes)?;
+    }
+    lists(&mut stages)?;
+    Ok(stages.0)
+}
+
+#[derive(Default)]
+struct Stages(Vec<Stage>);
+
+impl Stages {
+    fn add<T>(&mut self, name: impl Into<String>, mut run: impl FnMut() -> T + 'static) {
+        let run = Box::new(move || drop(black_box(run())));
+        self.0.push(Stage { name: name.into(), run });
+    }
+}
+
+/// From a client's bytes to a request that is believed.
+fn requests(stages: &mut Stages) -> Result<()> {
+    let modern = Bytes::from(MODERN_CALL.as_bytes().to_vec());
+    let legacy = Bytes::from(LEGACY_CALL.as_bytes().to_vec());
+    let body = modern.clone();
+    stages.add("depth check, modern call", move || check_depth(&body, BOUNDS.depth_max).is_ok());
+    for (name, body) in [("modern", &modern), ("legacy", &legacy)] {
+        let body = body.clone();
+        stages.add(format!("depth check and envelope, {name} call"), move || {
+            Incoming::parse(black_box(&body), BOUNDS).is_ok()
+        });
+    }
+    let params = request(&modern)?.params;
+    stages.add("`_meta`, modern call", move || Meta::of(black_box(&params)).is_ok());
+    let params = request(&legacy)?.params;
+    stages.add("`_meta`, legacy call", move || Meta::of(black_box(&params)).is_ok());
+    let params = request(&legacy)?.params;
+    stages
+        .add("what it names", move || decode::named(Method::ToolsCall, black_box(&params)).is_ok());
+    let (headers, asked) = (headers(), request(&modern)?);
+    decode::modern(&headers, &asked).context("the headers fit the body")?;
+    stages.add("headers against the body, `_meta` and name with it", move || {
+        decode::modern(black_box(&headers), black_box(&asked)).is_ok()
+    });
+    Ok(())
+}
+
+/// Session ids, as a client with few words about itself has them.
+fn sealing(stages: &mut Stages) -> Result<()> {
+    let client = Client {
+        version: Version::LEGACY_LATEST,
+        capabilities: Raw::trusted(r#"{"elicitation":{},"roots":{"listChanged":true}}"#),
+        info: Raw::trusted(r#"{"name":"bench","version":"1.0.0"}"#),
+    };
+    let sessions = sessions(&[7; 32]);
+    let (_, id, _) = sessions.open(ROUTE, client, &Limits::default());
+    let sealer = Sealer::new(&[7; 32], "session id");
+    let record = sealer.open(&id, ROUTE).context("it is sealed with the same secret")?;
+    let (opener, sealed) = (Sealer::new(&[7; 32], "session id"), id.clone());
+    stages.add("session id sealed", move || sealer.seal(black_box(&record), ROUTE));
+    stages.add("session id opened", move || opener.open(black_box(&sealed), ROUTE));
+    let limits = Limits::default();
+    stages.add("session found by its id", move || {
+        sessions.find(ROUTE, black_box(&id), &limits).is_ok()
+    });
+    Ok(())
+}
+
+/// From a request that is believed to the bytes that an upstream gets.
+fn targets(stages: &mut Stages) -> Result<()> {
+    let view = list_view()?;
+    view.find(ListKind::Tools, "tool_57").context("the view has it")?;
+    stages.add(format!("resolve in a view of {TOOLS} tools"), move || {
+        view.find(ListKind::Tools, black_box("tool_57")).cloned()
+    });
+    let params = request(&Bytes::from_static(MODERN_CALL.as_bytes()))?.params;
+    let old = params.clone();
+    stages.add("rename splice", move || {
+        splice::edit(black_box(&params), &[("name", Some(b"\"own_name\""))])
+    });
+    stages
+        .add("params made legacy for a legacy upstream", move || meta::antiquate(black_box(&old)));
+    let Request { id, params, .. } = request(&Bytes::from_static(LEGACY_CALL.as_bytes()))?;
+    let (info, new) = (Raw::trusted(r#"{"name":"bench","version":"1.0.0"}"#), params.clone());
+    stages.add("params made modern for a modern upstream", move || {
+        meta::modernize(black_box(&new), &Raw::object(), &info, None)
+    });
+    stages.add("request framed", move || {
+        message::request(&id, Method::ToolsCall.name(), black_box(&params))
+    });
+    Ok(())
+}
+
+/// From an upstream's bytes to a client's.
+fn answers(stages: &mut Stages, size: &str, bytes: usize) -> Result<()> {
+    let line = r#"The weather in \"Reykjavik\": 4 °C, rain.\n"#;
+    let text = line.repeat(bytes.div_ceil(line.len()));
+    let result = Raw::trusted(format!(r#"{{"content":[{{"type":"text","text":"{text}"}}]}}"#));
+    let id = request(&Bytes::from_static(MODERN_CALL.as_bytes()))?.id;
+    let body = Body::Result(result.clone());
+    let framed = message::response(Some(&id), &body);
+    let answer = framed.clone();
+    stages
+        .add(format!("answer parsed, {size}"), move || Message::parse(black_box(&answer)).is_ok());
+    let event_text = event(None, &framed);
+    stages.add(format!("answer parsed out of an event, {size}"), move || {
+        let data = message_of(black_box(&event_text));
+        data.is_some_and(|data| Message::parse(&data).is_ok())
+    });
+    stages.add(format!("result made modern for a modern client, {size}"), move || {
+        splice::edit(black_box(&result), &[("resultType", Some(b"\"complete\""))])
+    });
+    stages.add(format!("response framed, {size}"), move || {
+        message::response(Some(&id), black_box(&body))
+    });
+    stages.add(format!("response framed as an event, {size}"), move || {
+        event(None, black_box(&framed))
+    });
+    Ok(())
+}
+
+fn lists(stages: &mut Stages) -> Result<()> {
+    let view = list_view()?;
+    let id = request(&Bytes::from_static(MODERN_CALL.as_bytes()))?.id;
+    let page = view.page(ListKind::Tools, None, Era::Modern).ok().context("the first page")?;
+    let kib = page.bytes().len() / 1024;
+    stages.add(format!("page of {TOOLS} tools ({kib} KiB), framed"), move || {
+        let page = view.page(ListKind::Tools, black_box(None), Era::Modern);
+        page.ok().map(|page| message::response(Some(&id), &Body::Result(page)))
+    });
+    Ok(())
+}
+
+fn request(body: &Bytes) -> Result<Request> {
+    match Incoming::parse(body, BOUNDS)? {
+        Incoming::One(Message::Request(request)) => Ok(request),
+        Incoming::One(_) | Incoming::Batch(_) => anyhow::bail!("not one request"),
+    }
+}
+
+/// What a modern client's request has besides the usual.
+fn headers() -> HeaderMap {
+    let all = [
+        ("host", "127.0.0.1:8080"),
+        ("content-type", "application/json"),
+        ("accept", "application/json, text/event-stream"),
+        ("mcp-protocol-version", "2026-07-28"),
+        ("mcp-method", "tools/call"),
+        ("mcp-name", "tool_57"),
+    ];
+    let mut headers = HeaderMap::new();
+    for (name, value) in all {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    headers
+}
+
+fn list_view() -> Result<View> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("routes.toml");
+    fs::write(&file, ROUTES)?;
+    view(&file, &listing()?).map_err(|problems| anyhow::anyhow!("{problems}"))
+}
+
+fn listing() -> Result<Listing> {
+    let tool = |number| {
+        let name = format!("tool_{number}");
+        format!(r#"{{"key":"{name}","raw":{{"name":"{name}",{TOOL}}}}}"#)
+    };
+    let tools: Vec<_> = (0..TOOLS).map(tool).collect();
+    let rest = r#""prompts":[],"resources":[],"templates":[],"ttl_ms":0,"public":true"#;
+    let text = format!(
+        r#"{{"version":"2026-07-28","capabilities":{{"tools":{{}}}},"tools":[{}],{rest}}}"#,
+        tools.join(",")
+    );
+    Ok(serde_json::from_str(&text)?)
+}

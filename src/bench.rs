@@ -1,0 +1,70 @@
+//! The door for `benches/way.rs`: stages of a call that are private otherwise (feature `bench`).
+
+use std::{path::Path, sync::Arc};
+
+use bytes::Bytes;
+
+use crate::{
+    call::tasks::Tasks,
+    catalog::Part,
+    config::{self, Problems},
+    kit::report::Report,
+    net::Net,
+    telemetry::Counters,
+    upstream::{Context, Settings, Upstream, child::Spawner, sse::Decoder},
+};
+
+pub use crate::{
+    call::{Client, ListKind},
+    catalog::{View, listing::Listing},
+    config::Limits,
+    ingress::{decode, sse::event},
+    mcp::{
+        message::{self, Body, Bounds, Incoming, Message, Request},
+        meta::{self, Meta},
+        method::Method,
+        raw::{Raw, check_depth},
+        splice,
+        version::{Era, Version},
+    },
+    session::{Sessions, seal::Sealer},
+};
+
+/// The view of the first route of a configuration, each of whose upstreams lists this; none of them
+/// is opened.
+pub fn view(config: &Path, listing: &Listing) -> Result<View, Problems> {
+    let config = config::load(config, &|_| None)?;
+    let tasks = Tasks::default();
+    let context = Arc::new(Context {
+        net: Net::new(),
+        spawner: Spawner::new(None, [], tasks.clone()),
+        counters: Arc::default(),
+        look: Arc::new(|| Report {
+            version: String::new(),
+            uptime_seconds: 0,
+            routes: Vec::new(),
+            upstreams: Vec::new(),
+            counters: std::collections::BTreeMap::new(),
+        }),
+        tasks,
+    });
+    let parts = config.upstreams.iter().map(|upstream| {
+        let settings = Settings { config: upstream.clone(), answer_bytes_max: 0 };
+        let upstream = Upstream::new(settings, &context);
+        Part { upstream, listing: Some(Arc::new(listing.clone())), filters: Arc::default() }
+    });
+    let route = config.routes.first().expect("a configuration has a route");
+    Ok(View::build(route, &parts.collect::<Vec<_>>(), false))
+}
+
+/// The message of an event that came whole.
+pub fn message_of(event: &[u8]) -> Option<Bytes> {
+    let mut decoder = Decoder::new(event.len());
+    decoder.push(event);
+    decoder.next().ok().flatten().map(|frame| frame.data)
+}
+
+/// The sessions of a gate with this secret.
+pub fn sessions(secret: &[u8]) -> Sessions {
+    Sessions::new(secret, Arc::<Counters>::default())
+}
