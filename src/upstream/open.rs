@@ -46,7 +46,7 @@ pub struct Connection {
 
 /// A connection by its transport.
 #[derive(Debug, Clone)]
-pub(super) enum Link {
+pub enum Link {
     Lines(Lines, Arc<Mutex<Option<Process>>>),
     Http(Http),
 }
@@ -120,6 +120,10 @@ impl Connection {
             None => probe(&link, client, timeout).await?,
         };
         Ok(Self { link, peer: Arc::new(peer), timeout, shared })
+    }
+
+    pub(super) fn link(&self) -> &Link {
+        &self.link
     }
 
     /// Sends a client's request, fitted to the era spoken here.
