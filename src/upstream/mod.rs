@@ -58,7 +58,7 @@ pub use self::{
     status::{State, Status},
 };
 use self::{
-    open::{Connection, OpenError},
+    open::Connection,
     own::Own,
     pool::{Leased, Pool},
     sign::Inbox,
@@ -138,7 +138,7 @@ impl Upstream {
             pool: Pool::new(pooled, tasks.clone()),
             era: Mutex::default(),
             refuses_legacy: AtomicBool::new(false),
-            wanted: Wanted::new(),
+            wanted: Wanted::new(settings.config.timeout.open),
             levels: Mutex::default(),
             inbox: Inbox::new(),
             wake: Notify::new(),
@@ -150,10 +150,11 @@ impl Upstream {
         })
     }
 
-    /// Begins to open it, or, where it is lazy, to wait for its first call.
-    pub fn start(self: &Arc<Self>) {
+    /// Begins to open it, or, where it is lazy, to wait for its first call. One of which nothing is
+    /// `listed` is opened anyway: nobody could call it.
+    pub fn start(self: &Arc<Self>, listed: bool) {
         let (supervised, swept) = (Arc::clone(self), Arc::clone(self));
-        self.tasks.spawn("upstream: supervise", async move { supervised.supervise().await });
+        self.tasks.spawn("upstream: supervise", async move { supervised.supervise(listed).await });
         self.tasks.spawn("upstream: sweep", async move { swept.sweep().await });
     }
 
@@ -241,7 +242,7 @@ impl Upstream {
         if wants {
             self.want(uri).await?;
         } else {
-            self.unwant(uri).await?;
+            self.unwant(uri);
         }
         Ok(Body::Result(Raw::object()))
     }
@@ -251,14 +252,15 @@ impl Upstream {
         self.own.lock().contains_key(&key)
     }
 
-    /// Hears of `uri` on the shared connection from now on.
+    /// Hears of `uri` on the shared connection from now on. Dropped or failed, it changes nothing.
     pub async fn want(&self, uri: &str) -> Result<(), SendError> {
-        self.wanted.add(&self.shared().await?, uri).await
+        self.shared().await?;
+        self.wanted.add(uri).await
     }
 
     /// Undoes one [`Upstream::want`].
-    pub async fn unwant(&self, uri: &str) -> Result<(), SendError> {
-        self.wanted.remove(&self.shared().await?, uri).await
+    pub fn unwant(&self, uri: &str) {
+        self.wanted.remove(uri);
     }
 
     /// Passes on what a legacy client says outside of calls, to its own connection if it has one.
@@ -356,8 +358,7 @@ impl Upstream {
         };
         match found {
             Ok(found) => Ok(found),
-            Err(OpenError::Send(SendError::Unavailable(why))) => Err(SendError::Unavailable(why)),
-            Err(error) if shared.peer.version.era() == Era::Modern => {
+            Err(error) if error.is_refusal() && shared.peer.version.era() == Era::Modern => {
                 tracing::info!(upstream = self.name(), %error, "it takes modern clients only");
                 self.refuses_legacy.store(true, Ordering::Relaxed);
                 Ok((shared, None))

@@ -18,7 +18,7 @@ use crate::{
 
 use super::{
     super::{
-        lines::refusal,
+        lines::{is_question, refusal},
         sse::{Decoder, Frame, TooLarge},
     },
     Http, RETRY, is_stream, notice,
@@ -103,7 +103,8 @@ impl Http {
         }
     }
 
-    /// A request from the server; a ping is answered here.
+    /// A request from the server, where it may be passed on: a ping is answered here, anything else
+    /// that no client is asked is refused.
     pub(super) fn question(&self, request: message::Request) -> Option<Question> {
         let (reply, answer) = oneshot::channel();
         let http = self.clone();
@@ -116,7 +117,9 @@ impl Http {
                 tracing::debug!(%error, "an answer was not taken");
             }
         });
-        (!is_ping).then_some(Question { method: request.method, params: request.params, reply })
+        // Dropped, it is not answered.
+        let passed_on = is_question(&request.method);
+        passed_on.then_some(Question { method: request.method, params: request.params, reply })
     }
 }
 
