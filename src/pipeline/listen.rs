@@ -152,24 +152,12 @@ impl std::fmt::Debug for Listening {
 
 impl Drop for Wanted {
     fn drop(&mut self) {
-        let resources = std::mem::take(&mut self.resources);
-        if resources.is_empty() {
-            return;
-        }
-        let gate = Arc::clone(&self.gate);
-        self.gate.tasks.spawn("listen: unsubscribe", async move {
-            for (upstream, own) in resources.into_values() {
-                unwant(&gate, &upstream, &own).await;
+        let snapshot = self.gate.snapshot();
+        for (upstream, own) in self.resources.values() {
+            if let Some(member) = snapshot.member(upstream) {
+                member.upstream.unwant(own);
             }
-        });
-    }
-}
-
-async fn unwant(gate: &Gate, upstream: &str, own: &str) {
-    let snapshot = gate.snapshot();
-    let Some(member) = snapshot.member(upstream) else { return };
-    if let Err(error) = member.upstream.unwant(own).await {
-        tracing::debug!(uri = own, %error, "a subscription could not be ended");
+        }
     }
 }
 

@@ -256,7 +256,7 @@ impl Gate {
         let shelf = Shelf::open(&settings.config, &self.store, shelf);
         let upstream = Upstream::new(settings, &self.context);
         let tasks = self.tasks.child();
-        upstream.start();
+        upstream.start(shelf.listing().is_some());
         let keeping = catalog::keep(
             Arc::clone(&upstream),
             Arc::clone(&shelf),
@@ -317,9 +317,7 @@ impl Snapshot {
         let Some(route) = self.routes.get(&session.route) else { return };
         for uri in elsewhere {
             let Some(target) = route.largest_view().find_uri(&uri) else { continue };
-            if let Err(error) = target.upstream.unwant(&target.own).await {
-                tracing::debug!(%uri, %error, "a subscription could not be ended");
-            }
+            target.upstream.unwant(&target.own);
         }
     }
 }

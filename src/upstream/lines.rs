@@ -31,6 +31,7 @@ use crate::{
         meta::{Meta, PROGRESS_TOKEN},
         method::Method,
         raw::Raw,
+        splice,
     },
     telemetry::Counter,
 };
@@ -137,10 +138,8 @@ impl Lines {
         let (events_in, events) = mpsc::channel(EVENTS_MAX);
         self.0.calls.lock().insert(id, Slot { events: events_in, origin });
         let call = LinesCall { lines: self.clone(), id, events, reason: None };
-        let token = id.to_string();
-        let edits: &[(&str, Option<&[u8]>)] = &[(PROGRESS_TOKEN, Some(token.as_bytes()))];
         let has_token = origin == Origin::Client { has_token: true };
-        let own = has_token.then(|| crate::mcp::splice::edit_within(params, "_meta", edits));
+        let own = has_token.then(|| own_token(params, id));
         let text = message::request(&Id::number(id), method.name(), own.as_ref().unwrap_or(params));
         self.write(text).await?;
         Ok(call)
@@ -266,6 +265,9 @@ impl Lines {
         if &*request.method == "ping" {
             return self.reply(&request.id, &Body::Result(Raw::object()));
         }
+        if !is_question(&request.method) {
+            return self.reply(&request.id, &refusal());
+        }
         let call = self.sole_call().filter(|_| self.0.exclusive);
         let (reply, answer) = oneshot::channel();
         let lines = self.clone();
@@ -348,12 +350,24 @@ fn call_of(method: Option<Method>, params: &Raw) -> Option<u64> {
     subscription.as_str().trim_matches('"').parse().ok()
 }
 
+/// The params with a progress token of the connection's own.
+pub(super) fn own_token(params: &Raw, id: u64) -> Raw {
+    let token = id.to_string();
+    splice::edit_within(params, "_meta", &[(PROGRESS_TOKEN, Some(token.as_bytes()))])
+}
+
 /// The params of `notifications/cancelled`.
 pub(super) fn cancellation(id: u64, reason: Option<&str>) -> Raw {
     let reason = reason.unwrap_or("the client is gone");
     Raw::encode(&serde_json::json!({ "requestId": id, "reason": reason }))
 }
 
+/// What a server may ask a client (legacy). Nothing else is passed on.
+pub(super) fn is_question(method: &str) -> bool {
+    ["sampling/createMessage", "elicitation/create", "roots/list"].contains(&method)
+}
+
+/// The answer to what no client is asked, or can answer.
 pub(super) fn refusal() -> Body {
     let text = "no client stands behind this request that could answer it";
     Body::Error(ErrorObject::new(METHOD_NOT_FOUND, text).raw())

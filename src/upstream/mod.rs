@@ -27,6 +27,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::join_all;
 use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, watch as phases},
@@ -57,7 +58,7 @@ pub use self::{
     status::{State, Status},
 };
 use self::{
-    open::{Connection, OpenError},
+    open::Connection,
     own::Own,
     pool::{Leased, Pool},
     sign::Inbox,
@@ -129,29 +130,31 @@ impl Upstream {
     pub fn new(settings: Settings, context: &Arc<Context>) -> Arc<Self> {
         // One place is the shared process's own.
         let pooled = settings.config.processes_max.saturating_sub(1);
+        let tasks = context.tasks.child();
         Arc::new(Self {
             context: Arc::clone(context),
             phase: phases::Sender::new(Phase::Idle),
             own: Mutex::default(),
-            pool: Pool::new(pooled),
+            pool: Pool::new(pooled, tasks.clone()),
             era: Mutex::default(),
             refuses_legacy: AtomicBool::new(false),
-            wanted: Wanted::new(),
+            wanted: Wanted::new(settings.config.timeout.open),
             levels: Mutex::default(),
             inbox: Inbox::new(),
             wake: Notify::new(),
             tally: Tally::default(),
             underway: Arc::new(()),
             retired: AtomicBool::new(false),
-            tasks: context.tasks.child(),
+            tasks,
             settings,
         })
     }
 
-    /// Begins to open it, or, where it is lazy, to wait for its first call.
-    pub fn start(self: &Arc<Self>) {
+    /// Begins to open it, or, where it is lazy, to wait for its first call. One of which nothing is
+    /// `listed` is opened anyway: nobody could call it.
+    pub fn start(self: &Arc<Self>, listed: bool) {
         let (supervised, swept) = (Arc::clone(self), Arc::clone(self));
-        self.tasks.spawn("upstream: supervise", async move { supervised.supervise().await });
+        self.tasks.spawn("upstream: supervise", async move { supervised.supervise(listed).await });
         self.tasks.spawn("upstream: sweep", async move { swept.sweep().await });
     }
 
@@ -239,7 +242,7 @@ impl Upstream {
         if wants {
             self.want(uri).await?;
         } else {
-            self.unwant(uri).await?;
+            self.unwant(uri);
         }
         Ok(Body::Result(Raw::object()))
     }
@@ -249,14 +252,15 @@ impl Upstream {
         self.own.lock().contains_key(&key)
     }
 
-    /// Hears of `uri` on the shared connection from now on.
+    /// Hears of `uri` on the shared connection from now on. Dropped or failed, it changes nothing.
     pub async fn want(&self, uri: &str) -> Result<(), SendError> {
-        self.wanted.add(&self.shared().await?, uri).await
+        self.shared().await?;
+        self.wanted.add(uri).await
     }
 
     /// Undoes one [`Upstream::want`].
-    pub async fn unwant(&self, uri: &str) -> Result<(), SendError> {
-        self.wanted.remove(&self.shared().await?, uri).await
+    pub fn unwant(&self, uri: &str) {
+        self.wanted.remove(uri);
     }
 
     /// Passes on what a legacy client says outside of calls, to its own connection if it has one.
@@ -301,10 +305,9 @@ impl Upstream {
     pub async fn end_session(&self, key: SessionKey) -> BTreeSet<String> {
         self.levels.lock().remove(&key);
         let Some(own) = self.own.lock().remove(&key) else { return BTreeSet::new() };
-        if let Some(connection) = own.connection.get() {
-            connection.close(CLOSING).await;
-        }
-        std::mem::take(&mut *own.subscribed.lock())
+        let subscribed = std::mem::take(&mut *own.subscribed.lock());
+        own.close().await;
+        subscribed
     }
 
     /// Waits for the calls under way, `patience` at most, then ends every connection.
@@ -314,17 +317,18 @@ impl Upstream {
         while 1 < Arc::strong_count(&self.underway) && Instant::now() < deadline {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        let own: Vec<_> =
-            self.own.lock().drain().filter_map(|(_, own)| own.connection.get().cloned()).collect();
+        let own: Vec<_> = self.own.lock().drain().map(|(_, own)| own).collect();
         let shared = match self.phase.send_replace(Phase::Failed(CLOSING.to_owned())) {
             Phase::Ready(connection) => Some(connection),
             Phase::Idle | Phase::Opening | Phase::Failed(_) => None,
         };
         let idle = self.pool.sweep(Duration::ZERO);
-        let all = shared.into_iter().chain(own).chain(idle);
         // First, so that nothing is opened again.
         self.tasks.stop();
-        futures_util::future::join_all(all.map(close)).await;
+        let shared = shared.iter().map(|shared| shared.close(CLOSING));
+        let own = own.into_iter().map(Own::close);
+        let idle = idle.into_iter().map(|idle| idle.close(CLOSING));
+        tokio::join!(join_all(shared), join_all(own), join_all(idle));
     }
 
     pub fn status(&self) -> Status {
@@ -354,8 +358,7 @@ impl Upstream {
         };
         match found {
             Ok(found) => Ok(found),
-            Err(OpenError::Send(SendError::Unavailable(why))) => Err(SendError::Unavailable(why)),
-            Err(error) if shared.peer.version.era() == Era::Modern => {
+            Err(error) if error.is_refusal() && shared.peer.version.era() == Era::Modern => {
                 tracing::info!(upstream = self.name(), %error, "it takes modern clients only");
                 self.refuses_legacy.store(true, Ordering::Relaxed);
                 Ok((shared, None))
@@ -392,12 +395,10 @@ impl Upstream {
         let idle = self.settings.config.idle;
         loop {
             tokio::time::sleep(SWEEP.min(idle)).await;
-            for connection in self.pool.sweep(idle) {
-                connection.close("nobody used it").await;
-            }
+            let gone = self.pool.sweep(idle);
+            join_all(gone.into_iter().map(|gone| gone.close("nobody used it"))).await;
             let gone: Vec<_> = self.own.lock().extract_if(|_, own| own.is_stale(idle)).collect();
-            let gone = gone.into_iter().filter_map(|(_, own)| own.connection.get().cloned());
-            futures_util::future::join_all(gone.map(close)).await;
+            join_all(gone.into_iter().map(|(_, own)| own.close())).await;
         }
     }
 }
@@ -422,8 +423,4 @@ async fn tell_level(connection: &Connection, level: &str) -> Result<(), SendErro
     }
     let params = Raw::encode(&serde_json::json!({ "level": level }));
     connection.ask(Method::SetLevel, &params, None).await?.answer().await.map(drop)
-}
-
-async fn close(connection: Connection) {
-    connection.close(CLOSING).await;
 }

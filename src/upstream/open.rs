@@ -24,7 +24,7 @@ use super::{
     child::Process,
     exchange::{Exchange, Source},
     http::{Http, Mirrored},
-    lines::{Lines, Origin},
+    lines::{Lines, Origin, own_token},
     pool::Leased,
 };
 
@@ -46,7 +46,7 @@ pub struct Connection {
 
 /// A connection by its transport.
 #[derive(Debug, Clone)]
-pub(super) enum Link {
+pub enum Link {
     Lines(Lines, Arc<Mutex<Option<Process>>>),
     Http(Http),
 }
@@ -73,6 +73,20 @@ pub enum OpenError {
     Version(String),
     #[error("its answer to `{0}` is no valid one")]
     Answer(&'static str),
+}
+
+impl OpenError {
+    /// The server itself would not have it: it is not for lack of a connection, of time, or of
+    /// credentials.
+    pub(super) fn is_refusal(&self) -> bool {
+        match self {
+            Self::Refused { .. } | Self::Version(_) | Self::Answer(_) => true,
+            Self::Send(SendError::Status(status)) => {
+                (400..500).contains(status) && ![401, 403, 407, 408, 429].contains(status)
+            }
+            Self::Send(_) => false,
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -120,6 +134,10 @@ impl Connection {
             None => probe(&link, client, timeout).await?,
         };
         Ok(Self { link, peer: Arc::new(peer), timeout, shared })
+    }
+
+    pub(super) fn link(&self) -> &Link {
+        &self.link
     }
 
     /// Sends a client's request, fitted to the era spoken here.
@@ -433,13 +451,4 @@ pub(super) fn message_of(error: &Raw) -> String {
 fn progress_token(params: &Raw) -> Option<Raw> {
     let meta = crate::mcp::splice::member(params, "_meta")?;
     crate::mcp::splice::member(&meta, meta::PROGRESS_TOKEN)
-}
-
-fn own_token(params: &Raw, id: u64) -> Raw {
-    let token = id.to_string();
-    crate::mcp::splice::edit_within(
-        params,
-        "_meta",
-        &[(meta::PROGRESS_TOKEN, Some(token.as_bytes()))],
-    )
 }

@@ -11,7 +11,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::sync::{OnceCell, OwnedSemaphorePermit, oneshot};
+use tokio::sync::{OnceCell, oneshot};
 
 use crate::{
     call::{Ask, Client, SessionKey, clock},
@@ -22,7 +22,7 @@ use crate::{
 use super::{
     CLOSING, SendError, Upstream,
     open::{Connection, OpenError},
-    pool::{Found, Leased},
+    pool::{Found, Guard, Leased, Room},
     tell_level,
 };
 
@@ -33,7 +33,7 @@ const LISTEN_PATIENCE: Duration = Duration::from_millis(300);
 #[derive(Debug, Default)]
 pub(super) struct Own {
     pub(super) connection: OnceCell<Connection>,
-    room: Mutex<Option<OwnedSemaphorePermit>>,
+    room: Mutex<Option<Room>>,
     pub(super) used: AtomicU64,
     pub(super) subscribed: Mutex<BTreeSet<String>>,
 }
@@ -53,31 +53,38 @@ impl Own {
         let unused = clock::unix_seconds().saturating_sub(self.used.load(Ordering::Relaxed));
         idle.as_secs() < unused && self.subscribed.lock().is_empty()
     }
+
+    pub(super) async fn close(self: Arc<Self>) {
+        if let Some(connection) = self.connection.get() {
+            connection.close(CLOSING).await;
+        }
+        drop(self.room.lock().take());
+    }
 }
 
 /// A connection for listing what only some clients may use.
 #[derive(Debug)]
 pub enum Asking {
     Leased(Leased),
-    Own(Connection),
+    /// The guard ends it.
+    Own(Connection, Guard),
 }
 
 impl Asking {
     pub async fn ask(&self, method: Method, params: &Raw) -> Result<Body, SendError> {
-        let connection = match self {
-            Self::Leased(leased) => leased.connection().expect("leased with a connection"),
-            Self::Own(connection) => connection.clone(),
-        };
-        connection.ask(method, params, None).await?.answer().await
+        self.connection().ask(method, params, None).await?.answer().await
     }
 
     /// Ends it: a process that is only good for listing is not kept.
     pub async fn close(self) {
-        let connection = match &self {
+        self.connection().close(CLOSING).await;
+    }
+
+    fn connection(&self) -> Connection {
+        match self {
             Self::Leased(leased) => leased.connection().expect("leased with a connection"),
-            Self::Own(connection) => connection.clone(),
-        };
-        connection.close(CLOSING).await;
+            Self::Own(connection, _) => connection.clone(),
+        }
     }
 }
 
@@ -100,7 +107,8 @@ impl Upstream {
         let opened = match config.transport {
             Transport::Stdio { .. } => self.pooled(&client).await.map(Asking::Leased),
             Transport::Http { .. } | Transport::Builtin { .. } => {
-                self.asking_http(&client).await.map(Asking::Own)
+                let opened = self.open_guarded(&client, None, true, None).await;
+                opened.map(|(connection, guard)| Asking::Own(connection, guard))
             }
         };
         opened.map(Some).map_err(|error| SendError::Unavailable(error.to_string()))
@@ -114,7 +122,9 @@ impl Upstream {
             let own = all.entry(key).or_default();
             if own.connection.get().is_some_and(Connection::is_closed) {
                 let subscribed = Mutex::new(std::mem::take(&mut *own.subscribed.lock()));
-                *own = Arc::new(Own { subscribed, ..Own::default() });
+                let fresh = Arc::new(Own { subscribed, ..Own::default() });
+                let lost = std::mem::replace(own, fresh);
+                self.tasks.finish(lost.close());
             }
             Arc::clone(own)
         };
@@ -130,13 +140,11 @@ impl Upstream {
         own: &Own,
         ask: &Ask,
     ) -> Result<Connection, OpenError> {
-        if matches!(self.settings.config.transport, Transport::Stdio { .. }) {
-            *own.room.lock() = self.pool.room().await;
-        }
-        let link = self.link(Some(key), false).await?;
-        let timeout = self.settings.config.timeout;
-        let connection =
-            Connection::open(link, &ask.client, Some(Era::Legacy), timeout, false).await?;
+        let room = match self.settings.config.transport {
+            Transport::Stdio { .. } => self.pool.room().await,
+            Transport::Http { .. } | Transport::Builtin { .. } => None,
+        };
+        let (connection, guard) = self.open_guarded(&ask.client, Some(key), false, room).await?;
         if let Some(level) = &ask.log_level {
             tell_level(&connection, level).await?;
         }
@@ -153,6 +161,7 @@ impl Upstream {
         // What a server asks outside of a call's stream is lost where that other stream is not open
         // yet; but some servers never answer the request for it.
         tokio::time::timeout(LISTEN_PATIENCE, known).await.ok();
+        *own.room.lock() = guard.release();
         Ok(connection)
     }
 
@@ -161,25 +170,27 @@ impl Upstream {
         let key = format!("{} {}", client.version, client.capabilities.as_str());
         match self.pool.find(&key).await {
             Found::Idle(leased) => Ok(leased),
-            Found::Room(room, gone) => {
-                if let Some(gone) = gone {
-                    gone.close("another client's process takes its place").await;
-                }
-                let link = self.link(None, true).await?;
-                let timeout = self.settings.config.timeout;
-                let connection =
-                    Connection::open(link, client, Some(Era::Legacy), timeout, false).await?;
-                let ended = connection.clone();
-                self.tasks.spawn("upstream: await a pooled process", async move {
-                    ended.closed().await;
-                });
+            Found::Room(room) => {
+                let (connection, guard) = self.open_guarded(client, None, true, Some(room)).await?;
+                let room = guard.release().expect("opened in a room");
                 Ok(self.pool.lend(key, connection, room))
             }
         }
     }
 
-    async fn asking_http(&self, client: &Client) -> Result<Connection, OpenError> {
-        let link = self.link(None, true).await?;
-        Connection::open(link, client, Some(Era::Legacy), self.settings.config.timeout, false).await
+    /// Opens one for a legacy client. Whatever then fails, or is given up in the middle, the guard
+    /// leaves neither a process nor a session behind.
+    async fn open_guarded(
+        &self,
+        client: &Client,
+        session: Option<SessionKey>,
+        exclusive: bool,
+        room: Option<Room>,
+    ) -> Result<(Connection, Guard), OpenError> {
+        let link = self.link(session, exclusive).await?;
+        let guard = Guard::new(link.clone(), room, &self.tasks);
+        let timeout = self.settings.config.timeout;
+        let connection = Connection::open(link, client, Some(Era::Legacy), timeout, false).await?;
+        Ok((connection, guard))
     }
 }

@@ -5,29 +5,45 @@ use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::{
-    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot},
     time::Instant,
 };
 
-use super::open::Connection;
+use crate::call::tasks::Tasks;
+
+use super::open::{Connection, Link};
 
 /// Open connections that nobody uses, and room for more.
 #[derive(Debug)]
 pub struct Pool {
     idle: Mutex<Vec<Entry>>,
-    room: Arc<Semaphore>,
+    places: Arc<Places>,
     connections_max: usize,
-    returned: Notify,
+    tasks: Tasks,
 }
 
 /// What a connection was opened for: only an equal client may use it.
 pub type Key = String;
 
+/// Room for one connection; whoever waits looks again once it is free.
 #[derive(Debug)]
-struct Entry {
+pub struct Room {
+    permit: Option<OwnedSemaphorePermit>,
+    places: Arc<Places>,
+}
+
+#[derive(Debug)]
+struct Places {
+    free: Arc<Semaphore>,
+    returned: Notify,
+}
+
+/// An open connection in its room.
+#[derive(Debug)]
+pub struct Entry {
     key: Key,
     connection: Connection,
-    room: OwnedSemaphorePermit,
+    room: Room,
     since: Instant,
 }
 
@@ -40,80 +56,115 @@ pub struct Leased {
     answered: bool,
 }
 
+/// A link that is ended when this is dropped; its room is free when it has ended.
+#[derive(Debug)]
+pub struct Guard {
+    held: Option<(Link, Option<Room>)>,
+    tasks: Tasks,
+}
+
 /// What the pool has for a key.
 #[derive(Debug)]
 pub enum Found {
     Idle(Leased),
-    /// Room to open one; an idle one of another key is to be closed first where it had to give way.
-    Room(OwnedSemaphorePermit, Option<Connection>),
+    /// Room to open one.
+    Room(Room),
+}
+
+enum Look {
+    Found(Found),
+    /// Of another key, and idle for longest: it gives way.
+    GivesWay(Entry),
+    Full,
 }
 
 impl Pool {
-    pub fn new(connections_max: usize) -> Arc<Self> {
-        let room = Arc::new(Semaphore::new(connections_max));
-        Arc::new(Self { idle: Mutex::default(), room, connections_max, returned: Notify::new() })
+    /// Connections are ended by `tasks`.
+    pub fn new(connections_max: usize, tasks: Tasks) -> Arc<Self> {
+        let free = Arc::new(Semaphore::new(connections_max));
+        let places = Arc::new(Places { free, returned: Notify::new() });
+        Arc::new(Self { idle: Mutex::default(), places, connections_max, tasks })
     }
 
     /// Waits until there is something; the caller's deadline bounds it.
     pub async fn find(self: &Arc<Self>, key: &Key) -> Found {
         loop {
             // Registered before looking, so that a return in between is not missed.
-            let mut returned = std::pin::pin!(self.returned.notified());
+            let mut returned = std::pin::pin!(self.places.returned.notified());
             returned.as_mut().enable();
-            if let Some(found) = self.look(key) {
-                return found;
+            match self.look(key) {
+                Look::Found(found) => return found,
+                Look::GivesWay(entry) => return Found::Room(self.vacate(entry).await),
+                Look::Full => returned.await,
             }
-            returned.await;
         }
     }
 
     /// Lends a connection that was opened in the room given.
-    pub fn lend(
-        self: &Arc<Self>,
-        key: Key,
-        connection: Connection,
-        room: OwnedSemaphorePermit,
-    ) -> Leased {
-        let entry = Entry { key, connection, room, since: Instant::now() };
-        Leased { pool: Arc::clone(self), entry: Some(entry), answered: false }
+    pub fn lend(self: &Arc<Self>, key: Key, connection: Connection, room: Room) -> Leased {
+        self.lease(Entry { key, connection, room, since: Instant::now() })
     }
 
     /// Takes out what was idle for long; the caller closes it.
-    pub fn sweep(&self, idle_max: Duration) -> Vec<Connection> {
+    pub fn sweep(&self, idle_max: Duration) -> Vec<Entry> {
         let stale =
             |entry: &mut Entry| entry.connection.is_closed() || idle_max <= entry.since.elapsed();
-        let gone: Vec<_> = self.idle.lock().extract_if(.., stale).collect();
-        self.returned.notify_waiters();
-        gone.into_iter().map(|entry| entry.connection).collect()
+        self.idle.lock().extract_if(.., stale).collect()
     }
 
     /// Room for one connection that is kept outside of the pool; none once the pool is gone.
-    pub async fn room(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.room).acquire_owned().await.ok()
+    pub async fn room(&self) -> Option<Room> {
+        let permit = Arc::clone(&self.places.free).acquire_owned().await.ok()?;
+        Some(self.room_of(permit))
     }
 
     /// How many are open, used or not.
     pub fn open_count(&self) -> usize {
-        self.connections_max - self.room.available_permits()
+        self.connections_max - self.places.free.available_permits()
     }
 
-    fn look(self: &Arc<Self>, key: &Key) -> Option<Found> {
+    fn look(self: &Arc<Self>, key: &Key) -> Look {
         let mut idle = self.idle.lock();
-        idle.retain(|entry| !entry.connection.is_closed());
+        for entry in idle.extract_if(.., |entry| entry.connection.is_closed()) {
+            end(&self.tasks, entry.connection.link().clone(), Some(entry.room));
+        }
         if let Some(at) = idle.iter().rposition(|entry| entry.key == *key) {
-            let entry = idle.swap_remove(at);
-            return Some(Found::Idle(Leased {
-                pool: Arc::clone(self),
-                entry: Some(entry),
-                answered: false,
-            }));
+            return Look::Found(Found::Idle(self.lease(idle.swap_remove(at))));
         }
-        if let Ok(room) = Arc::clone(&self.room).try_acquire_owned() {
-            return Some(Found::Room(room, None));
+        if let Ok(permit) = Arc::clone(&self.places.free).try_acquire_owned() {
+            return Look::Found(Found::Room(self.room_of(permit)));
         }
-        let oldest = (0..idle.len()).min_by_key(|at| idle.get(*at).map(|entry| entry.since))?;
-        let entry = idle.swap_remove(oldest);
-        Some(Found::Room(entry.room, Some(entry.connection)))
+        let oldest = (0..idle.len()).min_by_key(|at| idle.get(*at).map(|entry| entry.since));
+        oldest.map_or(Look::Full, |oldest| Look::GivesWay(idle.swap_remove(oldest)))
+    }
+
+    /// Ends a connection for its room. Where the caller is dropped, the room is free for others.
+    async fn vacate(&self, entry: Entry) -> Room {
+        let (vacated, room) = oneshot::channel();
+        self.tasks.finish(async move {
+            entry.connection.close("another client's process takes its place").await;
+            // Refused, it is dropped, and so is free.
+            vacated.send(entry.room).ok();
+        });
+        match room.await {
+            Ok(room) => room,
+            // The whole runtime ends.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    fn lease(self: &Arc<Self>, entry: Entry) -> Leased {
+        Leased { pool: Arc::clone(self), entry: Some(entry), answered: false }
+    }
+
+    fn room_of(&self, permit: OwnedSemaphorePermit) -> Room {
+        Room { permit: Some(permit), places: Arc::clone(&self.places) }
+    }
+}
+
+impl Entry {
+    pub async fn close(self, why: &str) {
+        self.connection.close(why).await;
     }
 }
 
@@ -128,13 +179,49 @@ impl Leased {
     }
 }
 
+impl Guard {
+    pub fn new(link: Link, room: Option<Room>, tasks: &Tasks) -> Self {
+        Self { held: Some((link, room)), tasks: tasks.clone() }
+    }
+
+    /// It is not to be ended any more: the room is its new holder's business.
+    pub fn release(mut self) -> Option<Room> {
+        self.held.take().and_then(|(_, room)| room)
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some((link, room)) = self.held.take() {
+            end(&self.tasks, link, room);
+        }
+    }
+}
+
 impl Drop for Leased {
     fn drop(&mut self) {
         let Some(mut entry) = self.entry.take() else { return };
         if self.answered && !entry.connection.is_closed() {
             entry.since = Instant::now();
             self.pool.idle.lock().push(entry);
+            self.pool.places.returned.notify_waiters();
+        } else {
+            end(&self.pool.tasks, entry.connection.link().clone(), Some(entry.room));
         }
-        self.pool.returned.notify_waiters();
     }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        drop(self.permit.take());
+        self.places.returned.notify_waiters();
+    }
+}
+
+/// Its room is free only when nothing is left of it.
+fn end(tasks: &Tasks, link: Link, room: Option<Room>) {
+    tasks.finish(async move {
+        link.close("what it was opened for is over").await;
+        drop(room);
+    });
 }

@@ -1,6 +1,9 @@
 //! The connection that all share: opened, held, and opened again.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -92,13 +95,13 @@ impl Upstream {
     }
 
     /// Keeps the shared connection open: exponential delays, from new after each that held.
-    pub(super) async fn supervise(self: Arc<Self>) {
+    pub(super) async fn supervise(self: Arc<Self>, listed: bool) {
         if let Some(problem) = &self.settings.config.problem {
             self.tally.failed(problem);
             self.phase.send_replace(Phase::Failed(problem.clone()));
             return;
         }
-        if self.settings.config.start == Start::Lazy {
+        if listed && self.settings.config.start == Start::Lazy {
             self.wake.notified().await;
         }
         let mut backoff = Backoff::new(self.settings.config.restart);
@@ -141,6 +144,8 @@ impl Upstream {
         match opened {
             Ok(connection) => {
                 *self.era.lock() = Some(connection.peer.version.era());
+                // It may be another server by now.
+                self.refuses_legacy.store(false, Ordering::Relaxed);
                 Ok(connection)
             }
             Err(error) => {
@@ -154,6 +159,7 @@ impl Upstream {
     async fn hold(&self, connection: Connection) -> String {
         let peer = &connection.peer;
         tracing::info!(upstream = self.name(), version = %peer.version, "open");
+        self.wanted.forgotten();
         self.phase.send_replace(Phase::Ready(connection.clone()));
         self.inbox.opened();
         let counters = Arc::clone(&self.context.counters);

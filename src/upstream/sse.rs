@@ -18,6 +18,8 @@ pub struct Decoder {
     buffer: BytesMut,
     frame: Frame,
     has_data: bool,
+    /// The data so far, once it has more than one line; a single line is a slice of what came.
+    lines: BytesMut,
     /// The last line ended with `\r`; a `\n` that follows belongs to it.
     after_return: bool,
     frame_bytes_max: usize,
@@ -33,6 +35,7 @@ impl Decoder {
             buffer: BytesMut::new(),
             frame: Frame::default(),
             has_data: false,
+            lines: BytesMut::new(),
             after_return: false,
             frame_bytes_max,
         }
@@ -47,14 +50,17 @@ impl Decoder {
     pub fn next(&mut self) -> Result<Option<Frame>, TooLarge> {
         while let Some(line) = self.line() {
             self.field(&line);
-            if self.frame_bytes_max < self.frame.data.len() {
+            if self.frame_bytes_max < self.frame.data.len().max(self.lines.len()) {
                 return Err(TooLarge);
             }
             if !line.is_empty() {
                 continue;
             }
             self.has_data = false;
-            let frame = std::mem::take(&mut self.frame);
+            let mut frame = std::mem::take(&mut self.frame);
+            if !self.lines.is_empty() {
+                frame.data = self.lines.split().freeze();
+            }
             if frame != Frame::default() {
                 return Ok(Some(frame));
             }
@@ -83,7 +89,11 @@ impl Decoder {
         let text = || String::from_utf8_lossy(&value).into_owned();
         match line.get(..colon) {
             Some(b"data") if self.has_data => {
-                self.frame.data = [&self.frame.data, &b"\n"[..], &value].concat().into();
+                if self.lines.is_empty() {
+                    self.lines.extend_from_slice(&self.frame.data);
+                }
+                self.lines.extend_from_slice(b"\n");
+                self.lines.extend_from_slice(&value);
             }
             Some(b"data") => {
                 self.frame.data = value;
@@ -124,6 +134,19 @@ mod tests {
         let mut decoder = Decoder::new(10);
         decoder.push(b"data: 0123456789");
         assert_eq!(decoder.next(), Err(TooLarge));
+    }
+
+    #[test]
+    fn an_event_of_many_lines_is_read_once() {
+        const LINES: usize = 200_000;
+        let mut decoder = Decoder::new(3 * LINES);
+        decoder.push("data:\n".repeat(2).as_bytes());
+        decoder.push("data: x\n".repeat(LINES).as_bytes());
+        decoder.push(b"\ndata: y\n\n");
+        let got = frames(&mut decoder);
+        assert_eq!(got[0].data, format!("\n{}", "\nx".repeat(LINES)).as_bytes());
+        assert_eq!(&got[1].data[..], b"y");
+        assert_eq!(got.len(), 2);
     }
 
     proptest! {

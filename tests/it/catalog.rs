@@ -317,3 +317,21 @@ async fn an_upstream_that_comes_later_brings_its_tools() {
     stream.until("notifications/tools/list_changed").await;
     assert_eq!(client.tools().await, ["log", "query"]);
 }
+
+#[tokio::test]
+async fn a_lazy_upstream_is_opened_once_to_be_listed() {
+    let git = fake::stdio("2025-06-18").tool("log");
+    let keys = "start = \"lazy\"\nisolation = \"shared\"";
+    let mut gate = gateway().upstream_with("git", &git, keys).start().await;
+    let listed = async {
+        while gate.modern().tools().await != ["log"] {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    crate::soon("its tools", listed).await;
+    let processes = git.pids().len();
+    gate.restarts().await;
+    assert_eq!(gate.modern().tools().await, ["log"]);
+    assert_eq!(git.pids().len(), processes, "what is known needs no process");
+    assert_eq!(gate.modern().call("log").await["content"][0]["text"], "log ran");
+}

@@ -122,6 +122,31 @@ async fn an_upstream_that_floods_its_notifications_is_only_slower() {
     assert!(git.seen("tools/list").len() < 5_000, "a flood is not answered with a flood");
 }
 
+/// A call that may be asked has a process of its own, which cannot be used again after it.
+#[tokio::test]
+async fn cancelled_calls_leave_no_process_behind() {
+    let git = fake::stdio("2025-06-18").tool("slow").hang().tool("log");
+    let gate = gateway().upstream_with("git", &git, "processes_max = 3").start().await;
+    let client = gate.legacy_with("2025-06-18", json!({ "elicitation": {} })).await;
+    let running = || git.pids().into_iter().filter(|pid| alive(*pid)).count();
+    for id in 1..=8 {
+        let params = json!({ "name": "slow" });
+        let call = json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params });
+        let call = call.to_string();
+        let cancelled = async {
+            let begun = || (git.seen("tools/call").len() == id).then_some(());
+            eventually("the call is under way", begun).await;
+            assert!(running() <= 3, "after {id} calls");
+            client.notify("notifications/cancelled", json!({ "requestId": id })).await;
+        };
+        tokio::join!(client.post(&call), cancelled);
+    }
+    assert_eq!(client.call("log").await["content"][0]["text"], "log ran");
+    assert!(9 <= git.pids().len(), "each call had its own");
+    let ended = || (running() <= 2).then_some(());
+    eventually("what was cancelled is gone", ended).await;
+}
+
 #[allow(clippy::disallowed_methods, reason = "a test kills from outside, as an operator would")]
 fn kill(pid: i32) {
     let status = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status();

@@ -182,3 +182,18 @@ async fn a_change_told_while_no_stream_is_open_is_not_an_error() {
     };
     crate::soon("the new tool", listed).await;
 }
+
+/// What a server may ask is known; the rest would be written into the client's stream.
+#[tokio::test]
+async fn a_question_that_is_none_is_refused_at_once() {
+    for git in [fake::legacy("2025-06-18"), fake::stdio("2025-06-18")] {
+        let git = git.tool("ask").ask("secrets/list", &json!({}));
+        let gate = gateway().upstream("git", &git).start().await;
+        let client = gate.legacy_with("2025-06-18", json!({ "elicitation": {} })).await;
+        client.call("ask").await;
+        let answers = git.all().into_iter().map(|seen| seen.message());
+        let refused: Vec<_> = answers.filter(|answer| answer.error.is_some()).collect();
+        assert_eq!(refused.len(), 1);
+        assert_eq!(refused[0].code(), -32601);
+    }
+}

@@ -18,16 +18,30 @@ use crate::{
 
 use super::{
     super::{
-        lines::refusal,
+        lines::{is_question, refusal},
         sse::{Decoder, Frame, TooLarge},
     },
     Http, RETRY, is_stream, notice,
 };
 
-/// Where a stream is to be taken up again.
+/// The longest pause before a stream that brings nothing is asked for again.
+const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// Where a stream is to be taken up again, and when.
 struct Place {
     last_event_id: Option<String>,
     retry: Duration,
+    /// Times it was asked for since the last event.
+    fruitless: u32,
+}
+
+impl Place {
+    /// What the server asks for, but at least [`RETRY`], doubled each time that brought nothing.
+    fn pause(&self) -> Duration {
+        let pause = self.retry.max(RETRY);
+        let factor = 1_u32.checked_shl(self.fruitless).unwrap_or(u32::MAX);
+        pause.saturating_mul(factor).min(PAUSE_MAX.max(pause))
+    }
 }
 
 impl Http {
@@ -35,7 +49,7 @@ impl Http {
     /// `answered` is told when the first request for it was answered, whatever the answer.
     pub async fn listen(&self, answered: oneshot::Sender<()>) {
         let mut answered = Some(answered);
-        let mut place = Place { last_event_id: None, retry: RETRY };
+        let mut place = Place { last_event_id: None, retry: RETRY, fruitless: 0 };
         while !self.is_closed() {
             let response = self.send(self.get(place.last_event_id.as_deref())).await;
             if let Some(answered) = answered.take() {
@@ -51,7 +65,8 @@ impl Http {
             if followed == Err(TooLarge) {
                 return self.0.signs.count(Counter::UpstreamTooLarge);
             }
-            tokio::time::sleep(place.retry).await;
+            tokio::time::sleep(place.pause()).await;
+            place.fruitless = place.fruitless.saturating_add(1);
         }
     }
 
@@ -61,6 +76,7 @@ impl Http {
         while let Some(Ok(bytes)) = body.frame().await {
             decoder.push(bytes.data_ref().map_or(&[][..], |bytes| bytes));
             while let Some(frame) = decoder.next()? {
+                place.fruitless = 0;
                 place.retry = frame.retry_ms.map_or(place.retry, Duration::from_millis);
                 place.last_event_id = frame.id.clone().or(place.last_event_id.take());
                 self.unasked(&frame);
@@ -87,7 +103,8 @@ impl Http {
         }
     }
 
-    /// A request from the server; a ping is answered here.
+    /// A request from the server, where it may be passed on: a ping is answered here, anything else
+    /// that no client is asked is refused.
     pub(super) fn question(&self, request: message::Request) -> Option<Question> {
         let (reply, answer) = oneshot::channel();
         let http = self.clone();
@@ -100,10 +117,30 @@ impl Http {
                 tracing::debug!(%error, "an answer was not taken");
             }
         });
-        (!is_ping).then_some(Question { method: request.method, params: request.params, reply })
+        // Dropped, it is not answered.
+        let passed_on = is_question(&request.method);
+        passed_on.then_some(Question { method: request.method, params: request.params, reply })
     }
 }
 
 fn is_events(response: &Response<Incoming>) -> bool {
     response.status().is_success() && is_stream(response.headers())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_that_brings_nothing_is_asked_for_ever_later() {
+        let paused = |retry, fruitless| {
+            let retry = Duration::from_millis(retry);
+            Place { last_event_id: None, retry, fruitless }.pause().as_millis()
+        };
+        assert_eq!(
+            [0, 1, 5, 6, 40].map(|times| paused(0, times)),
+            [1, 2, 32, 60, 60].map(|s| s * 1_000)
+        );
+        assert_eq!([0, 1, 9].map(|times| paused(90_000, times)), [90_000; 3], "as it was told");
+    }
 }

@@ -30,6 +30,8 @@ use super::{
 
 /// Times a stream is taken up again without an event in between, before the call counts as lost.
 const RESUMES_MAX: u32 = 5;
+/// The shortest pause before one is taken up again, whatever the server asks for.
+const RESUME_MIN: Duration = Duration::from_millis(50);
 
 /// A request under way.
 pub struct HttpCall {
@@ -115,7 +117,7 @@ impl HttpCall {
                 }
             }
             State::Resuming => {
-                tokio::time::sleep(self.retry).await;
+                tokio::time::sleep(self.retry.max(RESUME_MIN)).await;
                 let request = self.http.get(self.last_event_id.as_deref());
                 self.state = State::Sending(self.http.send(request));
                 Ok(None)
@@ -153,8 +155,12 @@ impl HttpCall {
     }
 
     /// A body of JSON. A status that says failure may still carry a JSON-RPC error: that is the
-    /// answer then.
+    /// answer then. Not where the upstream wants other credentials: those are the gate's, and a
+    /// client that is told so would look for an authorization server of the gate.
     fn whole(&self, status: StatusCode, text: &Bytes) -> Result<Event, SendError> {
+        if let 401 | 403 | 407 = status.as_u16() {
+            return Err(SendError::Status(status.as_u16()));
+        }
         match Message::parse(text) {
             Ok(Message::Response(response)) => {
                 let ours = response.id.as_ref().is_none_or(|id| id.as_number() == Some(self.id));

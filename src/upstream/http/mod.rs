@@ -189,8 +189,11 @@ impl Http {
         if status.is_success() { Ok(()) } else { Err(SendError::Status(status.as_u16())) }
     }
 
-    /// Ends it from our side; its session by DELETE (best effort).
+    /// Ends it from our side; its session by DELETE (best effort). Nothing where it has ended.
     pub fn close(&self, why: &str) {
+        if self.is_closed() {
+            return;
+        }
         self.end(why);
         if self.0.session.get().is_none() {
             return;
