@@ -255,6 +255,9 @@ impl Gate {
         let shelf = predecessor.map(|member| &*member.shelf);
         let shelf = Shelf::open(&settings.config, &self.store, shelf);
         let upstream = Upstream::new(settings, &self.context);
+        if let Some(predecessor) = predecessor {
+            upstream.inherit(&predecessor.upstream);
+        }
         let tasks = self.tasks.child();
         upstream.start(shelf.listing().is_some());
         let keeping = catalog::keep(

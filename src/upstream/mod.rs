@@ -158,6 +158,16 @@ impl Upstream {
         self.tasks.spawn("upstream: sweep", async move { swept.sweep().await });
     }
 
+    /// Takes over what clients wanted of the one that it replaces: subscriptions and log levels.
+    pub fn inherit(&self, predecessor: &Self) {
+        self.wanted.inherit(&predecessor.wanted);
+        self.levels.lock().extend(predecessor.levels.lock().iter());
+        let theirs = predecessor.own.lock();
+        let heirs = theirs.iter().filter(|(_, own)| !own.subscribed.lock().is_empty());
+        let heirs = heirs.map(|(key, own)| (*key, Arc::new(own.heir())));
+        self.own.lock().extend(heirs);
+    }
+
     pub fn name(&self) -> &str {
         &self.settings.config.name
     }
@@ -249,7 +259,7 @@ impl Upstream {
 
     /// Whether a session has a connection of its own here.
     pub fn has_own(&self, key: SessionKey) -> bool {
-        self.own.lock().contains_key(&key)
+        self.own.lock().get(&key).is_some_and(|own| own.connection.initialized())
     }
 
     /// Hears of `uri` on the shared connection from now on. Dropped or failed, it changes nothing.

@@ -308,14 +308,15 @@ impl Link {
     }
 }
 
-/// How a process ended and what it said last, for the operator; one that still runs is stopped.
+/// How a process ended; one that still runs is stopped.
 async fn epitaph(process: Process, why: &str) -> String {
     let said = process.stderr_tail();
     let status = process.stop(GRACE).await;
-    match said.lines().rfind(|line| !line.trim().is_empty()) {
-        Some(last) => format!("{why} ({status}); it said last: {}", last.trim()),
-        None => format!("{why} ({status})"),
+    if let Some(last) = said.lines().rfind(|line| !line.trim().is_empty()) {
+        // For the log only: what a server says may be of one client, and others read the reason.
+        tracing::warn!(%status, "a server's last words: {}", last.trim());
     }
+    format!("{why} ({status})")
 }
 
 async fn probe(link: &Link, client: &Client, timeout: Timeout) -> Result<Peer, OpenError> {

@@ -48,6 +48,13 @@ impl Own {
         }
     }
 
+    /// One without a connection, that subscribes anew when it gets one.
+    pub(super) fn heir(&self) -> Self {
+        let used = AtomicU64::new(self.used.load(Ordering::Relaxed));
+        let subscribed = Mutex::new(self.subscribed.lock().clone());
+        Self { used, subscribed, ..Self::default() }
+    }
+
     /// Nobody used it for `idle`, and nothing is to be heard on it.
     pub(super) fn is_stale(&self, idle: Duration) -> bool {
         let unused = clock::unix_seconds().saturating_sub(self.used.load(Ordering::Relaxed));

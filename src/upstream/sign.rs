@@ -159,7 +159,7 @@ impl Signs {
         let text = String::from_utf8_lossy(text.get(..SHOWN.min(text.len())).unwrap_or_default());
         tracing::debug!(%error, %text, "an upstream sent what is no MCP message");
         *self.inbox.last_noise.lock() =
-            Some(format!("it sent what is no MCP message ({error}): {text}"));
+            Some(format!("it sent what is no MCP message ({error}); the log has it at `debug`"));
     }
 
     fn offer(&self, sign: Sign) {

@@ -75,6 +75,14 @@ impl Wanted {
         Self { uris: Mutex::default(), changed: Notify::new(), patience }
     }
 
+    /// Takes over what was wanted of a predecessor; the server is told when it is open.
+    pub fn inherit(&self, predecessor: &Self) {
+        let theirs = predecessor.uris.lock();
+        let counts = theirs.iter().map(|(uri, want)| (uri.clone(), want.clients));
+        let wants = counts.map(|(uri, clients)| (uri, Want { clients, ..Want::default() }));
+        self.uris.lock().extend(wants.filter(|(_, want)| want.clients != 0));
+    }
+
     /// Wants `uri`; returns once the server knows. Dropped or failed, nothing is wanted.
     pub async fn add(&self, uri: &str) -> Result<(), SendError> {
         let answer = {

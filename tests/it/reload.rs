@@ -161,3 +161,34 @@ async fn streams_of_a_removed_route_end() {
         while stream.next().await.is_some() {}
     }
 }
+
+#[tokio::test]
+async fn a_replaced_upstream_goes_on_with_what_clients_subscribed_to() {
+    for docs in [fake::http(), fake::legacy("2025-06-18")] {
+        let docs = docs.resource("mem://one");
+        let gate = gateway().upstream("docs", &docs).start().await;
+        let client = gate.modern();
+        let wanted = json!({ "notifications": { "resourceSubscriptions": ["mem://one"] } });
+        let mut stream = client.start("subscriptions/listen", wanted).await;
+        stream.next().await.unwrap();
+        let asks = || {
+            let asked =
+                ["subscriptions/listen", "resources/subscribe"].map(|method| docs.seen(method));
+            let all = asked.into_iter().flatten();
+            all.filter(|seen| String::from_utf8_lossy(&seen.body).contains("mem://one")).count()
+        };
+        let before = asks();
+        gate.edit(|toml| toml.replace("[upstreams.docs]", "[upstreams.docs]\nrefresh = \"1h\""));
+        eventually("the new one asks, too", || (before < asks()).then_some(())).await;
+        let heard = async {
+            loop {
+                docs.tell("notifications/resources/updated", &json!({ "uri": "mem://one" }));
+                let update = stream.until("notifications/resources/updated");
+                if timeout(Duration::from_millis(200), update).await.is_ok() {
+                    return;
+                }
+            }
+        };
+        timeout(A_SECOND * 3, heard).await.expect("updates go on");
+    }
+}
