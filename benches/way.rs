@@ -42,7 +42,7 @@ upstreams = ["a"]
 url = "http://127.0.0.1:9"
 "#;
 
-/// Some 440 bytes.
+/// Some 390 bytes.
 const MODERN_CALL: &str = concat!(
     r#"{"jsonrpc":"2.0","id":1017,"method":"tools/call","params":{"name":"tool_57","#,
     r#""arguments":{"text":"What is the weather in Reykjavik?","days":3,"units":["m","ft"]},"#,
@@ -51,7 +51,7 @@ const MODERN_CALL: &str = concat!(
     r#""io.modelcontextprotocol/clientCapabilities":{"elicitation":{"form":{}}},"#,
     r#""progressToken":1017}}}"#,
 );
-/// The same without what only the modern era has, some 210 bytes.
+/// The same without what only the modern era has, some 190 bytes.
 const LEGACY_CALL: &str = concat!(
     r#"{"jsonrpc":"2.0","id":1017,"method":"tools/call","params":{"name":"tool_57","#,
     r#""arguments":{"text":"What is the weather in Reykjavik?","days":3,"units":["m","ft"]},"#,
