@@ -14,7 +14,9 @@ pub fn event(id: Option<EventId>, message: &[u8]) -> Bytes {
     for line in message.split(|byte| *byte == b'\n') {
         text.extend_from_slice(b"data: ");
         // JSON has a raw carriage return only between tokens, where it means nothing.
-        text.extend(line.iter().filter(|byte| **byte != b'\r'));
+        for part in line.split(|byte| *byte == b'\r') {
+            text.extend_from_slice(part);
+        }
         text.extend_from_slice(b"\n");
     }
     text.extend_from_slice(b"\n");

@@ -32,6 +32,11 @@ impl Upstream {
     /// The connection that all share, as soon as it is open; an error once it is known that it is
     /// not.
     pub(super) async fn shared(&self) -> Result<Connection, SendError> {
+        if let Phase::Ready(connection) = &*self.phase.borrow()
+            && !connection.is_closed()
+        {
+            return Ok(connection.clone());
+        }
         self.wake.notify_one();
         let mut phase = self.phase.subscribe();
         let known = |phase: &Phase| match phase {
