@@ -268,6 +268,22 @@ fn a_new_process_takes_over_and_nothing_is_lost() {
 }
 
 #[test]
+fn a_request_on_a_connection_just_accepted_is_answered() {
+    let (_folder, path) = folder();
+    let mut gate = Gate::start(&path, &[]);
+    let address = gate.serves();
+    let mut stream = TcpStream::connect(address).unwrap();
+    session(address); // later in the queue, so that the first one has been accepted
+    gate.told(Signal::TERM);
+    gate.says("stopping");
+    write!(stream, "GET /none HTTP/1.1\r\nhost: {address}\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+    gate.ends();
+}
+
+#[test]
 fn sigint_and_sigterm_end_it_and_its_children() {
     for signal in [Signal::INT, Signal::TERM] {
         let (_folder, path) = folder();
