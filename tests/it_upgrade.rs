@@ -164,11 +164,7 @@ impl Load {
             thread::spawn(move || {
                 let mut failures = Vec::new();
                 while !stop.load(Ordering::Relaxed) {
-                    match post(address, &session, &call("gateway_status")) {
-                        Ok(answer) if answer.contains(r#""result":"#) => (),
-                        Ok(answer) => failures.push(answer),
-                        Err(error) => failures.push(error.to_string()),
-                    }
+                    failures.extend(failure(post(address, &session, &call("gateway_status"))));
                     answered.fetch_add(1, Ordering::Relaxed);
                 }
                 failures
@@ -190,6 +186,14 @@ impl Load {
             self.clients.into_iter().flat_map(|client| client.join().unwrap()).collect();
         let answered = self.answered.load(Ordering::Relaxed);
         assert_eq!(failures.len(), 0, "of {answered}; the first: {:?}", failures.first());
+    }
+}
+
+/// What is wrong with an answer.
+fn failure(answer: io::Result<String>) -> Option<String> {
+    match answer {
+        Ok(answer) => (!answer.contains(r#""result":"#)).then_some(answer),
+        Err(error) => Some(error.to_string()),
     }
 }
 
