@@ -161,14 +161,7 @@ impl Load {
         let client = |_| {
             let (stop, answered) = (Arc::clone(&stop), Arc::clone(&answered));
             let session = session.to_owned();
-            thread::spawn(move || {
-                let mut failures = Vec::new();
-                while !stop.load(Ordering::Relaxed) {
-                    failures.extend(failure(post(address, &session, &call("gateway_status"))));
-                    answered.fetch_add(1, Ordering::Relaxed);
-                }
-                failures
-            })
+            thread::spawn(move || ask(address, &session, &stop, &answered))
         };
         let clients = (0..CLIENTS).map(client).collect();
         Self { stop, answered, clients }
@@ -187,6 +180,21 @@ impl Load {
         let answered = self.answered.load(Ordering::Relaxed);
         assert_eq!(failures.len(), 0, "of {answered}; the first: {:?}", failures.first());
     }
+}
+
+/// Asks until told to stop; what failed.
+fn ask(
+    address: SocketAddr,
+    session: &str,
+    stop: &AtomicBool,
+    answered: &AtomicUsize,
+) -> Vec<String> {
+    let mut failures = Vec::new();
+    while !stop.load(Ordering::Relaxed) {
+        failures.extend(failure(post(address, session, &call("gateway_status"))));
+        answered.fetch_add(1, Ordering::Relaxed);
+    }
+    failures
 }
 
 /// What is wrong with an answer.
