@@ -3,10 +3,12 @@
 # docker run -p 127.0.0.1:8080:8080 -v ./routes.toml:/etc/tollgate/routes.toml:ro -v state:/etc/tollgate/state tollgate
 
 FROM rust:1.95-bookworm AS build
+# pingora's zlib-ng is built by cmake.
+RUN apt-get update && apt-get install -y --no-install-recommends cmake && rm -rf /var/lib/apt/lists/*
 WORKDIR /build
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/build/target \
-    cargo build --release --locked && cp target/release/tollgate /usr/local/bin/
+    cargo build --release --locked --features pingora && cp target/release/tollgate /usr/local/bin/
 # What both images hold in /etc/tollgate; the folders are the only places that are written to.
 RUN mkdir -p /etc/tollgate/state && cp -r routes.toml files /etc/tollgate/
 

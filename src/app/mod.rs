@@ -1,5 +1,7 @@
 //! The whole gate as a process: built, bound, run, drained.
 
+#[cfg(feature = "pingora")]
+mod pingora;
 mod process;
 
 use std::{
@@ -14,6 +16,7 @@ use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
 };
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -30,7 +33,11 @@ use crate::{
     upstream::{Context, child::Spawner},
 };
 
-pub use self::process::{run, runtime};
+#[cfg(feature = "pingora")]
+pub use self::pingora::serve;
+pub use self::process::runtime;
+#[cfg(not(feature = "pingora"))]
+pub use self::process::serve;
 
 /// How often sessions that nobody uses are looked for.
 const SWEEP: Duration = Duration::from_secs(30);
@@ -51,6 +58,9 @@ pub struct Options {
     /// Tollgate's own binary, through which children are started; without it they are started
     /// directly, and outlive a gate that is killed outright.
     pub launcher: Option<PathBuf>,
+    /// Whether [`serve`] takes the listening socket over from the gate that runs on the same state
+    /// folder; only a build with the feature `pingora` can.
+    pub upgrade: bool,
 }
 
 /// Why a gate did not start.
@@ -66,6 +76,10 @@ pub enum StartError {
     Listen { address: SocketAddr, error: std::io::Error },
     #[error("{0}")]
     Tls(String),
+    #[error("cannot take over from the gate that runs: {0}")]
+    Upgrade(String),
+    #[error("the system gives no thread or no signal: {0}")]
+    Process(#[from] std::io::Error),
 }
 
 /// A gate that serves.
@@ -81,27 +95,66 @@ pub struct Gate {
 
 /// Reads, binds, begins to open the upstreams, and serves; returns as soon as it listens.
 pub async fn start(options: Options) -> Result<Gate, StartError> {
-    let config = load(&options)?;
-    let address = config.server.listen;
-    let tls = config.server.tls.as_ref().map(listen::tls).transpose().map_err(StartError::Tls)?;
-    let listener =
-        TcpListener::bind(address).await.map_err(|error| StartError::Listen { address, error })?;
-    let address = listener.local_addr().map_err(|error| StartError::Listen { address, error })?;
-    let gate = build(&options, config)?;
-    let stop = CancellationToken::new();
-    let (reload, asked) = mpsc::channel(1);
-    if options.watch {
-        let reloader = Reloader::new(Arc::clone(&gate), &options.config, options.listen);
-        gate.tasks.spawn("reload", reloader.run(asked));
+    let plan = Plan::new(options)?;
+    let listener = plan.bind().await?;
+    plan.start(listener)
+}
+
+/// What a gate is built from, read and checked: all that it still needs is a socket.
+struct Plan {
+    options: Options,
+    config: Arc<Config>,
+    tls: Option<TlsAcceptor>,
+    store: Store,
+    secret: Vec<u8>,
+}
+
+impl Plan {
+    fn new(options: Options) -> Result<Self, StartError> {
+        let config = load(&options)?;
+        let tls =
+            config.server.tls.as_ref().map(listen::tls).transpose().map_err(StartError::Tls)?;
+        let folder = &config.server.state;
+        let failed = |error| StartError::State { folder: folder.clone(), error };
+        let store = Store::open(folder).map_err(failed)?;
+        let secret = match &config.server.session_key {
+            Some(secret) => secret.expose().as_bytes().to_vec(),
+            None => store
+                .read_or_make(KEY_FILE, || rand::random::<[u8; 32]>().to_vec())
+                .map_err(failed)?,
+        };
+        if secret.len() < Sealer::SECRET_BYTES_MIN {
+            return Err(StartError::Key);
+        }
+        Ok(Self { options, config, tls, store, secret })
     }
-    let front = Front::new(Arc::clone(&gate), listener, tls);
-    let (stopping, (ended, front_ended)) = (stop.clone(), oneshot::channel());
-    gate.tasks.finish(async move {
-        front.run(async move { stopping.cancelled().await }).await;
-        // Nobody waits where the gate was dropped.
-        ended.send(()).ok();
-    });
-    Ok(Gate { inner: gate, address, stop, front: front_ended, reload })
+
+    async fn bind(&self) -> Result<TcpListener, StartError> {
+        let address = self.config.server.listen;
+        TcpListener::bind(address).await.map_err(|error| StartError::Listen { address, error })
+    }
+
+    fn start(self, listener: TcpListener) -> Result<Gate, StartError> {
+        let Self { options, config, tls, store, secret } = self;
+        let address = config.server.listen;
+        let address =
+            listener.local_addr().map_err(|error| StartError::Listen { address, error })?;
+        let gate = build(&options, config, store, &secret);
+        let stop = CancellationToken::new();
+        let (reload, asked) = mpsc::channel(1);
+        if options.watch {
+            let reloader = Reloader::new(Arc::clone(&gate), &options.config, options.listen);
+            gate.tasks.spawn("reload", reloader.run(asked));
+        }
+        let front = Front::new(Arc::clone(&gate), listener, tls);
+        let (stopping, (ended, front_ended)) = (stop.clone(), oneshot::channel());
+        gate.tasks.finish(async move {
+            front.run(async move { stopping.cancelled().await }).await;
+            // Nobody waits where the gate was dropped.
+            ended.send(()).ok();
+        });
+        Ok(Gate { inner: gate, address, stop, front: front_ended, reload })
+    }
 }
 
 impl Gate {
@@ -180,19 +233,12 @@ fn load(options: &Options) -> Result<Arc<Config>, StartError> {
     Ok(Arc::new(config))
 }
 
-fn build(options: &Options, config: Arc<Config>) -> Result<Arc<snapshot::Gate>, StartError> {
-    let folder = &config.server.state;
-    let failed = |error| StartError::State { folder: folder.clone(), error };
-    let store = Store::open(folder).map_err(failed)?;
-    let secret = match &config.server.session_key {
-        Some(secret) => secret.expose().as_bytes().to_vec(),
-        None => {
-            store.read_or_make(KEY_FILE, || rand::random::<[u8; 32]>().to_vec()).map_err(failed)?
-        }
-    };
-    if secret.len() < Sealer::SECRET_BYTES_MIN {
-        return Err(StartError::Key);
-    }
+fn build(
+    options: &Options,
+    config: Arc<Config>,
+    store: Store,
+    secret: &[u8],
+) -> Arc<snapshot::Gate> {
     let counters = Arc::<Counters>::default();
     let tasks = Tasks::default();
     let itself = Arc::new(OnceLock::new());
@@ -203,7 +249,7 @@ fn build(options: &Options, config: Arc<Config>) -> Result<Arc<snapshot::Gate>, 
         look: look(&itself),
         tasks,
     };
-    let sessions = Sessions::new(&secret, counters);
+    let sessions = Sessions::new(secret, counters);
     let (gate, changes) =
         snapshot::Gate::new(Arc::clone(&config), Arc::new(context), store, sessions);
     // The first and only time.
@@ -211,7 +257,7 @@ fn build(options: &Options, config: Arc<Config>) -> Result<Arc<snapshot::Gate>, 
     gate.apply(config);
     gate.tasks.spawn("gate: follow", Arc::clone(&gate).follow(changes));
     gate.tasks.spawn("gate: sweep", sweep(Arc::clone(&gate)));
-    Ok(gate)
+    gate
 }
 
 /// The built-in server looks at the gate it is part of.

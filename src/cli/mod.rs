@@ -7,7 +7,6 @@ mod tools;
 
 use std::{
     io::{IsTerminal as _, Write as _},
-    net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -18,8 +17,8 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use crate::{app, config, telemetry};
 
 const ABOUT: &str = "One endpoint for many MCP servers, in both eras of the protocol";
-/// rmcp speaks of every connection at this level, and Tollgate of what matters.
-const LOG_OF_RUN: &str = "info,rmcp=warn";
+/// rmcp speaks of every connection at this level, pingora of every step; Tollgate of what matters.
+const LOG_OF_RUN: &str = "info,rmcp=warn,pingora_core=warn";
 const LOG_OF_OTHERS: &str = "warn";
 
 #[derive(Debug, Parser)]
@@ -60,11 +59,7 @@ struct Common {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve the routes of the configuration (the default)
-    Run {
-        /// Listen here instead of where the configuration says
-        #[arg(long, value_name = "ADDRESS:PORT")]
-        listen: Option<SocketAddr>,
-    },
+    Run(run::Arguments),
     /// Check the configuration and show every problem in it
     Check,
     /// Print the JSON Schema of routes.toml, for editors
@@ -89,8 +84,8 @@ enum Command {
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let common = &arguments.common;
-    let command = arguments.command.unwrap_or(Command::Run { listen: None });
-    let usual = if matches!(command, Command::Run { .. }) { LOG_OF_RUN } else { LOG_OF_OTHERS };
+    let command = arguments.command.unwrap_or(Command::Run(run::Arguments::default()));
+    let usual = if matches!(command, Command::Run(_)) { LOG_OF_RUN } else { LOG_OF_OTHERS };
     telemetry::init(common.log.as_deref().unwrap_or(usual), common.log_json);
     match dispatch(command, common) {
         Ok(code) => code,
@@ -103,7 +98,7 @@ pub fn main() -> ExitCode {
 
 fn dispatch(command: Command, common: &Common) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Run { listen } => run::run(&common.config, listen),
+        Command::Run(arguments) => run::run(&common.config, &arguments),
         Command::Check => check(&common.config),
         Command::Schema => {
             say(&serde_json::to_string_pretty(&config::schema())?);

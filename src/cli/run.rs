@@ -14,23 +14,34 @@ use super::{show, start_failed, table};
 /// How often the progress of opening is shown.
 const TICK: Duration = Duration::from_millis(100);
 
+#[derive(Debug, Default, clap::Args)]
+pub struct Arguments {
+    /// Listen here instead of where the configuration says
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
+    /// Take the listening socket over from the tollgate that runs, once that gets SIGQUIT (only
+    /// where built with the feature `pingora`)
+    #[arg(long)]
+    upgrade: bool,
+}
+
 /// Serves until it is told to stop.
-pub fn run(config: &Path, listen: Option<SocketAddr>) -> anyhow::Result<ExitCode> {
+pub fn run(config: &Path, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let options = Options {
         config: config.to_owned(),
-        listen,
+        listen: arguments.listen,
         watch: true,
         launcher: Some("/proc/self/exe".into()),
+        upgrade: arguments.upgrade,
     };
-    app::runtime()?.block_on(async {
-        let gate = app::start(options).await.map_err(start_failed)?;
+    let tell = |gate: &app::Gate| {
         let scheme = if gate.is_tls() { "https" } else { "http" };
         let base = format!("{scheme}://{}", gate.address());
         show(&format!("tollgate {} serves on {base}", env!("CARGO_PKG_VERSION")));
-        let telling = tell(gate.viewer(), base);
-        app::run(gate, telling).await?;
-        Ok(ExitCode::SUCCESS)
-    })
+        tell(gate.viewer(), base)
+    };
+    app::serve(options, tell).map_err(start_failed)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Progress while the upstreams open, then the table.

@@ -116,6 +116,7 @@ fn with_client(
             listen: Some(([127, 0, 0, 1], 0).into()),
             watch: false,
             launcher: Some("/proc/self/exe".into()),
+            upgrade: false,
         };
         let gate = app::start(options).await.map_err(start_failed)?;
         gate.viewer().settled().await;

@@ -41,6 +41,9 @@ use super::{
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 /// After an error such as too many open files, accepting again at once would only burn the core.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// At a stop, connections just accepted have this long to begin with their request (two round trips
+/// over a long line): hyper-util drops those of which nothing has been read.
+const FIRST_BYTES: Duration = Duration::from_millis(250);
 
 /// A front that accepts connections until told to stop.
 pub struct Front {
@@ -88,6 +91,9 @@ impl Front {
             });
         }
         drop(self.listener);
+        if 0 < graceful.count() {
+            tokio::time::sleep(FIRST_BYTES).await;
+        }
         let patience = self.gate.snapshot().config.server.limits.drain;
         if tokio::time::timeout(patience, graceful.shutdown()).await.is_err() {
             tracing::warn!("calls under way did not end within {patience:?} (`drain`)");

@@ -104,6 +104,7 @@ async fn run(folder: &TempDir) -> (app::Gate, Endpoint) {
         listen: Some("127.0.0.1:0".parse().unwrap()),
         watch: true,
         launcher: None,
+        upgrade: false,
     };
     let running = match app::start(options).await {
         Ok(running) => running,
