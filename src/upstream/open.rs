@@ -229,6 +229,14 @@ impl Connection {
     pub async fn close(&self, why: &str) {
         self.link.close(why).await;
     }
+
+    /// The same, and waits until the server knows.
+    pub async fn close_wholly(&self, why: &str) {
+        self.close(why).await;
+        if let Link::Http(http) = &self.link {
+            http.deleted().await;
+        }
+    }
 }
 
 impl Link {

@@ -84,7 +84,7 @@ impl Asking {
 
     /// Ends it: a process that is only good for listing is not kept.
     pub async fn close(self) {
-        self.connection().close(CLOSING).await;
+        self.connection().close_wholly(CLOSING).await;
     }
 
     fn connection(&self) -> Connection {

@@ -89,6 +89,8 @@ struct Inner {
     version: OnceLock<Version>,
     session: OnceLock<HeaderValue>,
     closed: CancellationToken,
+    /// Told once the server has been told, or could not be.
+    deleted: CancellationToken,
     why: Mutex<String>,
     signs: Signs,
     tasks: Tasks,
@@ -133,6 +135,7 @@ impl Http {
             version: OnceLock::new(),
             session: OnceLock::new(),
             closed: CancellationToken::new(),
+            deleted: CancellationToken::new(),
             why: Mutex::default(),
             signs,
             tasks: tasks.child(),
@@ -192,20 +195,26 @@ impl Http {
     /// Ends it from our side; its session by DELETE (best effort). Nothing where it has ended.
     pub fn close(&self, why: &str) {
         if self.is_closed() {
-            return;
+            return self.0.deleted.cancel();
         }
         self.end(why);
         if self.0.session.get().is_none() {
-            return;
+            return self.0.deleted.cancel();
         }
         let mut request = self.get(None);
         *request.method_mut() = Verb::DELETE;
-        let sending = self.send(request);
+        let (sending, deleted) = (self.send(request), self.0.deleted.clone());
         self.0.tasks.finish(async move {
             if let Ok(Err(error)) = tokio::time::timeout(ASIDE_TIMEOUT, sending).await {
                 tracing::debug!(%error, "a session could not be ended upstream");
             }
+            deleted.cancel();
         });
+    }
+
+    /// Waits until the server knows of the end, after [`Http::close`].
+    pub async fn deleted(&self) {
+        self.0.deleted.cancelled().await;
     }
 
     /// Waits for its end, and says why it came.
