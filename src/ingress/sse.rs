@@ -11,16 +11,24 @@ pub fn event(id: Option<EventId>, message: &[u8]) -> Bytes {
     if let Some(id) = id {
         text.extend_from_slice(format!("id: {id}\n").as_bytes());
     }
-    for line in message.split(|byte| *byte == b'\n') {
-        text.extend_from_slice(b"data: ");
+    text.extend_from_slice(b"data: ");
+    let mut rest = message;
+    while let Some((part, end, after)) = split(rest) {
+        text.extend_from_slice(part);
         // JSON has a raw carriage return only between tokens, where it means nothing.
-        for part in line.split(|byte| *byte == b'\r') {
-            text.extend_from_slice(part);
-        }
-        text.extend_from_slice(b"\n");
+        text.extend_from_slice(if end == b'\n' { b"\ndata: " } else { b"" });
+        rest = after;
     }
-    text.extend_from_slice(b"\n");
+    text.extend_from_slice(rest);
+    text.extend_from_slice(b"\n\n");
     text.freeze()
+}
+
+/// What stands before the first end of a line, that byte, and what stands after it.
+fn split(text: &[u8]) -> Option<(&[u8], u8, &[u8])> {
+    let (part, rest) = text.split_at(memchr::memchr2(b'\n', b'\r', text)?);
+    let (end, after) = rest.split_first()?;
+    Some((part, *end, after))
 }
 
 /// The event that gives a client an id to come back with (SEP-1699).
