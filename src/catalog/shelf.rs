@@ -27,6 +27,9 @@ pub struct Shelf {
 struct Kept {
     listing: Option<Arc<Listing>>,
     confirmed: bool,
+    /// Counts what was put here, and up to where the routes show it.
+    version: u64,
+    published: u64,
     /// What is only for clients that can be asked is known as well, or cannot be.
     whole: bool,
     error: Option<String>,
@@ -68,10 +71,20 @@ impl Shelf {
         self.kept.lock().confirmed
     }
 
-    /// Whether it was read since the start, or could not be.
+    /// How often something new was put here: to be asked before the routes are built.
+    pub fn version(&self) -> u64 {
+        self.kept.lock().version
+    }
+
+    /// The routes show what was here at that version.
+    pub fn published(&self, version: u64) {
+        self.kept.lock().published = version;
+    }
+
+    /// Whether it was read since the start and is shown, or could not be read.
     pub fn is_settled(&self) -> bool {
         let kept = self.kept.lock();
-        kept.confirmed || kept.error.is_some()
+        kept.confirmed && kept.version == kept.published || kept.error.is_some()
     }
 
     /// Nothing more will be learned before something changes.
@@ -81,7 +94,7 @@ impl Shelf {
 
     pub fn is_whole(&self) -> bool {
         let kept = self.kept.lock();
-        kept.whole || kept.error.is_some()
+        kept.whole && kept.version == kept.published || kept.error.is_some()
     }
 
     /// Why the last reading failed.
@@ -101,9 +114,10 @@ impl Shelf {
             let mut kept = self.kept.lock();
             let differs = kept.listing.as_ref() != Some(&listing);
             let news = differs || !kept.confirmed;
-            let whole = kept.whole;
-            *kept =
-                Kept { listing: Some(Arc::clone(&listing)), confirmed: true, whole, error: None };
+            kept.listing = Some(Arc::clone(&listing));
+            kept.confirmed = true;
+            kept.error = None;
+            kept.version += u64::from(news);
             if !differs {
                 return news;
             }

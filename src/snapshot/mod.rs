@@ -275,7 +275,11 @@ impl Gate {
         let _building = self.building.lock();
         let earlier = self.snapshot();
         let said: Vec<_> = said.map(|method| (upstream.to_owned(), method)).into_iter().collect();
+        let shelf = earlier.member(upstream).map(|member| (&member.shelf, member.shelf.version()));
         self.publish(&earlier, Arc::clone(&earlier.config), earlier.members.clone(), &said);
+        if let Some((shelf, version)) = shelf {
+            shelf.published(version);
+        }
     }
 
     /// Builds the next snapshot, swaps it in, and announces what changed. `said` are changes that
