@@ -4,7 +4,7 @@ pub mod clock;
 pub mod event;
 pub mod tasks;
 
-use std::{fmt, sync::Arc};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use crate::mcp::{
     method::Method,
@@ -63,6 +63,25 @@ pub fn gateway_info() -> Raw {
     ))
 }
 
+/// Who a request is from, as far as the gate knows: parked calls and leased connections are bound to
+/// it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Caller {
+    /// Without authentication: the address it comes from.
+    Address(IpAddr),
+    /// Whoever started this gate, and speaks to it over its standard input and output.
+    Parent,
+}
+
+impl fmt::Display for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => write!(f, "address {address}"),
+            Self::Parent => f.write_str("parent"),
+        }
+    }
+}
+
 /// A legacy session of a client, by the random number sealed in its id.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SessionKey(pub u128);
@@ -83,6 +102,7 @@ pub struct Ask {
     pub name: Option<String>,
     /// `Mcp-Param-*` headers: names and decoded values.
     pub mirrored: Vec<(String, String)>,
+    pub caller: Caller,
     pub client: Arc<Client>,
     pub session: Option<SessionKey>,
     /// What a legacy client set by `logging/setLevel`.

@@ -3,7 +3,7 @@
 
 use std::{
     convert::Infallible,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::Pin,
     sync::Arc,
     task::{self, Poll},
@@ -30,7 +30,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use crate::{config::Tls, snapshot::Gate, telemetry::Counter};
+use crate::{call::Caller, config::Tls, snapshot::Gate, telemetry::Counter};
 
 use super::{
     reply::{self, HttpBody, HttpReply, Refused},
@@ -66,6 +66,7 @@ impl Front {
         let door = Door {
             gate: Arc::clone(&self.gate),
             local,
+            caller: Caller::Address(local.ip()),
             requests: Arc::new(Semaphore::new(limits.requests_max)),
         };
         let mut stop = std::pin::pin!(stop);
@@ -75,7 +76,7 @@ impl Front {
                 accepted = self.listener.accept() => accepted,
                 () = &mut stop => break,
             };
-            let Ok((stream, _)) = accepted else {
+            let Ok((stream, peer)) = accepted else {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             };
@@ -84,7 +85,7 @@ impl Front {
                 continue; // closed at once
             };
             let serving =
-                Box::pin(door.clone().accept(stream, self.tls.clone(), graceful.watcher()));
+                Box::pin(door.to(peer.ip()).accept(stream, self.tls.clone(), graceful.watcher()));
             self.gate.tasks.finish(async move {
                 serving.await;
                 drop(place);
@@ -106,11 +107,18 @@ impl Front {
 struct Door {
     gate: Arc<Gate>,
     local: SocketAddr,
+    /// Who is at the other end.
+    caller: Caller,
     /// Room for requests under way.
     requests: Arc<Semaphore>,
 }
 
 impl Door {
+    /// The same for a connection from this address. One of IPv4 is the same over a socket of IPv6.
+    fn to(&self, peer: IpAddr) -> Self {
+        Self { caller: Caller::Address(peer.to_canonical()), ..self.clone() }
+    }
+
     async fn accept(self, stream: TcpStream, tls: Option<TlsAcceptor>, graceful: Watcher) {
         // An option that only costs latency where it cannot be set.
         stream.set_nodelay(true).ok();
@@ -166,7 +174,7 @@ impl Door {
             return reply::refused(&Refused::Overloaded, None);
         };
         // Boxed: what the connection holds is to stay small.
-        let reply = Box::pin(serve(self.gate, self.local, request)).await;
+        let reply = Box::pin(serve(self.gate, self.local, self.caller, request)).await;
         reply.map(|body| Counted { body, _place: place }.boxed_unsync())
     }
 }

@@ -9,7 +9,7 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming as HttpIncoming;
 
 use crate::{
-    call::SessionKey,
+    call::{Caller, SessionKey},
     config::Limits,
     mcp::{
         id::Id,
@@ -38,6 +38,7 @@ const LAST_EVENT_ID: &str = "last-event-id";
 pub async fn serve(
     gate: Arc<Gate>,
     local: SocketAddr,
+    caller: Caller,
     request: Request<HttpIncoming>,
 ) -> HttpReply {
     gate.counters.add(Counter::Requests);
@@ -64,7 +65,7 @@ pub async fn serve(
             ),
         };
     };
-    let door = Door { gate, route, limits: server.limits.clone() };
+    let door = Door { gate, route, caller, limits: server.limits.clone() };
     match *request.method() {
         Verb::POST => door.post(request).await,
         Verb::GET => door.get(request.headers()),
@@ -86,6 +87,7 @@ enum Takes {
 struct Door {
     gate: Arc<Gate>,
     route: Arc<Route>,
+    caller: Caller,
     limits: Limits,
 }
 
@@ -178,6 +180,7 @@ impl Door {
             params: request.params,
             named: decoded.named,
             meta: decoded.meta,
+            caller: self.caller.clone(),
             client: decoded.client,
             session: None,
             mirrored: Some(decoded.mirrored),
@@ -204,7 +207,7 @@ impl Door {
 
     async fn legacy(&self, session: Arc<Session>, message: Message, takes: Takes) -> HttpReply {
         match message {
-            Message::Request(request) => match legacy_call(session, request) {
+            Message::Request(request) => match legacy_call(self.caller.clone(), session, request) {
                 Ok(call) => self.run(call, takes).await,
                 Err(reply) => *reply,
             },
@@ -366,7 +369,11 @@ impl Door {
     }
 }
 
-fn legacy_call(session: Arc<Session>, request: McpRequest) -> Result<Call, Box<HttpReply>> {
+fn legacy_call(
+    caller: Caller,
+    session: Arc<Session>,
+    request: McpRequest,
+) -> Result<Call, Box<HttpReply>> {
     let McpRequest { id, method: name, params } = request;
     let decoded = Method::request(&name).ok_or(Fault::UnknownMethod(name)).and_then(|method| {
         let invalid = |error: &dyn std::fmt::Display| Fault::Invalid(error.to_string());
@@ -378,7 +385,7 @@ fn legacy_call(session: Arc<Session>, request: McpRequest) -> Result<Call, Box<H
         Ok((method, named, meta)) => {
             let client = Arc::clone(&session.client);
             let session = Some(session);
-            Ok(Call { id, method, params, named, meta, client, session, mirrored: None })
+            Ok(Call { id, method, params, named, meta, caller, client, session, mirrored: None })
         }
         Err(fault) => {
             // Which method it is matters only once it has been sent.

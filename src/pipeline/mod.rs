@@ -15,7 +15,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::{
-    call::{Ask, Client, ListKind},
+    call::{Ask, Caller, Client, ListKind},
     mcp::{head::Named, id::Id, message::Body, meta::Meta, method::Method, raw::Raw, version::Era},
     session::Session,
     snapshot::{Gate, Route},
@@ -36,6 +36,7 @@ pub struct Call {
     pub params: Raw,
     pub named: Named,
     pub meta: Meta,
+    pub caller: Caller,
     pub client: Arc<Client>,
     pub session: Option<Arc<Session>>,
     /// Decoded `Mcp-Param-*` headers by their names in lower case; none where no header had to be
@@ -159,6 +160,7 @@ impl resolve::Resolved {
             params: self.params.clone(),
             name: self.name.clone(),
             mirrored: self.mirrored.clone(),
+            caller: call.caller.clone(),
             client: Arc::clone(&call.client),
             session: call.session.as_ref().map(|session| session.key),
             log_level: call.session.as_ref().and_then(|session| session.log_level()),
