@@ -13,6 +13,7 @@ use crate::{
         mirror::Mirrors,
         raw::{Raw, string_of},
         splice,
+        version::{Era, Version},
     },
     telemetry::{Counter, Counters},
     upstream::{Asking, Peer, SendError, Upstream},
@@ -127,6 +128,21 @@ impl Listing {
             ListKind::Resources => &self.resources,
             ListKind::Templates => &self.templates,
         }
+    }
+
+    pub fn is_legacy(&self) -> bool {
+        Version::find(&self.version).is_some_and(|version| version.era() == Era::Legacy)
+    }
+
+    /// Whether a tool of it can be called as a task only (2025-11-25, tasks: tool-level
+    /// negotiation).
+    pub fn must_be_task(&self, tool: &Item) -> bool {
+        // Nearly no tool says anything about it.
+        memchr::memmem::find(tool.raw.bytes(), b"taskSupport").is_some()
+            && self.is_legacy()
+            && splice::at(&tool.raw, &["execution", "taskSupport"])
+                .is_some_and(|support| support.as_str() == "\"required\"")
+            && splice::at(&self.capabilities, &["tasks", "requests", "tools", "call"]).is_some()
     }
 
     /// Reads the annotations of its tools again, after it came from disk.

@@ -49,6 +49,8 @@ pub struct Target {
     /// The upstream's own name for it.
     pub own: String,
     pub mirrors: Mirrors,
+    /// A tool that can be called as a task only (2025-11-25).
+    pub task: bool,
 }
 
 /// A route's lists and where everything on them leads.
@@ -209,6 +211,9 @@ impl View {
         }
         let Some(has) = listing.capabilities.try_read::<Map<String, Value>>() else { return };
         capabilities::merge(&mut self.capabilities, &has);
+        if listing.is_legacy() && has.contains_key("tools") {
+            capabilities::offer_tasks(&mut self.capabilities);
+        }
         if has.contains_key("resources") {
             let keys = listing.resources.iter().chain(&listing.templates);
             let schemes = keys
@@ -272,7 +277,9 @@ impl View {
     fn add(&mut self, kind: ListKind, name: String, item: &Item, part: &Part) -> Option<Raw> {
         let upstream = Arc::clone(&part.upstream);
         let own = item.key.clone();
-        let target = Arc::new(Target { upstream, own, mirrors: item.mirrors.clone() });
+        let task = kind == ListKind::Tools
+            && part.listing.as_ref().is_some_and(|listing| listing.must_be_task(item));
+        let target = Arc::new(Target { upstream, own, mirrors: item.mirrors.clone(), task });
         if kind == ListKind::Templates {
             let filters = Arc::clone(&part.filters);
             self.templates.push((Template::new(&name), Arc::clone(&target), filters));
@@ -287,6 +294,12 @@ impl View {
         } else {
             let name = Raw::encode(&name);
             splice::edit(&item.raw, &[(kind.key(), Some(name.bytes()))])
+        };
+        // Whoever calls it need not know: see `upstream::follow`.
+        let text = if task {
+            splice::edit_within(&text, "execution", &[("taskSupport", None)])
+        } else {
+            text
         };
         targets.insert(name, target);
         Some(text)
@@ -355,7 +368,7 @@ pub fn server_meta() -> String {
 fn passing(upstream: &Arc<Upstream>, filters: &Filters, own: &str) -> Option<Arc<Target>> {
     filter::passes(&filters.resources, own).then(|| {
         let (upstream, own) = (Arc::clone(upstream), own.to_owned());
-        Arc::new(Target { upstream, own, mirrors: Mirrors::default() })
+        Arc::new(Target { upstream, own, mirrors: Mirrors::default(), task: false })
     })
 }
 

@@ -66,6 +66,13 @@ pub fn member(object: &Raw, key: &str) -> Option<Raw> {
     Some(Raw::trusted(text.slice(found.value)))
 }
 
+/// The value at a path of members; none where a step is no object.
+pub fn at(object: &Raw, path: &[&str]) -> Option<Raw> {
+    path.iter().try_fold(object.clone(), |object, key| {
+        if object.is_object() { member(&object, key) } else { None }
+    })
+}
+
 /// All members of an object, their values sharing its bytes.
 pub fn entries(object: &Raw) -> Vec<(String, Raw)> {
     let text = object.bytes();

@@ -7,8 +7,8 @@ use tokio::time::Instant;
 
 use crate::{
     call::event::Question,
-    mcp::{id::Id, message::Body, question::Kind, raw::Raw, splice},
-    park::{Parked, seconds, state::Bearer},
+    mcp::{id::Id, message::Body, meta::RELATED_TASK, question::Kind, raw::Raw, splice},
+    park::{Parked, no_answer, seconds, state::Bearer},
     snapshot::{Gate, Route},
 };
 
@@ -68,22 +68,29 @@ pub fn input_required<'a>(
     questions: impl Iterator<Item = (&'a str, &'a str, Raw)>,
     state: &Raw,
 ) -> Raw {
-    let mut requests = Vec::new();
+    let requests = requests(questions);
+    let parts: [&[u8]; 5] = [
+        br#"{"resultType":"input_required","inputRequests":"#,
+        requests.bytes(),
+        br#","requestState":"#,
+        state.bytes(),
+        b"}",
+    ];
+    Raw::trusted(parts.concat())
+}
+
+/// An `InputRequests` object of keys of our own, methods and params.
+pub fn requests<'a>(questions: impl Iterator<Item = (&'a str, &'a str, Raw)>) -> Raw {
+    let mut requests = vec![b'{'];
     for (key, method, params) in questions {
-        let comma = if requests.is_empty() { "" } else { "," };
+        let comma = if requests.len() == 1 { "" } else { "," };
         let head = format!(r#"{comma}"{key}":{{"method":"{method}","params":"#);
         requests.extend_from_slice(head.as_bytes());
         requests.extend_from_slice(params.bytes());
         requests.push(b'}');
     }
-    let parts: [&[u8]; 5] = [
-        br#"{"resultType":"input_required","inputRequests":{"#,
-        &requests,
-        br#"},"requestState":"#,
-        state.bytes(),
-        b"}",
-    ];
-    Raw::trusted(parts.concat())
+    requests.push(b'}');
+    Raw::trusted(requests)
 }
 
 /// Parks a call, and puts its questions to the client.
@@ -106,13 +113,16 @@ pub fn park(gate: &Gate, route: &Route, call: &Call, parked: Parked) -> Result<R
     Ok(input_required(questions, &state))
 }
 
-/// The questions of a parked call, as the client is put them: `elicitationId` and the task that a
-/// question may belong to are words of sessions.
+/// The questions of a parked call, as the client is put them.
 fn put(open: &[(String, Question)]) -> impl Iterator<Item = (&str, &str, Raw)> {
-    open.iter().map(|(key, question)| {
-        let params = splice::edit(&question.params, &[("elicitationId", None), ("task", None)]);
-        (key.as_str(), &*question.method, params)
-    })
+    open.iter().map(|(key, question)| (key.as_str(), &*question.method, shown(&question.params)))
+}
+
+/// The params of a question for a client without a session: `elicitationId` and a wish for a task
+/// are words of sessions, and the server's own task is none of the client's.
+pub fn shown(params: &Raw) -> Raw {
+    let params = splice::edit_within(params, "_meta", &[(RELATED_TASK, None)]);
+    splice::edit(&params, &[("elicitationId", None), ("task", None)])
 }
 
 /// Gives the server what the client answered; questions without an answer that fits stay open.
@@ -128,4 +138,13 @@ pub fn answer(open: Vec<(String, Question)>, responses: &Raw) -> Vec<(String, Qu
         }
     }
     unanswered
+}
+
+/// Nobody answered in time: the server is told so.
+pub fn unanswered(open: Vec<(String, Question)>) {
+    for (_, question) in open {
+        let body = no_answer(&question.method, "the client did not answer in time");
+        // The server may have gone.
+        drop(question.reply.send(body));
+    }
 }

@@ -1,11 +1,13 @@
 //! The way back: what an upstream says during a call, in words that fit the client.
 //!
 //! Within one era it is relayed. Across the eras questions in mid-call change their form: see
-//! `asked` (a legacy server asks a modern client) and `rounds` (the reverse).
+//! `asked` (a legacy server asks a modern client) and `rounds` (the reverse). A call may go on as a
+//! task of ours (`tasks`), or lead to a task of the server (`polling`, and `upstream::follow`).
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use crate::{
     call::{
@@ -26,55 +28,67 @@ use crate::{
     park::{
         Parked,
         state::{Bearer, Held},
+        task::Task,
     },
     session::Underway,
     snapshot::{Gate, Route},
     telemetry::Counter,
-    upstream::{Exchange, SendError, Upstream},
+    upstream::{Exchange, SendError, TaskRef, Upstream},
 };
 
 use super::{
     Call, Fault,
     asked::{self, Asked},
     fit, pages,
-    resolve::{self, Resolved},
+    polling::Polling,
+    resolve::Resolved,
     rounds::{self, Begun, Round},
+    tasks,
 };
 
 /// A call under way, read event by event. Dropped before its end, it is cancelled.
 #[derive(Debug)]
 pub struct Back {
-    gate: Arc<Gate>,
-    route: Arc<Route>,
-    call: Call,
-    resolved: Resolved,
-    upstream: Arc<Upstream>,
-    stage: Stage,
+    pub(super) gate: Arc<Gate>,
+    pub(super) route: Arc<Route>,
+    pub(super) call: Call,
+    pub(super) resolved: Resolved,
+    pub(super) upstream: Arc<Upstream>,
+    pub(super) stage: Stage,
     /// The era spoken to the upstream.
-    era: Era,
+    pub(super) era: Era,
     /// Ends with the call; none for a client without sessions.
-    underway: Option<Underway>,
+    pub(super) underway: Option<Underway>,
     /// The client can be asked nothing.
-    refuses: bool,
+    pub(super) refuses: bool,
     /// Nothing came yet: a session that the upstream forgot may be opened anew.
-    fresh: bool,
+    pub(super) fresh: bool,
     /// What goes to the client before anything else happens.
-    ready: VecDeque<Result<Out, Fault>>,
-    asked: Asked,
+    pub(super) ready: VecDeque<Result<Out, Fault>>,
+    pub(super) asked: Asked,
     /// Questions that the client was put, by the server's id and by ours.
-    put: Vec<(Id, Id)>,
-    rounds: usize,
+    pub(super) put: Vec<(Id, Id)>,
+    pub(super) rounds: usize,
     /// Pages that the client was told to open.
-    pages: Vec<Id>,
+    pub(super) pages: Vec<Id>,
+    pub(super) since: Instant,
+    /// When it is to go on as a task of ours; none where it is not, or does already.
+    pub(super) task_at: Option<Instant>,
+    /// The task that it goes on as.
+    pub(super) task: Option<Arc<Task>>,
 }
 
 /// Where a call stands.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "the whole is boxed, and this is its usual stage")]
-enum Stage {
+pub(super) enum Stage {
     /// To be sent again: on another session, or with answers.
     Again(Box<Ask>),
     Underway(Exchange),
+    /// A legacy server gave a task, whose result is to be asked for.
+    Following(Exchange, TaskRef),
+    /// A modern server gave a task, which is brought to its end.
+    Polling(Box<Polling>),
     /// The client is being asked what a modern server wants to know.
     Asking(Round),
     Over,
@@ -136,6 +150,9 @@ impl Back {
         Self {
             gate: Arc::clone(gate),
             route: Arc::clone(route),
+            since: Instant::now(),
+            task_at: tasks::due(gate, &call, exchange.era),
+            task: None,
             refuses: !call.streams,
             call,
             resolved,
@@ -183,14 +200,25 @@ impl Back {
     async fn step(&mut self) -> Result<Option<Out>, Fault> {
         match &mut self.stage {
             Stage::Underway(exchange) => {
-                let event = match self.asked.due() {
+                let event = match self.asked.due().into_iter().chain(self.task_at).min() {
                     None => exchange.next().await,
                     Some(due) => match tokio::time::timeout_at(due, exchange.next()).await {
                         Ok(event) => event,
-                        Err(_) => return self.park().map(Some),
+                        Err(_) => return self.due(),
                     },
                 };
                 self.hear(event)
+            }
+            Stage::Following(exchange, task) => {
+                let call = self.resolved.ask(&self.call);
+                let followed = exchange.follow(task, &call, &self.gate.tasks).await;
+                followed.map_err(|error| self.fault(error))?;
+                self.followed();
+                Ok(None)
+            }
+            Stage::Polling(polling) => {
+                let polled = polling.step().await;
+                self.polled(polled)
             }
             Stage::Again(ask) => {
                 let sent = self.upstream.send(ask).await;
@@ -226,12 +254,15 @@ impl Back {
         }
     }
 
-    fn cancel(&mut self, reason: Option<String>) {
+    pub(super) fn cancel(&mut self, reason: Option<String>) {
         let stage = std::mem::replace(&mut self.stage, Stage::Over);
         match (stage, reason) {
             (Stage::Underway(exchange), Some(reason)) => exchange.cancel(reason),
             (Stage::Asking(round), _) => self.ready.extend(round.withdrawn().map(Ok)),
-            (Stage::Underway(_) | Stage::Again(_) | Stage::Over, _) => (),
+            (Stage::Polling(polling), _) => {
+                self.ready.extend(polling.withdrawn().into_iter().map(Ok));
+            }
+            (Stage::Underway(_) | Stage::Following(..) | Stage::Again(_) | Stage::Over, _) => (),
         }
     }
 
@@ -244,11 +275,11 @@ impl Back {
         &self.call
     }
 
-    fn limits(&self) -> Limits {
+    pub(super) fn limits(&self) -> Limits {
         self.gate.snapshot().config.server.limits.clone()
     }
 
-    fn fault(&self, error: SendError) -> Fault {
+    pub(super) fn fault(&self, error: SendError) -> Fault {
         let method = self.call.method;
         let upstream = self.upstream.name();
         tracing::warn!(upstream, method = method.name(), %error, "a call failed");
@@ -266,24 +297,34 @@ impl Back {
         }
         let id = session.ask(question.reply);
         self.put.push((question.id, id.clone()));
+        self.allow_answer();
+        let params = self.of_no_task(question.params);
+        Ok(Some(Out::Message(message::request(&id, &question.method, &params))))
+    }
+
+    pub(super) fn allow_answer(&mut self) {
         let patience = self.limits().answer_timeout;
         if let Stage::Underway(exchange) = &mut self.stage {
             exchange.allow_answer(patience);
         }
-        Ok(Some(Out::Message(message::request(&id, &question.method, &question.params))))
     }
 
     fn notice(&mut self, notice: &Notice) -> Option<Out> {
         if notice.method == Some(Method::Cancelled) {
             return self.withdrawn(notice);
         }
-        self.wants(notice).then(|| Out::Message(notice.whole.bytes().clone()))
+        if !self.wants(notice) {
+            return None;
+        }
+        self.heard(notice);
+        Some(Out::Message(notice.whole.bytes().clone()))
     }
 
     /// The server no longer wants an answer to what it asked.
     fn withdrawn(&mut self, notice: &Notice) -> Option<Out> {
         let id = splice::member(&notice.params, "requestId").and_then(|id| Id::new(id).ok())?;
         self.asked.withdraw(&id);
+        self.task.iter().for_each(|task| task.withdraw(&id));
         let at = self.put.iter().position(|(own, _)| *own == id)?;
         let (_, shown) = self.put.swap_remove(at);
         let edits: &[(&str, Option<&[u8]>)] = &[("requestId", Some(shown.raw().bytes()))];
@@ -317,6 +358,14 @@ impl Back {
     }
 
     fn answer(&mut self, body: Body, status: u16) -> Result<Option<Out>, Fault> {
+        if let Some(task) = self.task_given(&body) {
+            let stage = std::mem::replace(&mut self.stage, Stage::Over);
+            if let Stage::Underway(exchange) = stage {
+                self.gate.counters.add(Counter::TasksCarried);
+                self.stage = Stage::Following(exchange, task);
+                return Ok(None);
+            }
+        }
         let kind = match &body {
             Body::Result(result) if self.era == Era::Modern => result_type(result),
             Body::Result(_) | Body::Error(_) => None,
@@ -329,11 +378,15 @@ impl Back {
                 let body = Body::Result(self.sealed(result));
                 Ok(Some(Out::Answer { body, status }))
             }
+            (Some("task"), Body::Result(result), Era::Legacy) => self.begin_polling(&result),
             (Some(kind), Body::Result(_), Era::Legacy) => {
                 Err(Fault::Unbridgeable(format!("it answered with a result of type `{kind}`")))
             }
             (_, Body::Error(error), Era::Modern)
-                if self.era == Era::Legacy && fit::code_of(&error) == URL_ELICITATION_REQUIRED =>
+                // A task cannot be begun anew: there the error is the end, and names the pages.
+                if self.era == Era::Legacy
+                    && self.task.is_none()
+                    && fit::code_of(&error) == URL_ELICITATION_REQUIRED =>
             {
                 pages::input_required(&self.call, &error, |request| {
                     self.state(Held::Anew, request, self.limits().answer_timeout)
@@ -345,8 +398,11 @@ impl Back {
     }
 
     /// The last word, after all that belongs before it.
-    fn end(&mut self, body: Body, status: u16) -> Out {
-        let body = self.name_task(body);
+    pub(super) fn end(&mut self, body: Body, status: u16) -> Out {
+        let body = match self.name_task(body) {
+            Body::Result(result) => Body::Result(self.of_no_task(result)),
+            error @ Body::Error(_) => error,
+        };
         let same = self.era == Era::Modern && self.call.client.era() == Era::Modern;
         let status = if same { status } else { 200 };
         let answer = Out::Answer { body: fit::fit_body(body, &self.call, self.era), status };
@@ -359,6 +415,12 @@ impl Back {
 
     /// Asks a legacy client what a modern server wants to know.
     fn begin_round(&mut self, result: &Raw) -> Result<(), Fault> {
+        let round = self.round(result)?;
+        self.stage = Stage::Asking(round);
+        Ok(())
+    }
+
+    pub(super) fn round(&mut self, result: &Raw) -> Result<Round, Fault> {
         let limits = self.limits();
         self.rounds += 1;
         if limits.rounds_max < self.rounds {
@@ -374,8 +436,7 @@ impl Back {
         let Begun { round, messages, pages } = begun;
         self.ready.extend(messages.into_iter().map(Ok));
         self.pages.extend(pages);
-        self.stage = Stage::Asking(round);
-        Ok(())
+        Ok(round)
     }
 
     /// The call is sent again with the answers, or ends with what came in their place.
@@ -395,7 +456,7 @@ impl Back {
     }
 
     /// The call waits here for the client's answers.
-    fn park(&mut self) -> Result<Out, Fault> {
+    pub(super) fn park(&mut self) -> Result<Out, Fault> {
         let Stage::Underway(exchange) = std::mem::replace(&mut self.stage, Stage::Over) else {
             return Err(Fault::Cancelled);
         };
@@ -419,22 +480,6 @@ impl Back {
         let bearer =
             Bearer { route: &self.route.settings.path, caller: &self.call.caller, request };
         self.gate.lot.states.seal(held, bearer, crate::park::seconds(patience))
-    }
-
-    /// Tasks of several upstreams must not be mistaken for one another.
-    fn name_task(&self, body: Body) -> Body {
-        let may = matches!(self.call.method, Method::ToolsCall | Method::TasksGet)
-            && self.call.client.era() == Era::Modern
-            && self.route.is_merged();
-        let Body::Result(result) = &body else { return body };
-        let id = if may {
-            splice::member(result, "taskId").and_then(|id| id.try_read::<String>())
-        } else {
-            None
-        };
-        let Some(id) = id else { return body };
-        let shown = Raw::encode(&resolve::shown_task(&self.route, self.upstream.name(), &id));
-        Body::Result(splice::edit(result, &[("taskId", Some(shown.bytes()))]))
     }
 }
 

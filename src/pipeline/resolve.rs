@@ -23,7 +23,7 @@ use super::{Call, Fault};
 const TASK_MARK: char = '~';
 
 /// A call whose target is found.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Resolved {
     pub target: Arc<Target>,
     /// The client's params, with the upstream's own name in them.
@@ -77,10 +77,23 @@ fn find_task(route: &Route, id: &str) -> Option<Arc<Target>> {
         (route.members.first()?, id)
     };
     let upstream = Arc::clone(&member.upstream);
-    Some(Arc::new(Target { upstream, own: own.to_owned(), mirrors: Mirrors::default() }))
+    // Tasks of a legacy server are the gate's to bring to their end.
+    if upstream.peer().is_some_and(|peer| peer.version.era() == Era::Legacy) {
+        return None;
+    }
+    let mirrors = Mirrors::default();
+    Some(Arc::new(Target { upstream, own: own.to_owned(), mirrors, task: false }))
 }
 
 fn renamed(call: &Call, target: &Target) -> Raw {
+    let renamed = with_own_name(call, target);
+    // A legacy client is offered no tasks: its wish for one is not the server's to hear
+    // (2025-11-25, tasks: task support and handling).
+    let wishes = call.method == Method::ToolsCall && call.client.era() == Era::Legacy;
+    if wishes { splice::edit(&renamed, &[("task", None)]) } else { renamed }
+}
+
+fn with_own_name(call: &Call, target: &Target) -> Raw {
     let own = Raw::encode(&target.own);
     let set = |key, shown: &str| {
         if shown == target.own {

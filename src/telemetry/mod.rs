@@ -34,12 +34,17 @@ pub enum Counter {
     RefusedParked,
     RefusedStates,
     Rounds,
+    Tasks,
+    TasksExpired,
+    RefusedTasks,
+    TaskResultsDropped,
+    TasksCarried,
     Reloads,
     ReloadsRefused,
 }
 
 /// In the order of [`Counter`].
-const NAMES: [&str; 28] = [
+const NAMES: [&str; 33] = [
     "requests",
     "refused_host",
     "refused_origin",
@@ -66,13 +71,24 @@ const NAMES: [&str; 28] = [
     "refused_parked",
     "refused_states",
     "rounds",
+    "tasks",
+    "tasks_expired",
+    "refused_tasks",
+    "task_results_dropped",
+    "tasks_carried",
     "reloads",
     "reloads_refused",
 ];
 
 /// The counters of one gate.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Counters([AtomicU64; NAMES.len()]);
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| AtomicU64::new(0)))
+    }
+}
 
 impl Counters {
     pub fn add(&self, counter: Counter) {

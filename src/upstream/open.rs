@@ -15,6 +15,7 @@ use crate::{
         meta,
         method::Method,
         raw::Raw,
+        splice,
         version::{Era, Version},
     },
 };
@@ -146,12 +147,18 @@ impl Connection {
         let params = match (ask.client.era(), era) {
             (Era::Legacy, Era::Modern) => meta::modernize(
                 &ask.params,
-                &if ask.streams { ask.client.shown_to_modern() } else { Raw::object() },
+                &ask.shown_to_modern(&self.peer.capabilities),
                 &ask.client.info,
                 ask.log_level.as_deref(),
             ),
             (Era::Modern, Era::Legacy) => meta::antiquate(&ask.params),
             _ => ask.params.clone(),
+        };
+        let params = if ask.as_task && era == Era::Legacy {
+            let wish = format!(r#"{{"ttl":{}}}"#, self.timeout.total.as_millis());
+            splice::edit(&params, &[("task", Some(wish.as_bytes()))])
+        } else {
+            params
         };
         let mirrored = Mirrored { name: ask.name.as_deref(), params: &ask.mirrored };
         let mut aside = None;
@@ -177,7 +184,7 @@ impl Connection {
             }
         };
         let exchange = Exchange::new(source, era, self.timeout).hearing(aside);
-        Ok(exchange.restoring(token).holding(leased))
+        Ok(exchange.restoring(token).holding(leased).over(self.clone()))
     }
 
     /// Sends a request of the gateway's own; a modern server gets the `_meta` it demands.
@@ -465,6 +472,6 @@ pub(super) fn message_of(error: &Raw) -> String {
 }
 
 fn progress_token(params: &Raw) -> Option<Raw> {
-    let meta = crate::mcp::splice::member(params, "_meta")?;
-    crate::mcp::splice::member(&meta, meta::PROGRESS_TOKEN)
+    let meta = splice::member(params, "_meta")?;
+    splice::member(&meta, meta::PROGRESS_TOKEN)
 }
