@@ -147,8 +147,8 @@ section! {
         parked_max: Count<1, 1_000_000> = 10_000,
         /// The same of one caller.
         parked_per_caller_max: Count<1, 1_000_000> = 1_000,
-        /// Silence after which a call of a client that takes tasks (2026-07-28) goes on as one, where
-        /// the server has none of its own.
+        /// Silence after which a call of a client that takes tasks (2026-07-28) goes on as one,
+        /// where the server has none of its own; 0 makes a task of each.
         task_after: Period<0, { 7 * DAY }> = "10s",
         /// How long such a task is kept once it has ended.
         task_ttl: Period<SECOND, { 7 * DAY }> = "30m",

@@ -150,8 +150,8 @@ impl Back {
         Self {
             gate: Arc::clone(gate),
             route: Arc::clone(route),
-            since: Instant::now(),
             task_at: tasks::due(gate, &call, exchange.era),
+            since: Instant::now(),
             task: None,
             refuses: !call.streams,
             call,
@@ -202,6 +202,8 @@ impl Back {
             Stage::Underway(exchange) => {
                 let event = match self.asked.due().into_iter().chain(self.task_at).min() {
                     None => exchange.next().await,
+                    // From its very beginning: `task_after` is 0.
+                    Some(due) if due <= self.since => return self.due(),
                     Some(due) => match tokio::time::timeout_at(due, exchange.next()).await {
                         Ok(event) => event,
                         Err(_) => return self.due(),
@@ -211,13 +213,14 @@ impl Back {
             }
             Stage::Following(exchange, task) => {
                 let call = self.resolved.ask(&self.call);
-                let followed = exchange.follow(task, &call, &self.gate.tasks).await;
+                // Boxed, as the next one: rare, and large.
+                let followed = Box::pin(exchange.follow(task, &call, &self.gate.tasks)).await;
                 followed.map_err(|error| self.fault(error))?;
                 self.followed();
                 Ok(None)
             }
             Stage::Polling(polling) => {
-                let polled = polling.step().await;
+                let polled = Box::pin(polling.step()).await;
                 self.polled(polled)
             }
             Stage::Again(ask) => {

@@ -64,7 +64,11 @@ impl Back {
         let stage = std::mem::replace(&mut self.stage, Stage::Over);
         self.stage = match stage {
             Stage::Following(exchange, _) => Stage::Underway(exchange),
-            stage => stage,
+            other @ (Stage::Again(_)
+            | Stage::Underway(_)
+            | Stage::Polling(_)
+            | Stage::Asking(_)
+            | Stage::Over) => other,
         };
     }
 

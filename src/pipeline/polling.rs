@@ -121,7 +121,8 @@ impl Polling {
             }
             Next::Send(method, params) => {
                 let (method, params) = (*method, params.clone());
-                let sent = self.upstream.send(&request(&self.call, &self.id, method, params)).await;
+                let sent =
+                    self.upstream.send(&request(&self.call, &self.id, method, &params)).await;
                 let exchange = sent.map_err(|error| self.failed(error))?;
                 self.next = Next::Wait(method, Box::new(exchange));
                 Ok(Polled::Nothing)
@@ -247,7 +248,7 @@ impl Drop for Polling {
         if self.over {
             return;
         }
-        let ask = request(&self.call, &self.id, Method::TasksCancel, Raw::object());
+        let ask = request(&self.call, &self.id, Method::TasksCancel, &Raw::object());
         let upstream = Arc::clone(&self.upstream);
         self.tasks.finish(async move {
             let cancelled = async { upstream.send(&ask).await?.answer().await };
@@ -260,11 +261,11 @@ impl Drop for Polling {
     }
 }
 
-fn request(call: &Ask, id: &str, method: Method, params: Raw) -> Ask {
+fn request(call: &Ask, id: &str, method: Method, params: &Raw) -> Ask {
     let id_text = Raw::encode(&id);
     Ask {
         method,
-        params: splice::edit(&params, &[("taskId", Some(id_text.bytes()))]),
+        params: splice::edit(params, &[("taskId", Some(id_text.bytes()))]),
         name: Some(id.to_owned()),
         mirrored: Vec::new(),
         ..call.clone()

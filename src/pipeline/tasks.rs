@@ -23,7 +23,8 @@ const ACKNOWLEDGED: &str = r#"{"resultType":"complete"}"#;
 /// Answers a request about a task, where that is the gate's own.
 ///
 /// # Errors
-/// Where the client has not declared the extension, or the task is not there any more, or another's.
+/// Where the client has not declared the extension, and where the task is not there any more or
+/// another's.
 pub fn own(gate: &Gate, route: &Route, call: &Call) -> Result<Option<Reply>, Fault> {
     if !call.client.takes_tasks() {
         let required = format!(r#"{{"extensions":{{"{TASKS}":{{}}}}}}"#);
@@ -39,19 +40,16 @@ pub fn own(gate: &Gate, route: &Route, call: &Call) -> Result<Option<Reply>, Fau
         return Err(Fault::Unknown { kind: "task", name: name.to_owned() });
     }
     let task = gate.lot.board.find(owner, id)?;
-    let result = match call.method {
-        Method::TasksUpdate => {
-            let responses = resume::responses(call);
-            task.answer(|open| asked::answer(open, &responses));
-            Raw::trusted(ACKNOWLEDGED)
-        }
-        Method::TasksCancel => {
-            gate.lot.board.cancel(&task, &gate.snapshot().config.server.limits);
-            Raw::trusted(ACKNOWLEDGED)
-        }
-        _ => detailed(&task),
-    };
-    Ok(Some(Reply::Answer(Body::Result(result))))
+    if call.method == Method::TasksGet {
+        return Ok(Some(Reply::Answer(Body::Result(detailed(&task)))));
+    }
+    if call.method == Method::TasksUpdate {
+        let responses = resume::responses(call);
+        task.answer(|open| asked::answer(open, &responses));
+    } else {
+        gate.lot.board.cancel(&task, &gate.snapshot().config.server.limits);
+    }
+    Ok(Some(Reply::Answer(Body::Result(Raw::trusted(ACKNOWLEDGED)))))
 }
 
 /// When a call that begins now is to go on as a task, if nothing is heard of it; none where it

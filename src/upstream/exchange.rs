@@ -38,11 +38,11 @@ pub struct Exchange {
     /// The client's own progress token, where another one was sent.
     token: Option<Raw>,
     /// A task that the answer to come is of; it holds the lease then.
-    watch: Option<Watch>,
+    watch: Option<Box<Watch>>,
     /// Given back to its pool when this is dropped, after `source`.
     leased: Option<Leased>,
-    /// What a client's call was sent on.
-    connection: Option<Connection>,
+    /// What it was sent on, where it may lead to a task.
+    connection: Option<Box<Connection>>,
     _counted: Option<Arc<()>>,
 }
 
@@ -125,7 +125,7 @@ impl Exchange {
     }
 
     pub(super) fn over(self, connection: Connection) -> Self {
-        Self { connection: Some(connection), ..self }
+        Self { connection: Some(Box::new(connection)), ..self }
     }
 
     /// The bare request, and how long it may be silent.
@@ -152,7 +152,8 @@ impl Exchange {
             leased.unsettle();
         }
         let (task, leased) = (task.clone(), self.leased.take());
-        self.watch = Some(Watch::new(connection, task, leased, tasks.clone()));
+        let watch = Watch::new(*connection, task, leased, tasks.clone());
+        self.watch = Some(Box::new(watch));
         (self.source, self.aside) = (next.source, next.aside);
         self.idle_at = Instant::now() + self.timeout.idle;
         Ok(())
@@ -200,24 +201,13 @@ impl Exchange {
 
     /// What the server says; none where it only shows that it lives.
     async fn came(&mut self) -> Result<Option<Event>, SendError> {
-        let (aside, watch) = (&mut self.aside, &mut self.watch);
-        let aside = async {
-            match aside {
-                Some(aside) => aside.recv().await,
-                None => None,
-            }
-        };
-        let watch = async {
-            match watch {
-                Some(watch) => watch.beat().await,
-                None => std::future::pending().await,
-            }
-        };
+        let heard = heard(&mut self.source, self.aside.as_mut());
+        let Some(watch) = &mut self.watch else { return heard.await.map(Some) };
         tokio::select! {
-            // All keep what they have when dropped.
-            Some(event) = aside => Ok(Some(event)),
-            event = self.source.next() => event.map(Some),
-            () = watch => Ok(None),
+            // Both keep what they have when dropped.
+            event = heard => event.map(Some),
+            // Boxed: rare, and large.
+            () = Box::pin(watch.beat()) => Ok(None),
         }
     }
 
@@ -272,5 +262,17 @@ impl Exchange {
             whole: splice::edit_within(&notice.whole, "params", edits),
             ..notice
         }
+    }
+}
+
+async fn heard(
+    source: &mut Source,
+    aside: Option<&mut mpsc::Receiver<Event>>,
+) -> Result<Event, SendError> {
+    let Some(aside) = aside else { return source.next().await };
+    tokio::select! {
+        // Both keep what they have when dropped.
+        Some(event) = aside.recv() => Ok(event),
+        event = source.next() => event,
     }
 }

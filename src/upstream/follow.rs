@@ -93,29 +93,34 @@ impl Watch {
 
     /// Waits for a sign of life. Safe to drop.
     pub(super) async fn beat(&mut self) {
-        loop {
-            match &mut self.beat {
-                Beat::Rest(until) => {
-                    tokio::time::sleep_until(*until).await;
-                    let asked =
-                        self.connection.ask(Method::TasksGet, &self.task.params, None).await;
-                    self.beat = asked.map_or(Beat::Silent, |asked| {
-                        let (source, patience) = asked.into_source();
-                        Beat::Asking(source, Instant::now() + patience)
-                    });
-                }
-                Beat::Asking(source, until) => {
-                    match tokio::time::timeout_at(*until, source.next()).await {
-                        Ok(Ok(Event::Answer { body: Body::Result(_), .. })) => {
-                            self.beat = Beat::Rest(Instant::now() + self.task.interval);
-                            return;
-                        }
-                        Ok(Ok(Event::Answer { .. }) | Err(_)) | Err(_) => self.beat = Beat::Silent,
-                        Ok(Ok(_)) => (),
-                    }
-                }
-                Beat::Silent => std::future::pending().await,
+        while !self.look().await {}
+    }
+
+    /// One step; whether the server showed that it lives.
+    async fn look(&mut self) -> bool {
+        match &mut self.beat {
+            Beat::Rest(until) => {
+                tokio::time::sleep_until(*until).await;
+                let asked = self.connection.ask(Method::TasksGet, &self.task.params, None).await;
+                self.beat = asked.map_or(Beat::Silent, |asked| {
+                    let (source, patience) = asked.into_source();
+                    Beat::Asking(source, Instant::now() + patience)
+                });
+                false
             }
+            Beat::Asking(source, until) => {
+                let event = tokio::time::timeout_at(*until, source.next()).await;
+                let (lives, beat) = match event {
+                    Ok(Ok(Event::Answer { body: Body::Result(_), .. })) => {
+                        (true, Beat::Rest(Instant::now() + self.task.interval))
+                    }
+                    Ok(Ok(Event::Answer { .. }) | Err(_)) | Err(_) => (false, Beat::Silent),
+                    Ok(Ok(_)) => return false,
+                };
+                self.beat = beat;
+                lives
+            }
+            Beat::Silent => std::future::pending().await,
         }
     }
 

@@ -184,7 +184,8 @@ impl Connection {
             }
         };
         let exchange = Exchange::new(source, era, self.timeout).hearing(aside);
-        Ok(exchange.restoring(token).holding(leased).over(self.clone()))
+        let exchange = exchange.restoring(token).holding(leased);
+        Ok(if ask.as_task { exchange.over(self.clone()) } else { exchange })
     }
 
     /// Sends a request of the gateway's own; a modern server gets the `_meta` it demands.

@@ -30,6 +30,7 @@ mod reload;
 mod session;
 mod stdio;
 mod stream;
+mod tasks;
 mod wire;
 
 use std::time::Duration;

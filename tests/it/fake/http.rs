@@ -28,16 +28,16 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
-use super::{Act, Fake, Line, Listen, Place, Seen, Session, answer};
+use super::{Act, Fake, Line, Listen, Place, Seen, Session, Stream, answer};
 use crate::message::Message;
 
-type Body = UnsyncBoxBody<Bytes, io::Error>;
+pub(super) type Body = UnsyncBoxBody<Bytes, io::Error>;
 
 /// One HTTP exchange: notes what goes out, and whether the other side left before the end.
-struct Exchange {
-    fake: Fake,
-    modern: bool,
-    message: Message,
+pub(super) struct Exchange {
+    pub(super) fake: Fake,
+    pub(super) modern: bool,
+    pub(super) message: Message,
     complete: bool,
     abandoned: Arc<AtomicBool>,
 }
@@ -95,7 +95,7 @@ impl Fake {
         self.0.live.lock().wire.push(line);
     }
 
-    fn next_id(&self, prefix: &str) -> String {
+    pub(super) fn next_id(&self, prefix: &str) -> String {
         let mut live = self.0.live.lock();
         live.ids += 1;
         format!("{prefix}{}", live.ids)
@@ -182,6 +182,9 @@ impl Exchange {
     /// Does what the script says about this call, or about the whole server.
     async fn answer(self) -> Response<Body> {
         let script = self.fake.0.script.lock().clone();
+        if self.message.method.as_deref().is_some_and(|method| method.starts_with("tasks/")) {
+            return self.on_job();
+        }
         let listing = self.message.method.as_deref() == Some("tools/list");
         let quiet = |act: &&Act| match listing {
             true => !matches!(act, Act::LiesAboutVersion | Act::EndlessPages),
@@ -206,6 +209,7 @@ impl Exchange {
             Act::Result(raw) => self.result(&raw),
             Act::Error(raw) => self.refuse((200, raw)),
             Act::Status(code) => self.ends(status(code)),
+            Act::Task(steps) => self.begins_job(steps),
             Act::Hang => {
                 let _held = self;
                 std::future::pending().await
@@ -262,18 +266,9 @@ impl Exchange {
         let (sender, body) = events();
         tokio::spawn(async move {
             let mut answers = Vec::new();
-            for (method, params) in asks {
-                let id = format!("\"{}\"", self.fake.next_id("ask-"));
-                let (answer, answered) = oneshot::channel();
-                self.fake.0.live.lock().asked.insert(id.clone(), answer);
-                self.fake.0.live.lock().asking.push((id.clone(), sender.clone()));
-                let ask = format!(
-                    r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{params}}}"#
-                );
-                self.note(&ask);
-                drop(sender.send(event(&ask)));
+            for ask in asks {
                 tokio::select! {
-                    answer = answered => answers.push(answer.unwrap_or_default()),
+                    answer = self.asks(ask, &sender) => answers.push(answer),
                     () = sender.closed() => return,
                 }
             }
@@ -283,6 +278,18 @@ impl Exchange {
             self.completes();
         });
         body
+    }
+
+    /// Asks one thing on a stream; gives the raw answer.
+    pub(super) async fn asks(&self, (method, params): (String, String), on: &Stream) -> String {
+        let id = format!("\"{}\"", self.fake.next_id("ask-"));
+        let (answer, answered) = oneshot::channel();
+        self.fake.0.live.lock().asked.insert(id.clone(), answer);
+        self.fake.0.live.lock().asking.push((id.clone(), on.clone()));
+        let ask = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{params}}}"#);
+        self.note(&ask);
+        drop(on.send(event(&ask)));
+        answered.await.unwrap_or_default()
     }
 
     /// The modern way: `input_required`, and the answers in a second call.
@@ -352,13 +359,13 @@ impl Exchange {
         Response::builder().header("content-type", kind).body(body).unwrap()
     }
 
-    fn result(self, raw: &str) -> Response<Body> {
+    pub(super) fn result(self, raw: &str) -> Response<Body> {
         let text = self.envelope("result", raw);
         self.note(&text);
         self.ends(json_body(200, Bytes::from(text)))
     }
 
-    fn refuse(self, (status, raw): (u16, String)) -> Response<Body> {
+    pub(super) fn refuse(self, (status, raw): (u16, String)) -> Response<Body> {
         let text = self.envelope("error", &raw);
         self.note(&text);
         self.ends(json_body(status, Bytes::from(text)))
@@ -369,7 +376,7 @@ impl Exchange {
         response
     }
 
-    fn completes(&mut self) {
+    pub(super) fn completes(&mut self) {
         self.complete = true;
     }
 
@@ -379,12 +386,12 @@ impl Exchange {
         script.answer(&self.message, self.modern).and_then(Result::ok).unwrap_or("{}".into())
     }
 
-    fn envelope(&self, member: &str, raw: &str) -> String {
+    pub(super) fn envelope(&self, member: &str, raw: &str) -> String {
         let id = self.message.id.as_deref().unwrap_or("null");
         format!(r#"{{"jsonrpc":"2.0","id":{id},"{member}":{raw}}}"#)
     }
 
-    fn note(&self, text: &str) {
+    pub(super) fn note(&self, text: &str) {
         self.fake.note(false, text);
     }
 }
@@ -427,7 +434,7 @@ pub fn event(data: &str) -> Bytes {
     Bytes::from(format!("data: {data}\n\n"))
 }
 
-fn events() -> (mpsc::UnboundedSender<Bytes>, Response<Body>) {
+pub(super) fn events() -> (mpsc::UnboundedSender<Bytes>, Response<Body>) {
     let (sender, receiver) = mpsc::unbounded_channel::<Bytes>();
     let pieces = stream::unfold(receiver, |mut receiver| async {
         receiver.recv().await.map(|bytes| (Ok(Frame::data(bytes)), receiver))

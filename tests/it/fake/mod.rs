@@ -6,6 +6,7 @@
 
 mod answer;
 mod http;
+mod task;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -82,6 +83,8 @@ pub enum Act {
     Stream(Vec<String>),
     /// Requests (method, params) to the client; the result holds the raw answers.
     Ask(Vec<(String, String)>),
+    /// A task, if the client takes one; what each look at it finds: raw members, with its `status`.
+    Task(Vec<String>),
     Hang,
     Garbage,
     Twice,
@@ -106,6 +109,7 @@ struct Live {
     asked: HashMap<String, oneshot::Sender<String>>,
     /// The same with the streams of the calls that they belong to.
     asking: Vec<(String, Stream)>,
+    jobs: HashMap<String, task::Job>,
     ids: usize,
     wire: Vec<Line>,
 }
@@ -234,6 +238,10 @@ impl Fake {
                 asks.push(ask);
             }
         })
+    }
+
+    pub fn task(self, steps: &[&str]) -> Self {
+        self.does(Act::Task(steps.iter().map(|&step| step.to_owned()).collect()))
     }
 
     pub fn hang(self) -> Self {
