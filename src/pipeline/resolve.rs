@@ -89,8 +89,14 @@ fn renamed(call: &Call, target: &Target) -> Raw {
     let renamed = with_own_name(call, target);
     // A legacy client is offered no tasks: its wish for one is not the server's to hear
     // (2025-11-25, tasks: task support and handling).
-    let wishes = call.method == Method::ToolsCall && call.client.era() == Era::Legacy;
-    if wishes { splice::edit(&renamed, &[("task", None)]) } else { renamed }
+    let has = |word: &[u8]| memchr::memmem::find(renamed.bytes(), word).is_some();
+    let may = call.method == Method::ToolsCall && call.client.era() == Era::Legacy;
+    // Read only where there can be one; a name may be written with escapes.
+    if may && (has(b"\"task\"") || has(b"\\u")) {
+        splice::edit(&renamed, &[("task", None)])
+    } else {
+        renamed
+    }
 }
 
 fn with_own_name(call: &Call, target: &Target) -> Raw {

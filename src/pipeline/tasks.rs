@@ -6,7 +6,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use crate::{
-    call::{clock, event::Notice},
+    call::{Client, clock, event::Notice},
     mcp::{message::Body, meta::TASKS, method::Method, raw::Raw, splice, version::Era},
     park::task::{End, Look, Signal, Status, Task},
     snapshot::{Gate, Route},
@@ -26,10 +26,7 @@ const ACKNOWLEDGED: &str = r#"{"resultType":"complete"}"#;
 /// Where the client has not declared the extension, and where the task is not there any more or
 /// another's.
 pub fn own(gate: &Gate, route: &Route, call: &Call) -> Result<Option<Reply>, Fault> {
-    if !call.client.takes_tasks() {
-        let required = format!(r#"{{"extensions":{{"{TASKS}":{{}}}}}}"#);
-        return Err(Fault::MissingCapability(Raw::trusted(required)));
-    }
+    check(&call.client)?;
     let Some(name) = call.named.header() else { return Ok(None) };
     let path = &route.settings.path;
     let Some((owner, id, is_own)) = gate.lot.states.open_task(name, path, &call.caller) else {
@@ -52,10 +49,22 @@ pub fn own(gate: &Gate, route: &Route, call: &Call) -> Result<Option<Reply>, Fau
     Ok(Some(Reply::Answer(Body::Result(Raw::trusted(ACKNOWLEDGED)))))
 }
 
+/// Whether the client has declared the extension.
+///
+/// # Errors
+/// Where it has not.
+pub fn check(client: &Client) -> Result<(), Fault> {
+    if client.takes_tasks() {
+        return Ok(());
+    }
+    let required = format!(r#"{{"extensions":{{"{TASKS}":{{}}}}}}"#);
+    Err(Fault::MissingCapability(Raw::trusted(required)))
+}
+
 /// When a call that begins now is to go on as a task, if nothing is heard of it; none where it
 /// never is: a modern server has tasks of its own.
 pub fn due(gate: &Gate, call: &Call, era: Era) -> Option<Instant> {
-    let may = call.method == Method::ToolsCall && call.client.takes_tasks() && era == Era::Legacy;
+    let may = era == Era::Legacy && call.method == Method::ToolsCall && call.client.takes_tasks();
     may.then(|| Instant::now() + gate.snapshot().config.server.limits.task_after)
 }
 

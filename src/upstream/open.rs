@@ -409,9 +409,11 @@ async fn ask_discover(link: &Link, timeout: Timeout) -> Result<Option<Body>, Ope
 
 async fn initialize(link: &Link, client: &Client, timeout: Timeout) -> Result<Peer, OpenError> {
     let asked = client.version.min(Version::LEGACY_LATEST);
+    // Tasks that a client would run for a server are not carried (2025-11-25).
+    let capabilities = splice::edit(&client.capabilities, &[("tasks", None)]);
     let params = Raw::encode(&serde_json::json!({
         "protocolVersion": asked.as_str(),
-        "capabilities": client.capabilities,
+        "capabilities": capabilities,
         "clientInfo": client.info,
     }));
     let exchange = link.ask(Method::Initialize, &params, None, asked, timeout).await?;

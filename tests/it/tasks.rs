@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::{
     client::{Client, Endpoint},
     eventually,
-    fake::{self, Fake},
+    fake::{self, Act, Fake},
     gate::{Gate, Plan, gateway},
     message::{Message, members},
     soon,
@@ -116,6 +116,40 @@ async fn a_call_answered_in_time_or_of_another_client_is_no_task() {
     assert_eq!(gate.modern().call("log").await["resultType"], "complete");
     let old = gate.legacy("2025-06-18").await;
     assert!(old.call("log").await.get("taskId").is_none());
+}
+
+#[tokio::test]
+async fn who_hears_of_progress_is_not_left_waiting() {
+    let server = fake::legacy("2025-06-18").tool("slow").does(Act::Open);
+    let plan = gateway().server("limits.task_after = \"1s\"");
+    let gate = plan.upstream("git", &server).start().await;
+    let client = takes(&gate);
+    let params = json!({ "name": "slow", "_meta": { "progressToken": "p" } });
+    let hears = async {
+        let mut reply = client.start("tools/call", params).await;
+        reply.until("notifications/progress").await;
+        reply.message().await.result()
+    };
+    let second = async {
+        // Begun after the first, and a task before it.
+        eventually("the first is sent", || server.seen("tools/call").pop()).await;
+        client.call("slow").await
+    };
+    let progress = async {
+        let both = || (server.seen("tools/call").len() == 2).then_some(());
+        eventually("both are sent", both).await;
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        server.progresses();
+    };
+    let (mut hears, second) = (Box::pin(hears), Box::pin(second));
+    let both = async {
+        tokio::select! {
+            first = &mut hears => panic!("what goes on was made a task: {first}"),
+            second = second => assert_eq!(second["resultType"], "task"),
+        }
+        assert_eq!(hears.await["resultType"], "task", "when it is silent again");
+    };
+    tokio::join!(both, progress);
 }
 
 #[tokio::test]
@@ -256,8 +290,11 @@ async fn a_task_is_its_callers_and_its_routes() {
             assert_eq!(error["message"], format!("unknown task: {id}"), "all read alike");
         }
     }
-    for method in ["tasks/get", "tasks/update", "tasks/cancel"] {
-        let reply = gate.modern().start(method, json!({ "taskId": id })).await;
+    let listen = json!({ "notifications": { "taskIds": [id] } });
+    let wishes = ["tasks/get", "tasks/update", "tasks/cancel"];
+    let wishes = wishes.map(|method| (method, json!({ "taskId": id })));
+    for (method, params) in wishes.into_iter().chain([("subscriptions/listen", listen)]) {
+        let reply = gate.modern().start(method, params).await;
         assert_eq!(reply.status, 400);
         let error = reply.message().await.error();
         assert_eq!(error["code"], -32021);

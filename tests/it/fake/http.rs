@@ -209,6 +209,12 @@ impl Exchange {
             Act::Result(raw) => self.result(&raw),
             Act::Error(raw) => self.refuse((200, raw)),
             Act::Status(code) => self.ends(status(code)),
+            Act::Open => {
+                let (sender, body) = events();
+                let token = self.message.params()["_meta"]["progressToken"].clone();
+                self.fake.0.live.lock().open.push((token, sender));
+                self.ends(body)
+            }
             Act::Task(steps) => self.begins_job(steps),
             Act::Hang => {
                 let _held = self;

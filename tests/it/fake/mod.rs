@@ -86,6 +86,8 @@ pub enum Act {
     /// A task, if the client takes one; what each look at it finds: raw members, with its `status`.
     Task(Vec<String>),
     Hang,
+    /// A stream that stays open; see `Fake::progresses`.
+    Open,
     Garbage,
     Twice,
     ClosesMidway,
@@ -110,6 +112,8 @@ struct Live {
     /// The same with the streams of the calls that they belong to.
     asking: Vec<(String, Stream)>,
     jobs: HashMap<String, task::Job>,
+    /// Streams of calls that are held open, with their progress tokens.
+    open: Vec<(Value, Stream)>,
     ids: usize,
     wire: Vec<Line>,
 }
@@ -317,6 +321,15 @@ impl Fake {
             let id: Value = serde_json::from_str(&id).unwrap();
             let text = notification("notifications/cancelled", &json!({ "requestId": id }));
             drop(stream.send(http::event(&text)));
+        }
+    }
+
+    /// Says that the calls it holds open go on, to those who want to hear it.
+    pub fn progresses(&self) {
+        let live = self.0.live.lock();
+        for (token, stream) in live.open.iter().filter(|(token, _)| !token.is_null()) {
+            let params = json!({ "progressToken": token, "progress": 1 });
+            drop(stream.send(http::event(&notification("notifications/progress", &params))));
         }
     }
 
