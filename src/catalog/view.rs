@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     call::{ListKind, gateway_info},
-    config::{Filter, Route},
+    config::{Filter, Isolation, Route, Transport},
     mcp::{
         error::{ErrorObject, INVALID_PARAMS},
         mirror::Mirrors,
@@ -65,6 +65,8 @@ pub struct View {
     resources: Filter,
     capabilities: Map<String, Value>,
     instructions: Option<String>,
+    /// Whether clients of 2025-11-25 may use the server's own tasks.
+    relays_tasks: bool,
     ttl_ms: u64,
     public: bool,
     /// Entries left out because their name is somebody else's.
@@ -97,6 +99,7 @@ impl View {
         for part in parts {
             view.merge_server(part);
         }
+        view.relays_tasks = matches!(parts, [only] if relays_tasks(only));
         // What depends on what a client declares is not for others.
         view.public &= !asked;
         for kind in ListKind::ALL {
@@ -184,6 +187,13 @@ impl View {
             all.remove("extensions");
         }
         Value::Object(all)
+    }
+
+    /// What a client of this version is told of the server's own tasks; none where it may not use
+    /// them. They are never listed: a server sees the gate, and cannot tell its clients apart.
+    pub fn tasks(&self, version: Version) -> Option<Raw> {
+        let may = self.relays_tasks && version == Version::V2025_11_25;
+        may.then(|| Raw::trusted(r#"{"cancel":{},"requests":{"tools":{"call":{}}}}"#))
     }
 
     pub fn instructions(&self) -> Option<&str> {
@@ -295,12 +305,7 @@ impl View {
             let name = Raw::encode(&name);
             splice::edit(&item.raw, &[(kind.key(), Some(name.bytes()))])
         };
-        // Whoever calls it need not know: see `upstream::follow`.
-        let text = if task {
-            splice::edit_within(&text, "execution", &[("taskSupport", None)])
-        } else {
-            text
-        };
+        let text = if task && !self.relays_tasks { without_task(&text) } else { text };
         targets.insert(name, target);
         Some(text)
     }
@@ -327,14 +332,13 @@ impl View {
     }
 
     fn page_texts(&self, kind: ListKind, chunk: &[Raw], next: Option<&str>) -> (Raw, Raw) {
-        let entries: Vec<&[u8]> = chunk.iter().map(|entry| &entry.bytes()[..]).collect();
-        let mut text = format!("{{\"{}\":[", kind.member()).into_bytes();
-        text.extend_from_slice(&entries.join(&b','));
-        text.push(b']');
-        if let Some(next) = next {
-            text.extend_from_slice(format!(",\"nextCursor\":\"{next}\"").as_bytes());
-        }
-        let mut modern = text.clone();
+        let mut text = page_text(kind, chunk, next);
+        let mut modern = if self.relays_tasks && kind == ListKind::Tools {
+            let tools: Vec<_> = chunk.iter().map(without_task).collect();
+            page_text(kind, &tools, next)
+        } else {
+            text.clone()
+        };
         text.push(b'}');
         let (ttl_ms, scope) = self.cache_hints();
         let meta = server_meta();
@@ -352,6 +356,39 @@ impl List {
         let [a, b, c, d, ..] = self.fingerprint;
         format!("{a:02x}{b:02x}{c:02x}{d:02x}-{page}")
     }
+}
+
+/// A page without its end.
+fn page_text(kind: ListKind, chunk: &[Raw], next: Option<&str>) -> Vec<u8> {
+    let entries: Vec<&[u8]> = chunk.iter().map(|entry| &entry.bytes()[..]).collect();
+    let mut text = format!("{{\"{}\":[", kind.member()).into_bytes();
+    text.extend_from_slice(&entries.join(&b','));
+    text.push(b']');
+    if let Some(next) = next {
+        text.extend_from_slice(format!(",\"nextCursor\":\"{next}\"").as_bytes());
+    }
+    text
+}
+
+/// A tool for clients that use no tasks of the server: whoever calls it need not know (see
+/// `upstream::follow`).
+fn without_task(tool: &Raw) -> Raw {
+    if !Listing::wants_task(tool) {
+        return tool.clone();
+    }
+    splice::edit_within(tool, "execution", &[("taskSupport", None)])
+}
+
+/// A task lives on the connection it was begun on: it can be used where a client's session keeps
+/// one of its own.
+fn relays_tasks(part: &Part) -> bool {
+    let config = &part.upstream.settings.config;
+    let own = match (&config.transport, config.isolation) {
+        (Transport::Http { .. }, _) | (Transport::Stdio { .. }, Isolation::Session) => true,
+        (Transport::Stdio { .. } | Transport::Builtin { .. }, _) => false,
+    };
+    let latest = |listing: &Listing| listing.version == Version::V2025_11_25.as_str();
+    own && part.listing.as_ref().is_some_and(|listing| latest(listing) && listing.has_tasks())
 }
 
 /// What of a list is for clients that can be asked.

@@ -63,7 +63,7 @@ enum Eras {
     Legacy,
     Modern,
     Both,
-    /// Asked of servers, and offered to no client.
+    /// Not by itself in any.
     Neither,
 }
 
@@ -107,7 +107,7 @@ const TABLE: &[Row] = &[
     request(Method::TasksGet, "tasks/get", Eras::Modern, Names::TaskId),
     request(Method::TasksUpdate, "tasks/update", Eras::Modern, Names::TaskId),
     request(Method::TasksCancel, "tasks/cancel", Eras::Modern, Names::TaskId),
-    // Of the legacy era; the gate asks for it, and does not answer it.
+    // 2025-11-25 has it, and others of these, where a server's own tasks can be used.
     request(Method::TasksResult, "tasks/result", Eras::Neither, Names::TaskId),
     notice(Method::Initialized, "notifications/initialized", Eras::Legacy),
     notice(Method::Cancelled, "notifications/cancelled", Eras::Both),

@@ -42,7 +42,7 @@ use super::{
     fit, pages,
     polling::Polling,
     resolve::Resolved,
-    rounds::{self, Begun, Round},
+    rounds::{self, Round},
     tasks,
 };
 
@@ -118,7 +118,11 @@ impl Back {
         };
         let upstream = Arc::clone(&resolved.target.upstream);
         let sent = upstream.send(&resolved.ask(&call)).await;
-        let exchange = sent.map_err(|error| Fault::Upstream { method: call.method, error })?;
+        let mut exchange = sent.map_err(|error| Fault::Upstream { method: call.method, error })?;
+        if call.method == Method::TasksResult {
+            // It is silent until the task is over; whoever asks looks at that meanwhile.
+            exchange.allow_answer(upstream.settings.config.timeout.total);
+        }
         let mut back = Self::new(gate, route, call, resolved, upstream, exchange);
         back.underway = underway;
         Ok(back)
@@ -361,6 +365,7 @@ impl Back {
     }
 
     fn answer(&mut self, body: Body, status: u16) -> Result<Option<Out>, Fault> {
+        self.note_task(&body);
         if let Some(task) = self.task_given(&body) {
             let stage = std::mem::replace(&mut self.stage, Stage::Over);
             if let Stage::Underway(exchange) = stage {
@@ -414,48 +419,6 @@ impl Back {
         self.ready.extend(outs.map(Ok));
         self.ready.push_back(Ok(answer));
         first
-    }
-
-    /// Asks a legacy client what a modern server wants to know.
-    fn begin_round(&mut self, result: &Raw) -> Result<(), Fault> {
-        let round = self.round(result)?;
-        self.stage = Stage::Asking(round);
-        Ok(())
-    }
-
-    pub(super) fn round(&mut self, result: &Raw) -> Result<Round, Fault> {
-        let limits = self.limits();
-        self.rounds += 1;
-        if limits.rounds_max < self.rounds {
-            let why = format!("it asked more than {} times (`rounds_max`)", limits.rounds_max);
-            return Err(Fault::Unbridgeable(why));
-        }
-        let session = self.call.session.as_ref().filter(|_| !self.refuses);
-        let session = session.ok_or_else(|| {
-            Fault::Unbridgeable("it asks in mid-call, and the client reads no stream".to_owned())
-        })?;
-        self.gate.counters.add(Counter::Rounds);
-        let begun = Round::begin(result, session, limits.answer_timeout, self.rounds)?;
-        let Begun { round, messages, pages } = begun;
-        self.ready.extend(messages.into_iter().map(Ok));
-        self.pages.extend(pages);
-        Ok(round)
-    }
-
-    /// The call is sent again with the answers, or ends with what came in their place.
-    fn answered(&mut self, answered: Result<(), Fault>) {
-        let Stage::Asking(round) = std::mem::replace(&mut self.stage, Stage::Over) else { return };
-        match answered {
-            Ok(()) => {
-                let mut ask = self.resolved.ask(&self.call);
-                ask.params = round.params(&ask.params);
-                self.stage = Stage::Again(Box::new(ask));
-            }
-            Err(fault) => {
-                self.ready.extend(round.withdrawn().map(Ok));
-                self.ready.push_back(Err(fault));
-            }
-        }
     }
 
     /// The call waits here for the client's answers.

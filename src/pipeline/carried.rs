@@ -55,8 +55,17 @@ impl Back {
     /// The task that a legacy server gave for a call that it takes only so.
     pub(super) fn task_given(&self, body: &Body) -> Option<TaskRef> {
         let Body::Result(result) = body else { return None };
-        let may = self.resolved.target.task && self.era == Era::Legacy;
+        let may = self.resolved.as_task && self.era == Era::Legacy;
         if may { TaskRef::of(result) } else { None }
+    }
+
+    /// The session is given a task at its own wish.
+    pub(super) fn note_task(&self, body: &Body) {
+        let (Body::Result(result), Some(session)) = (body, &self.call.session) else { return };
+        let id = splice::at(result, &["task", "taskId"]).filter(|_| self.resolved.wishes_task);
+        if let Some(id) = id.and_then(|id| id.try_read()) {
+            session.note_task(id);
+        }
     }
 
     /// The task's result comes as the call's own.
@@ -90,7 +99,7 @@ impl Back {
 
     /// A client that knows of no task is told of none.
     pub(super) fn of_no_task(&self, object: Raw) -> Raw {
-        if !self.resolved.target.task || !object.is_object() {
+        if !self.resolved.as_task || !object.is_object() {
             return object;
         }
         splice::edit_within(&object, "_meta", &[(RELATED_TASK, None)])

@@ -81,7 +81,7 @@ pub enum Reply {
     reason = "all other methods name a target, or are refused"
 )]
 pub async fn run(gate: &Arc<Gate>, route: &Arc<Route>, call: Call) -> Result<Reply, Fault> {
-    if !call.method.exists_in(call.client.era()) {
+    if !call.method.exists_in(call.client.era()) && !resolve::relays_tasks(route, &call) {
         return Err(Fault::UnknownMethod(call.method.name().into()));
     }
     if let Some(kind) = ListKind::of(call.method) {
@@ -94,7 +94,9 @@ pub async fn run(gate: &Arc<Gate>, route: &Arc<Route>, call: Call) -> Result<Rep
         // Boxed: rare, and large.
         Method::Listen => Box::pin(listen::open(gate, route, call)).await,
         Method::Subscribe | Method::Unsubscribe => Box::pin(subscribe(gate, route, call)).await,
-        Method::TasksGet | Method::TasksUpdate | Method::TasksCancel => {
+        Method::TasksGet | Method::TasksUpdate | Method::TasksCancel
+            if call.client.era() == Era::Modern =>
+        {
             match tasks::own(gate, route, &call)? {
                 Some(reply) => Ok(reply),
                 None => send(gate, route, call).await,
@@ -201,7 +203,7 @@ impl resolve::Resolved {
             client: Arc::clone(&call.client),
             session: call.session.as_ref().map(|session| session.key),
             streams: call.streams,
-            as_task: self.target.task,
+            as_task: self.as_task,
             log_level: match &call.session {
                 Some(session) => session.log_level(),
                 None => call.meta.log_level.clone(),

@@ -61,7 +61,10 @@ pub async fn initialize(
         "capabilities": route.largest_view().capabilities(Era::Legacy),
         "serverInfo": gateway_info(),
     });
-    let result = with_instructions(&Raw::encode(&result), route);
+    let tasks = route.largest_view().tasks(version);
+    let edits = [("tasks", tasks.as_ref().map(|tasks| &tasks.bytes()[..]))];
+    let result = splice::edit_within(&Raw::encode(&result), "capabilities", &edits);
+    let result = with_instructions(&result, route);
     (session, id, Body::Result(result))
 }
 

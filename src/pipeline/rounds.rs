@@ -16,9 +16,10 @@ use crate::{
         splice,
     },
     session::Session,
+    telemetry::Counter,
 };
 
-use super::{Fault, Out};
+use super::{Back, Fault, Out, back::Stage};
 
 /// The code of a person's no, as the specification's examples have it (2025-11-25, sampling).
 const USER_REJECTED: i64 = -1;
@@ -168,6 +169,50 @@ impl Round {
             let text = message::notification(Method::Cancelled.name(), &params);
             Out::Message(text.bytes().clone())
         })
+    }
+}
+
+impl Back {
+    /// Asks a legacy client what a modern server wants to know.
+    pub(super) fn begin_round(&mut self, result: &Raw) -> Result<(), Fault> {
+        let round = self.round(result)?;
+        self.stage = Stage::Asking(round);
+        Ok(())
+    }
+
+    pub(super) fn round(&mut self, result: &Raw) -> Result<Round, Fault> {
+        let limits = self.limits();
+        self.rounds += 1;
+        if limits.rounds_max < self.rounds {
+            let why = format!("it asked more than {} times (`rounds_max`)", limits.rounds_max);
+            return Err(Fault::Unbridgeable(why));
+        }
+        let session = self.call.session.as_ref().filter(|_| !self.refuses);
+        let session = session.ok_or_else(|| {
+            Fault::Unbridgeable("it asks in mid-call, and the client reads no stream".to_owned())
+        })?;
+        self.gate.counters.add(Counter::Rounds);
+        let begun = Round::begin(result, session, limits.answer_timeout, self.rounds)?;
+        let Begun { round, messages, pages } = begun;
+        self.ready.extend(messages.into_iter().map(Ok));
+        self.pages.extend(pages);
+        Ok(round)
+    }
+
+    /// The call is sent again with the answers, or ends with what came in their place.
+    pub(super) fn answered(&mut self, answered: Result<(), Fault>) {
+        let Stage::Asking(round) = std::mem::replace(&mut self.stage, Stage::Over) else { return };
+        match answered {
+            Ok(()) => {
+                let mut ask = self.resolved.ask(&self.call);
+                ask.params = round.params(&ask.params);
+                self.stage = Stage::Again(Box::new(ask));
+            }
+            Err(fault) => {
+                self.ready.extend(round.withdrawn().map(Ok));
+                self.ready.push_back(Err(fault));
+            }
+        }
     }
 }
 

@@ -41,6 +41,8 @@ const ENDED_MAX: usize = 100_000;
 const CARRIED_BYTES_MAX: usize = 3_000;
 /// Where there is no room, one of so many sessions is put out of memory.
 const EVICTED_PART: usize = 64;
+/// Tasks of one session that are remembered; more than a client looks at at once.
+const TASKS_MAX: usize = 1_000;
 /// How long a stream that ended is kept for a client whose connection broke before it had read all;
 /// clients come back within seconds.
 const ENDED_STREAM_KEPT: Duration = Duration::from_secs(60);
@@ -80,6 +82,8 @@ struct State {
     streams: HashMap<u64, Arc<Stream>>,
     streams_made: u64,
     subscriptions: BTreeSet<String>,
+    /// Tasks that its server gave it, the newest last.
+    tasks: VecDeque<String>,
 }
 
 /// What a session id says when it is opened.
@@ -354,6 +358,20 @@ impl Session {
 
     pub fn subscriptions(&self) -> Vec<String> {
         self.state.lock().subscriptions.iter().cloned().collect()
+    }
+
+    /// Notes a task that the server gave for a call of this session (2025-11-25): only here its id
+    /// means anything.
+    pub fn note_task(&self, id: String) {
+        let mut state = self.state.lock();
+        if state.tasks.len() == TASKS_MAX {
+            state.tasks.pop_front();
+        }
+        state.tasks.push_back(id);
+    }
+
+    pub fn has_task(&self, id: &str) -> bool {
+        self.state.lock().tasks.iter().any(|task| task == id)
     }
 
     fn used(&self) -> u64 {

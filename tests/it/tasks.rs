@@ -454,10 +454,14 @@ async fn a_client_that_reads_no_stream_is_shown_as_one_without_tasks() {
 
 /// A legacy server with a tool that it runs as a task only.
 fn requiring(steps: &[&str]) -> Fake {
+    required(fake::legacy("2025-11-25"), steps)
+}
+
+fn required(server: Fake, steps: &[&str]) -> Fake {
     let schema = json!({ "type": "object" });
     let execution = json!({ "taskSupport": "required" });
     let tool = json!({ "name": "job", "inputSchema": schema, "execution": execution });
-    fake::legacy("2025-11-25").tool_with(tool).task(steps).tool("log")
+    server.tool_with(tool).task(steps).tool("log")
 }
 
 #[tokio::test]
@@ -465,7 +469,9 @@ async fn a_tool_that_must_be_a_task_is_called_as_any_other() {
     let completed = format!(r#""status":"completed","result":{ODD}"#);
     let working = r#""status":"working""#;
     let server = requiring(&[working, working, &completed]);
-    let gate = gateway().upstream("git", &server).start().await;
+    let beside = fake::http().prompt("p");
+    // Behind several servers nobody is offered the tasks of one.
+    let gate = gateway().upstream("git", &server).upstream("beside", &beside).start().await;
     let old = gate.legacy("2025-11-25").await;
     let capable = gate.client(fake::MODERN, json!({ "elicitation": {} }));
     for client in [&old, &gate.modern(), &capable, &takes(&gate)] {
@@ -494,8 +500,13 @@ async fn a_task_of_a_legacy_server_asks_its_client() {
     let request = json!({ "q": { "method": "elicitation/create", "params": form() } });
     let asks = format!(r#""status":"input_required","inputRequests":{request}"#);
     let done = r#""status":"completed","result":{"content":[]}"#;
-    let server = requiring(&[&asks, done]);
-    let gate = gateway().upstream("git", &server).start().await;
+    for server in [fake::legacy("2025-11-25"), fake::stdio("2025-11-25")] {
+        ask_by_task(&required(server, &[&asks, r#""status":"working""#, done])).await;
+    }
+}
+
+async fn ask_by_task(server: &Fake) {
+    let gate = gateway().upstream("git", server).start().await;
     let answer = r#"{"action":"accept","content":{}}"#;
 
     let old = gate.legacy_with("2025-11-25", json!({ "elicitation": {} })).await;
@@ -507,7 +518,8 @@ async fn a_task_of_a_legacy_server_asks_its_client() {
 
     let new = gate.client(fake::MODERN, json!({ "elicitation": {} }));
     let asked = new.call("job").await;
-    assert_eq!(asked["inputRequests"]["q1"]["params"]["_meta"], json!({}), "{asked}");
+    assert_eq!(asked["inputRequests"]["q1"]["method"], "elicitation/create", "{asked}");
+    assert!(!asked.to_string().contains("related-task"), "{asked}");
     let params = json!({
         "name": "job",
         "arguments": {},
@@ -551,4 +563,67 @@ async fn a_task_of_a_legacy_server_ends_with_its_call() {
     let cancelled = || (server.seen("tasks/cancel").len() == 2).then_some(());
     eventually("a client that leaves has cancelled", cancelled).await;
     assert_eq!(server.jobs_underway(), 0);
+}
+
+#[tokio::test]
+async fn a_session_uses_the_tasks_of_its_server() {
+    let request = json!({ "q": { "method": "elicitation/create", "params": form() } });
+    let asks = format!(r#""status":"input_required","inputRequests":{request}"#);
+    let completed = format!(r#""status":"completed","result":{ODD}"#);
+    let server = requiring(&[&asks, &completed]);
+    let gate = gateway().upstream("git", &server).start().await;
+    let mut client = gate.client("2025-11-25", json!({ "elicitation": {}, "tasks": {} }));
+    let tasks = client.open().await["capabilities"]["tasks"].clone();
+    assert_eq!(tasks, json!({ "cancel": {}, "requests": { "tools": { "call": {} } } }));
+    let tools = client.ask("tools/list", json!({})).await.result();
+    assert_eq!(tools["tools"][0]["execution"]["taskSupport"], "required");
+    let modern = gate.modern().ask("tools/list", json!({})).await.result();
+    assert!(modern["tools"][0]["execution"].get("taskSupport").is_none(), "{modern}");
+    let inner = server.seen("initialize").pop().unwrap().message().params();
+    assert!(inner["capabilities"].get("tasks").is_none(), "no server runs tasks on a client");
+
+    let wish = json!({ "name": "job", "task": { "ttl": 7 } });
+    let begun = client.ask("tools/call", wish.clone()).await.result();
+    let id = begun["task"]["taskId"].as_str().unwrap().to_owned();
+    assert_eq!(server.seen("tools/call")[0].message().params()["task"], json!({ "ttl": 7 }));
+    let looked = about(&client, "tasks/get", &id).await.result();
+    assert_eq!((&looked["taskId"], &looked["status"]), (&json!(id), &json!("input_required")));
+    let mut reply = client.start("tasks/result", json!({ "taskId": id })).await;
+    let asked = reply.until("elicitation/create").await;
+    let related = json!({ "io.modelcontextprotocol/related-task": { "taskId": id } });
+    assert_eq!(asked.params()["_meta"], related);
+    client.respond(&asked.id.unwrap(), r#"{"action":"accept","content":{}}"#).await;
+    let result = reply.message().await.result.unwrap();
+    let want = format!(r#"{},"_meta":{related}}}"#, ODD.strip_suffix('}').unwrap());
+    assert_eq!(result, want, "byte for byte");
+
+    let other = gate.legacy("2025-11-25").await;
+    for method in ["tasks/get", "tasks/result", "tasks/cancel"] {
+        assert_eq!(about(&other, method, &id).await.code(), -32602, "it is another session's");
+    }
+    assert_eq!(client.ask("tasks/list", json!({})).await.code(), -32601);
+    let second = client.ask("tools/call", wish.clone()).await.result();
+    let second = second["task"]["taskId"].as_str().unwrap().to_owned();
+    assert_eq!(about(&client, "tasks/cancel", &second).await.result()["status"], "cancelled");
+    // Whoever wishes for none gets the result itself.
+    let inline = other.ask("tools/call", json!({ "name": "log" })).await.result();
+    assert_eq!(inline["content"][0]["text"], "log ran");
+}
+
+#[tokio::test]
+async fn tasks_of_a_server_are_hidden_where_they_cannot_be_used() {
+    let server = requiring(&[r#""status":"completed","result":{"content":[]}"#]);
+    let beside = fake::legacy("2025-11-25").prompt("p");
+    let merged = gateway().upstream("git", &server).upstream("beside", &beside).start().await;
+    let alone = gateway().upstream("git", &server).start().await;
+    for (gate, version) in [(&merged, "2025-11-25"), (&alone, "2025-06-18")] {
+        let mut client = gate.client(version, json!({}));
+        let capabilities = client.open().await["capabilities"].clone();
+        assert!(capabilities.get("tasks").is_none(), "{capabilities}");
+        let wish = json!({ "name": "job", "task": { "ttl": 7 } });
+        assert_eq!(client.ask("tools/call", wish).await.result()["content"], json!([]));
+        for method in ["tasks/get", "tasks/result", "tasks/cancel"] {
+            assert_eq!(about(&client, method, "job-1").await.code(), -32601);
+        }
+    }
 }

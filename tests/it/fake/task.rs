@@ -105,7 +105,8 @@ impl Exchange {
             }
             (true, "tasks/update" | "tasks/cancel") => self.result(r#"{"resultType":"complete"}"#),
             (false, "tasks/get" | "tasks/cancel") => {
-                let status = job.status();
+                let cancelled = method == "tasks/cancel";
+                let status = if cancelled { "cancelled".to_owned() } else { job.status() };
                 self.result(&format!(
                     r#"{{"taskId":"{id}","status":"{status}",{BASE},"ttl":60000,"pollInterval":100}}"#
                 ))
