@@ -501,7 +501,8 @@ async fn a_task_of_a_legacy_server_asks_its_client() {
     let asks = format!(r#""status":"input_required","inputRequests":{request}"#);
     let done = r#""status":"completed","result":{"content":[]}"#;
     for server in [fake::legacy("2025-11-25"), fake::stdio("2025-11-25")] {
-        ask_by_task(&required(server, &[&asks, r#""status":"working""#, done])).await;
+        let server = required(server, &[&asks, r#""status":"working""#, done]);
+        Box::pin(ask_by_task(&server)).await;
     }
 }
 
