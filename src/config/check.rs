@@ -277,7 +277,11 @@ fn transport(
         ("isolation", section.isolation.span.clone()),
         ("processes_max", section.processes_max.span.clone()),
     ];
-    let http = [("headers", section.headers.span.clone()), ("h2c", section.h2c.span.clone())];
+    let http = [
+        ("transport", section.transport.span.clone()),
+        ("headers", section.headers.span.clone()),
+        ("h2c", section.h2c.span.clone()),
+    ];
     let kinds = [command.clone(), url.clone(), builtin.clone()];
     let mut given = kinds.iter().filter_map(|(name, span)| Some((*name, span.clone()?)));
     let Some((kind, _)) = given.next() else {
@@ -342,7 +346,7 @@ fn over_http(section: &mut schema::Upstream, reader: &mut Reader<'_>) -> Transpo
         reader.problem(Problem::new(span.clone(), "`h2c` is for http: URLs only", help));
     }
     let headers = headers(&mut section.headers.value, reader);
-    Transport::Http { url, headers, h2c: section.h2c.value }
+    Transport::Http { url, headers, h2c: section.h2c.value, http: section.transport.value }
 }
 
 fn headers(
