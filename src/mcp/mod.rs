@@ -12,6 +12,7 @@ pub mod message;
 pub mod meta;
 pub mod method;
 pub mod mirror;
+pub mod older;
 pub mod raw;
 pub mod splice;
 pub mod version;
