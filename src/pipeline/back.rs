@@ -11,6 +11,7 @@ use crate::{
         level,
         message::{self, Body},
         method::Method,
+        older,
         raw::Raw,
         splice,
         version::Era,
@@ -143,14 +144,18 @@ impl Back {
     }
 
     fn fit(&self, event: Event) -> Result<Option<Out>, Fault> {
+        let version = self.call.client.version;
         match event {
             Event::Notice(notice) => {
-                Ok(self.wants(&notice).then(|| Out::Message(notice.whole.bytes().clone())))
+                let fits = || older::notice(version, notice.method, &notice.whole);
+                let whole = self.wants(&notice).then(fits).flatten();
+                Ok(whole.map(|whole| Out::Message(whole.bytes().clone())))
             }
             Event::Question(_) if self.refuses => Ok(None),
-            Event::Question(question) => Ok(self.call.session.as_ref().map(|session| {
+            Event::Question(question) => Ok(self.call.session.as_ref().and_then(|session| {
+                let question = question.fit(version)?;
                 let id = session.ask(question.reply);
-                Out::Message(message::request(&id, &question.method, &question.params))
+                Some(Out::Message(message::request(&id, &question.method, &question.params)))
             })),
             Event::Paused { retry } => {
                 Ok(self.call.session.is_some().then_some(Out::Paused(retry)))
@@ -223,6 +228,7 @@ impl Back {
 
 /// A body of an upstream of era `from` as the client's era has it: only what that demands is added.
 pub fn fit_body(body: Body, call: &Call, from: Era) -> Body {
+    let body = older::body(call.client.version, from, call.method, body);
     match (from, call.client.era(), body) {
         (Era::Legacy, Era::Modern, Body::Result(result)) => {
             let mut edits: Vec<(&str, Option<&[u8]>)> = vec![("resultType", Some(b"\"complete\""))];
