@@ -30,8 +30,10 @@ use crate::{
         message::{self, Body, Message, Notification, Request, Response},
         meta::{Meta, PROGRESS_TOKEN},
         method::Method,
+        older,
         raw::Raw,
         splice,
+        version::Version,
     },
     telemetry::Counter,
 };
@@ -56,6 +58,7 @@ struct Inner {
     /// Leased to one call at a time: what the server says without naming a call belongs to the only
     /// one.
     exclusive: bool,
+    version: Mutex<Version>,
     closed: CancellationToken,
     why: Mutex<String>,
     /// It was closed because a line had no end.
@@ -107,6 +110,7 @@ impl Lines {
             calls: Mutex::default(),
             ids: AtomicU64::new(1),
             exclusive,
+            version: Mutex::new(Version::LEGACY_LATEST),
             closed: CancellationToken::new(),
             why: Mutex::default(),
             too_large: AtomicBool::new(false),
@@ -143,6 +147,11 @@ impl Lines {
         let text = message::request(&Id::number(id), method.name(), own.as_ref().unwrap_or(params));
         self.write(text).await?;
         Ok(call)
+    }
+
+    /// From here on the server is answered in the words of this version.
+    pub fn agree(&self, version: Version) {
+        *self.0.version.lock() = version;
     }
 
     pub async fn notify(&self, method: Method, params: &Raw) -> Result<(), SendError> {
@@ -270,9 +279,11 @@ impl Lines {
         }
         let call = self.sole_call().filter(|_| self.0.exclusive);
         let (reply, answer) = oneshot::channel();
-        let lines = self.clone();
+        let (lines, method, version) =
+            (self.clone(), request.method.clone(), *self.0.version.lock());
         self.0.tasks.spawn("upstream lines: question", async move {
             let body = answer.await.unwrap_or_else(|_| refusal());
+            let body = older::answer(version, &method, body);
             lines.reply(&request.id, &body);
         });
         let question = Question { method: request.method, params: request.params, reply };

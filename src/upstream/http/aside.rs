@@ -11,6 +11,7 @@ use crate::{
     call::event::Question,
     mcp::{
         message::{self, Body, Message},
+        older,
         raw::Raw,
     },
     telemetry::Counter,
@@ -109,10 +110,11 @@ impl Http {
         let (reply, answer) = oneshot::channel();
         let http = self.clone();
         let is_ping = &*request.method == "ping";
-        let id = request.id;
+        let (id, method) = (request.id, request.method.clone());
         self.0.tasks.spawn("upstream http: question", async move {
             let unanswered = || if is_ping { Body::Result(Raw::object()) } else { refusal() };
             let body = answer.await.unwrap_or_else(|_| unanswered());
+            let body = older::answer(http.version(), &method, body);
             if let Err(error) = http.post_aside(message::response(Some(&id), &body)).await {
                 tracing::debug!(%error, "an answer was not taken");
             }
