@@ -12,6 +12,7 @@ use std::{
 };
 
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::TcpListener,
     sync::{mpsc, oneshot},
     time::Instant,
@@ -20,9 +21,12 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    call::tasks::Tasks,
+    call::{Caller, tasks::Tasks},
     config::{self, Config, Problems},
-    ingress::listen::{self, Front},
+    ingress::{
+        listen::{self, Front},
+        stdio::{self, Opening},
+    },
     kit::report::{Look, Report},
     net::Net,
     reload::Reloader,
@@ -76,22 +80,34 @@ pub enum StartError {
     Listen { address: SocketAddr, error: std::io::Error },
     #[error("{0}")]
     Tls(String),
+    #[error("the configuration has no route `{route}`; it has {known}")]
+    Route { route: String, known: String },
     #[error("cannot take over from the gate that runs: {0}")]
     Upgrade(String),
     #[error("the system gives no thread or no signal: {0}")]
     Process(#[from] std::io::Error),
 }
 
-/// A gate that serves.
+/// A gate that listens.
 #[derive(Debug)]
 pub struct Gate {
-    inner: Arc<snapshot::Gate>,
+    core: Core,
     address: SocketAddr,
+}
+
+/// A gate, whatever doors it has.
+#[derive(Debug)]
+struct Core {
+    inner: Arc<snapshot::Gate>,
     stop: CancellationToken,
-    /// Told when the front has ended.
-    front: oneshot::Receiver<()>,
+    /// The doors: ended before the gate itself is.
+    doors: Tasks,
     reload: mpsc::Sender<()>,
 }
+
+/// A channel that is served; see [`Gate::serve_channel`].
+#[derive(Debug)]
+pub struct Served(oneshot::Receiver<()>);
 
 /// Reads, binds, begins to open the upstreams, and serves; returns as soon as it listens.
 pub async fn start(options: Options) -> Result<Gate, StartError> {
@@ -134,26 +150,28 @@ impl Plan {
         TcpListener::bind(address).await.map_err(|error| StartError::Listen { address, error })
     }
 
-    fn start(self, listener: TcpListener) -> Result<Gate, StartError> {
-        let Self { options, config, tls, store, secret } = self;
-        let address = config.server.listen;
+    fn start(mut self, listener: TcpListener) -> Result<Gate, StartError> {
+        let address = self.config.server.listen;
         let address =
             listener.local_addr().map_err(|error| StartError::Listen { address, error })?;
+        let tls = self.tls.take();
+        let core = self.start_core();
+        let front = Front::new(Arc::clone(&core.inner), listener, tls);
+        let stopping = core.stop.clone();
+        core.doors.finish(front.run(async move { stopping.cancelled().await }));
+        Ok(Gate { core, address })
+    }
+
+    /// Starts all but the doors.
+    fn start_core(self) -> Core {
+        let Self { options, config, tls: _, store, secret } = self;
         let gate = build(&options, config, store, &secret);
-        let stop = CancellationToken::new();
         let (reload, asked) = mpsc::channel(1);
         if options.watch {
             let reloader = Reloader::new(Arc::clone(&gate), &options.config, options.listen);
             gate.tasks.spawn("reload", reloader.run(asked));
         }
-        let front = Front::new(Arc::clone(&gate), listener, tls);
-        let (stopping, (ended, front_ended)) = (stop.clone(), oneshot::channel());
-        gate.tasks.finish(async move {
-            front.run(async move { stopping.cancelled().await }).await;
-            // Nobody waits where the gate was dropped.
-            ended.send(()).ok();
-        });
-        Ok(Gate { inner: gate, address, stop, front: front_ended, reload })
+        Core { inner: gate, stop: CancellationToken::new(), doors: Tasks::default(), reload }
     }
 }
 
@@ -165,37 +183,98 @@ impl Gate {
     /// Waits until every eager upstream has been opened, or has failed, once, and all that they
     /// list is known.
     pub async fn settled(&self) {
-        self.inner.listed().await;
+        self.core.inner.listed().await;
     }
 
     pub fn is_tls(&self) -> bool {
-        self.inner.snapshot().config.server.tls.is_some()
+        self.core.inner.snapshot().config.server.tls.is_some()
     }
 
     /// What may be looked at while the gate runs.
     pub fn viewer(&self) -> Viewer {
-        Viewer(Arc::clone(&self.inner))
+        self.core.viewer()
     }
 
     /// Reads the file again now (SIGHUP).
     pub fn reload(&self) {
-        // One request that waits is enough.
-        self.reload.try_send(()).ok();
+        self.core.reload();
+    }
+
+    /// Serves one more client, whose messages are lines of a pair of streams, on a route; ends when
+    /// the client closes its side, or with the gate.
+    ///
+    /// # Errors
+    /// Where there is no such route.
+    pub fn serve_channel(
+        &self,
+        reader: impl AsyncRead + Send + Unpin + 'static,
+        writer: impl AsyncWrite + Send + Unpin + 'static,
+        route: &str,
+    ) -> Result<Served, StartError> {
+        self.core.serve_channel(reader, writer, route)
     }
 
     /// Takes no more connections, lets calls end (`drain` at most), then ends every upstream; all
     /// together takes `drain` and 2 s at most.
     pub async fn stop(self) {
+        self.core.stop().await;
+    }
+}
+
+impl Core {
+    fn viewer(&self) -> Viewer {
+        Viewer(Arc::clone(&self.inner))
+    }
+
+    fn reload(&self) {
+        // One request that waits is enough.
+        self.reload.try_send(()).ok();
+    }
+
+    fn serve_channel(
+        &self,
+        reader: impl AsyncRead + Send + Unpin + 'static,
+        writer: impl AsyncWrite + Send + Unpin + 'static,
+        route: &str,
+    ) -> Result<Served, StartError> {
+        let routes = &self.inner.snapshot().config.routes;
+        if !routes.iter().any(|known| known.path == route) {
+            let known: Vec<_> = routes.iter().map(|route| route.path.as_str()).collect();
+            let known = known.join(", ");
+            return Err(StartError::Route { route: route.to_owned(), known });
+        }
+        let opening = Opening {
+            gate: Arc::clone(&self.inner),
+            route: route.to_owned(),
+            caller: Caller::Parent,
+            modern: true,
+        };
+        let (stopping, (ended, has_ended)) = (self.stop.clone(), oneshot::channel());
+        self.doors.finish(async move {
+            stdio::serve(opening, reader, writer, stopping.cancelled()).await;
+            // Nobody has to wait.
+            ended.send(()).ok();
+        });
+        Ok(Served(has_ended))
+    }
+
+    async fn stop(self) {
         let drain = self.inner.snapshot().config.server.limits.drain;
         let deadline = Instant::now() + drain;
         self.inner.begin_closing();
         self.stop.cancel();
-        if self.front.await.is_err() {
-            tracing::error!("the front had ended before");
-        }
-        if !shut(&self.inner, deadline).await {
+        let doors = self.doors.drained(drain + END).await;
+        if !shut(&self.inner, deadline).await || !doors {
             tracing::warn!("not everything ended within {drain:?} (`drain`)");
         }
+    }
+}
+
+impl Served {
+    /// Waits until its client is gone, or the gate.
+    pub async fn ended(self) {
+        // Dropped unsaid, it has ended, too.
+        self.0.await.ok();
     }
 }
 

@@ -97,6 +97,7 @@ fn limits(limits: &schema::Limits) -> Limits {
         request_timeout: limits.request_timeout.value.0,
         requests_max: limits.requests_max.value.0,
         streams_max: limits.streams_max.value.0,
+        channel_calls_max: limits.channel_calls_max.value.0,
         outbox_bytes_max: limits.outbox_bytes_max.value.0,
         keep_alive: limits.keep_alive.value.0,
         settle: limits.settle.value.0,

@@ -85,6 +85,9 @@ pub struct Limits {
     pub requests_max: usize,
     /// Open streams of one legacy session. Default 64.
     pub streams_max: usize,
+    /// Calls under way of one client on a channel: standard input and output, or HTTP+SSE. Default
+    /// 256, as many as wait to be written to a server at once.
+    pub channel_calls_max: usize,
     /// Bytes kept per stream for a client that comes back with `Last-Event-ID`. Default 1 MiB.
     pub outbox_bytes_max: usize,
     /// Silence on an open stream after which a comment is sent. Default 15 s.
@@ -111,6 +114,7 @@ impl Default for Limits {
             request_timeout: Duration::from_secs(30),
             requests_max: 10_000,
             streams_max: 64,
+            channel_calls_max: 256,
             outbox_bytes_max: 1 << 20,
             keep_alive: Duration::from_secs(15),
             settle: Duration::from_secs(1),

@@ -134,6 +134,8 @@ section! {
         requests_max: Count<1, 10_000_000> = 10_000,
         /// Open streams of one session.
         streams_max: Count<1, 100_000> = 64,
+        /// Calls under way of one client on its standard input and output, or over HTTP+SSE.
+        channel_calls_max: Count<1, 100_000> = 256,
         /// Bytes kept per stream for a client that comes back with `Last-Event-ID`.
         outbox_bytes_max: Size<KIB, GIB> = "1MiB",
         /// Silence on an open stream after which a comment is sent.

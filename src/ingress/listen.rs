@@ -170,8 +170,7 @@ impl Door {
     /// Answers one request, unless too many are under way. It is so until its answer ends.
     async fn answer(self, request: Request<Incoming>) -> HttpReply {
         let Ok(place) = self.requests.try_acquire_owned() else {
-            self.gate.counters.add(Counter::RefusedRequests);
-            return reply::refused(&Refused::Overloaded, None);
+            return reply::refused(&Refused::Overloaded, None, &self.gate.counters);
         };
         // Boxed: what the connection holds is to stay small.
         let reply = Box::pin(serve(self.gate, self.local, self.caller, request)).await;

@@ -9,18 +9,15 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming as HttpIncoming;
 
 use crate::{
-    call::{Caller, SessionKey},
+    call::Caller,
     config::Limits,
     mcp::{
         id::Id,
-        message::{self, Bounds, Incoming, Message, Notification, Request as McpRequest},
-        meta::Meta,
+        message::{self, Incoming, Message, Notification, Request as McpRequest},
         method::Method,
-        raw::{Malformed, Raw},
-        splice,
         version::Era,
     },
-    pipeline::{self, Call, Fault},
+    pipeline::{self, Call},
     session::{Session, outbox::EventId},
     snapshot::{Gate, Route},
     telemetry::Counter,
@@ -28,6 +25,7 @@ use crate::{
 
 use super::{
     decode, guard,
+    notice::{self, Notice},
     reply::{self, HttpReply, Refused, SESSION},
     stream,
 };
@@ -125,26 +123,16 @@ impl Door {
             Err(error) if error.is::<LengthLimitError>() => return Err(Refused::BodyTooLarge(max)),
             Err(error) => return Err(Refused::Request(format!("the body broke off: {error}"))),
         };
-        let bounds = Bounds { depth_max: self.limits.depth_max, batch_max: self.limits.batch_max };
-        Incoming::parse(&whole, bounds).map_err(|error| {
-            self.gate.counters.add(match error {
-                Malformed::TooDeep(_) => Counter::RefusedDepth,
-                Malformed::Json(_) | Malformed::Shape(_) => Counter::RefusedMalformed,
-            });
-            match error {
-                Malformed::Json(_) => Refused::Parse(error.to_string()),
-                Malformed::TooDeep(_) | Malformed::Shape(_) => Refused::Request(error.to_string()),
-            }
-        })
+        decode::parse(&whole, &self.limits, &self.gate.counters)
     }
 
     async fn one(&self, headers: &HeaderMap, message: Message, takes: Takes) -> HttpReply {
-        match (decode::era_of(headers, &message), message) {
+        match (decode::era_of(Some(headers), &message), message) {
             (Era::Modern, Message::Request(request)) => self.modern(headers, request, takes).await,
             // There is nothing that a modern client could tell this way; cancelling is closing the
             // stream.
             (Era::Modern, Message::Notification(notification)) => {
-                match decode::notified(headers, &notification) {
+                match decode::notified(Some(headers), &notification) {
                     Ok(()) => reply::empty(StatusCode::ACCEPTED),
                     Err(refused) => self.refuse(&refused, None),
                 }
@@ -170,30 +158,19 @@ impl Door {
     }
 
     async fn modern(&self, headers: &HeaderMap, request: McpRequest, takes: Takes) -> HttpReply {
-        let decoded = match decode::modern(headers, &request) {
-            Ok(decoded) => decoded,
-            Err(refused) => return self.refuse(&refused, Some(&request.id)),
-        };
-        let call = Call {
-            id: request.id,
-            method: decoded.method,
-            params: request.params,
-            named: decoded.named,
-            meta: decoded.meta,
-            caller: self.caller.clone(),
-            client: decoded.client,
-            session: None,
-            mirrored: Some(decoded.mirrored),
-        };
-        self.run(call, takes).await
+        match decode::modern(Some(headers), self.caller.clone(), request) {
+            Ok(call) => self.run(call, takes).await,
+            Err(refused) => self.refuse(&refused.1, Some(&refused.0)),
+        }
     }
 
     async fn initialize(&self, request: &McpRequest) -> HttpReply {
         let client = match pipeline::negotiate(&request.params) {
             Ok(client) => client,
             Err(fault) => {
-                let (status, body) = reply::fault(&fault, Method::Initialize, Era::Legacy);
-                return reply::json_reply(status, message::response(Some(&request.id), &body));
+                let (method, era) = (Method::Initialize, Era::Legacy);
+                let (status, text) = reply::fault(&fault, &request.id, method, era);
+                return reply::json_reply(status, text);
             }
         };
         let (_, id, body) = pipeline::initialize(&self.gate, &self.route, client).await;
@@ -207,10 +184,17 @@ impl Door {
 
     async fn legacy(&self, session: Arc<Session>, message: Message, takes: Takes) -> HttpReply {
         match message {
-            Message::Request(request) => match legacy_call(self.caller.clone(), session, request) {
-                Ok(call) => self.run(call, takes).await,
-                Err(reply) => *reply,
-            },
+            Message::Request(request) => {
+                match decode::legacy(session, self.caller.clone(), request) {
+                    Ok(call) => self.run(call, takes).await,
+                    Err(refused) => {
+                        let (id, fault) = *refused;
+                        // Which method it is matters only once it has been sent.
+                        let (status, text) = reply::fault(&fault, &id, Method::Ping, Era::Legacy);
+                        reply::json_reply(status, text)
+                    }
+                }
+            }
             Message::Notification(notification) => {
                 self.notified(&session, &notification);
                 reply::empty(StatusCode::ACCEPTED)
@@ -241,8 +225,8 @@ impl Door {
             }
             Ok(pipeline::Reply::Listen(listening)) => stream::listen(&self.limits, *listening),
             Err(fault) => {
-                let (status, body) = reply::fault(&fault, method, era);
-                reply::json_reply(status, message::response(Some(&id), &body))
+                let (status, text) = reply::fault(&fault, &id, method, era);
+                reply::json_reply(status, text)
             }
         }
     }
@@ -273,28 +257,16 @@ impl Door {
     }
 
     fn notified(&self, session: &Arc<Session>, notification: &Notification) {
-        match Method::notification(&notification.method) {
-            Some(Method::Cancelled) => {
-                let member = |key| splice::member(&notification.params, key);
-                let reason = member("reason").and_then(|reason| reason.try_read());
-                if let Some(id) = member("requestId").and_then(|id| Id::new(id).ok()) {
-                    session.cancel(&id, reason);
-                }
+        match notice::read(notification) {
+            Notice::Cancelled { id, reason } => {
+                session.cancel(&id, reason);
             }
-            Some(method @ Method::RootsListChanged) => {
-                self.pass_on(session.key, method, notification.params.clone());
+            Notice::PassedOn(method) => {
+                let params = notification.params.clone();
+                notice::pass_on(&self.gate, &self.route, session.key, method, params);
             }
-            _ => (),
+            Notice::Initialized | Notice::Other => (),
         }
-    }
-
-    /// Tells all upstreams at once; the client waits for none of them.
-    fn pass_on(&self, key: SessionKey, method: Method, params: Raw) {
-        let route = Arc::clone(&self.route);
-        self.gate.tasks.spawn("session: pass on", async move {
-            let members = route.members.iter();
-            join_all(members.map(|member| member.upstream.notify(key, method, &params))).await;
-        });
     }
 
     /// The stream of a session, or the rest of one that broke.
@@ -351,47 +323,7 @@ impl Door {
     }
 
     fn refuse(&self, refused: &Refused, id: Option<&Id>) -> HttpReply {
-        match refused {
-            Refused::BodyTooLarge(_) => self.gate.counters.add(Counter::RefusedBodyBytes),
-            Refused::BodyTooSlow(_) => self.gate.counters.add(Counter::RefusedSlow),
-            Refused::Header(_) | Refused::Meta(_) | Refused::Version(_) => {
-                self.gate.counters.add(Counter::RefusedHeaders);
-            }
-            Refused::NoSession | Refused::UnknownSession => {
-                self.gate.counters.add(Counter::RefusedSession)
-            }
-            Refused::Parse(_)
-            | Refused::Request(_)
-            | Refused::UnknownMethod(_)
-            | Refused::Overloaded => (),
-        }
-        reply::refused(refused, id)
-    }
-}
-
-fn legacy_call(
-    caller: Caller,
-    session: Arc<Session>,
-    request: McpRequest,
-) -> Result<Call, Box<HttpReply>> {
-    let McpRequest { id, method: name, params } = request;
-    let decoded = Method::request(&name).ok_or(Fault::UnknownMethod(name)).and_then(|method| {
-        let invalid = |error: &dyn std::fmt::Display| Fault::Invalid(error.to_string());
-        let named = decode::named(method, &params).map_err(|error| invalid(&error))?;
-        let meta = Meta::of(&params).map_err(|error| invalid(&error))?;
-        Ok((method, named, meta))
-    });
-    match decoded {
-        Ok((method, named, meta)) => {
-            let client = Arc::clone(&session.client);
-            let session = Some(session);
-            Ok(Call { id, method, params, named, meta, caller, client, session, mirrored: None })
-        }
-        Err(fault) => {
-            // Which method it is matters only once it has been sent.
-            let (status, body) = reply::fault(&fault, Method::Ping, Era::Legacy);
-            Err(Box::new(reply::json_reply(status, message::response(Some(&id), &body))))
-        }
+        reply::refused(refused, id, &self.gate.counters)
     }
 }
 

@@ -20,6 +20,7 @@ pub enum Counter {
     RefusedRequests,
     RefusedSlow,
     RefusedStreams,
+    RefusedCalls,
     SessionsOpened,
     SessionsRevived,
     SessionsEvicted,
@@ -34,7 +35,7 @@ pub enum Counter {
 }
 
 /// In the order of [`Counter`].
-const NAMES: [&str; 23] = [
+const NAMES: [&str; 24] = [
     "requests",
     "refused_host",
     "refused_origin",
@@ -47,6 +48,7 @@ const NAMES: [&str; 23] = [
     "refused_requests",
     "refused_slow",
     "refused_streams",
+    "refused_calls",
     "sessions_opened",
     "sessions_revived",
     "sessions_evicted",

@@ -378,7 +378,7 @@ async fn write(
     mut queue: mpsc::Receiver<Bytes>,
 ) -> std::io::Result<()> {
     while let Some(text) = queue.recv().await {
-        writer.write_all(&text).await?;
+        writer.write_all(&message::on_one_line(text)).await?;
         writer.write_all(b"\n").await?;
         if queue.is_empty() {
             writer.flush().await?;
