@@ -119,6 +119,11 @@ impl Gate {
         soon("the upstreams", self.running.as_ref().unwrap().settled()).await;
     }
 
+    /// The gate itself.
+    pub fn app(&self) -> &app::Gate {
+        self.running.as_ref().unwrap()
+    }
+
     /// The endpoint of another route.
     pub fn at(&self, path: &str) -> Endpoint {
         endpoint(self.endpoint.address, path)

@@ -15,11 +15,13 @@ mod fake;
 mod fakes;
 mod gate;
 mod message;
+mod pipe;
 mod transcript;
 
 mod bad_input;
 mod cancel;
 mod catalog;
+mod channel;
 mod fidelity;
 mod headers;
 mod isolation;
