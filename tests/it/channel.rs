@@ -273,19 +273,15 @@ async fn a_batch_is_answered_with_an_array() {
 async fn announcements_come_once_the_client_is_ready() {
     let changed = "notifications/tools/list_changed";
     let updated = "notifications/resources/updated";
-    let git = fake::stdio("2025-06-18").tool("log").resource("git://head");
+    let git = fake::legacy("2025-06-18").tool("log").resource("git://head");
     let gate = gateway().upstream("git", &git).start().await;
+    eventually("the gate listens", || (0 < git.listeners()).then_some(())).await;
     let mut pipe = gate.pipe();
     pipe.greet("2025-06-18", json!({})).await;
-    git.add_tool("diff");
     let mut other = gate.pipe();
     other.open("2025-06-18", json!({})).await;
-    loop {
-        other.ask(json!(1), "tools/list", json!({})).await;
-        if names(&other.answer("1").await.result()).len() == 2 {
-            break;
-        }
-    }
+    git.add_tool("diff");
+    other.until(changed).await;
     pipe.ask(json!(1), "ping", json!({})).await;
     assert_eq!(pipe.next().await.id.as_deref(), Some("1"), "it is not ready");
     pipe.notify("notifications/initialized", json!({})).await;
@@ -380,7 +376,8 @@ async fn a_client_that_does_not_read_is_waited_for() {
     while written < asked {
         let params = modern(call("big"), json!({}));
         let ask = pipe.ask(json!(written), "tools/call", params);
-        // It is not read: at some point nothing more can be written.
+        // It is not read: at some point nothing more can be written. A slow machine may come to
+        // that sooner.
         if tokio::time::timeout(std::time::Duration::from_millis(200), ask).await.is_err() {
             break;
         }
