@@ -122,6 +122,7 @@ fn route(
         path,
         upstreams,
         names: section.names.value,
+        sse: section.sse.value,
         tools: tools(section.tools.value, reader),
         prompts: filter(section.prompts.value, reader),
         resources: filter(section.resources.value, reader),

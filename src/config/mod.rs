@@ -131,6 +131,9 @@ pub struct Route {
     /// Names of upstreams in order of precedence; `*` is already replaced by all of them.
     pub upstreams: Vec<String>,
     pub names: Names,
+    /// Whether the older HTTP+SSE is served besides, at the path and `/sse`. Default true: nothing
+    /// else works for clients that know only that.
+    pub sse: bool,
     /// By the names that clients see.
     pub tools: Filter,
     pub prompts: Filter,

@@ -155,6 +155,8 @@ section! {
         /// Whether an upstream's name stands before those of its tools and prompts: where an
         /// earlier upstream has the same name ("auto"), "always", or "never".
         names: Names = "auto",
+        /// Whether the older HTTP+SSE (2024-11-05) is served besides: at the path and `/sse`.
+        sse: bool = true,
         /// Which tools are shown, by the names that clients see.
         tools: Filter,
         /// Which prompts are shown, by the names that clients see.

@@ -3,6 +3,7 @@
 
 mod channel;
 pub mod decode;
+mod events;
 mod guard;
 pub mod listen;
 mod notice;

@@ -19,12 +19,14 @@ use crate::{
     },
     pipeline::{self, Call},
     session::{Session, outbox::EventId},
-    snapshot::{Gate, Route},
+    snapshot::{Gate, Route, Snapshot},
     telemetry::Counter,
 };
 
 use super::{
-    decode, guard,
+    decode,
+    events::{self, Streams},
+    guard,
     notice::{self, Notice},
     reply::{self, HttpReply, Refused, SESSION},
     stream,
@@ -35,6 +37,7 @@ const LAST_EVENT_ID: &str = "last-event-id";
 /// Answers one request.
 pub async fn serve(
     gate: Arc<Gate>,
+    streams: Arc<Streams>,
     local: SocketAddr,
     caller: Caller,
     request: Request<HttpIncoming>,
@@ -50,7 +53,7 @@ pub async fn serve(
         return reply::plain(StatusCode::FORBIDDEN, format!("{refusal}\n"));
     }
     let path = request.uri().path();
-    let Some(route) = snapshot.routes.get(path).map(Arc::clone) else {
+    let Some((route, place)) = find(&snapshot, path) else {
         return match path {
             "/livez" => reply::plain(StatusCode::OK, "alive\n"),
             "/readyz" if gate.is_closing() => {
@@ -63,13 +66,40 @@ pub async fn serve(
             ),
         };
     };
-    let door = Door { gate, route, caller, limits: server.limits.clone() };
-    match *request.method() {
-        Verb::POST => door.post(request).await,
-        Verb::GET => door.get(request.headers()),
-        Verb::DELETE => door.delete(request.headers()),
-        _ => reply::not_allowed("GET, POST, DELETE"),
+    let door = Door { gate, streams, route, caller, limits: server.limits.clone() };
+    match (place, request.method()) {
+        (Place::Route, &Verb::POST) => door.post(request).await,
+        (Place::Route, &Verb::GET) => door.get(request.headers()),
+        (Place::Route, &Verb::DELETE) => door.delete(request.headers()),
+        (Place::Route, _) => reply::not_allowed("GET, POST, DELETE"),
+        (Place::Stream, &Verb::GET) => door.stream(request.headers()),
+        // A client that tries Streamable HTTP first learns so that it is the older one here.
+        (Place::Stream, _) => reply::not_allowed("GET"),
+        (Place::Messages, &Verb::POST) => door.message(request).await,
+        (Place::Messages, _) => reply::not_allowed("POST"),
     }
+}
+
+/// What of a route a path is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Route,
+    /// The older HTTP+SSE.
+    Stream,
+    Messages,
+}
+
+/// A route of this very path, else one that this path stands behind.
+fn find(snapshot: &Snapshot, path: &str) -> Option<(Arc<Route>, Place)> {
+    if let Some(route) = snapshot.routes.get(path) {
+        return Some((Arc::clone(route), Place::Route));
+    }
+    let places = [(events::STREAM, Place::Stream), (events::MESSAGES, Place::Messages)];
+    let found = places.into_iter().find_map(|(behind, place)| {
+        Some((snapshot.routes.get(events::route_of(path, behind)?)?, place))
+    });
+    let (route, place) = found.filter(|(route, _)| route.settings.sse)?;
+    Some((Arc::clone(route), place))
 }
 
 /// What a client takes for an answer.
@@ -84,6 +114,7 @@ enum Takes {
 /// A route with what is needed to answer on it.
 struct Door {
     gate: Arc<Gate>,
+    streams: Arc<Streams>,
     route: Arc<Route>,
     caller: Caller,
     limits: Limits,
@@ -93,10 +124,7 @@ impl Door {
     async fn post(&self, request: Request<HttpIncoming>) -> HttpReply {
         let (parts, body) = request.into_parts();
         if !is_json(&parts.headers) {
-            return reply::plain(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "Content-Type must be application/json\n",
-            );
+            return not_json();
         }
         let Some(takes) = accepts(&parts.headers) else {
             return reply::plain(
@@ -112,6 +140,32 @@ impl Door {
             Incoming::One(message) => self.one(&parts.headers, message, takes).await,
             Incoming::Batch(messages) => self.batch(&parts.headers, messages).await,
         }
+    }
+
+    /// A message posted for a stream of the older HTTP+SSE.
+    async fn message(&self, request: Request<HttpIncoming>) -> HttpReply {
+        let (parts, body) = request.into_parts();
+        let place = (&*self.route, &self.caller);
+        let id = events::session_of(parts.uri.query()).unwrap_or_default();
+        // Before the body is read: it is of nobody.
+        if !self.streams.has(place, id) {
+            return self.refuse(&Refused::UnknownSession, None);
+        }
+        if !is_json(&parts.headers) {
+            return not_json();
+        }
+        match self.read(body).await {
+            Ok(incoming) => self.streams.post(&self.gate, place, id, incoming, &self.limits).await,
+            Err(refused) => self.refuse(&refused, None),
+        }
+    }
+
+    /// The stream of the older HTTP+SSE.
+    fn stream(&self, headers: &HeaderMap) -> HttpReply {
+        if !takes_stream(headers) {
+            return not_stream();
+        }
+        self.streams.open(&self.gate, &self.route, self.caller.clone(), &self.limits)
     }
 
     async fn read(&self, body: HttpIncoming) -> Result<Incoming, Refused> {
@@ -273,16 +327,13 @@ impl Door {
     fn get(&self, headers: &HeaderMap) -> HttpReply {
         let session = match self.session(headers) {
             Ok(session) => session,
+            // Without a session it can only be the older transport, where the path says that, too.
+            Err(Refused::NoSession) if self.is_older() => return self.stream(headers),
             Err(Refused::NoSession) => return reply::not_allowed("POST"),
             Err(refused) => return self.refuse(&refused, None),
         };
-        if !text_of(headers, header::ACCEPT.as_str())
-            .is_none_or(|kinds| takes(&kinds, "text/event-stream"))
-        {
-            return reply::plain(
-                StatusCode::NOT_ACCEPTABLE,
-                "Accept must list text/event-stream\n",
-            );
+        if !takes_stream(headers) {
+            return not_stream();
         }
         let last = text_of(headers, LAST_EVENT_ID);
         match last.as_deref().map(str::parse::<EventId>).transpose() {
@@ -322,9 +373,27 @@ impl Door {
         Ok(session)
     }
 
+    fn is_older(&self) -> bool {
+        self.route.settings.sse && self.route.settings.path.ends_with(events::STREAM)
+    }
+
     fn refuse(&self, refused: &Refused, id: Option<&Id>) -> HttpReply {
         reply::refused(refused, id, &self.gate.counters)
     }
+}
+
+fn not_json() -> HttpReply {
+    let text = "Content-Type must be application/json\n";
+    reply::plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, text)
+}
+
+fn not_stream() -> HttpReply {
+    reply::plain(StatusCode::NOT_ACCEPTABLE, "Accept must list text/event-stream\n")
+}
+
+fn takes_stream(headers: &HeaderMap) -> bool {
+    let kinds = text_of(headers, header::ACCEPT.as_str());
+    kinds.is_none_or(|kinds| takes(&kinds, "text/event-stream"))
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

@@ -22,6 +22,7 @@ mod bad_input;
 mod cancel;
 mod catalog;
 mod channel;
+mod events;
 mod fidelity;
 mod headers;
 mod isolation;

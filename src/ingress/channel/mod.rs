@@ -142,10 +142,6 @@ impl Channel {
         &self.0.opening.gate
     }
 
-    pub fn opening(&self) -> &Opening {
-        &self.0.opening
-    }
-
     pub fn limits(&self) -> Limits {
         self.gate().snapshot().config.server.limits.clone()
     }
