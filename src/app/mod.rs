@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     call::{Caller, tasks::Tasks},
-    config::{self, Config, Problems},
+    config::{self, Config, Layers, Problems},
     ingress::{
         listen::{self, Front},
         stdio::{self, Opening},
@@ -39,9 +39,9 @@ use crate::{
 
 #[cfg(feature = "pingora")]
 pub use self::pingora::serve;
-pub use self::process::runtime;
 #[cfg(not(feature = "pingora"))]
 pub use self::process::serve;
+pub use self::process::{runtime, serve_stdio};
 
 /// How often sessions that nobody uses are looked for.
 const SWEEP: Duration = Duration::from_secs(30);
@@ -54,7 +54,10 @@ const KEY_FILE: &str = "session.key";
 /// What a gate is started with.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
+    /// Empty: there is no file, and `layers` are all there is.
     pub config: PathBuf,
+    /// What the command line says over and under the file.
+    pub layers: Layers,
     /// In place of the file's `listen`.
     pub listen: Option<SocketAddr>,
     /// Whether edits of the file are applied.
@@ -62,6 +65,8 @@ pub struct Options {
     /// Tollgate's own binary, through which children are started; without it they are started
     /// directly, and outlive a gate that is killed outright.
     pub launcher: Option<PathBuf>,
+    /// Whether children inherit the whole environment, not only what every program needs.
+    pub whole_environment: bool,
     /// Whether [`serve`] takes the listening socket over from the gate that runs on the same state
     /// folder; only a build with the feature `pingora` can.
     pub upgrade: bool,
@@ -82,6 +87,9 @@ pub enum StartError {
     Tls(String),
     #[error("the configuration has no route `{route}`; it has {known}")]
     Route { route: String, known: String },
+    /// The one server that all is about.
+    #[error("the server cannot be opened: {0}")]
+    Server(String),
     #[error("cannot take over from the gate that runs: {0}")]
     Upgrade(String),
     #[error("the system gives no thread or no signal: {0}")]
@@ -168,7 +176,8 @@ impl Plan {
         let gate = build(&options, config, store, &secret);
         let (reload, asked) = mpsc::channel(1);
         if options.watch {
-            let reloader = Reloader::new(Arc::clone(&gate), &options.config, options.listen);
+            let (file, layers) = (&options.config, options.layers);
+            let reloader = Reloader::new(Arc::clone(&gate), file, layers, options.listen);
             gate.tasks.spawn("reload", reloader.run(asked));
         }
         Core { inner: gate, stop: CancellationToken::new(), doors: Tasks::default(), reload }
@@ -237,18 +246,9 @@ impl Core {
         writer: impl AsyncWrite + Send + Unpin + 'static,
         route: &str,
     ) -> Result<Served, StartError> {
-        let routes = &self.inner.snapshot().config.routes;
-        if !routes.iter().any(|known| known.path == route) {
-            let known: Vec<_> = routes.iter().map(|route| route.path.as_str()).collect();
-            let known = known.join(", ");
-            return Err(StartError::Route { route: route.to_owned(), known });
-        }
-        let opening = Opening {
-            gate: Arc::clone(&self.inner),
-            route: route.to_owned(),
-            caller: Caller::Parent,
-            modern: true,
-        };
+        let route = self.route(Some(route))?;
+        let opening =
+            Opening { gate: Arc::clone(&self.inner), route, caller: Caller::Parent, modern: true };
         let (stopping, (ended, has_ended)) = (self.stop.clone(), oneshot::channel());
         self.doors.finish(async move {
             stdio::serve(opening, reader, writer, stopping.cancelled()).await;
@@ -256,6 +256,18 @@ impl Core {
             ended.send(()).ok();
         });
         Ok(Served(has_ended))
+    }
+
+    /// The route of this path, or the first.
+    fn route(&self, path: Option<&str>) -> Result<String, StartError> {
+        let snapshot = self.inner.snapshot();
+        let mut routes = snapshot.config.routes.iter().map(|route| route.path.as_str());
+        let Some(path) = path else { return Ok(routes.next().unwrap_or_default().to_owned()) };
+        if routes.clone().any(|known| known == path) {
+            return Ok(path.to_owned());
+        }
+        let known = routes.collect::<Vec<_>>().join(", ");
+        Err(StartError::Route { route: path.to_owned(), known })
     }
 
     async fn stop(self) {
@@ -291,6 +303,22 @@ impl Viewer {
     pub async fn settled(&self) {
         self.0.settled().await;
     }
+
+    /// Waits until an upstream has been opened.
+    ///
+    /// # Errors
+    /// Where it has failed instead: why.
+    pub async fn opened(&self, upstream: &str) -> Result<(), StartError> {
+        self.settled().await;
+        let report = self.report();
+        let one = report.upstreams.into_iter().find(|one| one.name == upstream);
+        match one {
+            Some(one) if one.era.is_some() => Ok(()),
+            one => Err(StartError::Server(
+                one.and_then(|one| one.last_error).unwrap_or_else(|| "it ended".to_owned()),
+            )),
+        }
+    }
 }
 
 /// Ends every upstream, calls under way at the deadline, and every task of a gate; true where all
@@ -304,8 +332,8 @@ async fn shut(gate: &Arc<snapshot::Gate>, deadline: Instant) -> bool {
 }
 
 fn load(options: &Options) -> Result<Arc<Config>, StartError> {
-    let mut config =
-        config::load(&options.config, &config::environment).map_err(StartError::Config)?;
+    let read = config::load_layered(&options.config, &options.layers, &config::environment);
+    let mut config = read.map_err(StartError::Config)?;
     if let Some(listen) = options.listen {
         config.server.listen = listen;
     }
@@ -323,7 +351,7 @@ fn build(
     let itself = Arc::new(OnceLock::new());
     let context = Context {
         net: Net::new(),
-        spawner: Spawner::new(options.launcher.clone(), std::env::vars_os(), tasks.clone()),
+        spawner: spawner(options, tasks.clone()),
         counters: Arc::clone(&counters),
         look: look(&itself),
         tasks,
@@ -337,6 +365,14 @@ fn build(
     gate.tasks.spawn("gate: follow", Arc::clone(&gate).follow(changes));
     gate.tasks.spawn("gate: sweep", sweep(Arc::clone(&gate)));
     gate
+}
+
+fn spawner(options: &Options, tasks: Tasks) -> Spawner {
+    let (launcher, environment) = (options.launcher.clone(), std::env::vars_os());
+    if options.whole_environment {
+        return Spawner::whole(launcher, environment, tasks);
+    }
+    Spawner::new(launcher, environment, tasks)
 }
 
 /// The built-in server looks at the gate it is part of.

@@ -11,16 +11,31 @@ mod problem;
 mod read;
 mod reader;
 mod schema;
+mod sidecar;
 mod value;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 pub use import::import;
 pub use problem::Problems;
-pub use read::{environment, load};
+pub use read::{environment, load, load_layered};
 pub use schema::schema;
+pub use sidecar::{Sidecar, sidecar};
 #[cfg(test)]
-pub use {import::Imported, read::parse};
+pub use {
+    import::Imported,
+    read::{parse, parse_layered},
+};
+
+/// TOML that is laid over and under the file, in the same words: what the command line says, and
+/// what it takes for granted.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Layers {
+    /// Wins over the file.
+    pub over: String,
+    /// The file wins over it.
+    pub under: String,
+}
 
 /// A whole, valid configuration.
 #[derive(Debug, Clone, PartialEq)]

@@ -153,7 +153,8 @@ section! {
         /// Names of upstreams in order of precedence; "*" is all the others, as the file has them.
         upstreams: Vec<Spanned<String>>,
         /// Whether an upstream's name stands before those of its tools and prompts: where an
-        /// earlier upstream has the same name ("auto"), "always", or "never".
+        /// earlier upstream has the same name ("auto"), "always", or "never". One upstream alone
+        /// and "never" make a route that is that server to clients, with its own name and words.
         names: Names = "auto",
         /// Whether the older HTTP+SSE (2024-11-05) is served besides: at the path and `/sse`.
         sse: bool = true,
