@@ -43,7 +43,7 @@ struct Arguments {
 
 #[derive(Debug, Clone, clap::Args)]
 struct Common {
-    /// The configuration
+    /// The configuration; a sidecar reads one only where it is named
     #[arg(
         long,
         short,

@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use clap::ArgGroup;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
@@ -21,22 +22,22 @@ use super::{run, show, start_failed, stdio};
 const UPSTREAM: &str = "sidecar";
 
 const HELP: &str = "\
-The server is shown to clients as it is: its own name, instructions, tools and their names. What it
-and its clients do not have in common is bridged, so that
+The server is shown to clients as it is: its own name, instructions, tools and their names. What
+it and its clients do not have in common is bridged, so that
 
   tollgate sidecar -- npx -y @modelcontextprotocol/server-everything
 
-makes a server of any age, which speaks over standard input and output, one that every client can
-use at http://127.0.0.1:8080/mcp; and
+makes a server of any age, which speaks over standard input and output, one that every client
+can use at http://127.0.0.1:8080/mcp; and
 
   tollgate sidecar --stdio --url https://example.com/mcp --header 'Authorization: env:TOKEN'
 
 makes one for a client that starts its servers itself.
 
-The command is started as if it were started here: in this folder, with the whole environment, and
-its standard error goes to this one's (as log lines). It ends with the sidecar, whatever happens to
-that. If it cannot be started, the sidecar says why and ends with code 1; a server at a URL is waited
-for instead, unless --stdio is given.
+The command runs as if it had been started here: in this folder, with the whole environment, and
+what it writes to its standard error is written to this one's, as log lines. It ends with the
+sidecar, even where that is killed. If it cannot be started, the sidecar says why and ends with
+code 1; a server at a URL is waited for instead, unless --stdio is given.
 
 --config FILE brings all other settings, as in routes.toml: the sections [server],
 [routes.\"/mcp\"] (without `upstreams`) and [upstreams.sidecar] (without `command` or `url`). It is
@@ -46,7 +47,7 @@ The key and the last good lists are kept per command and folder in
 $XDG_STATE_HOME/tollgate/sidecar (~/.local/state/tollgate/sidecar).";
 
 #[derive(Debug, Clone, clap::Args)]
-#[command(after_help = HELP)]
+#[command(after_help = HELP, group(ArgGroup::new("server").required(true).args(["url", "command"])))]
 pub struct Arguments {
     /// Listen here; clients connect to the path `/mcp`, older ones to `/mcp/sse` [default:
     /// 127.0.0.1:8080]
@@ -56,7 +57,7 @@ pub struct Arguments {
     #[arg(long)]
     pub stdio: bool,
     /// The server's address, in place of a command
-    #[arg(long, conflicts_with = "command", required_unless_present = "command")]
+    #[arg(long)]
     url: Option<String>,
     /// A header sent to the server with every request, `Name: value`; as in routes.toml the value
     /// may be `env:NAME` or `file:PATH`, where a secret is kept

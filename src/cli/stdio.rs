@@ -11,12 +11,12 @@ use crate::app::{self, Options, StartError, Viewer};
 use super::{show, start_failed};
 
 const HELP: &str = "\
-The client starts this command and speaks MCP to it: nothing else is written to standard output, and
-the log goes to standard error. It listens on no port, ends with the client, and takes the servers it
-started with it. Clients of any version of the protocol can use it.
+The client starts this command and speaks MCP to it: nothing else is written to standard output,
+and the log goes to standard error. It listens on no port; it ends with the client, and the
+servers it started end with it. Clients of any version of the protocol can use it.
 
-Clients start it in a folder of their own, so give the configuration with its whole path. For Claude
-Desktop, Cursor and others that have `mcpServers`:
+Clients start it in a folder of their own, so give the configuration with its whole path. For
+Claude Desktop, Cursor and others that have `mcpServers`:
 
   {
     \"mcpServers\": {
