@@ -122,7 +122,7 @@ impl Upstream {
                     (error.to_string(), None)
                 }
             };
-            if self.tally.lost(&why) {
+            if self.tally.lost(&why) && !self.is_retired() {
                 tracing::warn!(upstream = self.name(), error = %why, "not open");
             }
             let delay = backoff.lost(held);
