@@ -106,7 +106,7 @@ mod tests {
         assert_eq!(upstream.timeout.idle.as_secs(), 7);
         let Transport::Http { headers, .. } = &upstream.transport else { panic!("a URL") };
         let shown: Vec<_> =
-            headers.iter().map(|(name, value)| (&name[..], value.expose())).collect();
+            headers.iter().map(|(name, value)| (name.as_str(), value.expose())).collect();
         assert_eq!(shown, [("a", "Bearer secret"), ("b", "2")]);
     }
 

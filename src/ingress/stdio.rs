@@ -172,9 +172,7 @@ mod tests {
             let mut got = Vec::new();
             for piece in text.chunks(size) {
                 lines.buffer.extend_from_slice(piece);
-                while let Some(line) = lines.next(10) {
-                    got.push(line);
-                }
+                got.extend(std::iter::from_fn(|| lines.next(10)));
             }
             got.extend(lines.rest().map(Line::Whole));
             let want = [

@@ -27,8 +27,14 @@ pub struct Last {
     pub status: StatusCode,
     /// The response, whole.
     pub text: Bytes,
-    /// The client said so itself: on a stream or a channel it gets no answer.
-    pub cancelled: bool,
+    cancelled: bool,
+}
+
+impl Last {
+    /// The response where there are other messages besides: none to a client that cancelled.
+    pub fn answer(self) -> Option<Bytes> {
+        (!self.cancelled).then_some(self.text)
+    }
 }
 
 /// Waits for the next step; after the last there is none. Safe to drop.

@@ -237,9 +237,7 @@ impl Pump {
                 Step::Message(text) => self.push(text),
                 Step::Paused(retry) => self.stream.pause(retry),
                 Step::Last(last) => {
-                    if !last.cancelled {
-                        self.push(last.text);
-                    }
+                    last.answer().into_iter().for_each(|text| self.push(text));
                     return self.stream.end();
                 }
             }

@@ -93,6 +93,15 @@ impl Drop for Underway {
 }
 
 impl Channel {
+    /// Carries a call to its end, and says the answer; until that waits to be written, it is under
+    /// way.
+    pub(super) async fn answer(self, call: Call, underway: Underway) {
+        if let Some(text) = self.carry(call, &underway).await {
+            self.say(text).await;
+        }
+        drop(underway);
+    }
+
     /// Carries a call to its end: what is said meanwhile is written, the answer given back. None
     /// where the client cancelled it, or is gone.
     pub(super) async fn carry(&self, call: Call, underway: &Underway) -> Option<Bytes> {
@@ -133,7 +142,7 @@ impl Channel {
                 Step::Message(text) => self.say(text).await,
                 // A channel is not broken off: the rest comes on it.
                 Step::Paused(_) => (),
-                Step::Last(last) => return (!last.cancelled).then_some(last.text),
+                Step::Last(last) => return last.answer(),
             }
         }
     }

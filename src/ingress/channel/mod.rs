@@ -202,13 +202,7 @@ impl Channel {
         match self.begin(&call) {
             Err(text) => self.say(text).await,
             Ok(underway) => {
-                let channel = self.clone();
-                self.gate().tasks.spawn("channel: call", async move {
-                    if let Some(text) = channel.carry(call, &underway).await {
-                        channel.say(text).await;
-                    }
-                    drop(underway);
-                });
+                self.gate().tasks.spawn("channel: call", self.clone().answer(call, underway));
             }
         }
     }
@@ -292,30 +286,29 @@ impl Channel {
 
     /// From now on what is announced goes to the client.
     fn announce(&self) {
-        let waiting = {
-            let mut opened = self.0.session.lock();
-            let Some(opened) = &mut *opened else { return };
-            opened.waiting.take().map(|reader| (reader, Arc::clone(&opened.session)))
-        };
-        let Some((mut reader, session)) = waiting else { return };
-        let channel = self.clone();
-        self.gate().tasks.spawn("channel: announce", async move {
-            let telling = async {
-                while let Some((_, text)) = reader.next().await {
-                    channel.say(text).await;
-                }
-            };
-            tokio::select! {
+        let mut opened = self.0.session.lock();
+        let Some(opened) = &mut *opened else { return };
+        let Some(reader) = opened.waiting.take() else { return };
+        let telling = self.clone().tell(reader, Arc::clone(&opened.session));
+        self.gate().tasks.spawn("channel: announce", telling);
+    }
+
+    /// Says what a session's stream has, for as long as it lasts.
+    async fn tell(self, mut reader: Reader, session: Arc<Session>) {
+        loop {
+            let event = tokio::select! {
                 // What is lost then nobody would hear.
-                () = channel.closed() => return,
-                () = telling => (),
-            }
-            let is_ours = channel.session().is_some_and(|now| Arc::ptr_eq(&now, &session));
-            if is_ours && !channel.gate().is_closing() {
-                tracing::warn!("a client's session had to make room, or its route is gone");
-                channel.close();
-            }
-        });
+                () = self.closed() => return,
+                event = reader.next() => event,
+            };
+            let Some((_, text)) = event else { break };
+            self.say(text).await;
+        }
+        let is_ours = self.session().is_some_and(|now| Arc::ptr_eq(&now, &session));
+        if is_ours && !self.gate().is_closing() {
+            tracing::warn!("a client's session had to make room, or its route is gone");
+            self.close();
+        }
     }
 
     fn notified(&self, notification: &Notification) {
