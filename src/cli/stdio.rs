@@ -6,7 +6,10 @@ use std::{
     process::ExitCode,
 };
 
-use crate::app::{self, Options, StartError, Viewer};
+use crate::{
+    app::{self, Options, StartError, Viewer},
+    config::Layers,
+};
 
 use super::{show, start_failed};
 
@@ -14,6 +17,9 @@ const HELP: &str = "\
 The client starts this command and speaks MCP to it: nothing else is written to standard output,
 and the log goes to standard error. It listens on no port; it ends with the client, and the
 servers it started end with it. Clients of any version of the protocol can use it.
+
+At its very first start a client waits for the servers behind the route, 10 s at most (another
+time is `limits.settle` of the configuration); from then on what they have is known.
 
 Clients start it in a folder of their own, so give the configuration with its whole path. For
 Claude Desktop, Cursor and others that have `mcpServers`:
@@ -39,6 +45,7 @@ pub struct Arguments {
 pub fn run(config: &Path, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let options = Options {
         config: config.to_owned(),
+        layers: Layers::patient(),
         watch: true,
         launcher: Some(PathBuf::from("/proc/self/exe")),
         ..Options::default()

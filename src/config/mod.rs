@@ -37,6 +37,15 @@ pub struct Layers {
     pub under: String,
 }
 
+impl Layers {
+    /// For a gate that a client starts just for itself: it is used to wait for servers to start, and
+    /// asks only once what they have.
+    pub fn patient() -> Self {
+        let under = "# the command line\n[server]\nlimits.settle = \"10s\"\n".to_owned();
+        Self { under, ..Self::default() }
+    }
+}
+
 /// A whole, valid configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {

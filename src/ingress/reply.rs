@@ -56,7 +56,7 @@ pub enum Refused {
     #[error("the session is not known or has ended: open a new one with `initialize`")]
     UnknownSession,
     /// On a channel, where no id is needed.
-    #[error("nothing was agreed yet: begin with `initialize`, or send `_meta` of 2026-07-28")]
+    #[error("nothing was agreed yet: begin with `initialize`")]
     NotOpened,
     #[error("the method `{0}` does not exist in this version of the protocol")]
     UnknownMethod(String),

@@ -423,3 +423,16 @@ async fn a_route_that_does_not_exist_is_named() {
     let error = gate.app().serve_channel(reader, writer, "/none").unwrap_err().to_string();
     assert_eq!(error, "the configuration has no route `/none`; it has /mcp");
 }
+
+#[tokio::test]
+async fn a_channel_ends_with_its_route() {
+    let gate = gateway().upstream("git", &fake::http().tool("log")).start().await;
+    let (mut old, mut new) = (gate.pipe(), gate.pipe());
+    old.open("2025-06-18", json!({})).await;
+    new.ask_modern(json!(1), "tools/list", json!({})).await;
+    new.answer("1").await.result();
+    gate.edit(|toml| toml.replace("\"/mcp\"", "\"/other\""));
+    assert!(old.rest().await.is_empty());
+    new.ask_modern(json!(2), "tools/list", json!({})).await;
+    assert!(new.rest().await.is_empty(), "what leads nowhere is not served on");
+}
