@@ -63,8 +63,8 @@ pub fn gateway_info() -> Raw {
     ))
 }
 
-/// Who a request is from, as far as the gate knows: parked calls and leased connections are bound to
-/// it.
+/// Who a request is from, as far as the gate knows: parked calls and leased connections are bound
+/// to it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Caller {
     /// Without authentication: the address it comes from.
