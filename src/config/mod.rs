@@ -38,8 +38,8 @@ pub struct Layers {
 }
 
 impl Layers {
-    /// For a gate that a client starts just for itself: it is used to wait for servers to start, and
-    /// asks only once what they have.
+    /// For a gate that a client starts just for itself: it is used to wait for servers to start,
+    /// and asks only once what they have.
     pub fn patient() -> Self {
         let under = "# the command line\n[server]\nlimits.settle = \"10s\"\n".to_owned();
         Self { under, ..Self::default() }
