@@ -17,9 +17,9 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 use tollgate::bench::{
-    Body, Bounds, Client, Incoming, Limits, ListKind, Listing, Message, Meta, Method, Raw, Request,
-    Sealer, Version, View, check_depth, decode, event, message, message_of, meta, sessions, splice,
-    view,
+    Body, Bounds, Caller, Client, Incoming, Limits, ListKind, Listing, Message, Meta, Method, Raw,
+    Request, Sealer, Version, View, check_depth, decode, event, message, message_of, meta,
+    sessions, splice, view,
 };
 
 /// The argument with which it runs itself under callgrind.
@@ -176,9 +176,10 @@ fn requests(stages: &mut Stages) -> Result<()> {
     stages
         .add("what it names", move || decode::named(Method::ToolsCall, black_box(&params)).is_ok());
     let (headers, asked) = (headers(), request(&modern)?);
-    decode::modern(&headers, &asked).context("the headers fit the body")?;
+    let decoded = decode::modern(Some(&headers), Caller::Parent, asked.clone());
+    anyhow::ensure!(decoded.is_ok(), "the headers fit the body");
     stages.add("headers against the body, `_meta` and name with it", move || {
-        decode::modern(black_box(&headers), black_box(&asked)).is_ok()
+        decode::modern(Some(black_box(&headers)), Caller::Parent, black_box(&asked).clone()).is_ok()
     });
     Ok(())
 }

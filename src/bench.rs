@@ -15,7 +15,7 @@ use crate::{
 };
 
 pub use crate::{
-    call::{Client, ListKind},
+    call::{Caller, Client, ListKind},
     catalog::{View, listing::Listing},
     config::Limits,
     ingress::{decode, sse::event},

@@ -9,6 +9,7 @@ pub mod child;
 mod exchange;
 mod http;
 mod lines;
+mod link;
 mod open;
 mod own;
 mod pool;

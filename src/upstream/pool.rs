@@ -11,7 +11,7 @@ use tokio::{
 
 use crate::call::tasks::Tasks;
 
-use super::open::{Connection, Link};
+use super::{link::Link, open::Connection};
 
 /// Open connections that nobody uses, and room for more.
 #[derive(Debug)]
