@@ -75,6 +75,7 @@ impl Link {
     pub(super) async fn close(&self, why: &str) {
         match self {
             Self::Lines(lines, process) => {
+                lines.last_words().await;
                 lines.close(why);
                 let process = process.lock().take();
                 if let Some(process) = process {
