@@ -24,6 +24,7 @@ mod fidelity;
 mod headers;
 mod isolation;
 mod legacy;
+mod matrix;
 mod modern;
 mod reload;
 mod session;

@@ -1,0 +1,141 @@
+//! How a client's messages come and go, by transport: all that comes, on whatever stream, is one
+//! queue.
+
+use std::{collections::HashMap, sync::Arc};
+
+use serde_json::Value;
+use tokio::{sync::mpsc, task::JoinSet};
+
+use super::{
+    Transport,
+    spec::{MODERN, Version},
+};
+use crate::{
+    client::{Client as Raw, Reply},
+    gate::Gate,
+};
+
+type Into = mpsc::UnboundedSender<Incoming>;
+
+/// What came.
+pub enum Incoming {
+    Message(String),
+    /// Something that is no MCP.
+    Broken(String),
+}
+
+pub struct Link {
+    by: By,
+    inbox: mpsc::UnboundedReceiver<Incoming>,
+    into: Into,
+    /// They read what comes, and end with the link.
+    readers: JoinSet<()>,
+}
+
+enum By {
+    /// With the streams of the requests under way.
+    Http(Arc<Raw>, HashMap<u64, tokio::task::AbortHandle>),
+}
+
+impl Link {
+    pub async fn open(
+        gate: &Gate,
+        version: Version,
+        transport: Transport,
+        capabilities: &Value,
+    ) -> Result<Self, String> {
+        let (into, inbox) = mpsc::unbounded_channel();
+        let by = match transport {
+            Transport::Http => {
+                By::Http(Arc::new(gate.client(version, capabilities.clone())), HashMap::new())
+            }
+            Transport::Sse | Transport::Stdio => {
+                return Err(format!("the gate has no door for {transport:?} clients yet"));
+            }
+        };
+        Ok(Self { by, inbox, into, readers: JoinSet::new() })
+    }
+
+    pub async fn send(&mut self, message: &Value) -> Result<(), String> {
+        let By::Http(raw, streams) = &mut self.by;
+        let text = message.to_string();
+        let id = message["id"].as_u64().filter(|_| message["method"].is_string());
+        match (id, message["method"].as_str()) {
+            (Some(_), Some("initialize")) => {
+                let reply = raw.post(&text).await;
+                let session = reply.headers.get("mcp-session-id");
+                let raw = Arc::get_mut(raw).ok_or("opened twice")?;
+                raw.session = session.map(|id| id.to_str().unwrap().to_owned());
+                self.readers.spawn(read(reply, self.into.clone()));
+            }
+            (Some(id), _) => {
+                let (raw, into, message) = (Arc::clone(raw), self.into.clone(), message.clone());
+                let stream = self.readers.spawn(async move {
+                    read(post(&raw, &message).await, into).await;
+                });
+                streams.insert(id, stream);
+            }
+            (None, _) => {
+                let status = raw.post(&text).await.status;
+                if status != 202 {
+                    return Err(format!("{status} to {text}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens the stream for what belongs to no call (legacy).
+    pub async fn listen(&mut self) -> Result<(), String> {
+        let By::Http(raw, _) = &self.by;
+        let reply = raw.get(&[]).await;
+        if reply.status != 200 {
+            return Err(format!("{} to GET", reply.status));
+        }
+        self.readers.spawn(read(reply, self.into.clone()));
+        Ok(())
+    }
+
+    /// Closes the stream of a request.
+    pub fn leave(&mut self, id: u64) {
+        let By::Http(_, streams) = &mut self.by;
+        if let Some(stream) = streams.remove(&id) {
+            stream.abort();
+        }
+    }
+
+    pub async fn next(&mut self) -> Option<Incoming> {
+        self.inbox.recv().await
+    }
+}
+
+/// Posts with the headers of the version; the argument that a tool wants mirrored among them.
+async fn post(raw: &Raw, message: &Value) -> Reply {
+    let text = message.to_string();
+    let params = &message["params"];
+    let mirrored = params["arguments"]["text"].as_str();
+    match mirrored.filter(|_| raw.version == MODERN && params["name"] == "headers") {
+        Some(mirrored) => raw.post_with(&text, &[("mcp-param-text", mirrored)]).await,
+        None => raw.post(&text).await,
+    }
+}
+
+/// Reads an answer to its end.
+async fn read(mut reply: Reply, into: Into) {
+    let status = reply.status;
+    if reply.is_stream() {
+        while let Some(event) = reply.event().await {
+            if !event.data.is_empty() {
+                drop(into.send(Incoming::Message(event.data)));
+            }
+        }
+        return;
+    }
+    let text = reply.text().await;
+    let message: Option<Value> = serde_json::from_str(&text).ok();
+    drop(into.send(match message.filter(Value::is_object) {
+        Some(_) => Incoming::Message(text),
+        None if text.is_empty() && status < 300 => return, // a cancelled call
+        None => Incoming::Broken(format!("{status}: {text}")),
+    }));
+}
