@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use crate::mcp::{message::Body, method::Method, raw::Raw};
+use crate::mcp::{id::Id, message::Body, method::Method, raw::Raw};
 
 /// One thing that happens on a call's way back.
 #[derive(Debug)]
@@ -31,6 +31,8 @@ pub struct Notice {
 /// A request from the server; dropped unanswered, the server gets a refusal.
 #[derive(Debug)]
 pub struct Question {
+    /// The server's own id of it.
+    pub id: Id,
     pub method: Box<str>,
     pub params: Raw,
     pub reply: oneshot::Sender<Body>,

@@ -9,6 +9,7 @@ use std::{fmt, net::IpAddr, sync::Arc};
 use crate::mcp::{
     method::Method,
     raw::Raw,
+    splice,
     version::{Era, Version},
 };
 
@@ -40,6 +41,29 @@ impl Client {
         self.version.era()
     }
 
+    /// What it declares, as a modern server is shown it: what that can ask, and nothing else.
+    pub fn shown_to_modern(&self) -> Raw {
+        if self.era() == Era::Modern {
+            return self.capabilities.clone();
+        }
+        let mut shown = Raw::object();
+        for key in ["sampling", "elicitation"] {
+            let value = splice::member(&self.capabilities, key).filter(Raw::is_object);
+            shown = splice::edit(&shown, &[(key, value.as_ref().map(|value| &value.bytes()[..]))]);
+        }
+        // `listChanged` went with the sessions.
+        let roots = splice::member(&self.capabilities, "roots").map(|_| &b"{}"[..]);
+        splice::edit(&shown, &[("roots", roots)])
+    }
+
+    /// What it declares, as a legacy server is shown it: extensions are negotiated otherwise there.
+    pub fn shown_to_legacy(&self) -> Raw {
+        match self.era() {
+            Era::Legacy => self.capabilities.clone(),
+            Era::Modern => splice::edit(&self.capabilities, &[("extensions", None)]),
+        }
+    }
+
     /// Whether it can be asked something in mid-call: sampling, elicitation or roots.
     pub fn can_be_asked(&self) -> bool {
         #[derive(serde::Deserialize)]
@@ -63,8 +87,8 @@ pub fn gateway_info() -> Raw {
     ))
 }
 
-/// Who a request is from, as far as the gate knows: parked calls and leased connections are bound to
-/// it.
+/// Who a request is from, as far as the gate knows: parked calls and leased connections are bound
+/// to it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Caller {
     /// Without authentication: the address it comes from.
@@ -105,7 +129,9 @@ pub struct Ask {
     pub caller: Caller,
     pub client: Arc<Client>,
     pub session: Option<SessionKey>,
-    /// What a legacy client set by `logging/setLevel`.
+    /// The client reads a stream while it waits, in which it can be asked.
+    pub streams: bool,
+    /// What a legacy client set by `logging/setLevel`, or a modern one wants of this request.
     pub log_level: Option<String>,
 }
 

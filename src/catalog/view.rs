@@ -95,6 +95,8 @@ impl View {
         for part in parts {
             view.merge_server(part);
         }
+        // What depends on what a client declares is not for others.
+        view.public &= !asked;
         for kind in ListKind::ALL {
             let shown = view.merge(kind, route, parts, asked);
             let pages = view.pages(kind, &shown, route.page_size);

@@ -87,6 +87,18 @@ pub struct Limits {
     pub streams_max: usize,
     /// Bytes kept per stream for a client that comes back with `Last-Event-ID`. Default 1 MiB.
     pub outbox_bytes_max: usize,
+    /// Time that a client has to answer what a server asks in mid-call. Default 5 min: a person may
+    /// have to read and think.
+    pub answer_timeout: Duration,
+    /// Time in which further questions of one call are gathered. Default 15 ms: what a server asks
+    /// at once arrives within that, and nobody notices it.
+    pub question_window: Duration,
+    /// Times that one call may be asked anew. Default 10, as the official SDKs have it.
+    pub rounds_max: usize,
+    /// Parked calls. Default 10,000.
+    pub parked_max: usize,
+    /// Parked calls of one caller. Default 1,000.
+    pub parked_per_caller_max: usize,
     /// Silence on an open stream after which a comment is sent. Default 15 s.
     pub keep_alive: Duration,
     /// Time from the start in which a list waits for upstreams that nothing is known of yet.
@@ -112,6 +124,11 @@ impl Default for Limits {
             requests_max: 10_000,
             streams_max: 64,
             outbox_bytes_max: 1 << 20,
+            answer_timeout: Duration::from_secs(5 * 60),
+            question_window: Duration::from_millis(15),
+            rounds_max: 10,
+            parked_max: 10_000,
+            parked_per_caller_max: 1_000,
             keep_alive: Duration::from_secs(15),
             settle: Duration::from_secs(1),
             drain: Duration::from_secs(10),
@@ -173,6 +190,8 @@ pub struct Upstream {
     pub restart: Restart,
     /// Processes (stdio) of one upstream, the shared one included. Default 8.
     pub processes_max: usize,
+    /// Leased sessions of an HTTP upstream. Default 1,000.
+    pub sessions_max: usize,
     /// A process or an upstream session that nobody used for this long is closed. Default 10 min.
     pub idle: Duration,
     /// How often its lists are read anew without a sign of change. Default 5 min.

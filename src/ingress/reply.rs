@@ -21,7 +21,7 @@ use crate::{
         splice,
         version::Era,
     },
-    pipeline::{Fault, ToolError, tool_error},
+    pipeline::{Fault, ToolError, tool_fault},
 };
 
 pub const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
@@ -108,6 +108,13 @@ pub fn refused(refused: &Refused, id: Option<&Id>) -> HttpReply {
 /// Status and body of a call that failed.
 pub fn fault(fault: &Fault, method: Method, era: Era) -> (StatusCode, Body) {
     let modern = era == Era::Modern;
+    if let Some(said) = tool_fault(fault) {
+        if method == Method::ToolsCall {
+            return (StatusCode::OK, Body::Result(failed_tool(&said, modern)));
+        }
+        let object = ErrorObject::new(error::INTERNAL_ERROR, said.message.clone()).with(&said);
+        return (StatusCode::OK, Body::Error(object.raw()));
+    }
     let (status, object) = match fault {
         Fault::UnknownMethod(_) => {
             let status = if modern { StatusCode::NOT_FOUND } else { StatusCode::OK };
@@ -127,16 +134,22 @@ pub fn fault(fault: &Fault, method: Method, era: Era) -> (StatusCode, Body) {
         Fault::DuplicateId => {
             (StatusCode::BAD_REQUEST, ErrorObject::new(error::INVALID_REQUEST, fault.to_string()))
         }
-        Fault::Cancelled | Fault::Unbridgeable(_) | Fault::Limit(_) => {
-            (StatusCode::OK, ErrorObject::new(error::INTERNAL_ERROR, fault.to_string()))
+        Fault::State(_) => {
+            (StatusCode::BAD_REQUEST, ErrorObject::new(error::INVALID_PARAMS, fault.to_string()))
         }
-        Fault::Upstream { error, .. } => {
-            let said = tool_error(error);
-            if method == Method::ToolsCall {
-                return (StatusCode::OK, Body::Result(failed_tool(&said, modern)));
-            }
-            let object = ErrorObject::new(error::INTERNAL_ERROR, said.message.clone()).with(&said);
-            (StatusCode::OK, object)
+        Fault::MissingCapability(required) => {
+            let text = "the server behind this asks for what the client has not declared";
+            let object = ErrorObject::new(error::MISSING_CAPABILITY, text);
+            (StatusCode::BAD_REQUEST, object.with(&json!({ "requiredCapabilities": required })))
+        }
+        Fault::Answered(error) => return (StatusCode::OK, Body::Error(error.clone())),
+        Fault::Cancelled
+        | Fault::Unbridgeable(_)
+        | Fault::Limit(_)
+        | Fault::NoAnswer(_)
+        | Fault::Declined
+        | Fault::Upstream { .. } => {
+            (StatusCode::OK, ErrorObject::new(error::INTERNAL_ERROR, fault.to_string()))
         }
     };
     (status, Body::Error(object.raw()))

@@ -183,6 +183,7 @@ impl Door {
             caller: self.caller.clone(),
             client: decoded.client,
             session: None,
+            streams: takes != Takes::Json,
             mirrored: Some(decoded.mirrored),
         };
         self.run(call, takes).await
@@ -207,10 +208,12 @@ impl Door {
 
     async fn legacy(&self, session: Arc<Session>, message: Message, takes: Takes) -> HttpReply {
         match message {
-            Message::Request(request) => match legacy_call(self.caller.clone(), session, request) {
-                Ok(call) => self.run(call, takes).await,
-                Err(reply) => *reply,
-            },
+            Message::Request(request) => {
+                match legacy_call(self.caller.clone(), session, request, takes) {
+                    Ok(call) => self.run(call, takes).await,
+                    Err(reply) => *reply,
+                }
+            }
             Message::Notification(notification) => {
                 self.notified(&session, &notification);
                 reply::empty(StatusCode::ACCEPTED)
@@ -373,6 +376,7 @@ fn legacy_call(
     caller: Caller,
     session: Arc<Session>,
     request: McpRequest,
+    takes: Takes,
 ) -> Result<Call, Box<HttpReply>> {
     let McpRequest { id, method: name, params } = request;
     let decoded = Method::request(&name).ok_or(Fault::UnknownMethod(name)).and_then(|method| {
@@ -385,7 +389,9 @@ fn legacy_call(
         Ok((method, named, meta)) => {
             let client = Arc::clone(&session.client);
             let session = Some(session);
-            Ok(Call { id, method, params, named, meta, caller, client, session, mirrored: None })
+            let streams = takes != Takes::Json;
+            let mirrored = None;
+            Ok(Call { id, method, params, named, meta, caller, client, session, streams, mirrored })
         }
         Err(fault) => {
             // Which method it is matters only once it has been sent.

@@ -38,9 +38,6 @@ const RETRY: Duration = Duration::from_secs(1);
 /// The reply to a call under way: its first event decides what kind of reply it is.
 pub async fn back(gate: &Arc<Gate>, limits: &Limits, back: Box<Back>, streams: bool) -> HttpReply {
     let mut held = Held::new(back, gate.tasks.clone());
-    if !streams {
-        held.back().refuse_questions();
-    }
     loop {
         let first = tokio::time::timeout(limits.keep_alive, held.back().next()).await;
         match first {

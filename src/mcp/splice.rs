@@ -66,6 +66,33 @@ pub fn member(object: &Raw, key: &str) -> Option<Raw> {
     Some(Raw::trusted(text.slice(found.value)))
 }
 
+/// All members of an object, their values sharing its bytes.
+pub fn entries(object: &Raw) -> Vec<(String, Raw)> {
+    let text = object.bytes();
+    let key = |range: &Range<usize>| serde_json::from_slice(slice(text, range.clone())).ok();
+    let members = members(text).into_iter();
+    members
+        .filter_map(|member| Some((key(&member.key)?, Raw::trusted(text.slice(member.value)))))
+        .collect()
+}
+
+/// Adds a member under any name; one of that name must not be there yet.
+pub fn insert(object: &Raw, key: &str, value: &Raw) -> Raw {
+    let text = object.bytes();
+    let close = text.iter().rposition(|byte| *byte == b'}').unwrap_or(text.len());
+    let comma: &[u8] = if members(text).is_empty() { b"" } else { b"," };
+    let key = Raw::encode(&key);
+    let parts: [&[u8]; 6] = [
+        slice(text, 0..close),
+        comma,
+        key.bytes(),
+        b":",
+        value.bytes(),
+        slice(text, close..text.len()),
+    ];
+    Raw::trusted(parts.concat())
+}
+
 /// Edits the object that is the member `key` of `object`; made where it is missing and something is
 /// set.
 pub fn edit_within(object: &Raw, key: &str, edits: &[(&str, Option<&[u8]>)]) -> Raw {

@@ -16,12 +16,14 @@ impl Gate {
         let snapshot = self.snapshot();
         let routes =
             snapshot.config.routes.iter().filter_map(|route| snapshot.routes.get(&route.path));
+        let mut counters = self.counters.read();
+        counters.insert("parked_now".to_owned(), self.lot.count() as u64);
         Report {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_seconds: self.uptime().as_secs(),
             routes: routes.map(|route| route.report()).collect(),
             upstreams: snapshot.members.iter().map(Member::report).collect(),
-            counters: self.counters.read(),
+            counters,
         }
     }
 }

@@ -29,12 +29,17 @@ pub enum Counter {
     UpstreamUnexpected,
     UpstreamTooLarge,
     ListItemsDropped,
+    Parked,
+    ParkedExpired,
+    RefusedParked,
+    RefusedStates,
+    Rounds,
     Reloads,
     ReloadsRefused,
 }
 
 /// In the order of [`Counter`].
-const NAMES: [&str; 23] = [
+const NAMES: [&str; 28] = [
     "requests",
     "refused_host",
     "refused_origin",
@@ -56,6 +61,11 @@ const NAMES: [&str; 23] = [
     "upstream_unexpected",
     "upstream_too_large",
     "list_items_dropped",
+    "parked",
+    "parked_expired",
+    "refused_parked",
+    "refused_states",
+    "rounds",
     "reloads",
     "reloads_refused",
 ];

@@ -271,11 +271,12 @@ impl Lines {
         let call = self.sole_call().filter(|_| self.0.exclusive);
         let (reply, answer) = oneshot::channel();
         let lines = self.clone();
+        let id = request.id.clone();
         self.0.tasks.spawn("upstream lines: question", async move {
             let body = answer.await.unwrap_or_else(|_| refusal());
             lines.reply(&request.id, &body);
         });
-        let question = Question { method: request.method, params: request.params, reply };
+        let question = Question { id, method: request.method, params: request.params, reply };
         if let Some(call) = call {
             self.offer(Some(call), Event::Question(question));
         }

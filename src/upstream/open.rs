@@ -146,7 +146,7 @@ impl Connection {
         let params = match (ask.client.era(), era) {
             (Era::Legacy, Era::Modern) => meta::modernize(
                 &ask.params,
-                &Raw::object(),
+                &if ask.streams { ask.client.shown_to_modern() } else { Raw::object() },
                 &ask.client.info,
                 ask.log_level.as_deref(),
             ),
@@ -154,6 +154,7 @@ impl Connection {
             _ => ask.params.clone(),
         };
         let mirrored = Mirrored { name: ask.name.as_deref(), params: &ask.mirrored };
+        let mut aside = None;
         let (source, token) = match &self.link {
             Link::Lines(lines, _) => {
                 let token = progress_token(&params);
@@ -171,10 +172,12 @@ impl Connection {
                 (Source::Http(Box::new(call)), token)
             }
             Link::Http(http) => {
+                aside = http.claim();
                 (Source::Http(Box::new(http.request(ask.method, &params, &mirrored))), None)
             }
         };
-        Ok(Exchange::new(source, era, self.timeout).restoring(token).holding(leased))
+        let exchange = Exchange::new(source, era, self.timeout).hearing(aside);
+        Ok(exchange.restoring(token).holding(leased))
     }
 
     /// Sends a request of the gateway's own; a modern server gets the `_meta` it demands.
@@ -197,7 +200,11 @@ impl Connection {
     pub async fn listen_aside(&self, answered: oneshot::Sender<()>) {
         match &self.link {
             Link::Http(http) if self.peer.version.era() == Era::Legacy => {
-                http.listen(answered).await
+                tokio::select! {
+                    // Nothing is left to be heard on a connection that has ended.
+                    () = http.listen(answered) => (),
+                    _ = http.closed() => (),
+                }
             }
             Link::Http(_) | Link::Lines(..) => (),
         }

@@ -72,7 +72,7 @@ impl Upstream {
             Transport::Http { url, headers, h2c } => {
                 let endpoint = Endpoint::new(self.context.net.clone(), url, headers, *h2c);
                 let endpoint = endpoint.map_err(unavailable)?;
-                Ok(Link::Http(Http::new(Arc::new(endpoint), signs, &self.tasks)))
+                Ok(Link::Http(Http::new(Arc::new(endpoint), exclusive, signs, &self.tasks)))
             }
             Transport::Stdio { command, args, env, cwd } => {
                 let settings = child::Settings {

@@ -18,6 +18,7 @@ mod message;
 mod transcript;
 
 mod bad_input;
+mod bridge;
 mod cancel;
 mod catalog;
 mod fidelity;

@@ -231,25 +231,6 @@ async fn silence_is_filled_with_comments() {
     assert!(comments.lines().any(|line| line.starts_with(':')));
 }
 
-/// Each pair that this version does not bridge says so, in words of the side that reads it.
-#[tokio::test]
-async fn a_question_that_cannot_be_carried_ends_the_wait() {
-    let elicit = json!({ "message": "sure?", "requestedSchema": { "type": "object" } });
-    let new = fake::http().tool("new").ask("elicitation/create", &elicit);
-    let old = fake::legacy("2025-06-18").tool("old").ask("elicitation/create", &elicit);
-    let gate = gateway().upstream("new", &new).upstream("old", &old).start().await;
-    let client = gate.legacy_with("2025-06-18", json!({ "elicitation": {} })).await;
-    let answer = client.ask("tools/call", json!({ "name": "new" })).await;
-    let refused = answer.error.is_some() || answer.result()["isError"] == json!(true);
-    assert!(refused, "a client of sessions cannot read `input_required`: {answer:?}");
-
-    let client = gate.client(fake::MODERN, json!({ "elicitation": { "form": {} } }));
-    let text = client.start("tools/call", json!({ "name": "old" })).await.text().await;
-    assert!(!text.contains("elicitation/create"), "no requests to a modern client: {text}");
-    let answered = || old.all().into_iter().find(|seen| seen.message().error.is_some());
-    crate::eventually("the server that asked is told no", answered).await;
-}
-
 #[tokio::test]
 async fn a_stream_of_2025_11_25_begins_with_a_priming_event() {
     let git = fake::legacy("2025-11-25").tool("log").stream(&[progress(1)]);

@@ -295,6 +295,12 @@ impl Names {
             let name = self.name(&id, "id");
             line = line.replace(&format!("\"requestId\":{id}"), &format!("\"requestId\":{name}"));
         }
+        if let Some(state) =
+            state_of(&line).filter(|_| !mark.starts_with(">>") && !mark.starts_with("<<"))
+        {
+            let name = self.name(&state, "state");
+            line = line.replace(&state, &name);
+        }
         let version = concat!("\"version\":\"", env!("CARGO_PKG_VERSION"), "\"");
         format!("{mark}{}", line.replace(version, "\"version\":<version>"))
     }
@@ -321,6 +327,12 @@ impl Names {
             line.replace(name, key.split_once(' ').unwrap().1)
         })
     }
+}
+
+/// The `requestState` of a message to the client, with its quotes.
+fn state_of(line: &str) -> Option<String> {
+    let (_, rest) = line.split_once(r#""requestState":""#)?;
+    Some(format!("\"{}\"", rest.split('"').next()?))
 }
 
 /// The lines that differ, old before new.

@@ -36,6 +36,7 @@ use crate::{
     net::{Net, NetError},
 };
 
+use self::aside::Aside;
 pub use self::call::HttpCall;
 use super::{SendError, sign::Signs};
 
@@ -85,6 +86,9 @@ pub struct Http(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     endpoint: Arc<Endpoint>,
+    exclusive: bool,
+    /// Where the call under way hears what is said beside its own stream.
+    aside: Mutex<Aside>,
     /// Agreed when it was opened.
     version: OnceLock<Version>,
     session: OnceLock<HeaderValue>,
@@ -129,9 +133,13 @@ impl Endpoint {
 }
 
 impl Http {
-    pub fn new(endpoint: Arc<Endpoint>, signs: Signs, tasks: &Tasks) -> Self {
+    /// `exclusive`: it is leased to one call at a time, and what the server says beside that call's
+    /// own stream belongs to it all the same.
+    pub fn new(endpoint: Arc<Endpoint>, exclusive: bool, signs: Signs, tasks: &Tasks) -> Self {
         Self(Arc::new(Inner {
             endpoint,
+            exclusive,
+            aside: Mutex::default(),
             version: OnceLock::new(),
             session: OnceLock::new(),
             closed: CancellationToken::new(),
@@ -144,7 +152,8 @@ impl Http {
 
     /// Another conversation with the same server, nothing agreed.
     pub fn afresh(&self) -> Self {
-        Self::new(Arc::clone(&self.0.endpoint), self.0.signs.clone(), &self.0.tasks)
+        let (endpoint, signs) = (Arc::clone(&self.0.endpoint), self.0.signs.clone());
+        Self::new(endpoint, self.0.exclusive, signs, &self.0.tasks)
     }
 
     /// From here on every request says this version; agreed once.

@@ -266,6 +266,7 @@ impl Exchange {
                 let id = format!("\"{}\"", self.fake.next_id("ask-"));
                 let (answer, answered) = oneshot::channel();
                 self.fake.0.live.lock().asked.insert(id.clone(), answer);
+                self.fake.0.live.lock().asking.push((id.clone(), sender.clone()));
                 let ask = format!(
                     r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{params}}}"#
                 );

@@ -30,6 +30,8 @@ use crate::{
     message::{Message, members},
 };
 
+pub use self::http::STATE;
+
 pub const MODERN: &str = "2026-07-28";
 
 /// A running fake; clones are the same server.
@@ -102,6 +104,8 @@ struct Live {
     listens: Vec<Listen>,
     /// Requests of ours to the client, by the raw text of their id.
     asked: HashMap<String, oneshot::Sender<String>>,
+    /// The same with the streams of the calls that they belong to.
+    asking: Vec<(String, Stream)>,
     ids: usize,
     wire: Vec<Line>,
 }
@@ -286,6 +290,26 @@ impl Fake {
             drop(listen.stream.send(http::event(&notification(method, &params))));
         }
         live.wire.push(Line { inward: false, text });
+    }
+
+    /// Asks on a stream that belongs to no call, of each session that has one.
+    pub fn asks_aside(&self, method: &str, params: &Value) {
+        let live = self.0.live.lock();
+        for (at, session) in live.sessions.values().enumerate() {
+            let id = format!("aside-{at}");
+            let ask = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
+            let open = session.streams.iter().find(|stream| !stream.is_closed());
+            drop(open.map(|stream| stream.send(http::event(&ask.to_string()))));
+        }
+    }
+
+    /// Takes back what it asked on the streams of calls.
+    pub fn withdraws_questions(&self) {
+        for (id, stream) in self.0.live.lock().asking.drain(..) {
+            let id: Value = serde_json::from_str(&id).unwrap();
+            let text = notification("notifications/cancelled", &json!({ "requestId": id }));
+            drop(stream.send(http::event(&text)));
+        }
     }
 
     /// Every connection breaks and no new one is served.
