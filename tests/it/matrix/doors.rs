@@ -89,7 +89,7 @@ impl House {
         while let Ok(Some(line)) = lines.next_line().await {
             self.server.hear(&peer, &line, out.clone());
         }
-        *peer.aside.lock() = None;
+        peer.close();
     }
 
     async fn serve(self: Arc<Self>, request: Request<Incoming>) -> Response<Body> {

@@ -57,6 +57,14 @@ pub struct Peer {
     pub aside: Mutex<Option<Out>>,
 }
 
+impl Peer {
+    /// It is gone, and all that it wanted with it.
+    pub fn close(&self) {
+        *self.aside.lock() = None;
+        self.running.lock().drain().for_each(|(_, running)| running.cancel());
+    }
+}
+
 impl Server {
     pub fn new(version: Version) -> Arc<Self> {
         Arc::new(Self {

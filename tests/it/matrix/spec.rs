@@ -317,6 +317,9 @@ impl Node {
     /// Members that only `others` define, the same definition in later versions.
     fn foreign(self, others: &[Self], value: &Value, path: &str, faults: &mut Vec<String>) {
         let own = self.at(value);
+        if own.schema.is_null() {
+            return; // no alternative: the schema says so
+        }
         let others: Vec<Self> = others.iter().map(|other| other.at(value)).collect();
         let all = |next: &dyn Fn(Self) -> Option<Self>| -> Vec<Self> {
             others.iter().filter_map(|other| next(*other)).collect()
