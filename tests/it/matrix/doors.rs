@@ -56,6 +56,7 @@ pub async fn open(server: &Arc<Server>, transport: Transport) -> String {
 async fn accept(listener: TcpListener, house: Arc<House>, transport: Transport) {
     loop {
         let (stream, _) = listener.accept().await.unwrap();
+        stream.set_nodelay(true).unwrap();
         let house = Arc::clone(&house);
         match transport {
             Transport::Stdio => tokio::spawn(async move { house.process(stream).await }),
