@@ -259,7 +259,11 @@ impl Back {
     fn question(&mut self, question: Question) -> Result<Option<Out>, Fault> {
         let Some(session) = &self.call.session else {
             let window = self.limits().question_window;
-            return self.asked.add(question, &self.call, window).map(|()| None);
+            let added = self.asked.add(question, &self.call, window);
+            if let Err(fault) = &added {
+                self.cancel(Some(fault.to_string()));
+            }
+            return added.map(|()| None);
         };
         if self.refuses {
             return Ok(None);

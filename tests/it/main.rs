@@ -29,6 +29,7 @@ mod matrix;
 mod modern;
 mod reload;
 mod session;
+mod sse;
 mod stdio;
 mod stream;
 mod wire;
