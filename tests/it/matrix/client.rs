@@ -30,12 +30,23 @@ pub struct Client {
     /// The answer to `initialize` or `server/discover`.
     pub opened: Value,
     capabilities: Value,
+    pub mood: Mood,
     link: Link,
     ids: u64,
     /// Methods of the requests under way, by id.
     asked: HashMap<u64, String>,
     /// Notifications that no call waited for.
     heard: Vec<Value>,
+}
+
+/// How a client answers what it is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mood {
+    Helpful,
+    /// It declines what it may decline (elicitation).
+    Declines,
+    /// It answers with an error (legacy).
+    Refuses,
 }
 
 /// What came of a request.
@@ -85,6 +96,7 @@ impl Client {
             server: Value::Null,
             opened: Value::Null,
             capabilities,
+            mood: Mood::Helpful,
             link,
             ids: 0,
             asked: HashMap::new(),
@@ -203,7 +215,7 @@ impl Client {
     /// Takes one message.
     async fn step(&mut self, told: &mut Told, what: &str) -> Result<(), String> {
         let incoming = timeout(PATIENCE, self.link.next()).await;
-        let incoming = incoming.map_err(|_| format!("waited in vain for {what}"))?;
+        let incoming = incoming.map_err(|late| format!("waited in vain for {what}: {late}"))?;
         let text = match incoming {
             Some(Incoming::Message(text)) => text,
             Some(Incoming::Broken(why)) => return Err(why),
@@ -216,12 +228,12 @@ impl Client {
                 let params = message["params"].clone();
                 self.judge(&message, None);
                 self.questioned(&message);
-                let result = match method {
-                    "ping" => json!({}),
-                    _ => world::answer(method, &params),
+                let (member, answer) = match self.mood {
+                    Mood::Refuses => ("error", world::refusal()),
+                    Mood::Helpful | Mood::Declines => ("result", self.answer(method, &params)),
                 };
                 told.questions.push((method.to_owned(), params));
-                let answer = json!({ "jsonrpc": "2.0", "id": id, "result": result });
+                let answer = json!({ "jsonrpc": "2.0", "id": id, member: answer });
                 self.itself(&answer, Some(method));
                 self.link.send(&answer).await?;
             }
@@ -254,12 +266,20 @@ impl Client {
             self.questioned(question);
             let method = question["method"].as_str().unwrap_or_default();
             told.questions.push((method.to_owned(), question["params"].clone()));
-            retry["inputResponses"][key] = world::answer(method, &question["params"]);
+            retry["inputResponses"][key] = self.answer(method, &question["params"]);
         }
         if let Some(state) = result.get("requestState") {
             retry["requestState"] = state.clone();
         }
         retry
+    }
+
+    pub fn answer(&self, method: &str, params: &Value) -> Value {
+        match (self.mood, method) {
+            (_, "ping") => json!({}),
+            (Mood::Declines, "elicitation/create") => json!({ "action": "decline" }),
+            (_, _) => world::answer(method, params),
+        }
     }
 
     /// Nobody may ask for what was not declared.

@@ -19,7 +19,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::mpsc,
 };
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::DropGuard;
 
 use super::{
     Transport,
@@ -266,7 +266,7 @@ fn is_response(text: &str) -> bool {
 }
 
 fn disarm(guard: Option<DropGuard>) -> Option<DropGuard> {
-    guard.map(DropGuard::disarm).map(drop::<CancellationToken>);
+    drop(guard.map(DropGuard::disarm));
     None
 }
 

@@ -14,6 +14,7 @@ const WORKS: Expected = (Seen::Works, "");
 const SERVER_LACKS: Expected =
     (Seen::Error(-32602), "the server's version does not have it, so the server has no such tool");
 
+#[allow(clippy::wildcard_enum_match_arm, reason = "what is not named simply works")]
 pub fn expected(client: End, server: End, feature: Feature) -> Expected {
     let (c, s) = (client.version, server.version);
     match feature {
@@ -47,6 +48,20 @@ pub fn expected(client: End, server: End, feature: Feature) -> Expected {
         }
         Feature::ElicitForm => elicitation(c, s, V2025_06_18),
         Feature::ElicitUrl => elicitation(c, s, V2025_11_25),
+        Feature::Declined => elicitation(c, s, V2025_06_18),
+        Feature::SamplingRefused if c == MODERN => {
+            let seen = Seen::Without("a refusal".to_owned());
+            (seen, "`inputResponses` have no place for an error: a modern client never comes back")
+        }
+        Feature::SamplingRefused if s == MODERN => (
+            Seen::Error(-1),
+            "a modern server is told nothing: the call ends with what the client said",
+        ),
+        Feature::PageRequired if s != V2025_11_25 => SERVER_LACKS,
+        Feature::PageRequired if c == V2025_11_25 => {
+            (Seen::Error(-32042), "the client opens the page by itself, and calls again")
+        }
+        Feature::PageRequired => elicitation(c, s, V2025_11_25),
         Feature::AskedIncapable => cannot_ask(c, s),
         Feature::Ping if c == MODERN => (Seen::Error(-32601), "2026-07-28 has no ping"),
         _ => WORKS,

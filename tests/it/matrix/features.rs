@@ -9,83 +9,30 @@ use std::{
 use serde_json::{Value, json};
 
 use super::{
-    client::{Client, Told},
+    client::{Client, Mood, Told},
     server::{LEVEL_KEY, Server},
-    spec::V2025_11_25,
     world,
 };
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Feature {
-    Opened,
-    ToolsListed,
-    ToolCalled,
-    Blocks,
-    StructuredContent,
-    FailedTool,
-    UnknownTool,
-    Fidelity,
-    ParamHeaders,
-    Prompts,
-    Resources,
-    ResourceMissing,
-    Templates,
-    Completion,
-    Progress,
-    LogMessages,
-    Cancellation,
-    ListChanged,
-    ResourceUpdated,
-    Sampling,
-    Roots,
-    ElicitForm,
-    ElicitUrl,
-    TwoInARow,
-    TwoAtOnce,
-    AskedInPrompt,
-    AskedInResource,
-    AskedInCompletion,
-    AskedIncapable,
-    Ping,
-    PingedByServer,
+macro_rules! features {
+    ($($name:ident,)*) => {
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Feature {
+            $($name,)*
+        }
+
+        /// In the order in which they are tried.
+        pub const FEATURES: &[Feature] = &[$(Feature::$name,)*];
+    };
 }
 
-pub const FEATURES: [Feature; 31] = {
-    use Feature as F;
-    [
-        F::Opened,
-        F::ToolsListed,
-        F::ToolCalled,
-        F::Blocks,
-        F::StructuredContent,
-        F::FailedTool,
-        F::UnknownTool,
-        F::Fidelity,
-        F::ParamHeaders,
-        F::Prompts,
-        F::Resources,
-        F::ResourceMissing,
-        F::Templates,
-        F::Completion,
-        F::Progress,
-        F::LogMessages,
-        F::Cancellation,
-        F::ListChanged,
-        F::ResourceUpdated,
-        F::Sampling,
-        F::Roots,
-        F::ElicitForm,
-        F::ElicitUrl,
-        F::TwoInARow,
-        F::TwoAtOnce,
-        F::AskedInPrompt,
-        F::AskedInResource,
-        F::AskedInCompletion,
-        F::AskedIncapable,
-        F::Ping,
-        F::PingedByServer,
-    ]
-};
+features! {
+    Opened, ToolsListed, ToolCalled, Blocks, StructuredContent, FailedTool, UnknownTool,
+    Fidelity, ParamHeaders, Prompts, Resources, ResourceMissing, Templates, Completion,
+    Progress, LogMessages, Cancellation, ListChanged, ResourceUpdated, Sampling, Roots,
+    ElicitForm, ElicitUrl, Declined, SamplingRefused, PageRequired, TwoInARow, TwoAtOnce,
+    AskedInPrompt, AskedInResource, AskedInCompletion, AskedIncapable, Ping, PingedByServer,
+}
 
 /// What a client saw.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -135,6 +82,10 @@ impl Pair {
             Feature::Roots => self.asked("roots").await,
             Feature::ElicitForm => self.asked("form").await,
             Feature::ElicitUrl => self.asked("url").await,
+            Feature::Declined => self.moody(Mood::Declines, "form").await,
+            Feature::SamplingRefused if self.client.is_modern() => without(["a refusal"]),
+            Feature::SamplingRefused => self.moody(Mood::Refuses, "sampling").await,
+            Feature::PageRequired => self.page_required().await,
             Feature::TwoInARow => self.asked("in_a_row").await,
             Feature::TwoAtOnce => self.asked("at_once").await,
             Feature::AskedInPrompt => self.asked_in_prompt().await,
@@ -330,44 +281,8 @@ impl Pair {
         same(&update["params"]["uri"], &uri)
     }
 
-    async fn asked(&mut self, tool: &str) -> Sight {
-        let told = self.client.call(tool, json!({})).await?;
-        self.answered(&told, tool)
-    }
-
-    async fn asked_in_prompt(&mut self) -> Sight {
-        let told = self.client.ask("prompts/get", json!({ "name": "asks" })).await?;
-        let answers = json!([world::answer("roots/list", &json!({}))]);
-        told_by(told, |told| {
-            let text = &told.result()?["messages"][0]["content"]["text"];
-            same(text, &json!(format!("null {answers}")))
-        })
-    }
-
-    async fn asked_in_resource(&mut self) -> Sight {
-        let uri = at(&self.list("resources").await?, 2)?["uri"].clone();
-        let told = self.client.ask("resources/read", json!({ "uri": uri })).await?;
-        let answers = json!([world::answer("roots/list", &json!({}))]);
-        told_by(told, |told| {
-            same(&told.result()?["contents"][0]["text"], &json!(answers.to_string()))
-        })
-    }
-
-    async fn asked_in_completion(&mut self) -> Sight {
-        if !self.client.may("completion/complete") {
-            return without(["completions"]);
-        }
-        let reference = json!({ "type": "ref/prompt", "name": "greet" });
-        let told = self.complete(&reference, "ask").await?;
-        match told.result()?["completion"]["values"][2].as_str() {
-            Some("answered") => works(),
-            Some("refused") => Ok(Seen::Refused),
-            _ => without(["a question"]),
-        }
-    }
-
     /// All pages of a list.
-    async fn list(&mut self, what: &str) -> Result<Vec<Value>, String> {
+    pub async fn list(&mut self, what: &str) -> Result<Vec<Value>, String> {
         let (method, key) = match what {
             "templates" => ("resources/templates/list", "resourceTemplates"),
             _ => (&*format!("{what}/list"), what),
@@ -384,12 +299,12 @@ impl Pair {
         }
     }
 
-    async fn template(&mut self) -> Result<String, String> {
+    pub async fn template(&mut self) -> Result<String, String> {
         let templates = self.list("templates").await?;
         Ok(at(&templates, 0)?["uriTemplate"].as_str().unwrap().to_owned())
     }
 
-    async fn complete(&mut self, reference: &Value, value: &str) -> Result<Told, String> {
+    pub async fn complete(&mut self, reference: &Value, value: &str) -> Result<Told, String> {
         let argument = json!({ "name": "topic", "value": value });
         let params = json!({ "ref": reference, "argument": argument });
         self.client.ask("completion/complete", params).await
@@ -423,45 +338,18 @@ impl Pair {
         }
         Ok(())
     }
-
-    /// The questions came, and the answers arrived.
-    fn answered(&self, told: &Told, name: &str) -> Sight {
-        let result = match &told.answer {
-            Some(Ok(result)) => result,
-            Some(Err(error)) => return Ok(Seen::Error(error["code"].as_i64().unwrap())),
-            None => return Err("no answer".to_owned()),
-        };
-        if result["isError"] == true && told.text_block()?.starts_with("the client has no") {
-            return Ok(Seen::Refused);
-        }
-        let questions = world::questions(self.server.version, name).concat();
-        let mut methods: Vec<&str> = questions.iter().map(|(method, _)| *method).collect();
-        let mut asked: Vec<&str> = told.questions.iter().map(|(method, _)| &**method).collect();
-        if name == "at_once" {
-            methods.sort_unstable();
-            asked.sort_unstable();
-        }
-        same(&asked, &methods)?;
-        // Only 2025-11-25 knows the id of a url elicitation.
-        for (_, params) in told.questions.iter().filter(|(_, params)| params["mode"] == "url") {
-            same(&params["elicitationId"].is_string(), &(self.client.version == V2025_11_25))?;
-        }
-        let answers: Vec<Value> =
-            questions.iter().map(|(method, params)| world::answer(method, params)).collect();
-        same(told.text_block()?, json!(answers).to_string().as_str())
-    }
 }
 
-fn at(entries: &[Value], at: usize) -> Result<&Value, String> {
+pub fn at(entries: &[Value], at: usize) -> Result<&Value, String> {
     entries.get(at).ok_or_else(|| format!("nothing at {at} in {entries:?}"))
 }
 
-fn works() -> Sight {
+pub fn works() -> Sight {
     Ok(Seen::Works)
 }
 
 /// Works, but for these things.
-fn without(lacking: impl IntoIterator<Item = impl ToString>) -> Sight {
+pub fn without(lacking: impl IntoIterator<Item = impl ToString>) -> Sight {
     let lacking: Vec<String> = lacking.into_iter().map(|one| one.to_string()).collect();
     Ok(match lacking.is_empty() {
         true => Seen::Works,
@@ -469,7 +357,7 @@ fn without(lacking: impl IntoIterator<Item = impl ToString>) -> Sight {
     })
 }
 
-fn same<T: PartialEq + std::fmt::Debug + ?Sized>(found: &T, wanted: &T) -> Sight {
+pub fn same<T: PartialEq + std::fmt::Debug + ?Sized>(found: &T, wanted: &T) -> Sight {
     match found == wanted {
         true => works(),
         false => Err(format!("found {found:?}, not {wanted:?}")),
@@ -477,7 +365,7 @@ fn same<T: PartialEq + std::fmt::Debug + ?Sized>(found: &T, wanted: &T) -> Sight
 }
 
 /// An error is what was seen; a result is looked at.
-fn told_by(told: Told, look: impl FnOnce(&Told) -> Sight) -> Sight {
+pub fn told_by(told: Told, look: impl FnOnce(&Told) -> Sight) -> Sight {
     match &told.answer {
         Some(Err(error)) => Ok(Seen::Error(error["code"].as_i64().unwrap_or_default())),
         _ => look(&told),

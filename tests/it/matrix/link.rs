@@ -134,8 +134,20 @@ async fn read(mut reply: Reply, into: Into) {
     let text = reply.text().await;
     let message: Option<Value> = serde_json::from_str(&text).ok();
     drop(into.send(match message.filter(Value::is_object) {
+        Some(message) if !is_due(status, message["error"]["code"].as_i64()) => {
+            Incoming::Broken(format!("status {status} with {text}"))
+        }
         Some(_) => Incoming::Message(text),
         None if text.is_empty() && status < 300 => return, // a cancelled call
         None => Incoming::Broken(format!("{status}: {text}")),
     }));
+}
+
+/// The status that 2026-07-28 has for an error; the older versions have none for any.
+fn is_due(status: u16, error: Option<i64>) -> bool {
+    match error {
+        None => status == 200,
+        Some(-32022..=-32020) => status == 400,
+        Some(_) => true,
+    }
 }

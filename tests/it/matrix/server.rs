@@ -37,6 +37,8 @@ pub struct Server {
     /// Calls that are to be cancelled.
     pub at_work: AtomicUsize,
     pub grown: AtomicBool,
+    /// The page that a tool wants opened was asked for.
+    pub opened: AtomicBool,
     ids: AtomicUsize,
     peers: Mutex<Vec<Arc<Peer>>>,
     /// Of the modern era: the id of each, what it asked for, and its stream.
@@ -73,6 +75,7 @@ impl Server {
             cancelled: AtomicUsize::new(0),
             at_work: AtomicUsize::new(0),
             grown: AtomicBool::new(false),
+            opened: AtomicBool::new(false),
             ids: AtomicUsize::new(0),
             peers: Mutex::default(),
             listens: Mutex::default(),
@@ -192,7 +195,7 @@ impl Server {
 
     fn check(&self, version: Version, message: &Value) {
         for fault in spec(version).faults(Side::Client, message, None) {
-            self.fault(&fault, &message);
+            self.fault(&fault, message);
         }
     }
 
@@ -204,11 +207,8 @@ impl Server {
         }
         if message["method"] == "notifications/cancelled" {
             let running = peer.running.lock().remove(&message["params"]["requestId"].to_string());
-            match running {
-                Some(running) => running.cancel(),
-                // The answer may have crossed it.
-                None => (),
-            }
+            // None where the answer crossed it.
+            running.iter().for_each(CancellationToken::cancel);
         }
     }
 

@@ -204,7 +204,7 @@ impl Spec {
         let responses = message["params"]["inputResponses"].as_object();
         for (key, answer) in responses.into_iter().flatten() {
             let fits = |method: &&str| self.result(method, answer).is_empty();
-            if !QUESTIONS.iter().any(|method| fits(&method)) {
+            if !QUESTIONS.iter().any(fits) {
                 faults.push(format!("/inputResponses/{key}: answers no question"));
             }
         }

@@ -154,6 +154,8 @@ impl Work {
                 server.announce("notifications/resources/updated", params);
                 text("touched")
             }
+            "page" if server.opened.load(Ordering::SeqCst) => text("opened"),
+            "page" => return self.page_required(),
             "pings" => text(&self.ask_one("ping", json!({})).await["result"].to_string()),
             _ if world::tool_names(server.version).contains(&name) => {
                 match self.asks(name, "tools/call").await? {
@@ -164,6 +166,19 @@ impl Work {
             _ => return Err(error(-32602, "unknown tool")),
         };
         Ok(json!({ "content": [said] }))
+    }
+
+    /// Refuses until a page was opened (2025-11-25): the client is to call again.
+    fn page_required(&self) -> Answer {
+        if self.capabilities.pointer("/elicitation/url").is_none() {
+            return self.cannot("/elicitation/url", "tools/call").map(Result::unwrap_err);
+        }
+        self.server.opened.store(true, Ordering::SeqCst);
+        let mut refusal = error(-32042, "open the page first");
+        let rounds = world::questions(self.server.version, "page").concat();
+        let pages: Vec<&Value> = rounds.iter().map(|(_, params)| params).collect();
+        refusal["data"] = json!({ "elicitations": pages });
+        Err(refusal)
     }
 
     async fn prompt(&self, name: &str) -> Answer {

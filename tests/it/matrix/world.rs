@@ -25,6 +25,7 @@ const TOOLS: &[(&str, Version, Version)] = &[
     ("structured", V2025_06_18, MODERN),
     ("form", V2025_06_18, MODERN),
     ("url", V2025_11_25, MODERN),
+    ("page", V2025_11_25, V2025_11_25),
     ("pings", V2024_11_05, V2025_11_25),
     ("headers", MODERN, MODERN),
 ];
@@ -111,7 +112,7 @@ pub fn tool(version: Version, name: &str) -> Value {
     if has(version, V2025_03_26) {
         tool["annotations"] = json!({ "readOnlyHint": true });
     }
-    if name == "structured" {
+    if name == "structured" && has(version, V2025_06_18) {
         let properties = json!({ "n": { "type": "integer" } });
         tool["outputSchema"] = json!({ "type": "object", "properties": properties });
     }
@@ -182,11 +183,16 @@ pub fn questions(version: Version, name: &str) -> Vec<Vec<(&'static str, Value)>
         "sampling" => vec![vec![sampling]],
         "roots" | "asks" | "note:///asks" => vec![vec![roots]],
         "form" => vec![vec![("elicitation/create", form)]],
-        "url" => vec![vec![("elicitation/create", url)]],
+        "url" | "page" => vec![vec![("elicitation/create", url)]],
         "in_a_row" => vec![vec![sampling], vec![roots]],
         "at_once" => vec![vec![sampling, roots]],
         _ => vec![],
     }
+}
+
+/// The error of a client that will not answer.
+pub fn refusal() -> Value {
+    json!({ "code": -1, "message": "the user said no" })
 }
 
 /// What a client of this version answers.
