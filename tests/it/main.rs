@@ -27,6 +27,7 @@ mod isolation;
 mod legacy;
 mod matrix;
 mod modern;
+mod older;
 mod reload;
 mod session;
 mod sse;
