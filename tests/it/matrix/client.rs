@@ -17,7 +17,7 @@ use super::{
 use crate::gate::Gate;
 
 /// How long one message is waited for.
-const PATIENCE: Duration = Duration::from_secs(3);
+const PATIENCE: Duration = Duration::from_secs(10);
 /// A server that asks more often asks for ever.
 const ROUNDS_MAX: usize = 5;
 

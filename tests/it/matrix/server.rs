@@ -39,6 +39,7 @@ pub struct Server {
     pub grown: AtomicBool,
     /// The page that a tool wants opened was asked for.
     pub opened: AtomicBool,
+    tried: AtomicBool,
     ids: AtomicUsize,
     peers: Mutex<Vec<Arc<Peer>>>,
     /// Of the modern era: the id of each, what it asked for, and its stream.
@@ -76,6 +77,7 @@ impl Server {
             at_work: AtomicUsize::new(0),
             grown: AtomicBool::new(false),
             opened: AtomicBool::new(false),
+            tried: AtomicBool::new(false),
             ids: AtomicUsize::new(0),
             peers: Mutex::default(),
             listens: Mutex::default(),
@@ -159,8 +161,11 @@ impl Server {
         let asked = message["params"]["protocolVersion"].as_str();
         let claims = message["params"]["_meta"][VERSION_KEY].as_str();
         match (self.is_modern(), method) {
+            // To try once whether it speaks the other era as well is right.
             (true, "initialize") => {
-                self.fault("initialize, to a server that has discover", message);
+                if self.tried.swap(true, Ordering::Relaxed) {
+                    self.fault("initialize once more", message);
+                }
                 let data = json!({ "supported": [MODERN], "requested": asked });
                 return Some(json!({ "code": -32022, "message": "unsupported", "data": data }));
             }

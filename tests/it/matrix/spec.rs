@@ -10,7 +10,7 @@ use std::{
 };
 
 use jsonschema::ValidatorMap;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 pub type Version = &'static str;
 
@@ -365,4 +365,42 @@ fn numberless(path: &str) -> String {
     let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
     let parts = path.split('/').map(|part| if is_number(part) { "N" } else { part });
     parts.collect::<Vec<_>>().join("/")
+}
+
+#[test]
+fn what_is_wrong_is_found() {
+    let call = |result: Value| json!({ "jsonrpc": "2.0", "id": 1, "result": result });
+    let ask = |method: &str, params: Value| json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
+    let link = json!({ "type": "resource_link", "uri": "a:b", "name": "b" });
+    let form = json!({ "message": "Who?", "mode": "form",
+        "requestedSchema": { "type": "object", "properties": {} } });
+    let asks = json!({ "resultType": "input_required",
+        "inputRequests": { "k": { "method": "ping", "params": {} } } });
+    let tool = json!({ "tools": [{ "name": "a", "title": "A", "inputSchema": { "type": "object",
+        "properties": { "title": {} } } }] });
+    let (tools, called) = (Some("tools/list"), Some("tools/call"));
+    let wrong = [
+        (V2025_03_26, call(tool.clone()), tools, "/tools/N/title: a member that came with 2025-06"),
+        (V2025_03_26, call(json!({ "content": [link] })), called, "/content/N: "),
+        (V2025_06_18, call(json!({})), called, "\"content\" is a required property"),
+        (V2025_06_18, ask("elicitation/create", form.clone()), None, "/params/mode"),
+        (V2025_03_26, ask("elicitation/create", form.clone()), None, "no method"),
+        (V2025_11_25, ask("tools/list", json!({})), None, "no method"),
+        (MODERN, ask("roots/list", json!({})), None, "no request of a server's own"),
+        (MODERN, call(json!({ "content": [] })), called, "\"resultType\" is a required property"),
+        (MODERN, call(asks), called, "/inputRequests/k"),
+        (V2025_11_25, json!({ "id": 1, "result": {} }), Some("ping"), "\"jsonrpc\" is a required"),
+    ];
+    for (version, message, asked, what) in wrong {
+        let faults = spec(version).faults(Side::Server, &message, asked);
+        assert!(faults.iter().any(|fault| fault.contains(what)), "{message}: {faults:?}");
+    }
+    let right = [
+        (V2025_06_18, call(tool), tools),
+        (V2025_11_25, ask("elicitation/create", form), None),
+        (V2024_11_05, call(json!({ "content": [], "x-vendor": 1, "_meta": {} })), called),
+    ];
+    for (version, message, asked) in right {
+        assert_eq!(spec(version).faults(Side::Server, &message, asked), [""; 0], "{message}");
+    }
 }
