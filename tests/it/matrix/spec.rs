@@ -1,8 +1,8 @@
 //! The published JSON Schema of each version, held strictly: every message by the definition of its
 //! own method, and nothing in it that only a later version defines.
 //!
-//! Lax on purpose: inside of `_meta` and of what is the user's own (`FREE`) anything goes, and a member that
-//! no version defines is an extension, which all versions allow.
+//! Lax on purpose: inside of `_meta` and of what is the user's own (`FREE`) anything goes, and a
+//! member that no version defines is an extension, which all versions allow.
 
 use std::{
     collections::HashMap,
@@ -249,8 +249,8 @@ impl Spec {
         faults
     }
 
-    /// By the schema, and nothing in it that came later. (What a version has dropped is an extension
-    /// to it like any other.)
+    /// By the schema, and nothing in it that came later. (What a version has dropped is to it an
+    /// extension like any other.)
     fn strictly(&'static self, definition: &str, value: &Value) -> Vec<String> {
         let mut faults = self.against(definition, value);
         let others = VERSIONS.iter().filter(|other| self.version < **other);
@@ -370,7 +370,10 @@ fn numberless(path: &str) -> String {
 #[test]
 fn what_is_wrong_is_found() {
     let call = |result: Value| json!({ "jsonrpc": "2.0", "id": 1, "result": result });
-    let ask = |method: &str, params: Value| json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
+    fn ask(method: &str, params: Value) -> Value {
+        json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params })
+    }
+
     let link = json!({ "type": "resource_link", "uri": "a:b", "name": "b" });
     let form = json!({ "message": "Who?", "mode": "form",
         "requestedSchema": { "type": "object", "properties": {} } });

@@ -92,9 +92,8 @@ fn kinds(cells: &[Cell], lines: impl Fn(&Cell) -> Vec<(String, &str)>) -> String
             true => String::new(),
             false => format!("  - {}\n", cut(message)),
         };
-        format!(
-            "- {line}\n  - {count} cells: {features}\n  - clients: {clients}\n  - servers: {servers}\n{message}"
-        )
+        let ends = format!("  - clients: {clients}\n  - servers: {servers}\n");
+        format!("- {line}\n  - {count} cells: {features}\n{ends}{message}")
     });
     lines.collect()
 }

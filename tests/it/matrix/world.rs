@@ -1,4 +1,4 @@
-//! What a fake server of a version has: everything that the version knows, in every list and result.
+//! What a fake server of a version has: all that the version knows, in every list and result.
 
 use serde_json::{Value, json};
 
@@ -30,8 +30,8 @@ const TOOLS: &[(&str, Version, Version)] = &[
     ("headers", MODERN, MODERN),
 ];
 
-/// A result that only a byte-exact relay leaves as it is: a number that no float holds, the spelling
-/// of numbers, escapes, the order of members, and a member that no version defines.
+/// A result that only a byte-exact relay leaves as it is: a number that no float holds, the way
+/// numbers are spelled, escapes, the order of members, and a member that no version defines.
 pub const FAITHFUL: &str = concat!(
     r#""content":[{"type":"text","text":"\u00e9\/\ud83d\ude00 <&>"}],"#,
     r#""x-vendor":{"z":12345678901234567890123,"a":[1.0,1e2,-0.0,"\u0000"]}"#
