@@ -3,17 +3,25 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use hyper::Method;
 use serde_json::Value;
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncRead, AsyncWriteExt, BufReader, DuplexStream, WriteHalf},
+    sync::mpsc,
+    task::{AbortHandle, JoinSet},
+};
 
 use super::{
     Transport,
     spec::{MODERN, Version},
 };
 use crate::{
-    client::{Client as Raw, Reply},
+    client::{Client as Raw, Endpoint, Reply},
     gate::Gate,
 };
+
+/// Bytes that may be on their way to or from a client on pipes.
+const PIPE_BYTES: usize = 1 << 20;
 
 type Into = mpsc::UnboundedSender<Incoming>;
 
@@ -34,7 +42,10 @@ pub struct Link {
 
 enum By {
     /// With the streams of the requests under way.
-    Http(Arc<Raw>, HashMap<u64, tokio::task::AbortHandle>),
+    Http(Arc<Raw>, HashMap<u64, AbortHandle>),
+    /// Where to post to, as the stream said first.
+    Sse(Endpoint),
+    Stdio(WriteHalf<DuplexStream>),
 }
 
 impl Link {
@@ -45,49 +56,70 @@ impl Link {
         capabilities: &Value,
     ) -> Result<Self, String> {
         let (into, inbox) = mpsc::unbounded_channel();
+        let mut readers = JoinSet::new();
         let by = match transport {
             Transport::Http => {
                 By::Http(Arc::new(gate.client(version, capabilities.clone())), HashMap::new())
             }
-            Transport::Sse | Transport::Stdio => {
-                return Err(format!("the gate has no door for {transport:?} clients yet"));
+            Transport::Sse => {
+                let accept = [("accept", "text/event-stream")];
+                let mut reply = gate.at("/mcp/sse").send(Method::GET, &accept, b"").await;
+                if reply.status != 200 {
+                    return Err(format!("{} to GET /mcp/sse", reply.status));
+                }
+                let first = reply.event().await.ok_or("no endpoint event")?;
+                let path = first.data.strip_prefix(&format!("http://{}", gate.address));
+                let path = path.unwrap_or(&first.data).to_owned();
+                readers.spawn(read(reply, into.clone()));
+                By::Sse(gate.at(&path))
+            }
+            Transport::Stdio => {
+                let (ours, its) = tokio::io::duplex(PIPE_BYTES);
+                let (reader, writer) = tokio::io::split(its);
+                let served = gate.app().serve_channel(reader, writer, "/mcp");
+                served.map_err(|error| error.to_string())?;
+                let (output, input) = tokio::io::split(ours);
+                readers.spawn(read_lines(output, into.clone()));
+                By::Stdio(input)
             }
         };
-        Ok(Self { by, inbox, into, readers: JoinSet::new() })
+        Ok(Self { by, inbox, into, readers })
     }
 
     pub async fn send(&mut self, message: &Value) -> Result<(), String> {
-        let By::Http(raw, streams) = &mut self.by;
         let text = message.to_string();
         let id = message["id"].as_u64().filter(|_| message["method"].is_string());
-        match (id, message["method"].as_str()) {
-            (Some(_), Some("initialize")) => {
+        match &mut self.by {
+            By::Http(raw, _) if message["method"] == "initialize" => {
                 let reply = raw.post(&text).await;
                 let session = reply.headers.get("mcp-session-id");
                 let raw = Arc::get_mut(raw).ok_or("opened twice")?;
                 raw.session = session.map(|id| id.to_str().unwrap().to_owned());
                 self.readers.spawn(read(reply, self.into.clone()));
+                Ok(())
             }
-            (Some(id), _) => {
+            By::Http(raw, streams) => {
+                let Some(id) = id else {
+                    return accepted(&raw.post(&text).await, &text);
+                };
                 let (raw, into, message) = (Arc::clone(raw), self.into.clone(), message.clone());
                 let stream = self.readers.spawn(async move {
                     read(post(&raw, &message).await, into).await;
                 });
                 streams.insert(id, stream);
+                Ok(())
             }
-            (None, _) => {
-                let status = raw.post(&text).await.status;
-                if status != 202 {
-                    return Err(format!("{status} to {text}"));
-                }
+            By::Sse(endpoint) => accepted(&endpoint.post(&[], &text).await, &text),
+            By::Stdio(input) => {
+                let written = input.write_all(format!("{text}\n").as_bytes()).await;
+                written.map_err(|error| error.to_string())
             }
         }
-        Ok(())
     }
 
-    /// Opens the stream for what belongs to no call (legacy).
+    /// Opens the stream for what belongs to no call, where it is one of its own.
     pub async fn listen(&mut self) -> Result<(), String> {
-        let By::Http(raw, _) = &self.by;
+        let By::Http(raw, _) = &self.by else { return Ok(()) };
         let reply = raw.get(&[]).await;
         if reply.status != 200 {
             return Err(format!("{} to GET", reply.status));
@@ -98,7 +130,7 @@ impl Link {
 
     /// Closes the stream of a request.
     pub fn leave(&mut self, id: u64) {
-        let By::Http(_, streams) = &mut self.by;
+        let By::Http(_, streams) = &mut self.by else { return };
         if let Some(stream) = streams.remove(&id) {
             stream.abort();
         }
@@ -117,6 +149,13 @@ async fn post(raw: &Raw, message: &Value) -> Reply {
     match mirrored.filter(|_| raw.version == MODERN && params["name"] == "headers") {
         Some(mirrored) => raw.post_with(&text, &[("mcp-param-text", mirrored)]).await,
         None => raw.post(&text).await,
+    }
+}
+
+fn accepted(reply: &Reply, text: &str) -> Result<(), String> {
+    match reply.status {
+        202 => Ok(()),
+        status => Err(format!("{status} to {text}")),
     }
 }
 
@@ -149,5 +188,12 @@ fn is_due(status: u16, error: Option<i64>) -> bool {
         None => status == 200,
         Some(-32022..=-32020) => status == 400,
         Some(_) => true,
+    }
+}
+
+async fn read_lines(output: impl AsyncRead + Unpin, into: Into) {
+    let mut lines = BufReader::new(output).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        drop(into.send(Incoming::Message(line)));
     }
 }
