@@ -47,7 +47,7 @@ The key and the last good lists are kept per command and folder in
 $XDG_STATE_HOME/tollgate/sidecar (~/.local/state/tollgate/sidecar).";
 
 #[derive(Debug, Clone, clap::Args)]
-#[command(after_help = HELP, group(ArgGroup::new("server").required(true).args(["url", "command"])))]
+#[command(after_help = HELP, group(one_server()))]
 pub struct Arguments {
     /// Listen here; clients connect to the path `/mcp`, older ones to `/mcp/sse` [default:
     /// 127.0.0.1:8080]
@@ -69,6 +69,10 @@ pub struct Arguments {
     /// The server: a program that speaks MCP over standard input and output, and its arguments
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<String>,
+}
+
+fn one_server() -> ArgGroup {
+    ArgGroup::new("server").required(true).args(["url", "command"])
 }
 
 /// Serves until it is told to stop, or its client is gone.

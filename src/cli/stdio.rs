@@ -60,9 +60,7 @@ pub fn serve(
     ready: impl AsyncFnOnce(Viewer) -> Result<(), StartError>,
 ) -> anyhow::Result<ExitCode> {
     if std::io::stdin().is_terminal() {
-        show(
-            "this speaks MCP on standard input and output: a client is to start it (Ctrl-D ends it)",
-        );
+        show("this speaks MCP on standard input and output, for a client (Ctrl-D ends it)");
     }
     app::serve_stdio(options, route, ready).map_err(start_failed)?;
     Ok(ExitCode::SUCCESS)
