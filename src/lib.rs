@@ -13,6 +13,7 @@ mod session;
 mod kit;
 pub mod upstream;
 mod catalog;
+mod park;
 mod snapshot;
 mod pipeline;
 mod ingress;

@@ -29,6 +29,7 @@ use crate::{
     },
     kit::report::{Look, Report},
     net::Net,
+    park::Lot,
     reload::Reloader,
     session::{Sessions, seal::Sealer},
     snapshot,
@@ -325,6 +326,7 @@ impl Viewer {
 /// has ended within [`END`] after it.
 async fn shut(gate: &Arc<snapshot::Gate>, deadline: Instant) -> bool {
     let last = deadline + END;
+    gate.lot.clear();
     let closing = gate.close(deadline.saturating_duration_since(Instant::now()));
     let closed = tokio::time::timeout_at(last, closing).await.is_ok();
     gate.tasks.stop();
@@ -356,14 +358,17 @@ fn build(
         look: look(&itself),
         tasks,
     };
-    let sessions = Sessions::new(secret, counters);
+    let sessions = Sessions::new(secret, Arc::clone(&counters));
+    let lot = Lot::new(secret, counters);
     let (gate, changes) =
-        snapshot::Gate::new(Arc::clone(&config), Arc::new(context), store, sessions);
+        snapshot::Gate::new(Arc::clone(&config), Arc::new(context), store, sessions, lot);
     // The first and only time.
     itself.set(Arc::downgrade(&gate)).ok();
     gate.apply(config);
     gate.tasks.spawn("gate: follow", Arc::clone(&gate).follow(changes));
     gate.tasks.spawn("gate: sweep", sweep(Arc::clone(&gate)));
+    let parking = Arc::clone(&gate);
+    gate.tasks.spawn("gate: parked calls", async move { parking.lot.expire().await });
     gate
 }
 

@@ -9,6 +9,7 @@ use std::{fmt, net::IpAddr, sync::Arc};
 use crate::mcp::{
     method::Method,
     raw::Raw,
+    splice,
     version::{Era, Version},
 };
 
@@ -38,6 +39,36 @@ impl Client {
 
     pub fn era(&self) -> Era {
         self.version.era()
+    }
+
+    /// What it declares, as a modern server is shown it: what that can ask, and nothing else.
+    pub fn shown_to_modern(&self) -> Raw {
+        if self.era() == Era::Modern {
+            return self.capabilities.clone();
+        }
+        let mut shown = Raw::object();
+        for key in ["sampling", "elicitation"] {
+            let value = splice::member(&self.capabilities, key).filter(Raw::is_object);
+            shown = splice::edit(&shown, &[(key, value.as_ref().map(|value| &value.bytes()[..]))]);
+        }
+        // `listChanged` went with the sessions.
+        let roots = splice::member(&self.capabilities, "roots").map(|_| &b"{}"[..]);
+        splice::edit(&shown, &[("roots", roots)])
+    }
+
+    /// What it declares, as a legacy server is shown it: extensions are negotiated otherwise there.
+    pub fn shown_to_legacy(&self) -> Raw {
+        match self.era() {
+            Era::Legacy => self.capabilities.clone(),
+            Era::Modern => splice::edit(&self.capabilities, &[("extensions", None)]),
+        }
+    }
+
+    /// What it says of itself; a modern client need not say anything, and a legacy server wants to
+    /// know: the gate stands in for it then.
+    pub fn info_or_gateways(&self) -> Raw {
+        let is_named = splice::member(&self.info, "name").is_some();
+        if is_named { self.info.clone() } else { gateway_info() }
     }
 
     /// Whether it can be asked something in mid-call: sampling, elicitation or roots.
@@ -105,7 +136,9 @@ pub struct Ask {
     pub caller: Caller,
     pub client: Arc<Client>,
     pub session: Option<SessionKey>,
-    /// What a legacy client set by `logging/setLevel`.
+    /// The client reads a stream while it waits, in which it can be asked.
+    pub streams: bool,
+    /// What a legacy client set by `logging/setLevel`, or a modern one wants of this request.
     pub log_level: Option<String>,
 }
 

@@ -99,6 +99,11 @@ fn limits(limits: &schema::Limits) -> Limits {
         streams_max: limits.streams_max.value.0,
         channel_calls_max: limits.channel_calls_max.value.0,
         outbox_bytes_max: limits.outbox_bytes_max.value.0,
+        answer_timeout: limits.answer_timeout.value.0,
+        question_window: limits.question_window.value.0,
+        rounds_max: limits.rounds_max.value.0,
+        parked_max: limits.parked_max.value.0,
+        parked_per_caller_max: limits.parked_per_caller_max.value.0,
         keep_alive: limits.keep_alive.value.0,
         settle: limits.settle.value.0,
         drain: limits.drain.value.0,
@@ -246,6 +251,7 @@ fn upstream(
         timeout: timeout(&section.timeout, reader),
         restart: restart(&section.restart, reader),
         processes_max: section.processes_max.value.0,
+        sessions_max: section.sessions_max.value.0,
         idle: section.idle.value.0,
         refresh: section.refresh.value.0,
         tools: tools(section.tools.value, reader),
@@ -279,7 +285,12 @@ fn transport(
         ("isolation", section.isolation.span.clone()),
         ("processes_max", section.processes_max.span.clone()),
     ];
-    let http = [("headers", section.headers.span.clone()), ("h2c", section.h2c.span.clone())];
+    let http = [
+        ("transport", section.transport.span.clone()),
+        ("headers", section.headers.span.clone()),
+        ("h2c", section.h2c.span.clone()),
+        ("sessions_max", section.sessions_max.span.clone()),
+    ];
     let kinds = [command.clone(), url.clone(), builtin.clone()];
     let mut given = kinds.iter().filter_map(|(name, span)| Some((*name, span.clone()?)));
     let Some((kind, _)) = given.next() else {
@@ -344,7 +355,7 @@ fn over_http(section: &mut schema::Upstream, reader: &mut Reader<'_>) -> Transpo
         reader.problem(Problem::new(span.clone(), "`h2c` is for http: URLs only", help));
     }
     let headers = headers(&mut section.headers.value, reader);
-    Transport::Http { url, headers, h2c: section.h2c.value }
+    Transport::Http { url, headers, h2c: section.h2c.value, http: section.transport.value }
 }
 
 fn headers(

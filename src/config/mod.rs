@@ -114,6 +114,18 @@ pub struct Limits {
     pub channel_calls_max: usize,
     /// Bytes kept per stream for a client that comes back with `Last-Event-ID`. Default 1 MiB.
     pub outbox_bytes_max: usize,
+    /// Time that a client has to answer what a server asks in mid-call. Default 5 min: a person may
+    /// have to read and think.
+    pub answer_timeout: Duration,
+    /// Time in which further questions of one call are gathered. Default 15 ms: what a server asks
+    /// at once arrives within that, and nobody notices it.
+    pub question_window: Duration,
+    /// Times that one call may be asked anew. Default 10, as the official SDKs have it.
+    pub rounds_max: usize,
+    /// Parked calls. Default 10,000.
+    pub parked_max: usize,
+    /// Parked calls of one caller. Default 1,000.
+    pub parked_per_caller_max: usize,
     /// Silence on an open stream after which a comment is sent. Default 15 s.
     pub keep_alive: Duration,
     /// Time from the start in which a list waits for upstreams that nothing is known of yet.
@@ -140,6 +152,11 @@ impl Default for Limits {
             streams_max: 64,
             channel_calls_max: 256,
             outbox_bytes_max: 1 << 20,
+            answer_timeout: Duration::from_secs(5 * 60),
+            question_window: Duration::from_millis(15),
+            rounds_max: 10,
+            parked_max: 10_000,
+            parked_per_caller_max: 1_000,
             keep_alive: Duration::from_secs(15),
             settle: Duration::from_secs(1),
             drain: Duration::from_secs(10),
@@ -204,6 +221,8 @@ pub struct Upstream {
     pub restart: Restart,
     /// Processes (stdio) of one upstream, the shared one included. Default 8.
     pub processes_max: usize,
+    /// Leased sessions of an HTTP upstream. Default 1,000.
+    pub sessions_max: usize,
     /// A process or an upstream session that nobody used for this long is closed. Default 10 min.
     pub idle: Duration,
     /// How often its lists are read anew without a sign of change. Default 5 min.
@@ -230,11 +249,34 @@ pub enum Transport {
         url: String,
         headers: BTreeMap<String, Secret>,
         h2c: bool,
+        http: HttpTransport,
     },
     /// A server built into Tollgate, by its name; there is one, `gate`.
     Builtin {
         kit: String,
     },
+}
+
+impl Transport {
+    /// What is to be spoken over HTTP; none where it is not over HTTP.
+    pub fn over_http(&self) -> Option<HttpTransport> {
+        match self {
+            Self::Http { http, .. } => Some(*http),
+            Self::Stdio { .. } | Self::Builtin { .. } => None,
+        }
+    }
+}
+
+/// Which of MCP's transports over HTTP an upstream speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HttpTransport {
+    /// Found out when it is opened.
+    #[default]
+    Auto,
+    /// Streamable HTTP.
+    Http,
+    /// HTTP+SSE of 2024-11-05.
+    Sse,
 }
 
 /// A text that is never printed.

@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
 use toml::{Spanned, de::DeValue};
 
 use super::{
-    Isolation, Names, Secret, Start,
+    HttpTransport, Isolation, Names, Secret, Start,
     problem::{Problem, nearest},
     reader::Reader,
     value::{Apart, Count, Key, Kind, Kit, Node, Period, Reference, Size, Table, Url, table},
@@ -138,6 +138,17 @@ section! {
         channel_calls_max: Count<1, 100_000> = 256,
         /// Bytes kept per stream for a client that comes back with `Last-Event-ID`.
         outbox_bytes_max: Size<KIB, GIB> = "1MiB",
+        /// Time that a client has to answer what a server asks in mid-call.
+        answer_timeout: Period<SECOND, DAY> = "5m",
+        /// Time in which further questions of one call are gathered for a client that answers with
+        /// another request (2026-07-28).
+        question_window: Period<0, { 10 * SECOND }> = "15ms",
+        /// Times that one call may be asked anew (2026-07-28), before it is given up.
+        rounds_max: Count<1, 1_000> = 10,
+        /// Calls that wait for answers of clients that have no session.
+        parked_max: Count<1, 1_000_000> = 10_000,
+        /// The same of one caller.
+        parked_per_caller_max: Count<1, 1_000_000> = 1_000,
         /// Silence on an open stream after which a comment is sent.
         keep_alive: Period<SECOND, { 10 * MINUTE }> = "15s",
         /// Time from the start in which a list waits for upstreams that nothing is known of yet.
@@ -196,8 +207,11 @@ section! {
         env: Table<Spanned<Secret>>,
         /// The folder it starts in; a relative path begins beside the file.
         cwd: Option<PathBuf>,
-        /// The address of a server that speaks Streamable HTTP.
+        /// The address of a server that speaks MCP over HTTP.
         url: Option<Url>,
+        /// What is spoken there: Streamable HTTP ("http"), HTTP+SSE of 2024-11-05 ("sse"), or
+        /// whichever of them it turns out to be ("auto").
+        transport: HttpTransport = "auto",
         /// HTTP headers sent to it: as `env`, a text, `env:NAME` or `file:PATH`.
         headers: Table<Spanned<Secret>>,
         /// Whether HTTP/2 is spoken to it without TLS.
@@ -215,6 +229,8 @@ section! {
         restart: Restart,
         /// Processes of it, the shared one included.
         processes_max: Count<1, 1_000> = 8,
+        /// Sessions of an HTTP server that are leased to calls of clients without a session.
+        sessions_max: Count<1, 1_000_000> = 1_000,
         /// A process or an upstream session that nobody used for this long is closed.
         idle: Period<SECOND, { 30 * DAY }> = "10m",
         /// How often its lists are read anew without a sign of change.

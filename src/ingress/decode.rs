@@ -94,6 +94,7 @@ pub fn modern(
             caller,
             client: read.client,
             session: None,
+            streams: true,
             mirrored: read.mirrored,
         }),
         Err(refused) => Err(Box::new((request.id, refused))),
@@ -117,7 +118,8 @@ pub fn legacy(
         Ok((method, named, meta)) => {
             let client = Arc::clone(&session.client);
             let session = Some(session);
-            Ok(Call { id, method, params, named, meta, caller, client, session, mirrored: None })
+            let (streams, mirrored) = (true, None);
+            Ok(Call { id, method, params, named, meta, caller, client, session, streams, mirrored })
         }
         Err(fault) => Err(Box::new((id, fault))),
     }

@@ -17,11 +17,12 @@ use crate::{
         id::Id,
         message::{self, Body},
         method::Method,
+        older,
         raw::Raw,
         splice,
-        version::Era,
+        version::{Era, Version},
     },
-    pipeline::{Fault, ToolError, tool_error},
+    pipeline::{Fault, ToolError, tool_fault},
     telemetry::{Counter, Counters},
 };
 
@@ -129,14 +130,22 @@ pub fn refused(refused: &Refused, id: Option<&Id>, counters: &Counters) -> HttpR
     reply
 }
 
-/// Status and message of a call that failed.
-pub fn fault(fault: &Fault, id: &Id, method: Method, era: Era) -> (StatusCode, Bytes) {
-    let (status, body) = fault_body(fault, method, era);
+/// Status and message of a call that failed, for a client of this version.
+pub fn fault(fault: &Fault, id: &Id, method: Method, client: Version) -> (StatusCode, Bytes) {
+    let (status, body) = fault_body(fault, method, client);
     (status, message::response(Some(id), &body))
 }
 
-fn fault_body(fault: &Fault, method: Method, era: Era) -> (StatusCode, Body) {
-    let modern = era == Era::Modern;
+fn fault_body(fault: &Fault, method: Method, client: Version) -> (StatusCode, Body) {
+    let modern = client.era() == Era::Modern;
+    if let Some(said) = tool_fault(fault) {
+        if method == Method::ToolsCall {
+            let result = Body::Result(failed_tool(&said, modern));
+            return (StatusCode::OK, older::body(client, client.era(), method, result));
+        }
+        let object = ErrorObject::new(error::INTERNAL_ERROR, said.message.clone()).with(&said);
+        return (StatusCode::OK, Body::Error(object.raw()));
+    }
     let (status, object) = match fault {
         Fault::UnknownMethod(_) => {
             let status = if modern { StatusCode::NOT_FOUND } else { StatusCode::OK };
@@ -156,16 +165,22 @@ fn fault_body(fault: &Fault, method: Method, era: Era) -> (StatusCode, Body) {
         Fault::DuplicateId => {
             (StatusCode::BAD_REQUEST, ErrorObject::new(error::INVALID_REQUEST, fault.to_string()))
         }
-        Fault::Cancelled | Fault::Unbridgeable(_) | Fault::Limit(_) => {
-            (StatusCode::OK, ErrorObject::new(error::INTERNAL_ERROR, fault.to_string()))
+        Fault::State(_) => {
+            (StatusCode::BAD_REQUEST, ErrorObject::new(error::INVALID_PARAMS, fault.to_string()))
         }
-        Fault::Upstream { error, .. } => {
-            let said = tool_error(error);
-            if method == Method::ToolsCall {
-                return (StatusCode::OK, Body::Result(failed_tool(&said, modern)));
-            }
-            let object = ErrorObject::new(error::INTERNAL_ERROR, said.message.clone()).with(&said);
-            (StatusCode::OK, object)
+        Fault::MissingCapability(required) => {
+            let text = "the server behind this asks for what the client has not declared";
+            let object = ErrorObject::new(error::MISSING_CAPABILITY, text);
+            (StatusCode::BAD_REQUEST, object.with(&json!({ "requiredCapabilities": required })))
+        }
+        Fault::Answered(error) => return (StatusCode::OK, Body::Error(error.clone())),
+        Fault::Cancelled
+        | Fault::Unbridgeable(_)
+        | Fault::Limit(_)
+        | Fault::NoAnswer(_)
+        | Fault::Declined
+        | Fault::Upstream { .. } => {
+            (StatusCode::OK, ErrorObject::new(error::INTERNAL_ERROR, fault.to_string()))
         }
     };
     (status, Body::Error(object.raw()))

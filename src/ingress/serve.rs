@@ -15,7 +15,7 @@ use crate::{
         id::Id,
         message::{self, Incoming, Message, Notification, Request as McpRequest},
         method::Method,
-        version::Era,
+        version::{Era, Version},
     },
     pipeline::{self, Call},
     session::{Session, outbox::EventId},
@@ -29,7 +29,7 @@ use super::{
     guard,
     notice::{self, Notice},
     reply::{self, HttpReply, Refused, SESSION},
-    stream,
+    stream::{self, Takes},
 };
 
 const LAST_EVENT_ID: &str = "last-event-id";
@@ -100,15 +100,6 @@ fn find(snapshot: &Snapshot, path: &str) -> Option<(Arc<Route>, Place)> {
     });
     let (route, place) = found.filter(|(route, _)| route.settings.sse)?;
     Some((Arc::clone(route), place))
-}
-
-/// What a client takes for an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Takes {
-    Json,
-    Both,
-    /// It names the stream first.
-    StreamRather,
 }
 
 /// A route with what is needed to answer on it.
@@ -222,8 +213,8 @@ impl Door {
         let client = match pipeline::negotiate(&request.params) {
             Ok(client) => client,
             Err(fault) => {
-                let (method, era) = (Method::Initialize, Era::Legacy);
-                let (status, text) = reply::fault(&fault, &request.id, method, era);
+                let (method, version) = (Method::Initialize, Version::LEGACY_LATEST);
+                let (status, text) = reply::fault(&fault, &request.id, method, version);
                 return reply::json_reply(status, text);
             }
         };
@@ -239,12 +230,13 @@ impl Door {
     async fn legacy(&self, session: Arc<Session>, message: Message, takes: Takes) -> HttpReply {
         match message {
             Message::Request(request) => {
+                let version = session.client.version;
                 match decode::legacy(session, self.caller.clone(), request) {
                     Ok(call) => self.run(call, takes).await,
                     Err(refused) => {
                         let (id, fault) = *refused;
                         // Which method it is matters only once it has been sent.
-                        let (status, text) = reply::fault(&fault, &id, Method::Ping, Era::Legacy);
+                        let (status, text) = reply::fault(&fault, &id, Method::Ping, version);
                         reply::json_reply(status, text)
                     }
                 }
@@ -264,7 +256,8 @@ impl Door {
     }
 
     async fn run(&self, call: Call, takes: Takes) -> HttpReply {
-        let (id, method, era) = (call.id.clone(), call.method, call.client.era());
+        let call = Call { streams: takes != Takes::Json, ..call };
+        let (id, method, version) = (call.id.clone(), call.method, call.client.version);
         let session = call.session.clone().filter(|_| takes == Takes::StreamRather);
         // Boxed: the way is large, and everything up to the connection would hold it inside.
         match Box::pin(pipeline::run(&self.gate, &self.route, call)).await {
@@ -275,11 +268,11 @@ impl Door {
                 streamed.unwrap_or_else(|| reply::json_reply(StatusCode::OK, text))
             }
             Ok(pipeline::Reply::Back(back)) => {
-                stream::back(&self.gate, &self.limits, back, takes != Takes::Json).await
+                stream::back(&self.gate, &self.limits, back, takes).await
             }
             Ok(pipeline::Reply::Listen(listening)) => stream::listen(&self.limits, *listening),
             Err(fault) => {
-                let (status, text) = reply::fault(&fault, &id, method, era);
+                let (status, text) = reply::fault(&fault, &id, method, version);
                 reply::json_reply(status, text)
             }
         }

@@ -41,17 +41,17 @@ impl Last {
 pub async fn next(back: &mut Back) -> Step {
     let out = back.next().await;
     let call = back.call();
-    let era = call.client.era();
+    let version = call.client.version;
     match out {
         Ok(Out::Message(text)) => Step::Message(text),
         Ok(Out::Paused(retry)) => Step::Paused(retry),
         Ok(Out::Answer { body, status }) => Step::Last(Last {
-            status: reply::status(status, &body, era),
+            status: reply::status(status, &body, version.era()),
             text: message::response(Some(&call.id), &body),
             cancelled: false,
         }),
         Err(fault) => {
-            let (status, text) = reply::fault(&fault, &call.id, call.method, era);
+            let (status, text) = reply::fault(&fault, &call.id, call.method, version);
             Step::Last(Last { status, text, cancelled: matches!(fault, Fault::Cancelled) })
         }
     }

@@ -32,20 +32,28 @@ use super::{
 /// When a client whose stream broke is to come back, where the upstream does not say.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// What a client takes for an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Takes {
+    Json,
+    Both,
+    /// It names the stream first.
+    StreamRather,
+}
+
 /// The reply to a call under way: its first event decides what kind of reply it is.
-pub async fn back(gate: &Arc<Gate>, limits: &Limits, back: Box<Back>, streams: bool) -> HttpReply {
+pub async fn back(gate: &Arc<Gate>, limits: &Limits, back: Box<Back>, takes: Takes) -> HttpReply {
     let mut held = Held::new(back, gate.tasks.clone());
-    if !streams {
-        held.back().refuse_questions();
-    }
     loop {
         match tokio::time::timeout(limits.keep_alive, step::next(held.back())).await {
             Ok(Step::Last(last)) => {
-                held.done();
-                return reply::json_reply(last.status, last.text);
+                let session = held.done().call().session.clone();
+                let session = session.filter(|_| takes == Takes::StreamRather);
+                let streamed = session.and_then(|session| single(limits, &session, &last.text));
+                return streamed.unwrap_or_else(|| reply::json_reply(last.status, last.text));
             }
             // A client that takes no stream gets the answer alone.
-            Ok(Step::Message(_) | Step::Paused(_)) | Err(_) if !streams => (),
+            Ok(Step::Message(_) | Step::Paused(_)) | Err(_) if takes == Takes::Json => (),
             Ok(first) => return start(gate, limits, held, Some(first)),
             Err(_) => return start(gate, limits, held, None),
         }
@@ -61,7 +69,7 @@ fn start(gate: &Arc<Gate>, limits: &Limits, mut held: Held, first: Option<Step>)
         let call = back.call();
         let fault =
             Fault::Limit("too many streams are open in this session (`streams_max`)".to_owned());
-        let (status, text) = reply::fault(&fault, &call.id, call.method, call.client.era());
+        let (status, text) = reply::fault(&fault, &call.id, call.method, call.client.version);
         return reply::json_reply(status, text);
     };
     let reader = stream.read(0);

@@ -16,6 +16,8 @@ pub const RESOURCE_NOT_FOUND: i64 = -32002;
 pub const URL_ELICITATION_REQUIRED: i64 = -32042;
 /// 2026-07-28: a header and the body differ, or a header is missing.
 pub const HEADER_MISMATCH: i64 = -32020;
+/// 2026-07-28: `data` names what the client would have to declare.
+pub const MISSING_CAPABILITY: i64 = -32021;
 /// 2026-07-28: `data` names the versions that are spoken.
 pub const UNSUPPORTED_VERSION: i64 = -32022;
 /// A session that is not or no longer known; the code the official SDKs use.

@@ -70,7 +70,11 @@ pub fn modernize(params: &Raw, capabilities: &Raw, info: &Raw, level: Option<&st
 pub fn antiquate(params: &Raw) -> Raw {
     let gone = [PROTOCOL_VERSION, CLIENT_CAPABILITIES, CLIENT_INFO, LOG_LEVEL];
     let params = splice::edit_within(params, "_meta", &gone.map(|key| (key, None)));
-    splice::edit(&params, &[("inputResponses", None), ("requestState", None)])
+    let mut edits = vec![("inputResponses", None), ("requestState", None)];
+    if splice::member(&params, "_meta").is_some_and(|meta| splice::entries(&meta).is_empty()) {
+        edits.push(("_meta", None));
+    }
+    splice::edit(&params, &edits)
 }
 
 #[cfg(test)]
@@ -86,5 +90,7 @@ mod tests {
         assert_eq!(meta.protocol_version.as_deref(), Some("2026-07-28"));
         assert_eq!(meta.log_level.as_deref(), Some("debug"));
         assert_eq!(antiquate(&modern), params);
+        let bare = modernize(&Raw::trusted(r#"{"name":"x"}"#), &Raw::object(), &info, None);
+        assert_eq!(antiquate(&bare).as_str(), r#"{"name":"x"}"#);
     }
 }

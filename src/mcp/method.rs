@@ -148,6 +148,11 @@ impl Method {
         self.row().repeatable
     }
 
+    /// A modern server may answer it with questions (2026-07-28, MRTR).
+    pub fn may_require_input(self) -> bool {
+        matches!(self, Self::ToolsCall | Self::PromptsGet | Self::ResourcesRead)
+    }
+
     fn find(name: &str, kind: Kind) -> Option<Self> {
         TABLE.iter().find(|row| row.name == name && row.kind == kind).map(|row| row.method)
     }

@@ -3,6 +3,7 @@
 //! [`message::Message`] is an envelope whose parts are slices of the body it came in; [`raw::Raw`]
 //! is one such slice; [`splice`] changes members of an object and leaves every other byte alone.
 
+pub mod digest;
 pub mod error;
 pub mod head;
 pub mod header;
@@ -12,6 +13,8 @@ pub mod message;
 pub mod meta;
 pub mod method;
 pub mod mirror;
+pub mod older;
+pub mod question;
 pub mod raw;
 pub mod splice;
 pub mod version;

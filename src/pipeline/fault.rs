@@ -1,6 +1,12 @@
 //! Everything that can end a call without an answer of the upstream's own.
 
-use crate::{mcp::method::Method, upstream::SendError};
+use std::time::Duration;
+
+use crate::{
+    mcp::{method::Method, raw::Raw},
+    park::StateError,
+    upstream::SendError,
+};
 
 /// One variant a cause; `ingress::reply` turns it into a status and a code.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -25,6 +31,20 @@ pub enum Fault {
     Upstream { method: Method, error: SendError },
     #[error("{0}")]
     Limit(String),
+    /// A state that came with a retry leads nowhere (2026-07-28).
+    #[error("{0}")]
+    State(#[from] StateError),
+    /// The server asks what this client has not declared: the least that it would have to.
+    #[error("the server behind this asks the client for something that it has not declared: {0:?}")]
+    MissingCapability(Raw),
+    /// A client answered what it was asked with an error, and nothing else is to be said: that one.
+    #[error("the client answered with an error: {0:?}")]
+    Answered(Raw),
+    #[error("what the server asked was not answered within {0:?} (`answer_timeout`)")]
+    NoAnswer(Duration),
+    /// What had to be done first was declined.
+    #[error("what the server wants done first was declined")]
+    Declined,
 }
 
 /// What a model reads when a tool fails (DESIGN §8).
@@ -41,8 +61,41 @@ pub struct ToolError {
 /// How long a model should wait for a server that is being opened again.
 const RETRY_AFTER_MS: u64 = 2_000;
 
+/// What a model reads where a call fails for a reason that it can do something about; none for what
+/// is wrong with the request itself.
+pub fn tool_fault(fault: &Fault) -> Option<ToolError> {
+    let error = |error, message: &str, retriable| {
+        Some(ToolError { error, message: message.to_owned(), retriable, retry_after_ms: None })
+    };
+    match fault {
+        Fault::Upstream { error, .. } => Some(tool_error(error)),
+        Fault::NoAnswer(_) => error(
+            "service_timeout",
+            "The server behind this asked the user something, and nobody answered in time. The \
+             call was ended.",
+            true,
+        ),
+        Fault::Declined => error(
+            "access_denied",
+            "The server behind this wants a page to be opened first, and the user declined.",
+            false,
+        ),
+        Fault::UnknownMethod(_)
+        | Fault::Invalid(_)
+        | Fault::Header(_)
+        | Fault::Unknown { .. }
+        | Fault::DuplicateId
+        | Fault::Cancelled
+        | Fault::Unbridgeable(_)
+        | Fault::Limit(_)
+        | Fault::State(_)
+        | Fault::MissingCapability(_)
+        | Fault::Answered(_) => None,
+    }
+}
+
 /// A failure upstream in words that any client may read: no address, no command, no stack.
-pub fn tool_error(error: &SendError) -> ToolError {
+fn tool_error(error: &SendError) -> ToolError {
     let (word, message, retriable) = match error {
         SendError::Unavailable(_) => (
             "service_unavailable",

@@ -4,11 +4,16 @@
 //! is a [`Reply`]. Stages that judge a call on its way (who may, how much, from the cache) will
 //! stand between `resolve` and `send`.
 
+mod asked;
 mod back;
 mod fault;
+mod fit;
 mod listen;
 mod open;
+mod pages;
 mod resolve;
+mod resume;
+mod rounds;
 
 use std::sync::Arc;
 
@@ -16,14 +21,24 @@ use tokio::sync::oneshot;
 
 use crate::{
     call::{Ask, Caller, Client, ListKind},
-    mcp::{head::Named, id::Id, message::Body, meta::Meta, method::Method, raw::Raw, version::Era},
+    mcp::{
+        digest::{RequestDigest, request_digest},
+        head::Named,
+        id::Id,
+        message::Body,
+        meta::Meta,
+        method::Method,
+        raw::Raw,
+        version::Era,
+    },
     session::Session,
     snapshot::{Gate, Route},
 };
 
+use self::resume::Resumed;
 pub use self::{
     back::{Back, Out},
-    fault::{Fault, ToolError, tool_error},
+    fault::{Fault, ToolError, tool_fault},
     listen::{Heard, Listening},
     open::{initialize, negotiate},
 };
@@ -39,6 +54,8 @@ pub struct Call {
     pub caller: Caller,
     pub client: Arc<Client>,
     pub session: Option<Arc<Session>>,
+    /// The client reads a stream while it waits, in which it can be asked.
+    pub streams: bool,
     /// Decoded `Mcp-Param-*` headers by their names in lower case; none where no header had to be
     /// sent.
     pub mirrored: Option<Vec<(String, String)>>,
@@ -80,6 +97,10 @@ pub async fn run(gate: &Arc<Gate>, route: &Arc<Route>, call: Call) -> Result<Rep
 
 /// Finds what a call is about, and sends it there.
 async fn send(gate: &Arc<Gate>, route: &Arc<Route>, call: Call) -> Result<Reply, Fault> {
+    let call = match resume::resume(gate, route, call)? {
+        Resumed::Call(call) => *call,
+        Resumed::Reply(reply) => return Ok(reply),
+    };
     let resolved = resolve::resolve(route, &call);
     let unknown = matches!(resolved, Err(Fault::Unknown { .. }));
     let resolved = match resolved {
@@ -93,7 +114,7 @@ async fn send(gate: &Arc<Gate>, route: &Arc<Route>, call: Call) -> Result<Reply,
         }
         resolved => resolved?,
     };
-    let back = Back::send(route, call, resolved).await?;
+    let back = Back::send(gate, route, call, resolved).await?;
     Ok(Reply::Back(Box::new(back)))
 }
 
@@ -109,12 +130,12 @@ async fn list(
         cursor: Option<String>,
     }
     let params = call.params.read::<Params>().map_err(|error| Fault::Invalid(error.to_string()))?;
-    let era = call.client.era();
+    let version = call.client.version;
     let page = if gate.is_settling() {
         gate.settled_early(route).await;
-        gate.route_now(route).view(&call.client).page(kind, params.cursor.as_deref(), era)
+        gate.route_now(route).view(&call.client).page(kind, params.cursor.as_deref(), version)
     } else {
-        route.view(&call.client).page(kind, params.cursor.as_deref(), era)
+        route.view(&call.client).page(kind, params.cursor.as_deref(), version)
     };
     page.map(|page| Reply::Answer(Body::Result(page)))
         .map_err(|error| Fault::Invalid(error.message))
@@ -149,7 +170,14 @@ async fn subscribed(call: &Call, resolved: &resolve::Resolved) -> Result<Body, F
         (Body::Result(_), true) => session.subscribe(uri),
         (Body::Result(_), false) => session.unsubscribe(uri),
     }
-    Ok(back::fit_body(body, call, Era::Legacy))
+    Ok(fit::fit_body(body, call, Era::Legacy))
+}
+
+impl Call {
+    /// What answers to its questions are bound to.
+    fn digest(&self) -> RequestDigest {
+        request_digest(self.method, &self.params)
+    }
 }
 
 impl resolve::Resolved {
@@ -163,7 +191,11 @@ impl resolve::Resolved {
             caller: call.caller.clone(),
             client: Arc::clone(&call.client),
             session: call.session.as_ref().map(|session| session.key),
-            log_level: call.session.as_ref().and_then(|session| session.log_level()),
+            streams: call.streams,
+            log_level: match &call.session {
+                Some(session) => session.log_level(),
+                None => call.meta.log_level.clone(),
+            },
         }
     }
 }

@@ -410,9 +410,12 @@ impl Cancellation {
 
 impl Underway {
     /// Waits until the client cancels it; what it says about that.
-    pub async fn cancelled(&self) -> Option<String> {
-        self.cancellation.token.cancelled().await;
-        self.cancellation.reason.lock().clone()
+    pub fn cancelled(&self) -> impl Future<Output = Option<String>> + use<> {
+        let cancellation = Arc::clone(&self.cancellation);
+        async move {
+            cancellation.token.cancelled().await;
+            cancellation.reason.lock().clone()
+        }
     }
 }
 

@@ -21,7 +21,8 @@ use crate::{
     call::{Client, ListKind, tasks::Tasks},
     catalog::{self, Change, Filters, Part, View, shelf::Shelf},
     config::{self, Config, Route as RouteSettings, Start},
-    mcp::{method::Method, version::Era},
+    mcp::method::Method,
+    park::Lot,
     session::{Session, Sessions},
     store::Store,
     telemetry::Counters,
@@ -52,7 +53,7 @@ pub struct Route {
     pub settings: RouteSettings,
     pub members: Vec<Member>,
     view: View,
-    /// For legacy clients that can be asked in mid-call, where an upstream lists more for them.
+    /// For clients that can be asked in mid-call, where an upstream lists more for them.
     asked_view: Option<View>,
     /// What is announced to the clients of this route.
     pub pushes: broadcast::Sender<Push>,
@@ -75,6 +76,8 @@ pub struct Gate {
     /// Held while a snapshot is built, so that none is lost to another.
     building: Mutex<()>,
     pub sessions: Sessions,
+    /// Calls that wait for their clients.
+    pub lot: Lot,
     pub counters: Arc<Counters>,
     pub tasks: Tasks,
     context: Arc<Context>,
@@ -91,6 +94,7 @@ impl Gate {
         context: Arc<Context>,
         store: Store,
         sessions: Sessions,
+        lot: Lot,
     ) -> (Arc<Self>, mpsc::Receiver<Change>) {
         let (changes, inbox) = mpsc::channel(CHANGES_MAX);
         let empty = Snapshot { config, routes: HashMap::new(), members: Vec::new() };
@@ -98,6 +102,7 @@ impl Gate {
             current: ArcSwap::from_pointee(empty),
             building: Mutex::new(()),
             sessions,
+            lot,
             counters: Arc::clone(&context.counters),
             tasks: context.tasks.clone(),
             context,
@@ -355,7 +360,7 @@ impl Route {
     /// What a client is shown.
     pub fn view(&self, client: &Client) -> &View {
         match &self.asked_view {
-            Some(view) if client.era() == Era::Legacy && client.can_be_asked() => view,
+            Some(view) if client.can_be_asked() => view,
             _ => &self.view,
         }
     }

@@ -2,8 +2,7 @@
 
 use crate::{
     call::ListKind,
-    config::Transport,
-    kit::report::{Kind, Report, Route as RouteReport, Source, State, Upstream as UpstreamReport},
+    kit::report::{Report, Route as RouteReport, Source, State, Upstream as UpstreamReport},
     mcp::version::{Era, Version},
     upstream,
 };
@@ -16,12 +15,14 @@ impl Gate {
         let snapshot = self.snapshot();
         let routes =
             snapshot.config.routes.iter().filter_map(|route| snapshot.routes.get(&route.path));
+        let mut counters = self.counters.read();
+        counters.insert("parked_now".to_owned(), self.lot.count() as u64);
         Report {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_seconds: self.uptime().as_secs(),
             routes: routes.map(|route| route.report()).collect(),
             upstreams: snapshot.members.iter().map(Member::report).collect(),
-            counters: self.counters.read(),
+            counters,
         }
     }
 }
@@ -61,11 +62,7 @@ impl Member {
         let source = if self.shelf.is_confirmed() { Source::Upstream } else { Source::Disk };
         UpstreamReport {
             name: self.upstream.name().to_owned(),
-            kind: match self.upstream.settings.config.transport {
-                Transport::Stdio { .. } => Kind::Stdio,
-                Transport::Http { .. } => Kind::Http,
-                Transport::Builtin { .. } => Kind::Builtin,
-            },
+            kind: self.upstream.kind(),
             state: self.state(),
             era: status.version.map(spoken),
             server: status.info.as_ref().and_then(server),

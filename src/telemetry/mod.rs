@@ -30,12 +30,17 @@ pub enum Counter {
     UpstreamUnexpected,
     UpstreamTooLarge,
     ListItemsDropped,
+    Parked,
+    ParkedExpired,
+    RefusedParked,
+    RefusedStates,
+    Rounds,
     Reloads,
     ReloadsRefused,
 }
 
 /// In the order of [`Counter`].
-const NAMES: [&str; 24] = [
+const NAMES: [&str; 29] = [
     "requests",
     "refused_host",
     "refused_origin",
@@ -58,6 +63,11 @@ const NAMES: [&str; 24] = [
     "upstream_unexpected",
     "upstream_too_large",
     "list_items_dropped",
+    "parked",
+    "parked_expired",
+    "refused_parked",
+    "refused_states",
+    "rounds",
     "reloads",
     "reloads_refused",
 ];

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::Instant;
+use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
     call::event::{Event, Notice},
@@ -16,11 +16,15 @@ use super::{http::HttpCall, lines::LinesCall, pool::Leased};
 #[derive(Debug)]
 pub struct Exchange {
     source: Source,
+    /// What is said beside the request's own stream, on a connection that is leased for it.
+    aside: Option<mpsc::Receiver<Event>>,
     /// The era spoken to the upstream.
     pub era: Era,
     timeout: Timeout,
     idle_at: Instant,
     total_at: Instant,
+    /// A client was asked and may need until then: the server waits, and is not idle.
+    answer_by: Option<Instant>,
     /// The client's own progress token, where another one was sent.
     token: Option<Raw>,
     /// Given back to its pool when this is dropped, after `source`.
@@ -59,16 +63,45 @@ pub enum SendError {
     SessionGone,
 }
 
+impl Source {
+    async fn next(&mut self) -> Result<Event, SendError> {
+        match self {
+            Self::Lines(call) => call.next().await,
+            Self::Http(call) => call.next().await,
+        }
+    }
+}
+
 impl Exchange {
     pub(super) fn new(source: Source, era: Era, timeout: Timeout) -> Self {
         let now = Instant::now();
         let (idle_at, total_at) = (now + timeout.idle, now + timeout.total);
-        Self { source, era, timeout, idle_at, total_at, token: None, leased: None, _counted: None }
+        Self {
+            source,
+            aside: None,
+            era,
+            timeout,
+            idle_at,
+            total_at,
+            answer_by: None,
+            token: None,
+            leased: None,
+            _counted: None,
+        }
     }
 
     /// `token` is put back into progress notifications.
     pub(super) fn restoring(self, token: Option<Raw>) -> Self {
         Self { token, ..self }
+    }
+
+    /// Progress is the client's by this token from now on.
+    pub fn restore_token(&mut self, token: Option<Raw>) {
+        self.token = token.or(self.token.take());
+    }
+
+    pub(super) fn hearing(self, aside: Option<mpsc::Receiver<Event>>) -> Self {
+        Self { aside, ..self }
     }
 
     pub(super) fn holding(self, leased: Option<Leased>) -> Self {
@@ -93,12 +126,19 @@ impl Exchange {
     /// Safe to drop: what was received stays for the next call.
     pub async fn next(&mut self) -> Result<Event, SendError> {
         let deadline = self.idle_at.min(self.total_at);
-        let event = match &mut self.source {
-            Source::Lines(call) => tokio::time::timeout_at(deadline, call.next()).await,
-            Source::Http(call) => tokio::time::timeout_at(deadline, call.next()).await,
+        let (source, aside) = (&mut self.source, &mut self.aside);
+        let coming = async {
+            let Some(aside) = aside else { return source.next().await };
+            tokio::select! {
+                // Both keep what they have when dropped.
+                Some(event) = aside.recv() => Ok(event),
+                event = source.next() => event,
+            }
         };
+        let event = tokio::time::timeout_at(deadline, coming).await;
         let event = event.unwrap_or_else(|_| Err(self.overdue()))?;
-        self.idle_at = Instant::now() + self.timeout.idle;
+        let idle_at = Instant::now() + self.timeout.idle;
+        self.idle_at = self.answer_by.map_or(idle_at, |answer_by| answer_by.max(idle_at));
         Ok(match event {
             Event::Notice(notice) => Event::Notice(self.restore(notice)),
             event @ Event::Answer { .. } => {
@@ -107,6 +147,21 @@ impl Exchange {
             }
             event @ (Event::Question(_) | Event::Paused { .. }) => event,
         })
+    }
+
+    /// What the server asked was passed on: whoever answers has `patience`, in which the server
+    /// need give no sign of life.
+    pub fn allow_answer(&mut self, patience: Duration) {
+        let answer_by = Instant::now() + patience;
+        self.answer_by = Some(answer_by);
+        self.idle_at = self.idle_at.max(answer_by);
+        self.total_at = self.total_at.max(answer_by);
+    }
+
+    /// It was left alone for so long, which is not to be the server's fault.
+    pub fn postpone(&mut self, away: Duration) {
+        self.idle_at = Instant::now() + self.timeout.idle;
+        self.total_at += away;
     }
 
     /// Cancels it, and says why to a server that is told.

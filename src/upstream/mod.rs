@@ -36,7 +36,7 @@ use tokio::{
 
 use crate::{
     call::{Ask, SessionKey, tasks::Tasks},
-    config::{self, Isolation, Start, Transport},
+    config::{self, HttpTransport, Isolation, Start, Transport},
     kit,
     mcp::{
         level::{self, LEVELS},
@@ -96,6 +96,8 @@ pub struct Upstream {
     pool: Arc<Pool>,
     /// The era found last time: not probed again until an opening fails.
     era: Mutex<Option<Era>>,
+    /// Over HTTP, HTTP+SSE is spoken: by configuration, or as found last time.
+    sse: AtomicBool,
     /// It is modern and refused `initialize`.
     refuses_legacy: AtomicBool,
     wanted: Wanted,
@@ -128,8 +130,13 @@ enum Scope {
 
 impl Upstream {
     pub fn new(settings: Settings, context: &Arc<Context>) -> Arc<Self> {
-        // One place is the shared process's own.
-        let pooled = settings.config.processes_max.saturating_sub(1);
+        let pooled = match settings.config.transport {
+            Transport::Http { .. } => settings.config.sessions_max,
+            // One place is the shared process's own.
+            Transport::Stdio { .. } | Transport::Builtin { .. } => {
+                settings.config.processes_max.saturating_sub(1)
+            }
+        };
         let tasks = context.tasks.child();
         Arc::new(Self {
             context: Arc::clone(context),
@@ -137,6 +144,7 @@ impl Upstream {
             own: Mutex::default(),
             pool: Pool::new(pooled, tasks.clone()),
             era: Mutex::default(),
+            sse: AtomicBool::new(settings.config.transport.over_http() == Some(HttpTransport::Sse)),
             refuses_legacy: AtomicBool::new(false),
             wanted: Wanted::new(settings.config.timeout.open),
             levels: Mutex::default(),
@@ -361,7 +369,7 @@ impl Upstream {
             Scope::Session(key) => {
                 Box::pin(self.own(key, ask)).await.map(|connection| (connection, None))
             }
-            Scope::Pooled => Box::pin(self.pooled(&ask.client)).await.map(|leased| {
+            Scope::Pooled => Box::pin(self.leased(ask)).await.map(|leased| {
                 let connection = leased.connection().expect("leased with a connection");
                 (connection, Some(leased))
             }),
@@ -384,7 +392,8 @@ impl Upstream {
         let takes_legacy = shared.peer.version.era() == Era::Legacy
             || !self.refuses_legacy.load(Ordering::Relaxed);
         let Some(key) = ask.session.filter(|_| takes_legacy) else {
-            return Ok((Scope::Shared, shared));
+            let scope = self.scope_without_session(ask, &shared.peer);
+            return Ok((scope, shared));
         };
         let scope = match (&self.settings.config.transport, self.settings.config.isolation) {
             (Transport::Builtin { .. }, _) | (Transport::Stdio { .. }, Isolation::Shared) => {
@@ -399,6 +408,22 @@ impl Upstream {
             (Transport::Stdio { .. }, Isolation::Auto) => Scope::Shared,
         };
         Ok((scope, shared))
+    }
+
+    /// A modern client has no session: where a legacy server may ask in mid-call, or is to log for
+    /// this request alone, the call has a connection for itself.
+    fn scope_without_session(&self, ask: &Ask, peer: &Peer) -> Scope {
+        let asks = ask.client.can_be_asked() && ask.method.may_require_input();
+        let logs =
+            ask.log_level.is_some() && splice::member(&peer.capabilities, "logging").is_some();
+        let shares = match (&self.settings.config.transport, self.settings.config.isolation) {
+            (Transport::Builtin { .. }, _) | (Transport::Stdio { .. }, Isolation::Shared) => true,
+            (Transport::Http { .. } | Transport::Stdio { .. }, _) => false,
+        };
+        if peer.version.era() == Era::Legacy && !shares && (asks || logs) {
+            return Scope::Pooled;
+        }
+        Scope::Shared
     }
 
     async fn sweep(self: Arc<Self>) {

@@ -7,13 +7,14 @@ use serde::Deserialize;
 use tokio::sync::oneshot;
 
 use crate::{
-    call::{Ask, Client, gateway_info},
+    call::{Ask, Client, event::Event, gateway_info},
     config::Timeout,
     mcp::{
         error,
         message::Body,
         meta,
         method::Method,
+        older,
         raw::Raw,
         version::{Era, Version},
     },
@@ -30,7 +31,7 @@ use super::{
 
 /// A server that does not answer `server/discover` at all is a legacy one after this long; the
 /// official Rust SDK waits as long.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 /// What a process has to end by itself once its input is closed.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -47,6 +48,7 @@ pub struct Connection {
 /// A connection by its transport.
 #[derive(Debug, Clone)]
 pub enum Link {
+    /// With its process, where it is one's.
     Lines(Lines, Arc<Mutex<Option<Process>>>),
     Http(Http),
 }
@@ -67,8 +69,14 @@ pub struct Peer {
 pub enum OpenError {
     #[error(transparent)]
     Send(#[from] SendError),
-    #[error("it refused `{method}`: {text}")]
-    Refused { method: &'static str, text: String },
+    /// `status` is that of HTTP, where there is one.
+    #[error("it refused `{method}`: {}", message_of(error))]
+    Refused { method: &'static str, error: Raw, status: u16 },
+    #[error("it speaks no HTTP+SSE: {0}")]
+    NoStream(String),
+    /// Where it would have messages sent.
+    #[error("its stream names the endpoint `{0}`, which is no address of the same origin as `url`")]
+    Endpoint(String),
     #[error("it speaks version `{0}`, which is no version of MCP that can be agreed on here")]
     Version(String),
     #[error("its answer to `{0}` is no valid one")]
@@ -84,8 +92,25 @@ impl OpenError {
             Self::Send(SendError::Status(status)) => {
                 (400..500).contains(status) && ![401, 403, 407, 408, 429].contains(status)
             }
-            Self::Send(_) => false,
+            Self::Send(_) | Self::NoStream(_) | Self::Endpoint(_) => false,
         }
+    }
+
+    /// A server of the older HTTP+SSE answers so (transports: backwards compatibility).
+    pub(super) fn leaves_sse(&self) -> bool {
+        let status = match self {
+            Self::Send(SendError::Status(status)) => *status,
+            Self::Refused { error, status, .. } if !error::is_modern(refused_versions(error).0) => {
+                *status
+            }
+            Self::Send(_)
+            | Self::Refused { .. }
+            | Self::NoStream(_)
+            | Self::Endpoint(_)
+            | Self::Version(_)
+            | Self::Answer(_) => return false,
+        };
+        [400, 404, 405].contains(&status)
     }
 }
 
@@ -146,14 +171,16 @@ impl Connection {
         let params = match (ask.client.era(), era) {
             (Era::Legacy, Era::Modern) => meta::modernize(
                 &ask.params,
-                &Raw::object(),
+                &if ask.streams { ask.client.shown_to_modern() } else { Raw::object() },
                 &ask.client.info,
                 ask.log_level.as_deref(),
             ),
             (Era::Modern, Era::Legacy) => meta::antiquate(&ask.params),
             _ => ask.params.clone(),
         };
+        let params = older::params(self.peer.version, ask.method, &params);
         let mirrored = Mirrored { name: ask.name.as_deref(), params: &ask.mirrored };
+        let mut aside = None;
         let (source, token) = match &self.link {
             Link::Lines(lines, _) => {
                 let token = progress_token(&params);
@@ -171,10 +198,12 @@ impl Connection {
                 (Source::Http(Box::new(call)), token)
             }
             Link::Http(http) => {
+                aside = http.claim();
                 (Source::Http(Box::new(http.request(ask.method, &params, &mirrored))), None)
             }
         };
-        Ok(Exchange::new(source, era, self.timeout).restoring(token).holding(leased))
+        let exchange = Exchange::new(source, era, self.timeout).hearing(aside);
+        Ok(exchange.restoring(token).holding(leased))
     }
 
     /// Sends a request of the gateway's own; a modern server gets the `_meta` it demands.
@@ -197,7 +226,11 @@ impl Connection {
     pub async fn listen_aside(&self, answered: oneshot::Sender<()>) {
         match &self.link {
             Link::Http(http) if self.peer.version.era() == Era::Legacy => {
-                http.listen(answered).await
+                tokio::select! {
+                    // Nothing is left to be heard on a connection that has ended.
+                    () = http.listen(answered) => (),
+                    _ = http.closed() => (),
+                }
             }
             Link::Http(_) | Link::Lines(..) => (),
         }
@@ -310,8 +343,9 @@ impl Link {
     }
 
     fn agree(&self, version: Version) {
-        if let Self::Http(http) = self {
-            http.agree(version);
+        match self {
+            Self::Lines(lines, _) => lines.agree(version),
+            Self::Http(http) => http.agree(version),
         }
     }
 }
@@ -396,14 +430,18 @@ async fn initialize(link: &Link, client: &Client, timeout: Timeout) -> Result<Pe
     let asked = client.version.min(Version::LEGACY_LATEST);
     let params = Raw::encode(&serde_json::json!({
         "protocolVersion": asked.as_str(),
-        "capabilities": client.capabilities,
-        "clientInfo": client.info,
+        "capabilities": older::client_capabilities(asked, &client.capabilities),
+        "clientInfo": older::info(asked, &client.info),
     }));
-    let exchange = link.ask(Method::Initialize, &params, None, asked, timeout).await?;
-    let result = match exchange.answer().await? {
-        Body::Result(result) => result,
-        Body::Error(error) => {
-            return Err(OpenError::Refused { method: "initialize", text: message_of(&error) });
+    let mut exchange = link.ask(Method::Initialize, &params, None, asked, timeout).await?;
+    let result = loop {
+        match exchange.next().await? {
+            Event::Answer { body: Body::Result(result), .. } => break result,
+            Event::Answer { body: Body::Error(error), status } => {
+                return Err(OpenError::Refused { method: "initialize", error, status });
+            }
+            // Dropped, a question is refused.
+            Event::Notice(_) | Event::Question(_) | Event::Paused { .. } => (),
         }
     };
     let answer: Initialized = result.try_read().ok_or(OpenError::Answer("initialize"))?;
@@ -460,4 +498,33 @@ pub(super) fn message_of(error: &Raw) -> String {
 fn progress_token(params: &Raw) -> Option<Raw> {
     let meta = crate::mcp::splice::member(params, "_meta")?;
     crate::mcp::splice::member(&meta, meta::PROGRESS_TOKEN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn some_refusals_leave_the_older_transport() {
+        let status = |status| OpenError::Send(SendError::Status(status));
+        let refused = |code: i64, status| {
+            let error = Raw::encode(&serde_json::json!({ "code": code, "message": "no" }));
+            OpenError::Refused { method: "initialize", error, status }
+        };
+        for error in [status(400), status(404), status(405), refused(-32000, 405)] {
+            assert!(error.leaves_sse(), "{error:?}");
+        }
+        for error in [
+            status(401),
+            status(406),
+            status(415),
+            status(500),
+            refused(-32000, 200),
+            refused(-32022, 400),
+            OpenError::Send(SendError::Idle(Duration::ZERO)),
+            OpenError::Version("1".to_owned()),
+        ] {
+            assert!(!error.leaves_sse(), "{error:?}");
+        }
+    }
 }

@@ -22,7 +22,7 @@ use crate::{
 use super::{
     CLOSING, SendError, Upstream,
     open::{Connection, OpenError},
-    pool::{Found, Guard, Leased, Room},
+    pool::{Found, Guard, Key, Leased, Room},
     tell_level,
 };
 
@@ -112,7 +112,10 @@ impl Upstream {
         }
         let client = Arc::new(Client::asked());
         let opened = match config.transport {
-            Transport::Stdio { .. } => self.pooled(&client).await.map(Asking::Leased),
+            Transport::Stdio { .. } => {
+                let key = format!("gateway {}", client.capabilities.as_str());
+                self.pooled(key, &client, None).await.map(Asking::Leased)
+            }
             Transport::Http { .. } | Transport::Builtin { .. } => {
                 let opened = self.open_guarded(&client, None, true, None).await;
                 opened.map(|(connection, guard)| Asking::Own(connection, guard))
@@ -160,25 +163,53 @@ impl Upstream {
             let params = Raw::encode(&serde_json::json!({ "uri": uri }));
             connection.ask(Method::Subscribe, &params, None).await?.answer().await?;
         }
-        let listening = connection.clone();
-        let (answered, known) = oneshot::channel();
-        self.tasks.spawn("upstream: listen for a session", async move {
-            listening.listen_aside(answered).await;
-        });
-        // What a server asks outside of a call's stream is lost where that other stream is not open
-        // yet; but some servers never answer the request for it.
-        tokio::time::timeout(LISTEN_PATIENCE, known).await.ok();
+        self.listen_on(&connection).await;
         *own.room.lock() = guard.release();
         Ok(connection)
     }
 
-    /// A connection opened with exactly the client's capabilities, for one call.
-    pub(super) async fn pooled(&self, client: &Client) -> Result<Leased, OpenError> {
-        let key = format!("{} {}", client.version, client.capabilities.as_str());
+    /// Reads the stream of what belongs to no request. What a server asks there is lost where it is
+    /// not open yet; but some servers never answer the request for it.
+    async fn listen_on(&self, connection: &Connection) {
+        let listening = connection.clone();
+        let (answered, known) = oneshot::channel();
+        self.tasks.spawn("upstream: listen beside calls", async move {
+            listening.listen_aside(answered).await;
+        });
+        tokio::time::timeout(LISTEN_PATIENCE, known).await.ok();
+    }
+
+    /// A connection for one call: of this caller only, opened with exactly what its client can be
+    /// asked.
+    pub(super) async fn leased(&self, ask: &Ask) -> Result<Leased, OpenError> {
+        let client = Client {
+            capabilities: ask.client.shown_to_legacy(),
+            version: ask.client.version,
+            info: ask.client.info_or_gateways(),
+        };
+        let level = ask.log_level.as_deref();
+        let told = level.unwrap_or_default();
+        let capabilities = client.capabilities.as_str();
+        let key = format!("{} {} {told} {capabilities}", ask.caller, client.version);
+        self.pooled(key, &client, level).await
+    }
+
+    async fn pooled(
+        &self,
+        key: Key,
+        client: &Client,
+        level: Option<&str>,
+    ) -> Result<Leased, OpenError> {
         match self.pool.find(&key).await {
             Found::Idle(leased) => Ok(leased),
             Found::Room(room) => {
                 let (connection, guard) = self.open_guarded(client, None, true, Some(room)).await?;
+                if let Some(level) = level {
+                    tell_level(&connection, level).await?;
+                }
+                if client.can_be_asked() {
+                    self.listen_on(&connection).await;
+                }
                 let room = guard.release().expect("opened in a room");
                 Ok(self.pool.lend(key, connection, room))
             }

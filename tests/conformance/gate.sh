@@ -22,6 +22,7 @@ cat >"$folder/routes.toml" <<TOML
 [server]
 listen = "$listen"
 state = "$folder/state"
+limits.settle = "20s" # the reference server may still be starting
 
 [routes."/mcp"]
 upstreams = ["reference"]

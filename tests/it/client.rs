@@ -1,7 +1,7 @@
 //! A raw HTTP client: one connection per request, so that dropping a [`Reply`] closes it; what it
 //! reads are the very bytes.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt, Full};
@@ -9,7 +9,7 @@ use hyper::{HeaderMap, Method, Request, body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tokio::{net::TcpStream, task::JoinHandle};
+use tokio::{net::TcpSocket, task::JoinHandle};
 
 use crate::{fake::MODERN, message::Message, soon};
 
@@ -21,6 +21,8 @@ const READ_BYTES_MAX: usize = 8 << 20;
 pub struct Endpoint {
     pub address: SocketAddr,
     pub path: String,
+    /// Where its clients are.
+    pub from: IpAddr,
 }
 
 /// An answer as it arrives.
@@ -52,12 +54,14 @@ pub struct Client {
 }
 
 pub fn endpoint(address: SocketAddr, path: &str) -> Endpoint {
-    Endpoint { address, path: path.to_owned() }
+    Endpoint { address, path: path.to_owned(), from: IpAddr::from([127, 0, 0, 1]) }
 }
 
 impl Endpoint {
     pub async fn send(&self, verb: Method, headers: &[(&str, &str)], body: &[u8]) -> Reply {
-        let stream = TcpStream::connect(self.address).await.unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::new(self.from, 0)).unwrap();
+        let stream = socket.connect(self.address).await.unwrap();
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
         let connection = tokio::spawn(async move { drop(connection.await) });
         let mut request = Request::builder().method(verb).uri(&self.path);
@@ -194,7 +198,7 @@ impl Client {
         let kept = own.iter().filter(|(name, _)| !changed(name));
         let kept = kept.map(|(name, value)| (*name, value.as_str()));
         let headers: Vec<_> = kept.chain(changes.iter().copied()).collect();
-        self.endpoint.post(&headers, text).await
+        Box::pin(self.endpoint.post(&headers, text)).await
     }
 
     /// The headers that the era wants for this message.
@@ -342,9 +346,12 @@ impl Reply {
                 let field = |name: &str| {
                     frame.lines().find_map(|line| line.strip_prefix(name)).map(str::trim_start)
                 };
-                let (id, data) = (field("id:").map(str::to_owned), field("data:"));
-                if id.is_some() || data.is_some() {
-                    return Some(Event { id, data: data.unwrap_or_default().to_owned() });
+                let id = field("id:").map(str::to_owned);
+                let data = frame.lines().filter_map(|line| line.strip_prefix("data:"));
+                let data: Vec<_> =
+                    data.map(|line| line.strip_prefix(' ').unwrap_or(line)).collect();
+                if id.is_some() || !data.is_empty() {
+                    return Some(Event { id, data: data.join("\n") });
                 }
             }
             if !self.more().await {

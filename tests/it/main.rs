@@ -19,6 +19,7 @@ mod pipe;
 mod transcript;
 
 mod bad_input;
+mod bridge;
 mod cancel;
 mod catalog;
 mod channel;
@@ -28,8 +29,10 @@ mod headers;
 mod isolation;
 mod legacy;
 mod modern;
+mod older;
 mod reload;
 mod session;
+mod sse;
 mod stdio;
 mod stream;
 mod wire;

@@ -78,7 +78,7 @@ async fn a_legacy_clients_self_is_told_with_every_call() {
     let seen = git.receives("tools/call").await;
     let meta = seen.message().params()["_meta"].clone();
     let carried = &meta[format!("{META}clientCapabilities")];
-    assert_eq!(*carried, json!({}), "what this pair cannot carry is not declared");
+    assert_eq!(*carried, json!({ "roots": {} }), "as it declared it in its session");
     assert_eq!(meta[format!("{META}clientInfo")]["name"], "test");
     assert_eq!(seen.header("mcp-session-id"), "");
 }
@@ -93,16 +93,13 @@ async fn nothing_depends_on_what_was_sent_before() {
         assert_eq!(client.tools().await, ["log"]);
     }
     let opened = git.seen("initialize");
-    for called in git.seen("tools/call") {
+    let declared = git.seen("tools/call").into_iter().map(|called| {
         // The fake numbers its sessions from 1.
         let session = called.header("mcp-session-id").replace("session-", "");
-        let capabilities = opened[session.parse::<usize>().unwrap() - 1].message().params();
-        assert_eq!(
-            capabilities["capabilities"],
-            json!({}),
-            "what this pair cannot carry is not declared"
-        );
-    }
+        opened[session.parse::<usize>().unwrap() - 1].message().params()["capabilities"].clone()
+    });
+    let (able, plain) = (json!({ "roots": {} }), json!({}));
+    assert_eq!(declared.collect::<Vec<_>>(), [able.clone(), plain, able], "each as it declares");
 }
 
 #[tokio::test]

@@ -36,6 +36,9 @@ use crate::{
 /// Silence after which a step is over when the file does not say what to expect.
 const QUIET: Duration = Duration::from_millis(400);
 
+/// A refusal until a page was opened (2025-11-25).
+const SIGN_IN: &str = r#"{"code":-32042,"message":"Sign in first","data":{"elicitations":[{"mode":"url","elicitationId":"e-1","url":"https://id.example/","message":"Sign in"}]}}"#;
+
 /// How long the expected lines may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -240,8 +243,8 @@ async fn listen(number: usize, mut reply: Reply, heard: Arc<Mutex<Vec<(usize, St
     }
 }
 
-/// `legacy 2025-06-18 log ask:asks`: a tool of each name, which asks or takes steps or hangs as its
-/// suffix says.
+/// `legacy 2025-06-18 log ask:asks`: a tool of each name, which asks, takes steps, hangs and so on as
+/// its suffix says.
 fn upstream(words: &str) -> Fake {
     let mut words = words.split(' ');
     let mut fake = match words.next().unwrap() {
@@ -261,6 +264,11 @@ fn upstream(words: &str) -> Fake {
                 let ask = json!({ "message": "Deploy?", "requestedSchema": schema });
                 fake.ask("elicitation/create", &ask)
             }
+            "asks-twice" => {
+                let thinks = json!({ "messages": [], "maxTokens": 5 });
+                fake.ask("roots/list", &json!({})).ask("sampling/createMessage", &thinks)
+            }
+            "wants-a-page" => fake.error(SIGN_IN),
             "steps" => {
                 let params = json!({ "progressToken": "TOKEN", "progress": 1, "total": 2 });
                 let method = "notifications/progress";
@@ -295,6 +303,12 @@ impl Names {
             let name = self.name(&id, "id");
             line = line.replace(&format!("\"requestId\":{id}"), &format!("\"requestId\":{name}"));
         }
+        if let Some(state) =
+            state_of(&line).filter(|_| !mark.starts_with(">>") && !mark.starts_with("<<"))
+        {
+            let name = self.name(&state, "state");
+            line = line.replace(&state, &name);
+        }
         let version = concat!("\"version\":\"", env!("CARGO_PKG_VERSION"), "\"");
         format!("{mark}{}", line.replace(version, "\"version\":<version>"))
     }
@@ -321,6 +335,12 @@ impl Names {
             line.replace(name, key.split_once(' ').unwrap().1)
         })
     }
+}
+
+/// The `requestState` of a message to the client, with its quotes.
+fn state_of(line: &str) -> Option<String> {
+    let (_, rest) = line.split_once(r#""requestState":""#)?;
+    Some(format!("\"{}\"", rest.split('"').next()?))
 }
 
 /// The lines that differ, old before new.

@@ -115,14 +115,14 @@ impl Channel {
     }
 
     async fn run(&self, call: Call) -> Option<Bytes> {
-        let (id, method, era) = (call.id.clone(), call.method, call.client.era());
+        let (id, method, version) = (call.id.clone(), call.method, call.client.version);
         let route = self.route()?;
         // Boxed: the way is large.
         match Box::pin(pipeline::run(self.gate(), &route, call)).await {
             Ok(Reply::Answer(body)) => Some(message::response(Some(&id), &body)),
             Ok(Reply::Back(back)) => self.back(back).await,
             Ok(Reply::Listen(listening)) => self.listen(*listening).await,
-            Err(fault) => Some(reply::fault(&fault, &id, method, era).1),
+            Err(fault) => Some(reply::fault(&fault, &id, method, version).1),
         }
     }
 

@@ -22,7 +22,7 @@ use crate::{
         message::{self, Body, Incoming, Message, Notification, Request},
         method::Method,
         raw::Raw,
-        version::Era,
+        version::{Era, Version},
     },
     pipeline::{self, Call, Fault},
     session::{Session, outbox::Reader},
@@ -191,10 +191,11 @@ impl Channel {
             // Whoever asks is ready, whether it said so or not.
             self.announce();
         }
+        let version = session.client.version;
         decode::legacy(session, self.caller(), request).map_err(|refused| {
             let (id, fault) = *refused;
             // Which method it is matters only once it has been sent.
-            reply::fault(&fault, &id, Method::Ping, Era::Legacy).1
+            reply::fault(&fault, &id, Method::Ping, version).1
         })
     }
 
@@ -248,13 +249,14 @@ impl Channel {
             if matches!(fault, Fault::Limit(_)) {
                 self.gate().counters.add(Counter::RefusedCalls);
             }
-            reply::fault(&fault, &call.id, Method::Ping, call.client.era()).1
+            reply::fault(&fault, &call.id, Method::Ping, call.client.version).1
         })
     }
 
     async fn initialize(&self, request: &Request) {
-        let refusal =
-            |fault: &Fault| reply::fault(fault, &request.id, Method::Initialize, Era::Legacy).1;
+        let refusal = |fault: &Fault| {
+            reply::fault(fault, &request.id, Method::Initialize, Version::LEGACY_LATEST).1
+        };
         let client = match pipeline::negotiate(&request.params) {
             Ok(client) => client,
             Err(fault) => return self.say(refusal(&fault)).await,

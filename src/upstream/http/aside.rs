@@ -5,12 +5,17 @@ use std::time::Duration;
 
 use http_body_util::BodyExt as _;
 use hyper::{Response, body::Incoming};
-use tokio::sync::oneshot;
+use tokio::sync::{
+    mpsc::{self, error::TrySendError},
+    oneshot,
+};
 
 use crate::{
-    call::event::Question,
+    call::event::{Event, Notice, Question},
     mcp::{
         message::{self, Body, Message},
+        method::Method,
+        older,
         raw::Raw,
     },
     telemetry::Counter,
@@ -26,6 +31,18 @@ use super::{
 
 /// The longest pause before a stream that brings nothing is asked for again.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+/// Events beside a call's own stream that wait to be read.
+const ASIDE_MAX: usize = 64;
+/// Questions that wait for a call, such as for roots right after the opening.
+const EARLY_MAX: usize = 8;
+
+/// Where what is said beside the only call's own stream goes.
+#[derive(Debug, Default)]
+pub(super) struct Aside {
+    call: Option<mpsc::Sender<Event>>,
+    early: Vec<Question>,
+}
 
 /// Where a stream is to be taken up again, and when.
 struct Place {
@@ -70,6 +87,57 @@ impl Http {
         }
     }
 
+    /// What the only call of now hears beside its own stream; nothing on a connection that several
+    /// share.
+    pub fn claim(&self) -> Option<mpsc::Receiver<Event>> {
+        if !self.0.exclusive {
+            return None;
+        }
+        let (call, events) = mpsc::channel(ASIDE_MAX);
+        let mut aside = self.0.aside.lock();
+        for question in aside.early.drain(..) {
+            // There is room: fewer wait than fit.
+            call.try_send(Event::Question(question)).ok();
+        }
+        aside.call = Some(call);
+        Some(events)
+    }
+
+    /// Passes a question on that came on no call's stream. On a leased connection it is the only
+    /// call's, or the next one's; else the session's.
+    fn ask_aside(&self, question: Question) {
+        if !self.0.exclusive {
+            return self.0.signs.question(question);
+        }
+        let mut aside = self.0.aside.lock();
+        let question = match &aside.call {
+            Some(call) if !call.is_closed() => match call.try_send(Event::Question(question)) {
+                // Dropped, it is refused.
+                Ok(()) | Err(TrySendError::Full(_)) => return,
+                Err(TrySendError::Closed(Event::Question(question))) => question,
+                Err(TrySendError::Closed(_)) => return,
+            },
+            _ => question,
+        };
+        if aside.early.len() < EARLY_MAX {
+            aside.early.push(question);
+        }
+    }
+
+    /// A notification that came on no call's stream: a log message on a leased connection is the
+    /// only call's.
+    fn notice_aside(&self, notice: Notice) {
+        let call = self.0.aside.lock().call.clone().filter(|_| self.0.exclusive);
+        match (notice.method, call) {
+            (Some(Method::LogMessage | Method::Progress | Method::Cancelled), Some(call)) => {
+                if call.try_send(Event::Notice(notice)).is_err() {
+                    self.0.signs.count(Counter::NoticesDropped);
+                }
+            }
+            _ => self.0.signs.notice(&notice),
+        }
+    }
+
     /// Reads one stream to its end.
     async fn follow(&self, mut body: Incoming, place: &mut Place) -> Result<(), TooLarge> {
         let mut decoder = Decoder::new(self.0.signs.answer_bytes_max());
@@ -91,11 +159,11 @@ impl Http {
         }
         match Message::parse(&frame.data) {
             Ok(Message::Notification(notification)) => {
-                self.0.signs.notice(&notice(&notification));
+                self.notice_aside(notice(&notification));
             }
             Ok(Message::Request(request)) => {
                 if let Some(question) = self.question(request) {
-                    self.0.signs.question(question);
+                    self.ask_aside(question);
                 }
             }
             Ok(Message::Response(_)) => self.0.signs.count(Counter::UpstreamUnexpected),
@@ -109,17 +177,19 @@ impl Http {
         let (reply, answer) = oneshot::channel();
         let http = self.clone();
         let is_ping = &*request.method == "ping";
-        let id = request.id;
-        self.0.tasks.spawn("upstream http: question", async move {
+        let (id, own, method) = (request.id.clone(), request.id, request.method.clone());
+        let answering = self.0.said.track_future(async move {
             let unanswered = || if is_ping { Body::Result(Raw::object()) } else { refusal() };
             let body = answer.await.unwrap_or_else(|_| unanswered());
-            if let Err(error) = http.post_aside(message::response(Some(&id), &body)).await {
+            let body = older::answer(http.version(), &method, body);
+            if let Err(error) = http.post_aside(message::response(Some(&own), &body)).await {
                 tracing::debug!(%error, "an answer was not taken");
             }
         });
+        self.0.tasks.spawn("upstream http: question", answering);
         // Dropped, it is not answered.
         let passed_on = is_question(&request.method);
-        passed_on.then_some(Question { method: request.method, params: request.params, reply })
+        passed_on.then_some(Question { id, method: request.method, params: request.params, reply })
     }
 }
 

@@ -1,8 +1,9 @@
 //! Streamable HTTP as a client, both eras: one POST a message, answered with JSON or with a stream
-//! of events.
+//! of events. The older HTTP+SSE is in [`events`].
 
 mod aside;
 mod call;
+pub mod events;
 
 use std::{
     collections::BTreeMap,
@@ -20,7 +21,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method as Verb, Uri, header};
 use http_body_util::Full;
 use hyper::{Request, Response, body::Incoming};
 use parking_lot::Mutex;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     call::{event::Notice, tasks::Tasks},
@@ -36,7 +37,11 @@ use crate::{
     net::{Net, NetError},
 };
 
-pub use self::call::HttpCall;
+use self::aside::Aside;
+pub use self::{
+    call::HttpCall,
+    events::{Mailbox, Posting},
+};
 use super::{SendError, sign::Signs};
 
 const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
@@ -51,7 +56,9 @@ const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
 const RETRY: Duration = Duration::from_secs(1);
 /// What the gateway says by itself (notifications, answers to questions, DELETE) must be taken in
 /// this time.
-const ASIDE_TIMEOUT: Duration = Duration::from_secs(10);
+pub const ASIDE_TIMEOUT: Duration = Duration::from_secs(10);
+/// What was said before the end of a session has this long to be taken.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Where an HTTP upstream is, and how it is spoken to; shared by all of its connections.
 #[derive(Debug)]
@@ -85,6 +92,9 @@ pub struct Http(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     endpoint: Arc<Endpoint>,
+    exclusive: bool,
+    /// Where the call under way hears what is said beside its own stream.
+    aside: Mutex<Aside>,
     /// Agreed when it was opened.
     version: OnceLock<Version>,
     session: OnceLock<HeaderValue>,
@@ -92,6 +102,8 @@ struct Inner {
     /// Told once the server has been told, or could not be.
     deleted: CancellationToken,
     why: Mutex<String>,
+    /// Cancellations and answers on their way: a session is ended after its last words.
+    said: TaskTracker,
     signs: Signs,
     tasks: Tasks,
 }
@@ -126,17 +138,31 @@ impl Endpoint {
         }
         Ok(Self { net, uri, headers: map, h2c, ids: AtomicU64::new(1) })
     }
+
+    /// A request with the headers that all have.
+    fn request(&self, verb: Verb, uri: Uri, body: Full<Bytes>) -> Request<Full<Bytes>> {
+        let mut request = Request::new(body);
+        *request.method_mut() = verb;
+        *request.uri_mut() = uri;
+        request.headers_mut().clone_from(&self.headers);
+        request
+    }
 }
 
 impl Http {
-    pub fn new(endpoint: Arc<Endpoint>, signs: Signs, tasks: &Tasks) -> Self {
+    /// `exclusive`: it is leased to one call at a time, and what the server says beside that call's
+    /// own stream belongs to it all the same.
+    pub fn new(endpoint: Arc<Endpoint>, exclusive: bool, signs: Signs, tasks: &Tasks) -> Self {
         Self(Arc::new(Inner {
             endpoint,
+            exclusive,
+            aside: Mutex::default(),
             version: OnceLock::new(),
             session: OnceLock::new(),
             closed: CancellationToken::new(),
             deleted: CancellationToken::new(),
             why: Mutex::default(),
+            said: TaskTracker::new(),
             signs,
             tasks: tasks.child(),
         }))
@@ -144,7 +170,8 @@ impl Http {
 
     /// Another conversation with the same server, nothing agreed.
     pub fn afresh(&self) -> Self {
-        Self::new(Arc::clone(&self.0.endpoint), self.0.signs.clone(), &self.0.tasks)
+        let (endpoint, signs) = (Arc::clone(&self.0.endpoint), self.0.signs.clone());
+        Self::new(endpoint, self.0.exclusive, signs, &self.0.tasks)
     }
 
     /// From here on every request says this version; agreed once.
@@ -204,7 +231,10 @@ impl Http {
         let mut request = self.get(None);
         *request.method_mut() = Verb::DELETE;
         let (sending, deleted) = (self.send(request), self.0.deleted.clone());
+        let said = self.0.said.clone();
+        said.close();
         self.0.tasks.finish(async move {
+            tokio::time::timeout(LAST_WORDS, said.wait()).await.ok();
             if let Ok(Err(error)) = tokio::time::timeout(ASIDE_TIMEOUT, sending).await {
                 tracing::debug!(%error, "a session could not be ended upstream");
             }
@@ -258,10 +288,8 @@ impl Http {
     }
 
     fn bare(&self, verb: Verb, body: Full<Bytes>) -> Request<Full<Bytes>> {
-        let mut request = Request::new(body);
-        *request.method_mut() = verb;
-        *request.uri_mut() = self.0.endpoint.uri.clone();
-        request.headers_mut().clone_from(&self.0.endpoint.headers);
+        let endpoint = &self.0.endpoint;
+        let mut request = endpoint.request(verb, endpoint.uri.clone(), body);
         if let Some(version) = self.0.version.get() {
             request.headers_mut().insert(VERSION, HeaderValue::from_static(version.as_str()));
         }

@@ -6,6 +6,7 @@
 
 mod answer;
 mod http;
+mod sse;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -30,6 +31,8 @@ use crate::{
     message::{Message, members},
 };
 
+pub use self::http::STATE;
+
 pub const MODERN: &str = "2026-07-28";
 
 /// A running fake; clones are the same server.
@@ -46,6 +49,8 @@ struct Inner {
 
 enum Place {
     Http(SocketAddr),
+    /// The older HTTP+SSE.
+    Sse(SocketAddr),
     /// Keeps the script that `stdio.py` reads and the log that it writes.
     Stdio(TempDir),
 }
@@ -92,6 +97,8 @@ pub enum Act {
     Stray,
     /// Over HTTP: this status with no MCP in it.
     Status(u16),
+    /// Over HTTP+SSE: this is said to be where messages go.
+    Endpoint(String),
 }
 
 /// What changes while the fake runs.
@@ -102,6 +109,8 @@ struct Live {
     listens: Vec<Listen>,
     /// Requests of ours to the client, by the raw text of their id.
     asked: HashMap<String, oneshot::Sender<String>>,
+    /// The same with the streams of the calls that they belong to.
+    asking: Vec<(String, Stream)>,
     ids: usize,
     wire: Vec<Line>,
 }
@@ -140,17 +149,23 @@ pub struct Seen {
 
 /// Speaks 2026-07-28 over HTTP and nothing else.
 pub fn http() -> Fake {
-    Fake::listen(&[MODERN])
+    Fake::listen(&[MODERN], Place::Http)
 }
 
 /// Speaks one version with `initialize` and sessions over HTTP, and nothing else.
 pub fn legacy(version: &str) -> Fake {
-    Fake::listen(&[version])
+    Fake::listen(&[version], Place::Http)
+}
+
+/// Speaks one version with `initialize` over HTTP+SSE, and nothing else: a stream at `/sse` is the
+/// session, and brings all that the server says.
+pub fn sse(version: &str) -> Fake {
+    Fake::listen(&[version], Place::Sse)
 }
 
 /// Speaks 2026-07-28 and 2025-11-25 over HTTP, on the same path.
 pub fn dual() -> Fake {
-    Fake::listen(&[MODERN, "2025-11-25"])
+    Fake::listen(&[MODERN, "2025-11-25"], Place::Http)
 }
 
 /// Speaks one version over standard input and output; needs python3.
@@ -288,6 +303,33 @@ impl Fake {
         live.wire.push(Line { inward: false, text });
     }
 
+    /// Asks on a stream that belongs to no call, of each session that has one.
+    pub fn asks_aside(&self, method: &str, params: &Value) {
+        let live = self.0.live.lock();
+        for (at, session) in live.sessions.values().enumerate() {
+            let id = format!("aside-{at}");
+            let ask = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
+            let open = session.streams.iter().find(|stream| !stream.is_closed());
+            drop(open.map(|stream| stream.send(http::event(&ask.to_string()))));
+        }
+    }
+
+    /// Takes back what it asked on the streams of calls.
+    pub fn withdraws_questions(&self) {
+        for (id, stream) in self.0.live.lock().asking.drain(..) {
+            let id: Value = serde_json::from_str(&id).unwrap();
+            let text = notification("notifications/cancelled", &json!({ "requestId": id }));
+            drop(stream.send(http::event(&text)));
+        }
+    }
+
+    /// Sends these very bytes on every stream of sessions.
+    pub fn says(&self, text: &str) {
+        for stream in self.0.live.lock().sessions.values().flat_map(|session| &session.streams) {
+            drop(stream.send(Bytes::from(text.to_owned())));
+        }
+    }
+
     /// Every connection breaks and no new one is served.
     pub fn goes_down(&self) {
         self.0.down.send_replace(true);
@@ -350,6 +392,7 @@ impl Fake {
     pub fn section(&self) -> String {
         match &self.0.place {
             Place::Http(address) => format!("url = \"http://{address}/mcp\"\n"),
+            Place::Sse(address) => format!("url = \"http://{address}/sse\"\n"),
             Place::Stdio(folder) => {
                 let script = serde_json::to_string(&*self.0.script.lock()).unwrap();
                 fs::write(folder.path().join("script.json"), script).unwrap();
@@ -361,7 +404,7 @@ impl Fake {
 
     pub fn address(&self) -> SocketAddr {
         match &self.0.place {
-            Place::Http(address) => *address,
+            Place::Http(address) | Place::Sse(address) => *address,
             Place::Stdio(_) => panic!("a stdio fake has no address"),
         }
     }

@@ -1,0 +1,252 @@
+//! Calls that wait for their clients: a legacy server asked in mid-call, and a modern client
+//! answers with another request.
+//!
+//! The exchange with the server stays open; the client holds a sealed `requestState` ([`state`])
+//! that is good for one retry. Nobody need ever come back: what waits too long is ended.
+
+pub mod state;
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::{sync::Notify, time::Instant};
+
+use crate::{
+    call::{Caller, event::Question},
+    config::Limits,
+    mcp::{
+        error::{ErrorObject, INTERNAL_ERROR},
+        message::Body,
+        raw::Raw,
+    },
+    telemetry::{Counter, Counters},
+    upstream::{Exchange, Upstream},
+};
+
+use self::state::{Held, States};
+
+/// A call whose server waits for answers.
+#[derive(Debug)]
+pub struct Parked {
+    pub exchange: Exchange,
+    pub upstream: Arc<Upstream>,
+    /// Questions without an answer, by the keys that the client knows them by.
+    pub open: Vec<(String, Question)>,
+    /// How many questions this call has had; keys are never used again.
+    pub asked: u32,
+    since: Instant,
+}
+
+/// All parked calls of a gate.
+#[derive(Debug)]
+pub struct Lot {
+    pub states: States,
+    /// This very process: what it held is gone with it.
+    owner: u64,
+    table: Mutex<Table>,
+    changed: Notify,
+    counters: Arc<Counters>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    spots: HashMap<u128, Spot>,
+    by_caller: HashMap<Caller, usize>,
+    deadlines: BTreeSet<(Instant, u128)>,
+}
+
+#[derive(Debug)]
+struct Spot {
+    caller: Caller,
+    until: Instant,
+    parked: Parked,
+}
+
+/// Why a `requestState` leads nowhere. A client reads what it can do about it, and nothing of what
+/// was wrong with a state that is not its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum StateError {
+    #[error(
+        "`requestState` is not one that this gateway gave for this very request: send the request \
+         without it, to begin anew"
+    )]
+    Foreign,
+    #[error(
+        "the answer came too late, and the call has been ended: send the request without \
+         `requestState`, to begin anew"
+    )]
+    Expired,
+    #[error(
+        "this `requestState` was used before, or its call has ended: send the request without it, \
+         to begin anew"
+    )]
+    Used,
+    #[error(
+        "the gateway was restarted, and the call that waited here is lost: send the request \
+         without `requestState`, to begin anew"
+    )]
+    Restarted,
+}
+
+/// There is no room for one more; what it says is for clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Full {
+    #[error("{0} calls wait for answers already, and no more may (`parked_max`)")]
+    All(usize),
+    #[error(
+        "{0} of your calls wait for answers already, and no more may (`parked_per_caller_max`)"
+    )]
+    Caller(usize),
+}
+
+impl Parked {
+    pub fn new(
+        exchange: Exchange,
+        upstream: Arc<Upstream>,
+        open: Vec<(String, Question)>,
+        asked: u32,
+    ) -> Self {
+        Self { exchange, upstream, open, asked, since: Instant::now() }
+    }
+
+    /// The time that it was parked does not count as time of the server.
+    fn resumed(mut self) -> Self {
+        self.exchange.postpone(self.since.elapsed());
+        self
+    }
+
+    /// Nobody will answer any more: the server is told so, and that the call is over.
+    fn end(self, reason: &str) {
+        for (_, question) in self.open {
+            // The server may have gone as well.
+            question.reply.send(no_answer(&question.method, reason)).ok();
+        }
+        self.exchange.cancel(reason.to_owned());
+    }
+}
+
+impl Lot {
+    pub fn new(secret: &[u8], counters: Arc<Counters>) -> Self {
+        Self {
+            states: States::new(secret),
+            owner: rand::random(),
+            table: Mutex::default(),
+            changed: Notify::new(),
+            counters,
+        }
+    }
+
+    /// Parks a call for `answer_timeout`: what its state stands for.
+    ///
+    /// # Errors
+    /// Where there is no room; the call is ended then.
+    pub fn park(&self, parked: Parked, caller: &Caller, limits: &Limits) -> Result<Held, Full> {
+        let id = rand::random();
+        let mut table = self.table.lock();
+        if let Some(full) = table.full(caller, limits) {
+            drop(table);
+            self.counters.add(Counter::RefusedParked);
+            parked.end("too many calls wait for answers");
+            return Err(full);
+        }
+        let until = Instant::now() + limits.answer_timeout;
+        table.deadlines.insert((until, id));
+        *table.by_caller.entry(caller.clone()).or_default() += 1;
+        table.spots.insert(id, Spot { caller: caller.clone(), until, parked });
+        drop(table);
+        self.counters.add(Counter::Parked);
+        self.changed.notify_one();
+        Ok(Held::Call { owner: self.owner, id })
+    }
+
+    /// Takes a call out, for the one retry that its state is good for.
+    pub fn take(&self, held: &Held) -> Result<Parked, StateError> {
+        let Held::Call { owner, id } = *held else { return Err(StateError::Foreign) };
+        if owner != self.owner {
+            return Err(StateError::Restarted);
+        }
+        let spot = self.table.lock().remove(id).ok_or(StateError::Used)?;
+        Ok(spot.parked.resumed())
+    }
+
+    /// How many calls are parked.
+    pub fn count(&self) -> usize {
+        self.table.lock().spots.len()
+    }
+
+    /// Ends what has waited too long, for as long as the gate runs.
+    pub async fn expire(&self) {
+        loop {
+            let changed = self.changed.notified();
+            let first = self.table.lock().deadlines.first().copied();
+            let Some((until, id)) = first else {
+                changed.await;
+                continue;
+            };
+            if until <= Instant::now() {
+                self.expired(id);
+                continue;
+            }
+            tokio::select! {
+                // Both hold nothing: the table is looked at again.
+                () = tokio::time::sleep_until(until) => (),
+                () = changed => (),
+            }
+        }
+    }
+
+    fn expired(&self, id: u128) {
+        let spot = self.table.lock().remove(id);
+        let Some(spot) = spot else { return };
+        self.counters.add(Counter::ParkedExpired);
+        spot.parked.end("the client did not answer in time");
+    }
+
+    /// The gate is going: nobody can come back any more.
+    pub fn clear(&self) {
+        let table = std::mem::take(&mut *self.table.lock());
+        for (_, spot) in table.spots {
+            spot.parked.end("the gateway is stopping");
+        }
+    }
+}
+
+impl Table {
+    fn full(&self, caller: &Caller, limits: &Limits) -> Option<Full> {
+        if limits.parked_max <= self.spots.len() {
+            return Some(Full::All(self.spots.len()));
+        }
+        let own = self.by_caller.get(caller).copied().unwrap_or_default();
+        (limits.parked_per_caller_max <= own).then_some(Full::Caller(own))
+    }
+
+    fn remove(&mut self, id: u128) -> Option<Spot> {
+        let spot = self.spots.remove(&id)?;
+        self.deadlines.remove(&(spot.until, id));
+        if let Some(count) = self.by_caller.get_mut(&spot.caller) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_caller.remove(&spot.caller);
+            }
+        }
+        Some(spot)
+    }
+}
+
+/// What a server is told in place of an answer: an elicitation has a word for it, the other
+/// questions have none but an error.
+pub fn no_answer(method: &str, reason: &str) -> Body {
+    match method {
+        "elicitation/create" => Body::Result(Raw::trusted(r#"{"action":"cancel"}"#)),
+        _ => Body::Error(ErrorObject::new(INTERNAL_ERROR, reason).raw()),
+    }
+}
+
+/// How long a state is good for, rounded up: the table ends a call by its own clock.
+pub fn seconds(patience: Duration) -> u64 {
+    patience.as_secs().saturating_add(1)
+}

@@ -1,0 +1,121 @@
+//! `requestState` as clients hold it: sealed, so that it says nothing and fits one request of one
+//! caller on one route (2026-07-28, MRTR: server requirements).
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    call::{Caller, clock},
+    mcp::{digest::RequestDigest, raw::Raw},
+    session::seal::Sealer,
+};
+
+use super::StateError;
+
+/// What a state stands for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Held {
+    /// A call that is parked in the gate process `owner`, for one retry.
+    Call { owner: u64, id: u128 },
+    /// The upstream's own state, the very JSON text of it.
+    Upstream(Raw),
+    /// Nothing is held: once the pages were opened the call is sent anew.
+    Anew,
+}
+
+/// Who a state is for, and for which request.
+#[derive(Debug, Clone, Copy)]
+pub struct Bearer<'a> {
+    pub route: &'a str,
+    pub caller: &'a Caller,
+    pub request: RequestDigest,
+}
+
+/// Seals and opens states.
+#[derive(Debug)]
+pub struct States(Sealer);
+
+#[derive(Serialize, Deserialize)]
+struct Sealed {
+    held: Held,
+    caller: [u8; 32],
+    request: RequestDigest,
+    /// Seconds since 1970.
+    until: u64,
+}
+
+impl States {
+    pub fn new(secret: &[u8]) -> Self {
+        Self(Sealer::new(secret, "request state"))
+    }
+
+    /// A JSON string for `requestState`, good for so many seconds.
+    pub fn seal(&self, held: Held, bearer: Bearer<'_>, seconds: u64) -> Raw {
+        let until = clock::unix_seconds().saturating_add(seconds);
+        let sealed =
+            Sealed { held, caller: fingerprint(bearer.caller), request: bearer.request, until };
+        let text = self.0.seal(Raw::encode(&sealed).bytes(), bearer.route);
+        Raw::encode(&text)
+    }
+
+    /// What a state stands for, if it is this bearer's.
+    pub fn open(&self, state: &str, bearer: Bearer<'_>) -> Result<Held, StateError> {
+        let text = self.0.open(state, bearer.route).ok_or(StateError::Foreign)?;
+        let sealed: Sealed = serde_json::from_slice(&text).ok().ok_or(StateError::Foreign)?;
+        if sealed.caller != fingerprint(bearer.caller) || sealed.request != bearer.request {
+            return Err(StateError::Foreign);
+        }
+        if sealed.until < clock::unix_seconds() {
+            return Err(StateError::Expired);
+        }
+        Ok(sealed.held)
+    }
+}
+
+fn fingerprint(caller: &Caller) -> [u8; 32] {
+    Sha256::digest(caller.to_string()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bearer(caller: &Caller) -> Bearer<'_> {
+        Bearer { route: "/mcp", caller, request: [7; 16] }
+    }
+
+    fn caller(last: u8) -> Caller {
+        Caller::Address([127, 0, 0, last].into())
+    }
+
+    #[test]
+    fn a_state_opens_for_its_bearer_only() {
+        let states = States::new(&[1; 32]);
+        let (own, other) = (caller(1), caller(2));
+        let held = Held::Call { owner: 1, id: u128::MAX };
+        let state = states.seal(held.clone(), bearer(&own), 60);
+        let state: String = state.read().unwrap();
+        assert_eq!(states.open(&state, bearer(&own)), Ok(held));
+        let foreign = [
+            bearer(&other),
+            Bearer { route: "/other", ..bearer(&own) },
+            Bearer { request: [8; 16], ..bearer(&own) },
+            bearer(&Caller::Parent),
+        ];
+        for foreign in foreign {
+            assert_eq!(states.open(&state, foreign), Err(StateError::Foreign), "{foreign:?}");
+        }
+        let stranger = States::new(&[2; 32]).open(&state, bearer(&own));
+        assert_eq!(stranger, Err(StateError::Foreign));
+        assert_eq!(states.open("edited", bearer(&own)), Err(StateError::Foreign));
+    }
+
+    #[test]
+    fn the_text_of_an_upstreams_state_stays_as_it_is() {
+        let states = States::new(&[1; 32]);
+        let own = caller(1);
+        let inner = Held::Upstream(Raw::trusted(r#""\u00e9 \/ 1""#));
+        let state: String = states.seal(inner.clone(), bearer(&own), 60).read().unwrap();
+        assert_eq!(states.open(&state, bearer(&own)), Ok(inner));
+    }
+}

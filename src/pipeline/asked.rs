@@ -1,0 +1,123 @@
+//! What a legacy server asks in the call of a modern client: gathered, put as `input_required`, and
+//! answered by the client's retry (2026-07-28, MRTR).
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::{
+    call::event::Question,
+    mcp::{id::Id, message::Body, question::Kind, raw::Raw, splice},
+    park::{Parked, seconds, state::Bearer},
+    snapshot::{Gate, Route},
+};
+
+use super::{Call, Fault};
+
+/// Questions of one call that the client does not know of yet.
+#[derive(Debug, Default)]
+pub struct Asked {
+    open: Vec<(String, Question)>,
+    /// Of the call so far: no key is used twice.
+    count: u32,
+    /// Until then more may come.
+    until: Option<Instant>,
+}
+
+impl Asked {
+    /// Goes on counting where a call was parked.
+    pub fn after(count: u32) -> Self {
+        Self { count, ..Self::default() }
+    }
+
+    /// Takes a question of the server for the client of `call`. One that cannot be put in a result
+    /// is refused by being dropped.
+    ///
+    /// # Errors
+    /// Where the client has not declared what it takes to answer.
+    pub fn add(&mut self, question: Question, call: &Call, window: Duration) -> Result<(), Fault> {
+        let kind = Kind::of(&question.method, &question.params);
+        let Some(kind) = kind.filter(|_| call.method.may_require_input()) else { return Ok(()) };
+        if !kind.is_declared(&call.client.capabilities) {
+            return Err(Fault::MissingCapability(kind.required()));
+        }
+        let Some(question) = question.fit(call.client.version) else { return Ok(()) };
+        self.count += 1;
+        self.open.push((format!("q{}", self.count), question));
+        self.until = Some(Instant::now() + window);
+        Ok(())
+    }
+
+    /// The server no longer wants an answer.
+    pub fn withdraw(&mut self, id: &Id) {
+        self.open.retain(|(_, question)| question.id != *id);
+    }
+
+    /// When the client is to be asked; none while there is nothing to ask.
+    pub fn due(&self) -> Option<Instant> {
+        self.until.filter(|_| !self.open.is_empty())
+    }
+
+    /// All that the client is to be asked, and the count so far.
+    pub fn take(&mut self) -> (Vec<(String, Question)>, u32) {
+        (std::mem::take(&mut self.open), self.count)
+    }
+}
+
+/// An `InputRequiredResult` that puts these questions.
+pub fn input_required<'a>(
+    questions: impl Iterator<Item = (&'a str, &'a str, Raw)>,
+    state: &Raw,
+) -> Raw {
+    let mut requests = Vec::new();
+    for (key, method, params) in questions {
+        let comma = if requests.is_empty() { "" } else { "," };
+        let head = format!(r#"{comma}"{key}":{{"method":"{method}","params":"#);
+        requests.extend_from_slice(head.as_bytes());
+        requests.extend_from_slice(params.bytes());
+        requests.push(b'}');
+    }
+    let parts: [&[u8]; 5] = [
+        br#"{"resultType":"input_required","inputRequests":{"#,
+        &requests,
+        br#"},"requestState":"#,
+        state.bytes(),
+        b"}",
+    ];
+    Raw::trusted(parts.concat())
+}
+
+/// Parks a call, and puts its questions to the client.
+///
+/// # Errors
+/// Where there is no room for one more; the call is ended then.
+pub fn park(gate: &Gate, route: &Route, call: &Call, parked: Parked) -> Result<Raw, Fault> {
+    let limits = &gate.snapshot().config.server.limits;
+    let put = |(key, question): &(String, Question)| {
+        (key.clone(), question.method.clone(), question.params.clone())
+    };
+    let questions: Vec<_> = parked.open.iter().map(put).collect();
+    let held = gate.lot.park(parked, &call.caller, limits);
+    let held = held.map_err(|full| Fault::Limit(full.to_string()))?;
+    let bearer =
+        Bearer { route: &route.settings.path, caller: &call.caller, request: call.digest() };
+    let state = gate.lot.states.seal(held, bearer, seconds(limits.answer_timeout));
+    let questions =
+        questions.iter().map(|(key, method, params)| (key.as_str(), &**method, params.clone()));
+    Ok(input_required(questions, &state))
+}
+
+/// Gives the server what the client answered; questions without an answer that fits stay open.
+pub fn answer(open: Vec<(String, Question)>, responses: &Raw) -> Vec<(String, Question)> {
+    let mut unanswered = Vec::new();
+    for (key, question) in open {
+        let kind = Kind::of(&question.method, &question.params);
+        let response = splice::member(responses, &key);
+        match response.filter(|response| kind.is_some_and(|kind| kind.fits(response))) {
+            // The server may have gone: that is seen by whoever reads on.
+            Some(response) => drop(question.reply.send(Body::Result(response))),
+            None => unanswered.push((key, question)),
+        }
+    }
+    unanswered
+}

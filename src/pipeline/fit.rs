@@ -1,0 +1,62 @@
+//! A body of one era in the words of the other: only what the client's era demands is changed.
+
+use serde::Deserialize;
+
+use crate::mcp::{
+    error::{
+        ErrorObject, INTERNAL_ERROR, INVALID_PARAMS, MISSING_CAPABILITY, RESOURCE_NOT_FOUND,
+        URL_ELICITATION_REQUIRED, is_modern,
+    },
+    message::Body,
+    method::Method,
+    older,
+    raw::Raw,
+    splice,
+    version::Era,
+};
+
+use super::Call;
+
+/// A body of an upstream of era `from` as the client has it.
+pub fn fit_body(body: Body, call: &Call, from: Era) -> Body {
+    let body = older::body(call.client.version, from, call.method, body);
+    match (from, call.client.era(), body) {
+        (Era::Legacy, Era::Modern, Body::Result(result)) => {
+            let mut edits: Vec<(&str, Option<&[u8]>)> = vec![("resultType", Some(b"\"complete\""))];
+            if call.method == Method::ResourcesRead {
+                edits.push(("ttlMs", Some(b"0")));
+                edits.push(("cacheScope", Some(b"\"private\"")));
+            }
+            Body::Result(splice::edit(&result, &edits))
+        }
+        (Era::Legacy, Era::Modern, Body::Error(error)) => {
+            let error = recode(&error, |code| code == RESOURCE_NOT_FOUND, INVALID_PARAMS);
+            Body::Error(recode(&error, |code| code == URL_ELICITATION_REQUIRED, INVALID_PARAMS))
+        }
+        (Era::Modern, Era::Legacy, Body::Error(error)) => {
+            let error = recode(&error, |code| code == MISSING_CAPABILITY, INVALID_PARAMS);
+            // What only the gate itself could do wrong.
+            let error = recode(&error, is_modern, INTERNAL_ERROR);
+            let missing = |code| code == INVALID_PARAMS && call.method == Method::ResourcesRead;
+            Body::Error(recode(&error, missing, RESOURCE_NOT_FOUND))
+        }
+        (_, _, body) => body,
+    }
+}
+
+/// The code of an error object; 0 where it is none.
+pub fn code_of(error: &Raw) -> i64 {
+    #[derive(Deserialize)]
+    struct Code {
+        code: i64,
+    }
+    error.try_read::<Code>().map_or(0, |error| error.code)
+}
+
+fn recode(error: &Raw, from: impl Fn(i64) -> bool, to: i64) -> Raw {
+    match code_of(error) {
+        0 => ErrorObject::new(to, "the server's error is no error object").raw(),
+        code if from(code) => splice::edit(error, &[("code", Some(to.to_string().as_bytes()))]),
+        _ => error.clone(),
+    }
+}

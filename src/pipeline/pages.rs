@@ -1,0 +1,61 @@
+//! A legacy server refuses a call until the user has opened certain pages (-32042, 2025-11-25): a
+//! modern client is asked to open them, and its retry sends the call anew.
+
+use serde::Deserialize;
+
+use crate::mcp::{digest::RequestDigest, message::Body, question::Kind, raw::Raw, splice};
+
+use super::{Call, Fault, Out, asked};
+
+#[derive(Deserialize)]
+struct Refusal {
+    data: Data,
+}
+
+#[derive(Deserialize)]
+struct Data {
+    elicitations: Vec<Raw>,
+}
+
+/// The pages as an `InputRequiredResult`.
+///
+/// # Errors
+/// Where the client has not declared that it opens pages, or none are named.
+pub fn input_required(
+    call: &Call,
+    error: &Raw,
+    state: impl FnOnce(RequestDigest) -> Raw,
+) -> Result<Out, Fault> {
+    let refusal: Option<Refusal> = error.try_read();
+    let pages = refusal.map(|refusal| refusal.data.elicitations).unwrap_or_default();
+    if pages.is_empty() || !call.method.may_require_input() {
+        return Err(Fault::Unbridgeable("it wants pages to be opened, and names none".to_owned()));
+    }
+    if !Kind::Page.is_declared(&call.client.capabilities) {
+        return Err(Fault::MissingCapability(Kind::Page.required()));
+    }
+    let named: Vec<_> = pages
+        .iter()
+        .enumerate()
+        .map(|(at, page)| {
+            let params = splice::edit(page, &[("elicitationId", None), ("mode", Some(b"\"url\""))]);
+            (format!("page{}", at + 1), params)
+        })
+        .collect();
+    let questions =
+        named.iter().map(|(key, params)| (key.as_str(), "elicitation/create", params.clone()));
+    let result = asked::input_required(questions, &state(call.digest()));
+    Ok(Out::Answer { body: Body::Result(result), status: 200 })
+}
+
+/// Whether the user opened them all.
+pub fn are_opened(responses: &Raw) -> bool {
+    #[derive(Deserialize)]
+    struct Answer {
+        action: String,
+    }
+    let answers = splice::entries(responses);
+    let accepts =
+        |answer: &Raw| answer.try_read::<Answer>().is_some_and(|answer| answer.action == "accept");
+    !answers.is_empty() && answers.iter().all(|(_, answer)| accepts(answer))
+}

@@ -1,0 +1,89 @@
+//! The retry of a request that was answered with `input_required` (2026-07-28, MRTR): its state is
+//! opened, and leads to a parked call, to the upstream's own state, or to nothing but a new call.
+
+use std::sync::Arc;
+
+use crate::{
+    mcp::{message::Body, raw::Raw, splice, version::Era},
+    park::{
+        StateError,
+        state::{Bearer, Held},
+    },
+    snapshot::{Gate, Route},
+    telemetry::Counter,
+};
+
+use super::{Back, Call, Fault, Reply, asked, pages, resolve};
+
+/// What a retry leads to.
+pub enum Resumed {
+    /// It is sent as any other call.
+    Call(Box<Call>),
+    Reply(Reply),
+}
+
+/// Looks for a state in a request, and for what it stands for.
+///
+/// # Errors
+/// Where the state is not this caller's for this very request, or is used up.
+pub fn resume(gate: &Arc<Gate>, route: &Arc<Route>, call: Call) -> Result<Resumed, Fault> {
+    let Some(state) = state_of(&call) else { return Ok(Resumed::Call(Box::new(call))) };
+    let resumed = opened(gate, route, call, &state);
+    if let Err(Fault::State(error)) = &resumed {
+        gate.counters.add(Counter::RefusedStates);
+        tracing::debug!(?error, "a request state was refused");
+    }
+    resumed
+}
+
+fn opened(
+    gate: &Arc<Gate>,
+    route: &Arc<Route>,
+    mut call: Call,
+    state: &Raw,
+) -> Result<Resumed, Fault> {
+    let text: String = state.try_read().ok_or(StateError::Foreign)?;
+    let bearer =
+        Bearer { route: &route.settings.path, caller: &call.caller, request: call.digest() };
+    match gate.lot.states.open(&text, bearer)? {
+        Held::Upstream(own) => {
+            call.params = splice::edit(&call.params, &[("requestState", Some(own.bytes()))]);
+            Ok(Resumed::Call(Box::new(call)))
+        }
+        Held::Anew if pages::are_opened(&responses(&call)) => {
+            let gone = [("inputResponses", None), ("requestState", None)];
+            call.params = splice::edit(&call.params, &gone);
+            Ok(Resumed::Call(Box::new(call)))
+        }
+        Held::Anew => Err(Fault::Declined),
+        held @ Held::Call { .. } => taken_up(gate, route, call, &held).map(Resumed::Reply),
+    }
+}
+
+/// Gives a parked call its answers, and goes on with it.
+fn taken_up(gate: &Arc<Gate>, route: &Arc<Route>, call: Call, held: &Held) -> Result<Reply, Fault> {
+    let mut parked = gate.lot.take(held)?;
+    parked.open = asked::answer(parked.open, &responses(&call));
+    if parked.open.is_empty() {
+        let resolved = resolve::resolve(route, &call)?;
+        let back = Back::resume(gate, route, call, resolved, parked);
+        return Ok(Reply::Back(Box::new(back)));
+    }
+    // What is missing is asked for again; what was answered stays answered.
+    asked::park(gate, route, &call, parked).map(|result| Reply::Answer(Body::Result(result)))
+}
+
+fn responses(call: &Call) -> Raw {
+    let responses = splice::member(&call.params, "inputResponses").filter(Raw::is_object);
+    responses.unwrap_or_else(Raw::object)
+}
+
+/// Read only where there can be one: most requests have none, and need not be walked for it.
+fn state_of(call: &Call) -> Option<Raw> {
+    if call.client.era() == Era::Legacy || !call.method.may_require_input() {
+        return None;
+    }
+    let has = |word: &[u8]| memchr::memmem::find(call.params.bytes(), word).is_some();
+    // A name may be written with escapes.
+    (has(b"requestState") || has(b"\\u")).then(|| splice::member(&call.params, "requestState"))?
+}
