@@ -118,6 +118,12 @@ impl Pool {
         Some(self.room_of(permit))
     }
 
+    /// How many there are, where all are leased.
+    pub fn full(&self) -> Option<usize> {
+        let full = self.places.free.available_permits() == 0 && self.idle.lock().is_empty();
+        full.then_some(self.connections_max)
+    }
+
     /// How many are open, used or not.
     pub fn open_count(&self) -> usize {
         self.connections_max - self.places.free.available_permits()
