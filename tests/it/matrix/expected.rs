@@ -51,7 +51,7 @@ pub fn expected(client: End, server: End, feature: Feature) -> Expected {
         Feature::Declined => elicitation(c, s, V2025_06_18),
         Feature::SamplingRefused if c == MODERN => {
             let seen = Seen::Without("a refusal".to_owned());
-            (seen, "`inputResponses` have no place for an error: a modern client never comes back")
+            (seen, "not tried: `inputResponses` cannot say no, so the client never comes back")
         }
         Feature::SamplingRefused if s == MODERN => (
             Seen::Error(-1),
