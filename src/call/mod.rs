@@ -71,6 +71,13 @@ impl Client {
             && splice::at(&self.capabilities, &["extensions", TASKS]).is_some()
     }
 
+    /// What it says of itself; a modern client need not say anything, and a legacy server wants to
+    /// know: the gate stands in for it then.
+    pub fn info_or_gateways(&self) -> Raw {
+        let is_named = splice::member(&self.info, "name").is_some();
+        if is_named { self.info.clone() } else { gateway_info() }
+    }
+
     /// Whether it can be asked something in mid-call: sampling, elicitation or roots.
     pub fn can_be_asked(&self) -> bool {
         #[derive(serde::Deserialize)]

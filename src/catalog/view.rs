@@ -1,16 +1,21 @@
 //! What a route shows: merged in a stable order, named, indexed, and serialised once.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+};
 
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
     call::{ListKind, gateway_info},
-    config::{Filter, Isolation, Route, Transport},
+    config::{Filter, Isolation, Names, Route, Transport},
     mcp::{
         error::{ErrorObject, INVALID_PARAMS},
+        meta::SERVER_INFO,
         mirror::Mirrors,
+        older,
         raw::Raw,
         splice,
         version::{Era, Version},
@@ -67,6 +72,8 @@ pub struct View {
     instructions: Option<String>,
     /// Whether clients of 2025-11-25 may use the server's own tasks.
     relays_tasks: bool,
+    /// The `Implementation` of the only server behind the route, where the route adds nothing.
+    server: Option<Raw>,
     ttl_ms: u64,
     public: bool,
     /// Entries left out because their name is somebody else's.
@@ -83,11 +90,20 @@ struct Reader {
 
 #[derive(Debug, Default)]
 struct List {
-    /// Result objects, for each era.
-    pages: Vec<(Raw, Raw)>,
+    pages: Vec<Page>,
     count: usize,
     /// Of the entries as shown: the same means that nothing changed for clients.
     fingerprint: [u8; 32],
+}
+
+/// Result objects.
+#[derive(Debug)]
+struct Page {
+    modern: Raw,
+    /// With every entry as its server lists it.
+    legacy: Raw,
+    /// For each legacy version, made when the first client of it asks.
+    older: [OnceLock<Raw>; Version::ALL.len()],
 }
 
 impl View {
@@ -102,6 +118,9 @@ impl View {
         view.relays_tasks = matches!(parts, [only] if relays_tasks(only));
         // What depends on what a client declares is not for others.
         view.public &= !asked;
+        if let ([only], Names::Never) = (parts, route.names) {
+            view.server = only.listing.as_ref().and_then(|listing| listing.info.clone());
+        }
         for kind in ListKind::ALL {
             let shown = view.merge(kind, route, parts, asked);
             let pages = view.pages(kind, &shown, route.page_size);
@@ -111,7 +130,12 @@ impl View {
     }
 
     /// A page of a list as a result object. An unknown cursor is one of an earlier list.
-    pub fn page(&self, kind: ListKind, cursor: Option<&str>, era: Era) -> Result<Raw, ErrorObject> {
+    pub fn page(
+        &self,
+        kind: ListKind,
+        cursor: Option<&str>,
+        version: Version,
+    ) -> Result<Raw, ErrorObject> {
         let list = self.lists.get(&kind);
         let at = match cursor {
             None => Some(0),
@@ -120,8 +144,7 @@ impl View {
             }
         };
         let page = at.and_then(|at| list?.pages.get(at));
-        let page = page.map(|(legacy, modern)| if era == Era::Modern { modern } else { legacy });
-        page.cloned().ok_or_else(|| {
+        page.map(|page| page.of(kind, version)).ok_or_else(|| {
             ErrorObject::new(
                 INVALID_PARAMS,
                 "the cursor is unknown or of an earlier list: list again from the start",
@@ -180,13 +203,10 @@ impl View {
         ListKind::ALL.into_iter().filter(differs).collect()
     }
 
-    /// A `ServerCapabilities` object: what the upstreams really have.
-    pub fn capabilities(&self, era: Era) -> Value {
-        let mut all = self.capabilities.clone();
-        if era == Era::Legacy {
-            all.remove("extensions");
-        }
-        Value::Object(all)
+    /// A `ServerCapabilities` object: what the upstreams really have, as far as a client of this
+    /// version can use it.
+    pub fn capabilities(&self, version: Version) -> Raw {
+        older::server_capabilities(version, &Raw::encode(&self.capabilities))
     }
 
     /// What a client of this version is told of the server's own tasks; none where it may not use
@@ -198,6 +218,16 @@ impl View {
 
     pub fn instructions(&self) -> Option<&str> {
         self.instructions.as_deref()
+    }
+
+    /// Who clients speak to: the gate, or the only server of a route that never renames.
+    pub fn server_info(&self) -> Raw {
+        self.server.clone().unwrap_or_else(gateway_info)
+    }
+
+    /// `_meta` of the gate's own modern results.
+    pub fn server_meta(&self) -> String {
+        format!("{{\"{SERVER_INFO}\":{}}}", self.server_info().as_str())
     }
 
     /// The smallest `ttlMs` of all parts, and whether all are public.
@@ -331,7 +361,7 @@ impl View {
         list
     }
 
-    fn page_texts(&self, kind: ListKind, chunk: &[Raw], next: Option<&str>) -> (Raw, Raw) {
+    fn page_texts(&self, kind: ListKind, chunk: &[Raw], next: Option<&str>) -> Page {
         let mut text = page_text(kind, chunk, next);
         let mut modern = if self.relays_tasks && kind == ListKind::Tools {
             let tools: Vec<_> = chunk.iter().map(without_task).collect();
@@ -341,12 +371,27 @@ impl View {
         };
         text.push(b'}');
         let (ttl_ms, scope) = self.cache_hints();
-        let meta = server_meta();
+        let meta = self.server_meta();
         let hints = format!(
             r#","resultType":"complete","ttlMs":{ttl_ms},"cacheScope":"{scope}","_meta":{meta}}}"#
         );
         modern.extend_from_slice(hints.as_bytes());
-        (Raw::trusted(text), Raw::trusted(modern))
+        Page {
+            modern: Raw::trusted(modern),
+            legacy: Raw::trusted(text),
+            older: <[OnceLock<Raw>; Version::ALL.len()]>::default(),
+        }
+    }
+}
+
+impl Page {
+    fn of(&self, kind: ListKind, version: Version) -> Raw {
+        if version.era() == Era::Modern {
+            return self.modern.clone();
+        }
+        let made = || older::page(version, kind.method(), &self.legacy);
+        let older = self.older.get(version as usize);
+        older.map_or_else(made, |older| older.get_or_init(made).clone())
     }
 }
 
@@ -394,11 +439,6 @@ fn relays_tasks(part: &Part) -> bool {
 /// What of a list is for clients that can be asked.
 fn extra(listing: &Listing, kind: ListKind, asked: bool) -> &[Item] {
     if asked && kind == ListKind::Tools { &listing.asked_tools } else { &[] }
-}
-
-/// `_meta` of the gate's own modern results.
-pub fn server_meta() -> String {
-    format!("{{\"{}\":{}}}", crate::mcp::meta::SERVER_INFO, gateway_info().as_str())
 }
 
 /// A resource that is on no list, if its upstream's own section lets it pass.

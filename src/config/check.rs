@@ -97,6 +97,7 @@ fn limits(limits: &schema::Limits) -> Limits {
         request_timeout: limits.request_timeout.value.0,
         requests_max: limits.requests_max.value.0,
         streams_max: limits.streams_max.value.0,
+        channel_calls_max: limits.channel_calls_max.value.0,
         outbox_bytes_max: limits.outbox_bytes_max.value.0,
         answer_timeout: limits.answer_timeout.value.0,
         question_window: limits.question_window.value.0,
@@ -131,6 +132,7 @@ fn route(
         path,
         upstreams,
         names: section.names.value,
+        sse: section.sse.value,
         tools: tools(section.tools.value, reader),
         prompts: filter(section.prompts.value, reader),
         resources: filter(section.resources.value, reader),
@@ -289,6 +291,7 @@ fn transport(
         ("processes_max", section.processes_max.span.clone()),
     ];
     let http = [
+        ("transport", section.transport.span.clone()),
         ("headers", section.headers.span.clone()),
         ("h2c", section.h2c.span.clone()),
         ("sessions_max", section.sessions_max.span.clone()),
@@ -357,7 +360,7 @@ fn over_http(section: &mut schema::Upstream, reader: &mut Reader<'_>) -> Transpo
         reader.problem(Problem::new(span.clone(), "`h2c` is for http: URLs only", help));
     }
     let headers = headers(&mut section.headers.value, reader);
-    Transport::Http { url, headers, h2c: section.h2c.value }
+    Transport::Http { url, headers, h2c: section.h2c.value, http: section.transport.value }
 }
 
 fn headers(

@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
 use toml::{Spanned, de::DeValue};
 
 use super::{
-    Isolation, Names, Secret, Start,
+    HttpTransport, Isolation, Names, Secret, Start,
     problem::{Problem, nearest},
     reader::Reader,
     value::{Apart, Count, Key, Kind, Kit, Node, Period, Reference, Size, Table, Url, table},
@@ -134,6 +134,8 @@ section! {
         requests_max: Count<1, 10_000_000> = 10_000,
         /// Open streams of one session.
         streams_max: Count<1, 100_000> = 64,
+        /// Calls under way of one client on its standard input and output, or over HTTP+SSE.
+        channel_calls_max: Count<1, 100_000> = 256,
         /// Bytes kept per stream for a client that comes back with `Last-Event-ID`.
         outbox_bytes_max: Size<KIB, GIB> = "1MiB",
         /// Time that a client has to answer what a server asks in mid-call.
@@ -173,8 +175,11 @@ section! {
         /// Names of upstreams in order of precedence; "*" is all the others, as the file has them.
         upstreams: Vec<Spanned<String>>,
         /// Whether an upstream's name stands before those of its tools and prompts: where an
-        /// earlier upstream has the same name ("auto"), "always", or "never".
+        /// earlier upstream has the same name ("auto"), "always", or "never". One upstream alone
+        /// and "never" make a route that is that server to clients, with its own name and words.
         names: Names = "auto",
+        /// Whether the older HTTP+SSE (2024-11-05) is served besides: at the path and `/sse`.
+        sse: bool = true,
         /// Which tools are shown, by the names that clients see.
         tools: Filter,
         /// Which prompts are shown, by the names that clients see.
@@ -213,8 +218,11 @@ section! {
         env: Table<Spanned<Secret>>,
         /// The folder it starts in; a relative path begins beside the file.
         cwd: Option<PathBuf>,
-        /// The address of a server that speaks Streamable HTTP.
+        /// The address of a server that speaks MCP over HTTP.
         url: Option<Url>,
+        /// What is spoken there: Streamable HTTP ("http"), HTTP+SSE of 2024-11-05 ("sse"), or
+        /// whichever of them it turns out to be ("auto").
+        transport: HttpTransport = "auto",
         /// HTTP headers sent to it: as `env`, a text, `env:NAME` or `file:PATH`.
         headers: Table<Spanned<Secret>>,
         /// Whether HTTP/2 is spoken to it without TLS.

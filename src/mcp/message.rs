@@ -195,6 +195,15 @@ pub fn response(id: Option<&Id>, body: &Body) -> Bytes {
     parts.concat().into()
 }
 
+/// The message as one line. Raw ends of lines stand between tokens only, where they mean nothing.
+pub fn on_one_line(text: Bytes) -> Bytes {
+    if memchr::memchr2(b'\n', b'\r', &text).is_none() {
+        return text;
+    }
+    let flat = |byte: &u8| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte };
+    text.iter().map(flat).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

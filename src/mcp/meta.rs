@@ -75,7 +75,11 @@ pub fn antiquate(params: &Raw) -> Raw {
     let gone = [PROTOCOL_VERSION, CLIENT_CAPABILITIES, CLIENT_INFO, LOG_LEVEL];
     let params = splice::edit_within(params, "_meta", &gone.map(|key| (key, None)));
     // `task` means nothing in the modern era; a legacy server would give a task for it.
-    splice::edit(&params, &[("inputResponses", None), ("requestState", None), ("task", None)])
+    let mut edits = vec![("inputResponses", None), ("requestState", None), ("task", None)];
+    if splice::member(&params, "_meta").is_some_and(|meta| splice::entries(&meta).is_empty()) {
+        edits.push(("_meta", None));
+    }
+    splice::edit(&params, &edits)
 }
 
 #[cfg(test)]
@@ -91,5 +95,7 @@ mod tests {
         assert_eq!(meta.protocol_version.as_deref(), Some("2026-07-28"));
         assert_eq!(meta.log_level.as_deref(), Some("debug"));
         assert_eq!(antiquate(&modern), params);
+        let bare = modernize(&Raw::trusted(r#"{"name":"x"}"#), &Raw::object(), &info, None);
+        assert_eq!(antiquate(&bare).as_str(), r#"{"name":"x"}"#);
     }
 }

@@ -41,6 +41,9 @@ impl Asked {
         if !kind.is_declared(&call.client.capabilities) {
             return Err(Fault::MissingCapability(kind.required()));
         }
+        let Some(mut question) = question.fit(call.client.version) else { return Ok(()) };
+        // The task of a legacy server that it belongs to is none of the client's.
+        question.params = splice::edit_within(&question.params, "_meta", &[(RELATED_TASK, None)]);
         self.count += 1;
         self.open.push((format!("q{}", self.count), question));
         self.until = Some(Instant::now() + window);
@@ -99,30 +102,18 @@ pub fn requests<'a>(questions: impl Iterator<Item = (&'a str, &'a str, Raw)>) ->
 /// Where there is no room for one more; the call is ended then.
 pub fn park(gate: &Gate, route: &Route, call: &Call, parked: Parked) -> Result<Raw, Fault> {
     let limits = &gate.snapshot().config.server.limits;
-    let questions: Vec<_> = put(&parked.open)
-        .map(|(key, method, params)| (key.to_owned(), method.to_owned(), params))
-        .collect();
+    let put = |(key, question): &(String, Question)| {
+        (key.clone(), question.method.clone(), question.params.clone())
+    };
+    let questions: Vec<_> = parked.open.iter().map(put).collect();
     let held = gate.lot.park(parked, &call.caller, limits);
     let held = held.map_err(|full| Fault::Limit(full.to_string()))?;
     let bearer =
         Bearer { route: &route.settings.path, caller: &call.caller, request: call.digest() };
     let state = gate.lot.states.seal(held, bearer, seconds(limits.answer_timeout));
-    let questions = questions
-        .iter()
-        .map(|(key, method, params)| (key.as_str(), method.as_str(), params.clone()));
+    let questions =
+        questions.iter().map(|(key, method, params)| (key.as_str(), &**method, params.clone()));
     Ok(input_required(questions, &state))
-}
-
-/// The questions of a parked call, as the client is put them.
-fn put(open: &[(String, Question)]) -> impl Iterator<Item = (&str, &str, Raw)> {
-    open.iter().map(|(key, question)| (key.as_str(), &*question.method, shown(&question.params)))
-}
-
-/// The params of a question for a client without a session: `elicitationId` and a wish for a task
-/// are words of sessions, and the server's own task is none of the client's.
-pub fn shown(params: &Raw) -> Raw {
-    let params = splice::edit_within(params, "_meta", &[(RELATED_TASK, None)]);
-    splice::edit(&params, &[("elicitationId", None), ("task", None)])
 }
 
 /// Gives the server what the client answered; questions without an answer that fits stay open.

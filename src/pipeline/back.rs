@@ -21,6 +21,7 @@ use crate::{
         level,
         message::{self, Body},
         method::Method,
+        older,
         raw::Raw,
         splice,
         version::Era,
@@ -228,7 +229,8 @@ impl Back {
                 self.polled(polled)
             }
             Stage::Again(ask) => {
-                let sent = self.upstream.send(ask).await;
+                // Boxed: rare, and large.
+                let sent = Box::pin(self.upstream.send(ask)).await;
                 let exchange = sent.map_err(|error| self.fault(error))?;
                 self.era = exchange.era;
                 self.stage = Stage::Underway(exchange);
@@ -297,11 +299,17 @@ impl Back {
     fn question(&mut self, question: Question) -> Result<Option<Out>, Fault> {
         let Some(session) = &self.call.session else {
             let window = self.limits().question_window;
-            return self.asked.add(question, &self.call, window).map(|()| None);
+            let added = self.asked.add(question, &self.call, window);
+            if let Err(fault) = &added {
+                self.cancel(Some(fault.to_string()));
+            }
+            return added.map(|()| None);
         };
         if self.refuses {
             return Ok(None);
         }
+        // One that cannot be put to this client is answered with the reason.
+        let Some(question) = question.fit(session.client.version) else { return Ok(None) };
         let id = session.ask(question.reply);
         self.put.push((question.id, id.clone()));
         self.allow_answer();
@@ -320,11 +328,10 @@ impl Back {
         if notice.method == Some(Method::Cancelled) {
             return self.withdrawn(notice);
         }
-        if !self.wants(notice) {
-            return None;
-        }
+        let fits = || older::notice(self.call.client.version, notice.method, &notice.whole);
+        let whole = self.wants(notice).then(fits).flatten()?;
         self.heard(notice);
-        Some(Out::Message(notice.whole.bytes().clone()))
+        Some(Out::Message(whole.bytes().clone()))
     }
 
     /// The server no longer wants an answer to what it asked.

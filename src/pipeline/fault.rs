@@ -9,9 +9,10 @@ use crate::{
         error::{self, ErrorObject},
         message::Body,
         method::Method,
+        older,
         raw::Raw,
         splice,
-        version::Era,
+        version::{Era, Version},
     },
     park::{StateError, task::TaskError},
     upstream::SendError,
@@ -64,11 +65,14 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// The answer to a request that failed so: an error, or for a tool what a model can read.
-    pub fn body(&self, method: Method, era: Era) -> Body {
+    /// The answer to a request that failed so, for a client of this version: an error, or for a
+    /// tool what a model can read.
+    pub fn body(&self, method: Method, client: Version) -> Body {
+        let era = client.era();
         if let Some(said) = tool_fault(self) {
             if method == Method::ToolsCall {
-                return Body::Result(failed_tool(&said, era));
+                let result = Body::Result(failed_tool(&said, era));
+                return older::body(client, era, method, result);
             }
             let object = ErrorObject::new(error::INTERNAL_ERROR, said.message.clone());
             return Body::Error(object.with(&said).raw());
@@ -132,6 +136,8 @@ pub fn tool_fault(fault: &Fault) -> Option<ToolError> {
              call was ended.",
             true,
         ),
+        // Which limit it is, and how many there are: nothing that a stranger may not read.
+        Fault::Limit(text) => error("rate_limited", text, true),
         Fault::Declined => error(
             "access_denied",
             "The server behind this wants a page to be opened first, and the user declined.",
@@ -149,7 +155,6 @@ pub fn tool_fault(fault: &Fault) -> Option<ToolError> {
         | Fault::DuplicateId
         | Fault::Cancelled
         | Fault::Unbridgeable(_)
-        | Fault::Limit(_)
         | Fault::State(_)
         | Fault::Task(_)
         | Fault::MissingCapability(_)

@@ -7,11 +7,12 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::{
-    call::{Client, gateway_info},
-    catalog::{server_meta, supported_versions},
+    call::Client,
+    catalog::supported_versions,
     mcp::{
         level::{self, LEVELS},
         message::Body,
+        older,
         raw::Raw,
         splice,
         version::{Era, Version},
@@ -33,13 +34,15 @@ struct Initialize {
 }
 
 /// The client that params of `initialize` describe, at the version that both sides then speak: the
-/// one asked for where it is known, else our latest (lifecycle: version negotiation).
+/// one asked for where it is known, else our latest (lifecycle: version negotiation). What it
+/// declares beyond that version it is not asked.
 pub fn negotiate(params: &Raw) -> Result<Client, Fault> {
     let asked: Initialize = params.read().map_err(|error| Fault::Invalid(error.to_string()))?;
     let known =
         Version::find(&asked.protocol_version).filter(|version| version.era() == Era::Legacy);
     let version = known.unwrap_or(Version::LEGACY_LATEST);
-    Ok(Client { version, capabilities: asked.capabilities, info: asked.client_info })
+    let capabilities = older::client_capabilities(version, &asked.capabilities);
+    Ok(Client { version, capabilities, info: asked.client_info })
 }
 
 /// Opens a session for a legacy client: its id, and the answer.
@@ -58,8 +61,8 @@ pub async fn initialize(
     }
     let result = json!({
         "protocolVersion": version.as_str(),
-        "capabilities": route.largest_view().capabilities(Era::Legacy),
-        "serverInfo": gateway_info(),
+        "capabilities": route.largest_view().capabilities(version),
+        "serverInfo": older::info(version, &route.largest_view().server_info()),
     });
     let tasks = route.largest_view().tasks(version);
     let edits = [("tasks", tasks.as_ref().map(|tasks| &tasks.bytes()[..]))];
@@ -73,15 +76,16 @@ pub async fn discover(gate: &Arc<Gate>, route: &Arc<Route>) -> Body {
     gate.settled_early(route).await;
     let route = &gate.route_now(route);
     let (ttl_ms, scope) = route.largest_view().cache_hints();
+    let meta = route.largest_view().server_meta();
     let result = json!({
         "resultType": "complete",
         "supportedVersions": supported_versions(),
-        "capabilities": route.largest_view().capabilities(Era::Modern),
+        "capabilities": route.largest_view().capabilities(Version::MODERN),
         "ttlMs": ttl_ms,
         "cacheScope": scope,
     });
     let result = with_instructions(&Raw::encode(&result), route);
-    Body::Result(splice::edit(&result, &[("_meta", Some(server_meta().as_bytes()))]))
+    Body::Result(splice::edit(&result, &[("_meta", Some(meta.as_bytes()))]))
 }
 
 /// What the upstreams say about their use, where they say anything.

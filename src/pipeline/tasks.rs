@@ -100,7 +100,7 @@ async fn drive(gate: Arc<Gate>, mut back: Box<Back>, task: Arc<Task>) {
             // Neither progress nor logs exist for tasks.
             Ok(Out::Message(_) | Out::Paused(_)) => (),
             Ok(Out::Answer { body, .. }) => break body,
-            Err(fault) => break fault.body(Method::ToolsCall, Era::Modern),
+            Err(fault) => break fault.body(Method::ToolsCall, back.call().client.version),
         }
     };
     gate.lot.board.end(&task, body, &gate.snapshot().config.server.limits);
@@ -188,9 +188,8 @@ fn detailed(task: &Task) -> Raw {
     let more = match &look.status {
         Status::Working | Status::Ended(End::Cancelled) => Vec::new(),
         Status::InputRequired(open) => {
-            let questions = open
-                .iter()
-                .map(|(key, method, params)| (key.as_str(), &**method, asked::shown(params)));
+            let questions =
+                open.iter().map(|(key, method, params)| (key.as_str(), &**method, params.clone()));
             vec![("inputRequests", asked::requests(questions))]
         }
         Status::Ended(End::Completed(result)) => vec![("result", result.clone())],

@@ -20,6 +20,7 @@ pub enum Counter {
     RefusedRequests,
     RefusedSlow,
     RefusedStreams,
+    RefusedCalls,
     SessionsOpened,
     SessionsRevived,
     SessionsEvicted,
@@ -44,7 +45,7 @@ pub enum Counter {
 }
 
 /// In the order of [`Counter`].
-const NAMES: [&str; 33] = [
+const NAMES: [&str; 34] = [
     "requests",
     "refused_host",
     "refused_origin",
@@ -57,6 +58,7 @@ const NAMES: [&str; 33] = [
     "refused_requests",
     "refused_slow",
     "refused_streams",
+    "refused_calls",
     "sessions_opened",
     "sessions_revived",
     "sessions_evicted",

@@ -10,6 +10,7 @@ mod exchange;
 mod follow;
 mod http;
 mod lines;
+mod link;
 mod open;
 mod own;
 mod pool;
@@ -37,7 +38,7 @@ use tokio::{
 
 use crate::{
     call::{Ask, SessionKey, tasks::Tasks},
-    config::{self, Isolation, Start, Transport},
+    config::{self, HttpTransport, Isolation, Start, Transport},
     kit,
     mcp::{
         level::{self, LEVELS},
@@ -98,6 +99,8 @@ pub struct Upstream {
     pool: Arc<Pool>,
     /// The era found last time: not probed again until an opening fails.
     era: Mutex<Option<Era>>,
+    /// Over HTTP, HTTP+SSE is spoken: by configuration, or as found last time.
+    sse: AtomicBool,
     /// It is modern and refused `initialize`.
     refuses_legacy: AtomicBool,
     wanted: Wanted,
@@ -144,6 +147,7 @@ impl Upstream {
             own: Mutex::default(),
             pool: Pool::new(pooled, tasks.clone()),
             era: Mutex::default(),
+            sse: AtomicBool::new(settings.config.transport.over_http() == Some(HttpTransport::Sse)),
             refuses_legacy: AtomicBool::new(false),
             wanted: Wanted::new(settings.config.timeout.open),
             levels: Mutex::default(),
@@ -187,9 +191,11 @@ impl Upstream {
         let patience = self.settings.config.timeout.open;
         let found = tokio::time::timeout(patience, self.connection_for(ask)).await;
         let found = found.unwrap_or_else(|_| {
-            Err(SendError::Unavailable(format!(
-                "it was not open within {patience:?} (`timeout.open`)"
-            )))
+            let why = match self.pool.full().filter(|_| self.peer().is_some()) {
+                Some(count) => format!("all of its {count} places are taken (`{}`)", self.places()),
+                None => "it was not open".to_owned(),
+            };
+            Err(SendError::Unavailable(format!("{why} within {patience:?} (`timeout.open`)")))
         });
         let sent = match found {
             Ok((connection, leased)) => connection.call(ask, leased).await,
@@ -350,6 +356,14 @@ impl Upstream {
 
     pub fn status(&self) -> Status {
         self.tally.status(&self.phase.borrow(), &self.inbox, self.processes())
+    }
+
+    /// The key that bounds its leased connections.
+    fn places(&self) -> &'static str {
+        match self.settings.config.transport {
+            Transport::Http { .. } => "sessions_max",
+            Transport::Stdio { .. } | Transport::Builtin { .. } => "processes_max",
+        }
     }
 
     fn processes(&self) -> usize {

@@ -2,18 +2,18 @@
 
 use std::{sync::Arc, time::Duration};
 
-use parking_lot::Mutex;
 use serde::Deserialize;
 use tokio::sync::oneshot;
 
 use crate::{
-    call::{Ask, Client, gateway_info},
+    call::{Ask, Client, event::Event},
     config::Timeout,
     mcp::{
         error,
         message::Body,
         meta,
         method::Method,
+        older,
         raw::Raw,
         splice,
         version::{Era, Version},
@@ -22,18 +22,16 @@ use crate::{
 
 use super::{
     SendError,
-    child::Process,
     exchange::{Exchange, Source},
-    http::{Http, Mirrored},
-    lines::{Lines, Origin, own_token},
+    http::Mirrored,
+    lines::{Origin, own_token},
+    link::{Link, epitaph},
     pool::Leased,
 };
 
 /// A server that does not answer `server/discover` at all is a legacy one after this long; the
 /// official Rust SDK waits as long.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
-/// What a process has to end by itself once its input is closed.
-const GRACE: Duration = Duration::from_secs(2);
+pub(super) const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An open connection. A clone is the same one.
 #[derive(Debug, Clone)]
@@ -43,13 +41,6 @@ pub struct Connection {
     timeout: Timeout,
     /// Several clients' calls are on it at once: progress tokens must be its own.
     shared: bool,
-}
-
-/// A connection by its transport.
-#[derive(Debug, Clone)]
-pub enum Link {
-    Lines(Lines, Arc<Mutex<Option<Process>>>),
-    Http(Http),
 }
 
 /// What was agreed with a server.
@@ -68,8 +59,14 @@ pub struct Peer {
 pub enum OpenError {
     #[error(transparent)]
     Send(#[from] SendError),
-    #[error("it refused `{method}`: {text}")]
-    Refused { method: &'static str, text: String },
+    /// `status` is that of HTTP, where there is one.
+    #[error("it refused `{method}`: {}", message_of(error))]
+    Refused { method: &'static str, error: Raw, status: u16 },
+    #[error("it speaks no HTTP+SSE: {0}")]
+    NoStream(String),
+    /// Where it would have messages sent.
+    #[error("its stream names the endpoint `{0}`, which is no address of the same origin as `url`")]
+    Endpoint(String),
     #[error("it speaks version `{0}`, which is no version of MCP that can be agreed on here")]
     Version(String),
     #[error("its answer to `{0}` is no valid one")]
@@ -85,8 +82,25 @@ impl OpenError {
             Self::Send(SendError::Status(status)) => {
                 (400..500).contains(status) && ![401, 403, 407, 408, 429].contains(status)
             }
-            Self::Send(_) => false,
+            Self::Send(_) | Self::NoStream(_) | Self::Endpoint(_) => false,
         }
+    }
+
+    /// A server of the older HTTP+SSE answers so (transports: backwards compatibility).
+    pub(super) fn leaves_sse(&self) -> bool {
+        let status = match self {
+            Self::Send(SendError::Status(status)) => *status,
+            Self::Refused { error, status, .. } if !error::is_modern(refused_versions(error).0) => {
+                *status
+            }
+            Self::Send(_)
+            | Self::Refused { .. }
+            | Self::NoStream(_)
+            | Self::Endpoint(_)
+            | Self::Version(_)
+            | Self::Answer(_) => return false,
+        };
+        [400, 404, 405].contains(&status)
     }
 }
 
@@ -154,6 +168,7 @@ impl Connection {
             (Era::Modern, Era::Legacy) => meta::antiquate(&ask.params),
             _ => ask.params.clone(),
         };
+        let params = older::params(self.peer.version, ask.method, &params);
         let params = if ask.as_task && era == Era::Legacy {
             let wish = format!(r#"{{"ttl":{}}}"#, self.timeout.total.as_millis());
             splice::edit(&params, &[("task", Some(wish.as_bytes()))])
@@ -254,94 +269,6 @@ impl Connection {
     }
 }
 
-impl Link {
-    async fn ask(
-        &self,
-        method: Method,
-        params: &Raw,
-        name: Option<&str>,
-        version: Version,
-        timeout: Timeout,
-    ) -> Result<Exchange, SendError> {
-        let era = version.era();
-        let params = match era {
-            Era::Modern => &meta::modernize(params, &carried_capabilities(), &gateway_info(), None),
-            Era::Legacy => params,
-        };
-        let source = match self {
-            Self::Lines(lines, _) => {
-                Source::Lines(lines.request(method, params, Origin::Gateway).await?)
-            }
-            Self::Http(http) => {
-                let mirrored = Mirrored { name, params: &[] };
-                Source::Http(Box::new(http.request(method, params, &mirrored)))
-            }
-        };
-        Ok(Exchange::new(source, era, timeout))
-    }
-
-    async fn notify(&self, method: Method, params: &Raw) -> Result<(), SendError> {
-        match self {
-            Self::Lines(lines, _) => lines.notify(method, params).await,
-            Self::Http(http) => {
-                let text = crate::mcp::message::notification(method.name(), params);
-                http.post_aside(text.bytes().clone()).await
-            }
-        }
-    }
-
-    pub(super) async fn close(&self, why: &str) {
-        match self {
-            Self::Lines(lines, process) => {
-                lines.close(why);
-                let process = process.lock().take();
-                if let Some(process) = process {
-                    process.stop(GRACE).await;
-                }
-            }
-            Self::Http(http) => http.close(why),
-        }
-    }
-
-    /// Gives up an opening; says why, with a process's last words.
-    pub(super) async fn end(&self, why: &str) -> String {
-        match self {
-            Self::Lines(lines, process) => {
-                let broken = lines.is_closed().then(|| lines.why());
-                lines.close(why);
-                let process = process.lock().take();
-                match process {
-                    Some(process) => {
-                        epitaph(process, &broken.unwrap_or_else(|| why.to_owned())).await
-                    }
-                    None => why.to_owned(),
-                }
-            }
-            Self::Http(http) => {
-                http.close(why);
-                why.to_owned()
-            }
-        }
-    }
-
-    fn agree(&self, version: Version) {
-        if let Self::Http(http) = self {
-            http.agree(version);
-        }
-    }
-}
-
-/// How a process ended; one that still runs is stopped.
-async fn epitaph(process: Process, why: &str) -> String {
-    let said = process.stderr_tail();
-    let status = process.stop(GRACE).await;
-    if let Some(last) = said.lines().rfind(|line| !line.trim().is_empty()) {
-        // For the log only: what a server says may be of one client, and others read the reason.
-        tracing::warn!(%status, "a server's last words: {}", last.trim());
-    }
-    format!("{why} ({status})")
-}
-
 async fn probe(link: &Link, client: &Client, timeout: Timeout) -> Result<Peer, OpenError> {
     let unopened = match link {
         Link::Http(http) => &Link::Http(http.afresh()),
@@ -413,14 +340,18 @@ async fn initialize(link: &Link, client: &Client, timeout: Timeout) -> Result<Pe
     let capabilities = splice::edit(&client.capabilities, &[("tasks", None)]);
     let params = Raw::encode(&serde_json::json!({
         "protocolVersion": asked.as_str(),
-        "capabilities": capabilities,
-        "clientInfo": client.info,
+        "capabilities": older::client_capabilities(asked, &capabilities),
+        "clientInfo": older::info(asked, &client.info),
     }));
-    let exchange = link.ask(Method::Initialize, &params, None, asked, timeout).await?;
-    let result = match exchange.answer().await? {
-        Body::Result(result) => result,
-        Body::Error(error) => {
-            return Err(OpenError::Refused { method: "initialize", text: message_of(&error) });
+    let mut exchange = link.ask(Method::Initialize, &params, None, asked, timeout).await?;
+    let result = loop {
+        match exchange.next().await? {
+            Event::Answer { body: Body::Result(result), .. } => break result,
+            Event::Answer { body: Body::Error(error), status } => {
+                return Err(OpenError::Refused { method: "initialize", error, status });
+            }
+            // Dropped, a question is refused.
+            Event::Notice(_) | Event::Question(_) | Event::Paused { .. } => (),
         }
     };
     let answer: Initialized = result.try_read().ok_or(OpenError::Answer("initialize"))?;
@@ -435,13 +366,6 @@ async fn initialize(link: &Link, client: &Client, timeout: Timeout) -> Result<Pe
         info: answer.server_info,
         instructions: answer.instructions,
     })
-}
-
-/// What the gateway itself declares to a modern server: all that it carries between servers and
-/// clients. A server lists for it what it lists for any client; that it asks is not to be feared,
-/// since only a call may (MRTR).
-fn carried_capabilities() -> Raw {
-    Raw::trusted(r#"{"sampling":{},"elicitation":{"form":{},"url":{}},"roots":{}}"#)
 }
 
 fn is_legacy(version: &str) -> bool {
@@ -477,4 +401,33 @@ pub(super) fn message_of(error: &Raw) -> String {
 fn progress_token(params: &Raw) -> Option<Raw> {
     let meta = splice::member(params, "_meta")?;
     splice::member(&meta, meta::PROGRESS_TOKEN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn some_refusals_leave_the_older_transport() {
+        let status = |status| OpenError::Send(SendError::Status(status));
+        let refused = |code: i64, status| {
+            let error = Raw::encode(&serde_json::json!({ "code": code, "message": "no" }));
+            OpenError::Refused { method: "initialize", error, status }
+        };
+        for error in [status(400), status(404), status(405), refused(-32000, 405)] {
+            assert!(error.leaves_sse(), "{error:?}");
+        }
+        for error in [
+            status(401),
+            status(406),
+            status(415),
+            status(500),
+            refused(-32000, 200),
+            refused(-32022, 400),
+            OpenError::Send(SendError::Idle(Duration::ZERO)),
+            OpenError::Version("1".to_owned()),
+        ] {
+            assert!(!error.leaves_sse(), "{error:?}");
+        }
+    }
 }

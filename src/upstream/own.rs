@@ -185,7 +185,7 @@ impl Upstream {
         let client = Client {
             capabilities: ask.client.shown_to_legacy(),
             version: ask.client.version,
-            info: ask.client.info.clone(),
+            info: ask.client.info_or_gateways(),
         };
         let level = ask.log_level.as_deref();
         let told = level.unwrap_or_default();

@@ -36,6 +36,9 @@ use crate::{
 /// Silence after which a step is over when the file does not say what to expect.
 const QUIET: Duration = Duration::from_millis(400);
 
+/// A refusal until a page was opened (2025-11-25).
+const SIGN_IN: &str = r#"{"code":-32042,"message":"Sign in first","data":{"elicitations":[{"mode":"url","elicitationId":"e-1","url":"https://id.example/","message":"Sign in"}]}}"#;
+
 /// How long the expected lines may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -240,8 +243,8 @@ async fn listen(number: usize, mut reply: Reply, heard: Arc<Mutex<Vec<(usize, St
     }
 }
 
-/// `legacy 2025-06-18 log ask:asks`: a tool of each name, which asks or takes steps or hangs as its
-/// suffix says.
+/// `legacy 2025-06-18 log ask:asks`: a tool of each name, which asks, takes steps, hangs and so on as
+/// its suffix says.
 fn upstream(words: &str) -> Fake {
     let mut words = words.split(' ');
     let mut fake = match words.next().unwrap() {
@@ -261,6 +264,11 @@ fn upstream(words: &str) -> Fake {
                 let ask = json!({ "message": "Deploy?", "requestedSchema": schema });
                 fake.ask("elicitation/create", &ask)
             }
+            "asks-twice" => {
+                let thinks = json!({ "messages": [], "maxTokens": 5 });
+                fake.ask("roots/list", &json!({})).ask("sampling/createMessage", &thinks)
+            }
+            "wants-a-page" => fake.error(SIGN_IN),
             "steps" => {
                 let params = json!({ "progressToken": "TOKEN", "progress": 1, "total": 2 });
                 let method = "notifications/progress";

@@ -1,8 +1,9 @@
 //! Streamable HTTP as a client, both eras: one POST a message, answered with JSON or with a stream
-//! of events.
+//! of events. The older HTTP+SSE is in [`events`].
 
 mod aside;
 mod call;
+pub mod events;
 
 use std::{
     collections::BTreeMap,
@@ -20,7 +21,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method as Verb, Uri, header};
 use http_body_util::Full;
 use hyper::{Request, Response, body::Incoming};
 use parking_lot::Mutex;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     call::{event::Notice, tasks::Tasks},
@@ -37,7 +38,10 @@ use crate::{
 };
 
 use self::aside::Aside;
-pub use self::call::HttpCall;
+pub use self::{
+    call::HttpCall,
+    events::{Mailbox, Posting},
+};
 use super::{SendError, sign::Signs};
 
 const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
@@ -52,7 +56,9 @@ const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
 const RETRY: Duration = Duration::from_secs(1);
 /// What the gateway says by itself (notifications, answers to questions, DELETE) must be taken in
 /// this time.
-const ASIDE_TIMEOUT: Duration = Duration::from_secs(10);
+pub const ASIDE_TIMEOUT: Duration = Duration::from_secs(10);
+/// What was said before the end of a session has this long to be taken.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Where an HTTP upstream is, and how it is spoken to; shared by all of its connections.
 #[derive(Debug)]
@@ -96,6 +102,8 @@ struct Inner {
     /// Told once the server has been told, or could not be.
     deleted: CancellationToken,
     why: Mutex<String>,
+    /// Cancellations and answers on their way: a session is ended after its last words.
+    said: TaskTracker,
     signs: Signs,
     tasks: Tasks,
 }
@@ -130,6 +138,15 @@ impl Endpoint {
         }
         Ok(Self { net, uri, headers: map, h2c, ids: AtomicU64::new(1) })
     }
+
+    /// A request with the headers that all have.
+    fn request(&self, verb: Verb, uri: Uri, body: Full<Bytes>) -> Request<Full<Bytes>> {
+        let mut request = Request::new(body);
+        *request.method_mut() = verb;
+        *request.uri_mut() = uri;
+        request.headers_mut().clone_from(&self.headers);
+        request
+    }
 }
 
 impl Http {
@@ -145,6 +162,7 @@ impl Http {
             closed: CancellationToken::new(),
             deleted: CancellationToken::new(),
             why: Mutex::default(),
+            said: TaskTracker::new(),
             signs,
             tasks: tasks.child(),
         }))
@@ -213,7 +231,10 @@ impl Http {
         let mut request = self.get(None);
         *request.method_mut() = Verb::DELETE;
         let (sending, deleted) = (self.send(request), self.0.deleted.clone());
+        let said = self.0.said.clone();
+        said.close();
         self.0.tasks.finish(async move {
+            tokio::time::timeout(LAST_WORDS, said.wait()).await.ok();
             if let Ok(Err(error)) = tokio::time::timeout(ASIDE_TIMEOUT, sending).await {
                 tracing::debug!(%error, "a session could not be ended upstream");
             }
@@ -267,10 +288,8 @@ impl Http {
     }
 
     fn bare(&self, verb: Verb, body: Full<Bytes>) -> Request<Full<Bytes>> {
-        let mut request = Request::new(body);
-        *request.method_mut() = verb;
-        *request.uri_mut() = self.0.endpoint.uri.clone();
-        request.headers_mut().clone_from(&self.0.endpoint.headers);
+        let endpoint = &self.0.endpoint;
+        let mut request = endpoint.request(verb, endpoint.uri.clone(), body);
         if let Some(version) = self.0.version.get() {
             request.headers_mut().insert(VERSION, HeaderValue::from_static(version.as_str()));
         }
