@@ -101,6 +101,7 @@ fn limits(limits: &schema::Limits) -> Limits {
         outbox_bytes_max: limits.outbox_bytes_max.value.0,
         answer_timeout: limits.answer_timeout.value.0,
         question_window: limits.question_window.value.0,
+        questions_max: limits.questions_max.value.0,
         rounds_max: limits.rounds_max.value.0,
         parked_max: limits.parked_max.value.0,
         parked_per_caller_max: limits.parked_per_caller_max.value.0,

@@ -120,6 +120,8 @@ pub struct Limits {
     /// Time in which further questions of one call are gathered. Default 15 ms: what a server asks
     /// at once arrives within that, and nobody notices it.
     pub question_window: Duration,
+    /// Questions that wait for one client's answers at once. Default 64.
+    pub questions_max: usize,
     /// Times that one call may be asked anew. Default 10, as the official SDKs have it.
     pub rounds_max: usize,
     /// Parked calls. Default 10,000.
@@ -165,6 +167,7 @@ impl Default for Limits {
             outbox_bytes_max: 1 << 20,
             answer_timeout: Duration::from_secs(5 * 60),
             question_window: Duration::from_millis(15),
+            questions_max: 64,
             rounds_max: 10,
             parked_max: 10_000,
             parked_per_caller_max: 1_000,

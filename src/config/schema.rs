@@ -143,6 +143,8 @@ section! {
         /// Time in which further questions of one call are gathered for a client that answers with
         /// another request (2026-07-28).
         question_window: Period<0, { 10 * SECOND }> = "15ms",
+        /// Questions that wait for one client's answers at once, in a session or in a call.
+        questions_max: Count<1, 10_000> = 64,
         /// Times that one call may be asked anew (2026-07-28), before it is given up.
         rounds_max: Count<1, 1_000> = 10,
         /// Calls that wait for answers of clients that have no session.

@@ -1,12 +1,11 @@
 //! What a legacy server asks in the call of a modern client: gathered, put as `input_required`, and
 //! answered by the client's retry (2026-07-28, MRTR).
 
-use std::time::Duration;
-
 use tokio::time::Instant;
 
 use crate::{
     call::event::Question,
+    config::Limits,
     mcp::{id::Id, message::Body, meta::RELATED_TASK, question::Kind, raw::Raw, splice},
     park::{Parked, no_answer, seconds, state::Bearer},
     snapshot::{Gate, Route},
@@ -34,19 +33,22 @@ impl Asked {
     /// is refused by being dropped.
     ///
     /// # Errors
-    /// Where the client has not declared what it takes to answer.
-    pub fn add(&mut self, question: Question, call: &Call, window: Duration) -> Result<(), Fault> {
+    /// Where the client has not declared what it takes to answer, or is asked too much at once.
+    pub fn add(&mut self, question: Question, call: &Call, limits: &Limits) -> Result<(), Fault> {
         let kind = Kind::of(&question.method, &question.params);
         let Some(kind) = kind.filter(|_| call.method.may_require_input()) else { return Ok(()) };
         if !kind.is_declared(&call.client.capabilities) {
             return Err(Fault::MissingCapability(kind.required()));
+        }
+        if limits.questions_max <= self.open.len() {
+            return Err(Fault::Limit(too_many(limits)));
         }
         let Some(mut question) = question.fit(call.client.version) else { return Ok(()) };
         // The task of a legacy server that it belongs to is none of the client's.
         question.params = splice::edit_within(&question.params, "_meta", &[(RELATED_TASK, None)]);
         self.count += 1;
         self.open.push((format!("q{}", self.count), question));
-        self.until = Some(Instant::now() + window);
+        self.until = Some(Instant::now() + limits.question_window);
         Ok(())
     }
 
@@ -64,6 +66,12 @@ impl Asked {
     pub fn take(&mut self) -> (Vec<(String, Question)>, u32) {
         (std::mem::take(&mut self.open), self.count)
     }
+}
+
+/// What a call ends with whose server asks too much at once.
+pub fn too_many(limits: &Limits) -> String {
+    let max = limits.questions_max;
+    format!("the server behind this asks more than {max} things at once (`questions_max`)")
 }
 
 /// An `InputRequiredResult` that puts these questions.

@@ -4,7 +4,7 @@
 //! `asked` (a legacy server asks a modern client) and `rounds` (the reverse). A call may go on as a
 //! task of ours (`tasks`), or lead to a task of the server (`polling`, and `upstream::follow`).
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -79,12 +79,22 @@ pub struct Back {
     pub(super) task: Option<Arc<Task>>,
 }
 
+/// A call on its way for another time. Kept from one poll to the next: a server that takes long to
+/// open is not opened anew each time that somebody looks.
+pub(super) struct Sending(Pin<Box<dyn Future<Output = Result<Exchange, SendError>> + Send>>);
+
+impl std::fmt::Debug for Sending {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Sending(…)")
+    }
+}
+
 /// Where a call stands.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "the whole is boxed, and this is its usual stage")]
 pub(super) enum Stage {
     /// To be sent again: on another session, or with answers.
-    Again(Box<Ask>),
+    Again(Sending),
     Underway(Exchange),
     /// A legacy server gave a task, whose result is to be asked for.
     Following(Exchange, TaskRef),
@@ -228,9 +238,8 @@ impl Back {
                 let polled = Box::pin(polling.step()).await;
                 self.polled(polled)
             }
-            Stage::Again(ask) => {
-                // Boxed: rare, and large.
-                let sent = Box::pin(self.upstream.send(ask)).await;
+            Stage::Again(sending) => {
+                let sent = (&mut sending.0).await;
                 let exchange = sent.map_err(|error| self.fault(error))?;
                 self.era = exchange.era;
                 self.stage = Stage::Underway(exchange);
@@ -256,11 +265,18 @@ impl Back {
             Ok(Event::Answer { body, status }) => self.answer(body, status),
             // It was not processed: once more, on a session opened anew.
             Err(SendError::SessionGone) if fresh => {
-                self.stage = Stage::Again(Box::new(self.resolved.ask(&self.call)));
+                self.send_again(self.resolved.ask(&self.call));
                 Ok(None)
             }
             Err(error) => Err(self.fault(self.upstream.failed(error))),
         }
+    }
+
+    /// Begins to send it once more.
+    pub(super) fn send_again(&mut self, ask: Ask) {
+        let upstream = Arc::clone(&self.upstream);
+        let sending = async move { upstream.send(&ask).await };
+        self.stage = Stage::Again(Sending(Box::pin(sending)));
     }
 
     pub(super) fn cancel(&mut self, reason: Option<String>) {
@@ -298,8 +314,7 @@ impl Back {
     /// A question of a legacy server; dropped, it is refused.
     fn question(&mut self, question: Question) -> Result<Option<Out>, Fault> {
         let Some(session) = &self.call.session else {
-            let window = self.limits().question_window;
-            let added = self.asked.add(question, &self.call, window);
+            let added = self.asked.add(question, &self.call, &self.limits());
             if let Err(fault) = &added {
                 self.cancel(Some(fault.to_string()));
             }
@@ -310,8 +325,13 @@ impl Back {
         }
         // One that cannot be put to this client is answered with the reason.
         let Some(question) = question.fit(session.client.version) else { return Ok(None) };
-        let id = session.ask(question.reply);
-        self.put.push((question.id, id.clone()));
+        let questions_max = self.limits().questions_max;
+        let Some(id) = session.ask(question.reply, questions_max) else {
+            self.gate.counters.add(Counter::RefusedQuestions);
+            return Ok(None);
+        };
+        self.put.truncate(questions_max);
+        self.put.insert(0, (question.id, id.clone()));
         self.allow_answer();
         let params = self.of_no_task(question.params);
         Ok(Some(Out::Message(message::request(&id, &question.method, &params))))

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
+    config::Limits,
     mcp::{
         id::Id,
         message::{self, Body},
@@ -20,7 +21,7 @@ use crate::{
     telemetry::Counter,
 };
 
-use super::{Back, Fault, Out, back::Stage};
+use super::{Back, Fault, Out, asked::too_many, back::Stage};
 
 /// The code of a person's no, as the specification's examples have it (2025-11-25, sampling).
 const USER_REJECTED: i64 = -1;
@@ -82,9 +83,11 @@ impl Round {
     pub fn begin(
         result: &Raw,
         session: &Session,
-        patience: Duration,
+        limits: &Limits,
         number: usize,
     ) -> Result<Begun, Fault> {
+        let patience = limits.answer_timeout;
+        let full = || Fault::Limit(too_many(limits));
         let garbled = || Fault::Unbridgeable("its `input_required` cannot be read".to_owned());
         let wanted: InputRequired = result.try_read().ok_or_else(garbled)?;
         if !wanted.input_requests.is_object() {
@@ -109,7 +112,7 @@ impl Round {
                 ))
             })?;
             let (reply, answer) = oneshot::channel();
-            let id = session.ask(reply);
+            let id = session.ask(reply, limits.questions_max).ok_or_else(full)?;
             let own = id.raw().as_str().trim_matches('"');
             let put = older::question(session.client.version, &method, &params, own);
             let put = put.map_err(|reason| Fault::Unbridgeable(reason.to_string()))?;
@@ -194,7 +197,7 @@ impl Back {
             Fault::Unbridgeable("it asks in mid-call, and the client reads no stream".to_owned())
         })?;
         self.gate.counters.add(Counter::Rounds);
-        let begun = Round::begin(result, session, limits.answer_timeout, self.rounds)?;
+        let begun = Round::begin(result, session, &limits, self.rounds)?;
         let Begun { round, messages, pages } = begun;
         self.ready.extend(messages.into_iter().map(Ok));
         self.pages.extend(pages);
@@ -208,7 +211,7 @@ impl Back {
             Ok(()) => {
                 let mut ask = self.resolved.ask(&self.call);
                 ask.params = round.params(&ask.params);
-                self.stage = Stage::Again(Box::new(ask));
+                self.send_again(ask);
             }
             Err(fault) => {
                 self.ready.extend(round.withdrawn().map(Ok));

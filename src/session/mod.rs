@@ -283,15 +283,19 @@ impl Session {
         self.state.lock().calls.get(id).map(|call| call.cancel(reason)).is_some()
     }
 
-    /// Notes a question to the client and makes its id, which is never used again.
-    pub fn ask(&self, reply: oneshot::Sender<Body>) -> Id {
+    /// Notes a question to the client and makes its id, which is never used again. None where
+    /// `questions_max` wait for an answer already; dropped then, the reply is a refusal.
+    pub fn ask(&self, reply: oneshot::Sender<Body>, questions_max: usize) -> Option<Id> {
         let mut state = self.state.lock();
         state.questions.retain(|_, reply| !reply.is_closed());
+        if questions_max <= state.questions.len() {
+            return None;
+        }
         state.questions_made += 1;
         let id =
             Id::string(&format!("tollgate-{:08x}-{}", rand::random::<u32>(), state.questions_made));
         state.questions.insert(id.clone(), reply);
-        id
+        Some(id)
     }
 
     /// Hands the client's answer to whoever asked; false where nobody did.

@@ -33,6 +33,7 @@ pub enum Counter {
     Parked,
     ParkedExpired,
     RefusedParked,
+    RefusedQuestions,
     RefusedStates,
     Rounds,
     Tasks,
@@ -45,7 +46,7 @@ pub enum Counter {
 }
 
 /// In the order of [`Counter`].
-const NAMES: [&str; 34] = [
+const NAMES: [&str; 35] = [
     "requests",
     "refused_host",
     "refused_origin",
@@ -71,6 +72,7 @@ const NAMES: [&str; 34] = [
     "parked",
     "parked_expired",
     "refused_parked",
+    "refused_questions",
     "refused_states",
     "rounds",
     "tasks",
