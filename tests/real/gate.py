@@ -7,7 +7,10 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+
+import anyio
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TOLLGATE = (
@@ -84,6 +87,19 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
+
+
+async def eventually(what: str, ask: Callable[[], object], patience: float = PATIENCE) -> None:
+    """Waits until `ask` (plain or async) gives something true; fails with what was waited for."""
+    end = time.monotonic() + patience
+    while True:
+        answer = ask()
+        if isinstance(answer, Awaitable):
+            answer = await answer
+        if answer:
+            return
+        assert time.monotonic() < end, f"{what}: not within {patience} s"
+        await anyio.sleep(0.02)
 
 
 class Process:

@@ -1,0 +1,148 @@
+// A client of one version of the official TypeScript SDK tries servers, one after the other's path, through the gate.
+// usage: node pairs.mjs JSON      JSON: {packages, package, version, transport, servers: [{name, url | command, tries}]}
+// Prints a line of JSON for each server: {name, version, results: {TRY: "ok" or what went wrong}}; see pairs.py.
+import assert from "node:assert/strict";
+import { createRequire } from "node:module";
+
+const job = JSON.parse(process.argv[2]);
+const require = createRequire(`${job.packages}/package.json`);
+const modern = job.version === "2026-07-28";
+const sdk = modern ? require("@modelcontextprotocol/client") : firstLine(job.package);
+const INFO = { name: "tollgate-real-test", version: "1.0.0" };
+const PATIENCE_MS = 20_000;
+
+/** The SDK's first line, which has the same parts in every version, and asks for schemas in place of methods. */
+function firstLine(name) {
+  const parts = [...["index", "sse", "stdio"].map((part) => `client/${part}`), "types"];
+  if (job.transport === "http") parts.push("client/streamableHttp");
+  return Object.assign({}, ...parts.map((part) => require(`${name}/${part}.js`)));
+}
+
+const ANSWERS = {
+  "sampling/createMessage": ["CreateMessageRequestSchema", () => ({
+    role: "assistant", model: "a-model", content: { type: "text", text: "Paris" },
+  })],
+  "elicitation/create": ["ElicitRequestSchema", ({ params }) => ({ action: "accept", content: filledIn(params) })],
+  "roots/list": ["ListRootsRequestSchema", () => ({ roots: [{ uri: "file:///srv/project", name: "project" }] })],
+};
+const NOTICES = {
+  "notifications/resources/updated": "ResourceUpdatedNotificationSchema",
+  "notifications/resources/list_changed": "ResourceListChangedNotificationSchema",
+  "notifications/tools/list_changed": "ToolListChangedNotificationSchema",
+};
+
+/** What suits the question's schema. */
+function filledIn({ mode, requestedSchema }) {
+  if (mode === "url") return undefined;
+  const values = { string: "Ada", integer: 42, number: 1.5, boolean: true };
+  const { properties, required = Object.keys(properties) } = requestedSchema;
+  return Object.fromEntries(required.map((name) => [name, values[properties[name].type]]));
+}
+
+const text = (result) => result.content.map((part) => part.text ?? "").join("\n");
+
+/** Waits until `ask` gives something. */
+async function eventually(what, ask) {
+  const end = Date.now() + PATIENCE_MS;
+  for (;;) {
+    const answer = await ask();
+    if (answer) return answer;
+    assert(Date.now() < end, `${what}: nothing within ${PATIENCE_MS} ms`);
+    await new Promise((wake) => setTimeout(wake, 50));
+  }
+}
+
+class Peer {
+  constructor() {
+    this.told = [];
+    const askable = { sampling: {}, roots: {} };
+    if (job.version >= "2025-06-18") askable.elicitation = {};
+    const versionNegotiation = modern ? { mode: { pin: job.version } } : undefined;
+    this.client = new sdk.Client(INFO, { capabilities: askable, versionNegotiation });
+    for (const [method, [schema, answer]] of Object.entries(ANSWERS)) {
+      if (method.split("/")[0] in askable) this.client.setRequestHandler(modern ? method : sdk[schema], async (request) => answer(request));
+    }
+    for (const [method, schema] of Object.entries(NOTICES)) {
+      const tell = ({ params }) => void this.told.push(`${method} ${params?.uri ?? ""}`.trim());
+      this.client.setNotificationHandler(modern ? method : sdk[schema], tell);
+    }
+  }
+
+  async connect({ url, command }) {
+    const transports = {
+      http: () => new sdk.StreamableHTTPClientTransport(new URL(url)),
+      sse: () => new sdk.SSEClientTransport(new URL(url)),
+      stdio: () => new sdk.StdioClientTransport({ command: command[0], args: command.slice(1), stderr: "ignore" }),
+    };
+    this.transport = transports[job.transport]();
+    await this.client.connect(this.transport);
+  }
+
+  call({ tool, arguments: args = {} }, options) {
+    const params = { name: tool, arguments: args };
+    return modern ? this.client.callTool(params, options) : this.client.callTool(params, undefined, options);
+  }
+
+  async listen({ uri }) {
+    if (!modern) return uri && (await this.client.subscribeResource({ uri }));
+    const wanted = uri ? { resourceSubscriptions: [uri] } : { resourcesListChanged: true, toolsListChanged: true };
+    this.listening = await this.client.listen(wanted);
+  }
+}
+
+const TRIES = {
+  async list(peer, { tools }) {
+    await eventually(tools.join(), async () => {
+      const listed = (await peer.client.listTools(undefined, { cacheMode: "refresh" })).tools.map((tool) => tool.name);
+      return tools.every((name) => listed.includes(name));
+    });
+  },
+  async call(peer, what) {
+    const result = await peer.call(what);
+    assert(!result.isError && text(result).includes(what.answer), `answered ${JSON.stringify(result)}`);
+  },
+  async structured(peer, what) {
+    assert.deepEqual((await peer.call(what)).structuredContent, what.content);
+  },
+  async progress(peer, what) {
+    const seen = [];
+    await peer.call(what, { onprogress: ({ progress }) => seen.push(progress) });
+    // The first line of the SDK drops a notification that it reads together with the answer.
+    assert.deepEqual(seen.slice(0, what.steps.length - 1), what.steps.slice(0, -1));
+  },
+  async read(peer, { uri, answer }) {
+    const { contents } = await peer.client.readResource({ uri });
+    assert(contents[0].text?.includes(answer), `read ${JSON.stringify(contents)}`);
+  },
+  async told(peer, what) {
+    await peer.listen(what);
+    if (what.tool) await peer.call(what);
+    await eventually(what.notice, () => peer.told.includes(what.notice));
+    await peer.listening?.close();
+  },
+};
+
+async function visit(server) {
+  const peer = new Peer();
+  const results = {};
+  let version;
+  try {
+    await peer.connect(server);
+    version = peer.client.getNegotiatedProtocolVersion?.() ?? peer.transport.protocolVersion ?? job.version;
+  } catch (error) {
+    return { name: server.name, results: { connect: String(error.message) } };
+  }
+  for (const what of server.tries) {
+    try {
+      await TRIES[what.do](peer, what);
+      results[what.name] = "ok";
+    } catch (error) {
+      results[what.name] = String(error.message);
+    }
+  }
+  await peer.client.close();
+  return { name: server.name, version, results };
+}
+
+await Promise.all(job.servers.map(async (server) => console.log(JSON.stringify(await visit(server)))));
+process.exit(0);

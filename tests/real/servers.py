@@ -1,0 +1,146 @@
+"""The real servers of every revision that the gate is put before, how they are started, and what a client tries on each."""
+
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from subprocess import DEVNULL
+
+import anyio
+from gate import REPOSITORY, eventually, free_port
+
+HERE = Path(__file__).parent
+HOME = Path(os.environ["REAL_HOME"])
+REFERENCE = [sys.executable, str(REPOSITORY / "tests/conformance/everything.py")]
+
+Try = dict[str, object]
+
+
+def trying(name: str, do: str, since: str = "", **what: object) -> Try:
+    """What a client does; `since` the revision that it must speak for it."""
+    return {"name": name, "do": do, "since": since, **what}
+
+
+def asking(name: str, tool: str, answer: str, since: str = "", **arguments: object) -> Try:
+    """A call in whose middle the server asks something."""
+    return trying(name, "call", since, tool=tool, arguments=arguments, answer=answer)
+
+
+def told(name: str, notice: str, **what: object) -> Try:
+    return trying(name, "told", notice=f"notifications/resources/{notice}", **what)
+
+
+WEATHER = {"temperature": 22.5, "conditions": "Partly cloudy", "humidity": 65}
+SAMPLE = {"prompt": "The capital of France?", "maxTokens": 5}
+LONG = {"duration": 0.5, "steps": 5}
+
+# What the reference server of the TypeScript SDK had from the first on.
+FIRST = [
+    trying("list", "list", tools=["echo", "longRunningOperation", "sampleLLM"]),
+    trying("call", "call", tool="echo", arguments={"message": "grüße 🎉"}, answer="Echo: grüße 🎉"),
+    trying("progress", "progress", tool="longRunningOperation", arguments=LONG, steps=[1, 2, 3, 4, 5]),
+    trying("read", "read", uri="test://static/resource/1", answer="Resource 1: This is a plaintext"),
+    asking("sampling", "sampleLLM", "LLM sampling result: Paris", **SAMPLE),
+]
+# It tells of every resource every five seconds, and asks for a sample before it lets anybody subscribe.
+UPDATED = told("told", "updated test://static/resource/3", uri="test://static/resource/3")
+SECOND = [
+    *FIRST,
+    trying("structured", "structured", "2025-06-18", tool="structuredContent", arguments={"location": "Basel"}, content=WEATHER),
+    asking("elicitation", "startElicitation", "- Color: Ada", "2025-06-18"),
+    asking("roots", "listRoots", "file:///srv/project"),
+]
+THIRD = [
+    trying("list", "list", tools=["echo", "get-sum", "trigger-long-running-operation"]),
+    trying("call", "call", tool="echo", arguments={"message": "grüße 🎉"}, answer="Echo: grüße 🎉"),
+    trying("progress", "progress", tool="trigger-long-running-operation", arguments=LONG, steps=[1, 2, 3, 4, 5]),
+    trying("read", "read", uri="demo://resource/static/document/features.md", answer="# Everything Server - Features"),
+    trying(
+        "structured", "structured", "2025-06-18", tool="get-structured-content", arguments={"location": "Chicago"},
+        content={"temperature": 36, "conditions": "Light rain / drizzle", "humidity": 82},
+    ),
+    trying("list for who can be asked", "list", tools=["trigger-sampling-request", "get-roots-list"]),
+    asking("sampling", "trigger-sampling-request", '"text": "Paris"', **SAMPLE),
+    asking("roots", "get-roots-list", "file:///srv/project"),
+    trying("list for who can be asked more", "list", "2025-06-18", tools=["trigger-elicitation-request"]),
+    asking("elicitation", "trigger-elicitation-request", "- Name: Ada", "2025-06-18"),
+    told("told", "list_changed", tool="gzip-file-as-resource", arguments={"name": "a.gz", "data": "data:,x", "outputType": "resourceLink"}),
+]
+# The reference server of the conformance tests, with the official Python SDK.
+PYTHON = [
+    trying("list", "list", tools=["echo", "test_sampling"]),
+    trying("call", "call", tool="echo", arguments={"text": "grüße 🎉"}, answer="grüße 🎉"),
+    trying("progress", "progress", tool="test_tool_with_progress", steps=[0, 50, 100]),
+    trying("read", "read", uri="test://static-text", answer="static text resource"),
+    asking("sampling", "test_sampling", "LLM response: Paris", prompt="The capital of France?"),
+    asking("roots", "test_list_roots", "file:///srv/project"),
+    asking("elicitation", "test_elicitation", '"username": "Ada"', "2025-06-18", message="Who?"),
+    asking("three at once", "test_input_required_result_multiple_inputs", "all inputs received", "2025-06-18"),
+    asking("two rounds", "test_input_required_result_multi_round", "Ada likes Ada", "2025-06-18"),
+    told("told", "updated test://watched-resource", uri="test://watched-resource", tool="test_trigger_resource_update"),
+]
+
+
+@dataclass
+class Server:
+    """A real server; one that is reached by a URL is started with {port} in its command or PORT in its environment."""
+
+    version: str
+    transport: str
+    command: list[str]
+    tries: list[Try]
+    path: str = ""
+    section: str = field(init=False, default="")
+
+    @property
+    def name(self) -> str:
+        return f"{self.version}-{self.transport}"
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Starts it, unless the gate is to; `section` is its section in routes.toml."""
+        if self.transport == "stdio":
+            self.section = f"command = {self.command[0]!r}\nargs = {self.command[1:]!r}"
+            yield
+            return
+        port = free_port()
+        command = [word.format(port=port) for word in self.command]
+        environment = {**os.environ, "PORT": str(port)}
+        process = await anyio.open_process(command, env=environment, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL)
+        try:
+            await eventually(f"{self.name} listening", lambda: listens(port))
+            self.section = f"url = 'http://127.0.0.1:{port}{self.path}'"
+            yield
+        finally:
+            process.kill()
+            with anyio.CancelScope(shield=True):
+                await process.wait()
+
+
+async def listens(port: int) -> bool:
+    try:
+        await (await anyio.connect_tcp("127.0.0.1", port)).aclose()
+    except OSError:
+        return False
+    return True
+
+
+def everything(version: str, *mode: str) -> list[str]:
+    """server-everything of that revision, kept to this machine."""
+    index = HOME / "node_modules" / f"everything-{version}" / "dist" / "index.js"
+    return ["node", "--require", str(HERE / "loopback.cjs"), str(index), *mode]
+
+
+def servers() -> list[Server]:
+    http, port = ("http", "--port", "{port}"), ("--port", "{port}")
+    return [
+        Server("2024-11-05", "stdio", everything("2024-11-05"), [*FIRST, UPDATED]),
+        Server("2025-03-26", "http", everything("2025-03-26", "streamableHttp"), [*FIRST, UPDATED], "/mcp"),
+        Server("2025-06-18", "http", everything("2025-06-18", "streamableHttp"), SECOND, "/mcp"),
+        Server("2025-11-25", "stdio", everything("2025-11-25"), THIRD),
+        Server("2025-11-25", "http", everything("2025-11-25", "streamableHttp"), THIRD, "/mcp"),
+        Server("2026-07-28", "http", [*REFERENCE, *http, "--era", "modern"], PYTHON, "/mcp"),
+        Server("2026-07-28", "stdio", [*REFERENCE, "stdio"], PYTHON),
+    ]
