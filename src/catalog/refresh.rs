@@ -104,7 +104,7 @@ pub async fn keep(
             continue;
         }
         // What all may use is served by now; this may take a process of its own.
-        if let Err(error) = listing.read_asked(&upstream, bounds).await {
+        if let Err(error) = Box::pin(listing.read_asked(&upstream, bounds)).await {
             tracing::info!(upstream = name, %error, "what only some clients may use is not known");
         }
         let news = shelf.put(listing);

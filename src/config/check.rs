@@ -284,6 +284,7 @@ fn transport(
         ("processes_max", section.processes_max.span.clone()),
     ];
     let http = [
+        ("transport", section.transport.span.clone()),
         ("headers", section.headers.span.clone()),
         ("h2c", section.h2c.span.clone()),
         ("sessions_max", section.sessions_max.span.clone()),
@@ -352,7 +353,7 @@ fn over_http(section: &mut schema::Upstream, reader: &mut Reader<'_>) -> Transpo
         reader.problem(Problem::new(span.clone(), "`h2c` is for http: URLs only", help));
     }
     let headers = headers(&mut section.headers.value, reader);
-    Transport::Http { url, headers, h2c: section.h2c.value }
+    Transport::Http { url, headers, h2c: section.h2c.value, http: section.transport.value }
 }
 
 fn headers(

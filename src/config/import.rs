@@ -103,12 +103,15 @@ fn entry(given: &str, server: &Value, taken: &mut HashSet<String>) -> Entry {
             false => entry.key(key, value),
         }
     }
+    // Any other kind is found out when the server is opened.
+    if text(server, "url").is_some() && kind(server) == Some("sse") {
+        entry.lines.push("transport = \"sse\"".to_owned());
+    }
     entry.told()
 }
 
 /// Why the gate cannot use the server as it is.
 fn fault(server: &Map<String, Value>) -> Option<String> {
-    let kind = text(server, "type").or(text(server, "transport")).unwrap_or_default();
     if server.get("disabled").is_some_and(|value| value == true) {
         return Some("it was disabled".to_owned());
     }
@@ -116,14 +119,16 @@ fn fault(server: &Map<String, Value>) -> Option<String> {
         (Some(_), Some(_)) => Some("it has both `command` and `url`: keep one".to_owned()),
         (None, None) => Some("it has neither `command` nor `url`".to_owned()),
         (Some(_), None) => None,
-        (None, Some(_)) if kind == "sse" => {
-            Some("the older HTTP+SSE transport comes in a later version".to_owned())
-        }
         (None, Some(url)) if !url.contains("${") && !is_url(url) => {
             Some("its URL is neither http: nor https:".to_owned())
         }
         (None, Some(_)) => None,
     }
+}
+
+/// What the client says of the transport.
+fn kind(server: &Map<String, Value>) -> Option<&str> {
+    text(server, "type").or(text(server, "transport"))
 }
 
 fn text<'a>(server: &'a Map<String, Value>, key: &str) -> Option<&'a str> {

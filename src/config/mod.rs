@@ -218,11 +218,34 @@ pub enum Transport {
         url: String,
         headers: BTreeMap<String, Secret>,
         h2c: bool,
+        http: HttpTransport,
     },
     /// A server built into Tollgate, by its name; there is one, `gate`.
     Builtin {
         kit: String,
     },
+}
+
+impl Transport {
+    /// What is to be spoken over HTTP; none where it is not over HTTP.
+    pub fn over_http(&self) -> Option<HttpTransport> {
+        match self {
+            Self::Http { http, .. } => Some(*http),
+            Self::Stdio { .. } | Self::Builtin { .. } => None,
+        }
+    }
+}
+
+/// Which of MCP's transports over HTTP an upstream speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HttpTransport {
+    /// Found out when it is opened.
+    #[default]
+    Auto,
+    /// Streamable HTTP.
+    Http,
+    /// HTTP+SSE of 2024-11-05.
+    Sse,
 }
 
 /// A text that is never printed.

@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
 use toml::{Spanned, de::DeValue};
 
 use super::{
-    Isolation, Names, Secret, Start,
+    HttpTransport, Isolation, Names, Secret, Start,
     problem::{Problem, nearest},
     reader::Reader,
     value::{Apart, Count, Key, Kind, Kit, Node, Period, Reference, Size, Table, Url, table},
@@ -202,8 +202,11 @@ section! {
         env: Table<Spanned<Secret>>,
         /// The folder it starts in; a relative path begins beside the file.
         cwd: Option<PathBuf>,
-        /// The address of a server that speaks Streamable HTTP.
+        /// The address of a server that speaks MCP over HTTP.
         url: Option<Url>,
+        /// What is spoken there: Streamable HTTP ("http"), HTTP+SSE of 2024-11-05 ("sse"), or
+        /// whichever of them it turns out to be ("auto").
+        transport: HttpTransport = "auto",
         /// HTTP headers sent to it: as `env`, a text, `env:NAME` or `file:PATH`.
         headers: Table<Spanned<Secret>>,
         /// Whether HTTP/2 is spoken to it without TLS.

@@ -11,7 +11,7 @@ use toml::{
 };
 
 use super::{
-    Isolation, Names, Secret, Start,
+    HttpTransport, Isolation, Names, Secret, Start,
     problem::{Problem, nearest},
     reader::Reader,
 };
@@ -122,6 +122,11 @@ impl Word for Start {
 impl Word for Isolation {
     const WORDS: &'static [(&'static str, Self)] =
         &[("auto", Self::Auto), ("shared", Self::Shared), ("session", Self::Session)];
+}
+
+impl Word for HttpTransport {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("auto", Self::Auto), ("http", Self::Http), ("sse", Self::Sse)];
 }
 
 impl Word for Kit {

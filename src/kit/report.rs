@@ -64,6 +64,8 @@ pub struct Upstream {
 pub enum Kind {
     Stdio,
     Http,
+    /// The HTTP+SSE of protocol 2024-11-05.
+    Sse,
     Builtin,
 }
 
@@ -99,6 +101,7 @@ impl Kind {
         match self {
             Self::Stdio => "stdio",
             Self::Http => "http",
+            Self::Sse => "sse",
             Self::Builtin => "builtin",
         }
     }

@@ -18,6 +18,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// stale and redialled).
 const POOL_IDLE: Duration = Duration::from_secs(60);
 
+/// A server that vanished without a word, behind a stream that it is to speak on, is noticed after
+/// this much silence and as many probes.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+const KEEPALIVE_PROBES: u32 = 3;
+
 /// One pool for all upstreams; a clone shares it. Connections are pooled, MCP sessions never are.
 #[derive(Clone, Debug)]
 pub struct Net {
@@ -56,6 +61,9 @@ impl Net {
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        tcp.set_keepalive(Some(KEEPALIVE));
+        tcp.set_keepalive_interval(Some(KEEPALIVE / 3));
+        tcp.set_keepalive_retries(Some(KEEPALIVE_PROBES));
         let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();
         let connector = connector.enable_all_versions().wrap_connector(tcp);
         let pool = |h2c: bool| {

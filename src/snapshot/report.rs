@@ -2,8 +2,7 @@
 
 use crate::{
     call::ListKind,
-    config::Transport,
-    kit::report::{Kind, Report, Route as RouteReport, Source, State, Upstream as UpstreamReport},
+    kit::report::{Report, Route as RouteReport, Source, State, Upstream as UpstreamReport},
     mcp::version::{Era, Version},
     upstream,
 };
@@ -63,11 +62,7 @@ impl Member {
         let source = if self.shelf.is_confirmed() { Source::Upstream } else { Source::Disk };
         UpstreamReport {
             name: self.upstream.name().to_owned(),
-            kind: match self.upstream.settings.config.transport {
-                Transport::Stdio { .. } => Kind::Stdio,
-                Transport::Http { .. } => Kind::Http,
-                Transport::Builtin { .. } => Kind::Builtin,
-            },
+            kind: self.upstream.kind(),
             state: self.state(),
             era: status.version.map(spoken),
             server: status.info.as_ref().and_then(server),

@@ -36,7 +36,7 @@ use tokio::{
 
 use crate::{
     call::{Ask, SessionKey, tasks::Tasks},
-    config::{self, Isolation, Start, Transport},
+    config::{self, HttpTransport, Isolation, Start, Transport},
     kit,
     mcp::{
         level::{self, LEVELS},
@@ -96,6 +96,8 @@ pub struct Upstream {
     pool: Arc<Pool>,
     /// The era found last time: not probed again until an opening fails.
     era: Mutex<Option<Era>>,
+    /// Over HTTP, HTTP+SSE is spoken: by configuration, or as found last time.
+    sse: AtomicBool,
     /// It is modern and refused `initialize`.
     refuses_legacy: AtomicBool,
     wanted: Wanted,
@@ -142,6 +144,7 @@ impl Upstream {
             own: Mutex::default(),
             pool: Pool::new(pooled, tasks.clone()),
             era: Mutex::default(),
+            sse: AtomicBool::new(settings.config.transport.over_http() == Some(HttpTransport::Sse)),
             refuses_legacy: AtomicBool::new(false),
             wanted: Wanted::new(settings.config.timeout.open),
             levels: Mutex::default(),

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use tokio::sync::oneshot;
 
 use crate::{
-    call::{Ask, Client, gateway_info},
+    call::{Ask, Client, event::Event, gateway_info},
     config::Timeout,
     mcp::{
         error,
@@ -30,7 +30,7 @@ use super::{
 
 /// A server that does not answer `server/discover` at all is a legacy one after this long; the
 /// official Rust SDK waits as long.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 /// What a process has to end by itself once its input is closed.
 const GRACE: Duration = Duration::from_secs(2);
 
@@ -47,6 +47,7 @@ pub struct Connection {
 /// A connection by its transport.
 #[derive(Debug, Clone)]
 pub enum Link {
+    /// With its process, where it is one's.
     Lines(Lines, Arc<Mutex<Option<Process>>>),
     Http(Http),
 }
@@ -67,8 +68,14 @@ pub struct Peer {
 pub enum OpenError {
     #[error(transparent)]
     Send(#[from] SendError),
-    #[error("it refused `{method}`: {text}")]
-    Refused { method: &'static str, text: String },
+    /// `status` is that of HTTP, where there is one.
+    #[error("it refused `{method}`: {}", message_of(error))]
+    Refused { method: &'static str, error: Raw, status: u16 },
+    #[error("it speaks no HTTP+SSE: {0}")]
+    NoStream(String),
+    /// Where it would have messages sent.
+    #[error("its stream names the endpoint `{0}`, which is no address of the same origin as `url`")]
+    Endpoint(String),
     #[error("it speaks version `{0}`, which is no version of MCP that can be agreed on here")]
     Version(String),
     #[error("its answer to `{0}` is no valid one")]
@@ -84,8 +91,25 @@ impl OpenError {
             Self::Send(SendError::Status(status)) => {
                 (400..500).contains(status) && ![401, 403, 407, 408, 429].contains(status)
             }
-            Self::Send(_) => false,
+            Self::Send(_) | Self::NoStream(_) | Self::Endpoint(_) => false,
         }
+    }
+
+    /// A server of the older HTTP+SSE answers so (transports: backwards compatibility).
+    pub(super) fn leaves_sse(&self) -> bool {
+        let status = match self {
+            Self::Send(SendError::Status(status)) => *status,
+            Self::Refused { error, status, .. } if !error::is_modern(refused_versions(error).0) => {
+                *status
+            }
+            Self::Send(_)
+            | Self::Refused { .. }
+            | Self::NoStream(_)
+            | Self::Endpoint(_)
+            | Self::Version(_)
+            | Self::Answer(_) => return false,
+        };
+        [400, 404, 405].contains(&status)
     }
 }
 
@@ -406,11 +430,15 @@ async fn initialize(link: &Link, client: &Client, timeout: Timeout) -> Result<Pe
         "capabilities": client.capabilities,
         "clientInfo": client.info,
     }));
-    let exchange = link.ask(Method::Initialize, &params, None, asked, timeout).await?;
-    let result = match exchange.answer().await? {
-        Body::Result(result) => result,
-        Body::Error(error) => {
-            return Err(OpenError::Refused { method: "initialize", text: message_of(&error) });
+    let mut exchange = link.ask(Method::Initialize, &params, None, asked, timeout).await?;
+    let result = loop {
+        match exchange.next().await? {
+            Event::Answer { body: Body::Result(result), .. } => break result,
+            Event::Answer { body: Body::Error(error), status } => {
+                return Err(OpenError::Refused { method: "initialize", error, status });
+            }
+            // Dropped, a question is refused.
+            Event::Notice(_) | Event::Question(_) | Event::Paused { .. } => (),
         }
     };
     let answer: Initialized = result.try_read().ok_or(OpenError::Answer("initialize"))?;
@@ -467,4 +495,33 @@ pub(super) fn message_of(error: &Raw) -> String {
 fn progress_token(params: &Raw) -> Option<Raw> {
     let meta = crate::mcp::splice::member(params, "_meta")?;
     crate::mcp::splice::member(&meta, meta::PROGRESS_TOKEN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn some_refusals_leave_the_older_transport() {
+        let status = |status| OpenError::Send(SendError::Status(status));
+        let refused = |code: i64, status| {
+            let error = Raw::encode(&serde_json::json!({ "code": code, "message": "no" }));
+            OpenError::Refused { method: "initialize", error, status }
+        };
+        for error in [status(400), status(404), status(405), refused(-32000, 405)] {
+            assert!(error.leaves_sse(), "{error:?}");
+        }
+        for error in [
+            status(401),
+            status(406),
+            status(415),
+            status(500),
+            refused(-32000, 200),
+            refused(-32022, 400),
+            OpenError::Send(SendError::Idle(Duration::ZERO)),
+            OpenError::Version("1".to_owned()),
+        ] {
+            assert!(!error.leaves_sse(), "{error:?}");
+        }
+    }
 }

@@ -10,18 +10,18 @@ use tokio::time::Instant;
 
 use crate::{
     call::{Client, SessionKey},
-    config::{Start, Transport},
+    config::{HttpTransport, Start, Transport},
     kit,
-    mcp::version::Version,
+    mcp::version::{Era, Version},
 };
 
 use super::{
     CLOSING, Phase, SendError, Upstream,
     backoff::Backoff,
     child,
-    http::{Endpoint, Http},
-    lines::Lines,
-    open::{Connection, Link, OpenError},
+    http::{Endpoint, Http, events},
+    lines,
+    open::{Connection, Link, OpenError, PROBE_TIMEOUT},
     sign::Signs,
 };
 
@@ -60,19 +60,15 @@ impl Upstream {
         session: Option<SessionKey>,
         exclusive: bool,
     ) -> Result<Link, OpenError> {
-        let unavailable = |why: String| OpenError::Send(SendError::Unavailable(why));
-        let counters = Arc::clone(&self.context.counters);
-        let signs =
-            Signs::new(Arc::clone(&self.inbox), session, counters, self.settings.answer_bytes_max);
-        // A server that lists more for the one client of a leased connection has not changed for
-        // the others.
-        let signs = if exclusive { signs.without_changes() } else { signs };
         let config = &self.settings.config;
         match &config.transport {
-            Transport::Http { url, headers, h2c } => {
-                let endpoint = Endpoint::new(self.context.net.clone(), url, headers, *h2c);
-                let endpoint = endpoint.map_err(unavailable)?;
-                Ok(Link::Http(Http::new(Arc::new(endpoint), exclusive, signs, &self.tasks)))
+            Transport::Http { .. } if self.speaks_sse() => {
+                self.events(session, exclusive, config.timeout.open).await
+            }
+            Transport::Http { .. } => {
+                let endpoint = Arc::new(self.endpoint()?);
+                let signs = self.signs(session, exclusive);
+                Ok(Link::Http(Http::new(endpoint, exclusive, signs, &self.tasks)))
             }
             Transport::Stdio { command, args, env, cwd } => {
                 let settings = child::Settings {
@@ -84,8 +80,9 @@ impl Upstream {
                 };
                 let child = self.context.spawner.spawn(&settings).await;
                 let child = child.map_err(|error| unavailable(error.to_string()))?;
+                let signs = self.signs(session, exclusive);
                 let exclusive = exclusive || session.is_some();
-                let lines = Lines::open(child.stdout, child.stdin, exclusive, signs, &self.tasks);
+                let lines = lines::open(child.stdout, child.stdin, exclusive, signs, &self.tasks);
                 Ok(Link::Lines(lines, Arc::new(Mutex::new(Some(child.process)))))
             }
             Transport::Builtin { kit: _ } => {
@@ -93,10 +90,40 @@ impl Upstream {
                 let serving = kit::gate::serve(theirs, Arc::clone(&self.context.look));
                 self.tasks.spawn("upstream: built-in server", serving);
                 let (reader, writer) = tokio::io::split(ours);
-                let lines = Lines::open(reader, writer, false, signs, &self.tasks);
+                let signs = self.signs(session, exclusive);
+                let lines = lines::open(reader, writer, false, signs, &self.tasks);
                 Ok(Link::Lines(lines, Arc::default()))
             }
         }
+    }
+
+    /// A connection over HTTP+SSE.
+    async fn events(
+        &self,
+        session: Option<SessionKey>,
+        exclusive: bool,
+        patience: Duration,
+    ) -> Result<Link, OpenError> {
+        let signs = self.signs(session, exclusive);
+        let exclusive = exclusive || session.is_some();
+        let opened = events::open(self.endpoint()?, exclusive, signs, &self.tasks, patience);
+        Ok(Link::Lines(opened.await?, Arc::default()))
+    }
+
+    fn endpoint(&self) -> Result<Endpoint, OpenError> {
+        let Transport::Http { url, headers, h2c, .. } = &self.settings.config.transport else {
+            return Err(unavailable("it is not over HTTP".to_owned()));
+        };
+        Endpoint::new(self.context.net.clone(), url, headers, *h2c).map_err(unavailable)
+    }
+
+    fn signs(&self, session: Option<SessionKey>, exclusive: bool) -> Signs {
+        let counters = Arc::clone(&self.context.counters);
+        let bytes_max = self.settings.answer_bytes_max;
+        let signs = Signs::new(Arc::clone(&self.inbox), session, counters, bytes_max);
+        // A server that lists more for the one client of a leased connection has not changed for
+        // the others.
+        if exclusive { signs.without_changes() } else { signs }
     }
 
     /// Keeps the shared connection open: exponential delays, from new after each that held.
@@ -118,11 +145,12 @@ impl Upstream {
                     (self.hold(connection).await, Some(opened.elapsed()))
                 }
                 Err(error) => {
-                    *self.era.lock() = None;
+                    self.forget();
                     (error.to_string(), None)
                 }
             };
-            if self.tally.lost(&why) {
+            // One that is retired was closed on purpose.
+            if self.tally.lost(&why) && !self.is_retired() {
                 tracing::warn!(upstream = self.name(), error = %why, "not open");
             }
             let delay = backoff.lost(held);
@@ -133,43 +161,83 @@ impl Upstream {
         }
     }
 
+    /// It is to be probed again.
+    fn forget(&self) {
+        *self.era.lock() = None;
+        let transport = self.settings.config.transport.over_http();
+        self.sse.store(transport == Some(HttpTransport::Sse), Ordering::Relaxed);
+    }
+
     async fn open_shared(&self) -> Result<Connection, OpenError> {
-        let timeout = self.settings.config.timeout;
-        let known = *self.era.lock();
-        let client = Client::gateway(Version::LEGACY_LATEST);
+        let deadline = Instant::now() + self.settings.config.timeout.open;
         let link = self.link(None, false).await?;
-        let opening = Connection::open(link.clone(), &client, known, timeout, true);
-        let opened = match tokio::time::timeout(timeout.open, opening).await {
-            Ok(opened) => opened,
-            Err(_) => {
-                let why = format!("it did not answer within {:?} (`timeout.open`)", timeout.open);
-                Err(OpenError::Send(SendError::Unavailable(why)))
-            }
+        let known = if self.speaks_sse() { Some(Era::Legacy) } else { *self.era.lock() };
+        let connection = match self.agree(link, known, deadline).await {
+            Ok(connection) => connection,
+            Err(error) if self.may_speak_sse(&error) => self.open_older(error, deadline).await?,
+            Err(error) => return Err(error),
         };
-        match opened {
-            Ok(connection) => {
-                *self.era.lock() = Some(connection.peer.version.era());
-                // It may be another server by now.
-                self.refuses_legacy.store(false, Ordering::Relaxed);
-                Ok(connection)
+        *self.era.lock() = Some(connection.peer.version.era());
+        // It may be another server by now.
+        self.refuses_legacy.store(false, Ordering::Relaxed);
+        Ok(connection)
+    }
+
+    /// Looks for HTTP+SSE where Streamable HTTP was `refused`; that is the error, where there is
+    /// neither.
+    async fn open_older(
+        &self,
+        refused: OpenError,
+        deadline: Instant,
+    ) -> Result<Connection, OpenError> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let link = match self.events(None, false, left.min(PROBE_TIMEOUT)).await {
+            Ok(link) => link,
+            Err(OpenError::NoStream(why)) => {
+                tracing::debug!(upstream = self.name(), why, "it speaks no HTTP+SSE either");
+                return Err(refused);
             }
-            Err(error) => {
-                let why = link.end(&error.to_string()).await;
-                Err(OpenError::Send(SendError::Unavailable(why)))
-            }
-        }
+            Err(error) => return Err(error),
+        };
+        let connection = self.agree(link, Some(Era::Legacy), deadline).await?;
+        self.sse.store(true, Ordering::Relaxed);
+        Ok(connection)
+    }
+
+    fn may_speak_sse(&self, error: &OpenError) -> bool {
+        let auto = self.settings.config.transport.over_http() == Some(HttpTransport::Auto);
+        auto && !self.speaks_sse() && error.leaves_sse()
+    }
+
+    /// Agrees with the server on the connection that all share; what fails is ended.
+    async fn agree(
+        &self,
+        link: Link,
+        known: Option<Era>,
+        deadline: Instant,
+    ) -> Result<Connection, OpenError> {
+        let timeout = self.settings.config.timeout;
+        let client = Client::gateway(Version::LEGACY_LATEST);
+        let opening = Connection::open(link.clone(), &client, known, timeout, true);
+        let opened = tokio::time::timeout_at(deadline, opening).await.unwrap_or_else(|_| {
+            let open = timeout.open;
+            Err(unavailable(format!("it did not answer within {open:?} (`timeout.open`)")))
+        });
+        let Err(error) = opened else { return opened };
+        let said = error.to_string();
+        let why = link.end(&said).await;
+        Err(if why == said { error } else { unavailable(why) })
     }
 
     /// Serves the connection until it is lost, and says why that was.
     async fn hold(&self, connection: Connection) -> String {
         let peer = &connection.peer;
-        tracing::info!(upstream = self.name(), version = %peer.version, "open");
+        let (kind, version) = (self.kind().word(), peer.version);
+        tracing::info!(upstream = self.name(), kind, %version, "open");
         self.wanted.forgotten();
         self.phase.send_replace(Phase::Ready(connection.clone()));
         self.inbox.opened();
-        let counters = Arc::clone(&self.context.counters);
-        let signs =
-            Signs::new(Arc::clone(&self.inbox), None, counters, self.settings.answer_bytes_max);
+        let signs = self.signs(None, false);
         let watching = async {
             if let Err(error) = self.tell_lowest(&connection).await {
                 tracing::debug!(upstream = self.name(), %error, "a log level was not taken");
@@ -183,6 +251,10 @@ impl Upstream {
             why = connection.closed() => why,
         }
     }
+}
+
+fn unavailable(why: String) -> OpenError {
+    OpenError::Send(SendError::Unavailable(why))
 }
 
 /// Between half of it and all of it, so that upstreams lost together do not come back together.

@@ -112,6 +112,11 @@ impl Signs {
         Self { changes: false, ..self }
     }
 
+    /// Whether all that is said is one client session's.
+    pub fn is_of_session(&self) -> bool {
+        self.session.is_some()
+    }
+
     pub fn count(&self, counter: Counter) {
         self.counters.add(counter);
     }

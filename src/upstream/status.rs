@@ -4,9 +4,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use crate::mcp::{raw::Raw, version::Version};
+use crate::{
+    config::Transport,
+    kit::report::Kind,
+    mcp::{raw::Raw, version::Version},
+};
 
-use super::{Phase, sign::Inbox};
+use super::{Phase, Upstream, sign::Inbox};
 
 /// Where an upstream stands (DESIGN: lifecycle).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +43,22 @@ pub(super) struct Tally {
     failures: AtomicU64,
     restarts: AtomicU64,
     last_error: Mutex<Option<String>>,
+}
+
+impl Upstream {
+    /// How it is reached, as far as that is known.
+    pub fn kind(&self) -> Kind {
+        match self.settings.config.transport {
+            Transport::Stdio { .. } => Kind::Stdio,
+            Transport::Http { .. } if self.speaks_sse() => Kind::Sse,
+            Transport::Http { .. } => Kind::Http,
+            Transport::Builtin { .. } => Kind::Builtin,
+        }
+    }
+
+    pub(super) fn speaks_sse(&self) -> bool {
+        self.sse.load(Ordering::Relaxed)
+    }
 }
 
 impl Tally {

@@ -346,9 +346,12 @@ impl Reply {
                 let field = |name: &str| {
                     frame.lines().find_map(|line| line.strip_prefix(name)).map(str::trim_start)
                 };
-                let (id, data) = (field("id:").map(str::to_owned), field("data:"));
-                if id.is_some() || data.is_some() {
-                    return Some(Event { id, data: data.unwrap_or_default().to_owned() });
+                let id = field("id:").map(str::to_owned);
+                let data = frame.lines().filter_map(|line| line.strip_prefix("data:"));
+                let data: Vec<_> =
+                    data.map(|line| line.strip_prefix(' ').unwrap_or(line)).collect();
+                if id.is_some() || !data.is_empty() {
+                    return Some(Event { id, data: data.join("\n") });
                 }
             }
             if !self.more().await {

@@ -2,6 +2,7 @@
 
 use std::process::Stdio;
 
+use hyper::Method;
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
@@ -103,6 +104,24 @@ async fn a_fake_tells_of_changes_and_forgets_sessions() {
     old.goes_down();
     old.comes_back();
     assert_eq!(legacy(&old, "2025-06-18").await.close().await, 200);
+}
+
+#[tokio::test]
+async fn a_fake_of_events_answers_on_its_stream() {
+    let old = fake::sse("2024-11-05").tool("log");
+    let accept = [("accept", "text/event-stream")];
+    let at = endpoint(old.address(), "/sse");
+    assert_eq!(at.post(&[], "{}").await.status, 405);
+    let mut stream = at.send(Method::GET, &accept, b"").await;
+    let mailbox = endpoint(old.address(), &stream.event().await.unwrap().data);
+    let call = r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"log"}}"#;
+    assert_eq!(mailbox.post(&[], call).await.status, 202);
+    let answer = stream.next().await.unwrap();
+    assert_eq!(answer.id.as_deref(), Some("7"));
+    assert_eq!(answer.result()["content"][0]["text"], "log ran");
+    drop(stream);
+    crate::eventually("the stream is closed", || (old.listeners() == 0).then_some(())).await;
+    assert_eq!(mailbox.post(&[], call).await.status, 404, "the session has ended with it");
 }
 
 #[tokio::test]

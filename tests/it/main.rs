@@ -28,6 +28,7 @@ mod legacy;
 mod modern;
 mod reload;
 mod session;
+mod sse;
 mod stdio;
 mod stream;
 mod wire;

@@ -6,7 +6,7 @@ use proptest::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::config::{Config, Imported, Transport, import, parse};
+use crate::config::{Config, HttpTransport, Imported, Transport, import, parse};
 
 /// The imported file read, with all variables set to `v`.
 #[track_caller]
@@ -84,7 +84,6 @@ fn nothing_is_lost() {
                 "env": { "A=B": "1", "C": null } },
             "A-B": { "command": "x" },
             "gate": { "url": "http://127.0.0.1/mcp" },
-            "old": { "type": "sse", "url": "https://example.com/sse" },
             "resting": { "command": "x", "disabled": true },
             "odd": { "command": "x", "url": "https://example.com/" },
             "empty": {},
@@ -98,9 +97,6 @@ fn nothing_is_lost() {
         "# not known to Tollgate: \"type\" = \"pipe\"",
         "# not known to Tollgate: env.\"A=B\" = \"1\"",
         "# not known to Tollgate: env.\"C\" = null",
-        "# Off: the older HTTP+SSE transport comes in a later version",
-        "# [upstreams.old]",
-        "# url = \"https://example.com/sse\"",
         "# [upstreams.resting]",
         "# [upstreams.odd]",
         "# [upstreams.empty]",
@@ -108,6 +104,25 @@ fn nothing_is_lost() {
     ] {
         assert!(imported.toml.lines().any(|l| l == line), "no `{line}` in:\n{}", imported.toml);
     }
+}
+
+#[test]
+fn what_a_client_calls_a_transport_is_known() {
+    let transport = |key: &str, kind: &str| {
+        let server = json!({ key: kind, "url": "https://example.com/sse" });
+        let file = json!({ "mcpServers": { "a": server, "b": { key: kind, "command": "x" } } });
+        let imported = import(&file.to_string()).expect("servers");
+        assert!(imported.notes.is_empty(), "{:?}", imported.notes);
+        read(&imported).upstreams[1].transport.over_http().expect("over HTTP")
+    };
+    for key in ["type", "transport"] {
+        assert_eq!(transport(key, "sse"), HttpTransport::Sse);
+        assert_eq!(transport(key, "http"), HttpTransport::Auto);
+        assert_eq!(transport(key, "streamable-http"), HttpTransport::Auto);
+    }
+    let both =
+        r#"{ "servers": { "a": { "type": "sse", "transport": "sse", "url": "http://a/" } } }"#;
+    assert_eq!(names(&read(&import(both).expect("servers"))), ["gate", "a"]);
 }
 
 #[test]

@@ -130,15 +130,23 @@ fn an_upstream_is_exactly_one_kind() {
         ],
     );
     told(
-        &of_upstream("command = \"a\"\nheaders = {}\nh2c = true\n"),
+        &of_upstream("command = \"a\"\ntransport = \"sse\"\nheaders = {}\nh2c = true\n"),
         &[
+            "error: `transport` means nothing for an upstream with `command`",
             "error: `headers` means nothing for an upstream with `command`",
             "error: `h2c` means nothing for an upstream with `command`",
         ],
     );
     told(
-        &of_upstream("builtin = \"gate\"\nprocesses_max = 2\n"),
-        &["error: `processes_max` means nothing for an upstream with `builtin`"],
+        &of_upstream("builtin = \"gate\"\nprocesses_max = 2\ntransport = \"auto\"\n"),
+        &[
+            "error: `processes_max` means nothing for an upstream with `builtin`",
+            "error: `transport` means nothing for an upstream with `builtin`",
+        ],
+    );
+    told(
+        &of_upstream("url = \"http://a/\"\ntransport = \"stdio\"\n"),
+        &["error: `stdio` is not a word known here"],
     );
 }
 

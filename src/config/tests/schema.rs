@@ -35,6 +35,7 @@ fn editors_find_descriptions_defaults_and_words() {
     let upstream = &schema["$defs"]["Upstream"];
     assert_eq!(upstream["properties"]["start"]["enum"], json!(["eager", "lazy"]));
     assert_eq!(upstream["properties"]["h2c"]["default"], false);
+    assert_eq!(upstream["properties"]["transport"]["enum"], json!(["auto", "http", "sse"]));
     assert_eq!(upstream["additionalProperties"], false);
     assert_eq!(upstream.get("required"), None);
 }

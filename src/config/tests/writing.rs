@@ -7,7 +7,7 @@ use toml::{Spanned, de::DeValue};
 
 use super::{of_upstream, read, upstream};
 use crate::config::{
-    Isolation, Names, Start, Transport,
+    HttpTransport, Isolation, Names, Start, Transport,
     reader::Reader,
     value::{Kind, Period, Size},
 };
@@ -85,6 +85,7 @@ resources.deny = ["file:*"]
 url = "http://127.0.0.1:9000/mcp"
 headers = { Authorization = "Bearer ${HOME_TOKEN}" }
 h2c = true
+transport = "sse"
 "#,
     );
     let server = &config.server;
@@ -113,8 +114,9 @@ h2c = true
     assert_eq!(one.restart.delay_max, Duration::from_secs(2));
     assert_eq!((one.idle, one.refresh), (Duration::from_hours(1), Duration::from_hours(2)));
     assert_eq!(one.resources.deny, ["file:*"]);
-    let Transport::Http { url, headers, h2c } = &two.transport else { panic!("over HTTP") };
+    let Transport::Http { url, headers, h2c, http } = &two.transport else { panic!("over HTTP") };
     assert_eq!((url.as_str(), *h2c), ("http://127.0.0.1:9000/mcp", true));
+    assert_eq!(*http, HttpTransport::Sse);
     assert_eq!(headers["authorization"].expose(), "Bearer s3cret");
     assert!(!format!("{config:?}").contains("s3cret"));
 }

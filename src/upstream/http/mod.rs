@@ -1,8 +1,9 @@
 //! Streamable HTTP as a client, both eras: one POST a message, answered with JSON or with a stream
-//! of events.
+//! of events. The older HTTP+SSE is in [`events`].
 
 mod aside;
 mod call;
+pub mod events;
 
 use std::{
     collections::BTreeMap,
@@ -37,7 +38,10 @@ use crate::{
 };
 
 use self::aside::Aside;
-pub use self::call::HttpCall;
+pub use self::{
+    call::HttpCall,
+    events::{Mailbox, Posting},
+};
 use super::{SendError, sign::Signs};
 
 const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
@@ -52,7 +56,7 @@ const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
 const RETRY: Duration = Duration::from_secs(1);
 /// What the gateway says by itself (notifications, answers to questions, DELETE) must be taken in
 /// this time.
-const ASIDE_TIMEOUT: Duration = Duration::from_secs(10);
+pub const ASIDE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Where an HTTP upstream is, and how it is spoken to; shared by all of its connections.
 #[derive(Debug)]
@@ -129,6 +133,15 @@ impl Endpoint {
             map.insert(key, text);
         }
         Ok(Self { net, uri, headers: map, h2c, ids: AtomicU64::new(1) })
+    }
+
+    /// A request with the headers that all have.
+    fn request(&self, verb: Verb, uri: Uri, body: Full<Bytes>) -> Request<Full<Bytes>> {
+        let mut request = Request::new(body);
+        *request.method_mut() = verb;
+        *request.uri_mut() = uri;
+        request.headers_mut().clone_from(&self.headers);
+        request
     }
 }
 
@@ -267,10 +280,8 @@ impl Http {
     }
 
     fn bare(&self, verb: Verb, body: Full<Bytes>) -> Request<Full<Bytes>> {
-        let mut request = Request::new(body);
-        *request.method_mut() = verb;
-        *request.uri_mut() = self.0.endpoint.uri.clone();
-        request.headers_mut().clone_from(&self.0.endpoint.headers);
+        let endpoint = &self.0.endpoint;
+        let mut request = endpoint.request(verb, endpoint.uri.clone(), body);
         if let Some(version) = self.0.version.get() {
             request.headers_mut().insert(VERSION, HeaderValue::from_static(version.as_str()));
         }

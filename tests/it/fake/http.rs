@@ -31,22 +31,22 @@ use tokio::{
 use super::{Act, Fake, Line, Listen, Place, Seen, Session, answer};
 use crate::message::Message;
 
-type Body = UnsyncBoxBody<Bytes, io::Error>;
+pub type Body = UnsyncBoxBody<Bytes, io::Error>;
 
 /// One HTTP exchange: notes what goes out, and whether the other side left before the end.
-struct Exchange {
-    fake: Fake,
+pub struct Exchange {
+    pub fake: Fake,
     modern: bool,
-    message: Message,
+    pub message: Message,
     complete: bool,
     abandoned: Arc<AtomicBool>,
 }
 
 impl Fake {
-    pub(super) fn listen(versions: &[&str]) -> Self {
+    pub(super) fn listen(versions: &[&str], place: fn(SocketAddr) -> Place) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
-        let fake = Self::new(versions, Place::Http(listener.local_addr().unwrap()));
+        let fake = Self::new(versions, place(listener.local_addr().unwrap()));
         let accepting = fake.clone();
         tokio::spawn(async move {
             let listener = TcpListener::from_std(listener).unwrap();
@@ -87,7 +87,10 @@ impl Fake {
         self.note(true, &text);
         let modern = answer::is_modern(&head.headers, &message);
         let exchange = Exchange { fake: self, modern, message, complete: false, abandoned };
-        exchange.run(&head.method, &head.headers).await
+        match exchange.fake.0.place {
+            Place::Sse(_) => exchange.older(&head.method, &head.uri).await,
+            Place::Http(_) | Place::Stdio(_) => exchange.run(&head.method, &head.headers).await,
+        }
     }
 
     fn note(&self, inward: bool, text: &str) {
@@ -95,7 +98,7 @@ impl Fake {
         self.0.live.lock().wire.push(line);
     }
 
-    fn next_id(&self, prefix: &str) -> String {
+    pub fn next_id(&self, prefix: &str) -> String {
         let mut live = self.0.live.lock();
         live.ids += 1;
         format!("{prefix}{}", live.ids)
@@ -144,7 +147,7 @@ impl Exchange {
         response
     }
 
-    async fn legacy(self, session: &str) -> Response<Body> {
+    pub async fn legacy(self, session: &str) -> Response<Body> {
         let Message { id, method, result, error, .. } = self.message.clone();
         let uri = self.message.params()["uri"].as_str().unwrap_or_default().to_owned();
         if let Some(session) = self.fake.0.live.lock().sessions.get_mut(session) {
@@ -179,16 +182,20 @@ impl Exchange {
         }
     }
 
-    /// Does what the script says about this call, or about the whole server.
+    /// What the script says about this call, or about the whole server.
+    pub fn told(&self) -> Option<Act> {
+        let script = self.fake.0.script.lock();
+        let listing = self.message.method.as_deref() == Some("tools/list");
+        let quiet = |act: &Act| {
+            matches!(act, Act::LiesAboutVersion | Act::EndlessPages | Act::Endpoint(_))
+                || (matches!(act, Act::MillionTools) && !listing)
+        };
+        script.act("").filter(|act| !quiet(act)).or_else(|| script.target(&self.message)).cloned()
+    }
+
     async fn answer(self) -> Response<Body> {
         let script = self.fake.0.script.lock().clone();
-        let listing = self.message.method.as_deref() == Some("tools/list");
-        let quiet = |act: &&Act| match listing {
-            true => !matches!(act, Act::LiesAboutVersion | Act::EndlessPages),
-            false => !matches!(act, Act::LiesAboutVersion | Act::EndlessPages | Act::MillionTools),
-        };
-        let act = script.act("").filter(quiet);
-        match act.or_else(|| script.target(&self.message)).cloned() {
+        match self.told() {
             Some(act) => self.act(act).await,
             None => match script.answer(&self.message, self.modern) {
                 Some(Ok(result)) => self.result(&result),
@@ -238,7 +245,9 @@ impl Exchange {
                 let id = self.message.id.clone().unwrap();
                 self.endless(move |sent| million(&id, sent))
             }
-            Act::LiesAboutVersion | Act::EndlessPages => unreachable!("these act by their answers"),
+            Act::LiesAboutVersion | Act::EndlessPages | Act::Endpoint(_) => {
+                unreachable!("these act by their answers")
+            }
         }
     }
 
@@ -364,12 +373,12 @@ impl Exchange {
         self.ends(json_body(status, Bytes::from(text)))
     }
 
-    fn ends(mut self, response: Response<Body>) -> Response<Body> {
+    pub fn ends(mut self, response: Response<Body>) -> Response<Body> {
         self.completes();
         response
     }
 
-    fn completes(&mut self) {
+    pub fn completes(&mut self) {
         self.complete = true;
     }
 
@@ -427,10 +436,14 @@ pub fn event(data: &str) -> Bytes {
     Bytes::from(format!("data: {data}\n\n"))
 }
 
-fn events() -> (mpsc::UnboundedSender<Bytes>, Response<Body>) {
+/// A stream, and what comes on it; an empty piece breaks it.
+pub fn events() -> (mpsc::UnboundedSender<Bytes>, Response<Body>) {
     let (sender, receiver) = mpsc::unbounded_channel::<Bytes>();
     let pieces = stream::unfold(receiver, |mut receiver| async {
-        receiver.recv().await.map(|bytes| (Ok(Frame::data(bytes)), receiver))
+        receiver.recv().await.map(|bytes| match bytes.is_empty() {
+            true => (Err(io::Error::other("closed midway")), receiver),
+            false => (Ok(Frame::data(bytes)), receiver),
+        })
     });
     let body = BodyExt::boxed_unsync(StreamBody::new(pieces));
     (sender, Response::builder().header("content-type", "text/event-stream").body(body).unwrap())
@@ -442,7 +455,7 @@ fn json_body(status: u16, bytes: Bytes) -> Response<Body> {
     builder.body(body).unwrap()
 }
 
-fn status(code: u16) -> Response<Body> {
+pub fn status(code: u16) -> Response<Body> {
     let body = Full::new(Bytes::new()).map_err(|never| match never {}).boxed_unsync();
     Response::builder().status(code).body(body).unwrap()
 }

@@ -6,6 +6,7 @@
 
 mod answer;
 mod http;
+mod sse;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -48,6 +49,8 @@ struct Inner {
 
 enum Place {
     Http(SocketAddr),
+    /// The older HTTP+SSE.
+    Sse(SocketAddr),
     /// Keeps the script that `stdio.py` reads and the log that it writes.
     Stdio(TempDir),
 }
@@ -94,6 +97,8 @@ pub enum Act {
     Stray,
     /// Over HTTP: this status with no MCP in it.
     Status(u16),
+    /// Over HTTP+SSE: this is said to be where messages go.
+    Endpoint(String),
 }
 
 /// What changes while the fake runs.
@@ -144,17 +149,23 @@ pub struct Seen {
 
 /// Speaks 2026-07-28 over HTTP and nothing else.
 pub fn http() -> Fake {
-    Fake::listen(&[MODERN])
+    Fake::listen(&[MODERN], Place::Http)
 }
 
 /// Speaks one version with `initialize` and sessions over HTTP, and nothing else.
 pub fn legacy(version: &str) -> Fake {
-    Fake::listen(&[version])
+    Fake::listen(&[version], Place::Http)
+}
+
+/// Speaks one version with `initialize` over HTTP+SSE, and nothing else: a stream at `/sse` is the
+/// session, and brings all that the server says.
+pub fn sse(version: &str) -> Fake {
+    Fake::listen(&[version], Place::Sse)
 }
 
 /// Speaks 2026-07-28 and 2025-11-25 over HTTP, on the same path.
 pub fn dual() -> Fake {
-    Fake::listen(&[MODERN, "2025-11-25"])
+    Fake::listen(&[MODERN, "2025-11-25"], Place::Http)
 }
 
 /// Speaks one version over standard input and output; needs python3.
@@ -312,6 +323,13 @@ impl Fake {
         }
     }
 
+    /// Sends these very bytes on every stream of sessions.
+    pub fn says(&self, text: &str) {
+        for stream in self.0.live.lock().sessions.values().flat_map(|session| &session.streams) {
+            drop(stream.send(Bytes::from(text.to_owned())));
+        }
+    }
+
     /// Every connection breaks and no new one is served.
     pub fn goes_down(&self) {
         self.0.down.send_replace(true);
@@ -374,6 +392,7 @@ impl Fake {
     pub fn section(&self) -> String {
         match &self.0.place {
             Place::Http(address) => format!("url = \"http://{address}/mcp\"\n"),
+            Place::Sse(address) => format!("url = \"http://{address}/sse\"\n"),
             Place::Stdio(folder) => {
                 let script = serde_json::to_string(&*self.0.script.lock()).unwrap();
                 fs::write(folder.path().join("script.json"), script).unwrap();
@@ -385,7 +404,7 @@ impl Fake {
 
     pub fn address(&self) -> SocketAddr {
         match &self.0.place {
-            Place::Http(address) => *address,
+            Place::Http(address) | Place::Sse(address) => *address,
             Place::Stdio(_) => panic!("a stdio fake has no address"),
         }
     }

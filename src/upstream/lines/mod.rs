@@ -1,7 +1,10 @@
-//! A connection of newline-delimited JSON: a child's stdin and stdout, or a built-in server in
-//! process.
+//! A connection that several calls share: ids and progress tokens are its own.
 //!
-//! Several calls share it: ids and progress tokens are the connection's own.
+//! How whole messages come and go is the transport's affair: as lines ([`pipe`]), or as events and
+//! POSTs ([`super::http`]).
+
+mod call;
+mod pipe;
 
 use std::{
     collections::HashMap,
@@ -11,12 +14,9 @@ use std::{
     },
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use parking_lot::Mutex;
-use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
-    sync::{mpsc, oneshot},
-};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -36,32 +36,41 @@ use crate::{
     telemetry::Counter,
 };
 
-use super::{SendError, sign::Signs};
+pub use self::{call::LinesCall, pipe::open};
+use super::{SendError, http::Mailbox, sign::Signs};
 
 /// Events of one call that wait to be read; the last place is kept for the answer.
 const EVENTS_MAX: usize = 256;
-/// Messages that wait to be written; whoever has one more waits too.
-const WRITES_MAX: usize = 256;
-const READ_BYTES: usize = 64 << 10;
-
+/// Questions that wait for a call.
+const EARLY_MAX: usize = 8;
 /// A clone is the same connection.
 #[derive(Debug, Clone)]
 pub struct Lines(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    out: mpsc::Sender<Bytes>,
+    out: Out,
     calls: Mutex<HashMap<u64, Slot>>,
+    /// Questions that came on a leased connection before there was a call.
+    early: Mutex<Vec<Question>>,
     ids: AtomicU64,
-    /// Leased to one call at a time: what the server says without naming a call belongs to the only
-    /// one.
+    /// Of one client: what the server asks belongs to its only call.
     exclusive: bool,
     closed: CancellationToken,
     why: Mutex<String>,
-    /// It was closed because a line had no end.
+    /// It was closed because a message had no end.
     too_large: AtomicBool,
     signs: Signs,
     tasks: Tasks,
+}
+
+/// How messages leave.
+#[derive(Debug)]
+pub enum Out {
+    /// Written one after the other.
+    Queue(mpsc::Sender<Bytes>),
+    /// Each posted by itself.
+    Mailbox(Mailbox),
 }
 
 #[derive(Debug)]
@@ -81,30 +90,13 @@ pub enum Origin {
     },
 }
 
-/// A call under way on such a connection.
-#[derive(Debug)]
-pub struct LinesCall {
-    lines: Lines,
-    id: u64,
-    events: mpsc::Receiver<Event>,
-    /// What is said where it is cancelled.
-    reason: Option<String>,
-}
-
 impl Lines {
-    /// Begins to read and write. The connection ends with either side, or with `tasks`.
-    pub fn open(
-        reader: impl AsyncRead + Send + Unpin + 'static,
-        writer: impl AsyncWrite + Send + Unpin + 'static,
-        exclusive: bool,
-        signs: Signs,
-        tasks: &Tasks,
-    ) -> Self {
-        let (out, queue) = mpsc::channel(WRITES_MAX);
-        let line_bytes_max = signs.answer_bytes_max();
-        let lines = Self(Arc::new(Inner {
+    /// One with nothing to read yet: see [`Lines::run`]. It ends with `tasks`.
+    pub fn new(out: Out, exclusive: bool, signs: Signs, tasks: &Tasks) -> Self {
+        Self(Arc::new(Inner {
             out,
             calls: Mutex::default(),
+            early: Mutex::default(),
             ids: AtomicU64::new(1),
             exclusive,
             closed: CancellationToken::new(),
@@ -112,18 +104,20 @@ impl Lines {
             too_large: AtomicBool::new(false),
             signs,
             tasks: tasks.child(),
-        }));
-        let (reading, writing) = (lines.clone(), lines.clone());
-        lines.0.tasks.spawn("upstream lines: read", async move {
-            let why = reading.read(reader, line_bytes_max).await;
-            reading.close(&why);
+        }))
+    }
+
+    /// Runs what reads or writes for it; the connection is closed with its end, for the reason that
+    /// it gives.
+    pub fn run<W>(&self, name: &'static str, work: impl FnOnce(Self) -> W)
+    where
+        W: Future<Output = String> + Send + 'static,
+    {
+        let (lines, work) = (self.clone(), work(self.clone()));
+        self.0.tasks.spawn(name, async move {
+            let why = work.await;
+            lines.close(&why);
         });
-        lines.0.tasks.spawn("upstream lines: write", async move {
-            if let Err(error) = write(writer, queue).await {
-                writing.close(&format!("its input broke: {error}"));
-            }
-        });
-        lines
     }
 
     /// Sends a request. `params` are sent with this connection's own progress token where they have
@@ -136,17 +130,32 @@ impl Lines {
     ) -> Result<LinesCall, SendError> {
         let id = self.0.ids.fetch_add(1, Ordering::Relaxed);
         let (events_in, events) = mpsc::channel(EVENTS_MAX);
+        if origin != Origin::Gateway {
+            for question in self.0.early.lock().drain(..) {
+                // There is room: fewer wait than fit.
+                events_in.try_send(Event::Question(question)).ok();
+            }
+        }
         self.0.calls.lock().insert(id, Slot { events: events_in, origin });
-        let call = LinesCall { lines: self.clone(), id, events, reason: None };
+        let mut call = LinesCall::new(self.clone(), id, events);
         let has_token = origin == Origin::Client { has_token: true };
         let own = has_token.then(|| own_token(params, id));
         let text = message::request(&Id::number(id), method.name(), own.as_ref().unwrap_or(params));
-        self.write(text).await?;
+        match &self.0.out {
+            Out::Queue(queue) => self.write(queue, text).await?,
+            Out::Mailbox(_) if self.is_closed() => return Err(self.unavailable()),
+            Out::Mailbox(mailbox) => call.post(mailbox.post(text)),
+        }
         Ok(call)
     }
 
     pub async fn notify(&self, method: Method, params: &Raw) -> Result<(), SendError> {
-        self.write(message::notification(method.name(), params).bytes().clone()).await
+        let text = message::notification(method.name(), params).bytes().clone();
+        match &self.0.out {
+            Out::Queue(queue) => self.write(queue, text).await,
+            Out::Mailbox(_) if self.is_closed() => Err(self.unavailable()),
+            Out::Mailbox(mailbox) => mailbox.deliver(text).await,
+        }
     }
 
     /// Ends it from our side; calls under way are told why.
@@ -160,6 +169,7 @@ impl Lines {
         self.0.closed.cancel();
         self.0.tasks.stop();
         self.0.calls.lock().clear();
+        self.0.early.lock().clear();
     }
 
     /// Waits for its end, and says why it came. Calls under way have been told by then.
@@ -177,52 +187,50 @@ impl Lines {
         self.0.why.lock().clone()
     }
 
-    async fn write(&self, text: Bytes) -> Result<(), SendError> {
-        if self.is_closed() || self.0.out.send(text).await.is_err() {
-            return Err(SendError::Unavailable(self.why()));
+    pub fn message_bytes_max(&self) -> usize {
+        self.0.signs.answer_bytes_max()
+    }
+
+    /// Notes that `what` the server sent is larger than that; gives the reason to close.
+    pub fn too_large(&self, what: &str) -> String {
+        self.0.signs.count(Counter::UpstreamTooLarge);
+        self.0.too_large.store(true, Ordering::Relaxed);
+        format!(
+            "it sent {what} of more than {} bytes (`answer_bytes_max`)",
+            self.message_bytes_max()
+        )
+    }
+
+    /// Takes one whole message from the server.
+    pub fn receive(&self, text: &Bytes) {
+        match Message::parse(text) {
+            Ok(Message::Response(response)) => self.on_response(response),
+            Ok(Message::Notification(notification)) => self.on_notification(&notification),
+            Ok(Message::Request(request)) => self.on_request(request),
+            Err(error) => self.0.signs.garbage(text, &error),
+        }
+    }
+
+    async fn write(&self, queue: &mpsc::Sender<Bytes>, text: Bytes) -> Result<(), SendError> {
+        if self.is_closed() || queue.send(text).await.is_err() {
+            return Err(self.unavailable());
         }
         Ok(())
     }
 
-    async fn read(&self, mut reader: impl AsyncRead + Unpin, line_bytes_max: usize) -> String {
-        let mut buffer = BytesMut::with_capacity(READ_BYTES);
-        loop {
-            let looked = buffer.len();
-            buffer.reserve(READ_BYTES);
-            match reader.read_buf(&mut buffer).await {
-                Ok(0) if buffer.is_empty() => return "it closed its output".to_owned(),
-                Ok(0) => return "it closed its output in the middle of a line".to_owned(),
-                Ok(_) => self.take_lines(&mut buffer, looked),
-                Err(error) => return format!("its output broke: {error}"),
-            }
-            if line_bytes_max < buffer.len() {
-                self.0.signs.count(Counter::UpstreamTooLarge);
-                self.0.too_large.store(true, Ordering::Relaxed);
-                return format!(
-                    "it sent a line of more than {line_bytes_max} bytes (`answer_bytes_max`)"
-                );
-            }
-        }
+    fn unavailable(&self) -> SendError {
+        SendError::Unavailable(self.why())
     }
 
-    /// Takes whole lines out of the buffer, whose first `looked` bytes have no end of line.
-    fn take_lines(&self, buffer: &mut BytesMut, mut looked: usize) {
-        while let Some(at) = memchr::memchr(b'\n', buffer.get(looked..).unwrap_or_default()) {
-            let line = buffer.split_to(looked + at + 1).freeze();
-            looked = 0;
-            let text = line.trim_ascii();
-            if !text.is_empty() {
-                self.receive(&line.slice_ref(text));
-            }
-        }
-    }
-
-    fn receive(&self, line: &Bytes) {
-        match Message::parse(line) {
-            Ok(Message::Response(response)) => self.on_response(response),
-            Ok(Message::Notification(notification)) => self.on_notification(&notification),
-            Ok(Message::Request(request)) => self.on_request(request),
-            Err(error) => self.0.signs.garbage(line, &error),
+    /// Says what is no request, from where nothing may wait: a server that does not take it loses
+    /// it.
+    fn say(&self, text: Bytes) {
+        let said = match &self.0.out {
+            Out::Queue(queue) => queue.try_send(text).is_ok(),
+            Out::Mailbox(mailbox) => mailbox.deliver_aside(text, &self.0.tasks),
+        };
+        if !said {
+            self.0.signs.count(Counter::NoticesDropped);
         }
     }
 
@@ -252,9 +260,11 @@ impl Lines {
         match method {
             Some(Method::LogMessage) => match self.sole_call() {
                 Some(call) => self.offer(Some(call), Event::Notice(notice)),
-                // Of several calls under way nobody can tell which one it belongs to, nor who may
+                // Of several clients' calls nobody can tell which one it belongs to, nor who may
                 // read it.
-                None if self.is_busy() => self.0.signs.count(Counter::NoticesDropped),
+                None if self.is_busy() && !self.0.signs.is_of_session() => {
+                    self.0.signs.count(Counter::NoticesDropped);
+                }
                 None => self.0.signs.notice(&notice),
             },
             _ => self.0.signs.notice(&notice),
@@ -268,7 +278,6 @@ impl Lines {
         if !is_question(&request.method) {
             return self.reply(&request.id, &refusal());
         }
-        let call = self.sole_call().filter(|_| self.0.exclusive);
         let (reply, answer) = oneshot::channel();
         let lines = self.clone();
         let id = request.id.clone();
@@ -277,8 +286,21 @@ impl Lines {
             lines.reply(&request.id, &body);
         });
         let question = Question { id, method: request.method, params: request.params, reply };
-        if let Some(call) = call {
-            self.offer(Some(call), Event::Question(question));
+        match self.sole_call().filter(|_| self.0.exclusive) {
+            Some(call) => self.offer(Some(call), Event::Question(question)),
+            // Whichever of its calls it is about, the client is the same.
+            None if self.0.signs.is_of_session() => self.0.signs.question(question),
+            // Such as for roots right after the opening: the next call's.
+            None if self.0.exclusive => self.keep_early(question),
+            // Dropped, it is refused.
+            None => (),
+        }
+    }
+
+    fn keep_early(&self, question: Question) {
+        let mut early = self.0.early.lock();
+        if early.len() < EARLY_MAX {
+            early.push(question);
         }
     }
 
@@ -300,40 +322,8 @@ impl Lines {
         }
     }
 
-    /// From where nothing may wait; a server that does not read its input loses it.
     fn reply(&self, id: &Id, body: &Body) {
-        if self.0.out.try_send(message::response(Some(id), body)).is_err() {
-            self.0.signs.count(Counter::NoticesDropped);
-        }
-    }
-}
-
-impl LinesCall {
-    pub async fn next(&mut self) -> Result<Event, SendError> {
-        self.events.recv().await.ok_or_else(|| {
-            let lines = &self.lines.0;
-            if lines.too_large.load(Ordering::Relaxed) {
-                return SendError::TooLarge(lines.signs.answer_bytes_max());
-            }
-            SendError::Lost(self.lines.why())
-        })
-    }
-
-    pub fn give_reason(&mut self, reason: String) {
-        self.reason = Some(reason);
-    }
-}
-
-impl Drop for LinesCall {
-    fn drop(&mut self) {
-        if self.lines.0.calls.lock().remove(&self.id).is_none() {
-            return; // answered, or the connection is closed
-        }
-        let params = cancellation(self.id, self.reason.as_deref());
-        let text = message::notification(Method::Cancelled.name(), &params);
-        if self.lines.0.out.try_send(text.bytes().clone()).is_err() {
-            self.lines.0.signs.count(Counter::NoticesDropped);
-        }
+        self.say(message::response(Some(id), body));
     }
 }
 
@@ -372,18 +362,4 @@ pub(super) fn is_question(method: &str) -> bool {
 pub(super) fn refusal() -> Body {
     let text = "no client stands behind this request that could answer it";
     Body::Error(ErrorObject::new(METHOD_NOT_FOUND, text).raw())
-}
-
-async fn write(
-    mut writer: impl AsyncWrite + Unpin,
-    mut queue: mpsc::Receiver<Bytes>,
-) -> std::io::Result<()> {
-    while let Some(text) = queue.recv().await {
-        writer.write_all(&text).await?;
-        writer.write_all(b"\n").await?;
-        if queue.is_empty() {
-            writer.flush().await?;
-        }
-    }
-    Ok(())
 }

@@ -1,0 +1,76 @@
+//! Newline-delimited JSON: a child's stdin and stdout, or a built-in server in process.
+
+use bytes::{Bytes, BytesMut};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    sync::mpsc,
+};
+
+use crate::{call::tasks::Tasks, mcp::message};
+
+use super::{super::sign::Signs, Lines, Out};
+
+/// Messages that wait to be written; whoever has one more waits too.
+const WRITES_MAX: usize = 256;
+const READ_BYTES: usize = 64 << 10;
+
+/// Begins to read and write. The connection ends with either side, or with `tasks`.
+pub fn open(
+    reader: impl AsyncRead + Send + Unpin + 'static,
+    writer: impl AsyncWrite + Send + Unpin + 'static,
+    exclusive: bool,
+    signs: Signs,
+    tasks: &Tasks,
+) -> Lines {
+    let (out, queue) = mpsc::channel(WRITES_MAX);
+    let lines = Lines::new(Out::Queue(out), exclusive, signs, tasks);
+    lines.run("upstream pipe: read", |lines| read(lines, reader));
+    lines.run("upstream pipe: write", |_| write(writer, queue));
+    lines
+}
+
+/// Reads until there is no more, and says why that is.
+async fn read(lines: Lines, mut reader: impl AsyncRead + Unpin) -> String {
+    let line_bytes_max = lines.message_bytes_max();
+    let mut buffer = BytesMut::with_capacity(READ_BYTES);
+    loop {
+        let looked = buffer.len();
+        buffer.reserve(READ_BYTES);
+        match reader.read_buf(&mut buffer).await {
+            Ok(0) if buffer.is_empty() => return "it closed its output".to_owned(),
+            Ok(0) => return "it closed its output in the middle of a line".to_owned(),
+            Ok(_) => take_lines(&lines, &mut buffer, looked),
+            Err(error) => return format!("its output broke: {error}"),
+        }
+        if line_bytes_max < buffer.len() {
+            return lines.too_large("a line");
+        }
+    }
+}
+
+/// Takes whole lines out of the buffer, whose first `looked` bytes have no end of line.
+fn take_lines(lines: &Lines, buffer: &mut BytesMut, mut looked: usize) {
+    while let Some(at) = memchr::memchr(b'\n', buffer.get(looked..).unwrap_or_default()) {
+        let line = buffer.split_to(looked + at + 1).freeze();
+        looked = 0;
+        let text = line.trim_ascii();
+        if !text.is_empty() {
+            lines.receive(&line.slice_ref(text));
+        }
+    }
+}
+
+/// Writes until it cannot, and says why that is.
+async fn write(mut writer: impl AsyncWrite + Unpin, mut queue: mpsc::Receiver<Bytes>) -> String {
+    while let Some(text) = queue.recv().await {
+        let written = async {
+            writer.write_all(&message::one_line(text)).await?;
+            writer.write_all(b"\n").await?;
+            if queue.is_empty() { writer.flush().await } else { Ok(()) }
+        };
+        if let Err(error) = written.await {
+            return format!("its input broke: {error}");
+        }
+    }
+    "nobody uses it any more".to_owned()
+}
