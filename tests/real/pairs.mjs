@@ -107,8 +107,10 @@ const TRIES = {
   async progress(peer, what) {
     const seen = [];
     await peer.call(what, { onprogress: ({ progress }) => seen.push(progress) });
-    // The first line of the SDK drops a notification that it reads together with the answer.
-    assert.deepEqual(seen.slice(0, what.steps.length - 1), what.steps.slice(0, -1));
+    // The first line of the SDK drops a notification that it reads together with the answer, so the last may be missing;
+    // the second reports its own rounds of questions as progress, too.
+    const missing = what.steps.slice(0, -1).filter((step) => !seen.includes(step));
+    assert.equal(missing.length, 0, `of ${what.steps} these were seen: ${seen}`);
   },
   async read(peer, { uri, answer }) {
     const { contents } = await peer.client.readResource({ uri });

@@ -50,7 +50,6 @@ SECOND = [
     *FIRST,
     trying("structured", "structured", "2025-06-18", tool="structuredContent", arguments={"location": "Basel"}, content=WEATHER),
     asking("elicitation", "startElicitation", "- Color: Ada", "2025-06-18"),
-    asking("roots", "listRoots", "file:///srv/project"),
 ]
 THIRD = [
     trying("list", "list", tools=["echo", "get-sum", "trigger-long-running-operation"]),

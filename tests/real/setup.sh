@@ -23,8 +23,9 @@ fi
 for version in 1.6.0 1.12.4; do
   if [ ! -e "$home/mcp-$version/installed" ]; then
     echo "installing mcp==$version"
-    "$home/py/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile --upgrade --target "$home/mcp-$version" \
-      "mcp==$version"
+    rm -rf "$home/mcp-$version"
+    "$home/py/bin/python" -m pip install --quiet --disable-pip-version-check --target "$home/mcp-$version" \
+      "mcp==$version" pydantic==2.11.7 # a later one is not what they were written for
     touch "$home/mcp-$version/installed"
   fi
 done
