@@ -17,9 +17,9 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 use tollgate::bench::{
-    Body, Bounds, Client, Era, Incoming, Limits, ListKind, Listing, Message, Meta, Method, Raw,
-    Request, Sealer, Version, View, check_depth, decode, event, message, message_of, meta,
-    sessions, splice, view,
+    Body, Bounds, Client, Incoming, Limits, ListKind, Listing, Message, Meta, Method, Raw, Request,
+    Sealer, Version, View, check_depth, decode, event, message, message_of, meta, sessions, splice,
+    view,
 };
 
 /// The argument with which it runs itself under callgrind.
@@ -260,10 +260,10 @@ fn answers(stages: &mut Stages, size: &str, bytes: usize) -> Result<()> {
 fn lists(stages: &mut Stages) -> Result<()> {
     let view = list_view()?;
     let id = request(&Bytes::from_static(MODERN_CALL.as_bytes()))?.id;
-    let page = view.page(ListKind::Tools, None, Era::Modern).ok().context("the first page")?;
+    let page = view.page(ListKind::Tools, None, Version::MODERN).ok().context("the first page")?;
     let kib = page.bytes().len() / 1024;
     stages.add(format!("page of {TOOLS} tools ({kib} KiB), framed"), move || {
-        let page = view.page(ListKind::Tools, black_box(None), Era::Modern);
+        let page = view.page(ListKind::Tools, black_box(None), Version::MODERN);
         page.ok().map(|page| message::response(Some(&id), &Body::Result(page)))
     });
     Ok(())

@@ -4,7 +4,15 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use crate::mcp::{id::Id, message::Body, method::Method, raw::Raw};
+use crate::mcp::{
+    error::{ErrorObject, INVALID_PARAMS},
+    id::Id,
+    message::Body,
+    method::Method,
+    older,
+    raw::Raw,
+    version::Version,
+};
 
 /// One thing that happens on a call's way back.
 #[derive(Debug)]
@@ -36,4 +44,41 @@ pub struct Question {
     pub method: Box<str>,
     pub params: Raw,
     pub reply: oneshot::Sender<Body>,
+}
+
+impl Question {
+    /// As a client of this version knows it. One that it cannot be asked is answered with the
+    /// reason, by the code with which a client refuses what it did not declare (2025-11-25,
+    /// elicitation: error handling).
+    pub fn fit(self, client: Version) -> Option<Self> {
+        let id = format!("{:032x}", rand::random::<u128>());
+        match older::question(client, &self.method, &self.params, &id) {
+            Ok(params) => Some(Self { params, ..self }),
+            Err(reason) => {
+                let error = ErrorObject::new(INVALID_PARAMS, reason.to_string());
+                // Whoever asked may be gone.
+                self.reply.send(Body::Error(error.raw())).ok();
+                None
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_asked_is_refused_with_the_reason() {
+        let (reply, mut answer) = oneshot::channel();
+        let params = Raw::trusted(r#"{"message":"m","requestedSchema":{}}"#);
+        let method = "elicitation/create".into();
+        let question = Question { id: Id::number(1), method, params, reply };
+        let question = question.fit(Version::V2025_06_18).expect("it can be asked");
+        assert!(answer.try_recv().is_err(), "nobody answered yet");
+        assert!(question.fit(Version::V2025_03_26).is_none());
+        let Ok(Body::Error(error)) = answer.try_recv() else { panic!("refused") };
+        assert!(error.as_str().contains("-32602"), "{error:?}");
+        assert!(error.as_str().contains("2025-03-26"), "{error:?}");
+    }
 }

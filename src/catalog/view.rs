@@ -1,6 +1,9 @@
 //! What a route shows: merged in a stable order, named, indexed, and serialised once.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+};
 
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
@@ -11,6 +14,7 @@ use crate::{
     mcp::{
         error::{ErrorObject, INVALID_PARAMS},
         mirror::Mirrors,
+        older,
         raw::Raw,
         splice,
         version::{Era, Version},
@@ -79,11 +83,20 @@ struct Reader {
 
 #[derive(Debug, Default)]
 struct List {
-    /// Result objects, for each era.
-    pages: Vec<(Raw, Raw)>,
+    pages: Vec<Page>,
     count: usize,
     /// Of the entries as shown: the same means that nothing changed for clients.
     fingerprint: [u8; 32],
+}
+
+/// Result objects.
+#[derive(Debug)]
+struct Page {
+    modern: Raw,
+    /// With every entry as its server lists it.
+    legacy: Raw,
+    /// For each legacy version, made when the first client of it asks.
+    older: [OnceLock<Raw>; Version::ALL.len()],
 }
 
 impl View {
@@ -106,7 +119,12 @@ impl View {
     }
 
     /// A page of a list as a result object. An unknown cursor is one of an earlier list.
-    pub fn page(&self, kind: ListKind, cursor: Option<&str>, era: Era) -> Result<Raw, ErrorObject> {
+    pub fn page(
+        &self,
+        kind: ListKind,
+        cursor: Option<&str>,
+        version: Version,
+    ) -> Result<Raw, ErrorObject> {
         let list = self.lists.get(&kind);
         let at = match cursor {
             None => Some(0),
@@ -115,8 +133,7 @@ impl View {
             }
         };
         let page = at.and_then(|at| list?.pages.get(at));
-        let page = page.map(|(legacy, modern)| if era == Era::Modern { modern } else { legacy });
-        page.cloned().ok_or_else(|| {
+        page.map(|page| page.of(kind, version)).ok_or_else(|| {
             ErrorObject::new(
                 INVALID_PARAMS,
                 "the cursor is unknown or of an earlier list: list again from the start",
@@ -175,13 +192,10 @@ impl View {
         ListKind::ALL.into_iter().filter(differs).collect()
     }
 
-    /// A `ServerCapabilities` object: what the upstreams really have.
-    pub fn capabilities(&self, era: Era) -> Value {
-        let mut all = self.capabilities.clone();
-        if era == Era::Legacy {
-            all.remove("extensions");
-        }
-        Value::Object(all)
+    /// A `ServerCapabilities` object: what the upstreams really have, as far as a client of this
+    /// version can use it.
+    pub fn capabilities(&self, version: Version) -> Raw {
+        older::server_capabilities(version, &Raw::encode(&self.capabilities))
     }
 
     pub fn instructions(&self) -> Option<&str> {
@@ -313,7 +327,7 @@ impl View {
         list
     }
 
-    fn page_texts(&self, kind: ListKind, chunk: &[Raw], next: Option<&str>) -> (Raw, Raw) {
+    fn page_texts(&self, kind: ListKind, chunk: &[Raw], next: Option<&str>) -> Page {
         let entries: Vec<&[u8]> = chunk.iter().map(|entry| &entry.bytes()[..]).collect();
         let mut text = format!("{{\"{}\":[", kind.member()).into_bytes();
         text.extend_from_slice(&entries.join(&b','));
@@ -329,7 +343,22 @@ impl View {
             r#","resultType":"complete","ttlMs":{ttl_ms},"cacheScope":"{scope}","_meta":{meta}}}"#
         );
         modern.extend_from_slice(hints.as_bytes());
-        (Raw::trusted(text), Raw::trusted(modern))
+        Page {
+            modern: Raw::trusted(modern),
+            legacy: Raw::trusted(text),
+            older: <[OnceLock<Raw>; Version::ALL.len()]>::default(),
+        }
+    }
+}
+
+impl Page {
+    fn of(&self, kind: ListKind, version: Version) -> Raw {
+        if version.era() == Era::Modern {
+            return self.modern.clone();
+        }
+        let made = || older::page(version, kind.method(), &self.legacy);
+        let older = self.older.get(version as usize);
+        older.map_or_else(made, |older| older.get_or_init(made).clone())
     }
 }
 

@@ -17,9 +17,10 @@ use crate::{
         id::Id,
         message::{self, Body},
         method::Method,
+        older,
         raw::Raw,
         splice,
-        version::Era,
+        version::{Era, Version},
     },
     pipeline::{Fault, ToolError, tool_fault},
 };
@@ -105,12 +106,13 @@ pub fn refused(refused: &Refused, id: Option<&Id>) -> HttpReply {
     reply
 }
 
-/// Status and body of a call that failed.
-pub fn fault(fault: &Fault, method: Method, era: Era) -> (StatusCode, Body) {
-    let modern = era == Era::Modern;
+/// Status and body of a call that failed, for a client of this version.
+pub fn fault(fault: &Fault, method: Method, client: Version) -> (StatusCode, Body) {
+    let modern = client.era() == Era::Modern;
     if let Some(said) = tool_fault(fault) {
         if method == Method::ToolsCall {
-            return (StatusCode::OK, Body::Result(failed_tool(&said, modern)));
+            let result = Body::Result(failed_tool(&said, modern));
+            return (StatusCode::OK, older::body(client, client.era(), method, result));
         }
         let object = ErrorObject::new(error::INTERNAL_ERROR, said.message.clone()).with(&said);
         return (StatusCode::OK, Body::Error(object.raw()));

@@ -18,7 +18,7 @@ use crate::{
         method::Method,
         raw::{Malformed, Raw},
         splice,
-        version::Era,
+        version::{Era, Version},
     },
     pipeline::{self, Call, Fault},
     session::{Session, outbox::EventId},
@@ -193,7 +193,8 @@ impl Door {
         let client = match pipeline::negotiate(&request.params) {
             Ok(client) => client,
             Err(fault) => {
-                let (status, body) = reply::fault(&fault, Method::Initialize, Era::Legacy);
+                let (status, body) =
+                    reply::fault(&fault, Method::Initialize, Version::LEGACY_LATEST);
                 return reply::json_reply(status, message::response(Some(&request.id), &body));
             }
         };
@@ -229,7 +230,7 @@ impl Door {
     }
 
     async fn run(&self, call: Call, takes: Takes) -> HttpReply {
-        let (id, method, era) = (call.id.clone(), call.method, call.client.era());
+        let (id, method, version) = (call.id.clone(), call.method, call.client.version);
         let session = call.session.clone().filter(|_| takes == Takes::StreamRather);
         // Boxed: the way is large, and everything up to the connection would hold it inside.
         match Box::pin(pipeline::run(&self.gate, &self.route, call)).await {
@@ -244,7 +245,7 @@ impl Door {
             }
             Ok(pipeline::Reply::Listen(listening)) => stream::listen(&self.limits, *listening),
             Err(fault) => {
-                let (status, body) = reply::fault(&fault, method, era);
+                let (status, body) = reply::fault(&fault, method, version);
                 reply::json_reply(status, message::response(Some(&id), &body))
             }
         }
@@ -395,7 +396,7 @@ fn legacy_call(
         }
         Err(fault) => {
             // Which method it is matters only once it has been sent.
-            let (status, body) = reply::fault(&fault, Method::Ping, Era::Legacy);
+            let (status, body) = reply::fault(&fault, Method::Ping, session.client.version);
             Err(Box::new(reply::json_reply(status, message::response(Some(&id), &body))))
         }
     }

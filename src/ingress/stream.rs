@@ -50,7 +50,7 @@ pub async fn back(gate: &Arc<Gate>, limits: &Limits, back: Box<Back>, streams: b
             Ok(Err(fault)) => {
                 let call = held.done();
                 let call = call.call();
-                let (status, body) = reply::fault(&fault, call.method, call.client.era());
+                let (status, body) = reply::fault(&fault, call.method, call.client.version);
                 return reply::json_reply(status, message::response(Some(&call.id), &body));
             }
             // A client that takes no stream gets the answer alone.
@@ -69,7 +69,7 @@ fn start(gate: &Arc<Gate>, limits: &Limits, mut held: Held, first: Option<Out>) 
         let call = held.done();
         let fault =
             Fault::Limit("too many streams are open in this session (`streams_max`)".to_owned());
-        let (status, body) = reply::fault(&fault, call.call().method, call.call().client.era());
+        let (status, body) = reply::fault(&fault, call.call().method, call.call().client.version);
         return reply::json_reply(status, message::response(Some(&call.call().id), &body));
     };
     let reader = stream.read(0);
@@ -104,7 +104,8 @@ fn modern(keep_alive: Duration, back: Box<Back>, first: Option<Out>) -> HttpRepl
             Ok(Ok(Out::Paused(_))) => Some((sse::keep_alive(), Some((back, None)))),
             Ok(Ok(Out::Answer { body, .. })) => Some((last_event(&back, &body), None)),
             Ok(Err(fault)) => {
-                let (_, body) = reply::fault(&fault, back.call().method, back.call().client.era());
+                let (_, body) =
+                    reply::fault(&fault, back.call().method, back.call().client.version);
                 Some((last_event(&back, &body), None))
             }
         }
@@ -275,7 +276,7 @@ impl Pump {
                 Err(Fault::Cancelled) => return self.stream.end(),
                 Err(fault) => {
                     let (_, body) =
-                        reply::fault(&fault, back.call().method, back.call().client.era());
+                        reply::fault(&fault, back.call().method, back.call().client.version);
                     return self.end(&back, &body);
                 }
             }

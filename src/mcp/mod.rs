@@ -13,6 +13,7 @@ pub mod message;
 pub mod meta;
 pub mod method;
 pub mod mirror;
+pub mod older;
 pub mod question;
 pub mod raw;
 pub mod splice;

@@ -104,6 +104,53 @@ pub fn edit_within(object: &Raw, key: &str, edits: &[(&str, Option<&[u8]>)]) -> 
     edit(object, &[(key, Some(inner.bytes()))])
 }
 
+/// Puts something else in place of the member `key`, where there is one.
+pub fn change(object: &Raw, key: &str, change: impl FnOnce(&Raw) -> Raw) -> Raw {
+    let is_object = object.bytes().trim_ascii_start().starts_with(b"{");
+    let value = if is_object { member(object, key) } else { None };
+    let Some(value) = value else { return object.clone() };
+    let changed = change(&value);
+    if changed == value {
+        return object.clone();
+    }
+    edit(object, &[(key, Some(changed.bytes()))])
+}
+
+/// What is in an array or an object, without the keys; each shares its bytes. Anything else holds
+/// nothing.
+pub fn values(container: &Raw) -> Vec<Raw> {
+    let text = container.bytes();
+    ranges(text).into_iter().map(|range| Raw::trusted(text.slice(range))).collect()
+}
+
+/// Puts something else in place of each value in an array or an object. What stands between them
+/// stays, and where nothing changes the bytes are shared.
+pub fn map_values(container: &Raw, mut change: impl FnMut(&Raw) -> Raw) -> Raw {
+    let text = container.bytes();
+    let mut out = Vec::new();
+    let mut copied = 0;
+    for range in ranges(text) {
+        let value = Raw::trusted(text.slice(range.clone()));
+        let changed = change(&value);
+        if changed != value {
+            out.extend_from_slice(slice(text, copied..range.start));
+            out.extend_from_slice(changed.bytes());
+            copied = range.end;
+        }
+    }
+    if copied == 0 {
+        return container.clone();
+    }
+    out.extend_from_slice(slice(text, copied..text.len()));
+    Raw::trusted(out)
+}
+
+/// An array of these values.
+pub fn array(values: &[Raw]) -> Raw {
+    let values: Vec<&[u8]> = values.iter().map(|value| &value.bytes()[..]).collect();
+    Raw::trusted([&b"["[..], &values.join(&b','), b"]"].concat())
+}
+
 /// Just past the string whose opening quote is at `at`; the text's end where it does not close.
 pub fn string_end(text: &[u8], at: usize) -> usize {
     let mut at = at + 1;
@@ -130,6 +177,32 @@ fn members(text: &[u8]) -> Vec<Member> {
         let start = blank(text, at);
         let end = value_end(text, start);
         members.push(Member { key, value: start..end });
+        at = blank(text, end);
+        if text.get(at) == Some(&b',') {
+            at += 1;
+        }
+    }
+}
+
+/// Where the values in an array or an object lie.
+fn ranges(text: &[u8]) -> Vec<Range<usize>> {
+    match text.first() {
+        Some(b'{') => members(text).into_iter().map(|member| member.value).collect(),
+        Some(b'[') => items(text),
+        _ => Vec::new(),
+    }
+}
+
+fn items(text: &[u8]) -> Vec<Range<usize>> {
+    let mut items = Vec::new();
+    let mut at = blank(text, 0) + 1; // past the bracket
+    loop {
+        let start = blank(text, at);
+        let end = value_end(text, start);
+        if end == start {
+            return items;
+        }
+        items.push(start..end);
         at = blank(text, end);
         if text.get(at) == Some(&b',') {
             at += 1;
@@ -233,6 +306,28 @@ mod tests {
         let want = r#"{"x":0,"_meta":{"a":1,"k":1}}"#;
         assert_eq!(edit_within(&object, "_meta", edits).as_str(), want);
         assert_eq!(edit_within(&Raw::object(), "_meta", &[("k", None)]).as_str(), "{}");
+    }
+
+    #[test]
+    fn values_change_where_they_stand() {
+        let twice = |value: &Raw| Raw::trusted(format!("{0}{0}", value.as_str()));
+        for (text, want) in [
+            (r#"[ 1 , "a]" ,[2,{}] ]"#, r#"[ 11 , "a]""a]" ,[2,{}][2,{}] ]"#),
+            (r#"{ "x" : 1,"y":{"z":2 }}"#, r#"{ "x" : 11,"y":{"z":2 }{"z":2 }}"#),
+            ("[]", "[]"),
+            ("[ ]", "[ ]"),
+            ("{}", "{}"),
+            ("7", "7"),
+        ] {
+            let raw = Raw::trusted(text);
+            assert_eq!(map_values(&raw, twice).as_str(), want);
+            let same = map_values(&raw, Raw::clone);
+            assert_eq!(same.bytes().as_ptr(), raw.bytes().as_ptr(), "{text}: shared");
+        }
+        assert_eq!(array(&values(&Raw::trusted("[ 1 , [2] ]"))).as_str(), "[1,[2]]");
+        let object = Raw::trusted(r#"{"a":1,"b":2}"#);
+        assert_eq!(change(&object, "b", twice).as_str(), r#"{"a":1,"b":22}"#);
+        assert_eq!(change(&object, "c", twice), object);
     }
 
     fn object() -> impl Strategy<Value = Map<String, Value>> {

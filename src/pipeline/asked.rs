@@ -41,6 +41,7 @@ impl Asked {
         if !kind.is_declared(&call.client.capabilities) {
             return Err(Fault::MissingCapability(kind.required()));
         }
+        let Some(question) = question.fit(call.client.version) else { return Ok(()) };
         self.count += 1;
         self.open.push((format!("q{}", self.count), question));
         self.until = Some(Instant::now() + window);
@@ -92,27 +93,18 @@ pub fn input_required<'a>(
 /// Where there is no room for one more; the call is ended then.
 pub fn park(gate: &Gate, route: &Route, call: &Call, parked: Parked) -> Result<Raw, Fault> {
     let limits = &gate.snapshot().config.server.limits;
-    let questions: Vec<_> = put(&parked.open)
-        .map(|(key, method, params)| (key.to_owned(), method.to_owned(), params))
-        .collect();
+    let put = |(key, question): &(String, Question)| {
+        (key.clone(), question.method.clone(), question.params.clone())
+    };
+    let questions: Vec<_> = parked.open.iter().map(put).collect();
     let held = gate.lot.park(parked, &call.caller, limits);
     let held = held.map_err(|full| Fault::Limit(full.to_string()))?;
     let bearer =
         Bearer { route: &route.settings.path, caller: &call.caller, request: call.digest() };
     let state = gate.lot.states.seal(held, bearer, seconds(limits.answer_timeout));
-    let questions = questions
-        .iter()
-        .map(|(key, method, params)| (key.as_str(), method.as_str(), params.clone()));
+    let questions =
+        questions.iter().map(|(key, method, params)| (key.as_str(), &**method, params.clone()));
     Ok(input_required(questions, &state))
-}
-
-/// The questions of a parked call, as the client is put them: `elicitationId` and the task that a
-/// question may belong to are words of sessions.
-fn put(open: &[(String, Question)]) -> impl Iterator<Item = (&str, &str, Raw)> {
-    open.iter().map(|(key, question)| {
-        let params = splice::edit(&question.params, &[("elicitationId", None), ("task", None)]);
-        (key.as_str(), &*question.method, params)
-    })
 }
 
 /// Gives the server what the client answered; questions without an answer that fits stay open.

@@ -19,6 +19,7 @@ use crate::{
         level,
         message::{self, Body},
         method::Method,
+        older,
         raw::Raw,
         splice,
         version::Era,
@@ -268,6 +269,8 @@ impl Back {
         if self.refuses {
             return Ok(None);
         }
+        // One that cannot be put to this client is answered with the reason.
+        let Some(question) = question.fit(session.client.version) else { return Ok(None) };
         let id = session.ask(question.reply);
         self.put.push((question.id, id.clone()));
         let patience = self.limits().answer_timeout;
@@ -281,7 +284,9 @@ impl Back {
         if notice.method == Some(Method::Cancelled) {
             return self.withdrawn(notice);
         }
-        self.wants(notice).then(|| Out::Message(notice.whole.bytes().clone()))
+        let fits = || older::notice(self.call.client.version, notice.method, &notice.whole);
+        let whole = self.wants(notice).then(fits).flatten()?;
+        Some(Out::Message(whole.bytes().clone()))
     }
 
     /// The server no longer wants an answer to what it asked.

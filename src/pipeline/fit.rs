@@ -9,6 +9,7 @@ use crate::mcp::{
     },
     message::Body,
     method::Method,
+    older,
     raw::Raw,
     splice,
     version::Era,
@@ -18,6 +19,7 @@ use super::Call;
 
 /// A body of an upstream of era `from` as the client has it.
 pub fn fit_body(body: Body, call: &Call, from: Era) -> Body {
+    let body = older::body(call.client.version, from, call.method, body);
     match (from, call.client.era(), body) {
         (Era::Legacy, Era::Modern, Body::Result(result)) => {
             let mut edits: Vec<(&str, Option<&[u8]>)> = vec![("resultType", Some(b"\"complete\""))];

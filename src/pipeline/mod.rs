@@ -130,12 +130,12 @@ async fn list(
         cursor: Option<String>,
     }
     let params = call.params.read::<Params>().map_err(|error| Fault::Invalid(error.to_string()))?;
-    let era = call.client.era();
+    let version = call.client.version;
     let page = if gate.is_settling() {
         gate.settled_early(route).await;
-        gate.route_now(route).view(&call.client).page(kind, params.cursor.as_deref(), era)
+        gate.route_now(route).view(&call.client).page(kind, params.cursor.as_deref(), version)
     } else {
-        route.view(&call.client).page(kind, params.cursor.as_deref(), era)
+        route.view(&call.client).page(kind, params.cursor.as_deref(), version)
     };
     page.map(|page| Reply::Answer(Body::Result(page)))
         .map_err(|error| Fault::Invalid(error.message))

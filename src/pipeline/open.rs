@@ -12,6 +12,7 @@ use crate::{
     mcp::{
         level::{self, LEVELS},
         message::Body,
+        older,
         raw::Raw,
         splice,
         version::{Era, Version},
@@ -33,13 +34,15 @@ struct Initialize {
 }
 
 /// The client that params of `initialize` describe, at the version that both sides then speak: the
-/// one asked for where it is known, else our latest (lifecycle: version negotiation).
+/// one asked for where it is known, else our latest (lifecycle: version negotiation). What it
+/// declares beyond that version it is not asked.
 pub fn negotiate(params: &Raw) -> Result<Client, Fault> {
     let asked: Initialize = params.read().map_err(|error| Fault::Invalid(error.to_string()))?;
     let known =
         Version::find(&asked.protocol_version).filter(|version| version.era() == Era::Legacy);
     let version = known.unwrap_or(Version::LEGACY_LATEST);
-    Ok(Client { version, capabilities: asked.capabilities, info: asked.client_info })
+    let capabilities = older::client_capabilities(version, &asked.capabilities);
+    Ok(Client { version, capabilities, info: asked.client_info })
 }
 
 /// Opens a session for a legacy client: its id, and the answer.
@@ -58,8 +61,8 @@ pub async fn initialize(
     }
     let result = json!({
         "protocolVersion": version.as_str(),
-        "capabilities": route.largest_view().capabilities(Era::Legacy),
-        "serverInfo": gateway_info(),
+        "capabilities": route.largest_view().capabilities(version),
+        "serverInfo": older::info(version, &gateway_info()),
     });
     let result = with_instructions(&Raw::encode(&result), route);
     (session, id, Body::Result(result))
@@ -73,7 +76,7 @@ pub async fn discover(gate: &Arc<Gate>, route: &Arc<Route>) -> Body {
     let result = json!({
         "resultType": "complete",
         "supportedVersions": supported_versions(),
-        "capabilities": route.largest_view().capabilities(Era::Modern),
+        "capabilities": route.largest_view().capabilities(Version::MODERN),
         "ttlMs": ttl_ms,
         "cacheScope": scope,
     });

@@ -11,6 +11,7 @@ use crate::{
         id::Id,
         message::{self, Body},
         method::Method,
+        older,
         question::Kind,
         raw::Raw,
         splice,
@@ -108,9 +109,10 @@ impl Round {
             })?;
             let (reply, answer) = oneshot::channel();
             let id = session.ask(reply);
-            let mut put = params;
+            let own = id.raw().as_str().trim_matches('"');
+            let put = older::question(session.client.version, &method, &params, own);
+            let put = put.map_err(|reason| Fault::Unbridgeable(reason.to_string()))?;
             if kind == Kind::Page {
-                put = splice::edit(&put, &[("elicitationId", Some(id.raw().bytes()))]);
                 pages.push(id.clone());
             }
             messages.push(Out::Message(message::request(&id, &method, &put)));

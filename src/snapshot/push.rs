@@ -9,7 +9,7 @@ use crate::{
         ListKind, SessionKey,
         event::{Notice, Question},
     },
-    mcp::{message, method::Method, raw::Raw, splice},
+    mcp::{message, method::Method, older, raw::Raw, splice},
     session::Sessions,
     upstream::Upstream,
 };
@@ -54,7 +54,13 @@ pub(super) fn notice(
             }
         }
         // A log message and the like, on a connection of one session: it is for that client.
-        (_, Some(key)) => to_session(snapshot, sessions, key, notice.whole.bytes().clone()),
+        (_, Some(key)) => {
+            let version = sessions.get(key).map(|session| session.client.version);
+            let fits = |version| older::notice(version, notice.method, &notice.whole);
+            if let Some(whole) = version.and_then(fits) {
+                to_session(snapshot, sessions, key, whole.bytes().clone());
+            }
+        }
         // On a connection that all share nobody can tell whom it is for, or who may read it.
         (_, None) => tracing::trace!(upstream, "a notification for nobody"),
     }
@@ -70,6 +76,7 @@ pub(super) fn question(
 ) {
     let Some(session) = session.and_then(|key| sessions.get(key)) else { return };
     let Some(stream) = session.listening() else { return };
+    let Some(question) = question.fit(session.client.version) else { return };
     let id = session.ask(question.reply);
     let text = message::request(&id, &question.method, &question.params);
     stream.push(text, snapshot.config.server.limits.outbox_bytes_max);

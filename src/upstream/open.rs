@@ -14,6 +14,7 @@ use crate::{
         message::Body,
         meta,
         method::Method,
+        older,
         raw::Raw,
         version::{Era, Version},
     },
@@ -177,6 +178,7 @@ impl Connection {
             (Era::Modern, Era::Legacy) => meta::antiquate(&ask.params),
             _ => ask.params.clone(),
         };
+        let params = older::params(self.peer.version, ask.method, &params);
         let mirrored = Mirrored { name: ask.name.as_deref(), params: &ask.mirrored };
         let mut aside = None;
         let (source, token) = match &self.link {
@@ -341,8 +343,9 @@ impl Link {
     }
 
     fn agree(&self, version: Version) {
-        if let Self::Http(http) = self {
-            http.agree(version);
+        match self {
+            Self::Lines(lines, _) => lines.agree(version),
+            Self::Http(http) => http.agree(version),
         }
     }
 }
@@ -427,8 +430,8 @@ async fn initialize(link: &Link, client: &Client, timeout: Timeout) -> Result<Pe
     let asked = client.version.min(Version::LEGACY_LATEST);
     let params = Raw::encode(&serde_json::json!({
         "protocolVersion": asked.as_str(),
-        "capabilities": client.capabilities,
-        "clientInfo": client.info,
+        "capabilities": older::client_capabilities(asked, &client.capabilities),
+        "clientInfo": older::info(asked, &client.info),
     }));
     let mut exchange = link.ask(Method::Initialize, &params, None, asked, timeout).await?;
     let result = loop {

@@ -56,14 +56,16 @@ async fn arguments_reach_the_upstream_as_they_were_sent() {
 
 #[tokio::test]
 async fn a_result_reaches_the_client_as_it_was_sent() {
-    let raw = format!(
-        r#"{{"vendor": {ODD},"content":[{{"text":"","_meta":{ODD}}}],"resultType":"complete"}}"#
-    );
-    for (_, gate) in gates(|git| git.tool("log").answer(&raw)).await {
-        for client in clients(&gate).await {
-            let answer = client.ask("tools/call", json!({ "name": "log" })).await;
-            assert_eq!(answer.result.unwrap(), raw);
-        }
+    let bare = format!(r#"{{"vendor": {ODD},"content":[{{"text":"","_meta":{ODD}}}]}}"#);
+    let raw = bare.strip_suffix('}').unwrap().to_owned() + r#","resultType":"complete"}"#;
+    let gates = gates(|git| git.tool("log").answer(&raw)).await;
+    for ((_, gate), modern) in gates.iter().zip([true, false, false, true]) {
+        let [old, new] = clients(gate).await;
+        let answer = new.ask("tools/call", json!({ "name": "log" })).await;
+        assert_eq!(answer.result.unwrap(), raw);
+        let answer = old.ask("tools/call", json!({ "name": "log" })).await;
+        // What no legacy version has is taken off what a modern server says.
+        assert_eq!(answer.result.unwrap(), if modern { &bare } else { &raw }.as_str());
     }
 }
 
@@ -176,11 +178,16 @@ async fn prompts_resources_and_completions_pass_alike() {
     let git = fake::http().completions();
     let git = git.prompt("ask").answer(&raw).resource("mem://one").answer(&raw);
     let gate = gateway().upstream("git", &git).start().await;
-    for client in clients(&gate).await {
+    let prompt_to_old = raw.replace(r#""resultType":"complete","#, "");
+    let resource_to_old = format!(r#"{{"v":{ODD}}}"#);
+    let [old, new] = clients(&gate).await;
+    for (client, of_prompt, of_resource) in
+        [(new, &raw, &raw), (old, &prompt_to_old, &resource_to_old)]
+    {
         let prompt = client.ask("prompts/get", json!({ "name": "ask" })).await;
-        assert_eq!(prompt.result.unwrap(), raw);
+        assert_eq!(prompt.result.unwrap(), *of_prompt);
         let resource = client.ask("resources/read", json!({ "uri": "mem://one" })).await;
-        assert_eq!(resource.result.unwrap(), raw);
+        assert_eq!(resource.result.unwrap(), *of_resource);
     }
 }
 

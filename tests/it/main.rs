@@ -26,6 +26,7 @@ mod headers;
 mod isolation;
 mod legacy;
 mod modern;
+mod older;
 mod reload;
 mod session;
 mod sse;

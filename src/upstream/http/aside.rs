@@ -15,6 +15,7 @@ use crate::{
     mcp::{
         message::{self, Body, Message},
         method::Method,
+        older,
         raw::Raw,
     },
     telemetry::Counter,
@@ -176,10 +177,11 @@ impl Http {
         let (reply, answer) = oneshot::channel();
         let http = self.clone();
         let is_ping = &*request.method == "ping";
-        let (id, own) = (request.id.clone(), request.id);
+        let (id, own, method) = (request.id.clone(), request.id, request.method.clone());
         self.0.tasks.spawn("upstream http: question", async move {
             let unanswered = || if is_ping { Body::Result(Raw::object()) } else { refusal() };
             let body = answer.await.unwrap_or_else(|_| unanswered());
+            let body = older::answer(http.version(), &method, body);
             if let Err(error) = http.post_aside(message::response(Some(&own), &body)).await {
                 tracing::debug!(%error, "an answer was not taken");
             }

@@ -30,8 +30,10 @@ use crate::{
         message::{self, Body, Message, Notification, Request, Response},
         meta::{Meta, PROGRESS_TOKEN},
         method::Method,
+        older,
         raw::Raw,
         splice,
+        version::Version,
     },
     telemetry::Counter,
 };
@@ -56,6 +58,7 @@ struct Inner {
     ids: AtomicU64,
     /// Of one client: what the server asks belongs to its only call.
     exclusive: bool,
+    version: Mutex<Version>,
     closed: CancellationToken,
     why: Mutex<String>,
     /// It was closed because a message had no end.
@@ -99,6 +102,7 @@ impl Lines {
             early: Mutex::default(),
             ids: AtomicU64::new(1),
             exclusive,
+            version: Mutex::new(Version::LEGACY_LATEST),
             closed: CancellationToken::new(),
             why: Mutex::default(),
             too_large: AtomicBool::new(false),
@@ -147,6 +151,11 @@ impl Lines {
             Out::Mailbox(mailbox) => call.post(mailbox.post(text)),
         }
         Ok(call)
+    }
+
+    /// From here on the server is answered in the words of this version.
+    pub fn agree(&self, version: Version) {
+        *self.0.version.lock() = version;
     }
 
     pub async fn notify(&self, method: Method, params: &Raw) -> Result<(), SendError> {
@@ -279,10 +288,11 @@ impl Lines {
             return self.reply(&request.id, &refusal());
         }
         let (reply, answer) = oneshot::channel();
-        let lines = self.clone();
-        let id = request.id.clone();
+        let (lines, id, method, version) =
+            (self.clone(), request.id.clone(), request.method.clone(), *self.0.version.lock());
         self.0.tasks.spawn("upstream lines: question", async move {
             let body = answer.await.unwrap_or_else(|_| refusal());
+            let body = older::answer(version, &method, body);
             lines.reply(&request.id, &body);
         });
         let question = Question { id, method: request.method, params: request.params, reply };

@@ -1,0 +1,72 @@
+//! A cheap look at a result: whether any word in it could be trouble for an older client.
+
+use memchr::memmem;
+
+use crate::mcp::{
+    method::Method,
+    version::{Era, Version},
+};
+
+const V2: Version = Version::V2025_03_26;
+const V3: Version = Version::V2025_06_18;
+const V4: Version = Version::V2025_11_25;
+
+/// Words of content blocks, each with the first version that knows it.
+const CONTENT: &[(&str, Version)] = &[
+    ("\"audio\"", V2),
+    ("\"resource_link\"", V3),
+    ("\"_meta\"", V3),
+    ("\"lastModified\"", V3),
+    ("\"icons\"", V4),
+];
+const CONTENTS: &[(&str, Version)] = &[("\"_meta\"", V3)];
+const STRUCTURED: &str = "\"structuredContent\"";
+
+/// False where nothing in the result needs to be looked at.
+#[allow(clippy::wildcard_enum_match_arm, reason = "no other result has what came later")]
+pub(super) fn concern(client: Version, from: Era, method: Method, text: &[u8]) -> bool {
+    let marks = match method {
+        Method::ToolsCall | Method::PromptsGet => CONTENT,
+        Method::ResourcesRead => CONTENTS,
+        _ => return false,
+    };
+    let has = |mark: &str| memmem::find(text, mark.as_bytes()).is_some();
+    // From 2025-06-18 on it is known, and a legacy server has no other than an object.
+    let structured = client < V3 || from == Era::Modern;
+    marks.iter().any(|(mark, since)| client < *since && has(mark))
+        || method == Method::ToolsCall && structured && has(STRUCTURED)
+        || has_escaped_letters(text)
+}
+
+/// A word may hide behind `\u` escapes of its letters; servers that write all but ASCII so have
+/// none of these.
+fn has_escaped_letters(text: &[u8]) -> bool {
+    memmem::find_iter(text, b"\\u00").any(|at| matches!(text.get(at + 4), Some(b'4'..=b'7')))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_could_be_trouble_is_looked_at() {
+        let concerns =
+            |client, from, text: &str| concern(client, from, Method::ToolsCall, text.as_bytes());
+        let plain = r#"{"content":[{"type":"text","text":"audio \u00e9 \u001b[0m"}]}"#;
+        let link = r#"[{"type":"resource_link","icons":[]}]"#;
+        let structured = r#"{"content":[],"structuredContent":{}}"#;
+        for (client, from, text, want) in [
+            (Version::V2024_11_05, Era::Modern, plain, false),
+            (Version::V2025_03_26, Era::Legacy, link, true),
+            (V3, Era::Legacy, link, true),
+            (V4, Era::Modern, link, false),
+            (V2, Era::Legacy, structured, true),
+            (V3, Era::Legacy, structured, false),
+            (V3, Era::Modern, structured, true),
+            (V2, Era::Legacy, r#"[{"type":"\u0061udio"}]"#, true),
+        ] {
+            assert_eq!(concerns(client, from, text), want, "{client} {text}");
+        }
+        assert!(!concern(V2, Era::Legacy, Method::Complete, link.as_bytes()));
+    }
+}
