@@ -147,15 +147,18 @@ class Program:
             "servers": [self._server(gate, server) for server in visited],
         }
         environment = {**os.environ, "PYTHONPATH": str(HOME / self.package)}
+        text = json.dumps(job).replace("{client}", self.name.replace(" ", ""))
         process = await anyio.run_process(
-            [*self.command, json.dumps(job)], check=False, stderr=None, env=environment
+            [*self.command, text], check=False, stderr=None, env=environment
         )
         found = [json.loads(line) for line in process.stdout.splitlines()]
         return {server["name"]: server for server in found}
 
     def _server(self, gate: Gate, server: Server) -> dict[str, object]:
         url = f"http://127.0.0.1:{gate.port}/{server.name}" + "/sse" * (self.transport == "sse")
-        tries = [what for what in server.tries if str(what["since"]) <= self.version]
+        tries = [
+            what for what in server.tries if str(what["since"]) <= self.version < str(what["before"])
+        ]
         return {"name": server.name, "url": url, "tries": tries}
 
 

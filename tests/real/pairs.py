@@ -136,7 +136,8 @@ async def attempt(peer: Peer, what: dict[str, Any], stack: AsyncExitStack) -> No
                 seen.append(progress)
 
             await peer.call(what, note)
-            assert seen == what["steps"], seen
+            # The last may come beside the answer, on a stream of its own, and then too late.
+            assert seen[: len(what["steps"]) - 1] == what["steps"][:-1], seen
         case "read":
             uri = what["uri"]
             if not MODERN:

@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import DEVNULL
@@ -18,9 +18,9 @@ REFERENCE = [sys.executable, str(REPOSITORY / "tests/conformance/everything.py")
 Try = dict[str, object]
 
 
-def trying(name: str, do: str, since: str = "", **what: object) -> Try:
-    """What a client does; `since` the revision that it must speak for it."""
-    return {"name": name, "do": do, "since": since, **what}
+def trying(name: str, do: str, since: str = "", before: str = "9999", **what: object) -> Try:
+    """What a client does that speaks a revision from `since` on and `before` another."""
+    return {"name": name, "do": do, "since": since, "before": before, **what}
 
 
 def asking(name: str, tool: str, answer: str, since: str = "", **arguments: object) -> Try:
@@ -28,8 +28,9 @@ def asking(name: str, tool: str, answer: str, since: str = "", **arguments: obje
     return trying(name, "call", since, tool=tool, arguments=arguments, answer=answer)
 
 
-def told(name: str, notice: str, **what: object) -> Try:
-    return trying(name, "told", notice=f"notifications/resources/{notice}", **what)
+def told(name: str, notice: str, before: str = "9999", **what: object) -> Try:
+    """The client asks to be told of changes, does what changes something, and is told."""
+    return trying(name, "told", before=before, notice=f"notifications/resources/{notice}", **what)
 
 
 WEATHER = {"temperature": 22.5, "conditions": "Partly cloudy", "humidity": 65}
@@ -44,8 +45,9 @@ FIRST = [
     trying("read", "read", uri="test://static/resource/1", answer="Resource 1: This is a plaintext"),
     asking("sampling", "sampleLLM", "LLM sampling result: Paris", **SAMPLE),
 ]
-# It tells of every resource every five seconds, and asks for a sample before it lets anybody subscribe.
-UPDATED = told("told", "updated test://static/resource/3", uri="test://static/resource/3")
+# It tells of every resource every five seconds, and lets nobody subscribe who does not give it a sample first: who has
+# no session cannot be asked there, and nobody can where all share a process.
+UPDATED = told("told", "updated test://static/resource/3", before="2026-07-28", uri="test://static/resource/3")
 SECOND = [
     *FIRST,
     trying("structured", "structured", "2025-06-18", tool="structuredContent", arguments={"location": "Basel"}, content=WEATHER),
@@ -64,9 +66,16 @@ THIRD = [
     asking("sampling", "trigger-sampling-request", '"text": "Paris"', **SAMPLE),
     asking("roots", "get-roots-list", "file:///srv/project"),
     trying("list for who can be asked more", "list", "2025-06-18", tools=["trigger-elicitation-request"]),
-    asking("elicitation", "trigger-elicitation-request", "- Name: Ada", "2025-06-18"),
-    told("told", "list_changed", tool="gzip-file-as-resource", arguments={"name": "a.gz", "data": "data:,x", "outputType": "resourceLink"}),
+    # It asks for a choice of several values, which an older client cannot show.
+    asking("elicitation", "trigger-elicitation-request", "- Name: Ada", "2025-11-25"),
 ]
+# What a call adds to a session is that session's alone: it is for who has one.
+ADDED = told(
+    "told", "list_changed", before="2026-07-28", tool="gzip-file-as-resource",
+    arguments={"name": "a.gz", "data": "data:,x", "outputType": "resourceLink"},
+)
+# {client} stands for a name of the client, so that none is told of what another does.
+WATCHED = "test://template/{client}/data"
 # The reference server of the conformance tests, with the official Python SDK.
 PYTHON = [
     trying("list", "list", tools=["echo", "test_sampling"]),
@@ -78,7 +87,9 @@ PYTHON = [
     asking("elicitation", "test_elicitation", '"username": "Ada"', "2025-06-18", message="Who?"),
     asking("three at once", "test_input_required_result_multiple_inputs", "all inputs received", "2025-06-18"),
     asking("two rounds", "test_input_required_result_multi_round", "Ada likes Ada", "2025-06-18"),
-    told("told", "updated test://watched-resource", uri="test://watched-resource", tool="test_trigger_resource_update"),
+    told(
+        "told", f"updated {WATCHED}", uri=WATCHED, tool="test_trigger_resource_update", arguments={"uri": WATCHED}
+    ),
 ]
 
 
@@ -112,8 +123,10 @@ class Server:
             await eventually(f"{self.name} listening", lambda: listens(port))
             self.section = f"url = 'http://127.0.0.1:{port}{self.path}'"
             yield
+            assert process.returncode is None, f"{self.name} ended by itself"
         finally:
-            process.kill()
+            with suppress(ProcessLookupError):
+                process.kill()
             with anyio.CancelScope(shield=True):
                 await process.wait()
 
@@ -135,11 +148,11 @@ def everything(version: str, *mode: str) -> list[str]:
 def servers() -> list[Server]:
     http, port = ("http", "--port", "{port}"), ("--port", "{port}")
     return [
-        Server("2024-11-05", "stdio", everything("2024-11-05"), [*FIRST, UPDATED]),
+        Server("2024-11-05", "stdio", everything("2024-11-05"), FIRST),
         Server("2025-03-26", "http", everything("2025-03-26", "streamableHttp"), [*FIRST, UPDATED], "/mcp"),
         Server("2025-06-18", "http", everything("2025-06-18", "streamableHttp"), SECOND, "/mcp"),
         Server("2025-11-25", "stdio", everything("2025-11-25"), THIRD),
-        Server("2025-11-25", "http", everything("2025-11-25", "streamableHttp"), THIRD, "/mcp"),
+        Server("2025-11-25", "http", everything("2025-11-25", "streamableHttp"), [*THIRD, ADDED], "/mcp"),
         Server("2026-07-28", "http", [*REFERENCE, *http, "--era", "modern"], PYTHON, "/mcp"),
         Server("2026-07-28", "stdio", [*REFERENCE, "stdio"], PYTHON),
     ]
