@@ -12,6 +12,7 @@ use std::{
 };
 
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::TcpListener,
     sync::{mpsc, oneshot},
     time::Instant,
@@ -20,9 +21,12 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    call::tasks::Tasks,
-    config::{self, Config, Problems},
-    ingress::listen::{self, Front},
+    call::{Caller, tasks::Tasks},
+    config::{self, Config, Layers, Problems},
+    ingress::{
+        listen::{self, Front},
+        stdio::{self, Opening},
+    },
     kit::report::{Look, Report},
     net::Net,
     park::Lot,
@@ -36,9 +40,9 @@ use crate::{
 
 #[cfg(feature = "pingora")]
 pub use self::pingora::serve;
-pub use self::process::runtime;
 #[cfg(not(feature = "pingora"))]
 pub use self::process::serve;
+pub use self::process::{runtime, serve_stdio};
 
 /// How often sessions that nobody uses are looked for.
 const SWEEP: Duration = Duration::from_secs(30);
@@ -51,7 +55,10 @@ const KEY_FILE: &str = "session.key";
 /// What a gate is started with.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
+    /// Empty: there is no file, and `layers` are all there is.
     pub config: PathBuf,
+    /// What the command line says over and under the file.
+    pub layers: Layers,
     /// In place of the file's `listen`.
     pub listen: Option<SocketAddr>,
     /// Whether edits of the file are applied.
@@ -59,6 +66,8 @@ pub struct Options {
     /// Tollgate's own binary, through which children are started; without it they are started
     /// directly, and outlive a gate that is killed outright.
     pub launcher: Option<PathBuf>,
+    /// Whether children inherit the whole environment, not only what every program needs.
+    pub whole_environment: bool,
     /// Whether [`serve`] takes the listening socket over from the gate that runs on the same state
     /// folder; only a build with the feature `pingora` can.
     pub upgrade: bool,
@@ -77,22 +86,37 @@ pub enum StartError {
     Listen { address: SocketAddr, error: std::io::Error },
     #[error("{0}")]
     Tls(String),
+    #[error("the configuration has no route `{route}`; it has {known}")]
+    Route { route: String, known: String },
+    /// The one server that all is about.
+    #[error("the server cannot be opened: {0}")]
+    Server(String),
     #[error("cannot take over from the gate that runs: {0}")]
     Upgrade(String),
     #[error("the system gives no thread or no signal: {0}")]
     Process(#[from] std::io::Error),
 }
 
-/// A gate that serves.
+/// A gate that listens.
 #[derive(Debug)]
 pub struct Gate {
-    inner: Arc<snapshot::Gate>,
+    core: Core,
     address: SocketAddr,
+}
+
+/// A gate, whatever doors it has.
+#[derive(Debug)]
+struct Core {
+    inner: Arc<snapshot::Gate>,
     stop: CancellationToken,
-    /// Told when the front has ended.
-    front: oneshot::Receiver<()>,
+    /// The doors: ended before the gate itself is.
+    doors: Tasks,
     reload: mpsc::Sender<()>,
 }
+
+/// A channel that is served; see [`Gate::serve_channel`].
+#[derive(Debug)]
+pub struct Served(oneshot::Receiver<()>);
 
 /// Reads, binds, begins to open the upstreams, and serves; returns as soon as it listens.
 pub async fn start(options: Options) -> Result<Gate, StartError> {
@@ -135,26 +159,29 @@ impl Plan {
         TcpListener::bind(address).await.map_err(|error| StartError::Listen { address, error })
     }
 
-    fn start(self, listener: TcpListener) -> Result<Gate, StartError> {
-        let Self { options, config, tls, store, secret } = self;
-        let address = config.server.listen;
+    fn start(mut self, listener: TcpListener) -> Result<Gate, StartError> {
+        let address = self.config.server.listen;
         let address =
             listener.local_addr().map_err(|error| StartError::Listen { address, error })?;
+        let tls = self.tls.take();
+        let core = self.start_core();
+        let front = Front::new(Arc::clone(&core.inner), listener, tls);
+        let stopping = core.stop.clone();
+        core.doors.finish(front.run(async move { stopping.cancelled().await }));
+        Ok(Gate { core, address })
+    }
+
+    /// Starts all but the doors.
+    fn start_core(self) -> Core {
+        let Self { options, config, tls: _, store, secret } = self;
         let gate = build(&options, config, store, &secret);
-        let stop = CancellationToken::new();
         let (reload, asked) = mpsc::channel(1);
         if options.watch {
-            let reloader = Reloader::new(Arc::clone(&gate), &options.config, options.listen);
+            let (file, layers) = (&options.config, options.layers);
+            let reloader = Reloader::new(Arc::clone(&gate), file, layers, options.listen);
             gate.tasks.spawn("reload", reloader.run(asked));
         }
-        let front = Front::new(Arc::clone(&gate), listener, tls);
-        let (stopping, (ended, front_ended)) = (stop.clone(), oneshot::channel());
-        gate.tasks.finish(async move {
-            front.run(async move { stopping.cancelled().await }).await;
-            // Nobody waits where the gate was dropped.
-            ended.send(()).ok();
-        });
-        Ok(Gate { inner: gate, address, stop, front: front_ended, reload })
+        Core { inner: gate, stop: CancellationToken::new(), doors: Tasks::default(), reload }
     }
 }
 
@@ -166,37 +193,101 @@ impl Gate {
     /// Waits until every eager upstream has been opened, or has failed, once, and all that they
     /// list is known.
     pub async fn settled(&self) {
-        self.inner.listed().await;
+        self.core.inner.listed().await;
     }
 
     pub fn is_tls(&self) -> bool {
-        self.inner.snapshot().config.server.tls.is_some()
+        self.core.inner.snapshot().config.server.tls.is_some()
     }
 
     /// What may be looked at while the gate runs.
     pub fn viewer(&self) -> Viewer {
-        Viewer(Arc::clone(&self.inner))
+        self.core.viewer()
     }
 
     /// Reads the file again now (SIGHUP).
     pub fn reload(&self) {
-        // One request that waits is enough.
-        self.reload.try_send(()).ok();
+        self.core.reload();
+    }
+
+    /// Serves one more client, whose messages are lines of a pair of streams, on a route; ends when
+    /// the client closes its side, or with the gate.
+    ///
+    /// # Errors
+    /// Where there is no such route.
+    pub fn serve_channel(
+        &self,
+        reader: impl AsyncRead + Send + Unpin + 'static,
+        writer: impl AsyncWrite + Send + Unpin + 'static,
+        route: &str,
+    ) -> Result<Served, StartError> {
+        self.core.serve_channel(reader, writer, route)
     }
 
     /// Takes no more connections, lets calls end (`drain` at most), then ends every upstream; all
     /// together takes `drain` and 2 s at most.
     pub async fn stop(self) {
+        self.core.stop().await;
+    }
+}
+
+impl Core {
+    fn viewer(&self) -> Viewer {
+        Viewer(Arc::clone(&self.inner))
+    }
+
+    fn reload(&self) {
+        // One request that waits is enough.
+        self.reload.try_send(()).ok();
+    }
+
+    fn serve_channel(
+        &self,
+        reader: impl AsyncRead + Send + Unpin + 'static,
+        writer: impl AsyncWrite + Send + Unpin + 'static,
+        route: &str,
+    ) -> Result<Served, StartError> {
+        let route = self.route(Some(route))?;
+        let opening =
+            Opening { gate: Arc::clone(&self.inner), route, caller: Caller::Parent, modern: true };
+        let (stopping, (ended, has_ended)) = (self.stop.clone(), oneshot::channel());
+        self.doors.finish(async move {
+            stdio::serve(opening, reader, writer, stopping.cancelled()).await;
+            // Nobody has to wait.
+            ended.send(()).ok();
+        });
+        Ok(Served(has_ended))
+    }
+
+    /// The route of this path, or the first.
+    fn route(&self, path: Option<&str>) -> Result<String, StartError> {
+        let snapshot = self.inner.snapshot();
+        let mut routes = snapshot.config.routes.iter().map(|route| route.path.as_str());
+        let Some(path) = path else { return Ok(routes.next().unwrap_or_default().to_owned()) };
+        if routes.clone().any(|known| known == path) {
+            return Ok(path.to_owned());
+        }
+        let known = routes.collect::<Vec<_>>().join(", ");
+        Err(StartError::Route { route: path.to_owned(), known })
+    }
+
+    async fn stop(self) {
         let drain = self.inner.snapshot().config.server.limits.drain;
         let deadline = Instant::now() + drain;
         self.inner.begin_closing();
         self.stop.cancel();
-        if self.front.await.is_err() {
-            tracing::error!("the front had ended before");
-        }
-        if !shut(&self.inner, deadline).await {
+        let doors = self.doors.drained(drain + END).await;
+        if !shut(&self.inner, deadline).await || !doors {
             tracing::warn!("not everything ended within {drain:?} (`drain`)");
         }
+    }
+}
+
+impl Served {
+    /// Waits until its client is gone, or the gate.
+    pub async fn ended(self) {
+        // Dropped unsaid, it has ended, too.
+        self.0.await.ok();
     }
 }
 
@@ -213,6 +304,22 @@ impl Viewer {
     pub async fn settled(&self) {
         self.0.settled().await;
     }
+
+    /// Waits until an upstream has been opened.
+    ///
+    /// # Errors
+    /// Where it has failed instead: why.
+    pub async fn opened(&self, upstream: &str) -> Result<(), StartError> {
+        self.settled().await;
+        let report = self.report();
+        let one = report.upstreams.into_iter().find(|one| one.name == upstream);
+        match one {
+            Some(one) if one.era.is_some() => Ok(()),
+            one => Err(StartError::Server(
+                one.and_then(|one| one.last_error).unwrap_or_else(|| "it ended".to_owned()),
+            )),
+        }
+    }
 }
 
 /// Ends every upstream, calls under way at the deadline, and every task of a gate; true where all
@@ -227,8 +334,8 @@ async fn shut(gate: &Arc<snapshot::Gate>, deadline: Instant) -> bool {
 }
 
 fn load(options: &Options) -> Result<Arc<Config>, StartError> {
-    let mut config =
-        config::load(&options.config, &config::environment).map_err(StartError::Config)?;
+    let read = config::load_layered(&options.config, &options.layers, &config::environment);
+    let mut config = read.map_err(StartError::Config)?;
     if let Some(listen) = options.listen {
         config.server.listen = listen;
     }
@@ -246,7 +353,7 @@ fn build(
     let itself = Arc::new(OnceLock::new());
     let context = Context {
         net: Net::new(),
-        spawner: Spawner::new(options.launcher.clone(), std::env::vars_os(), tasks.clone()),
+        spawner: spawner(options, tasks.clone()),
         counters: Arc::clone(&counters),
         look: look(&itself),
         tasks,
@@ -263,6 +370,14 @@ fn build(
     let parking = Arc::clone(&gate);
     gate.tasks.spawn("gate: parked calls", async move { parking.lot.expire().await });
     gate
+}
+
+fn spawner(options: &Options, tasks: Tasks) -> Spawner {
+    let (launcher, environment) = (options.launcher.clone(), std::env::vars_os());
+    if options.whole_environment {
+        return Spawner::whole(launcher, environment, tasks);
+    }
+    Spawner::new(launcher, environment, tasks)
 }
 
 /// The built-in server looks at the gate it is part of.

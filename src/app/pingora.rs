@@ -49,7 +49,7 @@ const ADDRESSES_BYTES_MAX: usize = 2_048;
 ///
 /// # Errors
 /// Where it does not start.
-pub fn serve<T: Future<Output = ()>>(
+pub fn serve<T: Future<Output = Result<(), StartError>>>(
     options: Options,
     tell: impl FnOnce(&Gate) -> T,
 ) -> Result<(), StartError> {
@@ -72,7 +72,7 @@ pub fn serve<T: Future<Output = ()>>(
         // Where the server fails at once, the gate is stopped at once.
         is_shown.await.ok();
         let telling = tell(&gate);
-        Ok(process::run(gate, telling, stopped).await?)
+        process::run(gate, telling, stopped).await
     })
 }
 

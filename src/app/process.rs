@@ -7,9 +7,7 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
 };
 
-use super::Gate;
-#[cfg(not(feature = "pingora"))]
-use super::{Options, StartError};
+use super::{Core, Gate, Options, Plan, StartError, Viewer};
 
 /// The runtime that serves: the one place where that is decided.
 ///
@@ -25,7 +23,7 @@ pub fn runtime() -> io::Result<Runtime> {
 /// # Errors
 /// Where it does not start.
 #[cfg(not(feature = "pingora"))]
-pub fn serve<T: Future<Output = ()>>(
+pub fn serve<T: Future<Output = Result<(), StartError>>>(
     options: Options,
     tell: impl FnOnce(&Gate) -> T,
 ) -> Result<(), StartError> {
@@ -37,35 +35,95 @@ pub fn serve<T: Future<Output = ()>>(
         let gate = super::start(options).await?;
         let mut stop = Stop::new()?;
         let telling = tell(&gate);
-        Ok(run(gate, telling, stop.asked()).await?)
+        run(gate, telling, stop.asked()).await
     })
 }
 
-/// Serves until `stop` is done, reads the configuration again at SIGHUP; then drains.
+/// Serves one route (the first of the configuration where none is named) on standard input and
+/// output, until the client closes its side, or until SIGTERM or SIGINT. `ready` is awaited before
+/// anything is read.
 ///
 /// # Errors
-/// Where signals cannot be waited for.
+/// Where it does not start, or `ready` fails.
+pub fn serve_stdio(
+    options: Options,
+    route: Option<&str>,
+    ready: impl AsyncFnOnce(Viewer) -> Result<(), StartError>,
+) -> Result<(), StartError> {
+    let runtime = runtime()?;
+    let served = runtime.block_on(async {
+        let core = Plan::new(options)?.start_core();
+        let mut stop = Stop::new()?;
+        let served = tokio::select! {
+            // Nothing has been read: nothing is lost.
+            served = serve_lines(&core, route, ready) => served,
+            () = stop.asked() => Ok(()),
+        };
+        drain(core.stop()).await?;
+        served
+    });
+    // A thread may wait for input for ever; nothing else is left.
+    runtime.shutdown_background();
+    served
+}
+
+async fn serve_lines(
+    core: &Core,
+    route: Option<&str>,
+    ready: impl AsyncFnOnce(Viewer) -> Result<(), StartError>,
+) -> Result<(), StartError> {
+    let route = core.route(route)?;
+    ready(core.viewer()).await?;
+    let served = core.serve_channel(tokio::io::stdin(), tokio::io::stdout(), &route)?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    let mut ended = std::pin::pin!(served.ended());
+    loop {
+        tokio::select! {
+            // Signals are kept until received.
+            () = &mut ended => return Ok(()),
+            _ = hang_up.recv() => core.reload(),
+        }
+    }
+}
+
+/// Serves until `stop` is done or what is told fails, reads the configuration again at SIGHUP; then
+/// drains.
+///
+/// # Errors
+/// What was told, or where signals cannot be waited for.
 pub(super) async fn run(
     gate: Gate,
-    told: impl Future<Output = ()>,
+    told: impl Future<Output = Result<(), StartError>>,
     stop: impl Future<Output = ()>,
-) -> io::Result<()> {
+) -> Result<(), StartError> {
     let mut hang_up = signal(SignalKind::hangup())?;
     let (mut told, mut stop) = (std::pin::pin!(told), std::pin::pin!(stop));
     let mut telling = true;
+    let mut served = Ok(());
     loop {
         tokio::select! {
             // Signals are kept until received; what is told may be cut short.
             () = &mut stop => break,
             _ = hang_up.recv() => gate.reload(),
-            () = &mut told, if telling => telling = false,
+            done = &mut told, if telling => {
+                telling = false;
+                served = done;
+                if served.is_err() {
+                    break;
+                }
+            }
         }
     }
-    let mut again = Stop::new()?;
     tracing::info!("stopping: no more connections, calls under way may end");
+    drain(gate.stop()).await?;
+    served
+}
+
+async fn drain(stopping: impl Future<Output = ()>) -> io::Result<()> {
+    let mut again = Stop::new()?;
     tokio::select! {
         // A second signal means at once: dropping everything kills the children.
-        () = gate.stop() => tracing::info!("stopped"),
+        () = stopping => tracing::info!("stopped"),
         () = again.asked() => tracing::warn!("stopped at once"),
     }
     Ok(())

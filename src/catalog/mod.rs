@@ -11,5 +11,5 @@ mod view;
 
 pub use self::{
     refresh::{Change, keep},
-    view::{Filters, Part, Target, View, server_meta, supported_versions},
+    view::{Filters, Part, Target, View, supported_versions},
 };

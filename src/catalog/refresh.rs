@@ -62,6 +62,7 @@ pub async fn keep(
     loop {
         let sign = tokio::time::timeout(patience(&upstream, &shelf), upstream.next_sign()).await;
         let opened = matches!(sign, Ok(Sign::Opened));
+        let doubted = matches!(sign, Ok(Sign::Doubt));
         let said = match sign {
             Ok(Sign::Notice(session, notice)) => {
                 let notice = Change::Notice { upstream: name.clone(), session, notice };
@@ -77,9 +78,9 @@ pub async fn keep(
                 continue;
             }
             Ok(Sign::Changed(method)) => Some(method),
-            Ok(Sign::Opened) | Err(_) => None,
+            Ok(Sign::Opened | Sign::Doubt) | Err(_) => None,
         };
-        if said.is_some() {
+        if said.is_some() || doubted {
             brake.wait().await;
         }
         let Some(peer) = upstream.peer() else { continue };

@@ -81,6 +81,12 @@ impl Shelf {
         self.kept.lock().published = version;
     }
 
+    /// Whether something is here, and the routes show it.
+    pub fn is_shown(&self) -> bool {
+        let kept = self.kept.lock();
+        kept.listing.is_some() && kept.version == kept.published
+    }
+
     /// Whether it was read since the start and is shown, or could not be read.
     pub fn is_settled(&self) -> bool {
         let kept = self.kept.lock();

@@ -10,9 +10,10 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     call::{ListKind, gateway_info},
-    config::{Filter, Route},
+    config::{Filter, Names, Route},
     mcp::{
         error::{ErrorObject, INVALID_PARAMS},
+        meta::SERVER_INFO,
         mirror::Mirrors,
         older,
         raw::Raw,
@@ -67,6 +68,8 @@ pub struct View {
     resources: Filter,
     capabilities: Map<String, Value>,
     instructions: Option<String>,
+    /// The `Implementation` of the only server behind the route, where the route adds nothing.
+    server: Option<Raw>,
     ttl_ms: u64,
     public: bool,
     /// Entries left out because their name is somebody else's.
@@ -110,6 +113,9 @@ impl View {
         }
         // What depends on what a client declares is not for others.
         view.public &= !asked;
+        if let ([only], Names::Never) = (parts, route.names) {
+            view.server = only.listing.as_ref().and_then(|listing| listing.info.clone());
+        }
         for kind in ListKind::ALL {
             let shown = view.merge(kind, route, parts, asked);
             let pages = view.pages(kind, &shown, route.page_size);
@@ -200,6 +206,16 @@ impl View {
 
     pub fn instructions(&self) -> Option<&str> {
         self.instructions.as_deref()
+    }
+
+    /// Who clients speak to: the gate, or the only server of a route that never renames.
+    pub fn server_info(&self) -> Raw {
+        self.server.clone().unwrap_or_else(gateway_info)
+    }
+
+    /// `_meta` of the gate's own modern results.
+    pub fn server_meta(&self) -> String {
+        format!("{{\"{SERVER_INFO}\":{}}}", self.server_info().as_str())
     }
 
     /// The smallest `ttlMs` of all parts, and whether all are public.
@@ -338,7 +354,7 @@ impl View {
         let mut modern = text.clone();
         text.push(b'}');
         let (ttl_ms, scope) = self.cache_hints();
-        let meta = server_meta();
+        let meta = self.server_meta();
         let hints = format!(
             r#","resultType":"complete","ttlMs":{ttl_ms},"cacheScope":"{scope}","_meta":{meta}}}"#
         );
@@ -373,11 +389,6 @@ impl List {
 /// What of a list is for clients that can be asked.
 fn extra(listing: &Listing, kind: ListKind, asked: bool) -> &[Item] {
     if asked && kind == ListKind::Tools { &listing.asked_tools } else { &[] }
-}
-
-/// `_meta` of the gate's own modern results.
-pub fn server_meta() -> String {
-    format!("{{\"{}\":{}}}", crate::mcp::meta::SERVER_INFO, gateway_info().as_str())
 }
 
 /// A resource that is on no list, if its upstream's own section lets it pass.

@@ -2,6 +2,8 @@
 
 mod client;
 mod run;
+mod sidecar;
+mod stdio;
 mod table;
 mod tools;
 
@@ -12,7 +14,9 @@ use std::{
 };
 
 use anyhow::Context as _;
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{
+    ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, parser::ValueSource,
+};
 
 use crate::{app, config, telemetry};
 
@@ -20,6 +24,8 @@ const ABOUT: &str = "One endpoint for many MCP servers, in both eras of the prot
 /// rmcp speaks of every connection at this level, pingora of every step; Tollgate of what matters.
 const LOG_OF_RUN: &str = "info,rmcp=warn,pingora_core=warn";
 const LOG_OF_OTHERS: &str = "warn";
+/// What a sidecar's server says on its standard error is for who started the sidecar.
+const LOG_OF_SERVER: &str = "tollgate::upstream::child=debug";
 
 #[derive(Debug, Parser)]
 #[command(
@@ -37,7 +43,7 @@ struct Arguments {
 
 #[derive(Debug, Clone, clap::Args)]
 struct Common {
-    /// The configuration
+    /// The configuration; a sidecar reads one only where it is named
     #[arg(
         long,
         short,
@@ -48,7 +54,7 @@ struct Common {
     )]
     config: PathBuf,
     /// What is logged, as in `RUST_LOG` (error, warn, info, debug, trace, or by
-    /// module); `run` logs at info, all else at warn
+    /// module); `run` and a listening `sidecar` log at info, all else at warn
     #[arg(long, global = true, value_name = "FILTER", env = "RUST_LOG")]
     log: Option<String>,
     /// Log lines as JSON
@@ -60,6 +66,11 @@ struct Common {
 enum Command {
     /// Serve the routes of the configuration (the default)
     Run(run::Arguments),
+    /// Serve one route to the client that starts this command, on standard input and output
+    Stdio(stdio::Arguments),
+    /// Serve one server as it is to clients of every version: over HTTP, or to the client that
+    /// starts this command
+    Sidecar(sidecar::Arguments),
     /// Check the configuration and show every problem in it
     Check,
     /// Print the JSON Schema of routes.toml, for editors
@@ -82,12 +93,12 @@ enum Command {
 
 /// Runs the command that the arguments ask for.
 pub fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let matches = Arguments::command().get_matches();
+    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let common = &arguments.common;
     let command = arguments.command.unwrap_or(Command::Run(run::Arguments::default()));
-    let usual = if matches!(command, Command::Run(_)) { LOG_OF_RUN } else { LOG_OF_OTHERS };
-    telemetry::init(common.log.as_deref().unwrap_or(usual), common.log_json);
-    match dispatch(command, common) {
+    telemetry::init(common.log.as_deref().unwrap_or(&usual_log(&command)), common.log_json);
+    match dispatch(command, common, names_config(&matches)) {
         Ok(code) => code,
         Err(error) => {
             complain(&format!("{error:#}"));
@@ -96,9 +107,36 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn dispatch(command: Command, common: &Common) -> anyhow::Result<ExitCode> {
+fn usual_log(command: &Command) -> String {
+    match command {
+        Command::Run(_) => LOG_OF_RUN.to_owned(),
+        Command::Sidecar(sidecar) if sidecar.stdio => format!("{LOG_OF_OTHERS},{LOG_OF_SERVER}"),
+        Command::Sidecar(_) => format!("{LOG_OF_RUN},{LOG_OF_SERVER}"),
+        Command::Stdio(_)
+        | Command::Check
+        | Command::Schema
+        | Command::Import { .. }
+        | Command::Tools(_)
+        | Command::Call(_)
+        | Command::Completions { .. } => LOG_OF_OTHERS.to_owned(),
+    }
+}
+
+/// Whether `--config` was given, before or behind the command.
+fn names_config(matches: &ArgMatches) -> bool {
+    let given =
+        |matches: &ArgMatches| matches.value_source("config") == Some(ValueSource::CommandLine);
+    given(matches) || matches.subcommand().is_some_and(|(_, matches)| given(matches))
+}
+
+fn dispatch(command: Command, common: &Common, names_config: bool) -> anyhow::Result<ExitCode> {
     match command {
         Command::Run(arguments) => run::run(&common.config, &arguments),
+        Command::Stdio(arguments) => stdio::run(&common.config, &arguments),
+        Command::Sidecar(arguments) => {
+            // The file of a gate is none of a sidecar's: only one that is named counts.
+            sidecar::run(names_config.then_some(common.config.as_path()), &arguments)
+        }
         Command::Check => check(&common.config),
         Command::Schema => {
             say(&serde_json::to_string_pretty(&config::schema())?);

@@ -33,19 +33,29 @@ pub fn run(config: &Path, arguments: &Arguments) -> anyhow::Result<ExitCode> {
         watch: true,
         launcher: Some("/proc/self/exe".into()),
         upgrade: arguments.upgrade,
+        ..Options::default()
     };
     let tell = |gate: &app::Gate| {
-        let scheme = if gate.is_tls() { "https" } else { "http" };
-        let base = format!("{scheme}://{}", gate.address());
+        let base = base(gate);
         show(&format!("tollgate {} serves on {base}", env!("CARGO_PKG_VERSION")));
-        tell(gate.viewer(), base)
+        let viewer = gate.viewer();
+        async move {
+            tell(&viewer, &base).await;
+            Ok(())
+        }
     };
     app::serve(options, tell).map_err(start_failed)?;
     Ok(ExitCode::SUCCESS)
 }
 
+/// Where clients reach it, without the path of a route.
+pub fn base(gate: &app::Gate) -> String {
+    let scheme = if gate.is_tls() { "https" } else { "http" };
+    format!("{scheme}://{}", gate.address())
+}
+
 /// Progress while the upstreams open, then the table.
-async fn tell(gate: app::Viewer, base: String) {
+pub async fn tell(gate: &app::Viewer, base: &str) {
     if std::io::stderr().is_terminal() {
         let bar = ProgressBar::new_spinner();
         if let Ok(style) = ProgressStyle::with_template("{spinner} opening {msg}") {
@@ -53,7 +63,7 @@ async fn tell(gate: app::Viewer, base: String) {
         }
         let spinning = async {
             loop {
-                bar.set_message(opening(&gate));
+                bar.set_message(opening(gate));
                 bar.tick();
                 tokio::time::sleep(TICK).await;
             }
@@ -67,7 +77,7 @@ async fn tell(gate: app::Viewer, base: String) {
     } else {
         gate.settled().await;
     }
-    show(&format!("\n{}\n", table::report(&gate.report(), &base)));
+    show(&format!("\n{}\n", table::report(&gate.report(), base)));
 }
 
 /// The names of those that are not there yet.

@@ -114,9 +114,8 @@ fn with_client(
         let options = Options {
             config: config.to_owned(),
             listen: Some(([127, 0, 0, 1], 0).into()),
-            watch: false,
             launcher: Some("/proc/self/exe".into()),
-            upgrade: false,
+            ..Options::default()
         };
         let gate = app::start(options).await.map_err(start_failed)?;
         gate.viewer().settled().await;

@@ -296,7 +296,7 @@ fn scalar(value: &Value) -> Option<String> {
 }
 
 /// A basic string of TOML, on one line.
-fn quote(text: &str) -> String {
+pub fn quote(text: &str) -> String {
     let mut quoted = String::from("\"");
     for c in text.chars() {
         match c {

@@ -11,16 +11,40 @@ mod problem;
 mod read;
 mod reader;
 mod schema;
+mod sidecar;
 mod value;
 
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 pub use import::import;
 pub use problem::Problems;
-pub use read::{environment, load};
+pub use read::{environment, load, load_layered};
 pub use schema::schema;
+pub use sidecar::{Sidecar, sidecar};
 #[cfg(test)]
-pub use {import::Imported, read::parse};
+pub use {
+    import::Imported,
+    read::{parse, parse_layered},
+};
+
+/// TOML that is laid over and under the file, in the same words: what the command line says, and
+/// what it takes for granted.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Layers {
+    /// Wins over the file.
+    pub over: String,
+    /// The file wins over it.
+    pub under: String,
+}
+
+impl Layers {
+    /// For a gate that a client starts just for itself: it is used to wait for servers to start,
+    /// and asks only once what they have.
+    pub fn patient() -> Self {
+        let under = "# the command line\n[server]\nlimits.settle = \"10s\"\n".to_owned();
+        Self { under, ..Self::default() }
+    }
+}
 
 /// A whole, valid configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -85,6 +109,9 @@ pub struct Limits {
     pub requests_max: usize,
     /// Open streams of one legacy session. Default 64.
     pub streams_max: usize,
+    /// Calls under way of one client on a channel: standard input and output, or HTTP+SSE. Default
+    /// 256, as many as wait to be written to a server at once.
+    pub channel_calls_max: usize,
     /// Bytes kept per stream for a client that comes back with `Last-Event-ID`. Default 1 MiB.
     pub outbox_bytes_max: usize,
     /// Time that a client has to answer what a server asks in mid-call. Default 5 min: a person may
@@ -123,6 +150,7 @@ impl Default for Limits {
             request_timeout: Duration::from_secs(30),
             requests_max: 10_000,
             streams_max: 64,
+            channel_calls_max: 256,
             outbox_bytes_max: 1 << 20,
             answer_timeout: Duration::from_secs(5 * 60),
             question_window: Duration::from_millis(15),
@@ -144,6 +172,9 @@ pub struct Route {
     /// Names of upstreams in order of precedence; `*` is already replaced by all of them.
     pub upstreams: Vec<String>,
     pub names: Names,
+    /// Whether the older HTTP+SSE is served besides, at the path and `/sse`. Default true: nothing
+    /// else works for clients that know only that.
+    pub sse: bool,
     /// By the names that clients see.
     pub tools: Filter,
     pub prompts: Filter,

@@ -7,28 +7,66 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
-use super::{Config, Problems, check, problem::Problem, reader::Reader, schema::File, value::Kind};
+use super::{
+    Config, Layers, Problems, check, problem::Problem, reader::Reader, schema::File, value::Kind,
+};
+
+/// What problems call a configuration that no file has.
+const NO_FILE: &str = "the command line";
 
 /// Reads the file at `path`. `environment` gives the variables it refers to.
 pub fn load(path: &Path, environment: &dyn Fn(&str) -> Option<String>) -> Result<Config, Problems> {
+    load_layered(path, &Layers::default(), environment)
+}
+
+/// The same, with layers over and under the file. An empty path is no file: the layers are all
+/// there is.
+pub fn load_layered(
+    path: &Path,
+    layers: &Layers,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<Config, Problems> {
+    if path.as_os_str().is_empty() {
+        return parse_layered(NO_FILE, "", layers, environment);
+    }
     let name = path.to_string_lossy();
     let text = fs::read_to_string(path).map_err(|error| {
         let help = "write it, or make it of a client's file: `tollgate import FILE.json`";
         Problems::new(&name, "", vec![Problem::of_file(format!("cannot be read: {error}"), help)])
     })?;
-    parse(&name, &text, environment)
+    parse_layered(&name, &text, layers, environment)
 }
 
-/// The configuration that `text` says, or all that is wrong with it. `name` is the file's: problems
-/// show it, and relative paths begin in its folder. Reads nothing but the secret files it names.
+#[cfg(test)]
 pub fn parse(
     name: &str,
     text: &str,
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Config, Problems> {
+    parse_layered(name, text, &Layers::default(), environment)
+}
+
+/// The configuration that `text` says, or all that is wrong with it. `name` is the file's: problems
+/// show it, and relative paths begin in its folder. Reads nothing but the secret files it names.
+///
+/// Problems of a layer are shown as of lines below the file's own.
+pub fn parse_layered(
+    name: &str,
+    text: &str,
+    layers: &Layers,
+    environment: &dyn Fn(&str) -> Option<String>,
+) -> Result<Config, Problems> {
     let folder = Path::new(name).parent().unwrap_or(Path::new(""));
     let mut reader = Reader::new(folder, environment);
-    let (table, errors) = DeTable::parse_recoverable(text);
+    let (whole, [text, over, under]) = layered(text, layers);
+    let (mut table, mut errors) = DeTable::parse_recoverable(&text);
+    let (over, more) = DeTable::parse_recoverable(&over);
+    errors.extend(more);
+    merge(table.get_mut(), over.into_inner());
+    let (mut all, more) = DeTable::parse_recoverable(&under);
+    errors.extend(more);
+    merge(all.get_mut(), table.into_inner());
+    let (table, text) = (all, whole.as_str());
     let root = Spanned::new(table.span(), DeValue::Table(table.into_inner()));
     let file = File::read(&root, &mut reader).expect("the root of a file is a table");
     if !errors.is_empty() {
@@ -38,6 +76,39 @@ pub fn parse(
     let config = check::config(file, folder, &mut reader);
     let problems = reader.finish();
     if problems.is_empty() { Ok(config) } else { Err(Problems::new(name, text, problems)) }
+}
+
+/// All texts in one, in which problems are shown, and each alone at its own place in that.
+fn layered(text: &str, layers: &Layers) -> (String, [String; 3]) {
+    if *layers == Layers::default() {
+        return (text.to_owned(), [text.to_owned(), String::new(), String::new()]);
+    }
+    let mut whole = String::new();
+    let each = [text, &layers.over, &layers.under].map(|layer| {
+        // Blanks say nothing in TOML.
+        let alone = format!("{}{layer}", " ".repeat(whole.len()));
+        whole.push_str(layer);
+        whole.push('\n');
+        alone
+    });
+    (whole, each)
+}
+
+/// Lays a table over another: its keys win, tables are merged.
+fn merge<'i>(under: &mut DeTable<'i>, over: DeTable<'i>) {
+    for (key, value) in over {
+        let below = under.get_mut(key.get_ref().as_ref()).map(Spanned::get_mut);
+        match (below, value.get_ref().is_table()) {
+            (Some(DeValue::Table(below)), true) => {
+                if let DeValue::Table(above) = value.into_inner() {
+                    merge(below, above);
+                }
+            }
+            _ => {
+                under.insert(key, value);
+            }
+        }
+    }
 }
 
 /// The variable of this process's environment, if it is set and is text.

@@ -134,6 +134,8 @@ section! {
         requests_max: Count<1, 10_000_000> = 10_000,
         /// Open streams of one session.
         streams_max: Count<1, 100_000> = 64,
+        /// Calls under way of one client on its standard input and output, or over HTTP+SSE.
+        channel_calls_max: Count<1, 100_000> = 256,
         /// Bytes kept per stream for a client that comes back with `Last-Event-ID`.
         outbox_bytes_max: Size<KIB, GIB> = "1MiB",
         /// Time that a client has to answer what a server asks in mid-call.
@@ -162,8 +164,11 @@ section! {
         /// Names of upstreams in order of precedence; "*" is all the others, as the file has them.
         upstreams: Vec<Spanned<String>>,
         /// Whether an upstream's name stands before those of its tools and prompts: where an
-        /// earlier upstream has the same name ("auto"), "always", or "never".
+        /// earlier upstream has the same name ("auto"), "always", or "never". One upstream alone
+        /// and "never" make a route that is that server to clients, with its own name and words.
         names: Names = "auto",
+        /// Whether the older HTTP+SSE (2024-11-05) is served besides: at the path and `/sse`.
+        sse: bool = true,
         /// Which tools are shown, by the names that clients see.
         tools: Filter,
         /// Which prompts are shown, by the names that clients see.

@@ -1,21 +1,27 @@
-//! From headers and a body to messages of one client: the era told, the headers held against the
-//! body.
+//! From what came to the calls of one client: the era told, and headers, where there are any, held
+//! against the body.
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 
 use crate::{
-    call::Client,
+    call::{Caller, Client},
+    config::Limits,
     mcp::{
         head::Named,
         header,
-        message::{Message, Notification, Request},
+        id::Id,
+        message::{Bounds, Incoming, Message, Notification, Request},
         meta::Meta,
         method::Method,
         raw::{Malformed, Raw},
         version::{Era, Version},
     },
+    pipeline::{Call, Fault},
+    session::Session,
+    telemetry::{Counter, Counters},
 };
 
 use super::reply::Refused;
@@ -25,21 +31,25 @@ const METHOD: HeaderName = HeaderName::from_static("mcp-method");
 const NAME: HeaderName = HeaderName::from_static("mcp-name");
 const PARAM: &str = "mcp-param-";
 
-/// A modern request, its headers checked.
-#[derive(Debug)]
-pub struct Modern {
-    pub method: Method,
-    pub named: Named,
-    pub meta: Meta,
-    pub client: Arc<Client>,
-    pub mirrored: Vec<(String, String)>,
+/// Reads what one body or one line holds, within the limits; what is none is counted.
+pub fn parse(text: &Bytes, limits: &Limits, counters: &Counters) -> Result<Incoming, Refused> {
+    let bounds = Bounds { depth_max: limits.depth_max, batch_max: limits.batch_max };
+    Incoming::parse(text, bounds).map_err(|error| {
+        counters.add(match error {
+            Malformed::TooDeep(_) => Counter::RefusedDepth,
+            Malformed::Json(_) | Malformed::Shape(_) => Counter::RefusedMalformed,
+        });
+        match error {
+            Malformed::Json(_) => Refused::Parse(error.to_string()),
+            Malformed::TooDeep(_) | Malformed::Shape(_) => Refused::Request(error.to_string()),
+        }
+    })
 }
 
 /// Which era a message is of: modern by its header or by its `_meta`, whatever its method is.
-pub fn era_of(headers: &HeaderMap, message: &Message) -> Era {
+pub fn era_of(headers: Option<&HeaderMap>, message: &Message) -> Era {
     let by_header = headers
-        .get(VERSION)
-        .and_then(|version| version.to_str().ok())
+        .and_then(|headers| headers.get(VERSION)?.to_str().ok())
         // Dates compare as text; what is no date at all is settled as a legacy client's mistake.
         .is_some_and(|version| {
             version.starts_with("20") && Version::LEGACY_LATEST.as_str() < version
@@ -67,9 +77,76 @@ pub fn check_legacy_version(headers: &HeaderMap) -> Result<(), Refused> {
     }
 }
 
-/// Checks a modern request as the specification orders it: version, `_meta`, method, name
-/// (2026-07-28, transports).
-pub fn modern(headers: &HeaderMap, request: &Request) -> Result<Modern, Refused> {
+/// A modern request as a call, checked as the specification orders it: version, `_meta`, method,
+/// name (2026-07-28, transports). A channel without headers has nothing to hold against the body.
+pub fn modern(
+    headers: Option<&HeaderMap>,
+    caller: Caller,
+    request: Request,
+) -> Result<Call, Box<(Id, Refused)>> {
+    match read_modern(headers, &request) {
+        Ok(read) => Ok(Call {
+            id: request.id,
+            method: read.method,
+            params: request.params,
+            named: read.named,
+            meta: read.meta,
+            caller,
+            client: read.client,
+            session: None,
+            streams: true,
+            mirrored: read.mirrored,
+        }),
+        Err(refused) => Err(Box::new((request.id, refused))),
+    }
+}
+
+/// A request in a session as a call.
+pub fn legacy(
+    session: Arc<Session>,
+    caller: Caller,
+    request: Request,
+) -> Result<Call, Box<(Id, Fault)>> {
+    let Request { id, method: name, params } = request;
+    let read = Method::request(&name).ok_or(Fault::UnknownMethod(name)).and_then(|method| {
+        let invalid = |error: &dyn std::fmt::Display| Fault::Invalid(error.to_string());
+        let named = named(method, &params).map_err(|error| invalid(&error))?;
+        let meta = Meta::of(&params).map_err(|error| invalid(&error))?;
+        Ok((method, named, meta))
+    });
+    match read {
+        Ok((method, named, meta)) => {
+            let client = Arc::clone(&session.client);
+            let session = Some(session);
+            let (streams, mirrored) = (true, None);
+            Ok(Call { id, method, params, named, meta, caller, client, session, streams, mirrored })
+        }
+        Err(fault) => Err(Box::new((id, fault))),
+    }
+}
+
+/// Checks a modern notification: it needs no `_meta`, but its version must be spoken here.
+pub fn notified(headers: Option<&HeaderMap>, notification: &Notification) -> Result<(), Refused> {
+    let meta = Meta::of(&notification.params).map_err(|error| Refused::Meta(error.to_string()))?;
+    if meta.protocol_version.is_some() {
+        return check_version(headers, &meta).map(drop);
+    }
+    match said(headers, &VERSION)? {
+        Some(version) if Version::find(&version).is_none() => Err(Refused::Version(version)),
+        _ => Ok(()),
+    }
+}
+
+/// What is read of a modern request.
+struct Modern {
+    method: Method,
+    named: Named,
+    meta: Meta,
+    client: Arc<Client>,
+    mirrored: Option<Vec<(String, String)>>,
+}
+
+fn read_modern(headers: Option<&HeaderMap>, request: &Request) -> Result<Modern, Refused> {
     // A client that takes the other era's greeting here is to learn that, not what `_meta` lacks.
     if &*request.method == Method::Initialize.name() {
         return Err(Refused::UnknownMethod(request.method.to_string()));
@@ -83,53 +160,52 @@ pub fn modern(headers: &HeaderMap, request: &Request) -> Result<Modern, Refused>
                 .to_owned(),
         )
     })?;
-    let said = single(headers, &METHOD)?;
-    if said.as_deref() != Some(&*request.method) {
-        return Err(mismatch("Mcp-Method", "method", said));
-    }
+    check_header(headers, &METHOD, "Mcp-Method", "method", &request.method)?;
     let method = Method::request(&request.method).filter(|method| method.exists_in(Era::Modern));
     let method = method.ok_or_else(|| Refused::UnknownMethod(request.method.to_string()))?;
     let named = named(method, &request.params)?;
     if let Some(name) = named.header() {
-        let said = single(headers, &NAME)?;
-        if said.as_deref() != Some(name) {
-            return Err(mismatch("Mcp-Name", "params", said));
-        }
+        check_header(headers, &NAME, "Mcp-Name", "params", name)?;
     }
     let info = meta.client_info.clone().unwrap_or_else(Raw::object);
     let client = Arc::new(Client { version, capabilities, info });
-    Ok(Modern { method, named, meta, client, mirrored: mirrored(headers)? })
-}
-
-/// Checks a modern notification: it needs no `_meta`, but its version must be spoken here.
-pub fn notified(headers: &HeaderMap, notification: &Notification) -> Result<(), Refused> {
-    let meta = Meta::of(&notification.params).map_err(|error| Refused::Meta(error.to_string()))?;
-    if meta.protocol_version.is_some() {
-        return check_version(headers, &meta).map(drop);
-    }
-    match single(headers, &VERSION)? {
-        Some(version) if Version::find(&version).is_none() => Err(Refused::Version(version)),
-        _ => Ok(()),
-    }
+    Ok(Modern { method, named, meta, client, mirrored: headers.map(mirrored).transpose()? })
 }
 
 /// What a request names; a failure is one of its params.
-pub fn named(method: Method, params: &Raw) -> Result<Named, Refused> {
+fn named(method: Method, params: &Raw) -> Result<Named, Refused> {
     Named::of(method, params).map_err(|error: Malformed| Refused::Meta(error.to_string()))
 }
 
-fn check_version(headers: &HeaderMap, meta: &Meta) -> Result<Version, Refused> {
-    let said = single(headers, &VERSION)?;
+fn check_version(headers: Option<&HeaderMap>, meta: &Meta) -> Result<Version, Refused> {
+    let said = said(headers, &VERSION)?;
     let Some(inner) = &meta.protocol_version else {
         return Err(Refused::Meta(
             "`params._meta` lacks `io.modelcontextprotocol/protocolVersion`".to_owned(),
         ));
     };
-    if said.as_deref() != Some(inner) {
+    if headers.is_some() && said.as_deref() != Some(inner) {
         return Err(mismatch("MCP-Protocol-Version", "params._meta", said));
     }
     let version = Version::find(inner).filter(|version| version.era() == Era::Modern);
     version.ok_or_else(|| Refused::Version(inner.clone()))
+}
+
+/// A header must say what the body's `member` says.
+fn check_header(
+    headers: Option<&HeaderMap>,
+    name: &HeaderName,
+    title: &str,
+    member: &str,
+    wanted: &str,
+) -> Result<(), Refused> {
+    let Some(headers) = headers else { return Ok(()) };
+    let said = single(headers, name)?;
+    if said.as_deref() == Some(wanted) { Ok(()) } else { Err(mismatch(title, member, said)) }
+}
+
+fn said(headers: Option<&HeaderMap>, name: &HeaderName) -> Result<Option<String>, Refused> {
+    headers.map_or(Ok(None), |headers| single(headers, name))
 }
 
 fn mismatch(header: &str, member: &str, said: Option<String>) -> Refused {

@@ -33,6 +33,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{call::Caller, config::Tls, snapshot::Gate, telemetry::Counter};
 
 use super::{
+    events::Streams,
     reply::{self, HttpBody, HttpReply, Refused},
     serve::serve,
 };
@@ -68,6 +69,7 @@ impl Front {
             local,
             caller: Caller::Address(local.ip()),
             requests: Arc::new(Semaphore::new(limits.requests_max)),
+            streams: Arc::default(),
         };
         let mut stop = std::pin::pin!(stop);
         loop {
@@ -111,6 +113,8 @@ struct Door {
     caller: Caller,
     /// Room for requests under way.
     requests: Arc<Semaphore>,
+    /// Those of the older HTTP+SSE.
+    streams: Arc<Streams>,
 }
 
 impl Door {
@@ -170,11 +174,11 @@ impl Door {
     /// Answers one request, unless too many are under way. It is so until its answer ends.
     async fn answer(self, request: Request<Incoming>) -> HttpReply {
         let Ok(place) = self.requests.try_acquire_owned() else {
-            self.gate.counters.add(Counter::RefusedRequests);
-            return reply::refused(&Refused::Overloaded, None);
+            return reply::refused(&Refused::Overloaded, None, &self.gate.counters);
         };
         // Boxed: what the connection holds is to stay small.
-        let reply = Box::pin(serve(self.gate, self.local, self.caller, request)).await;
+        let reply =
+            Box::pin(serve(self.gate, self.streams, self.local, self.caller, request)).await;
         reply.map(|body| Counted { body, _place: place }.boxed_unsync())
     }
 }

@@ -23,6 +23,7 @@ use crate::{
         version::{Era, Version},
     },
     pipeline::{Fault, ToolError, tool_fault},
+    telemetry::{Counter, Counters},
 };
 
 pub const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
@@ -55,6 +56,9 @@ pub enum Refused {
     NoSession,
     #[error("the session is not known or has ended: open a new one with `initialize`")]
     UnknownSession,
+    /// On a channel, where no id is needed.
+    #[error("nothing was agreed yet: begin with `initialize`")]
+    NotOpened,
     #[error("the method `{0}` does not exist in this version of the protocol")]
     UnknownMethod(String),
     #[error("this gateway has too much to do: try again shortly")]
@@ -73,16 +77,19 @@ impl Refused {
             | Self::Meta(_)
             | Self::Header(_)
             | Self::Version(_)
-            | Self::NoSession => StatusCode::BAD_REQUEST,
+            | Self::NoSession
+            | Self::NotOpened => StatusCode::BAD_REQUEST,
         }
     }
 
     fn error(&self) -> ErrorObject {
         let code = match self {
             Self::Parse(_) => error::PARSE_ERROR,
-            Self::Request(_) | Self::BodyTooLarge(_) | Self::BodyTooSlow(_) | Self::NoSession => {
-                error::INVALID_REQUEST
-            }
+            Self::Request(_)
+            | Self::BodyTooLarge(_)
+            | Self::BodyTooSlow(_)
+            | Self::NoSession
+            | Self::NotOpened => error::INVALID_REQUEST,
             Self::Meta(_) => error::INVALID_PARAMS,
             Self::Header(_) => error::HEADER_MISMATCH,
             Self::Version(_) => error::UNSUPPORTED_VERSION,
@@ -96,18 +103,40 @@ impl Refused {
     }
 }
 
-/// A refusal, with the id of the request where that could be read.
-pub fn refused(refused: &Refused, id: Option<&Id>) -> HttpReply {
-    let body = message::response(id, &Body::Error(refused.error().raw()));
-    let mut reply = json_reply(refused.status(), body);
+/// A refusal as a message, with the id of the request where that could be read. It is counted.
+pub fn refusal(refused: &Refused, id: Option<&Id>, counters: &Counters) -> Bytes {
+    match refused {
+        Refused::BodyTooLarge(_) => counters.add(Counter::RefusedBodyBytes),
+        Refused::BodyTooSlow(_) => counters.add(Counter::RefusedSlow),
+        Refused::Header(_) | Refused::Meta(_) | Refused::Version(_) => {
+            counters.add(Counter::RefusedHeaders);
+        }
+        Refused::NoSession | Refused::UnknownSession | Refused::NotOpened => {
+            counters.add(Counter::RefusedSession);
+        }
+        Refused::Overloaded => counters.add(Counter::RefusedRequests),
+        // What is no message was counted when it was read.
+        Refused::Parse(_) | Refused::Request(_) | Refused::UnknownMethod(_) => (),
+    }
+    message::response(id, &Body::Error(refused.error().raw()))
+}
+
+/// The same as a reply of HTTP.
+pub fn refused(refused: &Refused, id: Option<&Id>, counters: &Counters) -> HttpReply {
+    let mut reply = json_reply(refused.status(), refusal(refused, id, counters));
     if *refused == Refused::Overloaded {
         reply.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }
     reply
 }
 
-/// Status and body of a call that failed, for a client of this version.
-pub fn fault(fault: &Fault, method: Method, client: Version) -> (StatusCode, Body) {
+/// Status and message of a call that failed, for a client of this version.
+pub fn fault(fault: &Fault, id: &Id, method: Method, client: Version) -> (StatusCode, Bytes) {
+    let (status, body) = fault_body(fault, method, client);
+    (status, message::response(Some(id), &body))
+}
+
+fn fault_body(fault: &Fault, method: Method, client: Version) -> (StatusCode, Body) {
     let modern = client.era() == Era::Modern;
     if let Some(said) = tool_fault(fault) {
         if method == Method::ToolsCall {

@@ -9,27 +9,27 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming as HttpIncoming;
 
 use crate::{
-    call::{Caller, SessionKey},
+    call::Caller,
     config::Limits,
     mcp::{
         id::Id,
-        message::{self, Bounds, Incoming, Message, Notification, Request as McpRequest},
-        meta::Meta,
+        message::{self, Incoming, Message, Notification, Request as McpRequest},
         method::Method,
-        raw::{Malformed, Raw},
-        splice,
         version::{Era, Version},
     },
-    pipeline::{self, Call, Fault},
+    pipeline::{self, Call},
     session::{Session, outbox::EventId},
-    snapshot::{Gate, Route},
+    snapshot::{Gate, Route, Snapshot},
     telemetry::Counter,
 };
 
 use super::{
-    decode, guard,
+    decode,
+    events::{self, Streams},
+    guard,
+    notice::{self, Notice},
     reply::{self, HttpReply, Refused, SESSION},
-    stream,
+    stream::{self, Takes},
 };
 
 const LAST_EVENT_ID: &str = "last-event-id";
@@ -37,6 +37,7 @@ const LAST_EVENT_ID: &str = "last-event-id";
 /// Answers one request.
 pub async fn serve(
     gate: Arc<Gate>,
+    streams: Arc<Streams>,
     local: SocketAddr,
     caller: Caller,
     request: Request<HttpIncoming>,
@@ -52,7 +53,7 @@ pub async fn serve(
         return reply::plain(StatusCode::FORBIDDEN, format!("{refusal}\n"));
     }
     let path = request.uri().path();
-    let Some(route) = snapshot.routes.get(path).map(Arc::clone) else {
+    let Some((route, place)) = find(&snapshot, path) else {
         return match path {
             "/livez" => reply::plain(StatusCode::OK, "alive\n"),
             "/readyz" if gate.is_closing() => {
@@ -65,27 +66,46 @@ pub async fn serve(
             ),
         };
     };
-    let door = Door { gate, route, caller, limits: server.limits.clone() };
-    match *request.method() {
-        Verb::POST => door.post(request).await,
-        Verb::GET => door.get(request.headers()),
-        Verb::DELETE => door.delete(request.headers()),
-        _ => reply::not_allowed("GET, POST, DELETE"),
+    let door = Door { gate, streams, route, caller, limits: server.limits.clone() };
+    match (place, request.method()) {
+        (Place::Route, &Verb::POST) => door.post(request).await,
+        (Place::Route, &Verb::GET) => door.get(request.headers()),
+        (Place::Route, &Verb::DELETE) => door.delete(request.headers()),
+        (Place::Route, _) => reply::not_allowed("GET, POST, DELETE"),
+        (Place::Stream, &Verb::GET) => door.stream(request.headers()),
+        // A client that tries Streamable HTTP first learns so that it is the older one here.
+        (Place::Stream, _) => reply::not_allowed("GET"),
+        (Place::Messages, &Verb::POST) => door.message(request).await,
+        (Place::Messages, _) => reply::not_allowed("POST"),
     }
 }
 
-/// What a client takes for an answer.
+/// What of a route a path is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Takes {
-    Json,
-    Both,
-    /// It names the stream first.
-    StreamRather,
+enum Place {
+    Route,
+    /// The older HTTP+SSE.
+    Stream,
+    Messages,
+}
+
+/// A route of this very path, else one that this path stands behind.
+fn find(snapshot: &Snapshot, path: &str) -> Option<(Arc<Route>, Place)> {
+    if let Some(route) = snapshot.routes.get(path) {
+        return Some((Arc::clone(route), Place::Route));
+    }
+    let places = [(events::STREAM, Place::Stream), (events::MESSAGES, Place::Messages)];
+    let found = places.into_iter().find_map(|(behind, place)| {
+        Some((snapshot.routes.get(events::route_of(path, behind)?)?, place))
+    });
+    let (route, place) = found.filter(|(route, _)| route.settings.sse)?;
+    Some((Arc::clone(route), place))
 }
 
 /// A route with what is needed to answer on it.
 struct Door {
     gate: Arc<Gate>,
+    streams: Arc<Streams>,
     route: Arc<Route>,
     caller: Caller,
     limits: Limits,
@@ -95,10 +115,7 @@ impl Door {
     async fn post(&self, request: Request<HttpIncoming>) -> HttpReply {
         let (parts, body) = request.into_parts();
         if !is_json(&parts.headers) {
-            return reply::plain(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "Content-Type must be application/json\n",
-            );
+            return not_json();
         }
         let Some(takes) = accepts(&parts.headers) else {
             return reply::plain(
@@ -116,6 +133,32 @@ impl Door {
         }
     }
 
+    /// A message posted for a stream of the older HTTP+SSE.
+    async fn message(&self, request: Request<HttpIncoming>) -> HttpReply {
+        let (parts, body) = request.into_parts();
+        let place = (&*self.route, &self.caller);
+        let id = events::session_of(parts.uri.query()).unwrap_or_default();
+        // Before the body is read: it is of nobody.
+        if !self.streams.has(place, id) {
+            return self.refuse(&Refused::UnknownSession, None);
+        }
+        if !is_json(&parts.headers) {
+            return not_json();
+        }
+        match self.read(body).await {
+            Ok(incoming) => self.streams.post(&self.gate, place, id, incoming, &self.limits).await,
+            Err(refused) => self.refuse(&refused, None),
+        }
+    }
+
+    /// The stream of the older HTTP+SSE.
+    fn stream(&self, headers: &HeaderMap) -> HttpReply {
+        if !takes_stream(headers) {
+            return not_stream();
+        }
+        self.streams.open(&self.gate, &self.route, self.caller.clone(), &self.limits)
+    }
+
     async fn read(&self, body: HttpIncoming) -> Result<Incoming, Refused> {
         let max = self.limits.body_bytes_max;
         let patience = self.limits.request_timeout;
@@ -125,26 +168,16 @@ impl Door {
             Err(error) if error.is::<LengthLimitError>() => return Err(Refused::BodyTooLarge(max)),
             Err(error) => return Err(Refused::Request(format!("the body broke off: {error}"))),
         };
-        let bounds = Bounds { depth_max: self.limits.depth_max, batch_max: self.limits.batch_max };
-        Incoming::parse(&whole, bounds).map_err(|error| {
-            self.gate.counters.add(match error {
-                Malformed::TooDeep(_) => Counter::RefusedDepth,
-                Malformed::Json(_) | Malformed::Shape(_) => Counter::RefusedMalformed,
-            });
-            match error {
-                Malformed::Json(_) => Refused::Parse(error.to_string()),
-                Malformed::TooDeep(_) | Malformed::Shape(_) => Refused::Request(error.to_string()),
-            }
-        })
+        decode::parse(&whole, &self.limits, &self.gate.counters)
     }
 
     async fn one(&self, headers: &HeaderMap, message: Message, takes: Takes) -> HttpReply {
-        match (decode::era_of(headers, &message), message) {
+        match (decode::era_of(Some(headers), &message), message) {
             (Era::Modern, Message::Request(request)) => self.modern(headers, request, takes).await,
             // There is nothing that a modern client could tell this way; cancelling is closing the
             // stream.
             (Era::Modern, Message::Notification(notification)) => {
-                match decode::notified(headers, &notification) {
+                match decode::notified(Some(headers), &notification) {
                     Ok(()) => reply::empty(StatusCode::ACCEPTED),
                     Err(refused) => self.refuse(&refused, None),
                 }
@@ -170,32 +203,19 @@ impl Door {
     }
 
     async fn modern(&self, headers: &HeaderMap, request: McpRequest, takes: Takes) -> HttpReply {
-        let decoded = match decode::modern(headers, &request) {
-            Ok(decoded) => decoded,
-            Err(refused) => return self.refuse(&refused, Some(&request.id)),
-        };
-        let call = Call {
-            id: request.id,
-            method: decoded.method,
-            params: request.params,
-            named: decoded.named,
-            meta: decoded.meta,
-            caller: self.caller.clone(),
-            client: decoded.client,
-            session: None,
-            streams: takes != Takes::Json,
-            mirrored: Some(decoded.mirrored),
-        };
-        self.run(call, takes).await
+        match decode::modern(Some(headers), self.caller.clone(), request) {
+            Ok(call) => self.run(call, takes).await,
+            Err(refused) => self.refuse(&refused.1, Some(&refused.0)),
+        }
     }
 
     async fn initialize(&self, request: &McpRequest) -> HttpReply {
         let client = match pipeline::negotiate(&request.params) {
             Ok(client) => client,
             Err(fault) => {
-                let (status, body) =
-                    reply::fault(&fault, Method::Initialize, Version::LEGACY_LATEST);
-                return reply::json_reply(status, message::response(Some(&request.id), &body));
+                let (method, version) = (Method::Initialize, Version::LEGACY_LATEST);
+                let (status, text) = reply::fault(&fault, &request.id, method, version);
+                return reply::json_reply(status, text);
             }
         };
         let (_, id, body) = pipeline::initialize(&self.gate, &self.route, client).await;
@@ -210,9 +230,15 @@ impl Door {
     async fn legacy(&self, session: Arc<Session>, message: Message, takes: Takes) -> HttpReply {
         match message {
             Message::Request(request) => {
-                match legacy_call(self.caller.clone(), session, request, takes) {
+                let version = session.client.version;
+                match decode::legacy(session, self.caller.clone(), request) {
                     Ok(call) => self.run(call, takes).await,
-                    Err(reply) => *reply,
+                    Err(refused) => {
+                        let (id, fault) = *refused;
+                        // Which method it is matters only once it has been sent.
+                        let (status, text) = reply::fault(&fault, &id, Method::Ping, version);
+                        reply::json_reply(status, text)
+                    }
                 }
             }
             Message::Notification(notification) => {
@@ -230,6 +256,7 @@ impl Door {
     }
 
     async fn run(&self, call: Call, takes: Takes) -> HttpReply {
+        let call = Call { streams: takes != Takes::Json, ..call };
         let (id, method, version) = (call.id.clone(), call.method, call.client.version);
         let session = call.session.clone().filter(|_| takes == Takes::StreamRather);
         // Boxed: the way is large, and everything up to the connection would hold it inside.
@@ -241,12 +268,12 @@ impl Door {
                 streamed.unwrap_or_else(|| reply::json_reply(StatusCode::OK, text))
             }
             Ok(pipeline::Reply::Back(back)) => {
-                stream::back(&self.gate, &self.limits, back, takes != Takes::Json).await
+                stream::back(&self.gate, &self.limits, back, takes).await
             }
             Ok(pipeline::Reply::Listen(listening)) => stream::listen(&self.limits, *listening),
             Err(fault) => {
-                let (status, body) = reply::fault(&fault, method, version);
-                reply::json_reply(status, message::response(Some(&id), &body))
+                let (status, text) = reply::fault(&fault, &id, method, version);
+                reply::json_reply(status, text)
             }
         }
     }
@@ -277,44 +304,29 @@ impl Door {
     }
 
     fn notified(&self, session: &Arc<Session>, notification: &Notification) {
-        match Method::notification(&notification.method) {
-            Some(Method::Cancelled) => {
-                let member = |key| splice::member(&notification.params, key);
-                let reason = member("reason").and_then(|reason| reason.try_read());
-                if let Some(id) = member("requestId").and_then(|id| Id::new(id).ok()) {
-                    session.cancel(&id, reason);
-                }
+        match notice::read(notification) {
+            Notice::Cancelled { id, reason } => {
+                session.cancel(&id, reason);
             }
-            Some(method @ Method::RootsListChanged) => {
-                self.pass_on(session.key, method, notification.params.clone());
+            Notice::PassedOn(method) => {
+                let params = notification.params.clone();
+                notice::pass_on(&self.gate, &self.route, session.key, method, params);
             }
-            _ => (),
+            Notice::Initialized | Notice::Other => (),
         }
-    }
-
-    /// Tells all upstreams at once; the client waits for none of them.
-    fn pass_on(&self, key: SessionKey, method: Method, params: Raw) {
-        let route = Arc::clone(&self.route);
-        self.gate.tasks.spawn("session: pass on", async move {
-            let members = route.members.iter();
-            join_all(members.map(|member| member.upstream.notify(key, method, &params))).await;
-        });
     }
 
     /// The stream of a session, or the rest of one that broke.
     fn get(&self, headers: &HeaderMap) -> HttpReply {
         let session = match self.session(headers) {
             Ok(session) => session,
+            // Without a session it can only be the older transport, where the path says that, too.
+            Err(Refused::NoSession) if self.is_older() => return self.stream(headers),
             Err(Refused::NoSession) => return reply::not_allowed("POST"),
             Err(refused) => return self.refuse(&refused, None),
         };
-        if !text_of(headers, header::ACCEPT.as_str())
-            .is_none_or(|kinds| takes(&kinds, "text/event-stream"))
-        {
-            return reply::plain(
-                StatusCode::NOT_ACCEPTABLE,
-                "Accept must list text/event-stream\n",
-            );
+        if !takes_stream(headers) {
+            return not_stream();
         }
         let last = text_of(headers, LAST_EVENT_ID);
         match last.as_deref().map(str::parse::<EventId>).transpose() {
@@ -354,52 +366,27 @@ impl Door {
         Ok(session)
     }
 
+    fn is_older(&self) -> bool {
+        self.route.settings.sse && self.route.settings.path.ends_with(events::STREAM)
+    }
+
     fn refuse(&self, refused: &Refused, id: Option<&Id>) -> HttpReply {
-        match refused {
-            Refused::BodyTooLarge(_) => self.gate.counters.add(Counter::RefusedBodyBytes),
-            Refused::BodyTooSlow(_) => self.gate.counters.add(Counter::RefusedSlow),
-            Refused::Header(_) | Refused::Meta(_) | Refused::Version(_) => {
-                self.gate.counters.add(Counter::RefusedHeaders);
-            }
-            Refused::NoSession | Refused::UnknownSession => {
-                self.gate.counters.add(Counter::RefusedSession)
-            }
-            Refused::Parse(_)
-            | Refused::Request(_)
-            | Refused::UnknownMethod(_)
-            | Refused::Overloaded => (),
-        }
-        reply::refused(refused, id)
+        reply::refused(refused, id, &self.gate.counters)
     }
 }
 
-fn legacy_call(
-    caller: Caller,
-    session: Arc<Session>,
-    request: McpRequest,
-    takes: Takes,
-) -> Result<Call, Box<HttpReply>> {
-    let McpRequest { id, method: name, params } = request;
-    let decoded = Method::request(&name).ok_or(Fault::UnknownMethod(name)).and_then(|method| {
-        let invalid = |error: &dyn std::fmt::Display| Fault::Invalid(error.to_string());
-        let named = decode::named(method, &params).map_err(|error| invalid(&error))?;
-        let meta = Meta::of(&params).map_err(|error| invalid(&error))?;
-        Ok((method, named, meta))
-    });
-    match decoded {
-        Ok((method, named, meta)) => {
-            let client = Arc::clone(&session.client);
-            let session = Some(session);
-            let streams = takes != Takes::Json;
-            let mirrored = None;
-            Ok(Call { id, method, params, named, meta, caller, client, session, streams, mirrored })
-        }
-        Err(fault) => {
-            // Which method it is matters only once it has been sent.
-            let (status, body) = reply::fault(&fault, Method::Ping, session.client.version);
-            Err(Box::new(reply::json_reply(status, message::response(Some(&id), &body))))
-        }
-    }
+fn not_json() -> HttpReply {
+    let text = "Content-Type must be application/json\n";
+    reply::plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, text)
+}
+
+fn not_stream() -> HttpReply {
+    reply::plain(StatusCode::NOT_ACCEPTABLE, "Accept must list text/event-stream\n")
+}
+
+fn takes_stream(headers: &HeaderMap) -> bool {
+    let kinds = text_of(headers, header::ACCEPT.as_str());
+    kinds.is_none_or(|kinds| takes(&kinds, "text/event-stream"))
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

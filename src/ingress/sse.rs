@@ -31,6 +31,11 @@ fn split(text: &[u8]) -> Option<(&[u8], u8, &[u8])> {
     Some((part, *end, after))
 }
 
+/// The event that says where to post (2024-11-05).
+pub fn endpoint(uri: &str) -> Bytes {
+    format!("event: endpoint\ndata: {uri}\n\n").into()
+}
+
 /// The event that gives a client an id to come back with (SEP-1699).
 pub fn priming(id: EventId, retry_ms: u128) -> Bytes {
     format!("id: {id}\nretry: {retry_ms}\ndata: \n\n").into()

@@ -13,11 +13,7 @@ use tokio::sync::broadcast::{self, error::RecvError};
 use crate::{
     call::{ListKind, tasks::Tasks},
     config::Limits,
-    mcp::{
-        message::{self, Body},
-        method::Method,
-        raw::Raw,
-    },
+    mcp::{message, method::Method, raw::Raw},
     pipeline::{Back, Fault, Heard, Listening, Out},
     session::{
         Session,
@@ -30,47 +26,51 @@ use crate::{
 use super::{
     reply::{self, HttpReply},
     sse,
+    step::{self, Step},
 };
 
 /// When a client whose stream broke is to come back, where the upstream does not say.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// What a client takes for an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Takes {
+    Json,
+    Both,
+    /// It names the stream first.
+    StreamRather,
+}
+
 /// The reply to a call under way: its first event decides what kind of reply it is.
-pub async fn back(gate: &Arc<Gate>, limits: &Limits, back: Box<Back>, streams: bool) -> HttpReply {
+pub async fn back(gate: &Arc<Gate>, limits: &Limits, back: Box<Back>, takes: Takes) -> HttpReply {
     let mut held = Held::new(back, gate.tasks.clone());
     loop {
-        let first = tokio::time::timeout(limits.keep_alive, held.back().next()).await;
-        match first {
-            Ok(Ok(Out::Answer { body, status })) => {
-                let call = held.done();
-                let call = call.call();
-                let status = reply::status(status, &body, call.client.era());
-                return reply::json_reply(status, message::response(Some(&call.id), &body));
-            }
-            Ok(Err(fault)) => {
-                let call = held.done();
-                let call = call.call();
-                let (status, body) = reply::fault(&fault, call.method, call.client.version);
-                return reply::json_reply(status, message::response(Some(&call.id), &body));
+        match tokio::time::timeout(limits.keep_alive, step::next(held.back())).await {
+            Ok(Step::Last(last)) => {
+                let session = held.done().call().session.clone();
+                let session = session.filter(|_| takes == Takes::StreamRather);
+                let streamed = session.and_then(|session| single(limits, &session, &last.text));
+                return streamed.unwrap_or_else(|| reply::json_reply(last.status, last.text));
             }
             // A client that takes no stream gets the answer alone.
-            Ok(Ok(Out::Message(_) | Out::Paused(_))) | Err(_) if !streams => (),
-            Ok(Ok(first)) => return start(gate, limits, held, Some(first)),
+            Ok(Step::Message(_) | Step::Paused(_)) | Err(_) if takes == Takes::Json => (),
+            Ok(first) => return start(gate, limits, held, Some(first)),
             Err(_) => return start(gate, limits, held, None),
         }
     }
 }
 
-fn start(gate: &Arc<Gate>, limits: &Limits, mut held: Held, first: Option<Out>) -> HttpReply {
+fn start(gate: &Arc<Gate>, limits: &Limits, mut held: Held, first: Option<Step>) -> HttpReply {
     let session = held.back().call().session.clone();
     let Some(session) = session else { return modern(limits.keep_alive, held.done(), first) };
     let Some(stream) = session.stream(limits.streams_max) else {
         gate.counters.add(Counter::RefusedStreams);
-        let call = held.done();
+        let back = held.done();
+        let call = back.call();
         let fault =
             Fault::Limit("too many streams are open in this session (`streams_max`)".to_owned());
-        let (status, body) = reply::fault(&fault, call.call().method, call.call().client.version);
-        return reply::json_reply(status, message::response(Some(&call.call().id), &body));
+        let (status, text) = reply::fault(&fault, &call.id, call.method, call.client.version);
+        return reply::json_reply(status, text);
     };
     let reader = stream.read(0);
     let pump =
@@ -90,30 +90,20 @@ pub fn single(limits: &Limits, session: &Arc<Session>, answer: &Bytes) -> Option
 }
 
 /// Events of a modern call. The connection closed is the call cancelled: the body owns it.
-fn modern(keep_alive: Duration, back: Box<Back>, first: Option<Out>) -> HttpReply {
+fn modern(keep_alive: Duration, back: Box<Back>, first: Option<Step>) -> HttpReply {
     let state = Some((back, first));
     reply::event_reply(unfold(state, move |state| async move {
         let (mut back, first) = state?;
-        let out = match first {
-            Some(first) => Ok(Ok(first)),
-            None => tokio::time::timeout(keep_alive, back.next()).await,
+        let step = match first {
+            Some(first) => Ok(first),
+            None => tokio::time::timeout(keep_alive, step::next(&mut back)).await,
         };
-        match out {
-            Err(_) => Some((sse::keep_alive(), Some((back, None)))),
-            Ok(Ok(Out::Message(text))) => Some((sse::event(None, &text), Some((back, None)))),
-            Ok(Ok(Out::Paused(_))) => Some((sse::keep_alive(), Some((back, None)))),
-            Ok(Ok(Out::Answer { body, .. })) => Some((last_event(&back, &body), None)),
-            Ok(Err(fault)) => {
-                let (_, body) =
-                    reply::fault(&fault, back.call().method, back.call().client.version);
-                Some((last_event(&back, &body), None))
-            }
+        match step {
+            Ok(Step::Message(text)) => Some((sse::event(None, &text), Some((back, None)))),
+            Ok(Step::Last(last)) => Some((sse::event(None, &last.text), None)),
+            Err(_) | Ok(Step::Paused(_)) => Some((sse::keep_alive(), Some((back, None)))),
         }
     }))
-}
-
-fn last_event(back: &Back, body: &Body) -> Bytes {
-    sse::event(None, &message::response(Some(&back.call().id), body))
 }
 
 /// A subscription's events.
@@ -142,22 +132,36 @@ pub fn standalone(
     session: &Arc<Session>,
     last: Option<EventId>,
 ) -> HttpReply {
-    let (stream, first) = session.standalone();
-    if first {
-        // Subscribed before the client reads that it listens: it misses nothing from then on.
-        let pushes = route.pushes.subscribe();
-        let (to, stream) = (Arc::downgrade(session), Arc::clone(&stream));
-        let announcing = announce(pushes, to, stream, limits.outbox_bytes_max);
-        gate.tasks.spawn("session: announce", announcing);
-    }
-    if gate.is_closing() {
-        stream.end();
-    }
+    let stream = announced(gate, route, limits, session);
     let reader = match last.filter(|last| stream.has(*last)) {
         Some(last) => stream.read(last.event),
         None => stream.read_on(),
     };
     legacy(session, limits, reader, false)
+}
+
+/// The session's stream of what is announced, on which announcements go from now on.
+pub fn announced(
+    gate: &Arc<Gate>,
+    route: &Arc<Route>,
+    limits: &Limits,
+    session: &Arc<Session>,
+) -> Arc<Stream> {
+    let (stream, first) = session.standalone();
+    if first {
+        // Subscribed before the client reads that it listens: it misses nothing from then on.
+        let pushes = route.pushes.subscribe();
+        let pump = Pump {
+            stream: Arc::clone(&stream),
+            bytes_max: limits.outbox_bytes_max,
+            counters: Arc::clone(&gate.counters),
+        };
+        gate.tasks.spawn("session: announce", pump.announce(pushes, Arc::downgrade(session)));
+    }
+    if gate.is_closing() {
+        stream.end();
+    }
+    stream
 }
 
 /// The rest of a stream that broke.
@@ -168,38 +172,6 @@ pub fn resume(
     after: u64,
 ) -> HttpReply {
     legacy(session, limits, stream.read(after), false)
-}
-
-/// Passes announcements on for as long as the stream lives; it ends with the route.
-async fn announce(
-    mut pushes: broadcast::Receiver<Push>,
-    session: Weak<Session>,
-    stream: Arc<Stream>,
-    bytes_max: usize,
-) {
-    loop {
-        let push = tokio::select! {
-            // A receiver keeps its place when dropped.
-            push = pushes.recv() => push,
-            () = stream.ended() => return,
-        };
-        let Some(session) = session.upgrade() else { return };
-        let texts = match push {
-            Ok(Push::Changed(method)) => vec![message::notification(method.name(), &Raw::object())],
-            // One with a connection of its own is told there.
-            Ok(Push::Updated { upstream, uri, params })
-                if session.is_subscribed(&uri) && !upstream.has_own(session.key) =>
-            {
-                vec![message::notification(Method::ResourceUpdated.name(), &params)]
-            }
-            Ok(Push::Updated { .. }) => Vec::new(),
-            Err(RecvError::Lagged(_)) => everything_changed(),
-            Err(RecvError::Closed) => return stream.end(),
-        };
-        for text in texts {
-            stream.push(text.bytes().clone(), bytes_max);
-        }
-    }
 }
 
 /// For a client that was too slow to hear what exactly.
@@ -254,7 +226,7 @@ impl Reading {
     }
 }
 
-/// Carries a legacy call's events into its stream, whether a client reads them now or later.
+/// Fills a stream of a session, whether a client reads it now or later.
 struct Pump {
     stream: Arc<Stream>,
     bytes_max: usize,
@@ -262,23 +234,49 @@ struct Pump {
 }
 
 impl Pump {
-    async fn run(self, mut back: Box<Back>, mut first: Option<Out>) {
+    /// Carries a legacy call's events.
+    async fn run(self, mut back: Box<Back>, mut first: Option<Step>) {
         loop {
-            let out = match first.take() {
-                Some(first) => Ok(first),
-                None => back.next().await,
+            let step = match first.take() {
+                Some(first) => first,
+                None => step::next(&mut back).await,
             };
-            match out {
-                Ok(Out::Message(text)) => self.push(text),
-                Ok(Out::Paused(retry)) => self.stream.pause(retry),
-                Ok(Out::Answer { body, .. }) => return self.end(&back, &body),
-                // The client said so itself: it gets no answer.
-                Err(Fault::Cancelled) => return self.stream.end(),
-                Err(fault) => {
-                    let (_, body) =
-                        reply::fault(&fault, back.call().method, back.call().client.version);
-                    return self.end(&back, &body);
+            match step {
+                Step::Message(text) => self.push(text),
+                Step::Paused(retry) => self.stream.pause(retry),
+                Step::Last(last) => {
+                    last.answer().into_iter().for_each(|text| self.push(text));
+                    return self.stream.end();
                 }
+            }
+        }
+    }
+
+    /// Passes announcements on for as long as the stream lives; it ends with the route.
+    async fn announce(self, mut pushes: broadcast::Receiver<Push>, session: Weak<Session>) {
+        loop {
+            let push = tokio::select! {
+                // A receiver keeps its place when dropped.
+                push = pushes.recv() => push,
+                () = self.stream.ended() => return,
+            };
+            let Some(session) = session.upgrade() else { return };
+            let texts = match push {
+                Ok(Push::Changed(method)) => {
+                    vec![message::notification(method.name(), &Raw::object())]
+                }
+                // One with a connection of its own is told there.
+                Ok(Push::Updated { upstream, uri, params })
+                    if session.is_subscribed(&uri) && !upstream.has_own(session.key) =>
+                {
+                    vec![message::notification(Method::ResourceUpdated.name(), &params)]
+                }
+                Ok(Push::Updated { .. }) => Vec::new(),
+                Err(RecvError::Lagged(_)) => everything_changed(),
+                Err(RecvError::Closed) => return self.stream.end(),
+            };
+            for text in texts {
+                self.push(text.bytes().clone());
             }
         }
     }
@@ -287,11 +285,6 @@ impl Pump {
         for _ in 0..self.stream.push(text, self.bytes_max) {
             self.counters.add(Counter::OutboxDropped);
         }
-    }
-
-    fn end(&self, back: &Back, body: &Body) {
-        self.push(message::response(Some(&back.call().id), body));
-        self.stream.end();
     }
 }
 

@@ -195,14 +195,13 @@ pub fn response(id: Option<&Id>, body: &Body) -> Bytes {
     parts.concat().into()
 }
 
-/// A message as one line, for transports where an end of line ends it. JSON has line ends between
-/// tokens only, where any blank means the same; left in, each line would be read as a message.
-pub fn one_line(text: Bytes) -> Bytes {
+/// The message as one line. Raw ends of lines stand between tokens only, where they mean nothing.
+pub fn on_one_line(text: Bytes) -> Bytes {
     if memchr::memchr2(b'\n', b'\r', &text).is_none() {
         return text;
     }
-    let blank = |byte: &u8| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte };
-    text.iter().map(blank).collect::<Vec<_>>().into()
+    let flat = |byte: &u8| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte };
+    text.iter().map(flat).collect()
 }
 
 #[cfg(test)]

@@ -194,7 +194,8 @@ impl Back {
                 self.hear(event)
             }
             Stage::Again(ask) => {
-                let sent = self.upstream.send(ask).await;
+                // Boxed: rare, and large.
+                let sent = Box::pin(self.upstream.send(ask)).await;
                 let exchange = sent.map_err(|error| self.fault(error))?;
                 self.era = exchange.era;
                 self.stage = Stage::Underway(exchange);

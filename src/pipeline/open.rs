@@ -7,8 +7,8 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::{
-    call::{Client, gateway_info},
-    catalog::{server_meta, supported_versions},
+    call::Client,
+    catalog::supported_versions,
     mcp::{
         level::{self, LEVELS},
         message::Body,
@@ -62,7 +62,7 @@ pub async fn initialize(
     let result = json!({
         "protocolVersion": version.as_str(),
         "capabilities": route.largest_view().capabilities(version),
-        "serverInfo": older::info(version, &gateway_info()),
+        "serverInfo": older::info(version, &route.largest_view().server_info()),
     });
     let result = with_instructions(&Raw::encode(&result), route);
     (session, id, Body::Result(result))
@@ -73,6 +73,7 @@ pub async fn discover(gate: &Arc<Gate>, route: &Arc<Route>) -> Body {
     gate.settled_early(route).await;
     let route = &gate.route_now(route);
     let (ttl_ms, scope) = route.largest_view().cache_hints();
+    let meta = route.largest_view().server_meta();
     let result = json!({
         "resultType": "complete",
         "supportedVersions": supported_versions(),
@@ -81,7 +82,7 @@ pub async fn discover(gate: &Arc<Gate>, route: &Arc<Route>) -> Body {
         "cacheScope": scope,
     });
     let result = with_instructions(&Raw::encode(&result), route);
-    Body::Result(splice::edit(&result, &[("_meta", Some(server_meta().as_bytes()))]))
+    Body::Result(splice::edit(&result, &[("_meta", Some(meta.as_bytes()))]))
 }
 
 /// What the upstreams say about their use, where they say anything.

@@ -11,7 +11,7 @@ use notify::{RecursiveMode, Watcher as _};
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
-    config::{self, Config},
+    config::{self, Config, Layers},
     snapshot::Gate,
     telemetry::Counter,
 };
@@ -26,15 +26,21 @@ const POLL: Duration = Duration::from_secs(1);
 pub struct Reloader {
     gate: Arc<Gate>,
     path: PathBuf,
+    layers: Layers,
     listen: Option<std::net::SocketAddr>,
     /// The problems that were shown last.
     shown: Option<String>,
 }
 
 impl Reloader {
-    /// `listen` is what the command line said in place of the file.
-    pub fn new(gate: Arc<Gate>, path: &Path, listen: Option<std::net::SocketAddr>) -> Self {
-        Self { gate, path: path.to_owned(), listen, shown: None }
+    /// `layers` and `listen` are what the command line said besides the file, and in its place.
+    pub fn new(
+        gate: Arc<Gate>,
+        path: &Path,
+        layers: Layers,
+        listen: Option<std::net::SocketAddr>,
+    ) -> Self {
+        Self { gate, path: path.to_owned(), layers, listen, shown: None }
     }
 
     /// Runs for as long as the gate does. `asked` wakes it at once (SIGHUP).
@@ -74,7 +80,7 @@ impl Reloader {
 
     /// Reads the file, and what it refers to, and compares with what is in force.
     fn look(&mut self) {
-        let problems = match config::load(&self.path, &config::environment) {
+        let problems = match config::load_layered(&self.path, &self.layers, &config::environment) {
             Ok(config) => {
                 self.shown = None;
                 return self.apply(config);

@@ -296,6 +296,11 @@ impl Session {
         reply.is_some_and(|reply| reply.send(body).is_ok())
     }
 
+    /// The client can answer no more: what it was asked is refused.
+    pub fn refuse_questions(&self) {
+        self.state.lock().questions.clear();
+    }
+
     /// A new stream, for which the one that ended first makes room; none where `streams_max` are
     /// open.
     pub fn stream(&self, streams_max: usize) -> Option<Arc<Stream>> {

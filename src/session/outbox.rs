@@ -81,7 +81,7 @@ impl Stream {
             if let Some(oldest) = state.events.pop_front() {
                 state.bytes -= oldest.len();
                 state.gone += 1;
-                dropped += 1;
+                dropped += usize::from(state.given < state.gone);
             }
         }
         drop(state);

@@ -207,7 +207,7 @@ impl Gate {
             return;
         }
         for member in &route.members {
-            if member.shelf.listing().is_none()
+            if !member.shelf.is_shown()
                 && tokio::time::timeout_at(deadline, member.settled()).await.is_err()
             {
                 return;

@@ -30,13 +30,8 @@ impl Store {
 
     /// Writes a file that only its owner may read: a neighbour first, then renamed over it.
     pub fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
-        let path = self.folder.join(name);
-        let beside = self.folder.join(format!(".{name}.{}", std::process::id()));
-        let mut options = std::fs::OpenOptions::new();
-        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&beside, &path)
+        let beside = self.write_beside(name, bytes)?;
+        std::fs::rename(&beside, self.folder.join(name))
     }
 
     /// The bytes of a file that is made by `make` the first time, also where two processes race for
@@ -46,14 +41,30 @@ impl Store {
             return Ok(bytes);
         }
         let bytes = make();
-        let mut options = std::fs::OpenOptions::new();
-        match options.write(true).create_new(true).mode(0o600).open(self.folder.join(name)) {
-            Ok(mut file) => file.write_all(&bytes).map(|()| bytes),
+        let beside = self.write_beside(name, &bytes)?;
+        // Fails where the file is there by now; whoever reads it finds it whole.
+        let linked = std::fs::hard_link(&beside, self.folder.join(name));
+        std::fs::remove_file(&beside)?;
+        match linked {
+            Ok(()) => Ok(bytes),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 self.read(name)?.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Writes the whole of it to a file of its own.
+    fn write_beside(&self, name: &str, bytes: &[u8]) -> io::Result<PathBuf> {
+        let beside = self.folder.join(format!(".{name}.{:016x}", rand::random::<u64>()));
+        let mut options = std::fs::OpenOptions::new();
+        let mut file = options.write(true).create_new(true).mode(0o600).open(&beside)?;
+        let written = file.write_all(bytes).and_then(|()| file.sync_all());
+        if written.is_err() {
+            // What is half written is of no use to anybody.
+            std::fs::remove_file(&beside).ok();
+        }
+        written.map(|()| beside)
     }
 }
 
@@ -62,6 +73,21 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+
+    #[test]
+    fn of_many_that_make_a_file_one_does_and_all_read_it_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let made = std::thread::scope(|scope| {
+            let make = |at: u8| store.read_or_make("key", || vec![at; 1 << 16]).unwrap();
+            let all: Vec<_> = (0..8).map(|at| scope.spawn(move || make(at))).collect();
+            all.into_iter().map(|one| one.join().unwrap()).collect::<Vec<_>>()
+        });
+        let kept = store.read("key").unwrap().unwrap();
+        assert_eq!(kept.len(), 1 << 16);
+        assert!(made.iter().all(|made| *made == kept));
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left behind");
+    }
 
     #[test]
     fn files_are_the_owners_alone() {

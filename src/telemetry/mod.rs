@@ -20,6 +20,7 @@ pub enum Counter {
     RefusedRequests,
     RefusedSlow,
     RefusedStreams,
+    RefusedCalls,
     SessionsOpened,
     SessionsRevived,
     SessionsEvicted,
@@ -39,7 +40,7 @@ pub enum Counter {
 }
 
 /// In the order of [`Counter`].
-const NAMES: [&str; 28] = [
+const NAMES: [&str; 29] = [
     "requests",
     "refused_host",
     "refused_origin",
@@ -52,6 +53,7 @@ const NAMES: [&str; 28] = [
     "refused_requests",
     "refused_slow",
     "refused_streams",
+    "refused_calls",
     "sessions_opened",
     "sessions_revived",
     "sessions_evicted",

@@ -37,6 +37,8 @@ pub struct Inbox {
     /// Kept apart from the queue, so that a full queue cannot lose it.
     changed: Mutex<Vec<Method>>,
     reopened: AtomicBool,
+    /// A connection of one client said that its lists changed: perhaps those of all did.
+    doubted: AtomicBool,
     wake: Notify,
     queue_in: mpsc::Sender<Sign>,
     queue: tokio::sync::Mutex<mpsc::Receiver<Sign>>,
@@ -50,6 +52,8 @@ pub enum Sign {
     Opened,
     /// A `list_changed` notification.
     Changed(Method),
+    /// The same on a connection of one client only: the lists of all may have changed or not.
+    Doubt,
     /// Anything else that clients may care for: `updated`, log messages.
     Notice(Option<SessionKey>, Notice),
     /// Asked outside of any call (legacy, on the stream that GET opened).
@@ -62,6 +66,7 @@ impl Inbox {
         Arc::new(Self {
             changed: Mutex::default(),
             reopened: AtomicBool::new(false),
+            doubted: AtomicBool::new(false),
             wake: Notify::new(),
             queue_in,
             queue: tokio::sync::Mutex::new(queue),
@@ -75,6 +80,9 @@ impl Inbox {
         loop {
             if self.reopened.swap(false, Ordering::Relaxed) {
                 return Sign::Opened;
+            }
+            if self.doubted.swap(false, Ordering::Relaxed) {
+                return Sign::Doubt;
             }
             if let Some(method) = self.changed.lock().pop() {
                 return Sign::Changed(method);
@@ -107,7 +115,7 @@ impl Signs {
         Self { inbox, session, counters, answer_bytes_max, changes: true }
     }
 
-    /// The same, but `list_changed` is not passed on.
+    /// The same, but `list_changed` is only a reason to look.
     pub fn without_changes(self) -> Self {
         Self { changes: false, ..self }
     }
@@ -134,7 +142,8 @@ impl Signs {
                 | Method::ResourcesListChanged),
             ) => {
                 if !self.changes {
-                    return;
+                    self.inbox.doubted.store(true, Ordering::Relaxed);
+                    return self.inbox.wake.notify_one();
                 }
                 let mut changed = self.inbox.changed.lock();
                 if !changed.contains(&method) {

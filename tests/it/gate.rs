@@ -103,8 +103,7 @@ async fn run(folder: &TempDir) -> (app::Gate, Endpoint) {
         config: folder.path().join("routes.toml"),
         listen: Some("127.0.0.1:0".parse().unwrap()),
         watch: true,
-        launcher: None,
-        upgrade: false,
+        ..app::Options::default()
     };
     let running = match app::start(options).await {
         Ok(running) => running,
@@ -117,6 +116,11 @@ async fn run(folder: &TempDir) -> (app::Gate, Endpoint) {
 impl Gate {
     pub async fn settled(&self) {
         soon("the upstreams", self.running.as_ref().unwrap().settled()).await;
+    }
+
+    /// The gate itself.
+    pub fn app(&self) -> &app::Gate {
+        self.running.as_ref().unwrap()
     }
 
     /// The endpoint of another route.

@@ -15,12 +15,15 @@ mod fake;
 mod fakes;
 mod gate;
 mod message;
+mod pipe;
 mod transcript;
 
 mod bad_input;
 mod bridge;
 mod cancel;
 mod catalog;
+mod channel;
+mod events;
 mod fidelity;
 mod headers;
 mod isolation;

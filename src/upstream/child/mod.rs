@@ -90,6 +90,17 @@ impl Spawner {
         }
     }
 
+    /// The same, but that children inherit the gate's whole environment: for a command that the
+    /// operator could as well have started in place of the gate.
+    pub fn whole(
+        launcher: Option<PathBuf>,
+        environment: impl IntoIterator<Item = Variable>,
+        tasks: Tasks,
+    ) -> Self {
+        let inherited = environment.into_iter().collect();
+        Self { inherited, ..Self::new(launcher, [], tasks) }
+    }
+
     /// Starts a child.
     ///
     /// To be called from a runtime's worker, and never from `spawn_blocking` or `block_in_place`:

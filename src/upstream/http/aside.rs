@@ -178,7 +178,7 @@ impl Http {
         let http = self.clone();
         let is_ping = &*request.method == "ping";
         let (id, own, method) = (request.id.clone(), request.id, request.method.clone());
-        self.0.tasks.spawn("upstream http: question", async move {
+        let answering = self.0.said.track_future(async move {
             let unanswered = || if is_ping { Body::Result(Raw::object()) } else { refusal() };
             let body = answer.await.unwrap_or_else(|_| unanswered());
             let body = older::answer(http.version(), &method, body);
@@ -186,6 +186,7 @@ impl Http {
                 tracing::debug!(%error, "an answer was not taken");
             }
         });
+        self.0.tasks.spawn("upstream http: question", answering);
         // Dropped, it is not answered.
         let passed_on = is_question(&request.method);
         passed_on.then_some(Question { id, method: request.method, params: request.params, reply })

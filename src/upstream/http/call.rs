@@ -242,11 +242,12 @@ impl Drop for HttpCall {
         let params = cancellation(self.id, self.reason.as_deref());
         let text = message::notification(Method::Cancelled.name(), &params).bytes().clone();
         let http = self.http.clone();
-        self.http.0.tasks.spawn("upstream http: cancel", async move {
+        let said = self.http.0.said.track_future(async move {
             if let Err(error) = http.post_aside(text).await {
                 tracing::debug!(%error, "a cancellation was not taken");
             }
         });
+        self.http.0.tasks.spawn("upstream http: cancel", said);
     }
 }
 

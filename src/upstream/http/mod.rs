@@ -21,7 +21,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method as Verb, Uri, header};
 use http_body_util::Full;
 use hyper::{Request, Response, body::Incoming};
 use parking_lot::Mutex;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     call::{event::Notice, tasks::Tasks},
@@ -57,6 +57,8 @@ const RETRY: Duration = Duration::from_secs(1);
 /// What the gateway says by itself (notifications, answers to questions, DELETE) must be taken in
 /// this time.
 pub const ASIDE_TIMEOUT: Duration = Duration::from_secs(10);
+/// What was said before the end of a session has this long to be taken.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Where an HTTP upstream is, and how it is spoken to; shared by all of its connections.
 #[derive(Debug)]
@@ -100,6 +102,8 @@ struct Inner {
     /// Told once the server has been told, or could not be.
     deleted: CancellationToken,
     why: Mutex<String>,
+    /// Cancellations and answers on their way: a session is ended after its last words.
+    said: TaskTracker,
     signs: Signs,
     tasks: Tasks,
 }
@@ -158,6 +162,7 @@ impl Http {
             closed: CancellationToken::new(),
             deleted: CancellationToken::new(),
             why: Mutex::default(),
+            said: TaskTracker::new(),
             signs,
             tasks: tasks.child(),
         }))
@@ -226,7 +231,10 @@ impl Http {
         let mut request = self.get(None);
         *request.method_mut() = Verb::DELETE;
         let (sending, deleted) = (self.send(request), self.0.deleted.clone());
+        let said = self.0.said.clone();
+        said.close();
         self.0.tasks.finish(async move {
+            tokio::time::timeout(LAST_WORDS, said.wait()).await.ok();
             if let Ok(Err(error)) = tokio::time::timeout(ASIDE_TIMEOUT, sending).await {
                 tracing::debug!(%error, "a session could not be ended upstream");
             }

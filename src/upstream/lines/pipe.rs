@@ -64,7 +64,7 @@ fn take_lines(lines: &Lines, buffer: &mut BytesMut, mut looked: usize) {
 async fn write(mut writer: impl AsyncWrite + Unpin, mut queue: mpsc::Receiver<Bytes>) -> String {
     while let Some(text) = queue.recv().await {
         let written = async {
-            writer.write_all(&message::one_line(text)).await?;
+            writer.write_all(&message::on_one_line(text)).await?;
             writer.write_all(b"\n").await?;
             if queue.is_empty() { writer.flush().await } else { Ok(()) }
         };

@@ -1,0 +1,395 @@
+//! `tollgate stdio` and `tollgate sidecar` as a client starts them: the real binary, its pipes, its
+//! children, its end.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    clippy::needless_pass_by_value,
+    reason = "a test that starts processes"
+)]
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    path::Path,
+    process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio},
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const TOLLGATE: &str = env!("CARGO_BIN_EXE_tollgate");
+const MODERN: &str = "2026-07-28";
+
+/// A server of 2025-06-18 that says who it is and where, and asks.
+const TINY: &str = r#"
+import json, os, sys
+folder = sys.argv[1]
+with open(f"{folder}/pids", "a") as pids:
+    print(os.getpid(), file=pids)
+print("tiny is here", file=sys.stderr, flush=True)
+def say(**message):
+    print(json.dumps({"jsonrpc": "2.0", **message}), flush=True)
+def tool(name):
+    return {"name": name, "inputSchema": {"type": "object"}}
+asking = None
+for line in sys.stdin:
+    message = json.loads(line)
+    method, params, id = message.get("method"), message.get("params") or {}, message.get("id")
+    if method == "initialize":
+        say(id=id, result={"protocolVersion": "2025-06-18", "capabilities": {"tools": {}},
+            "serverInfo": {"name": "tiny", "version": "9"}, "instructions": "be nice"})
+    elif method == "tools/list":
+        say(id=id, result={"tools": [tool("where"), tool("ask")]})
+    elif method == "tools/call" and params["name"] == "where":
+        words = [os.getcwd(), os.environ.get("TINY_TOKEN", "-"), *sys.argv[2:]]
+        say(id=id, result={"content": [{"type": "text", "text": word} for word in words]})
+    elif method == "tools/call":
+        asking = id
+        say(id="q", method="elicitation/create",
+            params={"message": "sure?", "requestedSchema": {"type": "object", "properties": {}}})
+    elif id == "q":
+        text = message.get("result", {}).get("action", "refused")
+        say(id=asking, result={"content": [{"type": "text", "text": text}]})
+    elif id is not None:
+        say(id=id, result={})
+"#;
+
+/// A folder with the server and a configuration of it.
+fn folder() -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("tiny.py"), TINY).unwrap();
+    let args = json!([folder.path().join("tiny.py"), folder.path()]);
+    let toml = format!(
+        "[routes.\"/first\"]\nupstreams = [\"tiny\"]\n[routes.\"/mcp\"]\nupstreams = [\"tiny\"]\n\
+         tools.deny = [\"ask\"]\n[upstreams.tiny]\ncommand = \"python3\"\nargs = {args}\n"
+    );
+    fs::write(folder.path().join("routes.toml"), toml).unwrap();
+    folder
+}
+
+/// The words that start the server.
+fn tiny(folder: &TempDir) -> Vec<String> {
+    let path = |path: &Path| path.to_str().unwrap().to_owned();
+    vec!["python3".into(), path(&folder.path().join("tiny.py")), path(folder.path())]
+}
+
+/// The numbers of its processes, all that there have been.
+fn pids(folder: &TempDir) -> Vec<Pid> {
+    let text = fs::read_to_string(folder.path().join("pids")).unwrap_or_default();
+    text.lines().filter_map(|line| Pid::from_raw(line.parse().ok()?)).collect()
+}
+
+/// Dead; reaping an orphan is somebody else's business.
+fn is_dead(id: Pid) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", id.as_raw_pid()));
+    stat.map_or(true, |stat| stat.contains(") Z "))
+}
+
+/// Waits until `done` says so; only a defect makes it give up.
+#[track_caller]
+fn until(what: &str, mut done: impl FnMut() -> bool) {
+    let come = (0..6000).any(|_| {
+        let done = done();
+        if !done {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        done
+    });
+    assert!(come, "waited for {what}");
+}
+
+/// Tollgate as a client's child.
+struct Started {
+    child: Child,
+    input: Option<ChildStdin>,
+    output: BufReader<ChildStdout>,
+}
+
+fn tollgate(folder: &TempDir, words: &[&str]) -> Command {
+    let mut command = Command::new(TOLLGATE);
+    command
+        .args(words)
+        .current_dir(folder.path())
+        .env("XDG_STATE_HOME", folder.path().join("state-home"))
+        .env("TINY_TOKEN", "t0ken")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+fn start(folder: &TempDir, words: &[&str]) -> Started {
+    let mut child = tollgate(folder, words).spawn().unwrap();
+    let output = BufReader::new(child.stdout.take().unwrap());
+    Started { input: child.stdin.take(), output, child }
+}
+
+fn sidecar(folder: &TempDir, options: &[&str]) -> Started {
+    let server = tiny(folder);
+    let words = [&["sidecar"], options, &["--"]].concat();
+    let words = words.into_iter().chain(server.iter().map(String::as_str));
+    start(folder, &words.collect::<Vec<_>>())
+}
+
+impl Started {
+    fn say(&mut self, message: Value) {
+        writeln!(self.input.as_mut().unwrap(), "{message}").unwrap();
+    }
+
+    /// The next line, which must be a message; null at the end.
+    fn hear(&mut self) -> Value {
+        let mut line = String::new();
+        self.output.read_line(&mut line).unwrap();
+        if line.is_empty() {
+            return Value::Null;
+        }
+        let message: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("{line}"));
+        assert_eq!(message["jsonrpc"], "2.0", "{line}");
+        message
+    }
+
+    fn ask(&mut self, method: &str, params: Value) -> Value {
+        self.say(json!({ "jsonrpc": "2.0", "id": method, "method": method, "params": params }));
+        loop {
+            let message = self.hear();
+            assert!(!message.is_null(), "it ended");
+            if message["id"] == method {
+                return message["result"].clone();
+            }
+        }
+    }
+
+    fn open(&mut self, capabilities: Value) -> Value {
+        let info = json!({ "name": "desktop", "version": "1" });
+        let params = json!({ "protocolVersion": "2025-06-18", "capabilities": capabilities,
+            "clientInfo": info });
+        let result = self.ask("initialize", params);
+        self.say(json!({ "jsonrpc": "2.0", "method": "notifications/initialized" }));
+        result
+    }
+
+    fn texts(&mut self, tool: &str) -> Vec<String> {
+        let result = self.ask("tools/call", json!({ "name": tool, "arguments": {} }));
+        let blocks = result["content"].as_array().unwrap_or_else(|| panic!("{result}"));
+        blocks.iter().map(|block| block["text"].as_str().unwrap().to_owned()).collect()
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Waits for its end, and that none of the server's processes is left. What it said last on
+    /// standard output must be messages, too.
+    fn ends(mut self, folder: &TempDir) -> (ExitStatus, String) {
+        let status = self.child.wait().unwrap();
+        drop(self.input.take());
+        while !self.hear().is_null() {}
+        let mut said = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        until("the server's end", || pids(folder).into_iter().all(is_dead));
+        (status, said)
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        // Where a test failed; else it has ended.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn names(list: &Value) -> Vec<&str> {
+    list["tools"].as_array().unwrap().iter().map(|tool| tool["name"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn a_route_is_served_until_its_client_is_gone() {
+    let folder = folder();
+    for (route, tools) in [(&[][..], &["where", "ask"][..]), (&["--route", "/mcp"], &["where"])] {
+        let mut gate = start(&folder, &[&["stdio"], route].concat());
+        assert_eq!(gate.open(json!({}))["serverInfo"]["name"], "tollgate");
+        assert_eq!(names(&gate.ask("tools/list", json!({}))), tools);
+        assert_eq!(gate.texts("where")[1], "-", "a gate's variables are not its servers'");
+        drop(gate.input.take());
+        let (status, said) = gate.ends(&folder);
+        assert!(status.success() && said.is_empty(), "{status}: {said}");
+    }
+    let (status, said) = start(&folder, &["stdio", "--route", "/none"]).ends(&folder);
+    assert_eq!(status.code(), Some(1));
+    assert!(said.contains("no route `/none`; it has /first, /mcp"), "{said}");
+}
+
+#[test]
+fn a_signal_ends_it_with_all_that_it_started() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let folder = folder();
+        let mut gate = start(&folder, &["stdio"]);
+        gate.open(json!({}));
+        gate.texts("where");
+        gate.signal(signal);
+        let (status, said) = gate.ends(&folder);
+        assert!(status.success() && said.is_empty(), "{status}: {said}");
+    }
+}
+
+#[test]
+fn killed_outright_it_leaves_no_process() {
+    let folder = folder();
+    let mut gate = start(&folder, &["stdio"]);
+    gate.open(json!({}));
+    gate.texts("where");
+    gate.signal(Signal::KILL);
+    gate.ends(&folder);
+}
+
+/// A desktop starts one for each of its windows, at once.
+#[test]
+fn many_share_one_state_folder() {
+    let folder = folder();
+    let mut gates: Vec<_> = (0..4).map(|_| start(&folder, &["stdio"])).collect();
+    for gate in &mut gates {
+        gate.open(json!({}));
+        assert_eq!(gate.texts("where").len(), 2);
+        drop(gate.input.take());
+    }
+    for gate in gates {
+        let (status, said) = gate.ends(&folder);
+        assert!(status.success(), "{status}: {said}");
+    }
+    let key = fs::read(folder.path().join("state/session.key")).unwrap();
+    assert_eq!(key.len(), 32);
+}
+
+#[test]
+fn a_sidecar_is_its_server() {
+    let folder = folder();
+    let mut gate = sidecar(&folder, &["--stdio"]);
+    let opened = gate.open(json!({ "elicitation": {} }));
+    assert_eq!(opened["serverInfo"], json!({ "name": "tiny", "version": "9" }));
+    assert_eq!(opened["instructions"], "be nice");
+    assert_eq!(names(&gate.ask("tools/list", json!({}))), ["where", "ask"]);
+    let home = fs::canonicalize(folder.path()).unwrap();
+    assert_eq!(gate.texts("where"), [home.to_str().unwrap(), "t0ken"]);
+    let call = json!({ "name": "ask", "arguments": {} });
+    gate.say(json!({ "jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": call }));
+    let asked = gate.hear();
+    assert_eq!(asked["method"], "elicitation/create");
+    gate.say(json!({ "jsonrpc": "2.0", "id": asked["id"], "result": { "action": "decline" } }));
+    assert_eq!(gate.hear()["result"]["content"][0]["text"], "decline");
+    drop(gate.input.take());
+    let (status, said) = gate.ends(&folder);
+    assert!(status.success(), "{status}");
+    assert!(said.contains("tiny is here"), "{said}");
+    let kept = fs::read_dir(folder.path().join("state-home/tollgate/sidecar")).unwrap();
+    let kept: Vec<_> =
+        kept.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    assert!(kept.len() == 1 && kept[0].starts_with("python3-"), "{kept:?}");
+}
+
+/// What the modern era sends to a route, and its result.
+fn post(address: &str, method: &str, mut params: Value) -> Value {
+    params["_meta"] = json!({
+        "io.modelcontextprotocol/protocolVersion": MODERN,
+        "io.modelcontextprotocol/clientCapabilities": {},
+    });
+    let name = params["name"].as_str().map(|name| format!("mcp-name: {name}\r\n"));
+    let body = json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params }).to_string();
+    let mut stream = TcpStream::connect(address).unwrap();
+    let head = format!(
+        "POST /mcp HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n{}\
+         content-type: application/json\r\naccept: application/json, text/event-stream\r\n\
+         mcp-protocol-version: {MODERN}\r\nmcp-method: {method}\r\ncontent-length: {}\r\n\r\n",
+        name.unwrap_or_default(),
+        body.len()
+    );
+    stream.write_all((head + &body).as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 200"), "{answer}");
+    serde_json::from_str::<Value>(body).unwrap()["result"].clone()
+}
+
+/// Where it says that it serves.
+fn address(gate: &mut Started) -> String {
+    let mut said = BufReader::new(gate.child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.contains(" serves on ") {
+        line.clear();
+        assert_ne!(said.read_line(&mut line).unwrap(), 0, "it ended");
+    }
+    gate.child.stderr = Some(said.into_inner());
+    let (_, url) = line.trim().split_once(" serves on ").unwrap();
+    url.strip_prefix("http://").unwrap().strip_suffix("/mcp").unwrap().to_owned()
+}
+
+#[test]
+fn an_old_server_becomes_a_new_one_and_that_an_old_one() {
+    let folder = folder();
+    let mut front = sidecar(&folder, &["--listen", "127.0.0.1:0"]);
+    let address = address(&mut front);
+    let found = post(&address, "server/discover", json!({}));
+    let info = &found["_meta"]["io.modelcontextprotocol/serverInfo"];
+    assert_eq!((&info["name"], &found["instructions"]), (&json!("tiny"), &json!("be nice")));
+    assert_eq!(names(&post(&address, "tools/list", json!({}))), ["where", "ask"]);
+    let result = post(&address, "tools/call", json!({ "name": "where", "arguments": {} }));
+    assert_eq!(result["content"][1]["text"], "t0ken");
+
+    let url = format!("http://{address}/mcp");
+    let mut back = start(&folder, &["sidecar", "--stdio", "--url", &url]);
+    assert_eq!(back.open(json!({}))["serverInfo"]["name"], "tiny", "through both");
+    assert_eq!(back.texts("where")[1], "t0ken");
+    back.signal(Signal::INT);
+    assert!(back.child.wait().unwrap().success());
+    front.signal(Signal::INT);
+    let (status, _) = front.ends(&folder);
+    assert!(status.success(), "{status}");
+}
+
+#[test]
+fn what_cannot_be_started_is_said_and_no_client_waits() {
+    let folder = folder();
+    for (words, wanted) in [
+        (&["--stdio", "--", "no-such-program"][..], "no-such-program: not found"),
+        (&["--stdio", "--", "sh", "-c", "echo out of luck >&2; exit 3"], "exit status: 3"),
+        (&["--listen", "127.0.0.1:0", "--", "no-such-program"], "no-such-program: not found"),
+        (&["--stdio", "--url", "http://127.0.0.1:9/mcp"], "cannot connect"),
+        (&["--stdio", "--header", "x", "--url", "http://127.0.0.1:9"], "write it as `Name: value`"),
+    ] {
+        let (status, said) = start(&folder, &[&["sidecar"], words].concat()).ends(&folder);
+        assert_eq!(status.code(), Some(1), "{words:?}");
+        assert!(said.lines().last().unwrap().contains(wanted), "{words:?}: {said}");
+    }
+    for words in [&["sidecar"][..], &["sidecar", "--url", "http://x", "--", "sh"]] {
+        let (status, said) = start(&folder, words).ends(&folder);
+        assert_eq!(status.code(), Some(2), "{said}");
+    }
+}
+
+#[test]
+fn a_sidecars_file_brings_the_rest() {
+    let folder = folder();
+    let file = folder.path().join("side.toml");
+    fs::write(&file, "[routes.\"/mcp\"]\ntools.rename = { where = \"here\" }\n").unwrap();
+    let options = ["--stdio", "--config", "side.toml", "--state", "kept"];
+    let mut gate = sidecar(&folder, &options);
+    gate.open(json!({}));
+    assert_eq!(names(&gate.ask("tools/list", json!({}))), ["here", "ask"]);
+    drop(gate.input.take());
+    let (status, said) = gate.ends(&folder);
+    assert!(status.success(), "{status}: {said}");
+    assert!(folder.path().join("kept/session.key").is_file());
+
+    fs::write(&file, "[server]\nlisten = 7\n[routes.\"/mcp\"]\nname = \"never\"\n").unwrap();
+    let (status, said) = sidecar(&folder, &options).ends(&folder);
+    assert_eq!(status.code(), Some(1));
+    for wanted in ["side.toml:2:10", "side.toml:4:", "did you mean `names`?", "2 problem(s)"] {
+        assert!(said.contains(wanted), "{wanted}: {said}");
+    }
+}
