@@ -1,76 +1,127 @@
-"""Scenes of the bridge: real clients and real servers of every revision of the protocol, each with each."""
+"""Scenes of the bridge: real clients and real servers of different revisions of the protocol."""
 
 import json
 import os
-import subprocess
+import shutil
 import sys
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
-import anyio
 import mcp_types as types
-from gate import Gate, eventually, free_port
+from gate import TOLLGATE, Gate, Process, below, eventually
 from mcp.client.client import Client
+from mcp.client.stdio import StdioServerParameters
 from record import Recorder
 from sdk import text
-from servers import HOME, REFERENCE, Server, Try, everything, listens, servers
+from servers import EVERYTHING, HOME, asking, servers
+from table import every_client_uses_every_server, programs, routes
 
 HERE = Path(__file__).parent
 TRANSCRIPTS = HOME / "transcripts"
-EVERYTHING = "@modelcontextprotocol/server-everything@2026.8.31"
-
+ASKING_TOOLS = [
+    ("trigger-elicitation-request", {}, "- Name: Ada"),
+    (
+        "trigger-sampling-request",
+        {"prompt": "The capital of France?", "maxTokens": 5},
+        '"text": "Paris"',
+    ),
+    ("get-roots-list", {}, "file:///srv/project"),
+    # The first answer is the error -32042, a page to be opened before; then it asks to open the call's own page.
+    (
+        "trigger-url-elicitation",
+        {"url": "https://example.com/", "errorPath": True},
+        "User completed the URL",
+    ),
+]
 
 # ------------------------------------------------------------------------------------------------ questions in mid-call
 
 
-async def a_modern_client_uses_a_legacy_server_that_asks() -> None:
-    """Over stdio; ends with a transcript of all that was said on both sides of the gate."""
+async def a_modern_client_is_asked_by_a_legacy_server() -> None:
+    """Over stdio; leaves a transcript of all that was said on both sides of the gate."""
     recorder, gate = Recorder(), Gate()
     spoken = gate.folder / "spoken"
     command = [str(HERE / "tee.py"), str(spoken), "npx", "-y", EVERYTHING]
     gate.routes.write_text(routes(everything=f"command = {sys.executable!r}\nargs = {command}"))
     with gate:
         async with askable(gate.url) as client:
-            await shown(client, ASKING_TOOLS)
+            await shown(client)
         async with (
             recorder.relay(gate.port, ">", "<") as port,
-            askable(f"http://127.0.0.1:{port}/everything") as client,
+            askable(f"http://127.0.0.1:{port}/mcp") as client,
         ):
-            await is_asked(client, ASKING_TOOLS)
+            await is_asked(client)
         recorder.read(spoken)
-    title = (
-        "The reference server of 2025-11-25 asks in mid-call; the Python SDK's client of 2026-07-28 "
-        "answers by calling again. (Long texts and lists are cut short.)"
+    write(
+        "modern_client_is_asked_by_legacy_server",
+        recorder,
+        title="A server of 2025-11-25 asks in mid-call; a client of 2026-07-28 gets each question as a result, and "
+        "answers by calling again.",
+        upstream=f"everything: legacy 2025-11-25, {EVERYTHING} over stdio",
+        client="2026-07-28, the Python SDK 2.3.0 over HTTP",
     )
-    client_line = "2026-07-28, the Python SDK 2.3.0"
-    transcript = recorder.transcript(title, f"everything: legacy 2025-11-25, {EVERYTHING}", client_line)
-    write("modern_client_and_legacy_server", transcript)
 
 
-ASKING_TOOLS = [
-    ("trigger-elicitation-request", {}, "- Name: Ada"),
-    ("trigger-sampling-request", {"prompt": "The capital of France?", "maxTokens": 5}, '"text": "Paris"'),
-    ("get-roots-list", {}, "file:///srv/project"),
-    # The first answer is the error -32042, a page to be opened before; then it asks to open the page of the call.
-    ("trigger-url-elicitation", {"url": "https://example.com/", "errorPath": True}, "completed the URL elicitation"),
-]
+async def a_modern_client_is_asked_by_a_legacy_server_over_http() -> None:
+    server = next(server for server in servers() if server.name == "2025-11-25-http")
+    gate = Gate()
+    async with server.running():
+        gate.routes.write_text(routes(everything=server.section))
+        with gate:
+            async with askable(gate.url) as client:
+                await shown(client)
+                await is_asked(client)
 
 
-async def is_asked(client: Client, calls: list[tuple[str, dict[str, object], str]]) -> None:
-    for tool, arguments, answer in calls:
+async def a_legacy_client_is_asked_by_a_modern_server() -> None:
+    """Over HTTP; leaves a transcript, too."""
+    recorder, gate = Recorder(), Gate()
+    client = next(client for client in programs() if client.sdk == "TypeScript 1.17.5")
+    server = next(server for server in servers() if server.name == "2026-07-28-http")
+    server.tries = [
+        asking("elicitation", "test_elicitation", '"username": "Ada"', message="Who are you?"),
+        asking("sampling", "test_sampling", "LLM response: Paris", prompt="The capital of France?"),
+        asking("roots", "test_list_roots", "file:///srv/project"),
+        asking(
+            "three at once", "test_input_required_result_multiple_inputs", "all inputs received"
+        ),
+        asking("two rounds", "test_input_required_result_multi_round", "Ada likes Ada"),
+    ]
+    async with server.running(), recorder.relay(server.port, ">>", "<<") as port:
+        server.port = port
+        gate.routes.write_text(routes(**{server.name: server.section}))
+        with gate:
+            async with recorder.relay(gate.port, ">", "<") as port:
+                found = (await client.visit(gate, port, [server]))[server.name]
+    assert set(found) == {what["name"] for what in server.tries}, found
+    assert set(found.values()) == {"ok"}, found
+    write(
+        "legacy_client_is_asked_by_modern_server",
+        recorder,
+        title="A server of 2026-07-28 answers with what it needs to know; a client of 2025-06-18 is asked in mid-call, "
+        "and the gate calls again with the answers.",
+        upstream="reference: modern 2026-07-28, the Python SDK 2.3.0 over HTTP",
+        client="2025-06-18, the TypeScript SDK 1.17.5 over HTTP",
+    )
+
+
+async def is_asked(client: Client) -> None:
+    modern = client.protocol_version == "2026-07-28"
+    # A legacy client is left alone with -32042, as it would be without the gate.
+    for tool, arguments, answer in ASKING_TOOLS if modern else ASKING_TOOLS[:-1]:
         result = await client.call_tool(tool, arguments)
         assert not result.is_error and answer in text(result), f"{tool}: {result}"
 
 
-async def shown(client: Client, calls: list[tuple[str, dict[str, object], str]]) -> None:
+async def shown(client: Client) -> None:
     """Waits until the tools are listed: those for clients that can be asked come a little later."""
+    wanted = {tool for tool, _, _ in ASKING_TOOLS}
 
     async def listed() -> bool:
-        tools = (await client.list_tools(cache_mode="refresh")).tools
-        return {tool for tool, _, _ in calls} <= {tool.name for tool in tools}
+        return wanted <= {
+            tool.name for tool in (await client.list_tools(cache_mode="refresh")).tools
+        }
 
-    await eventually(f"the tools {[tool for tool, _, _ in calls]}", listed)
+    await eventually(f"the tools {wanted}", listed)
 
 
 async def answer_question(context: object, params: types.ElicitRequestParams) -> types.ElicitResult:
@@ -95,10 +146,10 @@ async def answer_roots(context: object) -> types.ListRootsResult:
     return types.ListRootsResult(roots=[types.Root(uri="file:///srv/project", name="project")])
 
 
-def askable(url: str, mode: str = "2026-07-28") -> Client:
+def askable(server: str | StdioServerParameters, mode: str = "2026-07-28") -> Client:
     """The Python SDK's client with somebody who answers whatever a server asks."""
     return Client(
-        url,
+        server,
         mode=mode,
         elicitation_callback=answer_question,
         sampling_callback=answer_sample,
@@ -106,120 +157,66 @@ def askable(url: str, mode: str = "2026-07-28") -> Client:
     )
 
 
-def routes(**sections: str) -> str:
-    """A configuration: each upstream on a route of its own, the first on /mcp besides."""
-    text = '[server]\nlimits.settle = "20s"\n\n'
-    for name, section in sections.items():
-        text += f'[routes."/{name}"]\nupstreams = ["{name}"]\nnames = "never"\n\n'
-        text += f"[upstreams.{name}]\n{section}\n\n"
-    return text + f'[routes."/mcp"]\nupstreams = ["{next(iter(sections))}"]\nnames = "never"\n'
-
-
-def write(name: str, transcript: str) -> None:
+def write(name: str, recorder: Recorder, **scene: str) -> None:
     TRANSCRIPTS.mkdir(exist_ok=True)
-    (TRANSCRIPTS / f"{name}.txt").write_text(transcript)
+    (TRANSCRIPTS / f"{name}.txt").write_text(recorder.transcript(**scene))
 
 
-# ------------------------------------------------------------------------------------------------ each with each
+# ------------------------------------------------------------------------------------------------ one command
 
 
-@dataclass
-class Program:
-    """A client: a version of an SDK over one transport."""
-
-    version: str
-    transport: str
-    sdk: str
-    command: list[str]
-    package: str = ""
-
-    @property
-    def name(self) -> str:
-        return f"{self.version} {self.transport:<5} {self.sdk}"
-
-    async def visit(self, gate: Gate, visited: list[Server]) -> dict[str, dict[str, object]]:
-        """What it found on each server."""
-        job = {
-            "packages": str(HOME),
-            "package": self.package,
-            "version": self.version,
-            "transport": self.transport,
-            "servers": [self._server(gate, server) for server in visited],
-        }
-        environment = {**os.environ, "PYTHONPATH": str(HOME / self.package)}
-        text = json.dumps(job).replace("{client}", self.name.replace(" ", ""))
-        process = await anyio.run_process(
-            [*self.command, text], check=False, stderr=None, env=environment
-        )
-        found = [json.loads(line) for line in process.stdout.splitlines()]
-        return {server["name"]: server for server in found}
-
-    def _server(self, gate: Gate, server: Server) -> dict[str, object]:
-        url = f"http://127.0.0.1:{gate.port}/{server.name}" + "/sse" * (self.transport == "sse")
-        tries = [
-            what for what in server.tries if str(what["since"]) <= self.version < str(what["before"])
-        ]
-        return {"name": server.name, "url": url, "tries": tries}
+async def a_sidecar_makes_a_server_modern() -> None:
+    gate = Gate()
+    gate.environment["XDG_STATE_HOME"] = str(gate.folder)
+    gate.command = [TOLLGATE, "sidecar", "--listen", gate.address, "--", "npx", "-y", EVERYTHING]
+    with gate:
+        async with askable(gate.url, mode="auto") as client:
+            assert client.protocol_version == "2026-07-28", client.protocol_version
+            name = client.server_info and client.server_info.name
+            assert name == "mcp-servers/everything", name
+            await shown(client)
+            answer = text(await client.call_tool("echo", {"message": "grüße 🎉"}))
+            assert answer == "Echo: grüße 🎉", answer
+            await is_asked(client)
+        family = below(gate.process.pid)
+        assert any("server-everything" in process.command for process in family), family
+        gate.stop()
+    await nothing_is_left(family)
 
 
-def programs() -> list[Program]:
-    node, python = ["node", str(HERE / "pairs.mjs")], [sys.executable, str(HERE / "pairs.py")]
-    return [
-        Program("2024-11-05", "sse", "TypeScript 1.9.0", node, "sdk-2024-11-05"),
-        Program("2024-11-05", "sse", "Python 1.6.0", python, "mcp-1.6.0"),
-        Program("2025-03-26", "http", "TypeScript 1.12.3", node, "sdk-2025-03-26"),
-        Program("2025-06-18", "http", "TypeScript 1.17.5", node, "sdk-2025-06-18"),
-        Program("2025-06-18", "http", "Python 1.12.4", python, "mcp-1.12.4"),
-        Program("2025-11-25", "http", "TypeScript 1.32.2", node, "@modelcontextprotocol/sdk"),
-        Program("2026-07-28", "http", "TypeScript 2.4.0", node),
-        Program("2026-07-28", "http", "Python 2.3.0", python),
-    ]
+async def a_desktop_client_starts_the_gate() -> None:
+    """By the entry of its configuration, as `tollgate stdio --help` shows it; in either era."""
+    gate = Gate()  # its folder only
+    entry = {"command": TOLLGATE, "args": ["stdio", "--config", str(gate.routes)]}
+    configuration = gate.folder / "desktop.json"
+    configuration.write_text(json.dumps({"mcpServers": {"tollgate": entry}}))
+    for mode in ("2026-07-28", "legacy"):
+        servers_of_client = json.loads(configuration.read_text())["mcpServers"]
+        async with askable(StdioServerParameters(**servers_of_client["tollgate"]), mode) as client:
+            await shown(client)
+            reported = text(await client.call_tool("gateway_upstreams", {}))
+            assert "memory" in reported, reported
+            await client.call_tool("read_graph", {})
+            await is_asked(client)
+            family = below(os.getpid())
+            assert any(str(gate.routes) in process.command for process in family), family
+            for upstream in ("server-everything", "server-filesystem", "server-memory"):
+                assert any(upstream in process.command for process in family), family
+        await nothing_is_left(family)
+    shutil.rmtree(gate.folder)
 
 
-async def every_client_uses_every_server() -> None:
-    """Prints a table: how much of what both know worked."""
-    gate, clients = Gate(), programs()
-    found: dict[str, dict[str, dict[str, object]]] = {}
-    async with AsyncExitStack() as stack:
-        visited = servers()
-        async with anyio.create_task_group() as tasks:
-            for server in visited:
-                await stack.enter_async_context(server.running())
-        gate.routes.write_text(routes(**{server.name: server.section for server in visited}))
-        stack.enter_context(gate)
-        few = anyio.CapacityLimiter(3)
-
-        async def visit(client: Program) -> None:
-            async with few:
-                found[client.name] = await client.visit(gate, visited)
-
-        async with anyio.create_task_group() as tasks:
-            for client in clients:
-                tasks.start_soon(visit, client)
-    failures = show(clients, visited, found)
-    assert not failures, "\n" + "\n".join(failures)
-
-
-def show(
-    clients: list[Program], visited: list[Server], found: dict[str, dict[str, dict[str, object]]]
-) -> list[str]:
-    """Prints the table; returns what failed."""
-    failures = []
-    print(" " * 36, *[f"{server.name:>16}" for server in visited])
-    for client in clients:
-        cells = []
-        for server in visited:
-            seen = found[client.name].get(server.name, {"results": {"all": "no answer"}})
-            results = seen["results"]
-            assert isinstance(results, dict)
-            wrong = {name: why for name, why in results.items() if why != "ok"}
-            cells.append(f"{len(results) - len(wrong)}/{len(results)}")
-            failures += [f"{client.name} > {server.name}: {name}: {why}" for name, why in wrong.items()]
-        print(f"{client.name:<36}", *[f"{cell:>16}" for cell in cells], flush=True)
-    return failures
+async def nothing_is_left(family: list[Process]) -> None:
+    await eventually(
+        f"the end of {family}", lambda: not any(process.runs() for process in family), patience=10
+    )
 
 
 SCENES = [
-    a_modern_client_uses_a_legacy_server_that_asks,
+    a_modern_client_is_asked_by_a_legacy_server,
+    a_modern_client_is_asked_by_a_legacy_server_over_http,
+    a_legacy_client_is_asked_by_a_modern_server,
     every_client_uses_every_server,
+    a_sidecar_makes_a_server_modern,
+    a_desktop_client_starts_the_gate,
 ]

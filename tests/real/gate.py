@@ -30,7 +30,9 @@ class Gate:
         self.log = self.folder / "log"
         self.environment = {**os.environ, **environment}
         self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}/mcp"
+        self.address = f"127.0.0.1:{self.port}"
+        self.url = f"http://{self.address}/mcp"
+        self.command = [TOLLGATE, "run", "--config", str(self.routes), "--listen", self.address]
         shutil.copy(REPOSITORY / "routes.toml", self.routes)
         (self.folder / "files").mkdir()
 
@@ -48,17 +50,9 @@ class Gate:
 
     def start(self) -> None:
         """Starts the binary; returns as soon as it listens."""
-        command = [
-            TOLLGATE,
-            "run",
-            "--config",
-            str(self.routes),
-            "--listen",
-            f"127.0.0.1:{self.port}",
-        ]
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
-                command, cwd=self.folder, env=self.environment, stdout=log, stderr=log
+                self.command, cwd=self.folder, env=self.environment, stdout=log, stderr=log
             )
         end = time.monotonic() + PATIENCE
         while True:

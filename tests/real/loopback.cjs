@@ -2,5 +2,6 @@
 const { Server } = require("node:net");
 const listen = Server.prototype.listen;
 Server.prototype.listen = function (port, ...rest) {
-  return typeof rest[0] === "string" ? listen.call(this, port, ...rest) : listen.call(this, port, "127.0.0.1", ...rest);
+  const host = typeof rest[0] === "string" ? [] : ["127.0.0.1"];
+  return listen.call(this, port, ...host, ...rest);
 };

@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import anyio
@@ -100,8 +101,14 @@ class Recorder:
         processes = list(
             dict.fromkeys(line.exchange for line in heard if isinstance(line.exchange, str))
         )
-        name = upstream.split(":")[0]
-        shown = [f"# {title}", f"upstream {upstream}", f"client: {client}"]
+        name, _ = upstream.split(":", 1)
+        shown = [
+            f"# {title}",
+            "# Recorded by tests/real/run.sh. Long texts and lists are cut short; of the upstream's side",
+            "# only the connections are shown that calls were sent on.",
+            f"upstream {upstream}",
+            f"client: {client}",
+        ]
         for line in heard:
             if line.mark == ">":
                 shown.append("")
@@ -111,7 +118,7 @@ class Recorder:
             who = f"{name}#{number}" if len(processes) > 1 and number else name
             parts = [line.mark, who if len(line.mark) == 2 else line.status, _shortened(line.said)]
             shown.append(" ".join(part for part in parts if part))
-        return _named("\n".join(shown) + "\n")
+        return _named("\n".join(_without_echoes(shown)) + "\n")
 
 
 class _Pump:
@@ -132,7 +139,9 @@ class _Pump:
     async def _message(self) -> None:
         head = await self.source.receive_until(b"\r\n\r\n", HEAD_MAX)
         first, *headers = head.decode("latin-1").split("\r\n")
-        header = {name.lower(): value.strip() for name, _, value in (h.partition(":") for h in headers)}
+        header = {
+            name.lower(): value.strip() for name, _, value in (h.partition(":") for h in headers)
+        }
         if header.get("transfer-encoding") == "chunked":
             await self.sink.send(head + b"\r\n\r\n")
             await self._chunks(first, "event-stream" in header.get("content-type", ""))
@@ -149,13 +158,21 @@ class _Pump:
             body += chunk[:-2].replace(b"\r", b"")
             while stream and b"\n\n" in body:
                 event, _, body = body.partition(b"\n\n")
-                data = [line[5:].strip() for line in event.splitlines() if line.startswith(b"data:")]
+                data = [
+                    line[5:].strip() for line in event.splitlines() if line.startswith(b"data:")
+                ]
                 self.tell("", b"\n".join(data).decode())
             if not stream and len(chunk) == 2:
                 self.tell(first, body.decode())
             await self.sink.send(size + b"\r\n" + chunk)
             if len(chunk) == 2:
                 return
+
+
+def _without_echoes(lines: list[str]) -> list[str]:
+    """The lines, those that are repeated at once only once."""
+    counted = [(line, len(list(same))) for line, same in groupby(lines)]
+    return [f"{line} ({times} times)" if times > 1 else line for line, times in counted]
 
 
 def _shortened(said: str) -> str:
@@ -170,7 +187,13 @@ def _shortened(said: str) -> str:
         if isinstance(value, dict):
             if set(value) > {"inputSchema", "name"}:
                 return {"name": value["name"], "…": "…"}
-            return {key: entry if key == "requestState" else cut(entry) for key, entry in value.items()}
+            short = {
+                key: entry if key == "requestState" else cut(entry) for key, entry in value.items()
+            }
+            if "properties" in short and len(short["properties"]) > LIST_MAX:
+                kept = dict(list(short["properties"].items())[:LIST_MAX])
+                short["properties"] = {**kept, "…": f"{len(value['properties']) - LIST_MAX} more"}
+            return short
         return value
 
     if not said.startswith(("{", "[")):
@@ -180,7 +203,11 @@ def _shortened(said: str) -> str:
 
 def _named(text: str) -> str:
     """The text with names in place of what is sealed or drawn by lot."""
-    for name, pattern in (("state", r'"requestState":("(?:[^"\\]|\\.)*")'),):
+    for name, pattern in (
+        ("state", r'"requestState":("(?:[^"\\]|\\.)*")'),
+        ("ask", r'"id":("tollgate-[0-9a-f]+-[0-9]+")'),
+        ("elicitation", r'"elicitationId":"([0-9a-f-]{36})"'),
+    ):
         for number, secret in enumerate(dict.fromkeys(re.findall(pattern, text)), 1):
             text = text.replace(secret, f"<{name}-{number}>")
     return text

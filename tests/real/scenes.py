@@ -9,11 +9,12 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
+import bridge
 import mcp_types as types
 from anyio.abc import TaskStatus
 from gate import PATIENCE, Gate, Process, below, eventually, processes
@@ -354,6 +355,7 @@ SCENES = [
     a_session_outlives_a_restart,
     the_last_catalog_is_served_when_all_is_down,
     edits_under_load_lose_no_call,
+    *bridge.SCENES,
 ]
 
 
