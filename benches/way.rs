@@ -8,6 +8,7 @@
 use std::{
     fs,
     hint::black_box,
+    net::{IpAddr, Ipv4Addr},
     path::Path,
     process::{ExitCode, Stdio},
 };
@@ -17,9 +18,9 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 use tollgate::bench::{
-    Body, Bounds, Client, Incoming, Limits, ListKind, Listing, Message, Meta, Method, Raw, Request,
-    Sealer, Version, View, check_depth, decode, event, message, message_of, meta, sessions, splice,
-    view,
+    Bearer, Body, Bounds, Caller, Client, Held, Incoming, Limits, ListKind, Listing, Message, Meta,
+    Method, Raw, Request, Sealer, States, Version, View, check_depth, decode, event, message,
+    message_of, meta, request_digest, sessions, splice, view,
 };
 
 /// The argument with which it runs itself under callgrind.
@@ -139,6 +140,8 @@ fn stages() -> Result<Vec<Stage>> {
     requests(&mut stages)?;
     sealing(&mut stages)?;
     targets(&mut stages)?;
+    crossing(&mut stages)?;
+    questions(&mut stages)?;
     for (size, bytes) in SIZES {
         answers(&mut stages, size, bytes)?;
     }
@@ -176,22 +179,26 @@ fn requests(stages: &mut Stages) -> Result<()> {
     stages
         .add("what it names", move || decode::named(Method::ToolsCall, black_box(&params)).is_ok());
     let (headers, asked) = (headers(), request(&modern)?);
-    decode::modern(&headers, &asked).context("the headers fit the body")?;
+    let decoded = decode::modern(Some(&headers), Caller::Parent, asked.clone());
+    anyhow::ensure!(decoded.is_ok(), "the headers fit the body");
     stages.add("headers against the body, `_meta` and name with it", move || {
-        decode::modern(black_box(&headers), black_box(&asked)).is_ok()
+        decode::modern(Some(black_box(&headers)), Caller::Parent, black_box(&asked).clone()).is_ok()
     });
     Ok(())
 }
 
-/// Session ids, as a client with few words about itself has them.
-fn sealing(stages: &mut Stages) -> Result<()> {
-    let client = Client {
+/// A legacy client with few words about itself.
+fn client() -> Client {
+    Client {
         version: Version::LEGACY_LATEST,
         capabilities: Raw::trusted(r#"{"elicitation":{},"roots":{"listChanged":true}}"#),
         info: Raw::trusted(r#"{"name":"bench","version":"1.0.0"}"#),
-    };
+    }
+}
+
+fn sealing(stages: &mut Stages) -> Result<()> {
     let sessions = sessions(&[7; 32]);
-    let (_, id, _) = sessions.open(ROUTE, client, &Limits::default());
+    let (_, id, _) = sessions.open(ROUTE, client(), &Limits::default());
     let sealer = Sealer::new(&[7; 32], "session id");
     let record = sealer.open(&id, ROUTE).context("it is sealed with the same secret")?;
     let (opener, sealed) = (Sealer::new(&[7; 32], "session id"), id.clone());
@@ -225,6 +232,47 @@ fn targets(stages: &mut Stages) -> Result<()> {
     });
     stages.add("request framed", move || {
         message::request(&id, Method::ToolsCall.name(), black_box(&params))
+    });
+    Ok(())
+}
+
+/// What calls pay for the eras: the first two stages are every modern call's, the third is a legacy
+/// one's whose server is modern.
+fn crossing(stages: &mut Stages) -> Result<()> {
+    let params = request(&Bytes::from_static(MODERN_CALL.as_bytes()))?.params;
+    let capabilities = Meta::of(&params)?.client_capabilities.context("they are in `_meta`")?;
+    let modern = Client { version: Version::MODERN, capabilities, ..client() };
+    stages.add("look for a `requestState`, modern call", move || {
+        splice::rare_member(black_box(&params), "requestState")
+    });
+    stages.add("whether the client can be asked", move || black_box(&modern).can_be_asked());
+    let legacy = client();
+    stages.add("capabilities made modern for a modern upstream", move || {
+        black_box(&legacy).shown_to_modern()
+    });
+    Ok(())
+}
+
+/// What a modern client's call pays for being asked by a legacy server: the digest twice, the rest
+/// once.
+fn questions(stages: &mut Stages) -> Result<()> {
+    let params = request(&Bytes::from_static(MODERN_CALL.as_bytes()))?.params;
+    let digest = request_digest(Method::ToolsCall, &params);
+    let caller = Caller::Address(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    stages
+        .add("digest of a request", move || request_digest(Method::ToolsCall, black_box(&params)));
+    let held = Held::Call { owner: 7, id: 7 };
+    let bearer = Bearer { route: ROUTE, caller: &caller, request: digest };
+    let state: String = States::new(&[7; 32]).seal(held.clone(), bearer, 300).read()?;
+    let (sealer, own) = (States::new(&[7; 32]), caller.clone());
+    stages.add("request state sealed", move || {
+        let bearer = Bearer { route: ROUTE, caller: &own, request: digest };
+        sealer.seal(black_box(held.clone()), bearer, 300)
+    });
+    let opener = States::new(&[7; 32]);
+    stages.add("request state opened", move || {
+        let bearer = Bearer { route: ROUTE, caller: &caller, request: digest };
+        opener.open(black_box(&state), bearer).is_ok()
     });
     Ok(())
 }

@@ -15,11 +15,12 @@ use crate::{
 };
 
 pub use crate::{
-    call::{Client, ListKind},
+    call::{Caller, Client, ListKind},
     catalog::{View, listing::Listing},
     config::Limits,
     ingress::{decode, sse::event},
     mcp::{
+        digest::request_digest,
         message::{self, Body, Bounds, Incoming, Message, Request},
         meta::{self, Meta},
         method::Method,
@@ -27,6 +28,7 @@ pub use crate::{
         splice,
         version::{Era, Version},
     },
+    park::state::{Bearer, Held, States},
     session::{Sessions, seal::Sealer},
 };
 

@@ -57,8 +57,10 @@ fn inline(document: &str) -> Vec<String> {
 
 /// Every command line for Tollgate that the README shows, without the program's name.
 fn command_lines() -> Vec<String> {
-    let shown = blocks(README, &["sh", "console"]).into_iter();
-    let lines = shown.flat_map(|block| block.lines().map(str::to_owned)).chain(inline(README));
+    let scripts = blocks(README, &["sh"]).into_iter().flat_map(str::lines);
+    let shown = blocks(README, &["console"]).into_iter().flat_map(str::lines);
+    let typed = shown.filter(|line| line.starts_with("$ "));
+    let lines = scripts.chain(typed).map(str::to_owned).chain(inline(README));
     let arguments = |line: String| {
         let line = line.trim_start_matches("$ ").split(" #").next().unwrap().trim().to_owned();
         let found = CALLS.iter().find_map(|call| line.strip_prefix(call)).map(str::to_owned);
@@ -69,7 +71,8 @@ fn command_lines() -> Vec<String> {
 
 /// What is wrong with a command line: its subcommand does not exist, or a flag of it.
 fn fault(line: &str) -> Option<String> {
-    let words: Vec<_> = line.split_whitespace().collect();
+    // What follows `--` is another program's.
+    let words: Vec<_> = line.split_whitespace().take_while(|word| *word != "--").collect();
     let named = words.first().filter(|word| !word.starts_with('-'));
     let asked: Vec<_> = named.copied().into_iter().chain(["--help"]).collect();
     let help = tollgate(&asked, root());
@@ -116,7 +119,8 @@ fn every_client_file_of_the_readme_can_be_imported() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("client.json"), block).unwrap();
         let made = succeeds(&["import", "client.json"], folder.path());
-        assert!(made.contains("url = \"http://127.0.0.1:8080/mcp\""), "{made}");
+        let leads = ["url = \"http://127.0.0.1:8080/mcp\"", "command = \"tollgate\""];
+        assert!(leads.iter().any(|lead| made.contains(lead)), "{made}");
     }
 }
 

@@ -10,6 +10,8 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, time::Instant};
 
+use crate::asked::{self, Events};
+
 pub const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
 const VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 const CLIENT: &str = r#"{"name":"bench","version":"1"}"#;
@@ -47,10 +49,44 @@ impl Era {
     }
 }
 
+/// What each call of a client is, and what the client can be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// `echo`, of a client that can be asked nothing.
+    Plain,
+    /// `echo`, of one that can be asked.
+    Askable,
+    /// `ask`, whose server asks one thing before it answers.
+    Asked,
+}
+
+impl Work {
+    fn tool(self) -> &'static str {
+        match self {
+            Self::Plain | Self::Askable => "echo",
+            Self::Asked => "ask",
+        }
+    }
+
+    fn capabilities(self) -> &'static str {
+        match self {
+            Self::Plain => "{}",
+            Self::Askable | Self::Asked => r#"{"elicitation":{}}"#,
+        }
+    }
+}
+
+type Sender = SendRequest<Full<Bytes>>;
+
 /// One connection, in the legacy era with one session.
 pub struct Client {
-    sender: SendRequest<Full<Bytes>>,
+    sender: Sender,
+    /// For answers, while the other one carries the stream on which a legacy client is asked.
+    aside: Option<Sender>,
     era: Era,
+    work: Work,
+    path: &'static str,
+    tool: &'static str,
     headers: HeaderMap,
     /// What follows the arguments of a call.
     meta: String,
@@ -66,10 +102,15 @@ pub struct Tally {
 }
 
 /// Opens connections, and sessions on them.
-pub async fn connect(address: SocketAddr, era: Era, connections: usize) -> Result<Vec<Client>> {
+pub async fn connect(
+    address: SocketAddr,
+    path: &'static str,
+    (era, work): (Era, Work),
+    connections: usize,
+) -> Result<Vec<Client>> {
     let mut clients = Vec::new();
     for _ in 0..connections {
-        let mut client = Client::connect(address, era).await?;
+        let mut client = Client::connect(address, path, era, work).await?;
         if era == Era::Legacy {
             client.initialize().await?;
         }
@@ -103,12 +144,16 @@ pub async fn disconnect(clients: Vec<Client>) -> Result<()> {
 }
 
 impl Client {
-    pub async fn connect(address: SocketAddr, era: Era) -> Result<Self> {
-        let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
-        let (sender, connection) = handshake(TokioIo::new(stream)).await?;
-        // Ends when the sender is dropped; an error is seen by whoever waits for an answer.
-        tokio::spawn(async move { connection.await.ok() });
+    pub async fn connect(
+        address: SocketAddr,
+        path: &'static str,
+        era: Era,
+        work: Work,
+    ) -> Result<Self> {
+        let aside = match (era, work) {
+            (Era::Legacy, Work::Asked) => Some(dial(address).await?),
+            _ => None,
+        };
         let mut headers = HeaderMap::new();
         headers.insert(header::HOST, HeaderValue::from_str(&address.to_string())?);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -118,22 +163,33 @@ impl Client {
         let mut meta = String::new();
         if era == Era::Modern {
             headers.insert("mcp-method", HeaderValue::from_static("tools/call"));
-            headers.insert("mcp-name", HeaderValue::from_static("echo"));
             let (key, version) = ("io.modelcontextprotocol", era.version());
+            let capabilities = work.capabilities();
             meta = format!(
                 r#","_meta":{{"{key}/protocolVersion":"{version}","{key}/clientInfo":{CLIENT},"#
             );
-            meta += &format!(r#""{key}/clientCapabilities":{{}}}}"#);
+            meta += &format!(r#""{key}/clientCapabilities":{capabilities}}}"#);
         }
-        Ok(Self { sender, era, headers, meta, ids: 0 })
+        let sender = dial(address).await?;
+        let tool = work.tool();
+        Ok(Self { sender, aside, era, work, path, tool, headers, meta, ids: 0 }.naming(tool))
+    }
+
+    /// It calls another tool.
+    pub fn naming(mut self, tool: &'static str) -> Self {
+        self.tool = tool;
+        if self.era == Era::Modern {
+            self.headers.insert("mcp-name", HeaderValue::from_static(tool));
+        }
+        self
     }
 
     /// Opens a session, and uses it from now on; the one before stays open.
     pub async fn initialize(&mut self) -> Result<()> {
         self.headers.remove(SESSION);
-        let version = self.era.version();
+        let (version, capabilities) = (self.era.version(), self.work.capabilities());
         let params = format!(
-            r#"{{"protocolVersion":"{version}","capabilities":{{}},"clientInfo":{CLIENT}}}"#
+            r#"{{"protocolVersion":"{version}","capabilities":{capabilities},"clientInfo":{CLIENT}}}"#
         );
         let text = format!(r#"{{"jsonrpc":"2.0","id":0,"method":"initialize","params":{params}}}"#);
         let (headers, _) = self.send(Method::POST, text).await?;
@@ -144,18 +200,49 @@ impl Client {
         Ok(())
     }
 
-    /// Calls a tool.
+    /// Calls the tool, to the result.
     pub async fn call(&mut self) -> Result<()> {
-        self.ids += 1;
-        let id = self.ids;
-        let meta = &self.meta;
-        let params = format!(r#"{{"name":"echo","arguments":{ARGUMENTS}{meta}}}"#);
-        let text =
-            format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{params}}}"#);
-        let (_, answer) = self.send(Method::POST, text).await?;
+        let answer = match (self.work, self.era) {
+            (Work::Plain | Work::Askable, _) => self.ask("").await?,
+            (Work::Asked, Era::Modern) => {
+                let asked = self.ask("").await?;
+                self.ask(&asked::retry(&asked)?).await?
+            }
+            (Work::Asked, Era::Legacy) => self.talk().await?,
+        };
         let is_result = memchr::memmem::find(&answer, br#""result":{"content""#).is_some();
         ensure!(is_result, "no result: {}", String::from_utf8_lossy(&answer));
         Ok(())
+    }
+
+    /// One request, and what is answered to it; `rest` are further members of its params.
+    pub async fn ask(&mut self, rest: &str) -> Result<Bytes> {
+        let text = self.text(rest);
+        Ok(self.send(Method::POST, text).await?.1)
+    }
+
+    /// One request, and what is answered on its stream once each question was.
+    async fn talk(&mut self) -> Result<Bytes> {
+        let text = self.text("");
+        let request = self.request(Method::POST, text)?;
+        self.sender.ready().await?;
+        let mut stream = self.sender.send_request(request).await?.into_body();
+        let mut events = Events::default();
+        loop {
+            let Some(message) = events.next() else {
+                let frame = stream.frame().await.context("no answer on the stream")??;
+                events.push(frame.data_ref().map_or(&[], |data| data));
+                continue;
+            };
+            let Some(answer) = asked::answer(&message)? else {
+                // To its end, so that the connection can be used again.
+                stream.collect().await?;
+                return Ok(message.into());
+            };
+            let request = self.request(Method::POST, answer)?;
+            let aside = self.aside.as_mut().context("who can be asked has two connections")?;
+            exchange(aside, request).await?;
+        }
     }
 
     async fn call_until(mut self, end: Instant) -> Result<(Self, Vec<Duration>)> {
@@ -170,18 +257,46 @@ impl Client {
         Ok((self, latencies))
     }
 
+    fn text(&mut self, rest: &str) -> String {
+        self.ids += 1;
+        let (id, tool, meta) = (self.ids, self.tool, &self.meta);
+        let params = format!(r#"{{"name":"{tool}","arguments":{ARGUMENTS}{rest}{meta}}}"#);
+        format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{params}}}"#)
+    }
+
     async fn send(&mut self, method: Method, body: String) -> Result<(HeaderMap, Bytes)> {
+        let request = self.request(method, body)?;
+        exchange(&mut self.sender, request).await
+    }
+
+    fn request(&self, method: Method, body: String) -> Result<Request<Full<Bytes>>> {
         let mut request = Request::new(Full::from(body));
         *request.method_mut() = method;
-        *request.uri_mut() = self.era.path().parse()?;
+        *request.uri_mut() = self.path.parse()?;
         request.headers_mut().clone_from(&self.headers);
-        self.sender.ready().await?;
-        let (head, body) = self.sender.send_request(request).await?.into_parts();
-        let body = body.collect().await?.to_bytes();
-        let text = || String::from_utf8_lossy(&body);
-        ensure!(head.status.is_success(), "status {}: {}", head.status, text());
-        Ok((head.headers, body))
+        Ok(request)
     }
+}
+
+async fn dial(address: SocketAddr) -> Result<Sender> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let (sender, connection) = handshake(TokioIo::new(stream)).await?;
+    // Ends when the sender is dropped; an error is seen by whoever waits for an answer.
+    tokio::spawn(async move { connection.await.ok() });
+    Ok(sender)
+}
+
+async fn exchange(
+    sender: &mut Sender,
+    request: Request<Full<Bytes>>,
+) -> Result<(HeaderMap, Bytes)> {
+    sender.ready().await?;
+    let (head, body) = sender.send_request(request).await?.into_parts();
+    let body = body.collect().await?.to_bytes();
+    let text = || String::from_utf8_lossy(&body);
+    ensure!(head.status.is_success(), "status {}: {}", head.status, text());
+    Ok((head.headers, body))
 }
 
 impl Tally {

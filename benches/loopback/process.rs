@@ -49,14 +49,20 @@ impl Upstream {
 
 impl Gate {
     /// With one route of each era, and one upstream behind each.
-    pub async fn start(upstream: &Upstream) -> Result<Self> {
-        let folder = tempfile::tempdir()?;
-        let mut config = "[server]\nlisten = \"127.0.0.1:0\"\n".to_owned();
+    pub async fn of_each_era(upstream: &Upstream) -> Result<Self> {
+        let mut config = String::new();
         for era in Era::ALL {
             let (name, path, address) = (era.name(), era.path(), upstream.address);
             config += &format!("[routes.\"{path}\"]\nupstreams = [\"{name}\"]\n");
             config += &format!("[upstreams.{name}]\nurl = \"http://{address}{path}\"\n");
         }
+        Self::start(&config).await
+    }
+
+    /// With a configuration that does not say where it listens.
+    pub async fn start(config: &str) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let config = format!("server.listen = \"127.0.0.1:0\"\n{config}");
         let file = folder.path().join("routes.toml");
         fs::write(&file, config)?;
         let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
@@ -87,6 +93,11 @@ impl Gate {
         let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
         let line = line.context("no VmRSS in /proc")?;
         Ok(line.trim().trim_end_matches(" kB").parse()?)
+    }
+
+    /// Open files and connections.
+    pub fn files(&self) -> Result<usize> {
+        Ok(fs::read_dir(format!("/proc/{}/fd", self.id()?))?.count())
     }
 
     pub async fn stop(mut self) -> Result<()> {

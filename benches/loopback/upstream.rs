@@ -1,45 +1,69 @@
-//! A server that does as little as a server can: one tool, `echo`, whose result has 300 bytes.
+//! A server that does as little as a server can: `echo`, whose result has 300 bytes, and `ask`,
+//! which asks one thing before it answers the same.
 //!
-//! Modern on one path, legacy with sessions on another.
+//! Modern only on one path, legacy only, with sessions, on another.
 
 use std::{
+    collections::HashMap,
     convert::Infallible,
     io::Write as _,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
 };
 
 use anyhow::Result;
 use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt as _, Full};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use http_body_util::{BodyExt as _, Either, Full, StreamBody, combinators::UnsyncBoxBody};
+use hyper::{
+    body::{Frame, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tokio::{io::AsyncReadExt as _, net::TcpListener};
+use tokio::{io::AsyncReadExt as _, net::TcpListener, sync::oneshot};
 
 use crate::load::{Era, SESSION};
 
 const RESULT_BYTES: usize = 300;
 const INFO: &str = r#"{"name":"fast","version":"1"}"#;
-const TOOL: &str = r#"{"name":"echo","description":"Says it.","inputSchema":{"type":"object"}}"#;
+const TOOLS: &str = concat!(
+    r#"{"name":"echo","description":"Says it.","inputSchema":{"type":"object"}},"#,
+    r#"{"name":"ask","description":"Asks first.","inputSchema":{"type":"object"}}"#,
+);
+const QUESTION: &str = concat!(
+    r#""method":"elicitation/create","params":{"message":"Are you sure?","requestedSchema":"#,
+    r#"{"type":"object","properties":{"sure":{"type":"boolean"}},"required":["sure"]}}"#,
+);
 const TTL: &str = r#""resultType":"complete","ttlMs":600000,"cacheScope":"public""#;
 
+/// The tool that tells how many sessions are open; it is not listed.
+pub const SESSIONS: &str = "sessions";
+
+type Reply = Response<Either<Full<Bytes>, UnsyncBoxBody<Bytes, Infallible>>>;
+
+/// A request or a notification; without a method an answer.
 #[derive(Deserialize)]
 struct Message<'a> {
     #[serde(borrow)]
     id: Option<&'a RawValue>,
-    method: &'a str,
+    method: Option<&'a str>,
 }
 
-/// What does not change from call to call.
 struct Server {
     sessions: AtomicU64,
+    open: AtomicI64,
     modern_result: String,
     legacy_result: String,
+    /// Questions on streams, by their ids; who left is still in it.
+    asked: Mutex<HashMap<u64, oneshot::Sender<()>>>,
+    questions: AtomicU64,
 }
 
 /// Serves, tells its address on the first line of its output, and ends when its input does.
@@ -48,8 +72,11 @@ pub async fn run() -> Result<()> {
     writeln!(std::io::stdout(), "{}", listener.local_addr()?)?;
     let server = Arc::new(Server {
         sessions: AtomicU64::new(0),
+        open: AtomicI64::new(0),
         modern_result: result(r#","resultType":"complete"}"#),
         legacy_result: result("}"),
+        asked: Mutex::default(),
+        questions: AtomicU64::new(0),
     });
     let mut input = tokio::io::stdin();
     let mut nothing = [0];
@@ -70,9 +97,10 @@ pub async fn run() -> Result<()> {
 }
 
 impl Server {
-    async fn serve(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn serve(&self, request: Request<Incoming>) -> Reply {
         let (head, body) = request.into_parts();
         if head.method == Method::DELETE {
+            self.open.fetch_sub(1, Ordering::Relaxed);
             return status(StatusCode::NO_CONTENT);
         }
         if head.method != Method::POST {
@@ -84,16 +112,31 @@ impl Server {
             return status(StatusCode::BAD_REQUEST);
         };
         let Some(id) = message.id else { return status(StatusCode::ACCEPTED) };
+        let Some(method) = message.method else { return self.answered(id.get()) };
         if head.uri.path() == Era::Modern.path() {
-            return self.modern(id.get(), message.method);
+            return self.modern(id.get(), method, &body);
         }
-        self.legacy(id.get(), message.method, head.headers.contains_key(SESSION))
+        let asks = method == "tools/call" && has(&body, r#""name":"ask""#);
+        match head.headers.contains_key(SESSION) {
+            true if asks => self.ask(id.get()),
+            in_session => self.legacy(id.get(), method, in_session),
+        }
     }
 
-    fn modern(&self, id: &str, method: &str) -> Response<Full<Bytes>> {
+    fn modern(&self, id: &str, method: &str, body: &[u8]) -> Reply {
         match method {
+            "tools/call" if has(body, r#""name":"sessions""#) => {
+                let open = self.open.load(Ordering::Relaxed);
+                let content = format!(r#"[{{"type":"text","text":"{open}"}}]"#);
+                answer(id, &format!(r#"{{"content":{content},"resultType":"complete"}}"#))
+            }
+            "tools/call" if has(body, r#""name":"ask""#) && !has(body, r#""inputResponses""#) => {
+                let requests = format!(r#""inputRequests":{{"q1":{{{QUESTION}}}}}"#);
+                let rest = r#""requestState":"a state","resultType":"input_required""#;
+                answer(id, &format!("{{{requests},{rest}}}"))
+            }
             "tools/call" => answer(id, &self.modern_result),
-            "tools/list" => answer(id, &format!(r#"{{"tools":[{TOOL}],{TTL}}}"#)),
+            "tools/list" => answer(id, &format!(r#"{{"tools":[{TOOLS}],{TTL}}}"#)),
             "server/discover" => {
                 let versions = r#""supportedVersions":["2026-07-28"]"#;
                 answer(id, &format!(r#"{{{TTL},{versions},"capabilities":{{"tools":{{}}}}}}"#))
@@ -102,20 +145,51 @@ impl Server {
         }
     }
 
-    fn legacy(&self, id: &str, method: &str, in_session: bool) -> Response<Full<Bytes>> {
+    fn legacy(&self, id: &str, method: &str, in_session: bool) -> Reply {
         match method {
             "tools/call" if in_session => answer(id, &self.legacy_result),
-            "tools/list" if in_session => answer(id, &format!(r#"{{"tools":[{TOOL}]}}"#)),
+            "tools/list" if in_session => answer(id, &format!(r#"{{"tools":[{TOOLS}]}}"#)),
             "initialize" => {
                 let version = r#""protocolVersion":"2025-11-25","capabilities":{"tools":{}}"#;
                 let mut reply = answer(id, &format!(r#"{{{version},"serverInfo":{INFO}}}"#));
                 let number = self.sessions.fetch_add(1, Ordering::Relaxed);
+                self.open.fetch_add(1, Ordering::Relaxed);
                 reply.headers_mut().insert(SESSION, HeaderValue::from(number));
                 reply
             }
             _ => refuse(id),
         }
     }
+
+    /// A stream with a question, and with the result once that is answered.
+    fn ask(&self, id: &str) -> Reply {
+        let number = self.questions.fetch_add(1, Ordering::Relaxed);
+        let (tell, answered) = oneshot::channel();
+        self.asked.lock().insert(number, tell);
+        let question = event(&format!(r#"{{"jsonrpc":"2.0","id":{number},{QUESTION}}}"#));
+        let result = event(&response(id, &self.legacy_result));
+        let first = stream::once(async { Ok(question) });
+        let last = stream::once(async {
+            answered.await.ok();
+            Ok(result)
+        });
+        let mut reply =
+            Response::new(Either::Right(StreamBody::new(first.chain(last)).boxed_unsync()));
+        let events = HeaderValue::from_static("text/event-stream");
+        reply.headers_mut().insert(header::CONTENT_TYPE, events);
+        reply
+    }
+
+    fn answered(&self, id: &str) -> Reply {
+        let tell = id.parse().ok().and_then(|number: u64| self.asked.lock().remove(&number));
+        // Whoever waited may have gone.
+        tell.map(|tell| tell.send(()));
+        status(StatusCode::ACCEPTED)
+    }
+}
+
+fn has(body: &[u8], text: &str) -> bool {
+    memchr::memmem::find(body, text.as_bytes()).is_some()
 }
 
 /// A result of [`RESULT_BYTES`] that ends with `end`.
@@ -125,27 +199,35 @@ fn result(end: &str) -> String {
     format!("{open}{}{close}{end}", "x".repeat(room))
 }
 
-fn answer(id: &str, result: &str) -> Response<Full<Bytes>> {
-    json(format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#))
+fn response(id: &str, result: &str) -> String {
+    format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#)
+}
+
+fn event(message: &str) -> Frame<Bytes> {
+    Frame::data(format!("event: message\ndata: {message}\n\n").into())
+}
+
+fn answer(id: &str, result: &str) -> Reply {
+    json(response(id, result))
 }
 
 /// No code of the modern era: whoever probes takes it for a legacy server where it is meant as one.
-fn refuse(id: &str) -> Response<Full<Bytes>> {
+fn refuse(id: &str) -> Reply {
     let error = r#"{"code":-32000,"message":"not spoken here"}"#;
     let mut reply = json(format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#));
     *reply.status_mut() = StatusCode::BAD_REQUEST;
     reply
 }
 
-fn json(text: String) -> Response<Full<Bytes>> {
-    let mut reply = Response::new(Full::from(text));
+fn json(text: String) -> Reply {
+    let mut reply = Response::new(Either::Left(Full::from(text)));
     let json = HeaderValue::from_static("application/json");
     reply.headers_mut().insert(header::CONTENT_TYPE, json);
     reply
 }
 
-fn status(status: StatusCode) -> Response<Full<Bytes>> {
-    let mut reply = Response::new(Full::default());
+fn status(status: StatusCode) -> Reply {
+    let mut reply = Response::new(Either::Left(Full::default()));
     *reply.status_mut() = status;
     reply
 }

@@ -88,6 +88,8 @@ pub async fn keep(
         let bounds = Bounds { items_max, strict_mirrors, counters: &counters };
         let mut listing = match Listing::read(&upstream, &peer, bounds).await {
             Ok(listing) => listing,
+            // It was closed on purpose.
+            Err(_) if upstream.is_retired() => continue,
             Err(error) => {
                 report(&name, &shelf, &error);
                 continue;
@@ -105,7 +107,8 @@ pub async fn keep(
             continue;
         }
         // What all may use is served by now; this may take a process of its own.
-        if let Err(error) = Box::pin(listing.read_asked(&upstream, bounds)).await {
+        let asked = Box::pin(listing.read_asked(&upstream, bounds)).await;
+        if let Some(error) = asked.err().filter(|_| !upstream.is_retired()) {
             tracing::info!(upstream = name, %error, "what only some clients may use is not known");
         }
         let news = shelf.put(listing);

@@ -47,7 +47,10 @@ The key and the last good lists are kept per command and folder in
 $XDG_STATE_HOME/tollgate/sidecar (~/.local/state/tollgate/sidecar).";
 
 #[derive(Debug, Clone, clap::Args)]
-#[command(after_help = HELP, group(ArgGroup::new("server").required(true).args(["url", "command"])))]
+#[command(
+    after_help = HELP,
+    group(ArgGroup::new("server").required(true).args(["url", "command"]))
+)]
 pub struct Arguments {
     /// Listen here; clients connect to the path `/mcp`, older ones to `/mcp/sse` [default:
     /// 127.0.0.1:8080]

@@ -61,7 +61,8 @@ pub fn serve(
 ) -> anyhow::Result<ExitCode> {
     if std::io::stdin().is_terminal() {
         show(
-            "this speaks MCP on standard input and output: a client is to start it (Ctrl-D ends it)",
+            "this speaks MCP on standard input and output: a client is to start it \
+             (Ctrl-D ends it)",
         );
     }
     app::serve_stdio(options, route, ready).map_err(start_failed)?;

@@ -173,7 +173,7 @@ fn read_modern(headers: Option<&HeaderMap>, request: &Request) -> Result<Modern,
 }
 
 /// What a request names; a failure is one of its params.
-fn named(method: Method, params: &Raw) -> Result<Named, Refused> {
+pub fn named(method: Method, params: &Raw) -> Result<Named, Refused> {
     Named::of(method, params).map_err(|error: Malformed| Refused::Meta(error.to_string()))
 }
 

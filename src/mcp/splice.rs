@@ -66,6 +66,13 @@ pub fn member(object: &Raw, key: &str) -> Option<Raw> {
     Some(Raw::trusted(text.slice(found.value)))
 }
 
+/// The same of a member that few objects have: one is walked only where the name may stand in it.
+pub fn rare_member(object: &Raw, key: &str) -> Option<Raw> {
+    let has = |word: &[u8]| memchr::memmem::find(object.bytes(), word).is_some();
+    // A name may be written with escapes.
+    (has(key.as_bytes()) || has(b"\\u")).then(|| member(object, key))?
+}
+
 /// All members of an object, their values sharing its bytes.
 pub fn entries(object: &Raw) -> Vec<(String, Raw)> {
     let text = object.bytes();
@@ -296,6 +303,15 @@ mod tests {
         edited(r#"{"a":1,"b":2}"#, &[("a", None), ("b", None)], "{}");
         edited(r#"{"a":1,"b":2}"#, &[("a", None), ("b", None), ("c", Some(b"3"))], r#"{"c":3}"#);
         edited(r#"{"\u0061":1}"#, &[("a", Some(b"2"))], r#"{"\u0061":2}"#);
+    }
+
+    #[test]
+    fn a_rare_member_is_found_whatever_its_spelling() {
+        let found = |text: &'static str| rare_member(&Raw::trusted(text), "state");
+        assert_eq!(found(r#"{"a":1,"state":2}"#).unwrap().as_str(), "2");
+        assert_eq!(found(r#"{"a":1,"st\u0061te":2}"#).unwrap().as_str(), "2");
+        assert!(found(r#"{"a":{"state":2},"b":"\u0061"}"#).is_none());
+        assert!(found("{}").is_none());
     }
 
     #[test]

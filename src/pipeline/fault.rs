@@ -75,6 +75,8 @@ pub fn tool_fault(fault: &Fault) -> Option<ToolError> {
              call was ended.",
             true,
         ),
+        // Which limit it is, and how many there are: nothing that a stranger may not read.
+        Fault::Limit(text) => error("rate_limited", text, true),
         Fault::Declined => error(
             "access_denied",
             "The server behind this wants a page to be opened first, and the user declined.",
@@ -87,7 +89,6 @@ pub fn tool_fault(fault: &Fault) -> Option<ToolError> {
         | Fault::DuplicateId
         | Fault::Cancelled
         | Fault::Unbridgeable(_)
-        | Fault::Limit(_)
         | Fault::State(_)
         | Fault::MissingCapability(_)
         | Fault::Answered(_) => None,

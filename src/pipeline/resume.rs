@@ -83,7 +83,5 @@ fn state_of(call: &Call) -> Option<Raw> {
     if call.client.era() == Era::Legacy || !call.method.may_require_input() {
         return None;
     }
-    let has = |word: &[u8]| memchr::memmem::find(call.params.bytes(), word).is_some();
-    // A name may be written with escapes.
-    (has(b"requestState") || has(b"\\u")).then(|| splice::member(&call.params, "requestState"))?
+    splice::rare_member(&call.params, "requestState")
 }

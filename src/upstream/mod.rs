@@ -9,6 +9,7 @@ pub mod child;
 mod exchange;
 mod http;
 mod lines;
+mod link;
 mod open;
 mod own;
 mod pool;
@@ -188,9 +189,11 @@ impl Upstream {
         let patience = self.settings.config.timeout.open;
         let found = tokio::time::timeout(patience, self.connection_for(ask)).await;
         let found = found.unwrap_or_else(|_| {
-            Err(SendError::Unavailable(format!(
-                "it was not open within {patience:?} (`timeout.open`)"
-            )))
+            let why = match self.pool.full().filter(|_| self.peer().is_some()) {
+                Some(count) => format!("all of its {count} places are taken (`{}`)", self.places()),
+                None => "it was not open".to_owned(),
+            };
+            Err(SendError::Unavailable(format!("{why} within {patience:?} (`timeout.open`)")))
         });
         let sent = match found {
             Ok((connection, leased)) => connection.call(ask, leased).await,
@@ -351,6 +354,14 @@ impl Upstream {
 
     pub fn status(&self) -> Status {
         self.tally.status(&self.phase.borrow(), &self.inbox, self.processes())
+    }
+
+    /// The key that bounds its leased connections.
+    fn places(&self) -> &'static str {
+        match self.settings.config.transport {
+            Transport::Http { .. } => "sessions_max",
+            Transport::Stdio { .. } | Transport::Builtin { .. } => "processes_max",
+        }
     }
 
     fn processes(&self) -> usize {

@@ -2,12 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use parking_lot::Mutex;
 use serde::Deserialize;
 use tokio::sync::oneshot;
 
 use crate::{
-    call::{Ask, Client, event::Event, gateway_info},
+    call::{Ask, Client, event::Event},
     config::Timeout,
     mcp::{
         error,
@@ -22,18 +21,16 @@ use crate::{
 
 use super::{
     SendError,
-    child::Process,
     exchange::{Exchange, Source},
-    http::{Http, Mirrored},
-    lines::{Lines, Origin, own_token},
+    http::Mirrored,
+    lines::{Origin, own_token},
+    link::{Link, epitaph},
     pool::Leased,
 };
 
 /// A server that does not answer `server/discover` at all is a legacy one after this long; the
 /// official Rust SDK waits as long.
 pub(super) const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
-/// What a process has to end by itself once its input is closed.
-const GRACE: Duration = Duration::from_secs(2);
 
 /// An open connection. A clone is the same one.
 #[derive(Debug, Clone)]
@@ -43,14 +40,6 @@ pub struct Connection {
     timeout: Timeout,
     /// Several clients' calls are on it at once: progress tokens must be its own.
     shared: bool,
-}
-
-/// A connection by its transport.
-#[derive(Debug, Clone)]
-pub enum Link {
-    /// With its process, where it is one's.
-    Lines(Lines, Arc<Mutex<Option<Process>>>),
-    Http(Http),
 }
 
 /// What was agreed with a server.
@@ -272,95 +261,6 @@ impl Connection {
     }
 }
 
-impl Link {
-    async fn ask(
-        &self,
-        method: Method,
-        params: &Raw,
-        name: Option<&str>,
-        version: Version,
-        timeout: Timeout,
-    ) -> Result<Exchange, SendError> {
-        let era = version.era();
-        let params = match era {
-            Era::Modern => &meta::modernize(params, &carried_capabilities(), &gateway_info(), None),
-            Era::Legacy => params,
-        };
-        let source = match self {
-            Self::Lines(lines, _) => {
-                Source::Lines(lines.request(method, params, Origin::Gateway).await?)
-            }
-            Self::Http(http) => {
-                let mirrored = Mirrored { name, params: &[] };
-                Source::Http(Box::new(http.request(method, params, &mirrored)))
-            }
-        };
-        Ok(Exchange::new(source, era, timeout))
-    }
-
-    async fn notify(&self, method: Method, params: &Raw) -> Result<(), SendError> {
-        match self {
-            Self::Lines(lines, _) => lines.notify(method, params).await,
-            Self::Http(http) => {
-                let text = crate::mcp::message::notification(method.name(), params);
-                http.post_aside(text.bytes().clone()).await
-            }
-        }
-    }
-
-    pub(super) async fn close(&self, why: &str) {
-        match self {
-            Self::Lines(lines, process) => {
-                lines.close(why);
-                let process = process.lock().take();
-                if let Some(process) = process {
-                    process.stop(GRACE).await;
-                }
-            }
-            Self::Http(http) => http.close(why),
-        }
-    }
-
-    /// Gives up an opening; says why, with a process's last words.
-    pub(super) async fn end(&self, why: &str) -> String {
-        match self {
-            Self::Lines(lines, process) => {
-                let broken = lines.is_closed().then(|| lines.why());
-                lines.close(why);
-                let process = process.lock().take();
-                match process {
-                    Some(process) => {
-                        epitaph(process, &broken.unwrap_or_else(|| why.to_owned())).await
-                    }
-                    None => why.to_owned(),
-                }
-            }
-            Self::Http(http) => {
-                http.close(why);
-                why.to_owned()
-            }
-        }
-    }
-
-    fn agree(&self, version: Version) {
-        match self {
-            Self::Lines(lines, _) => lines.agree(version),
-            Self::Http(http) => http.agree(version),
-        }
-    }
-}
-
-/// How a process ended; one that still runs is stopped.
-async fn epitaph(process: Process, why: &str) -> String {
-    let said = process.stderr_tail();
-    let status = process.stop(GRACE).await;
-    if let Some(last) = said.lines().rfind(|line| !line.trim().is_empty()) {
-        // For the log only: what a server says may be of one client, and others read the reason.
-        tracing::warn!(%status, "a server's last words: {}", last.trim());
-    }
-    format!("{why} ({status})")
-}
-
 async fn probe(link: &Link, client: &Client, timeout: Timeout) -> Result<Peer, OpenError> {
     let unopened = match link {
         Link::Http(http) => &Link::Http(http.afresh()),
@@ -456,13 +356,6 @@ async fn initialize(link: &Link, client: &Client, timeout: Timeout) -> Result<Pe
         info: answer.server_info,
         instructions: answer.instructions,
     })
-}
-
-/// What the gateway itself declares to a modern server: all that it carries between servers and
-/// clients. A server lists for it what it lists for any client; that it asks is not to be feared,
-/// since only a call may (MRTR).
-fn carried_capabilities() -> Raw {
-    Raw::trusted(r#"{"sampling":{},"elicitation":{"form":{},"url":{}},"roots":{}}"#)
 }
 
 fn is_legacy(version: &str) -> bool {

@@ -11,7 +11,7 @@ use tokio::{
 
 use crate::call::tasks::Tasks;
 
-use super::open::{Connection, Link};
+use super::{link::Link, open::Connection};
 
 /// Open connections that nobody uses, and room for more.
 #[derive(Debug)]
@@ -116,6 +116,12 @@ impl Pool {
     pub async fn room(&self) -> Option<Room> {
         let permit = Arc::clone(&self.places.free).acquire_owned().await.ok()?;
         Some(self.room_of(permit))
+    }
+
+    /// How many there are, where all are leased.
+    pub fn full(&self) -> Option<usize> {
+        let full = self.places.free.available_permits() == 0 && self.idle.lock().is_empty();
+        full.then_some(self.connections_max)
     }
 
     /// How many are open, used or not.

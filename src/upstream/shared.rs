@@ -21,7 +21,8 @@ use super::{
     child,
     http::{Endpoint, Http, events},
     lines,
-    open::{Connection, Link, OpenError, PROBE_TIMEOUT},
+    link::Link,
+    open::{Connection, OpenError, PROBE_TIMEOUT},
     sign::Signs,
 };
 

@@ -12,7 +12,7 @@ bash "$kit/server_suites.sh" "http://127.0.0.1:$port/mcp" direct
 for revision in 2025-11-25 2026-07-28; do
   bash "$kit/client_suite.sh" $revision direct-client noauth
 done
-"$python" "$kit/compare.py" record direct direct-client >"$kit/direct.txt"
+"$python" "$kit/compare.py" record >"$kit/direct.txt"
 echo "wrote $kit/direct.txt"
 
 export GATEWAY="$python $kit/toy_proxy.py {port} {url}"

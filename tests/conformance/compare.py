@@ -1,12 +1,13 @@
 """Compares the checks of the conformance suites with direct.txt, check by check.
 
-  compare.py record SERVER CLIENT    prints the checks of a run in the form of direct.txt
-  compare.py compare SERVER CLIENT   prints a table and every difference; exits 1 on one that expected.txt does not list,
-                                     and on a line of expected.txt that no longer holds
+  compare.py record       prints the checks of a run without a gateway in the form of direct.txt
+  compare.py compare LABEL…   prints a table and every difference; exits 1 on one that expected.txt does not list, and on
+                          a line of expected.txt (of these labels) that no longer holds
 
-SERVER and CLIENT are the labels that server_suites.sh and client_suite.sh were given. A line of direct.txt is
-`suite scenario check result…`; a line of expected.txt is `suite scenario check result… # reason`, with the results that
-the gate gets instead (`absent` where the check was not made).
+A label is what server_suites.sh and client_suite.sh were given: the kind of upstream (`http-legacy`), or `client`,
+`client-legacy`, `client-modern`. A line of direct.txt is `suite scenario check result…`, the suite `server/EDITION` or
+`client/EDITION`; a line of expected.txt is `label/EDITION scenario check result… # reason`, with the results that the gate
+gets instead (`absent` where the check was not made).
 """
 
 import json
@@ -25,18 +26,27 @@ NOT_A_RESULT = ("INFO", "SKIPPED")
 Key = tuple[str, str, str]  # suite, scenario, check
 
 
-def read_run(server: str, client: str) -> dict[Key, list[str]]:
-    """The results of every check of a run."""
-    folders = [(f"server/{suite}", RESULTS / f"{server}.{suite}") for suite in SERVER_SUITES]
-    folders += [(f"client/{suite}", RESULTS / f"{client}.{suite}") for suite in CLIENT_SUITES]
+def editions(label: str) -> tuple[str, ...]:
+    return CLIENT_SUITES if label.startswith("client") else SERVER_SUITES
+
+
+def side(label: str) -> str:
+    """Which part of direct.txt a label is compared with."""
+    return "client" if label.startswith("client") else "server"
+
+
+def read_run(label: str, prefix: str) -> dict[Key, list[str]]:
+    """The results of every check of a run, as suites `prefix/EDITION`."""
     checks: dict[Key, list[str]] = {}
-    for suite, folder in folders:
+    for edition in editions(prefix):
+        folder = RESULTS / f"{label}.{edition}"
         for file in sorted(folder.rglob("checks.json")):
             name = str(file.parent.relative_to(folder))
             scenario = re.sub(r"^server-|-\d{4}-\d\d-\d\dT[\d-]+Z$", "", name)
             for check in json.loads(file.read_text()):
                 if check["status"] not in NOT_A_RESULT:
-                    checks.setdefault((suite, scenario, check["id"]), []).append(check["status"])
+                    key = (f"{prefix}/{edition}", scenario, check["id"])
+                    checks.setdefault(key, []).append(check["status"])
     return {key: sorted(results) for key, results in checks.items()}
 
 
@@ -55,42 +65,57 @@ def count(checks: dict[Key, list[str]], suite: str, result: str) -> int:
     return sum(results.count(result) for key, results in checks.items() if key[0] == suite)
 
 
-def compare(run: dict[Key, list[str]]) -> bool:
+def compare(labels: list[str]) -> bool:
     direct, expected = read_list(HERE / "direct.txt"), read_list(HERE / "expected.txt")
     if not direct:
         raise SystemExit("direct.txt is empty: run baseline.sh")
+    print(f"{'suite':<28}{'direct':>8}{'gate':>8}{'failed':>8}{'expected':>10}")
+    verdicts = [compare_label(label, direct, expected) for label in labels]
+    print("conformance: as expected" if all(verdicts) else "conformance: NOT as expected")
+    return all(verdicts)
+
+
+def compare_label(
+    label: str, direct: dict[Key, list[str]], expected: dict[Key, list[str]]
+) -> bool:
+    suites = {f"{side(label)}/{edition}": f"{label}/{edition}" for edition in editions(label)}
+    base = {
+        (suites[suite], *rest): results
+        for (suite, *rest), results in direct.items()
+        if suite in suites
+    }
+    listed = {key: results for key, results in expected.items() if key[0] in suites.values()}
+    run = read_run(label, label)
     absent = ["absent"]
     differences = {
         key: run.get(key, absent)
-        for key in sorted(direct.keys() | run.keys())
-        if run.get(key, absent) != direct.get(key, absent)
+        for key in sorted(base.keys() | run.keys())
+        if run.get(key, absent) != base.get(key, absent)
     }
-    print(f"{'suite':<20}{'direct':>8}{'gate':>8}{'failed':>8}{'expected':>10}")
-    for suite in sorted({key[0] for key in direct}, reverse=True):
+    for suite in sorted(suites.values()):
         print(
-            f"{suite:<20}{count(direct, suite, 'SUCCESS'):>8}{count(run, suite, 'SUCCESS'):>8}"
-            f"{count(run, suite, 'FAILURE'):>8}{sum(key[0] == suite for key in expected):>10}"
+            f"{suite:<28}{count(base, suite, 'SUCCESS'):>8}{count(run, suite, 'SUCCESS'):>8}"
+            f"{count(run, suite, 'FAILURE'):>8}{sum(key[0] == suite for key in listed):>10}"
         )
     good = True
     for key, results in differences.items():
-        if expected.get(key) != results:
+        if listed.get(key) != results:
             good = False
-            print("new difference:", *key, *results, "  direct:", *direct.get(key, absent))
-    for key, results in expected.items():
+            print("new difference:", *key, *results, "  direct:", *base.get(key, absent))
+    for key, results in listed.items():
         if key not in differences:
             good = False
             print("no longer a difference, take it out of expected.txt:", *key, *results)
-    print("conformance: as expected" if good else "conformance: NOT as expected")
     return good
 
 
 def main() -> int:
-    action, server, client = sys.argv[1:]
-    run = read_run(server, client)
+    action, *labels = sys.argv[1:]
     if action == "compare":
-        return 0 if compare(run) else 1
-    for key, results in sorted(run.items()):
-        print(*key, *results)
+        return 0 if compare(labels) else 1
+    for label, prefix in (("direct", "server"), ("direct-client", "client")):
+        for key, results in sorted(read_run(label, prefix).items()):
+            print(*key, *results)
     return 0
 
 

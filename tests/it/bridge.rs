@@ -252,10 +252,12 @@ async fn parked_calls_are_bounded_by_caller_and_in_all() {
     for last in [1, 1, 1, 2, 3] {
         let client = from(last).client(fake::MODERN, all());
         let answer = client.ask("tools/call", json!({ "name": "ask" })).await;
-        match &answer.error {
-            Some(_) => refused.push(answer.error()["message"].as_str().unwrap().to_owned()),
-            None => assert_eq!(answer.result()["resultType"], "input_required"),
+        let result = answer.result();
+        if result["resultType"] == "input_required" {
+            continue;
         }
+        assert_eq!(result["structuredContent"]["error"], "rate_limited");
+        refused.push(result["structuredContent"]["message"].as_str().unwrap().to_owned());
     }
     assert_eq!(refused.len(), 2, "{refused:?}");
     assert!(refused[0].contains("parked_per_caller_max") && refused[1].contains("parked_max"));

@@ -10,6 +10,7 @@ use http::{Method as Verb, Uri, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::{Response, body::Incoming};
 use tokio::sync::Semaphore;
+use tokio_util::task::TaskTracker;
 
 use crate::{call::tasks::Tasks, net::NetError};
 
@@ -159,15 +160,16 @@ impl Mailbox {
     }
 
     /// The same without waiting; false where too many are under way.
-    pub fn deliver_aside(&self, text: Bytes, tasks: &Tasks) -> bool {
+    pub fn deliver_aside(&self, text: Bytes, said: &TaskTracker, tasks: &Tasks) -> bool {
         let Ok(place) = Arc::clone(&self.asides).try_acquire_owned() else { return false };
         let mailbox = self.clone();
-        tasks.spawn("upstream events: post", async move {
+        let posting = said.track_future(async move {
             if let Err(error) = mailbox.deliver(text).await {
                 tracing::debug!(%error, "a message was not taken");
             }
             drop(place);
         });
+        tasks.spawn("upstream events: post", posting);
         true
     }
 }

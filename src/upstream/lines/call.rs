@@ -99,10 +99,11 @@ impl Drop for LinesCall {
         let lines = self.lines.clone();
         let patience = if answered { ASIDE_TIMEOUT } else { ORDER_PATIENCE };
         // A cancellation comes after its request; and a POST given up costs its TCP connection.
-        self.lines.0.tasks.spawn("upstream lines: end a call", async move {
+        let ending = self.lines.0.said.track_future(async move {
             tokio::time::timeout(patience, posting).await.ok();
             cancel.into_iter().for_each(|text| lines.say(text));
         });
+        self.lines.0.tasks.spawn("upstream lines: end a call", ending);
     }
 }
 

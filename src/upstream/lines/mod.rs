@@ -12,12 +12,13 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     call::{
@@ -45,6 +46,8 @@ use super::{SendError, http::Mailbox, sign::Signs};
 const EVENTS_MAX: usize = 256;
 /// Questions that wait for a call.
 const EARLY_MAX: usize = 8;
+/// What was said before the end has this long to be taken.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// A clone is the same connection.
 #[derive(Debug, Clone)]
 pub struct Lines(Arc<Inner>);
@@ -64,6 +67,8 @@ struct Inner {
     /// It was closed because a message had no end.
     too_large: AtomicBool,
     signs: Signs,
+    /// What is posted without anybody waiting for it.
+    said: TaskTracker,
     tasks: Tasks,
 }
 
@@ -107,6 +112,7 @@ impl Lines {
             why: Mutex::default(),
             too_large: AtomicBool::new(false),
             signs,
+            said: TaskTracker::new(),
             tasks: tasks.child(),
         }))
     }
@@ -165,6 +171,14 @@ impl Lines {
             Out::Mailbox(_) if self.is_closed() => Err(self.unavailable()),
             Out::Mailbox(mailbox) => mailbox.deliver(text).await,
         }
+    }
+
+    /// Waits, not for long, until what is on its way has been taken: the cancellation of the call
+    /// that ends it, for example.
+    pub async fn last_words(&self) {
+        self.0.said.close();
+        tokio::time::timeout(LAST_WORDS, self.0.said.wait()).await.ok();
+        self.0.said.reopen();
     }
 
     /// Ends it from our side; calls under way are told why.
@@ -236,7 +250,7 @@ impl Lines {
     fn say(&self, text: Bytes) {
         let said = match &self.0.out {
             Out::Queue(queue) => queue.try_send(text).is_ok(),
-            Out::Mailbox(mailbox) => mailbox.deliver_aside(text, &self.0.tasks),
+            Out::Mailbox(mailbox) => mailbox.deliver_aside(text, &self.0.said, &self.0.tasks),
         };
         if !said {
             self.0.signs.count(Counter::NoticesDropped);

@@ -1,5 +1,7 @@
 //! Newline-delimited JSON: a child's stdin and stdout, or a built-in server in process.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
@@ -13,6 +15,9 @@ use super::{super::sign::Signs, Lines, Out};
 /// Messages that wait to be written; whoever has one more waits too.
 const WRITES_MAX: usize = 256;
 const READ_BYTES: usize = 64 << 10;
+/// A closed process is read for so long, a little longer than it is given to end by itself.
+const DRAIN: Duration = Duration::from_secs(3);
+const DRAIN_BYTES: usize = 4 << 10;
 
 /// Begins to read and write. The connection ends with either side, or with `tasks`.
 pub fn open(
@@ -24,13 +29,25 @@ pub fn open(
 ) -> Lines {
     let (out, queue) = mpsc::channel(WRITES_MAX);
     let lines = Lines::new(Out::Queue(out), exclusive, signs, tasks);
-    lines.run("upstream pipe: read", |lines| read(lines, reader));
+    let reading = lines.clone();
+    tasks.finish(async move {
+        let mut reader = reader;
+        let why = tokio::select! {
+            // What came after the end is for nobody.
+            why = read(&reading, &mut reader) => why,
+            why = reading.closed() => why,
+        };
+        reading.close(&why);
+        // A process that writes to a pipe without a reader dies of it, with a cry in its log,
+        // instead of ending as it was asked to.
+        tokio::time::timeout(DRAIN, drain(reader)).await.ok();
+    });
     lines.run("upstream pipe: write", |_| write(writer, queue));
     lines
 }
 
 /// Reads until there is no more, and says why that is.
-async fn read(lines: Lines, mut reader: impl AsyncRead + Unpin) -> String {
+async fn read(lines: &Lines, reader: &mut (impl AsyncRead + Unpin)) -> String {
     let line_bytes_max = lines.message_bytes_max();
     let mut buffer = BytesMut::with_capacity(READ_BYTES);
     loop {
@@ -39,13 +56,18 @@ async fn read(lines: Lines, mut reader: impl AsyncRead + Unpin) -> String {
         match reader.read_buf(&mut buffer).await {
             Ok(0) if buffer.is_empty() => return "it closed its output".to_owned(),
             Ok(0) => return "it closed its output in the middle of a line".to_owned(),
-            Ok(_) => take_lines(&lines, &mut buffer, looked),
+            Ok(_) => take_lines(lines, &mut buffer, looked),
             Err(error) => return format!("its output broke: {error}"),
         }
         if line_bytes_max < buffer.len() {
             return lines.too_large("a line");
         }
     }
+}
+
+async fn drain(mut reader: impl AsyncRead + Unpin) {
+    let mut rest = vec![0; DRAIN_BYTES];
+    while let Ok(1..) = reader.read(&mut rest).await {}
 }
 
 /// Takes whole lines out of the buffer, whose first `looked` bytes have no end of line.

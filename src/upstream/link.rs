@@ -1,0 +1,135 @@
+//! A link with a server by its transport, before and after anything is agreed.
+
+use std::{sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+
+use crate::{
+    call::gateway_info,
+    config::Timeout,
+    mcp::{
+        message, meta,
+        method::Method,
+        raw::Raw,
+        version::{Era, Version},
+    },
+};
+
+use super::{
+    SendError,
+    child::Process,
+    exchange::{Exchange, Source},
+    http::{Http, Mirrored},
+    lines::{Lines, Origin},
+};
+
+/// What a process has to end by itself once its input is closed.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// A connection by its transport.
+#[derive(Debug, Clone)]
+pub enum Link {
+    /// With its process, where it is one's.
+    Lines(Lines, Arc<Mutex<Option<Process>>>),
+    Http(Http),
+}
+
+impl Link {
+    /// Sends a request of the gateway's own, in the words of `version`.
+    pub(super) async fn ask(
+        &self,
+        method: Method,
+        params: &Raw,
+        name: Option<&str>,
+        version: Version,
+        timeout: Timeout,
+    ) -> Result<Exchange, SendError> {
+        let era = version.era();
+        let params = match era {
+            Era::Modern => &meta::modernize(params, &carried_capabilities(), &gateway_info(), None),
+            Era::Legacy => params,
+        };
+        let source = match self {
+            Self::Lines(lines, _) => {
+                Source::Lines(lines.request(method, params, Origin::Gateway).await?)
+            }
+            Self::Http(http) => {
+                let mirrored = Mirrored { name, params: &[] };
+                Source::Http(Box::new(http.request(method, params, &mirrored)))
+            }
+        };
+        Ok(Exchange::new(source, era, timeout))
+    }
+
+    pub(super) async fn notify(&self, method: Method, params: &Raw) -> Result<(), SendError> {
+        match self {
+            Self::Lines(lines, _) => lines.notify(method, params).await,
+            Self::Http(http) => {
+                let text = message::notification(method.name(), params);
+                http.post_aside(text.bytes().clone()).await
+            }
+        }
+    }
+
+    /// Ends it: a session by DELETE, a process by a request to end and then by force.
+    pub(super) async fn close(&self, why: &str) {
+        match self {
+            Self::Lines(lines, process) => {
+                lines.last_words().await;
+                lines.close(why);
+                let process = process.lock().take();
+                if let Some(process) = process {
+                    process.stop(GRACE).await;
+                }
+            }
+            Self::Http(http) => http.close(why),
+        }
+    }
+
+    /// Gives up an opening; says why, with a process's last words.
+    pub(super) async fn end(&self, why: &str) -> String {
+        match self {
+            Self::Lines(lines, process) => {
+                let broken = lines.is_closed().then(|| lines.why());
+                lines.close(why);
+                let process = process.lock().take();
+                match process {
+                    Some(process) => {
+                        epitaph(process, &broken.unwrap_or_else(|| why.to_owned())).await
+                    }
+                    None => why.to_owned(),
+                }
+            }
+            Self::Http(http) => {
+                http.close(why);
+                why.to_owned()
+            }
+        }
+    }
+
+    /// From here on this version is spoken.
+    pub(super) fn agree(&self, version: Version) {
+        match self {
+            Self::Lines(lines, _) => lines.agree(version),
+            Self::Http(http) => http.agree(version),
+        }
+    }
+}
+
+/// How a process ended; one that still runs is stopped.
+pub(super) async fn epitaph(process: Process, why: &str) -> String {
+    let said = process.stderr_tail();
+    let status = process.stop(GRACE).await;
+    if let Some(last) = said.lines().rfind(|line| !line.trim().is_empty()) {
+        // For the log only: what a server says may be of one client, and others read the reason.
+        tracing::warn!(%status, "a server's last words: {}", last.trim());
+    }
+    format!("{why} ({status})")
+}
+
+/// What the gateway itself declares to a modern server: all that it carries between servers and
+/// clients. A server lists for it what it lists for any client; that it asks is not to be feared,
+/// since only a call may (MRTR).
+fn carried_capabilities() -> Raw {
+    Raw::trusted(r#"{"sampling":{},"elicitation":{"form":{},"url":{}},"roots":{}}"#)
+}
