@@ -1,4 +1,4 @@
-// Preloaded into reference servers (node --require): they would listen on all interfaces, and are to be reached here only.
+// Preloaded into reference servers (node --require), which would listen on all interfaces: they are reached here only.
 const { Server } = require("node:net");
 const listen = Server.prototype.listen;
 Server.prototype.listen = function (port, ...rest) {

@@ -8,6 +8,8 @@ const job = JSON.parse(process.argv[2]);
 const require = createRequire(`${job.packages}/package.json`);
 const modern = job.version === "2026-07-28";
 const sdk = modern ? secondLine() : firstLine(job.package);
+/** What the gate says where a call may be tried again. */
+const NOTHING_DONE = "nothing was done. Try again shortly.";
 const INFO = { name: "tollgate-real-test", version: "1.0.0" };
 
 /** The SDK's first line, which has the same parts in every version, and asks for schemas in place of methods. */
@@ -82,9 +84,13 @@ class Peer {
     await this.client.connect(this.transport);
   }
 
-  call({ tool, arguments: args = {} }, options) {
+  async call({ tool, arguments: args = {} }, options) {
     const params = { name: tool, arguments: args };
-    return modern ? this.client.callTool(params, options) : this.client.callTool(params, undefined, options);
+    const rest = modern ? [options] : [undefined, options];
+    const once = () => this.client.callTool(params, ...rest);
+    const result = await once();
+    // A server may have closed the very connection that the gate was about to open a session on.
+    return result.isError && text(result).includes(NOTHING_DONE) ? once() : result;
   }
 
   async listen({ uri }) {

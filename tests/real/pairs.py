@@ -15,6 +15,9 @@ import anyio
 JOB = json.loads(sys.argv[1])
 MODERN = JOB["version"] == "2026-07-28"
 
+# What the gate says where a call may be tried again.
+NOTHING_DONE = "nothing was done. Try again shortly."
+
 if MODERN:
     import mcp_types as types
     from mcp.client.client import Client
@@ -88,8 +91,13 @@ class Peer:
 
     async def call(self, what: dict[str, Any], progressed: Any = None) -> dict[str, Any]:
         more = {"progress_callback": progressed} if progressed else {}
-        result = await self.client.call_tool(what["tool"], what.get("arguments", {}), **more)
-        return result.model_dump(by_alias=True, exclude_none=True, mode="json")
+        for again in (True, False):
+            answer = await self.client.call_tool(what["tool"], what.get("arguments", {}), **more)
+            result = answer.model_dump(by_alias=True, exclude_none=True, mode="json")
+            # A server may have closed the very connection that the gate was about to open a session on.
+            if not (again and result.get("isError") and NOTHING_DONE in str(result)):
+                break
+        return result
 
     async def listen(self, what: dict[str, Any], stack: AsyncExitStack) -> None:
         uri = what.get("uri")
