@@ -7,6 +7,7 @@ pub mod tasks;
 use std::{fmt, net::IpAddr, sync::Arc};
 
 use crate::mcp::{
+    meta::TASKS,
     method::Method,
     raw::Raw,
     splice,
@@ -62,6 +63,12 @@ impl Client {
             Era::Legacy => self.capabilities.clone(),
             Era::Modern => splice::edit(&self.capabilities, &[("extensions", None)]),
         }
+    }
+
+    /// Whether it takes a task in place of a result (2026-07-28, the extension of tasks).
+    pub fn takes_tasks(&self) -> bool {
+        self.era() == Era::Modern
+            && splice::at(&self.capabilities, &["extensions", TASKS]).is_some()
     }
 
     /// What it says of itself; a modern client need not say anything, and a legacy server wants to
@@ -138,8 +145,26 @@ pub struct Ask {
     pub session: Option<SessionKey>,
     /// The client reads a stream while it waits, in which it can be asked.
     pub streams: bool,
+    /// A legacy server takes it only as a task (2025-11-25, tasks).
+    pub as_task: bool,
     /// What a legacy client set by `logging/setLevel`, or a modern one wants of this request.
     pub log_level: Option<String>,
+}
+
+impl Ask {
+    /// What a legacy client declares, as a modern server of these capabilities is shown it. A
+    /// client that reads no stream can be asked nothing; for one that does the gate brings tasks to
+    /// their end.
+    pub fn shown_to_modern(&self, server: &Raw) -> Raw {
+        if !self.streams {
+            return Raw::object();
+        }
+        let shown = self.client.shown_to_modern();
+        if !self.method.is_of_tasks() || splice::at(server, &["extensions", TASKS]).is_none() {
+            return shown;
+        }
+        splice::edit_within(&shown, "extensions", &[(TASKS, Some(b"{}"))])
+    }
 }
 
 /// The four lists of a server.

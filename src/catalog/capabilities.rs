@@ -2,9 +2,11 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::mcp::meta::TASKS;
+
 /// Extensions that the gate carries: their methods, or nothing but data. Others are not announced:
 /// what they need could not be relayed.
-const CARRIED: [&str; 2] = ["io.modelcontextprotocol/tasks", "io.modelcontextprotocol/ui"];
+const CARRIED: [&str; 2] = [TASKS, "io.modelcontextprotocol/ui"];
 
 /// Adds what one server has. Sections that only some servers know are taken from the first.
 pub fn merge(all: &mut Map<String, Value>, has: &Map<String, Value>) {
@@ -30,6 +32,11 @@ pub fn merge(all: &mut Map<String, Value>, has: &Map<String, Value>) {
     }
 }
 
+/// Adds what the gate itself offers of a legacy server's tools: calls that go on as tasks.
+pub fn offer_tasks(all: &mut Map<String, Value>) {
+    section(all, "extensions").entry(TASKS).or_insert_with(|| json!({}));
+}
+
 /// A member that is an object, made where it is missing.
 fn section<'a>(all: &'a mut Map<String, Value>, key: &str) -> &'a mut Map<String, Value> {
     let section = all.entry(key).or_insert_with(|| json!({}));
@@ -42,8 +49,6 @@ fn section<'a>(all: &'a mut Map<String, Value>, key: &str) -> &'a mut Map<String
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const TASKS: &str = CARRIED[0];
 
     #[test]
     fn nothing_is_there_that_no_server_has() {

@@ -13,6 +13,7 @@ use crate::{
         mirror::Mirrors,
         raw::{Raw, string_of},
         splice,
+        version::{Era, Version},
     },
     telemetry::{Counter, Counters},
     upstream::{Asking, Peer, SendError, Upstream},
@@ -127,6 +128,29 @@ impl Listing {
             ListKind::Resources => &self.resources,
             ListKind::Templates => &self.templates,
         }
+    }
+
+    pub fn is_legacy(&self) -> bool {
+        Version::find(&self.version).is_some_and(|version| version.era() == Era::Legacy)
+    }
+
+    /// Whether a tool of it can be called as a task only (2025-11-25, tasks: tool-level
+    /// negotiation).
+    pub fn must_be_task(&self, tool: &Item) -> bool {
+        Self::wants_task(&tool.raw) && self.is_legacy() && self.has_tasks()
+    }
+
+    /// Whether its tools can be called as tasks (2025-11-25).
+    pub fn has_tasks(&self) -> bool {
+        splice::at(&self.capabilities, &["tasks", "requests", "tools", "call"]).is_some()
+    }
+
+    /// Whether a tool says that it must be a task.
+    pub fn wants_task(tool: &Raw) -> bool {
+        // Nearly no tool says anything about it.
+        memchr::memmem::find(tool.bytes(), b"taskSupport").is_some()
+            && splice::at(tool, &["execution", "taskSupport"])
+                .is_some_and(|support| support.as_str() == "\"required\"")
     }
 
     /// Reads the annotations of its tools again, after it came from disk.

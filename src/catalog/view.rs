@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     call::{ListKind, gateway_info},
-    config::{Filter, Names, Route},
+    config::{Filter, Isolation, Names, Route, Transport},
     mcp::{
         error::{ErrorObject, INVALID_PARAMS},
         meta::SERVER_INFO,
@@ -54,6 +54,8 @@ pub struct Target {
     /// The upstream's own name for it.
     pub own: String,
     pub mirrors: Mirrors,
+    /// A tool that can be called as a task only (2025-11-25).
+    pub task: bool,
 }
 
 /// A route's lists and where everything on them leads.
@@ -68,6 +70,8 @@ pub struct View {
     resources: Filter,
     capabilities: Map<String, Value>,
     instructions: Option<String>,
+    /// Whether clients of 2025-11-25 may use the server's own tasks.
+    relays_tasks: bool,
     /// The `Implementation` of the only server behind the route, where the route adds nothing.
     server: Option<Raw>,
     ttl_ms: u64,
@@ -111,6 +115,7 @@ impl View {
         for part in parts {
             view.merge_server(part);
         }
+        view.relays_tasks = matches!(parts, [only] if relays_tasks(only));
         // What depends on what a client declares is not for others.
         view.public &= !asked;
         if let ([only], Names::Never) = (parts, route.names) {
@@ -204,6 +209,13 @@ impl View {
         older::server_capabilities(version, &Raw::encode(&self.capabilities))
     }
 
+    /// What a client of this version is told of the server's own tasks; none where it may not use
+    /// them. They are never listed: a server sees the gate, and cannot tell its clients apart.
+    pub fn tasks(&self, version: Version) -> Option<Raw> {
+        let may = self.relays_tasks && version == Version::V2025_11_25;
+        may.then(|| Raw::trusted(r#"{"cancel":{},"requests":{"tools":{"call":{}}}}"#))
+    }
+
     pub fn instructions(&self) -> Option<&str> {
         self.instructions.as_deref()
     }
@@ -239,6 +251,9 @@ impl View {
         }
         let Some(has) = listing.capabilities.try_read::<Map<String, Value>>() else { return };
         capabilities::merge(&mut self.capabilities, &has);
+        if listing.is_legacy() && has.contains_key("tools") {
+            capabilities::offer_tasks(&mut self.capabilities);
+        }
         if has.contains_key("resources") {
             let keys = listing.resources.iter().chain(&listing.templates);
             let schemes = keys
@@ -302,7 +317,9 @@ impl View {
     fn add(&mut self, kind: ListKind, name: String, item: &Item, part: &Part) -> Option<Raw> {
         let upstream = Arc::clone(&part.upstream);
         let own = item.key.clone();
-        let target = Arc::new(Target { upstream, own, mirrors: item.mirrors.clone() });
+        let task = kind == ListKind::Tools
+            && part.listing.as_ref().is_some_and(|listing| listing.must_be_task(item));
+        let target = Arc::new(Target { upstream, own, mirrors: item.mirrors.clone(), task });
         if kind == ListKind::Templates {
             let filters = Arc::clone(&part.filters);
             self.templates.push((Template::new(&name), Arc::clone(&target), filters));
@@ -318,6 +335,7 @@ impl View {
             let name = Raw::encode(&name);
             splice::edit(&item.raw, &[(kind.key(), Some(name.bytes()))])
         };
+        let text = if task && !self.relays_tasks { without_task(&text) } else { text };
         targets.insert(name, target);
         Some(text)
     }
@@ -344,14 +362,13 @@ impl View {
     }
 
     fn page_texts(&self, kind: ListKind, chunk: &[Raw], next: Option<&str>) -> Page {
-        let entries: Vec<&[u8]> = chunk.iter().map(|entry| &entry.bytes()[..]).collect();
-        let mut text = format!("{{\"{}\":[", kind.member()).into_bytes();
-        text.extend_from_slice(&entries.join(&b','));
-        text.push(b']');
-        if let Some(next) = next {
-            text.extend_from_slice(format!(",\"nextCursor\":\"{next}\"").as_bytes());
-        }
-        let mut modern = text.clone();
+        let mut text = page_text(kind, chunk, next);
+        let mut modern = if self.relays_tasks && kind == ListKind::Tools {
+            let tools: Vec<_> = chunk.iter().map(without_task).collect();
+            page_text(kind, &tools, next)
+        } else {
+            text.clone()
+        };
         text.push(b'}');
         let (ttl_ms, scope) = self.cache_hints();
         let meta = self.server_meta();
@@ -386,6 +403,39 @@ impl List {
     }
 }
 
+/// A page without its end.
+fn page_text(kind: ListKind, chunk: &[Raw], next: Option<&str>) -> Vec<u8> {
+    let entries: Vec<&[u8]> = chunk.iter().map(|entry| &entry.bytes()[..]).collect();
+    let mut text = format!("{{\"{}\":[", kind.member()).into_bytes();
+    text.extend_from_slice(&entries.join(&b','));
+    text.push(b']');
+    if let Some(next) = next {
+        text.extend_from_slice(format!(",\"nextCursor\":\"{next}\"").as_bytes());
+    }
+    text
+}
+
+/// A tool for clients that use no tasks of the server: whoever calls it need not know (see
+/// `upstream::follow`).
+fn without_task(tool: &Raw) -> Raw {
+    if !Listing::wants_task(tool) {
+        return tool.clone();
+    }
+    splice::edit_within(tool, "execution", &[("taskSupport", None)])
+}
+
+/// A task lives on the connection it was begun on: it can be used where a client's session keeps
+/// one of its own.
+fn relays_tasks(part: &Part) -> bool {
+    let config = &part.upstream.settings.config;
+    let own = match (&config.transport, config.isolation) {
+        (Transport::Http { .. }, _) | (Transport::Stdio { .. }, Isolation::Session) => true,
+        (Transport::Stdio { .. } | Transport::Builtin { .. }, _) => false,
+    };
+    let latest = |listing: &Listing| listing.version == Version::V2025_11_25.as_str();
+    own && part.listing.as_ref().is_some_and(|listing| latest(listing) && listing.has_tasks())
+}
+
 /// What of a list is for clients that can be asked.
 fn extra(listing: &Listing, kind: ListKind, asked: bool) -> &[Item] {
     if asked && kind == ListKind::Tools { &listing.asked_tools } else { &[] }
@@ -395,7 +445,7 @@ fn extra(listing: &Listing, kind: ListKind, asked: bool) -> &[Item] {
 fn passing(upstream: &Arc<Upstream>, filters: &Filters, own: &str) -> Option<Arc<Target>> {
     filter::passes(&filters.resources, own).then(|| {
         let (upstream, own) = (Arc::clone(upstream), own.to_owned());
-        Arc::new(Target { upstream, own, mirrors: Mirrors::default() })
+        Arc::new(Target { upstream, own, mirrors: Mirrors::default(), task: false })
     })
 }
 

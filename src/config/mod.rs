@@ -120,12 +120,25 @@ pub struct Limits {
     /// Time in which further questions of one call are gathered. Default 15 ms: what a server asks
     /// at once arrives within that, and nobody notices it.
     pub question_window: Duration,
+    /// Questions that wait for one client's answers at once. Default 64.
+    pub questions_max: usize,
     /// Times that one call may be asked anew. Default 10, as the official SDKs have it.
     pub rounds_max: usize,
     /// Parked calls. Default 10,000.
     pub parked_max: usize,
     /// Parked calls of one caller. Default 1,000.
     pub parked_per_caller_max: usize,
+    /// Silence after which a call goes on as a task of the gate. Default 10 s: nearly all tools
+    /// answer in less, and clients and proxies give up after 30 to 60 s.
+    pub task_after: Duration,
+    /// How long a task is kept once it has ended. Default 30 min, as a session that nobody uses.
+    pub task_ttl: Duration,
+    /// Tasks, ended ones included. Default 10,000.
+    pub tasks_max: usize,
+    /// Tasks of one caller. Default 1,000.
+    pub tasks_per_caller_max: usize,
+    /// Bytes of the results of all tasks. Default 256 MiB: a few of the largest, many of the usual.
+    pub task_bytes_max: usize,
     /// Silence on an open stream after which a comment is sent. Default 15 s.
     pub keep_alive: Duration,
     /// Time from the start in which a list waits for upstreams that nothing is known of yet.
@@ -154,9 +167,15 @@ impl Default for Limits {
             outbox_bytes_max: 1 << 20,
             answer_timeout: Duration::from_secs(5 * 60),
             question_window: Duration::from_millis(15),
+            questions_max: 64,
             rounds_max: 10,
             parked_max: 10_000,
             parked_per_caller_max: 1_000,
+            task_after: Duration::from_secs(10),
+            task_ttl: Duration::from_secs(30 * 60),
+            tasks_max: 10_000,
+            tasks_per_caller_max: 1_000,
+            task_bytes_max: 256 << 20,
             keep_alive: Duration::from_secs(15),
             settle: Duration::from_secs(1),
             drain: Duration::from_secs(10),

@@ -143,12 +143,25 @@ section! {
         /// Time in which further questions of one call are gathered for a client that answers with
         /// another request (2026-07-28).
         question_window: Period<0, { 10 * SECOND }> = "15ms",
+        /// Questions that wait for one client's answers at once, in a session or in a call.
+        questions_max: Count<1, 10_000> = 64,
         /// Times that one call may be asked anew (2026-07-28), before it is given up.
         rounds_max: Count<1, 1_000> = 10,
         /// Calls that wait for answers of clients that have no session.
         parked_max: Count<1, 1_000_000> = 10_000,
         /// The same of one caller.
         parked_per_caller_max: Count<1, 1_000_000> = 1_000,
+        /// Silence after which a call of a client that takes tasks (2026-07-28) goes on as one,
+        /// where the server has none of its own; 0 makes a task of each.
+        task_after: Period<0, { 7 * DAY }> = "10s",
+        /// How long such a task is kept once it has ended.
+        task_ttl: Period<SECOND, { 7 * DAY }> = "30m",
+        /// Such tasks, ended ones included.
+        tasks_max: Count<1, 1_000_000> = 10_000,
+        /// The same of one caller.
+        tasks_per_caller_max: Count<1, 1_000_000> = 1_000,
+        /// Bytes of all their results together.
+        task_bytes_max: Size<KIB, { 64 * GIB }> = "256MiB",
         /// Silence on an open stream after which a comment is sent.
         keep_alive: Period<SECOND, { 10 * MINUTE }> = "15s",
         /// Time from the start in which a list waits for upstreams that nothing is known of yet.

@@ -1,4 +1,4 @@
-//! The only place that knows HTTP statuses and JSON-RPC codes.
+//! The only place that knows HTTP statuses, and the codes of what is refused before it is a call.
 
 use std::{convert::Infallible, time::Duration};
 
@@ -17,12 +17,9 @@ use crate::{
         id::Id,
         message::{self, Body},
         method::Method,
-        older,
-        raw::Raw,
-        splice,
         version::{Era, Version},
     },
-    pipeline::{Fault, ToolError, tool_fault},
+    pipeline::Fault,
     telemetry::{Counter, Counters},
 };
 
@@ -132,58 +129,25 @@ pub fn refused(refused: &Refused, id: Option<&Id>, counters: &Counters) -> HttpR
 
 /// Status and message of a call that failed, for a client of this version.
 pub fn fault(fault: &Fault, id: &Id, method: Method, client: Version) -> (StatusCode, Bytes) {
-    let (status, body) = fault_body(fault, method, client);
-    (status, message::response(Some(id), &body))
-}
-
-fn fault_body(fault: &Fault, method: Method, client: Version) -> (StatusCode, Body) {
-    let modern = client.era() == Era::Modern;
-    if let Some(said) = tool_fault(fault) {
-        if method == Method::ToolsCall {
-            let result = Body::Result(failed_tool(&said, modern));
-            return (StatusCode::OK, older::body(client, client.era(), method, result));
+    let status = match fault {
+        Fault::UnknownMethod(_) if client.era() == Era::Modern => StatusCode::NOT_FOUND,
+        Fault::Header(_) | Fault::DuplicateId | Fault::State(_) | Fault::MissingCapability(_) => {
+            StatusCode::BAD_REQUEST
         }
-        let object = ErrorObject::new(error::INTERNAL_ERROR, said.message.clone()).with(&said);
-        return (StatusCode::OK, Body::Error(object.raw()));
-    }
-    let (status, object) = match fault {
-        Fault::UnknownMethod(_) => {
-            let status = if modern { StatusCode::NOT_FOUND } else { StatusCode::OK };
-            (status, ErrorObject::new(error::METHOD_NOT_FOUND, fault.to_string()))
-        }
-        Fault::Header(_) => {
-            (StatusCode::BAD_REQUEST, ErrorObject::new(error::HEADER_MISMATCH, fault.to_string()))
-        }
-        Fault::Unknown { kind: "resource", name } => {
-            let code = if modern { error::INVALID_PARAMS } else { error::RESOURCE_NOT_FOUND };
-            let object = ErrorObject::new(code, "Resource not found").with(&json!({ "uri": name }));
-            (StatusCode::OK, object)
-        }
-        Fault::Invalid(_) | Fault::Unknown { .. } => {
-            (StatusCode::OK, ErrorObject::new(error::INVALID_PARAMS, fault.to_string()))
-        }
-        Fault::DuplicateId => {
-            (StatusCode::BAD_REQUEST, ErrorObject::new(error::INVALID_REQUEST, fault.to_string()))
-        }
-        Fault::State(_) => {
-            (StatusCode::BAD_REQUEST, ErrorObject::new(error::INVALID_PARAMS, fault.to_string()))
-        }
-        Fault::MissingCapability(required) => {
-            let text = "the server behind this asks for what the client has not declared";
-            let object = ErrorObject::new(error::MISSING_CAPABILITY, text);
-            (StatusCode::BAD_REQUEST, object.with(&json!({ "requiredCapabilities": required })))
-        }
-        Fault::Answered(error) => return (StatusCode::OK, Body::Error(error.clone())),
-        Fault::Cancelled
+        Fault::UnknownMethod(_)
+        | Fault::Unknown { .. }
+        | Fault::Invalid(_)
+        | Fault::Answered(_)
+        | Fault::Cancelled
         | Fault::Unbridgeable(_)
         | Fault::Limit(_)
         | Fault::NoAnswer(_)
         | Fault::Declined
-        | Fault::Upstream { .. } => {
-            (StatusCode::OK, ErrorObject::new(error::INTERNAL_ERROR, fault.to_string()))
-        }
+        | Fault::Task(_)
+        | Fault::TaskCancelled
+        | Fault::Upstream { .. } => StatusCode::OK,
     };
-    (status, Body::Error(object.raw()))
+    (status, message::response(Some(id), &fault.body(method, client)))
 }
 
 /// The status of an upstream's answer. To a modern client it says what kind of error it is: as the
@@ -207,18 +171,6 @@ pub fn status(said: u16, body: &Body, era: Era) -> StatusCode {
         Some(code) if error::is_modern(code) => StatusCode::BAD_REQUEST,
         _ => StatusCode::OK,
     }
-}
-
-/// A failure that a model reads as the tool's own result.
-fn failed_tool(said: &ToolError, modern: bool) -> Raw {
-    let result = json!({
-        "content": [{ "type": "text", "text": said.message }],
-        "structuredContent": said,
-        "isError": true,
-    });
-    let edits: &[(&str, Option<&[u8]>)] = &[("resultType", Some(b"\"complete\""))];
-    let result = Raw::encode(&result);
-    if modern { splice::edit(&result, edits) } else { result }
 }
 
 pub fn json_reply(status: StatusCode, text: Bytes) -> HttpReply {
@@ -263,6 +215,8 @@ pub fn not_allowed(allow: &'static str) -> HttpReply {
 
 #[cfg(test)]
 mod tests {
+    use crate::mcp::raw::Raw;
+
     use super::*;
 
     #[test]

@@ -15,6 +15,10 @@ pub const LOG_LEVEL: &str = "io.modelcontextprotocol/logLevel";
 pub const SERVER_INFO: &str = "io.modelcontextprotocol/serverInfo";
 pub const SUBSCRIPTION_ID: &str = "io.modelcontextprotocol/subscriptionId";
 pub const PROGRESS_TOKEN: &str = "progressToken";
+/// The task that a message belongs to (2025-11-25, tasks).
+pub const RELATED_TASK: &str = "io.modelcontextprotocol/related-task";
+/// The extension of tasks (2026-07-28).
+pub const TASKS: &str = "io.modelcontextprotocol/tasks";
 
 /// What the gateway reads of a request's `_meta`.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -70,7 +74,8 @@ pub fn modernize(params: &Raw, capabilities: &Raw, info: &Raw, level: Option<&st
 pub fn antiquate(params: &Raw) -> Raw {
     let gone = [PROTOCOL_VERSION, CLIENT_CAPABILITIES, CLIENT_INFO, LOG_LEVEL];
     let params = splice::edit_within(params, "_meta", &gone.map(|key| (key, None)));
-    let mut edits = vec![("inputResponses", None), ("requestState", None)];
+    // `task` means nothing in the modern era; a legacy server would give a task for it.
+    let mut edits = vec![("inputResponses", None), ("requestState", None), ("task", None)];
     if splice::member(&params, "_meta").is_some_and(|meta| splice::entries(&meta).is_empty()) {
         edits.push(("_meta", None));
     }

@@ -24,6 +24,7 @@ pub enum Method {
     TasksGet,
     TasksUpdate,
     TasksCancel,
+    TasksResult,
     Initialized,
     Cancelled,
     Progress,
@@ -62,6 +63,8 @@ enum Eras {
     Legacy,
     Modern,
     Both,
+    /// Not by itself in any.
+    Neither,
 }
 
 /// One row of the table.
@@ -104,6 +107,8 @@ const TABLE: &[Row] = &[
     request(Method::TasksGet, "tasks/get", Eras::Modern, Names::TaskId),
     request(Method::TasksUpdate, "tasks/update", Eras::Modern, Names::TaskId),
     request(Method::TasksCancel, "tasks/cancel", Eras::Modern, Names::TaskId),
+    // 2025-11-25 has it, and others of these, where a server's own tasks can be used.
+    request(Method::TasksResult, "tasks/result", Eras::Neither, Names::TaskId),
     notice(Method::Initialized, "notifications/initialized", Eras::Legacy),
     notice(Method::Cancelled, "notifications/cancelled", Eras::Both),
     notice(Method::Progress, "notifications/progress", Eras::Both),
@@ -137,6 +142,7 @@ impl Method {
             Eras::Both => true,
             Eras::Legacy => era == Era::Legacy,
             Eras::Modern => era == Era::Modern,
+            Eras::Neither => false,
         }
     }
 
@@ -151,6 +157,11 @@ impl Method {
     /// A modern server may answer it with questions (2026-07-28, MRTR).
     pub fn may_require_input(self) -> bool {
         matches!(self, Self::ToolsCall | Self::PromptsGet | Self::ResourcesRead)
+    }
+
+    /// One of the extension of tasks (2026-07-28), or what may lead to a task.
+    pub fn is_of_tasks(self) -> bool {
+        matches!(self, Self::ToolsCall | Self::TasksGet | Self::TasksUpdate | Self::TasksCancel)
     }
 
     fn find(name: &str, kind: Kind) -> Option<Self> {

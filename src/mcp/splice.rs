@@ -66,6 +66,13 @@ pub fn member(object: &Raw, key: &str) -> Option<Raw> {
     Some(Raw::trusted(text.slice(found.value)))
 }
 
+/// The value at a path of members; none where a step is no object.
+pub fn at(object: &Raw, path: &[&str]) -> Option<Raw> {
+    path.iter().try_fold(object.clone(), |object, key| {
+        if object.is_object() { member(&object, key) } else { None }
+    })
+}
+
 /// The same of a member that few objects have: one is walked only where the name may stand in it.
 pub fn rare_member(object: &Raw, key: &str) -> Option<Raw> {
     let has = |word: &[u8]| memchr::memmem::find(object.bytes(), word).is_some();

@@ -2,15 +2,14 @@
 //! answers with another request.
 //!
 //! The exchange with the server stays open; the client holds a sealed `requestState` ([`state`])
-//! that is good for one retry. Nobody need ever come back: what waits too long is ended.
+//! that is good for one retry. Nobody need ever come back: what waits too long is ended. A client
+//! that takes tasks has another way to come back to its calls ([`task`]).
 
 pub mod state;
+mod table;
+pub mod task;
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
@@ -27,7 +26,11 @@ use crate::{
     upstream::{Exchange, Upstream},
 };
 
-use self::state::{Held, States};
+use self::{
+    state::{Held, States},
+    table::Table,
+    task::Board,
+};
 
 /// A call whose server waits for answers.
 #[derive(Debug)]
@@ -47,23 +50,11 @@ pub struct Lot {
     pub states: States,
     /// This very process: what it held is gone with it.
     owner: u64,
-    table: Mutex<Table>,
+    table: Mutex<Table<Parked>>,
+    /// Calls that go on as tasks.
+    pub board: Board,
     changed: Notify,
     counters: Arc<Counters>,
-}
-
-#[derive(Debug, Default)]
-struct Table {
-    spots: HashMap<u128, Spot>,
-    by_caller: HashMap<Caller, usize>,
-    deadlines: BTreeSet<(Instant, u128)>,
-}
-
-#[derive(Debug)]
-struct Spot {
-    caller: Caller,
-    until: Instant,
-    parked: Parked,
 }
 
 /// Why a `requestState` leads nowhere. A client reads what it can do about it, and nothing of what
@@ -131,10 +122,12 @@ impl Parked {
 
 impl Lot {
     pub fn new(secret: &[u8], counters: Arc<Counters>) -> Self {
+        let owner = rand::random();
         Self {
             states: States::new(secret),
-            owner: rand::random(),
+            owner,
             table: Mutex::default(),
+            board: Board::new(owner, Arc::clone(&counters)),
             changed: Notify::new(),
             counters,
         }
@@ -147,16 +140,14 @@ impl Lot {
     pub fn park(&self, parked: Parked, caller: &Caller, limits: &Limits) -> Result<Held, Full> {
         let id = rand::random();
         let mut table = self.table.lock();
-        if let Some(full) = table.full(caller, limits) {
+        let room = table.room(caller, limits.parked_max, limits.parked_per_caller_max);
+        if let Err(full) = room {
             drop(table);
             self.counters.add(Counter::RefusedParked);
             parked.end("too many calls wait for answers");
-            return Err(full);
+            return Err(full.into());
         }
-        let until = Instant::now() + limits.answer_timeout;
-        table.deadlines.insert((until, id));
-        *table.by_caller.entry(caller.clone()).or_default() += 1;
-        table.spots.insert(id, Spot { caller: caller.clone(), until, parked });
+        table.insert(id, caller, Instant::now() + limits.answer_timeout, parked);
         drop(table);
         self.counters.add(Counter::Parked);
         self.changed.notify_one();
@@ -169,71 +160,70 @@ impl Lot {
         if owner != self.owner {
             return Err(StateError::Restarted);
         }
-        let spot = self.table.lock().remove(id).ok_or(StateError::Used)?;
-        Ok(spot.parked.resumed())
+        let parked = self.table.lock().remove(id).ok_or(StateError::Used)?;
+        Ok(parked.resumed())
     }
 
     /// How many calls are parked.
     pub fn count(&self) -> usize {
-        self.table.lock().spots.len()
+        self.table.lock().len()
     }
 
-    /// Ends what has waited too long, for as long as the gate runs.
+    /// Ends what has waited too long, and forgets what was kept long enough, for as long as the
+    /// gate runs.
     pub async fn expire(&self) {
-        loop {
-            let changed = self.changed.notified();
-            let first = self.table.lock().deadlines.first().copied();
-            let Some((until, id)) = first else {
-                changed.await;
-                continue;
-            };
-            if until <= Instant::now() {
-                self.expired(id);
-                continue;
-            }
-            tokio::select! {
-                // Both hold nothing: the table is looked at again.
-                () = tokio::time::sleep_until(until) => (),
-                () = changed => (),
-            }
-        }
+        let parked = expiring(&self.changed, || self.table.lock().first(), |id| self.expired(id));
+        tokio::join!(parked, self.board.expire());
     }
 
     fn expired(&self, id: u128) {
-        let spot = self.table.lock().remove(id);
-        let Some(spot) = spot else { return };
+        let parked = self.table.lock().remove(id);
+        let Some(parked) = parked else { return };
         self.counters.add(Counter::ParkedExpired);
-        spot.parked.end("the client did not answer in time");
+        parked.end("the client did not answer in time");
     }
 
     /// The gate is going: nobody can come back any more.
     pub fn clear(&self) {
         let table = std::mem::take(&mut *self.table.lock());
-        for (_, spot) in table.spots {
-            spot.parked.end("the gateway is stopping");
+        for parked in table.into_values() {
+            parked.end("the gateway is stopping");
+        }
+        self.board.clear();
+    }
+}
+
+impl From<table::Full> for Full {
+    fn from(full: table::Full) -> Self {
+        match full {
+            table::Full::All(count) => Self::All(count),
+            table::Full::Caller(count) => Self::Caller(count),
         }
     }
 }
 
-impl Table {
-    fn full(&self, caller: &Caller, limits: &Limits) -> Option<Full> {
-        if limits.parked_max <= self.spots.len() {
-            return Some(Full::All(self.spots.len()));
+/// Calls `expired` for each entry whose deadline has passed, without end. `changed` is told of new
+/// deadlines.
+async fn expiring(
+    changed: &Notify,
+    first: impl Fn() -> Option<(Instant, u128)>,
+    expired: impl Fn(u128),
+) {
+    loop {
+        let changed = changed.notified();
+        let Some((until, id)) = first() else {
+            changed.await;
+            continue;
+        };
+        if until <= Instant::now() {
+            expired(id);
+            continue;
         }
-        let own = self.by_caller.get(caller).copied().unwrap_or_default();
-        (limits.parked_per_caller_max <= own).then_some(Full::Caller(own))
-    }
-
-    fn remove(&mut self, id: u128) -> Option<Spot> {
-        let spot = self.spots.remove(&id)?;
-        self.deadlines.remove(&(spot.until, id));
-        if let Some(count) = self.by_caller.get_mut(&spot.caller) {
-            *count -= 1;
-            if *count == 0 {
-                self.by_caller.remove(&spot.caller);
-            }
+        tokio::select! {
+            // Both hold nothing: the table is looked at again.
+            () = tokio::time::sleep_until(until) => (),
+            () = changed => (),
         }
-        Some(spot)
     }
 }
 

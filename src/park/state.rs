@@ -58,6 +58,23 @@ impl States {
         Raw::encode(&text)
     }
 
+    /// An id of a task of the gate process `owner`: short, since clients send it in a header.
+    pub fn seal_task(&self, owner: u64, id: u128, route: &str, caller: &Caller) -> String {
+        let fingerprint = fingerprint(caller);
+        let text = [&owner.to_be_bytes()[..], &id.to_be_bytes(), &fingerprint].concat();
+        self.0.seal(&text, &task_bound(route))
+    }
+
+    /// The owner and the number of a task, and whether it is this caller's. None for an id that no
+    /// gate gave on this route: it may be an upstream's own.
+    pub fn open_task(&self, id: &str, route: &str, caller: &Caller) -> Option<(u64, u128, bool)> {
+        let text = self.0.open(id, &task_bound(route))?;
+        let (owner, rest) = text.split_first_chunk()?;
+        let (number, bearer) = rest.split_first_chunk()?;
+        let own = bearer == fingerprint(caller);
+        Some((u64::from_be_bytes(*owner), u128::from_be_bytes(*number), own))
+    }
+
     /// What a state stands for, if it is this bearer's.
     pub fn open(&self, state: &str, bearer: Bearer<'_>) -> Result<Held, StateError> {
         let text = self.0.open(state, bearer.route).ok_or(StateError::Foreign)?;
@@ -70,6 +87,11 @@ impl States {
         }
         Ok(sealed.held)
     }
+}
+
+/// Keeps ids of tasks and states apart: paths begin with `/`.
+fn task_bound(route: &str) -> String {
+    format!("task {route}")
 }
 
 fn fingerprint(caller: &Caller) -> [u8; 32] {
@@ -108,6 +130,18 @@ mod tests {
         let stranger = States::new(&[2; 32]).open(&state, bearer(&own));
         assert_eq!(stranger, Err(StateError::Foreign));
         assert_eq!(states.open("edited", bearer(&own)), Err(StateError::Foreign));
+    }
+
+    #[test]
+    fn an_id_of_a_task_opens_on_its_route_and_tells_whose_it_is() {
+        let states = States::new(&[1; 32]);
+        let id = states.seal_task(7, u128::MAX, "/mcp", &caller(1));
+        assert!(id.len() <= 128, "{id}");
+        assert_eq!(states.open_task(&id, "/mcp", &caller(1)), Some((7, u128::MAX, true)));
+        assert_eq!(states.open_task(&id, "/mcp", &caller(2)), Some((7, u128::MAX, false)));
+        assert_eq!(states.open_task(&id, "/other", &caller(1)), None);
+        assert_eq!(states.open_task("job-1", "/mcp", &caller(1)), None);
+        assert_eq!(states.open(&id, bearer(&caller(1))), Err(StateError::Foreign));
     }
 
     #[test]

@@ -1,14 +1,13 @@
 //! What a legacy server asks in the call of a modern client: gathered, put as `input_required`, and
 //! answered by the client's retry (2026-07-28, MRTR).
 
-use std::time::Duration;
-
 use tokio::time::Instant;
 
 use crate::{
     call::event::Question,
-    mcp::{id::Id, message::Body, question::Kind, raw::Raw, splice},
-    park::{Parked, seconds, state::Bearer},
+    config::Limits,
+    mcp::{id::Id, message::Body, meta::RELATED_TASK, question::Kind, raw::Raw, splice},
+    park::{Parked, no_answer, seconds, state::Bearer},
     snapshot::{Gate, Route},
 };
 
@@ -34,17 +33,22 @@ impl Asked {
     /// is refused by being dropped.
     ///
     /// # Errors
-    /// Where the client has not declared what it takes to answer.
-    pub fn add(&mut self, question: Question, call: &Call, window: Duration) -> Result<(), Fault> {
+    /// Where the client has not declared what it takes to answer, or is asked too much at once.
+    pub fn add(&mut self, question: Question, call: &Call, limits: &Limits) -> Result<(), Fault> {
         let kind = Kind::of(&question.method, &question.params);
         let Some(kind) = kind.filter(|_| call.method.may_require_input()) else { return Ok(()) };
         if !kind.is_declared(&call.client.capabilities) {
             return Err(Fault::MissingCapability(kind.required()));
         }
-        let Some(question) = question.fit(call.client.version) else { return Ok(()) };
+        if limits.questions_max <= self.open.len() {
+            return Err(Fault::Limit(too_many(limits)));
+        }
+        let Some(mut question) = question.fit(call.client.version) else { return Ok(()) };
+        // The task of a legacy server that it belongs to is none of the client's.
+        question.params = splice::edit_within(&question.params, "_meta", &[(RELATED_TASK, None)]);
         self.count += 1;
         self.open.push((format!("q{}", self.count), question));
-        self.until = Some(Instant::now() + window);
+        self.until = Some(Instant::now() + limits.question_window);
         Ok(())
     }
 
@@ -64,27 +68,40 @@ impl Asked {
     }
 }
 
+/// What a call ends with whose server asks too much at once.
+pub fn too_many(limits: &Limits) -> String {
+    let max = limits.questions_max;
+    format!("the server behind this asks more than {max} things at once (`questions_max`)")
+}
+
 /// An `InputRequiredResult` that puts these questions.
 pub fn input_required<'a>(
     questions: impl Iterator<Item = (&'a str, &'a str, Raw)>,
     state: &Raw,
 ) -> Raw {
-    let mut requests = Vec::new();
+    let requests = requests(questions);
+    let parts: [&[u8]; 5] = [
+        br#"{"resultType":"input_required","inputRequests":"#,
+        requests.bytes(),
+        br#","requestState":"#,
+        state.bytes(),
+        b"}",
+    ];
+    Raw::trusted(parts.concat())
+}
+
+/// An `InputRequests` object of keys of our own, methods and params.
+pub fn requests<'a>(questions: impl Iterator<Item = (&'a str, &'a str, Raw)>) -> Raw {
+    let mut requests = vec![b'{'];
     for (key, method, params) in questions {
-        let comma = if requests.is_empty() { "" } else { "," };
+        let comma = if requests.len() == 1 { "" } else { "," };
         let head = format!(r#"{comma}"{key}":{{"method":"{method}","params":"#);
         requests.extend_from_slice(head.as_bytes());
         requests.extend_from_slice(params.bytes());
         requests.push(b'}');
     }
-    let parts: [&[u8]; 5] = [
-        br#"{"resultType":"input_required","inputRequests":{"#,
-        &requests,
-        br#"},"requestState":"#,
-        state.bytes(),
-        b"}",
-    ];
-    Raw::trusted(parts.concat())
+    requests.push(b'}');
+    Raw::trusted(requests)
 }
 
 /// Parks a call, and puts its questions to the client.
@@ -120,4 +137,13 @@ pub fn answer(open: Vec<(String, Question)>, responses: &Raw) -> Vec<(String, Qu
         }
     }
     unanswered
+}
+
+/// Nobody answered in time: the server is told so.
+pub fn unanswered(open: Vec<(String, Question)>) {
+    for (_, question) in open {
+        let body = no_answer(&question.method, "the client did not answer in time");
+        // The server may have gone.
+        drop(question.reply.send(body));
+    }
 }

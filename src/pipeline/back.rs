@@ -1,11 +1,13 @@
 //! The way back: what an upstream says during a call, in words that fit the client.
 //!
 //! Within one era it is relayed. Across the eras questions in mid-call change their form: see
-//! `asked` (a legacy server asks a modern client) and `rounds` (the reverse).
+//! `asked` (a legacy server asks a modern client) and `rounds` (the reverse). A call may go on as a
+//! task of ours (`tasks`), or lead to a task of the server (`polling`, and `upstream::follow`).
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use crate::{
     call::{
@@ -27,55 +29,77 @@ use crate::{
     park::{
         Parked,
         state::{Bearer, Held},
+        task::Task,
     },
     session::Underway,
     snapshot::{Gate, Route},
     telemetry::Counter,
-    upstream::{Exchange, SendError, Upstream},
+    upstream::{Exchange, SendError, TaskRef, Upstream},
 };
 
 use super::{
     Call, Fault,
     asked::{self, Asked},
     fit, pages,
-    resolve::{self, Resolved},
-    rounds::{self, Begun, Round},
+    polling::Polling,
+    resolve::Resolved,
+    rounds::{self, Round},
+    tasks,
 };
 
 /// A call under way, read event by event. Dropped before its end, it is cancelled.
 #[derive(Debug)]
 pub struct Back {
-    gate: Arc<Gate>,
-    route: Arc<Route>,
-    call: Call,
-    resolved: Resolved,
-    upstream: Arc<Upstream>,
-    stage: Stage,
+    pub(super) gate: Arc<Gate>,
+    pub(super) route: Arc<Route>,
+    pub(super) call: Call,
+    pub(super) resolved: Resolved,
+    pub(super) upstream: Arc<Upstream>,
+    pub(super) stage: Stage,
     /// The era spoken to the upstream.
-    era: Era,
+    pub(super) era: Era,
     /// Ends with the call; none for a client without sessions.
-    underway: Option<Underway>,
+    pub(super) underway: Option<Underway>,
     /// The client can be asked nothing.
-    refuses: bool,
+    pub(super) refuses: bool,
     /// Nothing came yet: a session that the upstream forgot may be opened anew.
-    fresh: bool,
+    pub(super) fresh: bool,
     /// What goes to the client before anything else happens.
-    ready: VecDeque<Result<Out, Fault>>,
-    asked: Asked,
+    pub(super) ready: VecDeque<Result<Out, Fault>>,
+    pub(super) asked: Asked,
     /// Questions that the client was put, by the server's id and by ours.
-    put: Vec<(Id, Id)>,
-    rounds: usize,
+    pub(super) put: Vec<(Id, Id)>,
+    pub(super) rounds: usize,
     /// Pages that the client was told to open.
-    pages: Vec<Id>,
+    pub(super) pages: Vec<Id>,
+    pub(super) since: Instant,
+    /// When it is to go on as a task of ours; none where it is not, or does already.
+    pub(super) task_at: Option<Instant>,
+    /// The task that it goes on as.
+    pub(super) task: Option<Arc<Task>>,
+}
+
+/// A call on its way for another time. Kept from one poll to the next: a server that takes long to
+/// open is not opened anew each time that somebody looks.
+pub(super) struct Sending(Pin<Box<dyn Future<Output = Result<Exchange, SendError>> + Send>>);
+
+impl std::fmt::Debug for Sending {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Sending(…)")
+    }
 }
 
 /// Where a call stands.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "the whole is boxed, and this is its usual stage")]
-enum Stage {
+pub(super) enum Stage {
     /// To be sent again: on another session, or with answers.
-    Again(Box<Ask>),
+    Again(Sending),
     Underway(Exchange),
+    /// A legacy server gave a task, whose result is to be asked for.
+    Following(Exchange, TaskRef),
+    /// A modern server gave a task, which is brought to its end.
+    Polling(Box<Polling>),
     /// The client is being asked what a modern server wants to know.
     Asking(Round),
     Over,
@@ -105,7 +129,11 @@ impl Back {
         };
         let upstream = Arc::clone(&resolved.target.upstream);
         let sent = upstream.send(&resolved.ask(&call)).await;
-        let exchange = sent.map_err(|error| Fault::Upstream { method: call.method, error })?;
+        let mut exchange = sent.map_err(|error| Fault::Upstream { method: call.method, error })?;
+        if call.method == Method::TasksResult {
+            // It is silent until the task is over; whoever asks looks at that meanwhile.
+            exchange.allow_answer(upstream.settings.config.timeout.total);
+        }
         let mut back = Self::new(gate, route, call, resolved, upstream, exchange);
         back.underway = underway;
         Ok(back)
@@ -137,6 +165,9 @@ impl Back {
         Self {
             gate: Arc::clone(gate),
             route: Arc::clone(route),
+            task_at: tasks::due(gate, &call, exchange.era),
+            since: Instant::now(),
+            task: None,
             refuses: !call.streams,
             call,
             resolved,
@@ -184,18 +215,31 @@ impl Back {
     async fn step(&mut self) -> Result<Option<Out>, Fault> {
         match &mut self.stage {
             Stage::Underway(exchange) => {
-                let event = match self.asked.due() {
+                let event = match self.asked.due().into_iter().chain(self.task_at).min() {
                     None => exchange.next().await,
+                    // From its very beginning: `task_after` is 0.
+                    Some(due) if due <= self.since => return self.due(),
                     Some(due) => match tokio::time::timeout_at(due, exchange.next()).await {
                         Ok(event) => event,
-                        Err(_) => return self.park().map(Some),
+                        Err(_) => return self.due(),
                     },
                 };
                 self.hear(event)
             }
-            Stage::Again(ask) => {
-                // Boxed: rare, and large.
-                let sent = Box::pin(self.upstream.send(ask)).await;
+            Stage::Following(exchange, task) => {
+                let call = self.resolved.ask(&self.call);
+                // Boxed, as the next one: rare, and large.
+                let followed = Box::pin(exchange.follow(task, &call, &self.gate.tasks)).await;
+                followed.map_err(|error| self.fault(error))?;
+                self.followed();
+                Ok(None)
+            }
+            Stage::Polling(polling) => {
+                let polled = Box::pin(polling.step()).await;
+                self.polled(polled)
+            }
+            Stage::Again(sending) => {
+                let sent = (&mut sending.0).await;
                 let exchange = sent.map_err(|error| self.fault(error))?;
                 self.era = exchange.era;
                 self.stage = Stage::Underway(exchange);
@@ -221,19 +265,29 @@ impl Back {
             Ok(Event::Answer { body, status }) => self.answer(body, status),
             // It was not processed: once more, on a session opened anew.
             Err(SendError::SessionGone) if fresh => {
-                self.stage = Stage::Again(Box::new(self.resolved.ask(&self.call)));
+                self.send_again(self.resolved.ask(&self.call));
                 Ok(None)
             }
             Err(error) => Err(self.fault(self.upstream.failed(error))),
         }
     }
 
-    fn cancel(&mut self, reason: Option<String>) {
+    /// Begins to send it once more.
+    pub(super) fn send_again(&mut self, ask: Ask) {
+        let upstream = Arc::clone(&self.upstream);
+        let sending = async move { upstream.send(&ask).await };
+        self.stage = Stage::Again(Sending(Box::pin(sending)));
+    }
+
+    pub(super) fn cancel(&mut self, reason: Option<String>) {
         let stage = std::mem::replace(&mut self.stage, Stage::Over);
         match (stage, reason) {
             (Stage::Underway(exchange), Some(reason)) => exchange.cancel(reason),
             (Stage::Asking(round), _) => self.ready.extend(round.withdrawn().map(Ok)),
-            (Stage::Underway(_) | Stage::Again(_) | Stage::Over, _) => (),
+            (Stage::Polling(polling), _) => {
+                self.ready.extend(polling.withdrawn().into_iter().map(Ok));
+            }
+            (Stage::Underway(_) | Stage::Following(..) | Stage::Again(_) | Stage::Over, _) => (),
         }
     }
 
@@ -246,11 +300,11 @@ impl Back {
         &self.call
     }
 
-    fn limits(&self) -> Limits {
+    pub(super) fn limits(&self) -> Limits {
         self.gate.snapshot().config.server.limits.clone()
     }
 
-    fn fault(&self, error: SendError) -> Fault {
+    pub(super) fn fault(&self, error: SendError) -> Fault {
         let method = self.call.method;
         let upstream = self.upstream.name();
         tracing::warn!(upstream, method = method.name(), %error, "a call failed");
@@ -260,8 +314,7 @@ impl Back {
     /// A question of a legacy server; dropped, it is refused.
     fn question(&mut self, question: Question) -> Result<Option<Out>, Fault> {
         let Some(session) = &self.call.session else {
-            let window = self.limits().question_window;
-            let added = self.asked.add(question, &self.call, window);
+            let added = self.asked.add(question, &self.call, &self.limits());
             if let Err(fault) = &added {
                 self.cancel(Some(fault.to_string()));
             }
@@ -272,13 +325,23 @@ impl Back {
         }
         // One that cannot be put to this client is answered with the reason.
         let Some(question) = question.fit(session.client.version) else { return Ok(None) };
-        let id = session.ask(question.reply);
-        self.put.push((question.id, id.clone()));
+        let questions_max = self.limits().questions_max;
+        let Some(id) = session.ask(question.reply, questions_max) else {
+            self.gate.counters.add(Counter::RefusedQuestions);
+            return Ok(None);
+        };
+        self.put.truncate(questions_max);
+        self.put.insert(0, (question.id, id.clone()));
+        self.allow_answer();
+        let params = self.of_no_task(question.params);
+        Ok(Some(Out::Message(message::request(&id, &question.method, &params))))
+    }
+
+    pub(super) fn allow_answer(&mut self) {
         let patience = self.limits().answer_timeout;
         if let Stage::Underway(exchange) = &mut self.stage {
             exchange.allow_answer(patience);
         }
-        Ok(Some(Out::Message(message::request(&id, &question.method, &question.params))))
     }
 
     fn notice(&mut self, notice: &Notice) -> Option<Out> {
@@ -287,6 +350,7 @@ impl Back {
         }
         let fits = || older::notice(self.call.client.version, notice.method, &notice.whole);
         let whole = self.wants(notice).then(fits).flatten()?;
+        self.heard(notice);
         Some(Out::Message(whole.bytes().clone()))
     }
 
@@ -294,6 +358,7 @@ impl Back {
     fn withdrawn(&mut self, notice: &Notice) -> Option<Out> {
         let id = splice::member(&notice.params, "requestId").and_then(|id| Id::new(id).ok())?;
         self.asked.withdraw(&id);
+        self.task.iter().for_each(|task| task.withdraw(&id));
         let at = self.put.iter().position(|(own, _)| *own == id)?;
         let (_, shown) = self.put.swap_remove(at);
         let edits: &[(&str, Option<&[u8]>)] = &[("requestId", Some(shown.raw().bytes()))];
@@ -327,6 +392,15 @@ impl Back {
     }
 
     fn answer(&mut self, body: Body, status: u16) -> Result<Option<Out>, Fault> {
+        self.note_task(&body);
+        if let Some(task) = self.task_given(&body) {
+            let stage = std::mem::replace(&mut self.stage, Stage::Over);
+            if let Stage::Underway(exchange) = stage {
+                self.gate.counters.add(Counter::TasksCarried);
+                self.stage = Stage::Following(exchange, task);
+                return Ok(None);
+            }
+        }
         let kind = match &body {
             Body::Result(result) if self.era == Era::Modern => result_type(result),
             Body::Result(_) | Body::Error(_) => None,
@@ -339,11 +413,15 @@ impl Back {
                 let body = Body::Result(self.sealed(result));
                 Ok(Some(Out::Answer { body, status }))
             }
+            (Some("task"), Body::Result(result), Era::Legacy) => self.begin_polling(&result),
             (Some(kind), Body::Result(_), Era::Legacy) => {
                 Err(Fault::Unbridgeable(format!("it answered with a result of type `{kind}`")))
             }
             (_, Body::Error(error), Era::Modern)
-                if self.era == Era::Legacy && fit::code_of(&error) == URL_ELICITATION_REQUIRED =>
+                // A task cannot be begun anew: there the error is the end, and names the pages.
+                if self.era == Era::Legacy
+                    && self.task.is_none()
+                    && fit::code_of(&error) == URL_ELICITATION_REQUIRED =>
             {
                 pages::input_required(&self.call, &error, |request| {
                     self.state(Held::Anew, request, self.limits().answer_timeout)
@@ -355,8 +433,11 @@ impl Back {
     }
 
     /// The last word, after all that belongs before it.
-    fn end(&mut self, body: Body, status: u16) -> Out {
-        let body = self.name_task(body);
+    pub(super) fn end(&mut self, body: Body, status: u16) -> Out {
+        let body = match self.name_task(body) {
+            Body::Result(result) => Body::Result(self.of_no_task(result)),
+            error @ Body::Error(_) => error,
+        };
         let same = self.era == Era::Modern && self.call.client.era() == Era::Modern;
         let status = if same { status } else { 200 };
         let answer = Out::Answer { body: fit::fit_body(body, &self.call, self.era), status };
@@ -367,45 +448,8 @@ impl Back {
         first
     }
 
-    /// Asks a legacy client what a modern server wants to know.
-    fn begin_round(&mut self, result: &Raw) -> Result<(), Fault> {
-        let limits = self.limits();
-        self.rounds += 1;
-        if limits.rounds_max < self.rounds {
-            let why = format!("it asked more than {} times (`rounds_max`)", limits.rounds_max);
-            return Err(Fault::Unbridgeable(why));
-        }
-        let session = self.call.session.as_ref().filter(|_| !self.refuses);
-        let session = session.ok_or_else(|| {
-            Fault::Unbridgeable("it asks in mid-call, and the client reads no stream".to_owned())
-        })?;
-        self.gate.counters.add(Counter::Rounds);
-        let begun = Round::begin(result, session, limits.answer_timeout, self.rounds)?;
-        let Begun { round, messages, pages } = begun;
-        self.ready.extend(messages.into_iter().map(Ok));
-        self.pages.extend(pages);
-        self.stage = Stage::Asking(round);
-        Ok(())
-    }
-
-    /// The call is sent again with the answers, or ends with what came in their place.
-    fn answered(&mut self, answered: Result<(), Fault>) {
-        let Stage::Asking(round) = std::mem::replace(&mut self.stage, Stage::Over) else { return };
-        match answered {
-            Ok(()) => {
-                let mut ask = self.resolved.ask(&self.call);
-                ask.params = round.params(&ask.params);
-                self.stage = Stage::Again(Box::new(ask));
-            }
-            Err(fault) => {
-                self.ready.extend(round.withdrawn().map(Ok));
-                self.ready.push_back(Err(fault));
-            }
-        }
-    }
-
     /// The call waits here for the client's answers.
-    fn park(&mut self) -> Result<Out, Fault> {
+    pub(super) fn park(&mut self) -> Result<Out, Fault> {
         let Stage::Underway(exchange) = std::mem::replace(&mut self.stage, Stage::Over) else {
             return Err(Fault::Cancelled);
         };
@@ -429,22 +473,6 @@ impl Back {
         let bearer =
             Bearer { route: &self.route.settings.path, caller: &self.call.caller, request };
         self.gate.lot.states.seal(held, bearer, crate::park::seconds(patience))
-    }
-
-    /// Tasks of several upstreams must not be mistaken for one another.
-    fn name_task(&self, body: Body) -> Body {
-        let may = matches!(self.call.method, Method::ToolsCall | Method::TasksGet)
-            && self.call.client.era() == Era::Modern
-            && self.route.is_merged();
-        let Body::Result(result) = &body else { return body };
-        let id = if may {
-            splice::member(result, "taskId").and_then(|id| id.try_read::<String>())
-        } else {
-            None
-        };
-        let Some(id) = id else { return body };
-        let shown = Raw::encode(&resolve::shown_task(&self.route, self.upstream.name(), &id));
-        Body::Result(splice::edit(result, &[("taskId", Some(shown.bytes()))]))
     }
 }
 

@@ -2,13 +2,24 @@
 
 use std::time::Duration;
 
+use serde_json::json;
+
 use crate::{
-    mcp::{method::Method, raw::Raw},
-    park::StateError,
+    mcp::{
+        error::{self, ErrorObject},
+        message::Body,
+        method::Method,
+        older,
+        raw::Raw,
+        splice,
+        version::{Era, Version},
+    },
+    park::{StateError, task::TaskError},
     upstream::SendError,
 };
 
-/// One variant a cause; `ingress::reply` turns it into a status and a code.
+/// One variant a cause; [`Fault::body`] is what it is answered with, `ingress::reply` has the
+/// status.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Fault {
     #[error("the method `{0}` does not exist in this version of the protocol")]
@@ -45,6 +56,56 @@ pub enum Fault {
     /// What had to be done first was declined.
     #[error("what the server wants done first was declined")]
     Declined,
+    /// An id of a task of the gate leads nowhere any more (2026-07-28, the extension of tasks).
+    #[error("{0}")]
+    Task(#[from] TaskError),
+    /// The server gave a task in place of a result, and ended it so.
+    #[error("the server behind this cancelled what it was doing")]
+    TaskCancelled,
+}
+
+impl Fault {
+    /// The answer to a request that failed so, for a client of this version: an error, or for a
+    /// tool what a model can read.
+    pub fn body(&self, method: Method, client: Version) -> Body {
+        let era = client.era();
+        if let Some(said) = tool_fault(self) {
+            if method == Method::ToolsCall {
+                let result = Body::Result(failed_tool(&said, era));
+                return older::body(client, era, method, result);
+            }
+            let object = ErrorObject::new(error::INTERNAL_ERROR, said.message.clone());
+            return Body::Error(object.with(&said).raw());
+        }
+        let text = || self.to_string();
+        let object = match self {
+            Self::Answered(error) => return Body::Error(error.clone()),
+            Self::UnknownMethod(_) => ErrorObject::new(error::METHOD_NOT_FOUND, text()),
+            Self::Header(_) => ErrorObject::new(error::HEADER_MISMATCH, text()),
+            Self::Unknown { kind: "resource", name } => {
+                let modern = era == Era::Modern;
+                let code = if modern { error::INVALID_PARAMS } else { error::RESOURCE_NOT_FOUND };
+                ErrorObject::new(code, "Resource not found").with(&json!({ "uri": name }))
+            }
+            Self::Invalid(_) | Self::Unknown { .. } | Self::State(_) | Self::Task(_) => {
+                ErrorObject::new(error::INVALID_PARAMS, text())
+            }
+            Self::DuplicateId => ErrorObject::new(error::INVALID_REQUEST, text()),
+            Self::MissingCapability(required) => {
+                let text = "the server behind this asks for what the client has not declared";
+                let object = ErrorObject::new(error::MISSING_CAPABILITY, text);
+                object.with(&json!({ "requiredCapabilities": required }))
+            }
+            Self::Cancelled
+            | Self::Unbridgeable(_)
+            | Self::Limit(_)
+            | Self::NoAnswer(_)
+            | Self::Declined
+            | Self::TaskCancelled
+            | Self::Upstream { .. } => ErrorObject::new(error::INTERNAL_ERROR, text()),
+        };
+        Body::Error(object.raw())
+    }
 }
 
 /// What a model reads when a tool fails (DESIGN §8).
@@ -82,6 +143,11 @@ pub fn tool_fault(fault: &Fault) -> Option<ToolError> {
             "The server behind this wants a page to be opened first, and the user declined.",
             false,
         ),
+        Fault::TaskCancelled => error(
+            "upstream_error",
+            "The server behind this cancelled what it was doing; what it did is not known.",
+            true,
+        ),
         Fault::UnknownMethod(_)
         | Fault::Invalid(_)
         | Fault::Header(_)
@@ -90,9 +156,22 @@ pub fn tool_fault(fault: &Fault) -> Option<ToolError> {
         | Fault::Cancelled
         | Fault::Unbridgeable(_)
         | Fault::State(_)
+        | Fault::Task(_)
         | Fault::MissingCapability(_)
         | Fault::Answered(_) => None,
     }
+}
+
+/// A failure that a model reads as the tool's own result.
+fn failed_tool(said: &ToolError, era: Era) -> Raw {
+    let result = json!({
+        "content": [{ "type": "text", "text": said.message }],
+        "structuredContent": said,
+        "isError": true,
+    });
+    let edits: &[(&str, Option<&[u8]>)] = &[("resultType", Some(b"\"complete\""))];
+    let result = Raw::encode(&result);
+    if era == Era::Modern { splice::edit(&result, edits) } else { result }
 }
 
 /// A failure upstream in words that any client may read: no address, no command, no stack.

@@ -19,7 +19,7 @@ use crate::{
     snapshot::{Gate, Push, Route},
 };
 
-use super::{Call, Fault, Reply};
+use super::{Call, Fault, Reply, tasks};
 
 /// What a client can ask to hear of.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -29,6 +29,8 @@ struct Filter {
     prompts_list_changed: bool,
     resources_list_changed: bool,
     resource_subscriptions: Vec<String>,
+    /// Of tasks nothing is announced: their clients look at them.
+    task_ids: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -68,6 +70,9 @@ struct Wanted {
 pub async fn open(gate: &Arc<Gate>, route: &Arc<Route>, call: Call) -> Result<Reply, Fault> {
     let params: Params = call.params.read().map_err(|error| Fault::Invalid(error.to_string()))?;
     let mut filter = params.notifications;
+    if !filter.task_ids.is_empty() {
+        tasks::check(&call.client)?;
+    }
     let pushes = route.pushes.subscribe();
     let mut wanted = Wanted { gate: Arc::clone(gate), resources: BTreeMap::new() };
     for uri in std::mem::take(&mut filter.resource_subscriptions) {

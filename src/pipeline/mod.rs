@@ -6,14 +6,17 @@
 
 mod asked;
 mod back;
+mod carried;
 mod fault;
 mod fit;
 mod listen;
 mod open;
 mod pages;
+mod polling;
 mod resolve;
 mod resume;
 mod rounds;
+mod tasks;
 
 use std::sync::Arc;
 
@@ -38,13 +41,13 @@ use crate::{
 use self::resume::Resumed;
 pub use self::{
     back::{Back, Out},
-    fault::{Fault, ToolError, tool_fault},
+    fault::Fault,
     listen::{Heard, Listening},
     open::{initialize, negotiate},
 };
 
 /// A client's request, decoded: nothing here depends on how it came.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Call {
     pub id: Id,
     pub method: Method,
@@ -78,7 +81,7 @@ pub enum Reply {
     reason = "all other methods name a target, or are refused"
 )]
 pub async fn run(gate: &Arc<Gate>, route: &Arc<Route>, call: Call) -> Result<Reply, Fault> {
-    if !call.method.exists_in(call.client.era()) {
+    if !call.method.exists_in(call.client.era()) && !resolve::relays_tasks(route, &call) {
         return Err(Fault::UnknownMethod(call.method.name().into()));
     }
     if let Some(kind) = ListKind::of(call.method) {
@@ -91,6 +94,14 @@ pub async fn run(gate: &Arc<Gate>, route: &Arc<Route>, call: Call) -> Result<Rep
         // Boxed: rare, and large.
         Method::Listen => Box::pin(listen::open(gate, route, call)).await,
         Method::Subscribe | Method::Unsubscribe => Box::pin(subscribe(gate, route, call)).await,
+        Method::TasksGet | Method::TasksUpdate | Method::TasksCancel
+            if call.client.era() == Era::Modern =>
+        {
+            match tasks::own(gate, route, &call)? {
+                Some(reply) => Ok(reply),
+                None => send(gate, route, call).await,
+            }
+        }
         _ => send(gate, route, call).await,
     }
 }
@@ -192,6 +203,7 @@ impl resolve::Resolved {
             client: Arc::clone(&call.client),
             session: call.session.as_ref().map(|session| session.key),
             streams: call.streams,
+            as_task: self.as_task,
             log_level: match &call.session {
                 Some(session) => session.log_level(),
                 None => call.meta.log_level.clone(),

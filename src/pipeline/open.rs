@@ -64,7 +64,10 @@ pub async fn initialize(
         "capabilities": route.largest_view().capabilities(version),
         "serverInfo": older::info(version, &route.largest_view().server_info()),
     });
-    let result = with_instructions(&Raw::encode(&result), route);
+    let tasks = route.largest_view().tasks(version);
+    let edits = [("tasks", tasks.as_ref().map(|tasks| &tasks.bytes()[..]))];
+    let result = splice::edit_within(&Raw::encode(&result), "capabilities", &edits);
+    let result = with_instructions(&result, route);
     (session, id, Body::Result(result))
 }
 

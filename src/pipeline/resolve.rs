@@ -23,7 +23,7 @@ use super::{Call, Fault};
 const TASK_MARK: char = '~';
 
 /// A call whose target is found.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Resolved {
     pub target: Arc<Target>,
     /// The client's params, with the upstream's own name in them.
@@ -32,14 +32,31 @@ pub struct Resolved {
     pub name: Option<String>,
     /// `Mcp-Param-*` headers.
     pub mirrored: Vec<(String, String)>,
+    /// It is sent as a task, of which the client is to know nothing.
+    pub as_task: bool,
+    /// It is sent as a task at the client's own wish (2025-11-25).
+    pub wishes_task: bool,
 }
 
 pub fn resolve(route: &Route, call: &Call) -> Result<Resolved, Fault> {
     let target = find(route, call)?;
     let mirrored = check_mirrored(&target, call)?;
     let params = renamed(call, &target);
+    let bare = without_wish(call, &params);
+    let wishes_task = bare.is_some() && relays_tasks(route, call);
+    let params = bare.filter(|_| !wishes_task).unwrap_or(params);
     let name = call.named.header().map(|_| target.own.clone());
-    Ok(Resolved { target, params, name, mirrored })
+    let as_task = target.task && !wishes_task;
+    Ok(Resolved { target, params, name, mirrored, as_task, wishes_task })
+}
+
+/// Whether a request is about tasks that a legacy client may use.
+pub fn relays_tasks(route: &Route, call: &Call) -> bool {
+    let may = matches!(
+        call.method,
+        Method::ToolsCall | Method::TasksGet | Method::TasksResult | Method::TasksCancel
+    );
+    may && call.session.is_some() && route.view(&call.client).tasks(call.client.version).is_some()
 }
 
 /// The id of a task as clients of a route know it.
@@ -63,13 +80,13 @@ fn find(route: &Route, call: &Call) -> Result<Arc<Target>, Fault> {
                 view.find(ListKind::Templates, uri).or_else(|| view.find(ListKind::Resources, uri));
             ("resource template", uri, found.cloned())
         }
-        Named::Task(id) => ("task", id, find_task(route, id)),
+        Named::Task(id) => ("task", id, find_task(route, call, id)),
         Named::Nothing => return Err(Fault::UnknownMethod(call.method.name().into())),
     };
     found.ok_or_else(|| Fault::Unknown { kind, name: name.clone() })
 }
 
-fn find_task(route: &Route, id: &str) -> Option<Arc<Target>> {
+fn find_task(route: &Route, call: &Call, id: &str) -> Option<Arc<Target>> {
     let (member, own) = if route.is_merged() {
         let (upstream, own) = id.split_once(TASK_MARK)?;
         (route.member(upstream)?, own)
@@ -77,7 +94,29 @@ fn find_task(route: &Route, id: &str) -> Option<Arc<Target>> {
         (route.members.first()?, id)
     };
     let upstream = Arc::clone(&member.upstream);
-    Some(Arc::new(Target { upstream, own: own.to_owned(), mirrors: Mirrors::default() }))
+    // A legacy server cannot tell whose a task is: it is the session's that was given it.
+    let may = match &call.session {
+        Some(session) => session.has_task(own),
+        None => upstream.peer().is_none_or(|peer| peer.version.era() == Era::Modern),
+    };
+    if !may {
+        return None;
+    }
+    let mirrors = Mirrors::default();
+    Some(Arc::new(Target { upstream, own: own.to_owned(), mirrors, task: false }))
+}
+
+/// The params without a legacy client's wish for a task; none where it has none. Where it is
+/// offered no tasks, the wish is not the server's to hear (2025-11-25, tasks: task support and
+/// handling).
+fn without_wish(call: &Call, params: &Raw) -> Option<Raw> {
+    let has = |word: &[u8]| memchr::memmem::find(params.bytes(), word).is_some();
+    let may = call.method == Method::ToolsCall && call.client.era() == Era::Legacy;
+    // Read only where there can be one; a name may be written with escapes.
+    if !may || !(has(b"\"task\"") || has(b"\\u")) {
+        return None;
+    }
+    splice::member(params, "task").map(|_| splice::edit(params, &[("task", None)]))
 }
 
 fn renamed(call: &Call, target: &Target) -> Raw {

@@ -73,7 +73,8 @@ fn taken_up(gate: &Arc<Gate>, route: &Arc<Route>, call: Call, held: &Held) -> Re
     asked::park(gate, route, &call, parked).map(|result| Reply::Answer(Body::Result(result)))
 }
 
-fn responses(call: &Call) -> Raw {
+/// What the client answered; an empty object where it answered nothing.
+pub fn responses(call: &Call) -> Raw {
     let responses = splice::member(&call.params, "inputResponses").filter(Raw::is_object);
     responses.unwrap_or_else(Raw::object)
 }

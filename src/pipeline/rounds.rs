@@ -7,6 +7,7 @@ use serde::Deserialize;
 use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
+    config::Limits,
     mcp::{
         id::Id,
         message::{self, Body},
@@ -17,9 +18,10 @@ use crate::{
         splice,
     },
     session::Session,
+    telemetry::Counter,
 };
 
-use super::{Fault, Out};
+use super::{Back, Fault, Out, asked::too_many, back::Stage};
 
 /// The code of a person's no, as the specification's examples have it (2025-11-25, sampling).
 const USER_REJECTED: i64 = -1;
@@ -81,9 +83,11 @@ impl Round {
     pub fn begin(
         result: &Raw,
         session: &Session,
-        patience: Duration,
+        limits: &Limits,
         number: usize,
     ) -> Result<Begun, Fault> {
+        let patience = limits.answer_timeout;
+        let full = || Fault::Limit(too_many(limits));
         let garbled = || Fault::Unbridgeable("its `input_required` cannot be read".to_owned());
         let wanted: InputRequired = result.try_read().ok_or_else(garbled)?;
         if !wanted.input_requests.is_object() {
@@ -108,7 +112,7 @@ impl Round {
                 ))
             })?;
             let (reply, answer) = oneshot::channel();
-            let id = session.ask(reply);
+            let id = session.ask(reply, limits.questions_max).ok_or_else(full)?;
             let own = id.raw().as_str().trim_matches('"');
             let put = older::question(session.client.version, &method, &params, own);
             let put = put.map_err(|reason| Fault::Unbridgeable(reason.to_string()))?;
@@ -170,6 +174,50 @@ impl Round {
             let text = message::notification(Method::Cancelled.name(), &params);
             Out::Message(text.bytes().clone())
         })
+    }
+}
+
+impl Back {
+    /// Asks a legacy client what a modern server wants to know.
+    pub(super) fn begin_round(&mut self, result: &Raw) -> Result<(), Fault> {
+        let round = self.round(result)?;
+        self.stage = Stage::Asking(round);
+        Ok(())
+    }
+
+    pub(super) fn round(&mut self, result: &Raw) -> Result<Round, Fault> {
+        let limits = self.limits();
+        self.rounds += 1;
+        if limits.rounds_max < self.rounds {
+            let why = format!("it asked more than {} times (`rounds_max`)", limits.rounds_max);
+            return Err(Fault::Unbridgeable(why));
+        }
+        let session = self.call.session.as_ref().filter(|_| !self.refuses);
+        let session = session.ok_or_else(|| {
+            Fault::Unbridgeable("it asks in mid-call, and the client reads no stream".to_owned())
+        })?;
+        self.gate.counters.add(Counter::Rounds);
+        let begun = Round::begin(result, session, &limits, self.rounds)?;
+        let Begun { round, messages, pages } = begun;
+        self.ready.extend(messages.into_iter().map(Ok));
+        self.pages.extend(pages);
+        Ok(round)
+    }
+
+    /// The call is sent again with the answers, or ends with what came in their place.
+    pub(super) fn answered(&mut self, answered: Result<(), Fault>) {
+        let Stage::Asking(round) = std::mem::replace(&mut self.stage, Stage::Over) else { return };
+        match answered {
+            Ok(()) => {
+                let mut ask = self.resolved.ask(&self.call);
+                ask.params = round.params(&ask.params);
+                self.send_again(ask);
+            }
+            Err(fault) => {
+                self.ready.extend(round.withdrawn().map(Ok));
+                self.ready.push_back(Err(fault));
+            }
+        }
     }
 }
 

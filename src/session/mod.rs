@@ -41,6 +41,8 @@ const ENDED_MAX: usize = 100_000;
 const CARRIED_BYTES_MAX: usize = 3_000;
 /// Where there is no room, one of so many sessions is put out of memory.
 const EVICTED_PART: usize = 64;
+/// Tasks of one session that are remembered; more than a client looks at at once.
+const TASKS_MAX: usize = 1_000;
 /// How long a stream that ended is kept for a client whose connection broke before it had read all;
 /// clients come back within seconds.
 const ENDED_STREAM_KEPT: Duration = Duration::from_secs(60);
@@ -80,6 +82,8 @@ struct State {
     streams: HashMap<u64, Arc<Stream>>,
     streams_made: u64,
     subscriptions: BTreeSet<String>,
+    /// Tasks that its server gave it, the newest last.
+    tasks: VecDeque<String>,
 }
 
 /// What a session id says when it is opened.
@@ -279,15 +283,19 @@ impl Session {
         self.state.lock().calls.get(id).map(|call| call.cancel(reason)).is_some()
     }
 
-    /// Notes a question to the client and makes its id, which is never used again.
-    pub fn ask(&self, reply: oneshot::Sender<Body>) -> Id {
+    /// Notes a question to the client and makes its id, which is never used again. None where
+    /// `questions_max` wait for an answer already; dropped then, the reply is a refusal.
+    pub fn ask(&self, reply: oneshot::Sender<Body>, questions_max: usize) -> Option<Id> {
         let mut state = self.state.lock();
         state.questions.retain(|_, reply| !reply.is_closed());
+        if questions_max <= state.questions.len() {
+            return None;
+        }
         state.questions_made += 1;
         let id =
             Id::string(&format!("tollgate-{:08x}-{}", rand::random::<u32>(), state.questions_made));
         state.questions.insert(id.clone(), reply);
-        id
+        Some(id)
     }
 
     /// Hands the client's answer to whoever asked; false where nobody did.
@@ -359,6 +367,20 @@ impl Session {
 
     pub fn subscriptions(&self) -> Vec<String> {
         self.state.lock().subscriptions.iter().cloned().collect()
+    }
+
+    /// Notes a task that the server gave for a call of this session (2025-11-25): only here its id
+    /// means anything.
+    pub fn note_task(&self, id: String) {
+        let mut state = self.state.lock();
+        if state.tasks.len() == TASKS_MAX {
+            state.tasks.pop_front();
+        }
+        state.tasks.push_back(id);
+    }
+
+    pub fn has_task(&self, id: &str) -> bool {
+        self.state.lock().tasks.iter().any(|task| task == id)
     }
 
     fn used(&self) -> u64 {

@@ -120,7 +120,10 @@ fn an_idle_session_leaves_memory_and_a_busy_one_stays() {
 async fn a_question_is_answered_once() {
     let (session, _, _) = sessions(1).open("/mcp", client(), &limits());
     let (reply, answer) = oneshot::channel();
-    let id = session.ask(reply);
+    let id = session.ask(reply, 1).unwrap();
+    let (one_more, refused) = oneshot::channel();
+    assert_eq!(session.ask(one_more, 1), None);
+    assert!(refused.await.is_err(), "nobody waits for it");
     assert!(session.answer(&id, Body::Result(Raw::object())));
     assert!(matches!(answer.await, Ok(Body::Result(_))));
     assert!(!session.answer(&id, Body::Result(Raw::object())));

@@ -169,7 +169,13 @@ impl Gate {
                     push::notice(&self.snapshot(), &self.sessions, &upstream, session, &notice);
                 }
                 Change::Question { session, question } => {
-                    push::question(&self.snapshot(), &self.sessions, session, question);
+                    push::question(
+                        &self.snapshot(),
+                        &self.sessions,
+                        &self.counters,
+                        session,
+                        question,
+                    );
                 }
             }
         }

@@ -11,6 +11,7 @@ use crate::{
     },
     mcp::{message, method::Method, older, raw::Raw, splice},
     session::Sessions,
+    telemetry::{Counter, Counters},
     upstream::Upstream,
 };
 
@@ -71,15 +72,19 @@ pub(super) fn notice(
 pub(super) fn question(
     snapshot: &Snapshot,
     sessions: &Sessions,
+    counters: &Counters,
     session: Option<SessionKey>,
     question: Question,
 ) {
     let Some(session) = session.and_then(|key| sessions.get(key)) else { return };
     let Some(stream) = session.listening() else { return };
     let Some(question) = question.fit(session.client.version) else { return };
-    let id = session.ask(question.reply);
+    let limits = &snapshot.config.server.limits;
+    let Some(id) = session.ask(question.reply, limits.questions_max) else {
+        return counters.add(Counter::RefusedQuestions);
+    };
     let text = message::request(&id, &question.method, &question.params);
-    stream.push(text, snapshot.config.server.limits.outbox_bytes_max);
+    stream.push(text, limits.outbox_bytes_max);
 }
 
 fn to_session(snapshot: &Snapshot, sessions: &Sessions, key: SessionKey, text: Bytes) {

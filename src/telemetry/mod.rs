@@ -33,14 +33,20 @@ pub enum Counter {
     Parked,
     ParkedExpired,
     RefusedParked,
+    RefusedQuestions,
     RefusedStates,
     Rounds,
+    Tasks,
+    TasksExpired,
+    RefusedTasks,
+    TaskResultsDropped,
+    TasksCarried,
     Reloads,
     ReloadsRefused,
 }
 
 /// In the order of [`Counter`].
-const NAMES: [&str; 29] = [
+const NAMES: [&str; 35] = [
     "requests",
     "refused_host",
     "refused_origin",
@@ -66,15 +72,27 @@ const NAMES: [&str; 29] = [
     "parked",
     "parked_expired",
     "refused_parked",
+    "refused_questions",
     "refused_states",
     "rounds",
+    "tasks",
+    "tasks_expired",
+    "refused_tasks",
+    "task_results_dropped",
+    "tasks_carried",
     "reloads",
     "reloads_refused",
 ];
 
 /// The counters of one gate.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Counters([AtomicU64; NAMES.len()]);
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| AtomicU64::new(0)))
+    }
+}
 
 impl Counters {
     pub fn add(&self, counter: Counter) {

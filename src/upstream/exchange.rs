@@ -5,12 +5,22 @@ use std::{sync::Arc, time::Duration};
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
-    call::event::{Event, Notice},
+    call::{
+        Ask,
+        event::{Event, Notice},
+        tasks::Tasks,
+    },
     config::Timeout,
     mcp::{message::Body, meta::PROGRESS_TOKEN, method::Method, raw::Raw, splice, version::Era},
 };
 
-use super::{http::HttpCall, lines::LinesCall, pool::Leased};
+use super::{
+    follow::{TaskRef, Watch},
+    http::HttpCall,
+    lines::LinesCall,
+    open::Connection,
+    pool::Leased,
+};
 
 /// A request under way. Dropped before its answer, it is cancelled upstream.
 #[derive(Debug)]
@@ -27,8 +37,12 @@ pub struct Exchange {
     answer_by: Option<Instant>,
     /// The client's own progress token, where another one was sent.
     token: Option<Raw>,
+    /// A task that the answer to come is of; it holds the lease then.
+    watch: Option<Box<Watch>>,
     /// Given back to its pool when this is dropped, after `source`.
     leased: Option<Leased>,
+    /// What it was sent on, where it may lead to a task.
+    connection: Option<Box<Connection>>,
     _counted: Option<Arc<()>>,
 }
 
@@ -64,7 +78,7 @@ pub enum SendError {
 }
 
 impl Source {
-    async fn next(&mut self) -> Result<Event, SendError> {
+    pub(super) async fn next(&mut self) -> Result<Event, SendError> {
         match self {
             Self::Lines(call) => call.next().await,
             Self::Http(call) => call.next().await,
@@ -85,7 +99,9 @@ impl Exchange {
             total_at,
             answer_by: None,
             token: None,
+            watch: None,
             leased: None,
+            connection: None,
             _counted: None,
         }
     }
@@ -108,6 +124,41 @@ impl Exchange {
         Self { leased, ..self }
     }
 
+    pub(super) fn over(self, connection: Connection) -> Self {
+        Self { connection: Some(Box::new(connection)), ..self }
+    }
+
+    /// The bare request, and how long it may be silent.
+    pub(super) fn into_source(self) -> (Source, Duration) {
+        (self.source, self.timeout.idle)
+    }
+
+    /// Goes on with the task that its answer named: the next answer is that task's result. What
+    /// time the call has is as it was.
+    ///
+    /// Safe to drop: nothing has changed then.
+    pub async fn follow(
+        &mut self,
+        task: &TaskRef,
+        call: &Ask,
+        tasks: &Tasks,
+    ) -> Result<(), SendError> {
+        let Some(connection) = self.connection.clone() else {
+            return Err(SendError::Unavailable("its connection is not known".to_owned()));
+        };
+        // Before the lease leaves its place: this may be dropped here.
+        let next = connection.call(&task.result(call), None).await?;
+        if let Some(leased) = &mut self.leased {
+            leased.unsettle();
+        }
+        let (task, leased) = (task.clone(), self.leased.take());
+        let watch = Watch::new(*connection, task, leased, tasks.clone());
+        self.watch = Some(Box::new(watch));
+        (self.source, self.aside) = (next.source, next.aside);
+        self.idle_at = Instant::now() + self.timeout.idle;
+        Ok(())
+    }
+
     pub(super) fn counted(self, underway: Arc<()>) -> Self {
         Self { _counted: Some(underway), ..self }
     }
@@ -125,28 +176,39 @@ impl Exchange {
     ///
     /// Safe to drop: what was received stays for the next call.
     pub async fn next(&mut self) -> Result<Event, SendError> {
-        let deadline = self.idle_at.min(self.total_at);
-        let (source, aside) = (&mut self.source, &mut self.aside);
-        let coming = async {
-            let Some(aside) = aside else { return source.next().await };
-            tokio::select! {
-                // Both keep what they have when dropped.
-                Some(event) = aside.recv() => Ok(event),
-                event = source.next() => event,
+        let event = loop {
+            let deadline = self.idle_at.min(self.total_at);
+            let came = tokio::time::timeout_at(deadline, self.came()).await;
+            let came = came.unwrap_or_else(|_| Err(self.overdue()))?;
+            let idle_at = Instant::now() + self.timeout.idle;
+            self.idle_at = self.answer_by.map_or(idle_at, |answer_by| answer_by.max(idle_at));
+            if let Some(event) = came {
+                break event;
             }
         };
-        let event = tokio::time::timeout_at(deadline, coming).await;
-        let event = event.unwrap_or_else(|_| Err(self.overdue()))?;
-        let idle_at = Instant::now() + self.timeout.idle;
-        self.idle_at = self.answer_by.map_or(idle_at, |answer_by| answer_by.max(idle_at));
         Ok(match event {
             Event::Notice(notice) => Event::Notice(self.restore(notice)),
             event @ Event::Answer { .. } => {
+                if let Some(watch) = self.watch.take() {
+                    self.leased = watch.end();
+                }
                 self.leased.iter_mut().for_each(Leased::settle);
                 event
             }
             event @ (Event::Question(_) | Event::Paused { .. }) => event,
         })
+    }
+
+    /// What the server says; none where it only shows that it lives.
+    async fn came(&mut self) -> Result<Option<Event>, SendError> {
+        let heard = heard(&mut self.source, self.aside.as_mut());
+        let Some(watch) = &mut self.watch else { return heard.await.map(Some) };
+        tokio::select! {
+            // Both keep what they have when dropped.
+            event = heard => event.map(Some),
+            // Boxed: rare, and large.
+            () = Box::pin(watch.beat()) => Ok(None),
+        }
     }
 
     /// What the server asked was passed on: whoever answers has `patience`, in which the server
@@ -200,5 +262,17 @@ impl Exchange {
             whole: splice::edit_within(&notice.whole, "params", edits),
             ..notice
         }
+    }
+}
+
+async fn heard(
+    source: &mut Source,
+    aside: Option<&mut mpsc::Receiver<Event>>,
+) -> Result<Event, SendError> {
+    let Some(aside) = aside else { return source.next().await };
+    tokio::select! {
+        // Both keep what they have when dropped.
+        Some(event) = aside.recv() => Ok(event),
+        event = source.next() => event,
     }
 }

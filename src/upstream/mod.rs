@@ -7,6 +7,7 @@
 mod backoff;
 pub mod child;
 mod exchange;
+mod follow;
 mod http;
 mod lines;
 mod link;
@@ -53,6 +54,7 @@ use crate::{
 
 pub use self::{
     exchange::{Exchange, SendError},
+    follow::TaskRef,
     open::Peer,
     own::Asking,
     sign::Sign,

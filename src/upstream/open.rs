@@ -15,6 +15,7 @@ use crate::{
         method::Method,
         older,
         raw::Raw,
+        splice,
         version::{Era, Version},
     },
 };
@@ -160,7 +161,7 @@ impl Connection {
         let params = match (ask.client.era(), era) {
             (Era::Legacy, Era::Modern) => meta::modernize(
                 &ask.params,
-                &if ask.streams { ask.client.shown_to_modern() } else { Raw::object() },
+                &ask.shown_to_modern(&self.peer.capabilities),
                 &ask.client.info,
                 ask.log_level.as_deref(),
             ),
@@ -168,6 +169,12 @@ impl Connection {
             _ => ask.params.clone(),
         };
         let params = older::params(self.peer.version, ask.method, &params);
+        let params = if ask.as_task && era == Era::Legacy {
+            let wish = format!(r#"{{"ttl":{}}}"#, self.timeout.total.as_millis());
+            splice::edit(&params, &[("task", Some(wish.as_bytes()))])
+        } else {
+            params
+        };
         let mirrored = Mirrored { name: ask.name.as_deref(), params: &ask.mirrored };
         let mut aside = None;
         let (source, token) = match &self.link {
@@ -192,7 +199,8 @@ impl Connection {
             }
         };
         let exchange = Exchange::new(source, era, self.timeout).hearing(aside);
-        Ok(exchange.restoring(token).holding(leased))
+        let exchange = exchange.restoring(token).holding(leased);
+        Ok(if ask.as_task { exchange.over(self.clone()) } else { exchange })
     }
 
     /// Sends a request of the gateway's own; a modern server gets the `_meta` it demands.
@@ -328,9 +336,11 @@ async fn ask_discover(link: &Link, timeout: Timeout) -> Result<Option<Body>, Ope
 
 async fn initialize(link: &Link, client: &Client, timeout: Timeout) -> Result<Peer, OpenError> {
     let asked = client.version.min(Version::LEGACY_LATEST);
+    // Tasks that a client would run for a server are not carried (2025-11-25).
+    let capabilities = splice::edit(&client.capabilities, &[("tasks", None)]);
     let params = Raw::encode(&serde_json::json!({
         "protocolVersion": asked.as_str(),
-        "capabilities": older::client_capabilities(asked, &client.capabilities),
+        "capabilities": older::client_capabilities(asked, &capabilities),
         "clientInfo": older::info(asked, &client.info),
     }));
     let mut exchange = link.ask(Method::Initialize, &params, None, asked, timeout).await?;
@@ -389,8 +399,8 @@ pub(super) fn message_of(error: &Raw) -> String {
 }
 
 fn progress_token(params: &Raw) -> Option<Raw> {
-    let meta = crate::mcp::splice::member(params, "_meta")?;
-    crate::mcp::splice::member(&meta, meta::PROGRESS_TOKEN)
+    let meta = splice::member(params, "_meta")?;
+    splice::member(&meta, meta::PROGRESS_TOKEN)
 }
 
 #[cfg(test)]

@@ -183,6 +183,11 @@ impl Leased {
     pub fn settle(&mut self) {
         self.answered = true;
     }
+
+    /// It has not, after all: there is more to come.
+    pub fn unsettle(&mut self) {
+        self.answered = false;
+    }
 }
 
 impl Guard {

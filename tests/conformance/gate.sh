@@ -23,6 +23,7 @@ cat >"$folder/routes.toml" <<TOML
 listen = "$listen"
 state = "$folder/state"
 limits.settle = "20s" # the reference server may still be starting
+limits.task_after = "300ms" # the suite's slow tools take a second or two
 
 [routes."/mcp"]
 upstreams = ["reference"]

@@ -211,10 +211,12 @@ impl Client {
         headers.extend(self.session.clone().map(|session| ("mcp-session-id", session)));
         if self.is_modern() {
             let params = message.params();
-            let name = params.get("name").or(params.get("uri")).and_then(Value::as_str);
+            let name = params.get("name").or(params.get("uri")).or(params.get("taskId"));
+            let name = name.and_then(Value::as_str);
             headers.push(("mcp-method", message.method.clone().unwrap_or_default()));
             let named = ["tools/call", "prompts/get", "resources/read"];
-            if named.contains(&message.method.as_deref().unwrap_or_default()) {
+            let method = message.method.as_deref().unwrap_or_default();
+            if named.contains(&method) || method.starts_with("tasks/") {
                 headers.extend(name.map(|name| ("mcp-name", name.to_owned())));
             }
         }

@@ -36,6 +36,7 @@ mod session;
 mod sse;
 mod stdio;
 mod stream;
+mod tasks;
 mod wire;
 
 use std::time::Duration;

@@ -54,6 +54,7 @@ pub fn check_modern(headers: &HeaderMap, message: &Message) -> Result<(), (u16, 
     let name = match method {
         "tools/call" | "prompts/get" => params["name"].as_str(),
         "resources/read" => params["uri"].as_str(),
+        "tasks/get" | "tasks/update" | "tasks/cancel" => params["taskId"].as_str(),
         _ => None,
     };
     match name == header("mcp-name").as_deref() || name.is_none() {
@@ -165,6 +166,15 @@ impl Script {
         }
         if self.logging && !modern {
             found["logging"] = json!({});
+        }
+        if self.acts.values().any(|act| matches!(act, Act::Task(_))) {
+            match modern {
+                true => found["extensions"] = json!({ "io.modelcontextprotocol/tasks": {} }),
+                false => {
+                    let requests = json!({ "tools": { "call": {} } });
+                    found["tasks"] = json!({ "list": {}, "cancel": {}, "requests": requests });
+                }
+            }
         }
         found
     }

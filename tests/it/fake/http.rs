@@ -28,7 +28,7 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
-use super::{Act, Fake, Line, Listen, Place, Seen, Session, answer};
+use super::{Act, Fake, Line, Listen, Place, Seen, Session, Stream, answer};
 use crate::message::Message;
 
 pub type Body = UnsyncBoxBody<Bytes, io::Error>;
@@ -36,7 +36,7 @@ pub type Body = UnsyncBoxBody<Bytes, io::Error>;
 /// One HTTP exchange: notes what goes out, and whether the other side left before the end.
 pub struct Exchange {
     pub fake: Fake,
-    modern: bool,
+    pub modern: bool,
     pub message: Message,
     complete: bool,
     abandoned: Arc<AtomicBool>,
@@ -195,6 +195,9 @@ impl Exchange {
 
     async fn answer(self) -> Response<Body> {
         let script = self.fake.0.script.lock().clone();
+        if self.message.method.as_deref().is_some_and(|method| method.starts_with("tasks/")) {
+            return self.on_job();
+        }
         match self.told() {
             Some(act) => self.act(act).await,
             None => match script.answer(&self.message, self.modern) {
@@ -213,6 +216,13 @@ impl Exchange {
             Act::Result(raw) => self.result(&raw),
             Act::Error(raw) => self.refuse((200, raw)),
             Act::Status(code) => self.ends(status(code)),
+            Act::Open => {
+                let (sender, body) = events();
+                let token = self.message.params()["_meta"]["progressToken"].clone();
+                self.fake.0.live.lock().open.push((token, sender));
+                self.ends(body)
+            }
+            Act::Task(steps) => self.begins_job(steps),
             Act::Hang => {
                 let _held = self;
                 std::future::pending().await
@@ -271,18 +281,9 @@ impl Exchange {
         let (sender, body) = events();
         tokio::spawn(async move {
             let mut answers = Vec::new();
-            for (method, params) in asks {
-                let id = format!("\"{}\"", self.fake.next_id("ask-"));
-                let (answer, answered) = oneshot::channel();
-                self.fake.0.live.lock().asked.insert(id.clone(), answer);
-                self.fake.0.live.lock().asking.push((id.clone(), sender.clone()));
-                let ask = format!(
-                    r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{params}}}"#
-                );
-                self.note(&ask);
-                drop(sender.send(event(&ask)));
+            for ask in asks {
                 tokio::select! {
-                    answer = answered => answers.push(answer.unwrap_or_default()),
+                    answer = self.asks(ask, &sender) => answers.push(answer),
                     () = sender.closed() => return,
                 }
             }
@@ -292,6 +293,18 @@ impl Exchange {
             self.completes();
         });
         body
+    }
+
+    /// Asks one thing on a stream; gives the raw answer.
+    pub(super) async fn asks(&self, (method, params): (String, String), on: &Stream) -> String {
+        let id = format!("\"{}\"", self.fake.next_id("ask-"));
+        let (answer, answered) = oneshot::channel();
+        self.fake.0.live.lock().asked.insert(id.clone(), answer);
+        self.fake.0.live.lock().asking.push((id.clone(), on.clone()));
+        let ask = format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{params}}}"#);
+        self.note(&ask);
+        drop(on.send(event(&ask)));
+        answered.await.unwrap_or_default()
     }
 
     /// The modern way: `input_required`, and the answers in a second call.
@@ -361,13 +374,13 @@ impl Exchange {
         Response::builder().header("content-type", kind).body(body).unwrap()
     }
 
-    fn result(self, raw: &str) -> Response<Body> {
+    pub(super) fn result(self, raw: &str) -> Response<Body> {
         let text = self.envelope("result", raw);
         self.note(&text);
         self.ends(json_body(200, Bytes::from(text)))
     }
 
-    fn refuse(self, (status, raw): (u16, String)) -> Response<Body> {
+    pub(super) fn refuse(self, (status, raw): (u16, String)) -> Response<Body> {
         let text = self.envelope("error", &raw);
         self.note(&text);
         self.ends(json_body(status, Bytes::from(text)))
@@ -388,12 +401,12 @@ impl Exchange {
         script.answer(&self.message, self.modern).and_then(Result::ok).unwrap_or("{}".into())
     }
 
-    fn envelope(&self, member: &str, raw: &str) -> String {
+    pub(super) fn envelope(&self, member: &str, raw: &str) -> String {
         let id = self.message.id.as_deref().unwrap_or("null");
         format!(r#"{{"jsonrpc":"2.0","id":{id},"{member}":{raw}}}"#)
     }
 
-    fn note(&self, text: &str) {
+    pub(super) fn note(&self, text: &str) {
         self.fake.note(false, text);
     }
 }

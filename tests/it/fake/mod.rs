@@ -7,6 +7,7 @@
 mod answer;
 mod http;
 mod sse;
+mod task;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -85,7 +86,11 @@ pub enum Act {
     Stream(Vec<String>),
     /// Requests (method, params) to the client; the result holds the raw answers.
     Ask(Vec<(String, String)>),
+    /// A task, if the client takes one; what each look at it finds: raw members, with its `status`.
+    Task(Vec<String>),
     Hang,
+    /// A stream that stays open; see `Fake::progresses`.
+    Open,
     Garbage,
     Twice,
     ClosesMidway,
@@ -111,6 +116,9 @@ struct Live {
     asked: HashMap<String, oneshot::Sender<String>>,
     /// The same with the streams of the calls that they belong to.
     asking: Vec<(String, Stream)>,
+    jobs: HashMap<String, task::Job>,
+    /// Streams of calls that are held open, with their progress tokens.
+    open: Vec<(Value, Stream)>,
     ids: usize,
     wire: Vec<Line>,
 }
@@ -247,6 +255,10 @@ impl Fake {
         })
     }
 
+    pub fn task(self, steps: &[&str]) -> Self {
+        self.does(Act::Task(steps.iter().map(|&step| step.to_owned()).collect()))
+    }
+
     pub fn hang(self) -> Self {
         self.does(Act::Hang)
     }
@@ -324,6 +336,15 @@ impl Fake {
             let id: Value = serde_json::from_str(&id).unwrap();
             let text = notification("notifications/cancelled", &json!({ "requestId": id }));
             drop(stream.send(http::event(&text)));
+        }
+    }
+
+    /// Says that the calls it holds open go on, to those who want to hear it.
+    pub fn progresses(&self) {
+        let live = self.0.live.lock();
+        for (token, stream) in live.open.iter().filter(|(token, _)| !token.is_null()) {
+            let params = json!({ "progressToken": token, "progress": 1 });
+            drop(stream.send(http::event(&notification("notifications/progress", &params))));
         }
     }
 

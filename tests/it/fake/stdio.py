@@ -1,5 +1,5 @@
 """A fake MCP server on standard input and output; does what FOLDER/script.json says, notes what it reads in FOLDER/log."""
-import json, os, signal, sys, threading
+import json, os, signal, sys, threading, time
 
 folder = sys.argv[1]
 for stream in (sys.stdin, sys.stdout):
@@ -7,7 +7,7 @@ for stream in (sys.stdin, sys.stdout):
 script = json.load(open(f"{folder}/script.json", encoding="utf-8"))
 modern = script["versions"] == ["2026-07-28"]
 log = open(f"{folder}/log", "a", encoding="utf-8", errors="surrogateescape")
-asked, lock = {}, threading.Lock()
+asked, jobs, lock = {}, {}, threading.Lock()
 with open(f"{folder}/pids", "a") as pids:
     print(os.getpid(), file=pids)
 
@@ -26,6 +26,8 @@ def capabilities():
     has = {key: {"listChanged": True} for key in ("tools", "prompts", "resources") if script[key]}
     if script["logging"] and not modern:
         has["logging"] = {}
+    if any(act["act"] == "task" for act in script["acts"].values()):
+        has["tasks"] = {"cancel": {}, "requests": {"tools": {"call": {}}}}
     return has
 
 
@@ -62,6 +64,38 @@ def plain(method, params):
     return None
 
 
+def ask(mine, method, params):
+    asked[mine] = threading.Event()
+    say('{"jsonrpc":"2.0","id":"%s","method":"%s","params":%s}' % (mine, method, params))
+    asked[mine].wait()
+
+
+def task(name):
+    """A task of 2025-11-25 as it is now: its steps are raw members."""
+    status = json.loads("{%s}" % jobs[name][0])["status"]
+    stamps = '"createdAt":"2026-01-01T00:00:00Z","lastUpdatedAt":"2026-01-01T00:00:00Z"'
+    return status, '{"taskId":"%s","status":"%s",%s,"ttl":60000,"pollInterval":100}' % (name, status, stamps)
+
+
+def look(name, method, id):
+    status, text = task(name)
+    if method == "tasks/cancel":
+        jobs[name] = ['"status":"cancelled"']
+    if method != "tasks/result":
+        if status == "working" and len(jobs[name]) > 1:
+            jobs[name].pop(0)
+        return answer(id, "result", text)
+    while status in ("working", "input_required"):
+        if status == "input_required":
+            for at, request in enumerate(json.loads("{%s}" % jobs[name][0])["inputRequests"].values()):
+                ask(f"{name}-{len(jobs[name])}-{at}", request["method"], json.dumps(request["params"]))
+            jobs[name].pop(0)
+        time.sleep(0.005)
+        status = task(name)[0]
+    if '"result":' in jobs[name][0]:
+        answer(id, "result", jobs[name][0].split('"result":', 1)[1])
+
+
 def act(kind, given, id, method, params):
     if kind == "result":
         answer(id, "result", given)
@@ -72,12 +106,15 @@ def act(kind, given, id, method, params):
             say(message.replace('"TOKEN"', json.dumps(params.get("_meta", {}).get("progressToken"))))
         answer(id, "result", plain(method, params))
     elif kind == "ask":
-        for at, (ask, ask_params) in enumerate(given):
-            mine = f"ask-{id}-{at}"
-            asked[mine] = threading.Event()
-            say('{"jsonrpc":"2.0","id":"%s","method":"%s","params":%s}' % (mine, ask, ask_params))
-            asked[mine].wait()
+        for at, (question, question_params) in enumerate(given):
+            ask(f"ask-{id}-{at}", question, question_params)
         answer(id, "result", '{"content":[{"type":"text","text":"asked"}]}')
+    elif kind == "task" and "task" not in params:
+        answer(id, "error", '{"code":-32601,"message":"needs a task"}')
+    elif kind == "task":
+        name = f"job-{len(jobs)}"
+        jobs[name] = list(given)
+        answer(id, "result", '{"task":%s}' % task(name)[1])
     elif kind == "garbage":
         say("\x00\xff this is not JSON }{")
         say("[1,2,3]")
@@ -99,6 +136,8 @@ def act(kind, given, id, method, params):
 
 def serve(message):
     id, method, params = message["id"], message["method"], message.get("params") or {}
+    if params.get("taskId") in jobs:
+        return look(params["taskId"], method, id)
     chosen = script["acts"].get("") or {}
     if chosen.get("act") in (None, "lies_about_version"):
         chosen = script["acts"].get(params.get("name") or params.get("uri") or "-") or {}

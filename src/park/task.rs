@@ -1,0 +1,437 @@
+//! Calls that go on as tasks (2026-07-28, the extension of tasks): what their clients may ask about
+//! them, and for how long.
+//!
+//! A task's driver reads the call to its end and writes here; its client looks here.
+
+use std::{sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::{sync::Notify, time::Instant};
+
+use crate::{
+    call::{Caller, clock, event::Question},
+    config::Limits,
+    mcp::{
+        error::{ErrorObject, INTERNAL_ERROR},
+        id::Id,
+        message::Body,
+        raw::Raw,
+    },
+    telemetry::{Counter, Counters},
+};
+
+use super::{expiring, no_answer, table::Table};
+
+/// All tasks of a gate, ended ones included.
+#[derive(Debug)]
+pub struct Board {
+    /// This very process, as in the ids.
+    owner: u64,
+    kept: Mutex<Kept>,
+    changed: Notify,
+    counters: Arc<Counters>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    tasks: Table<Arc<Task>>,
+    /// Of all results.
+    bytes: usize,
+}
+
+/// One task.
+#[derive(Debug)]
+pub struct Task {
+    id: u128,
+    /// As its client knows it.
+    pub name: String,
+    since: Instant,
+    created: u64,
+    /// The longest that it may go on without being asked anything, and be kept after that.
+    span: Duration,
+    state: Mutex<State>,
+    signal: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    until: Instant,
+    updated: u64,
+    end: Option<End>,
+    /// Questions without an answer, by keys that are never used twice.
+    open: Vec<(String, Question)>,
+    asked_at: Instant,
+    answer_by: Instant,
+    /// All was answered after so long; the driver has not heard of it yet.
+    answered: Option<Duration>,
+}
+
+/// How a task ended.
+#[derive(Debug, Clone)]
+pub enum End {
+    Completed(Raw),
+    Failed(Raw),
+    Cancelled,
+}
+
+/// A task for one moment.
+#[derive(Debug)]
+pub struct Look {
+    pub status: Status,
+    /// Seconds since 1970.
+    pub created: u64,
+    pub updated: u64,
+    /// How long it is kept, counted from its creation.
+    pub ttl: Duration,
+}
+
+#[derive(Debug)]
+pub enum Status {
+    Working,
+    /// By key: a method and its params.
+    InputRequired(Vec<(String, Box<str>, Raw)>),
+    Ended(End),
+}
+
+/// What a driver is told of its task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    Cancelled,
+    /// Nobody answered in time.
+    Overdue,
+    /// All was answered, after so long.
+    Answered(Duration),
+}
+
+/// Why an id of the gate's own leads to no task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TaskError {
+    #[error("the task has expired: its `ttlMs` is over, and its result is no longer kept")]
+    Expired,
+    #[error("the gateway was restarted, and the task is lost: call the tool again")]
+    Restarted,
+}
+
+impl Board {
+    pub fn new(owner: u64, counters: Arc<Counters>) -> Self {
+        Self { owner, kept: Mutex::default(), changed: Notify::new(), counters }
+    }
+
+    /// Opens a task; `name` makes its id from the owner and a number, `total` is the longest that
+    /// its call may take. None where there is no room.
+    pub fn open(
+        &self,
+        name: impl FnOnce(u64, u128) -> String,
+        caller: &Caller,
+        total: Duration,
+        limits: &Limits,
+    ) -> Option<Arc<Task>> {
+        let mut kept = self.kept.lock();
+        if kept.tasks.room(caller, limits.tasks_max, limits.tasks_per_caller_max).is_err() {
+            drop(kept);
+            self.counters.add(Counter::RefusedTasks);
+            return None;
+        }
+        let id = rand::random();
+        let task = Arc::new(Task::new(id, name(self.owner, id), total + limits.task_ttl));
+        let until = task.state.lock().until;
+        kept.tasks.insert(id, caller, until, Arc::clone(&task));
+        drop(kept);
+        self.counters.add(Counter::Tasks);
+        self.changed.notify_one();
+        Some(task)
+    }
+
+    pub fn find(&self, owner: u64, id: u128) -> Result<Arc<Task>, TaskError> {
+        if owner != self.owner {
+            return Err(TaskError::Restarted);
+        }
+        // An id stands for a task that was there once.
+        self.kept.lock().tasks.get(id).map(Arc::clone).ok_or(TaskError::Expired)
+    }
+
+    /// Puts questions to the client, who has `patience`.
+    pub fn ask(&self, task: &Task, questions: Vec<(String, Question)>, patience: Duration) {
+        let until = task.ask(questions, patience);
+        self.keep(task, until);
+    }
+
+    /// The call's last word; nothing where the task has ended before.
+    pub fn end(&self, task: &Task, body: Body, limits: &Limits) {
+        let mut end = match body {
+            Body::Result(result) => End::Completed(result),
+            Body::Error(error) => End::Failed(error),
+        };
+        let mut kept = self.kept.lock();
+        if kept.tasks.get(task.id).is_none() {
+            return;
+        }
+        if limits.task_bytes_max < kept.bytes + end.bytes() {
+            let text = "the result is larger than what is left for results (`task_bytes_max`)";
+            end = End::Failed(ErrorObject::new(INTERNAL_ERROR, text).raw());
+            self.counters.add(Counter::TaskResultsDropped);
+        }
+        let bytes = end.bytes();
+        if let Some(until) = task.end(end, limits.task_ttl, "the call is over") {
+            kept.bytes += bytes;
+            kept.tasks.keep(task.id, until);
+            self.changed.notify_one();
+        }
+    }
+
+    /// Ends it at its client's wish; nothing where it has ended before.
+    pub fn cancel(&self, task: &Task, limits: &Limits) {
+        if let Some(until) = task.end(End::Cancelled, limits.task_ttl, "the task was cancelled") {
+            self.keep(task, until);
+        }
+    }
+
+    pub fn count(&self) -> usize {
+        self.kept.lock().tasks.len()
+    }
+
+    /// Forgets what was kept long enough, for as long as the gate runs.
+    pub async fn expire(&self) {
+        let first = || self.kept.lock().tasks.first();
+        expiring(&self.changed, first, |id| self.expired(id)).await;
+    }
+
+    /// The gate is going.
+    pub fn clear(&self) {
+        let kept = std::mem::take(&mut *self.kept.lock());
+        for task in kept.tasks.into_values() {
+            task.end(End::Cancelled, Duration::ZERO, "the gateway is stopping");
+        }
+    }
+
+    fn expired(&self, id: u128) {
+        let mut kept = self.kept.lock();
+        let Some(task) = kept.tasks.remove(id) else { return };
+        kept.bytes -= task.state.lock().end.as_ref().map_or(0, End::bytes);
+        drop(kept);
+        self.counters.add(Counter::TasksExpired);
+        // One that still goes on has outstayed every deadline of its call.
+        task.end(End::Cancelled, Duration::ZERO, "the task has expired");
+    }
+
+    fn keep(&self, task: &Task, until: Instant) {
+        self.kept.lock().tasks.keep(task.id, until);
+        self.changed.notify_one();
+    }
+}
+
+impl Task {
+    fn new(id: u128, name: String, span: Duration) -> Self {
+        let (since, created) = (Instant::now(), clock::unix_seconds());
+        let state = State {
+            until: since + span,
+            updated: created,
+            end: None,
+            open: Vec::new(),
+            asked_at: since,
+            answer_by: since,
+            answered: None,
+        };
+        Self { id, name, since, created, span, state: Mutex::new(state), signal: Notify::new() }
+    }
+
+    pub fn look(&self) -> Look {
+        let state = self.state.lock();
+        let status = match &state.end {
+            Some(end) => Status::Ended(end.clone()),
+            None if state.open.is_empty() => Status::Working,
+            None => Status::InputRequired(state.open.iter().map(shown).collect()),
+        };
+        let ttl = state.until.saturating_duration_since(self.since);
+        Look { status, created: self.created, updated: state.updated, ttl }
+    }
+
+    /// Gives `answer` the open questions; what it returns stays open.
+    pub fn answer(&self, answer: impl FnOnce(Vec<(String, Question)>) -> Vec<(String, Question)>) {
+        let mut state = self.state.lock();
+        let before = state.open.len();
+        state.open = answer(std::mem::take(&mut state.open));
+        if state.open.len() < before {
+            self.fewer(&mut state);
+        }
+    }
+
+    /// The server no longer wants an answer to what it asked by this id.
+    pub fn withdraw(&self, id: &Id) {
+        let mut state = self.state.lock();
+        let before = state.open.len();
+        state.open.retain(|(_, question)| question.id != *id);
+        if state.open.len() < before {
+            self.fewer(&mut state);
+        }
+    }
+
+    /// Waits for what the driver must know of. Safe to drop.
+    pub async fn signal(&self) -> Signal {
+        loop {
+            let told = self.signal.notified();
+            let due = match self.state.lock().signal() {
+                Ok(signal) => return signal,
+                Err(due) => due,
+            };
+            match due {
+                None => told.await,
+                Some(due) => tokio::select! {
+                    // Both hold nothing: the state is looked at again.
+                    () = told => (),
+                    () = tokio::time::sleep_until(due) => (),
+                },
+            }
+        }
+    }
+
+    fn ask(&self, questions: Vec<(String, Question)>, patience: Duration) -> Instant {
+        let now = Instant::now();
+        let mut state = self.state.lock();
+        if state.end.is_some() {
+            close(questions, "the task is over");
+            return state.until;
+        }
+        if state.open.is_empty() {
+            state.asked_at = now;
+        }
+        state.answer_by = now + patience;
+        state.until = state.until.max(state.answer_by + self.span);
+        state.updated = clock::unix_seconds();
+        state.open.extend(questions);
+        self.signal.notify_one();
+        state.until
+    }
+
+    /// Until when it is kept; none where it had ended before.
+    fn end(&self, end: End, kept: Duration, reason: &str) -> Option<Instant> {
+        let mut state = self.state.lock();
+        if state.end.is_some() {
+            return None;
+        }
+        state.end = Some(end);
+        state.until = Instant::now() + kept;
+        state.updated = clock::unix_seconds();
+        close(std::mem::take(&mut state.open), reason);
+        self.signal.notify_one();
+        Some(state.until)
+    }
+
+    fn fewer(&self, state: &mut State) {
+        state.updated = clock::unix_seconds();
+        if state.open.is_empty() {
+            state.answered = Some(state.asked_at.elapsed());
+            self.signal.notify_one();
+        }
+    }
+}
+
+impl State {
+    /// What is to be told now, else when that may be.
+    fn signal(&mut self) -> Result<Signal, Option<Instant>> {
+        if let Some(End::Cancelled) = self.end {
+            return Ok(Signal::Cancelled);
+        }
+        if let Some(away) = self.answered.take() {
+            return Ok(Signal::Answered(away));
+        }
+        let due = (!self.open.is_empty()).then_some(self.answer_by);
+        if due.is_some_and(|due| due <= Instant::now()) { Ok(Signal::Overdue) } else { Err(due) }
+    }
+}
+
+impl End {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Completed(text) | Self::Failed(text) => text.bytes().len(),
+            Self::Cancelled => 0,
+        }
+    }
+}
+
+fn shown((key, question): &(String, Question)) -> (String, Box<str>, Raw) {
+    (key.clone(), question.method.clone(), question.params.clone())
+}
+
+/// Nobody will answer any more.
+fn close(questions: Vec<(String, Question)>, reason: &str) {
+    for (_, question) in questions {
+        // The server may have gone as well.
+        question.reply.send(no_answer(&question.method, reason)).ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    const TOTAL: Duration = Duration::from_secs(60);
+
+    fn limits() -> Limits {
+        let task_ttl = Duration::from_millis(10);
+        Limits { task_bytes_max: 10, tasks_max: 2, task_ttl, ..Limits::default() }
+    }
+
+    fn open(board: &Board) -> Option<Arc<Task>> {
+        board.open(|_, id| id.to_string(), &Caller::Parent, TOTAL, &limits())
+    }
+
+    fn result(text: &'static str) -> Body {
+        Body::Result(Raw::trusted(text))
+    }
+
+    async fn emptied(board: &Board) {
+        while board.count() != 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_result_is_kept_for_its_time_and_frees_its_room() {
+        let board = Board::new(7, Arc::default());
+        let task = open(&board).unwrap();
+        board.end(&task, result("12345678"), &limits());
+        assert!(matches!(board.find(7, task.id).unwrap().look().status, Status::Ended(_)));
+        assert_eq!(board.find(8, task.id).unwrap_err(), TaskError::Restarted);
+        let second = open(&board).unwrap();
+        assert!(open(&board).is_none(), "two at most");
+        board.end(&second, result("12345678"), &limits());
+        assert!(matches!(second.look().status, Status::Ended(End::Failed(_))), "no room for it");
+        tokio::select! {
+            () = board.expire() => (),
+            () = emptied(&board) => (),
+        }
+        assert_eq!(board.find(7, task.id).unwrap_err(), TaskError::Expired);
+        assert_eq!((board.count(), board.kept.lock().bytes), (0, 0));
+        let third = open(&board).unwrap();
+        board.end(&third, result("12345678"), &limits());
+        assert!(matches!(third.look().status, Status::Ended(End::Completed(_))));
+    }
+
+    #[tokio::test]
+    async fn a_driver_hears_of_answers_of_their_absence_and_of_the_end() {
+        let board = Board::new(7, Arc::default());
+        let task = open(&board).unwrap();
+        let ask = |patience| {
+            let (reply, answer) = oneshot::channel();
+            let (id, method) = (Id::number(1), "elicitation/create".into());
+            let question = Question { id, method, params: Raw::object(), reply };
+            board.ask(&task, vec![("q1".to_owned(), question)], patience);
+            answer
+        };
+        let _answer = ask(TOTAL);
+        assert!(matches!(task.look().status, Status::InputRequired(open) if open.len() == 1));
+        task.answer(|_| Vec::new());
+        assert!(matches!(task.signal().await, Signal::Answered(_)));
+        let _answer = ask(Duration::ZERO);
+        assert_eq!(task.signal().await, Signal::Overdue);
+        let answer = ask(TOTAL);
+        board.cancel(&task, &limits());
+        assert_eq!(task.signal().await, Signal::Cancelled);
+        assert!(matches!(answer.await, Ok(Body::Result(_))), "the server is told");
+        board.end(&task, result("1"), &limits());
+        assert!(matches!(task.look().status, Status::Ended(End::Cancelled)), "once and for all");
+    }
+}

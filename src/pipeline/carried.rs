@@ -1,0 +1,107 @@
+//! Tasks that servers give in place of results, brought to their end for clients that know of none:
+//! a modern server's for a legacy client (`polling`), a legacy server's for anyone
+//! (`upstream::follow`).
+
+use std::sync::Arc;
+
+use crate::{
+    mcp::{message::Body, meta::RELATED_TASK, method::Method, raw::Raw, splice, version::Era},
+    telemetry::Counter,
+    upstream::TaskRef,
+};
+
+use super::{
+    Back, Fault, Out,
+    back::Stage,
+    polling::{Polled, Polling},
+    resolve,
+};
+
+impl Back {
+    /// The server gave a task in place of a result, for the gate to bring to its end.
+    pub(super) fn begin_polling(&mut self, result: &Raw) -> Result<Option<Out>, Fault> {
+        self.gate.counters.add(Counter::TasksCarried);
+        let call = self.resolved.ask(&self.call);
+        let (upstream, tasks) = (Arc::clone(&self.upstream), self.gate.tasks.clone());
+        let polling = Polling::begin(result, call, upstream, self.since, tasks)?;
+        self.stage = Stage::Polling(Box::new(polling));
+        Ok(None)
+    }
+
+    pub(super) fn polled(&mut self, polled: Result<Polled, Fault>) -> Result<Option<Out>, Fault> {
+        match polled {
+            Ok(Polled::Nothing) => Ok(None),
+            Ok(Polled::Ask(result)) => {
+                let round = self.round(&result)?;
+                if let Stage::Polling(polling) = &mut self.stage {
+                    polling.ask(round);
+                }
+                Ok(None)
+            }
+            Ok(Polled::End(body)) => {
+                self.cancel(None);
+                let end = self.end(body, 200);
+                self.ready.push_back(Ok(end));
+                Ok(None)
+            }
+            Err(fault) => {
+                self.cancel(None);
+                self.ready.push_back(Err(fault));
+                Ok(None)
+            }
+        }
+    }
+
+    /// The task that a legacy server gave for a call that it takes only so.
+    pub(super) fn task_given(&self, body: &Body) -> Option<TaskRef> {
+        let Body::Result(result) = body else { return None };
+        let may = self.resolved.as_task && self.era == Era::Legacy;
+        if may { TaskRef::of(result) } else { None }
+    }
+
+    /// The session is given a task at its own wish.
+    pub(super) fn note_task(&self, body: &Body) {
+        let (Body::Result(result), Some(session)) = (body, &self.call.session) else { return };
+        let id = splice::at(result, &["task", "taskId"]).filter(|_| self.resolved.wishes_task);
+        if let Some(id) = id.and_then(|id| id.try_read()) {
+            session.note_task(id);
+        }
+    }
+
+    /// The task's result comes as the call's own.
+    pub(super) fn followed(&mut self) {
+        let stage = std::mem::replace(&mut self.stage, Stage::Over);
+        self.stage = match stage {
+            Stage::Following(exchange, _) => Stage::Underway(exchange),
+            other @ (Stage::Again(_)
+            | Stage::Underway(_)
+            | Stage::Polling(_)
+            | Stage::Asking(_)
+            | Stage::Over) => other,
+        };
+    }
+
+    /// Tasks of several upstreams must not be mistaken for one another.
+    pub(super) fn name_task(&self, body: Body) -> Body {
+        let may = matches!(self.call.method, Method::ToolsCall | Method::TasksGet)
+            && self.call.client.era() == Era::Modern
+            && self.route.is_merged();
+        let Body::Result(result) = &body else { return body };
+        let id = if may {
+            splice::member(result, "taskId").and_then(|id| id.try_read::<String>())
+        } else {
+            None
+        };
+        let Some(id) = id else { return body };
+        let shown = Raw::encode(&resolve::shown_task(&self.route, self.upstream.name(), &id));
+        Body::Result(splice::edit(result, &[("taskId", Some(shown.bytes()))]))
+    }
+
+    /// A client that knows of no task is told of none.
+    pub(super) fn of_no_task(&self, object: Raw) -> Raw {
+        if !self.resolved.as_task || !object.is_object() {
+            return object;
+        }
+        splice::edit_within(&object, "_meta", &[(RELATED_TASK, None)])
+    }
+}

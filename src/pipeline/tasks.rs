@@ -1,0 +1,225 @@
+//! Calls that go on as tasks of the gate (2026-07-28, the extension of tasks): of a client that
+//! takes them, where a legacy server asks in mid-call or is silent for long.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use crate::{
+    call::{Client, clock, event::Notice},
+    mcp::{message::Body, meta::TASKS, method::Method, raw::Raw, splice, version::Era},
+    park::task::{End, Look, Signal, Status, Task},
+    snapshot::{Gate, Route},
+    telemetry::Counter,
+};
+
+use super::{Back, Call, Fault, Out, Reply, asked, back::Stage, resume};
+
+/// What a client is told to wait between two looks: it costs the gate next to nothing, and nobody
+/// who waited for seconds notices one more.
+const POLL_INTERVAL_MS: u64 = 1_000;
+const ACKNOWLEDGED: &str = r#"{"resultType":"complete"}"#;
+
+/// Answers a request about a task, where that is the gate's own.
+///
+/// # Errors
+/// Where the client has not declared the extension, and where the task is not there any more or
+/// another's.
+pub fn own(gate: &Gate, route: &Route, call: &Call) -> Result<Option<Reply>, Fault> {
+    check(&call.client)?;
+    let Some(name) = call.named.header() else { return Ok(None) };
+    let path = &route.settings.path;
+    let Some((owner, id, is_own)) = gate.lot.states.open_task(name, path, &call.caller) else {
+        return Ok(None);
+    };
+    if !is_own {
+        gate.counters.add(Counter::RefusedStates);
+        return Err(Fault::Unknown { kind: "task", name: name.to_owned() });
+    }
+    let task = gate.lot.board.find(owner, id)?;
+    if call.method == Method::TasksGet {
+        return Ok(Some(Reply::Answer(Body::Result(detailed(&task)))));
+    }
+    if call.method == Method::TasksUpdate {
+        let responses = resume::responses(call);
+        task.answer(|open| asked::answer(open, &responses));
+    } else {
+        gate.lot.board.cancel(&task, &gate.snapshot().config.server.limits);
+    }
+    Ok(Some(Reply::Answer(Body::Result(Raw::trusted(ACKNOWLEDGED)))))
+}
+
+/// Whether the client has declared the extension.
+///
+/// # Errors
+/// Where it has not.
+pub fn check(client: &Client) -> Result<(), Fault> {
+    if client.takes_tasks() {
+        return Ok(());
+    }
+    let required = format!(r#"{{"extensions":{{"{TASKS}":{{}}}}}}"#);
+    Err(Fault::MissingCapability(Raw::trusted(required)))
+}
+
+/// When a call that begins now is to go on as a task, if nothing is heard of it; none where it
+/// never is: a modern server has tasks of its own.
+pub fn due(gate: &Gate, call: &Call, era: Era) -> Option<Instant> {
+    let may = era == Era::Legacy && call.method == Method::ToolsCall && call.client.takes_tasks();
+    may.then(|| Instant::now() + gate.snapshot().config.server.limits.task_after)
+}
+
+/// A `CreateTaskResult`.
+fn created(task: &Task) -> Raw {
+    let look = task.look();
+    text("task", task, &look, &[])
+}
+
+/// Brings a call to its end, whatever its client does meanwhile. Dropped, the call is cancelled.
+async fn drive(gate: Arc<Gate>, mut back: Box<Back>, task: Arc<Task>) {
+    let body = loop {
+        let out = tokio::select! {
+            // Both keep what they have when dropped.
+            out = back.next() => out,
+            signal = task.signal() => match signal {
+                Signal::Cancelled => return back.abandon("the task was cancelled"),
+                Signal::Answered(away) => {
+                    back.postpone(away);
+                    continue;
+                }
+                Signal::Overdue => {
+                    task.answer(|open| {
+                        asked::unanswered(open);
+                        Vec::new()
+                    });
+                    back.abandon("the client did not answer in time");
+                    Err(Fault::NoAnswer(gate.snapshot().config.server.limits.answer_timeout))
+                }
+            },
+        };
+        match out {
+            // Neither progress nor logs exist for tasks.
+            Ok(Out::Message(_) | Out::Paused(_)) => (),
+            Ok(Out::Answer { body, .. }) => break body,
+            Err(fault) => break fault.body(Method::ToolsCall, back.call().client.version),
+        }
+    };
+    gate.lot.board.end(&task, body, &gate.snapshot().config.server.limits);
+}
+
+impl Back {
+    /// The client is to be asked, or was left waiting for long enough.
+    pub(super) fn due(&mut self) -> Result<Option<Out>, Fault> {
+        if let Some(task) = self.task.clone() {
+            self.put_to_task(&task);
+            return Ok(None);
+        }
+        let takes = self.task_at.take().is_some();
+        if let Some(created) = if takes { self.become_task() } else { None } {
+            return Ok(Some(created));
+        }
+        // There is no room for tasks.
+        if self.asked.due().is_some() { self.park().map(Some) } else { Ok(None) }
+    }
+
+    fn put_to_task(&mut self, task: &Task) {
+        let (questions, _) = self.asked.take();
+        if !questions.is_empty() {
+            self.allow_answer();
+            self.gate.lot.board.ask(task, questions, self.limits().answer_timeout);
+        }
+    }
+
+    /// From now on the call goes on by itself, and its client comes back for it.
+    fn become_task(&mut self) -> Option<Out> {
+        let (lot, path) = (&self.gate.lot, &self.route.settings.path);
+        let name = |owner, id| lot.states.seal_task(owner, id, path, &self.call.caller);
+        let total = self.upstream.settings.config.timeout.total;
+        let task = lot.board.open(name, &self.call.caller, total, &self.limits())?;
+        let mut own = Self {
+            gate: Arc::clone(&self.gate),
+            route: Arc::clone(&self.route),
+            call: self.call.clone(),
+            resolved: self.resolved.clone(),
+            upstream: Arc::clone(&self.upstream),
+            stage: std::mem::replace(&mut self.stage, Stage::Over),
+            era: self.era,
+            underway: None,
+            refuses: self.refuses,
+            fresh: false,
+            ready: VecDeque::new(),
+            asked: std::mem::take(&mut self.asked),
+            put: Vec::new(),
+            rounds: self.rounds,
+            pages: Vec::new(),
+            since: self.since,
+            task_at: None,
+            task: Some(Arc::clone(&task)),
+        };
+        own.put_to_task(&task);
+        let body = Body::Result(created(&task));
+        let driving = drive(Arc::clone(&self.gate), Box::new(own), task);
+        self.gate.tasks.spawn("task: drive", driving);
+        Some(Out::Answer { body, status: 200 })
+    }
+
+    /// Who hears of progress is not left waiting, and for tasks there is none.
+    pub(super) fn heard(&mut self, notice: &Notice) {
+        if notice.method == Some(Method::Progress) && self.call.streams && self.task_at.is_some() {
+            self.task_at = Some(Instant::now() + self.limits().task_after);
+        }
+    }
+
+    /// Cancels it, and says why to a server that is told.
+    fn abandon(&mut self, reason: &str) {
+        self.cancel(Some(reason.to_owned()));
+    }
+
+    /// The client took so long to answer, which is not to be the server's fault.
+    fn postpone(&mut self, away: Duration) {
+        if let Stage::Underway(exchange) = &mut self.stage {
+            exchange.postpone(away);
+        }
+    }
+}
+
+/// A `DetailedTask`, as `tasks/get` answers it.
+fn detailed(task: &Task) -> Raw {
+    let look = task.look();
+    let more = match &look.status {
+        Status::Working | Status::Ended(End::Cancelled) => Vec::new(),
+        Status::InputRequired(open) => {
+            let questions =
+                open.iter().map(|(key, method, params)| (key.as_str(), &**method, params.clone()));
+            vec![("inputRequests", asked::requests(questions))]
+        }
+        Status::Ended(End::Completed(result)) => vec![("result", result.clone())],
+        Status::Ended(End::Failed(error)) => {
+            let says =
+                splice::at(error, &["message"]).filter(|says| says.as_str().starts_with('"'));
+            let says = says.map(|says| ("statusMessage", says));
+            says.into_iter().chain([("error", error.clone())]).collect()
+        }
+    };
+    text("complete", task, &look, &more)
+}
+
+fn text(kind: &str, task: &Task, look: &Look, more: &[(&str, Raw)]) -> Raw {
+    let status = match look.status {
+        Status::Working => "working",
+        Status::InputRequired(_) => "input_required",
+        Status::Ended(End::Completed(_)) => "completed",
+        Status::Ended(End::Failed(_)) => "failed",
+        Status::Ended(End::Cancelled) => "cancelled",
+    };
+    let text = serde_json::json!({
+        "resultType": kind,
+        "taskId": task.name,
+        "status": status,
+        "createdAt": clock::rfc3339(look.created),
+        "lastUpdatedAt": clock::rfc3339(look.updated),
+        "ttlMs": u64::try_from(look.ttl.as_millis()).unwrap_or(u64::MAX),
+        "pollIntervalMs": POLL_INTERVAL_MS,
+    });
+    let edits: Vec<_> = more.iter().map(|(key, value)| (*key, Some(&value.bytes()[..]))).collect();
+    splice::edit(&Raw::encode(&text), &edits)
+}
