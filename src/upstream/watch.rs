@@ -6,6 +6,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    convert::Infallible,
+    pin::pin,
     time::Duration,
 };
 
@@ -13,7 +15,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 use tokio::{
     sync::{Notify, oneshot},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout, timeout_at},
 };
 
 use crate::{
@@ -35,6 +37,10 @@ use super::{
 const PAUSE: Duration = Duration::from_secs(1);
 /// The same where the next one could not be opened.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(10);
+
+/// How long a modern server's stream is still read when it has a successor: what happened before
+/// that began, the server may tell a moment later, and only there.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// Resources that somebody wants to hear of.
 #[derive(Debug)]
@@ -61,6 +67,14 @@ enum Told {
     Yes,
     /// It did not take it: asked again for the next client, or on the next connection.
     Refused,
+}
+
+/// What a modern server tells changes on.
+#[derive(Default)]
+struct Streams {
+    current: Option<Exchange>,
+    /// The one before, and until when it is read.
+    former: Option<(Exchange, Instant)>,
 }
 
 /// One client that is counted; dropped before its wish was granted, it no longer is.
@@ -134,7 +148,7 @@ impl Wanted {
                 let aside = connection.listen_aside(oneshot::channel().0);
                 tokio::join!(self.subscribe(connection), aside);
             }
-            Era::Modern => self.listen(connection, signs).await,
+            Era::Modern => Box::pin(self.listen(connection, signs)).await,
         }
     }
 
@@ -208,37 +222,58 @@ impl Wanted {
     /// One `subscriptions/listen` after the other: the new one is open before the old one is
     /// closed, and the old one stays where there is no new one.
     async fn listen(&self, connection: &Connection, signs: &Signs) {
-        let mut current: Option<Exchange> = None;
+        let mut streams = Streams::default();
         loop {
             let uris = self.wished();
-            let begun = timeout(self.patience, self.begin(connection, signs, &uris)).await;
-            let begun = begun.unwrap_or(Err(SendError::Idle(self.patience)));
+            let begun = self.succeed(&mut streams, connection, signs, &uris).await;
             self.settle(&uris, &begun.as_ref().map(drop).map_err(Clone::clone));
             let mut again = None;
             match begun {
-                Ok(begun) => current = begun,
+                Ok(begun) => streams.succeeded_by(begun),
                 Err(error) => {
                     tracing::warn!(%error, "an upstream took no subscription");
                     // What it refused is not asked for again by itself; what broke is.
                     let refused = matches!(error, SendError::Garbage(_));
-                    again = (current.is_none() && !refused).then_some(PAUSE_AFTER_FAILURE);
+                    again = (streams.current.is_none() && !refused).then_some(PAUSE_AFTER_FAILURE);
                 }
             }
             tokio::select! {
                 // All hold nothing when dropped that is not asked for again.
                 () = self.changed.notified() => (),
                 () = after(again) => (),
-                () = follow(current.as_mut(), signs) => {
+                () = streams.follow(signs) => {
                     if connection.is_closed() {
                         return;
                     }
-                    current = None;
+                    streams = Streams::default();
                     self.forgotten();
                     sleep(PAUSE).await;
                     signs.reopened();
                 }
             }
         }
+    }
+
+    /// Opens the next stream; what the present one brings in the meantime is told, too.
+    async fn succeed(
+        &self,
+        streams: &mut Streams,
+        connection: &Connection,
+        signs: &Signs,
+        uris: &BTreeSet<String>,
+    ) -> Result<Option<Exchange>, SendError> {
+        let mut begun = pin!(timeout(self.patience, self.begin(connection, signs, uris)));
+        let begun = tokio::select! {
+            // Reading may be dropped: see `Exchange::next`.
+            begun = &mut begun => begun,
+            () = streams.follow(signs) => {
+                *streams = Streams::default();
+                // Its successor may have begun later.
+                signs.reopened();
+                begun.await
+            }
+        };
+        begun.unwrap_or(Err(SendError::Idle(self.patience)))
     }
 
     /// Opens the stream and waits for its acknowledgement; nothing where there is nothing to hear.
@@ -265,6 +300,22 @@ impl Wanted {
                 }
                 Event::Question(_) | Event::Paused { .. } => (),
             }
+        }
+    }
+}
+
+impl Streams {
+    fn succeeded_by(&mut self, next: Option<Exchange>) {
+        let until = Instant::now() + LINGER;
+        self.former = std::mem::replace(&mut self.current, next).map(|former| (former, until));
+    }
+
+    /// Tells what they bring until the present one ends; what there is none of does not end.
+    async fn follow(&mut self, signs: &Signs) {
+        tokio::select! {
+            // Both keep what they have when dropped.
+            () = follow(self.current.as_mut(), signs) => (),
+            never = outlive(&mut self.former, signs) => match never {},
         }
     }
 }
@@ -308,6 +359,15 @@ async fn follow(exchange: Option<&mut Exchange>, signs: &Signs) {
     }
 }
 
+/// Reads a stream that has a successor for as long as that is of use.
+async fn outlive(former: &mut Option<(Exchange, Instant)>, signs: &Signs) -> Infallible {
+    if let Some((exchange, until)) = former {
+        let _ended_or_over = timeout_at(*until, follow(Some(exchange), signs)).await;
+        *former = None;
+    }
+    std::future::pending().await
+}
+
 async fn after(pause: Option<Duration>) {
     match pause {
         Some(pause) => sleep(pause).await,
@@ -324,8 +384,6 @@ fn without_subscription(notice: Notice) -> Notice {
 
 #[cfg(test)]
 mod tests {
-    use std::pin::pin;
-
     use futures_util::{FutureExt as _, join};
 
     use super::*;

@@ -124,6 +124,21 @@ async fn updates_come_on_the_subscription() {
 }
 
 #[tokio::test]
+async fn a_second_subscription_costs_the_first_no_update() {
+    let docs = fake::http().resource("mem://one").resource("mem://two");
+    let gate = gateway().upstream("docs", &docs).start().await;
+    let client = gate.modern();
+    let of = |uri: &str| json!({ "notifications": { "resourceSubscriptions": [uri] } });
+    let mut first = client.start("subscriptions/listen", of("mem://one")).await;
+    first.next().await.unwrap();
+    let mut second = client.start("subscriptions/listen", of("mem://two")).await;
+    second.next().await.unwrap();
+    docs.tell_late("notifications/resources/updated", &json!({ "uri": "mem://one" }));
+    let update = first.until("notifications/resources/updated").await.params();
+    assert_eq!(update["uri"], "mem://one");
+}
+
+#[tokio::test]
 async fn a_subscription_that_ends_is_left_upstream() {
     let docs = fake::legacy("2025-06-18").resource("mem://one");
     let gate = gateway().upstream("docs", &docs).start().await;

@@ -7,7 +7,10 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
+
+import anyio
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 TOLLGATE = (
@@ -27,7 +30,9 @@ class Gate:
         self.log = self.folder / "log"
         self.environment = {**os.environ, **environment}
         self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}/mcp"
+        self.address = f"127.0.0.1:{self.port}"
+        self.url = f"http://{self.address}/mcp"
+        self.command = [TOLLGATE, "run", "--config", str(self.routes), "--listen", self.address]
         shutil.copy(REPOSITORY / "routes.toml", self.routes)
         (self.folder / "files").mkdir()
 
@@ -45,17 +50,9 @@ class Gate:
 
     def start(self) -> None:
         """Starts the binary; returns as soon as it listens."""
-        command = [
-            TOLLGATE,
-            "run",
-            "--config",
-            str(self.routes),
-            "--listen",
-            f"127.0.0.1:{self.port}",
-        ]
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
-                command, cwd=self.folder, env=self.environment, stdout=log, stderr=log
+                self.command, cwd=self.folder, env=self.environment, stdout=log, stderr=log
             )
         end = time.monotonic() + PATIENCE
         while True:
@@ -84,6 +81,19 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
+
+
+async def eventually(what: str, ask: Callable[[], object], patience: float = PATIENCE) -> None:
+    """Waits until `ask` (plain or async) gives something true; fails with what was waited for."""
+    end = time.monotonic() + patience
+    while True:
+        answer = ask()
+        if isinstance(answer, Awaitable):
+            answer = await answer
+        if answer:
+            return
+        assert time.monotonic() < end, f"{what}: not within {patience} s"
+        await anyio.sleep(0.02)
 
 
 class Process:

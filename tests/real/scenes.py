@@ -9,14 +9,15 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
+import bridge
 import mcp_types as types
 from anyio.abc import TaskStatus
-from gate import PATIENCE, Gate, Process, below, processes
+from gate import PATIENCE, Gate, Process, below, eventually, processes
 from mcp.client.client import Client
 from sdk import text
 
@@ -24,19 +25,6 @@ HERE = Path(__file__).parent
 HOME = Path(os.environ["REAL_HOME"])
 LEGACY, MODERN = "legacy", "2026-07-28"
 NPX_UPSTREAMS = ("everything", "files", "memory")
-
-
-async def eventually(what: str, ask: Callable[[], object], patience: float = PATIENCE) -> None:
-    """Waits until `ask` (plain or async) gives something true; fails with what was waited for."""
-    end = time.monotonic() + patience
-    while True:
-        answer = ask()
-        if isinstance(answer, Awaitable):
-            answer = await answer
-        if answer:
-            return
-        assert time.monotonic() < end, f"{what}: not within {patience} s"
-        await anyio.sleep(0.02)
 
 
 async def tool_names(client: Client) -> set[str]:
@@ -367,6 +355,7 @@ SCENES = [
     a_session_outlives_a_restart,
     the_last_catalog_is_served_when_all_is_down,
     edits_under_load_lose_no_call,
+    *bridge.SCENES,
 ]
 
 

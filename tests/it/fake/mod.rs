@@ -307,12 +307,16 @@ impl Fake {
             drop(open.map(|stream| stream.send(http::event(&text))));
         }
         for listen in live.listens.iter().filter(|listen| listen.wants(method, uri)) {
-            let mut params = params.clone();
-            let id: Value = serde_json::from_str(&listen.id).unwrap();
-            params["_meta"] = json!({ "io.modelcontextprotocol/subscriptionId": id });
-            drop(listen.stream.send(http::event(&notification(method, &params))));
+            listen.tell(method, params);
         }
         live.wire.push(Line { inward: false, text });
+    }
+
+    /// Tells late what happened before the newest subscription: on the others only.
+    pub fn tell_late(&self, method: &str, params: &Value) {
+        let live = self.0.live.lock();
+        let (_, older) = live.listens.split_last().unwrap();
+        older.iter().for_each(|listen| listen.tell(method, params));
     }
 
     /// Asks on a stream that belongs to no call, of each session that has one.
@@ -455,6 +459,13 @@ impl Fake {
 }
 
 impl Listen {
+    fn tell(&self, method: &str, params: &Value) {
+        let mut params = params.clone();
+        let id: Value = serde_json::from_str(&self.id).unwrap();
+        params["_meta"] = json!({ "io.modelcontextprotocol/subscriptionId": id });
+        drop(self.stream.send(http::event(&notification(method, &params))));
+    }
+
     fn wants(&self, method: &str, uri: &str) -> bool {
         let key = match method {
             "notifications/tools/list_changed" => "toolsListChanged",
