@@ -116,7 +116,7 @@ async fn send(gate: &Arc<Gate>, route: &Arc<Route>, call: Call) -> Result<Reply,
     let unknown = matches!(resolved, Err(Fault::Unknown { .. }));
     let resolved = match resolved {
         Err(_) if unknown && gate.is_settling() => {
-            gate.settled_early(route).await;
+            gate.known_early(route).await;
             resolve::resolve(&gate.route_now(route), &call)?
         }
         // The configuration changed just now.

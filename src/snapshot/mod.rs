@@ -193,10 +193,7 @@ impl Gate {
     pub async fn listed(&self) {
         self.settled().await;
         for member in &self.snapshot().members {
-            let open = || member.upstream.peer().is_some();
-            while open() && !member.shelf.is_whole() {
-                tokio::time::sleep(LOOK).await;
-            }
+            member.known().await;
         }
     }
 
@@ -216,6 +213,16 @@ impl Gate {
             if !member.shelf.is_shown()
                 && tokio::time::timeout_at(deadline, member.settled()).await.is_err()
             {
+                return;
+            }
+        }
+    }
+
+    /// The same for a name that is on no list yet: also for what is listed only for some clients.
+    pub async fn known_early(&self, route: &Route) {
+        let deadline = self.started + self.snapshot().config.server.limits.settle;
+        for member in &route.members {
+            if tokio::time::timeout_at(deadline, member.known()).await.is_err() {
                 return;
             }
         }
@@ -407,6 +414,14 @@ impl Member {
             upstream: Arc::clone(&self.upstream),
             listing: self.shelf.listing(),
             filters: Arc::clone(&self.filters),
+        }
+    }
+
+    /// Waits until moreover all that it lists is known.
+    async fn known(&self) {
+        self.settled().await;
+        while self.upstream.peer().is_some() && !self.shelf.is_whole() {
+            tokio::time::sleep(LOOK).await;
         }
     }
 

@@ -415,7 +415,10 @@ impl Upstream {
             (Transport::Http { .. }, _) | (Transport::Stdio { .. }, Isolation::Session) => {
                 Scope::Session(key)
             }
-            (Transport::Stdio { .. }, Isolation::Auto) if ask.client.can_be_asked() => {
+            // A modern process asks in its answers: all can share it.
+            (Transport::Stdio { .. }, Isolation::Auto)
+                if ask.client.can_be_asked() && shared.peer.version.era() == Era::Legacy =>
+            {
                 Scope::Pooled
             }
             (Transport::Stdio { .. }, Isolation::Auto) => Scope::Shared,
