@@ -199,7 +199,8 @@ impl Http {
     ) -> HttpCall {
         let text = message::request(&Id::number(id), method.name(), params);
         let mut request = self.post(text);
-        // A greeting of the legacy era may reach a modern server, which demands it of every request.
+        // A greeting of the legacy era may reach a modern server, which demands it of every
+        // request.
         if self.version().era() == Era::Modern || method == Method::Initialize {
             mirrored.write(method, request.headers_mut());
         }
