@@ -13,6 +13,7 @@ use crate::{
         head::Named,
         header,
         id::Id,
+        level,
         message::{Bounds, Incoming, Message, Notification, Request},
         meta::Meta,
         method::Method,
@@ -151,7 +152,9 @@ fn read_modern(headers: Option<&HeaderMap>, request: &Request) -> Result<Modern,
     if &*request.method == Method::Initialize.name() {
         return Err(Refused::UnknownMethod(request.method.to_string()));
     }
-    let meta = Meta::of(&request.params).map_err(|error| Refused::Meta(error.to_string()))?;
+    let mut meta = Meta::of(&request.params).map_err(|error| Refused::Meta(error.to_string()))?;
+    // A level that does not exist asks for nothing.
+    meta.log_level = meta.log_level.filter(|level| level::rank(level).is_some());
     let version = check_version(headers, &meta)?;
     let capabilities = meta.client_capabilities.clone().filter(Raw::is_object);
     let capabilities = capabilities.ok_or_else(|| {

@@ -42,6 +42,7 @@ use super::{
     asked::{self, Asked},
     fit, pages,
     polling::Polling,
+    puts::Puts,
     resolve::Resolved,
     rounds::{self, Round},
     tasks,
@@ -67,8 +68,8 @@ pub struct Back {
     /// What goes to the client before anything else happens.
     pub(super) ready: VecDeque<Result<Out, Fault>>,
     pub(super) asked: Asked,
-    /// Questions that the client was put, by the server's id and by ours.
-    pub(super) put: Vec<(Id, Id)>,
+    /// Questions that a legacy client was put.
+    pub(super) puts: Puts,
     pub(super) rounds: usize,
     /// Pages that the client was told to open.
     pub(super) pages: Vec<Id>,
@@ -178,7 +179,7 @@ impl Back {
             fresh: true,
             ready: VecDeque::new(),
             asked: Asked::default(),
-            put: Vec::new(),
+            puts: Puts::default(),
             rounds: 0,
             pages: Vec::new(),
         }
@@ -213,9 +214,11 @@ impl Back {
     }
 
     async fn step(&mut self) -> Result<Option<Out>, Fault> {
+        let late = self.puts.due();
         match &mut self.stage {
             Stage::Underway(exchange) => {
-                let event = match self.asked.due().into_iter().chain(self.task_at).min() {
+                let due = self.asked.due().into_iter().chain(self.task_at).chain(late).min();
+                let event = match due {
                     None => exchange.next().await,
                     // From its very beginning: `task_after` is 0.
                     Some(due) if due <= self.since => return self.due(),
@@ -325,16 +328,14 @@ impl Back {
         }
         // One that cannot be put to this client is answered with the reason.
         let Some(question) = question.fit(session.client.version) else { return Ok(None) };
-        let questions_max = self.limits().questions_max;
-        let Some(id) = session.ask(question.reply, questions_max) else {
+        let params = self.of_no_task(question.params.clone());
+        let method = question.method.clone();
+        let Some(id) = self.puts.add(session, question, &self.limits()) else {
             self.gate.counters.add(Counter::RefusedQuestions);
             return Ok(None);
         };
-        self.put.truncate(questions_max);
-        self.put.insert(0, (question.id, id.clone()));
         self.allow_answer();
-        let params = self.of_no_task(question.params);
-        Ok(Some(Out::Message(message::request(&id, &question.method, &params))))
+        Ok(Some(Out::Message(message::request(&id, &method, &params))))
     }
 
     pub(super) fn allow_answer(&mut self) {
@@ -359,12 +360,7 @@ impl Back {
         let id = splice::member(&notice.params, "requestId").and_then(|id| Id::new(id).ok())?;
         self.asked.withdraw(&id);
         self.task.iter().for_each(|task| task.withdraw(&id));
-        let at = self.put.iter().position(|(own, _)| *own == id)?;
-        let (_, shown) = self.put.swap_remove(at);
-        let edits: &[(&str, Option<&[u8]>)] = &[("requestId", Some(shown.raw().bytes()))];
-        let params = splice::edit(&notice.params, edits);
-        let text = message::notification(Method::Cancelled.name(), &params);
-        Some(Out::Message(text.bytes().clone()))
+        self.puts.withdraw(&id, &notice.params)
     }
 
     /// A client hears what it asked for, whatever others asked of a server that all share.
@@ -392,6 +388,12 @@ impl Back {
     }
 
     fn answer(&mut self, body: Body, status: u16) -> Result<Option<Out>, Fault> {
+        if let Body::Result(result) = &body
+            && !result.is_object()
+        {
+            let error = SendError::Garbage("a result that is no object".to_owned());
+            return Err(self.fault(self.upstream.failed(error)));
+        }
         self.note_task(&body);
         if let Some(task) = self.task_given(&body) {
             let stage = std::mem::replace(&mut self.stage, Stage::Over);
@@ -402,7 +404,9 @@ impl Back {
             }
         }
         let kind = match &body {
-            Body::Result(result) if self.era == Era::Modern => result_type(result),
+            Body::Result(result) if self.era == Era::Modern => {
+                result_type(result, self.call.client.era())
+            }
             Body::Result(_) | Body::Error(_) => None,
         };
         match (kind.as_deref(), body, self.call.client.era()) {
@@ -476,8 +480,13 @@ impl Back {
     }
 }
 
-/// What kind of result it is, where it is not the usual one.
-fn result_type(result: &Raw) -> Option<String> {
+/// What kind of result it is, where it is not the usual one. To a modern client only one kind
+/// matters, and most results need not be walked to know that they are none of it.
+fn result_type(result: &Raw, client: Era) -> Option<String> {
+    let may = |word: &[u8]| memchr::memmem::find(result.bytes(), word).is_some();
+    if client == Era::Modern && !may(b"input_required") && !may(b"\\u") {
+        return None;
+    }
     let kind = splice::member(result, "resultType")?;
     (kind.as_str() != "\"complete\"").then(|| kind.try_read().unwrap_or_default())
 }

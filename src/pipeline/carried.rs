@@ -62,7 +62,10 @@ impl Back {
     /// The session is given a task at its own wish.
     pub(super) fn note_task(&self, body: &Body) {
         let (Body::Result(result), Some(session)) = (body, &self.call.session) else { return };
-        let id = splice::at(result, &["task", "taskId"]).filter(|_| self.resolved.wishes_task);
+        if !self.resolved.wishes_task {
+            return;
+        }
+        let id = splice::at(result, &["task", "taskId"]);
         if let Some(id) = id.and_then(|id| id.try_read()) {
             session.note_task(id);
         }

@@ -12,6 +12,7 @@ mod fit;
 mod listen;
 mod open;
 mod pages;
+mod puts;
 mod polling;
 mod resolve;
 mod resume;

@@ -62,10 +62,11 @@ fn opened(
 
 /// Gives a parked call its answers, and goes on with it.
 fn taken_up(gate: &Arc<Gate>, route: &Arc<Route>, call: Call, held: &Held) -> Result<Reply, Fault> {
+    // First: a retry that is wrong in itself costs the call nothing.
+    let resolved = resolve::resolve(route, &call)?;
     let mut parked = gate.lot.take(held)?;
     parked.open = asked::answer(parked.open, &responses(&call));
     if parked.open.is_empty() {
-        let resolved = resolve::resolve(route, &call)?;
         let back = Back::resume(gate, route, call, resolved, parked);
         return Ok(Reply::Back(Box::new(back)));
     }

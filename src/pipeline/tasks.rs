@@ -109,6 +109,11 @@ async fn drive(gate: Arc<Gate>, mut back: Box<Back>, task: Arc<Task>) {
 impl Back {
     /// The client is to be asked, or was left waiting for long enough.
     pub(super) fn due(&mut self) -> Result<Option<Out>, Fault> {
+        let late = self.puts.expire();
+        if !late.is_empty() {
+            self.ready.extend(late.into_iter().map(Ok));
+            return Ok(None);
+        }
         if let Some(task) = self.task.clone() {
             self.put_to_task(&task);
             return Ok(None);
@@ -148,7 +153,7 @@ impl Back {
             fresh: false,
             ready: VecDeque::new(),
             asked: std::mem::take(&mut self.asked),
-            put: Vec::new(),
+            puts: std::mem::take(&mut self.puts),
             rounds: self.rounds,
             pages: Vec::new(),
             since: self.since,

@@ -298,6 +298,16 @@ impl Session {
         Some(id)
     }
 
+    /// Whether an answer is still waited for.
+    pub fn is_asked(&self, id: &Id) -> bool {
+        self.state.lock().questions.get(id).is_some_and(|reply| !reply.is_closed())
+    }
+
+    /// Forgets a question; false where it was answered, or never asked.
+    pub fn withdraw(&self, id: &Id) -> bool {
+        self.state.lock().questions.remove(id).is_some()
+    }
+
     /// Hands the client's answer to whoever asked; false where nobody did.
     pub fn answer(&self, id: &Id, body: Body) -> bool {
         let reply = self.state.lock().questions.remove(id);

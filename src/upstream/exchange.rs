@@ -195,7 +195,13 @@ impl Exchange {
                 self.leased.iter_mut().for_each(Leased::settle);
                 event
             }
-            event @ (Event::Question(_) | Event::Paused { .. }) => event,
+            Event::Question(question) => {
+                if &*question.method == "roots/list" {
+                    self.leased.iter_mut().for_each(Leased::asked_for_roots);
+                }
+                Event::Question(question)
+            }
+            event @ Event::Paused { .. } => event,
         })
     }
 

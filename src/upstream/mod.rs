@@ -429,17 +429,17 @@ impl Upstream {
     /// A modern client has no session: where a legacy server may ask in mid-call, or is to log for
     /// this request alone, the call has a connection for itself.
     fn scope_without_session(&self, ask: &Ask, peer: &Peer) -> Scope {
-        let asks = ask.client.can_be_asked() && ask.method.may_require_input();
+        if peer.version.era() == Era::Modern {
+            return Scope::Shared;
+        }
+        let asks = ask.method.may_require_input() && ask.client.can_be_asked();
         let logs =
             ask.log_level.is_some() && splice::member(&peer.capabilities, "logging").is_some();
         let shares = match (&self.settings.config.transport, self.settings.config.isolation) {
             (Transport::Builtin { .. }, _) | (Transport::Stdio { .. }, Isolation::Shared) => true,
             (Transport::Http { .. } | Transport::Stdio { .. }, _) => false,
         };
-        if peer.version.era() == Era::Legacy && !shares && (asks || logs) {
-            return Scope::Pooled;
-        }
-        Scope::Shared
+        if !shares && (asks || logs) { Scope::Pooled } else { Scope::Shared }
     }
 
     async fn sweep(self: Arc<Self>) {

@@ -11,10 +11,11 @@ use std::{
 };
 
 use parking_lot::Mutex;
+use sha2::{Digest as _, Sha256};
 use tokio::sync::{OnceCell, oneshot};
 
 use crate::{
-    call::{Ask, Client, SessionKey, clock},
+    call::{Ask, Caller, Client, SessionKey, clock},
     config::{Isolation, Transport},
     mcp::{message::Body, method::Method, raw::Raw, version::Era},
 };
@@ -113,8 +114,8 @@ impl Upstream {
         let client = Arc::new(Client::asked());
         let opened = match config.transport {
             Transport::Stdio { .. } => {
-                let key = format!("gateway {}", client.capabilities.as_str());
-                self.pooled(key, &client, None).await.map(Asking::Leased)
+                let key = Sha256::digest("the gateway itself").into();
+                self.pooled(key, false, &client, None).await.map(Asking::Leased)
             }
             Transport::Http { .. } | Transport::Builtin { .. } => {
                 let opened = self.open_guarded(&client, None, true, None).await;
@@ -190,13 +191,20 @@ impl Upstream {
         let level = ask.log_level.as_deref();
         let told = level.unwrap_or_default();
         let capabilities = client.capabilities.as_str();
-        let key = format!("{} {} {told} {capabilities}", ask.caller, client.version);
-        self.pooled(key, &client, level).await
+        // Of one client for certain: a session, or whoever started the gate.
+        let private = ask.session.is_some() || ask.caller == Caller::Parent;
+        let session = ask.session.map_or(0, |key| key.0);
+        let digest = Sha256::digest(format!(
+            "{} {session:x} {} {told} {capabilities}",
+            ask.caller, client.version
+        ));
+        self.pooled(digest.into(), private, &client, level).await
     }
 
     async fn pooled(
         &self,
         key: Key,
+        private: bool,
         client: &Client,
         level: Option<&str>,
     ) -> Result<Leased, OpenError> {
@@ -211,7 +219,7 @@ impl Upstream {
                     self.listen_on(&connection).await;
                 }
                 let room = guard.release().expect("opened in a room");
-                Ok(self.pool.lend(key, connection, room))
+                Ok(self.pool.lend(key, private, connection, room))
             }
         }
     }

@@ -23,7 +23,8 @@ pub struct Pool {
 }
 
 /// What a connection was opened for: only an equal client may use it.
-pub type Key = String;
+/// A digest: what a client says of itself may be long.
+pub type Key = [u8; 32];
 
 /// Room for one connection; whoever waits looks again once it is free.
 #[derive(Debug)]
@@ -45,6 +46,8 @@ pub struct Entry {
     connection: Connection,
     room: Room,
     since: Instant,
+    /// The key is of one client for certain: what it tells stays with it.
+    private: bool,
 }
 
 /// A connection for one call; dropped, it goes back if the call was answered. After a call that was
@@ -54,6 +57,8 @@ pub struct Leased {
     pool: Arc<Pool>,
     entry: Option<Entry>,
     answered: bool,
+    /// The server was told what is one client's, and the key may be of several.
+    spent: bool,
 }
 
 /// A link that is ended when this is dropped; its room is free when it has ended.
@@ -101,8 +106,14 @@ impl Pool {
     }
 
     /// Lends a connection that was opened in the room given.
-    pub fn lend(self: &Arc<Self>, key: Key, connection: Connection, room: Room) -> Leased {
-        self.lease(Entry { key, connection, room, since: Instant::now() })
+    pub fn lend(
+        self: &Arc<Self>,
+        key: Key,
+        private: bool,
+        connection: Connection,
+        room: Room,
+    ) -> Leased {
+        self.lease(Entry { key, connection, room, since: Instant::now(), private })
     }
 
     /// Takes out what was idle for long; the caller closes it.
@@ -160,7 +171,7 @@ impl Pool {
     }
 
     fn lease(self: &Arc<Self>, entry: Entry) -> Leased {
-        Leased { pool: Arc::clone(self), entry: Some(entry), answered: false }
+        Leased { pool: Arc::clone(self), entry: Some(entry), answered: false, spent: false }
     }
 
     fn room_of(&self, permit: OwnedSemaphorePermit) -> Room {
@@ -182,6 +193,11 @@ impl Leased {
     /// Its call has come to its end.
     pub fn settle(&mut self) {
         self.answered = true;
+    }
+
+    /// The server asks for its client's roots, and will keep them: it cannot serve another client.
+    pub fn asked_for_roots(&mut self) {
+        self.spent |= self.entry.as_ref().is_some_and(|entry| !entry.private);
     }
 
     /// It has not, after all: there is more to come.
@@ -212,7 +228,7 @@ impl Drop for Guard {
 impl Drop for Leased {
     fn drop(&mut self) {
         let Some(mut entry) = self.entry.take() else { return };
-        if self.answered && !entry.connection.is_closed() {
+        if self.answered && !self.spent && !entry.connection.is_closed() {
             entry.since = Instant::now();
             self.pool.idle.lock().push(entry);
             self.pool.places.returned.notify_waiters();

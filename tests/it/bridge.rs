@@ -427,3 +427,63 @@ async fn a_question_that_the_server_withdraws_is_withdrawn_from_the_client() {
     let withdrawn = reply.until("notifications/cancelled").await.params();
     assert_eq!(withdrawn["requestId"].to_string(), shown);
 }
+
+#[tokio::test]
+async fn a_legacy_server_does_not_wait_for_ever_for_a_legacy_client() {
+    for server in legacy() {
+        let server = server.tool("ask").ask("elicitation/create", &form());
+        let gate = gateway().server("limits.answer_timeout = \"1s\"").upstream("git", &server);
+        let gate = gate.start().await;
+        let client = gate.legacy_with("2025-06-18", all()).await;
+        let mut reply = client.start("tools/call", json!({ "name": "ask" })).await;
+        let id = reply.until("elicitation/create").await.id.unwrap();
+        let withdrawn = reply.until("notifications/cancelled").await.params();
+        assert_eq!(withdrawn["requestId"].to_string(), id);
+        assert_eq!(reply.message().await.result()["content"][0]["text"], "asked");
+        assert_eq!(answers(&server)[0].result(), json!({ "action": "cancel" }));
+    }
+}
+
+/// A question whose call is over takes no room in its session.
+#[tokio::test]
+async fn questions_end_with_their_calls() {
+    let server = fake::legacy("2025-06-18").tool("ask").ask("elicitation/create", &form());
+    let gate = gateway().server("limits.questions_max = 1").upstream("git", &server).start().await;
+    let client = gate.legacy_with("2025-06-18", all()).await;
+    for id in 2..5 {
+        let mut reply = client.start("tools/call", json!({ "name": "ask" })).await;
+        reply.until("elicitation/create").await;
+        client.notify("notifications/cancelled", json!({ "requestId": id })).await;
+        while reply.next().await.is_some() {}
+    }
+}
+
+/// A process that was told one client's roots serves no other, whatever address they share.
+#[tokio::test]
+async fn roots_stay_with_their_client() {
+    for version in ["2025-06-18", fake::MODERN] {
+        let server = fake::stdio("2025-06-18").tool("ask").ask("roots/list", &json!({}));
+        let gate = gateway().upstream("git", &server).start().await;
+        for _ in 0..2 {
+            let roots = json!({ "roots": {} });
+            let result = if version == fake::MODERN {
+                let client = gate.client(version, roots);
+                let asked = ask(&client).await;
+                retried(&client, &asked).await.result()
+            } else {
+                let client = gate.legacy_with(version, roots).await;
+                let mut reply = client.start("tools/call", json!({ "name": "ask" })).await;
+                let id = reply.until("roots/list").await.id.unwrap();
+                client.respond(&id, ANSWERS[2].1).await;
+                reply.message().await.result()
+            };
+            assert_eq!(result["content"][0]["text"], "asked");
+        }
+        let opened = server.seen("initialize").into_iter();
+        let with_roots = opened.filter(|seen| {
+            let capabilities = seen.message().params()["capabilities"].clone();
+            capabilities == json!({ "roots": {} })
+        });
+        assert_eq!(with_roots.count(), 2, "{version}: a process for each");
+    }
+}
