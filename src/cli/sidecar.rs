@@ -83,7 +83,7 @@ pub fn run(file: Option<&Path>, arguments: &Arguments) -> anyhow::Result<ExitCod
     };
     let options = Options {
         config: file.map(Path::to_owned).unwrap_or_default(),
-        layers: config::sidecar(&server, &state, arguments.state.is_some()),
+        layers: config::sidecar(&server, &state, arguments.state.is_some(), arguments.stdio),
         listen: arguments.listen,
         watch: file.is_some(),
         launcher: Some(PathBuf::from("/proc/self/exe")),
@@ -113,6 +113,7 @@ pub fn run(file: Option<&Path>, arguments: &Arguments) -> anyhow::Result<ExitCod
 
 fn server(arguments: &Arguments) -> anyhow::Result<Sidecar> {
     let Some(url) = &arguments.url else {
+        anyhow::ensure!(arguments.header.is_empty(), "--header is for a server at a --url");
         return Ok(Sidecar::Command(arguments.command.clone()));
     };
     let headers = arguments.header.iter().map(|header| {

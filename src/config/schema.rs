@@ -234,7 +234,10 @@ section! {
         /// Opened with the gate ("eager"), or by the first call ("lazy").
         start: Start = "eager",
         /// Who shares a process: all clients but those that declare sampling, elicitation or
-        /// roots ("auto"), all ("shared"), or none: one per client session ("session").
+        /// roots, each of whose calls has one of its session's for itself ("auto"); all
+        /// ("shared"); or none: one per client session ("session"). Clients of 2026-07-28 have no
+        /// session: their calls share, one at a time, the processes of one address, but none
+        /// that asked for roots.
         isolation: Isolation = "auto",
         /// How long it may take.
         timeout: Timeout,

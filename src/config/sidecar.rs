@@ -14,8 +14,10 @@ pub enum Sidecar {
 }
 
 /// What is laid over and under a sidecar's file: the server over it, what suits a sidecar under it.
-/// `state` is under it, too, unless it `wins`.
-pub fn sidecar(server: &Sidecar, state: &Path, wins: bool) -> Layers {
+/// `state` is under it, too, unless it `wins`. `alone` is a client that starts the sidecar for
+/// itself: a process of its server is its own then, and keeps what it is told.
+pub fn sidecar(server: &Sidecar, state: &Path, wins: bool, alone: bool) -> Layers {
+    let process = matches!(server, Sidecar::Command(_));
     let server = match server {
         Sidecar::Command(words) => {
             let mut words = words.iter().map(|word| quote(&literal(word)));
@@ -38,9 +40,10 @@ pub fn sidecar(server: &Sidecar, state: &Path, wins: bool) -> Layers {
          [upstreams.sidecar]\n{server}"
     );
     // A client that greets while the server is still being opened is to meet the server itself.
+    let own = if alone && process { "[upstreams.sidecar]\nisolation = \"session\"\n" } else { "" };
     let under = format!(
         "# what a sidecar has unless its file says otherwise\n{below}\
-         limits.settle = \"30s\"\n[routes.\"/mcp\"]\nnames = \"never\"\n"
+         limits.settle = \"30s\"\n[routes.\"/mcp\"]\nnames = \"never\"\n{own}"
     );
     Layers { over, under }
 }
@@ -57,7 +60,7 @@ mod tests {
     use super::*;
 
     fn read(file: &str, server: &Sidecar) -> Result<Config, Problems> {
-        let layers = sidecar(server, Path::new("/state"), false);
+        let layers = sidecar(server, Path::new("/state"), false, true);
         parse_layered("/etc/side.toml", file, &layers, &|name| {
             (name == "TOKEN").then(|| "secret".to_owned())
         })
@@ -95,7 +98,7 @@ mod tests {
         let config = read(file, &Sidecar::Url { url, headers }).unwrap();
         assert_eq!(config.server.state, Path::new("/etc/here"));
         let server = Sidecar::Command(vec!["sh".to_owned()]);
-        let layers = sidecar(&server, Path::new("/state"), true);
+        let layers = sidecar(&server, Path::new("/state"), true, true);
         let winning =
             parse_layered("/etc/side.toml", "server.state = \"here\"", &layers, &|_| None);
         assert_eq!(winning.unwrap().server.state, Path::new("/state"));

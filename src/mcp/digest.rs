@@ -4,6 +4,9 @@ use sha2::{Digest as _, Sha256};
 
 use super::{method::Method, raw::Raw, splice};
 
+/// Digits that every double tells apart (IEEE 754).
+const DOUBLE_DIGITS: usize = 15;
+
 /// Half a SHA-256: nobody finds another request with the same.
 pub type RequestDigest = [u8; 16];
 
@@ -20,8 +23,21 @@ pub fn request_digest(method: Method, params: &Raw) -> RequestDigest {
     hash.update(method.name());
     hash.update([0]);
     hash.update(canonical.as_deref().unwrap_or(bare.bytes()));
+    // The canonical form has doubles, in which long numbers are not told apart.
+    for digits in long_numbers(bare.bytes()) {
+        hash.update([0]);
+        hash.update(digits);
+    }
     let whole: [u8; 32] = hash.finalize().into();
     std::array::from_fn(|at| whole.get(at).copied().unwrap_or_default())
+}
+
+/// Every run of more digits than a double holds, in no order that a client's spelling decides.
+fn long_numbers(text: &[u8]) -> Vec<&[u8]> {
+    let runs = text.split(|byte| !byte.is_ascii_digit());
+    let mut long: Vec<_> = runs.filter(|run| DOUBLE_DIGITS < run.len()).collect();
+    long.sort_unstable();
+    long
 }
 
 #[cfg(test)]
@@ -43,5 +59,6 @@ mod tests {
         let other = Raw::trusted(r#"{"name":"a","arguments":{"x":1,"y":"é"}}"#);
         assert_ne!(plain, request_digest(Method::PromptsGet, &other));
         assert_ne!(digest(r#"{"n":1e400}"#), digest(r#"{"n":1e401}"#));
+        assert_ne!(digest(r#"{"n":9007199254740992}"#), digest(r#"{"n":9007199254740993}"#));
     }
 }

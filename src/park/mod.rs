@@ -42,6 +42,8 @@ pub struct Parked {
     /// How many questions this call has had; keys are never used again.
     pub asked: u32,
     since: Instant,
+    /// Until then the questions of now are to be answered, in however many retries.
+    until: Option<Instant>,
 }
 
 /// All parked calls of a gate.
@@ -101,7 +103,7 @@ impl Parked {
         open: Vec<(String, Question)>,
         asked: u32,
     ) -> Self {
-        Self { exchange, upstream, open, asked, since: Instant::now() }
+        Self { exchange, upstream, open, asked, since: Instant::now(), until: None }
     }
 
     /// The time that it was parked does not count as time of the server.
@@ -137,7 +139,7 @@ impl Lot {
     ///
     /// # Errors
     /// Where there is no room; the call is ended then.
-    pub fn park(&self, parked: Parked, caller: &Caller, limits: &Limits) -> Result<Held, Full> {
+    pub fn park(&self, mut parked: Parked, caller: &Caller, limits: &Limits) -> Result<Held, Full> {
         let id = rand::random();
         let mut table = self.table.lock();
         let room = table.room(caller, limits.parked_max, limits.parked_per_caller_max);
@@ -147,7 +149,10 @@ impl Lot {
             parked.end("too many calls wait for answers");
             return Err(full.into());
         }
-        table.insert(id, caller, Instant::now() + limits.answer_timeout, parked);
+        let now = Instant::now();
+        let until = *parked.until.get_or_insert(now + limits.answer_timeout);
+        parked.since = now;
+        table.insert(id, caller, until, parked);
         drop(table);
         self.counters.add(Counter::Parked);
         self.changed.notify_one();

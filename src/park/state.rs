@@ -17,8 +17,8 @@ use super::StateError;
 pub enum Held {
     /// A call that is parked in the gate process `owner`, for one retry.
     Call { owner: u64, id: u128 },
-    /// The upstream's own state, the very JSON text of it.
-    Upstream(Raw),
+    /// The own state of the upstream of this name, the very JSON text of it.
+    Upstream(String, Raw),
     /// Nothing is held: once the pages were opened the call is sent anew.
     Anew,
 }
@@ -75,6 +75,19 @@ impl States {
         Some((u64::from_be_bytes(*owner), u128::from_be_bytes(*number), own))
     }
 
+    /// An id of an upstream's own task, for this caller only: the upstream sees the gate alone, and
+    /// could not tell who asks.
+    pub fn seal_theirs(&self, upstream: &str, own: &str, route: &str, caller: &Caller) -> String {
+        let text = Raw::encode(&(upstream, own));
+        self.0.seal(text.bytes(), &theirs_bound(route, caller))
+    }
+
+    /// The upstream and its own id of a task; none for an id that is not this caller's.
+    pub fn open_theirs(&self, id: &str, route: &str, caller: &Caller) -> Option<(String, String)> {
+        let text = self.0.open(id, &theirs_bound(route, caller))?;
+        serde_json::from_slice(&text).ok()
+    }
+
     /// What a state stands for, if it is this bearer's.
     pub fn open(&self, state: &str, bearer: Bearer<'_>) -> Result<Held, StateError> {
         let text = self.0.open(state, bearer.route).ok_or(StateError::Foreign)?;
@@ -87,6 +100,10 @@ impl States {
         }
         Ok(sealed.held)
     }
+}
+
+fn theirs_bound(route: &str, caller: &Caller) -> String {
+    format!("their task {route} {caller}")
 }
 
 /// Keeps ids of tasks and states apart: paths begin with `/`.
@@ -148,7 +165,7 @@ mod tests {
     fn the_text_of_an_upstreams_state_stays_as_it_is() {
         let states = States::new(&[1; 32]);
         let own = caller(1);
-        let inner = Held::Upstream(Raw::trusted(r#""\u00e9 \/ 1""#));
+        let inner = Held::Upstream("up".to_owned(), Raw::trusted(r#""\u00e9 \/ 1""#));
         let state: String = states.seal(inner.clone(), bearer(&own), 60).read().unwrap();
         assert_eq!(states.open(&state, bearer(&own)), Ok(inner));
     }

@@ -469,7 +469,8 @@ impl Back {
         let Some(state) = splice::member(&result, "requestState") else { return result };
         let age = self.limits().session_age;
         let request = self.call.digest();
-        let state = self.state(Held::Upstream(state), request, age);
+        let held = Held::Upstream(self.upstream.name().to_owned(), state);
+        let state = self.state(held, request, age);
         splice::edit(&result, &[("requestState", Some(state.bytes()))])
     }
 

@@ -14,7 +14,6 @@ use super::{
     Back, Fault, Out,
     back::Stage,
     polling::{Polled, Polling},
-    resolve,
 };
 
 impl Back {
@@ -84,19 +83,24 @@ impl Back {
         };
     }
 
-    /// Tasks of several upstreams must not be mistaken for one another.
+    /// A modern server's task has an id of its own for each client; what it is told of later, it
+    /// knows by the id that it asks with.
     pub(super) fn name_task(&self, body: Body) -> Body {
-        let may = matches!(self.call.method, Method::ToolsCall | Method::TasksGet)
-            && self.call.client.era() == Era::Modern
-            && self.route.is_merged();
+        let modern = self.call.client.era() == Era::Modern && self.era == Era::Modern;
+        let may = modern && matches!(self.call.method, Method::ToolsCall | Method::TasksGet);
         let Body::Result(result) = &body else { return body };
-        let id = if may {
-            splice::member(result, "taskId").and_then(|id| id.try_read::<String>())
-        } else {
-            None
+        // Read only where there can be one.
+        let id = if may { splice::rare_member(result, "taskId") } else { None };
+        let Some(own) = id.and_then(|id| id.try_read::<String>()) else { return body };
+        let shown = match self.call.named.header() {
+            Some(asked) if self.call.method == Method::TasksGet => asked.to_owned(),
+            _ if !is_task(result) => return body,
+            _ => {
+                let (path, caller) = (&self.route.settings.path, &self.call.caller);
+                self.gate.lot.states.seal_theirs(self.upstream.name(), &own, path, caller)
+            }
         };
-        let Some(id) = id else { return body };
-        let shown = Raw::encode(&resolve::shown_task(&self.route, self.upstream.name(), &id));
+        let shown = Raw::encode(&shown);
         Body::Result(splice::edit(result, &[("taskId", Some(shown.bytes()))]))
     }
 
@@ -107,4 +111,8 @@ impl Back {
         }
         splice::edit_within(&object, "_meta", &[(RELATED_TASK, None)])
     }
+}
+
+fn is_task(result: &Raw) -> bool {
+    splice::member(result, "resultType").is_some_and(|kind| kind.as_str() == "\"task\"")
 }

@@ -113,16 +113,16 @@ async fn send(gate: &Arc<Gate>, route: &Arc<Route>, call: Call) -> Result<Reply,
         Resumed::Call(call) => *call,
         Resumed::Reply(reply) => return Ok(reply),
     };
-    let resolved = resolve::resolve(route, &call);
+    let resolved = resolve::resolve(gate, route, &call);
     let unknown = matches!(resolved, Err(Fault::Unknown { .. }));
     let resolved = match resolved {
         Err(_) if unknown && gate.is_settling() => {
             gate.known_early(route).await;
-            resolve::resolve(&gate.route_now(route), &call)?
+            resolve::resolve(gate, &gate.route_now(route), &call)?
         }
         // The configuration changed just now.
         Ok(resolved) if resolved.target.upstream.is_retired() => {
-            resolve::resolve(&gate.route_now(route), &call)?
+            resolve::resolve(gate, &gate.route_now(route), &call)?
         }
         resolved => resolved?,
     };
@@ -144,7 +144,12 @@ async fn list(
     let params = call.params.read::<Params>().map_err(|error| Fault::Invalid(error.to_string()))?;
     let version = call.client.version;
     let page = if gate.is_settling() {
-        gate.settled_early(route).await;
+        // Some servers list more for those who can be asked.
+        if call.client.can_be_asked() {
+            gate.known_early(route).await;
+        } else {
+            gate.settled_early(route).await;
+        }
         gate.route_now(route).view(&call.client).page(kind, params.cursor.as_deref(), version)
     } else {
         route.view(&call.client).page(kind, params.cursor.as_deref(), version)
@@ -156,7 +161,7 @@ async fn list(
 /// `resources/subscribe` and `unsubscribe` (legacy). Once begun it is brought to its end, so that
 /// session and upstream agree also where the client goes away meanwhile.
 async fn subscribe(gate: &Arc<Gate>, route: &Arc<Route>, call: Call) -> Result<Reply, Fault> {
-    let resolved = resolve::resolve(route, &call)?;
+    let resolved = resolve::resolve(gate, route, &call)?;
     let (answer_in, answer) = oneshot::channel();
     gate.tasks.finish(async move {
         // The client may be gone.

@@ -13,14 +13,10 @@ use crate::{
         splice,
         version::Era,
     },
-    snapshot::Route,
+    snapshot::{Gate, Route},
 };
 
 use super::{Call, Fault};
-
-/// Stands between an upstream's name and its own id of a task, on a route with several upstreams.
-/// Names of upstreams cannot contain it.
-const TASK_MARK: char = '~';
 
 /// A call whose target is found.
 #[derive(Debug, Clone)]
@@ -38,8 +34,8 @@ pub struct Resolved {
     pub wishes_task: bool,
 }
 
-pub fn resolve(route: &Route, call: &Call) -> Result<Resolved, Fault> {
-    let target = find(route, call)?;
+pub fn resolve(gate: &Gate, route: &Route, call: &Call) -> Result<Resolved, Fault> {
+    let target = find(gate, route, call)?;
     let mirrored = check_mirrored(&target, call)?;
     let params = renamed(call, &target);
     let bare = without_wish(call, &params);
@@ -59,12 +55,7 @@ pub fn relays_tasks(route: &Route, call: &Call) -> bool {
     may && call.session.is_some() && route.view(&call.client).tasks(call.client.version).is_some()
 }
 
-/// The id of a task as clients of a route know it.
-pub fn shown_task(route: &Route, upstream: &str, own: &str) -> String {
-    if route.is_merged() { format!("{upstream}{TASK_MARK}{own}") } else { own.to_owned() }
-}
-
-fn find(route: &Route, call: &Call) -> Result<Arc<Target>, Fault> {
+fn find(gate: &Gate, route: &Route, call: &Call) -> Result<Arc<Target>, Fault> {
     let view = route.view(&call.client);
     let (kind, name, found) = match &call.named {
         Named::Name(name) if call.method == Method::PromptsGet => {
@@ -80,30 +71,27 @@ fn find(route: &Route, call: &Call) -> Result<Arc<Target>, Fault> {
                 view.find(ListKind::Templates, uri).or_else(|| view.find(ListKind::Resources, uri));
             ("resource template", uri, found.cloned())
         }
-        Named::Task(id) => ("task", id, find_task(route, call, id)),
+        Named::Task(id) => ("task", id, find_task(gate, route, call, id)),
         Named::Nothing => return Err(Fault::UnknownMethod(call.method.name().into())),
     };
     found.ok_or_else(|| Fault::Unknown { kind, name: name.clone() })
 }
 
-fn find_task(route: &Route, call: &Call, id: &str) -> Option<Arc<Target>> {
-    let (member, own) = if route.is_merged() {
-        let (upstream, own) = id.split_once(TASK_MARK)?;
-        (route.member(upstream)?, own)
-    } else {
-        (route.members.first()?, id)
+/// A legacy server's task is the session's that was given it; a modern server's has an id that is
+/// sealed for its caller. Neither server can tell whose a task is.
+fn find_task(gate: &Gate, route: &Route, call: &Call, id: &str) -> Option<Arc<Target>> {
+    let target = |upstream, own: &str| {
+        let (own, mirrors) = (own.to_owned(), Mirrors::default());
+        Some(Arc::new(Target { upstream, own, mirrors, task: false }))
     };
-    let upstream = Arc::clone(&member.upstream);
-    // A legacy server cannot tell whose a task is: it is the session's that was given it.
-    let may = match &call.session {
-        Some(session) => session.has_task(own),
-        None => upstream.peer().is_none_or(|peer| peer.version.era() == Era::Modern),
+    let Some(session) = &call.session else {
+        let (path, states) = (&route.settings.path, &gate.lot.states);
+        let (upstream, own) = states.open_theirs(id, path, &call.caller)?;
+        return target(Arc::clone(&route.member(&upstream)?.upstream), &own);
     };
-    if !may {
-        return None;
-    }
-    let mirrors = Mirrors::default();
-    Some(Arc::new(Target { upstream, own: own.to_owned(), mirrors, task: false }))
+    // Relayed on a route of one server only.
+    let member = route.members.first().filter(|_| !route.is_merged())?;
+    if session.has_task(id) { target(Arc::clone(&member.upstream), id) } else { None }
 }
 
 /// The params without a legacy client's wish for a task; none where it has none. Where it is

@@ -46,7 +46,11 @@ fn opened(
     let bearer =
         Bearer { route: &route.settings.path, caller: &call.caller, request: call.digest() };
     match gate.lot.states.open(&text, bearer)? {
-        Held::Upstream(own) => {
+        Held::Upstream(upstream, own) => {
+            // The name may lead to another server by now, which is not to see what is not its own.
+            if resolve::resolve(gate, route, &call)?.target.upstream.name() != upstream {
+                return Err(StateError::Used.into());
+            }
             call.params = splice::edit(&call.params, &[("requestState", Some(own.bytes()))]);
             Ok(Resumed::Call(Box::new(call)))
         }
@@ -63,7 +67,7 @@ fn opened(
 /// Gives a parked call its answers, and goes on with it.
 fn taken_up(gate: &Arc<Gate>, route: &Arc<Route>, call: Call, held: &Held) -> Result<Reply, Fault> {
     // First: a retry that is wrong in itself costs the call nothing.
-    let resolved = resolve::resolve(route, &call)?;
+    let resolved = resolve::resolve(gate, route, &call)?;
     let mut parked = gate.lot.take(held)?;
     parked.open = asked::answer(parked.open, &responses(&call));
     if parked.open.is_empty() {

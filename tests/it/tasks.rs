@@ -340,7 +340,13 @@ async fn a_modern_servers_own_task_is_told_from_the_gates() {
     let gate = eager().upstream("new", &new).upstream("old", &old).start().await;
     let client = takes(&gate);
     let (theirs, ours) = (begin(&client, "job").await, begin(&client, "log").await);
-    assert_eq!(theirs, "new~job-1");
+    assert!(!theirs.contains("job-1"), "sealed for its caller: {theirs}");
+    let stranger = Endpoint { from: [127, 0, 0, 2].into(), ..(*gate).clone() };
+    let stranger = stranger.client(fake::MODERN, client.capabilities.clone());
+    for method in ["tasks/get", "tasks/cancel"] {
+        assert_eq!(about(&stranger, method, &theirs).await.code(), -32602, "another caller's");
+        assert_eq!(about(&client, method, "job-1").await.code(), -32602, "the server's own id");
+    }
     until(&client, &theirs, "completed").await;
     until(&client, &ours, "completed").await;
     assert_eq!(new.seen("tasks/get").len(), 1);

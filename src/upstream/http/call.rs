@@ -9,7 +9,7 @@ use http_body_util::BodyExt as _;
 use hyper::{Response, body::Incoming};
 
 use crate::{
-    call::event::Event,
+    call::event::{Event, Notice},
     mcp::{
         id::Id,
         message::{self, Body, Message},
@@ -196,15 +196,33 @@ impl HttpCall {
                 self.state = State::Done;
                 Ok(Some(Event::Answer { body: response.body, status: 200 }))
             }
-            Ok(Message::Notification(notification)) => {
-                Ok(Some(Event::Notice(notice(&notification))))
-            }
+            Ok(Message::Notification(notification)) => Ok(self.said(notice(&notification))),
             Ok(Message::Request(request)) => Ok(self.http.question(request).map(Event::Question)),
             Err(error) => {
                 self.http.0.signs.garbage(&frame.data, &error);
                 Err(SendError::Garbage(error.to_string()))
             }
         }
+    }
+
+    /// What is said on a call's stream is the call's, but for what every subscriber is to hear,
+    /// where the connection is no session's own.
+    fn said(&self, notice: Notice) -> Option<Event> {
+        let announces = matches!(
+            notice.method,
+            Some(
+                Method::ResourceUpdated
+                    | Method::ToolsListChanged
+                    | Method::PromptsListChanged
+                    | Method::ResourcesListChanged
+            )
+        );
+        let legacy = self.http.version().era() == Era::Legacy;
+        if announces && legacy && !self.http.0.signs.is_of_session() {
+            self.http.0.signs.notice(&notice);
+            return None;
+        }
+        Some(Event::Notice(notice))
     }
 
     /// The stream ended before the answer: taken up again where the server gave event ids (legacy).
