@@ -109,9 +109,12 @@ pub async fn run(gate: &Arc<Gate>, route: &Arc<Route>, call: Call) -> Result<Rep
 
 /// Finds what a call is about, and sends it there.
 async fn send(gate: &Arc<Gate>, route: &Arc<Route>, call: Call) -> Result<Reply, Fault> {
-    let call = match resume::resume(gate, route, call)? {
-        Resumed::Call(call) => *call,
-        Resumed::Reply(reply) => return Ok(reply),
+    let call = match resume::state_of(&call) {
+        None => call,
+        Some(state) => match resume::resume(gate, route, call, &state)? {
+            Resumed::Call(call) => *call,
+            Resumed::Reply(reply) => return Ok(reply),
+        },
     };
     let resolved = resolve::resolve(gate, route, &call);
     let unknown = matches!(resolved, Err(Fault::Unknown { .. }));

@@ -22,13 +22,17 @@ pub enum Resumed {
     Reply(Reply),
 }
 
-/// Looks for a state in a request, and for what it stands for.
+/// Finds what the state of a request stands for.
 ///
 /// # Errors
 /// Where the state is not this caller's for this very request, or is used up.
-pub fn resume(gate: &Arc<Gate>, route: &Arc<Route>, call: Call) -> Result<Resumed, Fault> {
-    let Some(state) = state_of(&call) else { return Ok(Resumed::Call(Box::new(call))) };
-    let resumed = opened(gate, route, call, &state);
+pub fn resume(
+    gate: &Arc<Gate>,
+    route: &Arc<Route>,
+    call: Call,
+    state: &Raw,
+) -> Result<Resumed, Fault> {
+    let resumed = opened(gate, route, call, state);
     if let Err(Fault::State(error)) = &resumed {
         gate.counters.add(Counter::RefusedStates);
         tracing::debug!(?error, "a request state was refused");
@@ -84,8 +88,9 @@ pub fn responses(call: &Call) -> Raw {
     responses.unwrap_or_else(Raw::object)
 }
 
-/// Read only where there can be one: most requests have none, and need not be walked for it.
-fn state_of(call: &Call) -> Option<Raw> {
+/// The state of a request. Read only where there can be one: most requests have none, and need not
+/// be walked for it.
+pub fn state_of(call: &Call) -> Option<Raw> {
     if call.client.era() == Era::Legacy || !call.method.may_require_input() {
         return None;
     }
