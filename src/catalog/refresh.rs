@@ -13,7 +13,7 @@ use crate::{
     config::Transport,
     mcp::method::Method,
     telemetry::Counters,
-    upstream::{Sign, Upstream},
+    upstream::{Said, Sign, Upstream},
 };
 
 use super::{
@@ -24,11 +24,10 @@ use super::{
 /// A `ttlMs` shorter than this is no reason to ask all the time: what changes is announced.
 const REFRESH_MIN: Duration = Duration::from_secs(30);
 
-/// A server that says all the time that its lists changed is read ever more seldom.
-const BRAKE_MIN: Duration = Duration::from_millis(100);
-const BRAKE_MAX: Duration = Duration::from_secs(30);
-/// Changes further apart than this are no flood.
-const CALM: Duration = Duration::from_secs(1);
+/// A server that says all the time that its lists changed is read once in this time.
+const BRAKE: Duration = Duration::from_secs(2);
+/// So many changes at once are no flood: a client that opens several processes causes as many.
+const BURST: u32 = 10;
 
 /// What an upstream's keeper found.
 #[derive(Debug)]
@@ -57,41 +56,59 @@ pub async fn keep(
     counters: Arc<Counters>,
     changes: mpsc::Sender<Change>,
 ) {
+    let relaying = relay(&upstream, &changes);
+    let keeping = keep_lists(&upstream, &shelf, items_max, &counters, &changes);
+    tokio::select! {
+        // Each ends with the gate only.
+        () = relaying => (),
+        () = Box::pin(keeping) => (),
+    }
+}
+
+/// Passes on what is for clients, however long the lists take.
+async fn relay(upstream: &Upstream, changes: &mpsc::Sender<Change>) {
+    while let Some(said) = upstream.next_said().await {
+        let change = match said {
+            Said::Notice(session, notice) => {
+                Change::Notice { upstream: upstream.name().to_owned(), session, notice }
+            }
+            Said::Question(session, question) => Change::Question { session, question },
+        };
+        if changes.send(change).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn keep_lists(
+    upstream: &Arc<Upstream>,
+    shelf: &Shelf,
+    items_max: usize,
+    counters: &Counters,
+    changes: &mpsc::Sender<Change>,
+) {
     let name = upstream.name().to_owned();
-    let mut brake = Brake { last: None, pause: Duration::ZERO };
+    let mut brake = Brake { next: Instant::now() };
     loop {
-        let sign = tokio::time::timeout(patience(&upstream, &shelf), upstream.next_sign()).await;
+        let sign = tokio::time::timeout(patience(upstream, shelf), upstream.next_sign()).await;
         let opened = matches!(sign, Ok(Sign::Opened));
         let doubted = matches!(sign, Ok(Sign::Doubt));
         let said = match sign {
-            Ok(Sign::Notice(session, notice)) => {
-                let notice = Change::Notice { upstream: name.clone(), session, notice };
-                if changes.send(notice).await.is_err() {
-                    return;
-                }
-                continue;
-            }
-            Ok(Sign::Question(session, question)) => {
-                if changes.send(Change::Question { session, question }).await.is_err() {
-                    return;
-                }
-                continue;
-            }
             Ok(Sign::Changed(method)) => Some(method),
             Ok(Sign::Opened | Sign::Doubt) | Err(_) => None,
         };
         if said.is_some() || doubted {
-            brake.wait().await;
+            tokio::time::sleep(brake.pause(Instant::now())).await;
         }
         let Some(peer) = upstream.peer() else { continue };
         let strict_mirrors = matches!(upstream.settings.config.transport, Transport::Http { .. });
-        let bounds = Bounds { items_max, strict_mirrors, counters: &counters };
-        let mut listing = match Listing::read(&upstream, &peer, bounds).await {
+        let bounds = Bounds { items_max, strict_mirrors, counters };
+        let mut listing = match Listing::read(upstream, &peer, bounds).await {
             Ok(listing) => listing,
             // It was closed on purpose.
             Err(_) if upstream.is_retired() => continue,
             Err(error) => {
-                report(&name, &shelf, &error);
+                report(&name, shelf, &error);
                 continue;
             }
         };
@@ -107,7 +124,7 @@ pub async fn keep(
             continue;
         }
         // What all may use is served by now; this may take a process of its own.
-        let asked = Box::pin(listing.read_asked(&upstream, bounds)).await;
+        let asked = Box::pin(listing.read_asked(upstream, bounds)).await;
         if let Some(error) = asked.err().filter(|_| !upstream.is_retired()) {
             tracing::info!(upstream = name, %error, "what only some clients may use is not known");
         }
@@ -121,17 +138,15 @@ pub async fn keep(
 
 /// Slows down readings that follow each other closely.
 struct Brake {
-    last: Option<Instant>,
-    pause: Duration,
+    /// The theoretical arrival time of GCRA.
+    next: Instant,
 }
 
 impl Brake {
-    async fn wait(&mut self) {
-        let close = self.last.is_some_and(|last| last.elapsed() < CALM + self.pause);
-        self.pause =
-            if close { (self.pause * 2).clamp(BRAKE_MIN, BRAKE_MAX) } else { Duration::ZERO };
-        tokio::time::sleep(self.pause).await;
-        self.last = Some(Instant::now());
+    /// How long the reading for a change that came `now` is to wait.
+    fn pause(&mut self, now: Instant) -> Duration {
+        self.next = self.next.max(now) + BRAKE;
+        self.next.duration_since(now).saturating_sub(BRAKE * BURST)
     }
 }
 
@@ -144,4 +159,25 @@ fn patience(upstream: &Upstream, shelf: &Shelf) -> Duration {
 fn report(name: &str, shelf: &Shelf, error: &ListError) {
     tracing::warn!(upstream = name, %error, "its lists could not be read");
     shelf.failed(error.to_string());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_is_slowed_down_and_a_burst_is_not() {
+        let begin = Instant::now();
+        let mut brake = Brake { next: begin };
+        for _ in 0..BURST {
+            assert_eq!(brake.pause(begin), Duration::ZERO, "a burst");
+        }
+        let mut now = begin;
+        for _ in 0..100 {
+            let pause = brake.pause(now);
+            assert_eq!(pause, BRAKE, "a flood, read again each time the pause is over");
+            now += pause;
+        }
+        assert_eq!(brake.pause(now + BRAKE * 2), Duration::ZERO, "calmer");
+    }
 }

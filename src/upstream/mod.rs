@@ -57,7 +57,7 @@ pub use self::{
     follow::TaskRef,
     open::Peer,
     own::Asking,
-    sign::Sign,
+    sign::{Said, Sign},
     status::{State, Status},
 };
 use self::{
@@ -232,9 +232,14 @@ impl Upstream {
         }
     }
 
-    /// What it says outside of calls; for one reader.
+    /// The next sign that its lists changed; for one reader.
     pub async fn next_sign(&self) -> Sign {
-        self.inbox.next().await
+        self.inbox.next_sign().await
+    }
+
+    /// What it says to clients outside of calls; for one reader.
+    pub async fn next_said(&self) -> Option<Said> {
+        self.inbox.next_said().await
     }
 
     /// Waits until the first opening has succeeded or failed; a lazy one that nobody called counts.

@@ -17,8 +17,8 @@ use crate::{
     telemetry::{Counter, Counters},
 };
 
-/// Signs that wait to be passed on; more are dropped and counted.
-const SIGNS_MAX: usize = 1_024;
+/// Messages that wait to be passed on; more are dropped and counted.
+const SAID_MAX: usize = 1_024;
 
 /// Where one connection's signs go. A clone goes to the same place.
 #[derive(Debug, Clone)]
@@ -31,7 +31,8 @@ pub struct Signs {
     changes: bool,
 }
 
-/// All signs of one upstream, read by one task.
+/// All signs of one upstream: those of change have one reader, what was said another, so that
+/// nobody's message waits for a list to be read.
 #[derive(Debug)]
 pub struct Inbox {
     /// Kept apart from the queue, so that a full queue cannot lose it.
@@ -40,12 +41,12 @@ pub struct Inbox {
     /// A connection of one client said that its lists changed: perhaps those of all did.
     doubted: AtomicBool,
     wake: Notify,
-    queue_in: mpsc::Sender<Sign>,
-    queue: tokio::sync::Mutex<mpsc::Receiver<Sign>>,
+    queue_in: mpsc::Sender<Said>,
+    queue: tokio::sync::Mutex<mpsc::Receiver<Said>>,
     last_noise: Mutex<Option<String>>,
 }
 
-/// One sign.
+/// A sign that the lists changed.
 #[derive(Debug)]
 pub enum Sign {
     /// The connection is open anew: everything may have changed.
@@ -54,6 +55,11 @@ pub enum Sign {
     Changed(Method),
     /// The same on a connection of one client only: the lists of all may have changed or not.
     Doubt,
+}
+
+/// What is for clients.
+#[derive(Debug)]
+pub enum Said {
     /// Anything else that clients may care for: `updated`, log messages.
     Notice(Option<SessionKey>, Notice),
     /// Asked outside of any call (legacy, on the stream that GET opened).
@@ -62,7 +68,7 @@ pub enum Sign {
 
 impl Inbox {
     pub fn new() -> Arc<Self> {
-        let (queue_in, queue) = mpsc::channel(SIGNS_MAX);
+        let (queue_in, queue) = mpsc::channel(SAID_MAX);
         Arc::new(Self {
             changed: Mutex::default(),
             reopened: AtomicBool::new(false),
@@ -74,9 +80,8 @@ impl Inbox {
         })
     }
 
-    /// The next sign; for one reader.
-    pub async fn next(&self) -> Sign {
-        let mut queue = self.queue.lock().await;
+    /// The next sign of change; for one reader. Safe to drop.
+    pub async fn next_sign(&self) -> Sign {
         loop {
             if self.reopened.swap(false, Ordering::Relaxed) {
                 return Sign::Opened;
@@ -87,12 +92,14 @@ impl Inbox {
             if let Some(method) = self.changed.lock().pop() {
                 return Sign::Changed(method);
             }
-            tokio::select! {
-                // Both keep what they have when dropped.
-                () = self.wake.notified() => (),
-                Some(sign) = queue.recv() => return sign,
-            }
+            self.wake.notified().await;
         }
+    }
+
+    /// What was said next, for one reader; never nothing, as long as there is the inbox. Safe to
+    /// drop.
+    pub async fn next_said(&self) -> Option<Said> {
+        self.queue.lock().await.recv().await
     }
 
     pub fn opened(&self) {
@@ -152,7 +159,7 @@ impl Signs {
                 drop(changed);
                 self.inbox.wake.notify_one();
             }
-            _ => self.offer(Sign::Notice(self.session, notice.clone())),
+            _ => self.offer(Said::Notice(self.session, notice.clone())),
         }
     }
 
@@ -163,7 +170,7 @@ impl Signs {
 
     /// A request that belongs to no call; dropped, it is refused.
     pub fn question(&self, question: Question) {
-        self.offer(Sign::Question(self.session, question));
+        self.offer(Said::Question(self.session, question));
     }
 
     /// Something that is no message: kept for the operator, counted, and passed over.
@@ -176,8 +183,8 @@ impl Signs {
             Some(format!("it sent what is no MCP message ({error}); the log has it at `debug`"));
     }
 
-    fn offer(&self, sign: Sign) {
-        if self.inbox.queue_in.try_send(sign).is_err() {
+    fn offer(&self, said: Said) {
+        if self.inbox.queue_in.try_send(said).is_err() {
             self.counters.add(Counter::NoticesDropped);
         }
     }

@@ -123,6 +123,24 @@ async fn updates_come_on_the_subscription() {
     }
 }
 
+/// A list that is read slowly, or seldom because it changes all the time, holds up no update.
+#[tokio::test]
+async fn an_update_waits_for_no_list() {
+    let docs = fake::http().resource("mem://one");
+    let gate = gateway().upstream("docs", &docs).start().await;
+    let wanted = json!({ "notifications": { "resourceSubscriptions": ["mem://one"] } });
+    let mut stream = gate.modern().start("subscriptions/listen", wanted).await;
+    stream.next().await.unwrap();
+    docs.becomes("", fake::Act::Hang);
+    let lists = docs.seen("resources/list").len();
+    docs.tell("notifications/resources/list_changed", &json!({}));
+    let reads = || (lists < docs.seen("resources/list").len()).then_some(());
+    eventually("the list is read again", reads).await;
+    docs.tell("notifications/resources/updated", &json!({ "uri": "mem://one" }));
+    let update = stream.until("notifications/resources/updated").await.params();
+    assert_eq!(update["uri"], "mem://one");
+}
+
 #[tokio::test]
 async fn a_second_subscription_costs_the_first_no_update() {
     let docs = fake::http().resource("mem://one").resource("mem://two");
