@@ -1,6 +1,8 @@
 //! Children under the real binary: its launcher, its watchdog, and a gate that is killed outright.
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that starts processes")]
 
+mod common;
+
 use std::{
     collections::BTreeMap,
     io::{BufRead, BufReader, Write},
@@ -12,6 +14,8 @@ use std::{
 
 use rustix::process::{Pid, Signal, getpid, kill_process, kill_process_group, set_child_subreaper};
 use tollgate::upstream::child::{Settings, Spawner};
+
+use self::common::{is_dead, until};
 
 const TOLLGATE: &str = env!("CARGO_BIN_EXE_tollgate");
 /// A shell that has a grandchild, whose number it says.
@@ -31,25 +35,6 @@ fn line_of(child: &mut Child) -> String {
 
 fn pid(text: &str) -> Pid {
     Pid::from_raw(text.parse().unwrap()).unwrap()
-}
-
-/// Waits until `done` says so; only a defect makes it give up.
-#[track_caller]
-fn until(what: &str, done: impl Fn() -> bool) {
-    let come = (0..6000).any(|_| {
-        let done = done();
-        if !done {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        done
-    });
-    assert!(come, "waited for {what}");
-}
-
-/// Dead; reaping an orphan is somebody else's business.
-fn is_dead(id: Pid) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{}/stat", id.as_raw_pid()));
-    stat.map_or(true, |stat| stat.contains(") Z "))
 }
 
 fn launcher(parent: u32, program: &[&str]) -> Child {

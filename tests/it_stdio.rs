@@ -9,18 +9,21 @@
     reason = "a test that starts processes"
 )]
 
+mod common;
+
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
     path::Path,
     process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio},
-    time::Duration,
 };
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+use self::common::{is_dead, until};
 
 const TOLLGATE: &str = env!("CARGO_BIN_EXE_tollgate");
 const MODERN: &str = "2026-07-28";
@@ -82,25 +85,6 @@ fn tiny(folder: &TempDir) -> Vec<String> {
 fn pids(folder: &TempDir) -> Vec<Pid> {
     let text = fs::read_to_string(folder.path().join("pids")).unwrap_or_default();
     text.lines().filter_map(|line| Pid::from_raw(line.parse().ok()?)).collect()
-}
-
-/// Dead; reaping an orphan is somebody else's business.
-fn is_dead(id: Pid) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", id.as_raw_pid()));
-    stat.map_or(true, |stat| stat.contains(") Z "))
-}
-
-/// Waits until `done` says so; only a defect makes it give up.
-#[track_caller]
-fn until(what: &str, mut done: impl FnMut() -> bool) {
-    let come = (0..6000).any(|_| {
-        let done = done();
-        if !done {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        done
-    });
-    assert!(come, "waited for {what}");
 }
 
 /// Tollgate as a client's child.

@@ -2,6 +2,8 @@
 #![cfg(feature = "pingora")]
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that starts processes")]
 
+mod common;
+
 use std::{
     fs,
     io::{self, BufRead as _, BufReader, Read as _, Write as _},
@@ -18,6 +20,8 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use tempfile::TempDir;
+
+use self::common::until;
 
 /// Clients that ask all the time, each time on a connection of its own.
 const CLIENTS: usize = 4;
@@ -203,19 +207,6 @@ fn failure(answer: io::Result<String>) -> Option<String> {
         Ok(answer) => (!answer.contains(r#""result":"#)).then_some(answer),
         Err(error) => Some(error.to_string()),
     }
-}
-
-/// Waits until `done` says so; only a defect makes it give up.
-#[track_caller]
-fn until(what: &str, done: impl Fn() -> bool) {
-    let come = (0..6000).any(|_| {
-        let done = done();
-        if !done {
-            thread::sleep(Duration::from_millis(5));
-        }
-        done
-    });
-    assert!(come, "waited for {what}");
 }
 
 /// The upstream processes that there have been.

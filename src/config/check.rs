@@ -100,6 +100,7 @@ fn limits(limits: &schema::Limits) -> Limits {
         channel_calls_max: limits.channel_calls_max.value.0,
         outbox_bytes_max: limits.outbox_bytes_max.value.0,
         answer_timeout: limits.answer_timeout.value.0,
+        stream_age: Some(limits.stream_age.value.0).filter(|age| !age.is_zero()),
         question_window: limits.question_window.value.0,
         questions_max: limits.questions_max.value.0,
         rounds_max: limits.rounds_max.value.0,

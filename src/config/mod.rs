@@ -114,6 +114,9 @@ pub struct Limits {
     pub channel_calls_max: usize,
     /// Bytes kept per stream for a client that comes back with `Last-Event-ID`. Default 1 MiB.
     pub outbox_bytes_max: usize,
+    /// Age at which a stream is closed whose client comes back for the rest (2025-11-25, SEP-1699).
+    /// Default none: what is cut can be read on as well, but a client needs no second request.
+    pub stream_age: Option<Duration>,
     /// Time that a client has to answer what a server asks in mid-call. Default 5 min: a person may
     /// have to read and think.
     pub answer_timeout: Duration,
@@ -165,6 +168,7 @@ impl Default for Limits {
             streams_max: 64,
             channel_calls_max: 256,
             outbox_bytes_max: 1 << 20,
+            stream_age: None,
             answer_timeout: Duration::from_secs(5 * 60),
             question_window: Duration::from_millis(15),
             questions_max: 64,

@@ -138,6 +138,9 @@ section! {
         channel_calls_max: Count<1, 100_000> = 256,
         /// Bytes kept per stream for a client that comes back with `Last-Event-ID`.
         outbox_bytes_max: Size<KIB, GIB> = "1MiB",
+        /// Age at which a stream is closed whose client comes back for the rest (2025-11-25), for
+        /// proxies that would cut it; 0 closes none.
+        stream_age: Period<0, DAY> = "0s",
         /// Time that a client has to answer what a server asks in mid-call.
         answer_timeout: Period<SECOND, DAY> = "5m",
         /// Time in which further questions of one call are gathered for a client that answers with

@@ -8,7 +8,10 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::stream::unfold;
-use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::{
+    sync::broadcast::{self, error::RecvError},
+    time::Instant,
+};
 
 use crate::{
     call::{ListKind, tasks::Tasks},
@@ -44,8 +47,12 @@ pub enum Takes {
 /// The reply to a call under way: its first event decides what kind of reply it is.
 pub async fn back(gate: &Arc<Gate>, limits: &Limits, back: Box<Back>, takes: Takes) -> HttpReply {
     let mut held = Held::new(back, gate.tasks.clone());
+    let begin = Instant::now();
+    let session = held.back().call().session.as_ref();
+    let age = session.and_then(|session| age(session, limits)).filter(|_| takes != Takes::Json);
+    let patience = age.map_or(limits.keep_alive, |age| age.min(limits.keep_alive));
     loop {
-        match tokio::time::timeout(limits.keep_alive, step::next(held.back())).await {
+        match tokio::time::timeout(patience, step::next(held.back())).await {
             Ok(Step::Last(last)) => {
                 let session = held.done().call().session.clone();
                 let session = session.filter(|_| takes == Takes::StreamRather);
@@ -54,13 +61,20 @@ pub async fn back(gate: &Arc<Gate>, limits: &Limits, back: Box<Back>, takes: Tak
             }
             // A client that takes no stream gets the answer alone.
             Ok(Step::Message(_) | Step::Paused(_)) | Err(_) if takes == Takes::Json => (),
-            Ok(first) => return start(gate, limits, held, Some(first)),
-            Err(_) => return start(gate, limits, held, None),
+            Ok(first) => return start(gate, limits, held, Some(first), begin),
+            Err(_) => return start(gate, limits, held, None, begin),
         }
     }
 }
 
-fn start(gate: &Arc<Gate>, limits: &Limits, mut held: Held, first: Option<Step>) -> HttpReply {
+/// A stream for a call that began then.
+fn start(
+    gate: &Arc<Gate>,
+    limits: &Limits,
+    mut held: Held,
+    first: Option<Step>,
+    begin: Instant,
+) -> HttpReply {
     let session = held.back().call().session.clone();
     let Some(session) = session else { return modern(limits.keep_alive, held.done(), first) };
     let Some(stream) = session.stream(limits.streams_max) else {
@@ -77,7 +91,12 @@ fn start(gate: &Arc<Gate>, limits: &Limits, mut held: Held, first: Option<Step>)
         Pump { stream, bytes_max: limits.outbox_bytes_max, counters: Arc::clone(&gate.counters) };
     gate.tasks.finish(pump.run(held.done(), first));
     let prime = session.client.version.has_priming();
-    legacy(&session, limits, reader, prime)
+    legacy(&session, limits, reader, prime, begin)
+}
+
+/// How old a stream may get whose client knows how to come back for the rest.
+fn age(session: &Session, limits: &Limits) -> Option<Duration> {
+    limits.stream_age.filter(|_| session.client.version.has_priming())
 }
 
 /// A stream of one answer, for a legacy client that would rather have a stream; none where it has
@@ -86,7 +105,8 @@ pub fn single(limits: &Limits, session: &Arc<Session>, answer: &Bytes) -> Option
     let stream = session.stream(limits.streams_max)?;
     stream.push(answer.clone(), limits.outbox_bytes_max);
     stream.end();
-    Some(legacy(session, limits, stream.read(0), session.client.version.has_priming()))
+    let prime = session.client.version.has_priming();
+    Some(legacy(session, limits, stream.read(0), prime, Instant::now()))
 }
 
 /// Events of a modern call. The connection closed is the call cancelled: the body owns it.
@@ -137,7 +157,7 @@ pub fn standalone(
         Some(last) => stream.read(last.event),
         None => stream.read_on(),
     };
-    legacy(session, limits, reader, false)
+    legacy(session, limits, reader, false, Instant::now())
 }
 
 /// The session's stream of what is announced, on which announcements go from now on.
@@ -171,7 +191,7 @@ pub fn resume(
     stream: &Arc<Stream>,
     after: u64,
 ) -> HttpReply {
-    legacy(session, limits, stream.read(after), false)
+    legacy(session, limits, stream.read(after), false, Instant::now())
 }
 
 /// For a client that was too slow to hear what exactly.
@@ -180,10 +200,17 @@ fn everything_changed() -> Vec<Raw> {
     kinds.map(|kind| message::notification(kind.changed().name(), &Raw::object())).into()
 }
 
-/// A body that reads a session's stream.
-fn legacy(session: &Arc<Session>, limits: &Limits, reader: Reader, prime: bool) -> HttpReply {
+/// A body that reads a session's stream, for a request that began then.
+fn legacy(
+    session: &Arc<Session>,
+    limits: &Limits,
+    reader: Reader,
+    prime: bool,
+    begin: Instant,
+) -> HttpReply {
     let (keep_alive, bytes_max) = (limits.keep_alive, limits.outbox_bytes_max);
-    let state = Reading { session: Arc::downgrade(session), reader, prime, over: false };
+    let until = age(session, limits).map(|age| begin + age);
+    let state = Reading { session: Arc::downgrade(session), reader, prime, until, over: false };
     reply::event_reply(unfold(state, move |mut state| async move {
         if std::mem::take(&mut state.prime) {
             return Some((sse::priming(state.reader.id(0), RETRY.as_millis()), state));
@@ -191,7 +218,13 @@ fn legacy(session: &Arc<Session>, limits: &Limits, reader: Reader, prime: bool) 
         if state.over {
             return None;
         }
-        match tokio::time::timeout(keep_alive, state.reader.next()).await {
+        let silence = Instant::now() + keep_alive;
+        let wake = state.until.map_or(silence, |until| until.min(silence));
+        match tokio::time::timeout_at(wake, state.reader.next()).await {
+            Err(_) if state.until == Some(wake) => {
+                state.over = true;
+                Some((sse::retry(RETRY.as_millis()), state))
+            }
             Err(_) => Some((sse::keep_alive(), state)),
             Ok(Some((number, text))) => {
                 Some((sse::event(Some(state.reader.id(number)), &text), state))
@@ -212,6 +245,8 @@ struct Reading {
     session: Weak<Session>,
     reader: Reader,
     prime: bool,
+    /// When it is closed, so that the client takes it up again.
+    until: Option<Instant>,
     over: bool,
 }
 

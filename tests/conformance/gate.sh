@@ -24,6 +24,7 @@ listen = "$listen"
 state = "$folder/state"
 limits.settle = "20s" # the reference server may still be starting
 limits.task_after = "300ms" # the suite's slow tools take a second or two
+limits.stream_age = "600ms" # the gate closes streams too, and clients of 2025-11-25 read on
 
 [routes."/mcp"]
 upstreams = ["reference"]

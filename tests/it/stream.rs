@@ -202,6 +202,25 @@ async fn a_broken_stream_is_taken_up_again() {
     assert_eq!(again.message().await.result()["content"][0]["text"], "asked");
 }
 
+/// For proxies that would cut a stream: it is closed before they do, and read on (SEP-1699).
+#[tokio::test]
+async fn an_old_stream_is_closed_and_taken_up_again() {
+    let slow = fake::http().tool("slow").hang();
+    let gate = gateway().server("limits.stream_age = \"300ms\"").upstream("git", &slow);
+    let gate = gate.start().await;
+    let client = gate.legacy("2025-11-25").await;
+    let mut reply = client.start("tools/call", json!({ "name": "slow" })).await;
+    let mut last = None;
+    while let Some(event) = reply.event().await {
+        last = event.id.or(last);
+    }
+    let after = last.expect("primed before it is closed");
+    let mut again = client.get(&[("last-event-id", &after)]).await;
+    assert!(again.is_stream());
+    assert!(again.event().await.is_none(), "closed again at the same age");
+    assert_eq!(slow.seen("tools/call").len(), 1, "the call goes on");
+}
+
 /// "The server MUST NOT replay messages that would have been delivered on a different stream."
 #[tokio::test]
 async fn another_session_cannot_take_up_a_stream() {
