@@ -4,7 +4,13 @@ pub mod clock;
 pub mod event;
 pub mod tasks;
 
-use std::{fmt, net::IpAddr, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    fmt,
+    hash::{Hash, Hasher},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use crate::mcp::{
     meta::TASKS,
@@ -109,6 +115,36 @@ pub enum Caller {
     Address(IpAddr),
     /// Whoever started this gate, and speaks to it over its standard input and output.
     Parent,
+    /// Somebody who proved who they are.
+    Known(Arc<Identity>),
+}
+
+/// What is known of a caller who proved who they are. Two are the same where one authority knows
+/// both by one subject: what else it says of them changes with each token.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// The name of the `[auth.NAME]` section that vouches for it.
+    pub authority: String,
+    /// A token's `sub`, the id of a key: one of its authority's.
+    pub subject: String,
+    pub groups: BTreeSet<String>,
+    pub scopes: BTreeSet<String>,
+    /// All that a token claims, an object; that of a key has its label.
+    pub claims: Raw,
+}
+
+impl PartialEq for Identity {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.authority, &self.subject) == (&other.authority, &other.subject)
+    }
+}
+
+impl Eq for Identity {}
+
+impl Hash for Identity {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.authority, &self.subject).hash(state);
+    }
 }
 
 impl fmt::Display for Caller {
@@ -116,6 +152,8 @@ impl fmt::Display for Caller {
         match self {
             Self::Address(address) => write!(f, "address {address}"),
             Self::Parent => f.write_str("parent"),
+            // An authority's name has no space: nobody's subject makes another's text.
+            Self::Known(known) => write!(f, "known {} {}", known.authority, known.subject),
         }
     }
 }
