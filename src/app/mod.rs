@@ -84,6 +84,11 @@ pub enum StartError {
     Key,
     #[error("cannot listen on {address}: {error}")]
     Listen { address: SocketAddr, error: std::io::Error },
+    #[error(
+        "everybody who reaches {address} could use `{route}`: give it `auth`, or say that it is \
+         meant so: auth = \"none\""
+    )]
+    Open { address: SocketAddr, route: String },
     #[error("{0}")]
     Tls(String),
     #[error("the configuration has no route `{route}`; it has {known}")]
@@ -336,8 +341,8 @@ async fn shut(gate: &Arc<snapshot::Gate>, deadline: Instant) -> bool {
 fn load(options: &Options) -> Result<Arc<Config>, StartError> {
     let read = config::load_layered(&options.config, &options.layers, &config::environment);
     let mut config = read.map_err(StartError::Config)?;
-    if let Some(listen) = options.listen {
-        config.server.listen = listen;
+    if let Some(address) = options.listen {
+        config.listen_on(address).map_err(|route| StartError::Open { address, route })?;
     }
     Ok(Arc::new(config))
 }

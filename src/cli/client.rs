@@ -14,11 +14,13 @@ use crate::{
 pub struct Client {
     net: Net,
     url: String,
+    token: Option<String>,
 }
 
 impl Client {
-    pub fn new(url: &str) -> Self {
-        Self { net: Net::new(), url: url.to_owned() }
+    /// `token` is an access token or an API key, where the route wants one.
+    pub fn new(url: &str, token: Option<&str>) -> Self {
+        Self { net: Net::new(), url: url.to_owned(), token: token.map(str::to_owned) }
     }
 
     /// Every tool of the route, over all pages.
@@ -62,6 +64,9 @@ impl Client {
             .header(header::ACCEPT, "application/json, text/event-stream")
             .header("mcp-protocol-version", Version::MODERN.as_str())
             .header("mcp-method", method);
+        if let Some(token) = &self.token {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
         if let Some(name) = name {
             request = request.header("mcp-name", HeaderValue::from_str(&value::encode(name))?);
         }

@@ -1,6 +1,7 @@
 //! The command line: arguments in, words for people out.
 
 mod client;
+mod key;
 mod run;
 mod sidecar;
 mod stdio;
@@ -87,6 +88,9 @@ enum Command {
     Tools(tools::ListArguments),
     /// Call a tool: `tollgate call echo message=hello`
     Call(tools::CallArguments),
+    /// API keys of the gate's own
+    #[command(subcommand)]
+    Key(key::Command),
     /// Print completions for a shell
     Completions { shell: clap_complete::Shell },
 }
@@ -118,6 +122,7 @@ fn usual_log(command: &Command) -> String {
         | Command::Import { .. }
         | Command::Tools(_)
         | Command::Call(_)
+        | Command::Key(_)
         | Command::Completions { .. } => LOG_OF_OTHERS.to_owned(),
     }
 }
@@ -145,6 +150,7 @@ fn dispatch(command: Command, common: &Common, names_config: bool) -> anyhow::Re
         Command::Import { file, output } => import(&file, output.as_deref()),
         Command::Tools(arguments) => tools::list(&common.config, &arguments),
         Command::Call(arguments) => tools::call(&common.config, &arguments),
+        Command::Key(command) => key::run(&common.config, &command),
         Command::Completions { shell } => {
             clap_complete::generate(
                 shell,

@@ -22,6 +22,9 @@ struct Place {
     /// The route of the configuration; its first one if none is named
     #[arg(long, conflicts_with = "url")]
     route: Option<String>,
+    /// An access token or an API key, where the route wants to know who calls
+    #[arg(long, env = "TOLLGATE_TOKEN", hide_env_values = true)]
+    token: Option<String>,
 }
 
 #[derive(Debug, Clone, clap::Args)]
@@ -92,9 +95,10 @@ fn with_client(
     place: &Place,
     work: impl AsyncFnOnce(&Client) -> anyhow::Result<ExitCode>,
 ) -> anyhow::Result<ExitCode> {
+    let token = place.token.as_deref();
     app::runtime()?.block_on(async {
         if let Some(url) = &place.url {
-            return work(&Client::new(url)).await;
+            return work(&Client::new(url, token)).await;
         }
         let read = config::load(config, &config::environment);
         let read = read.map_err(|problems| start_failed(app::StartError::Config(problems)))?;
@@ -106,7 +110,7 @@ fn with_client(
         let running = format!("{scheme}://{}{route}", read.server.listen);
         if tokio::net::TcpStream::connect(read.server.listen).await.is_ok() {
             show(&format!("through the gate at {running}"));
-            return work(&Client::new(&running)).await;
+            return work(&Client::new(&running, token)).await;
         }
         if std::io::stderr().is_terminal() {
             show("no gate runs: opening the upstreams for this");
@@ -119,7 +123,7 @@ fn with_client(
         };
         let gate = app::start(options).await.map_err(start_failed)?;
         gate.viewer().settled().await;
-        let done = work(&Client::new(&format!("http://{}{route}", gate.address()))).await;
+        let done = work(&Client::new(&format!("http://{}{route}", gate.address()), token)).await;
         gate.stop().await;
         done
     })

@@ -18,14 +18,11 @@ use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration}
 
 pub use import::import;
 pub use problem::Problems;
-pub use read::{environment, load, load_layered};
+pub use read::{environment, load, load_layered, parse};
 pub use schema::schema;
 pub use sidecar::{Sidecar, sidecar};
 #[cfg(test)]
-pub use {
-    import::Imported,
-    read::{parse, parse_layered},
-};
+pub use {import::Imported, read::parse_layered};
 
 /// TOML that is laid over and under the file, in the same words: what the command line says, and
 /// what it takes for granted.
@@ -53,7 +50,84 @@ pub struct Config {
     /// In the order of the file.
     pub routes: Vec<Route>,
     /// In the order of the file; `routes` refer to them by name.
+    pub auth: Vec<Auth>,
+    /// In the order of the file; `routes` refer to them by name.
     pub upstreams: Vec<Upstream>,
+}
+
+impl Config {
+    /// Listens elsewhere than the file says.
+    ///
+    /// # Errors
+    /// The path of a route that is open to everybody, and does not say that it is meant so, where
+    /// others than this machine's programs could reach it.
+    pub fn listen_on(&mut self, address: SocketAddr) -> Result<(), String> {
+        self.server.listen = address;
+        let open = |route: &&Route| route.auth.is_empty() && !route.everybody;
+        let open = self.routes.iter().find(open).filter(|_| !address.ip().is_loopback());
+        open.map_or(Ok(()), |route| Err(route.path.clone()))
+    }
+}
+
+/// `[auth.NAME]`: who can say who a caller is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Auth {
+    /// `[a-z0-9_-]`, at most 32 characters.
+    pub name: String,
+    pub kind: AuthKind,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum AuthKind {
+    /// Access tokens that are JWTs of one issuer.
+    Jwt(Box<JwtAuth>),
+    /// The gate's own API keys.
+    Keys(Vec<ApiKey>),
+}
+
+/// An issuer of JWTs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct JwtAuth {
+    pub issuer: String,
+    pub jwks_url: Option<String>,
+    /// Empty: the route itself.
+    pub audiences: Vec<String>,
+    /// By their names (RFC 7518 §3.1). Default all that have a public key.
+    pub algorithms: Vec<String>,
+    /// How far clocks may differ. Default 30 s.
+    pub leeway: Duration,
+    /// Age at which keys are fetched again. Default 10 min, what issuers allow caches.
+    pub refresh: Duration,
+    /// Age up to which keys are used while the issuer is out of reach. Default 24 h: nobody is
+    /// locked out by a night's outage.
+    pub stale: Duration,
+    /// Between two fetches of keys, whoever wants them. Default 10 s: a new key is in use sooner
+    /// than that only after an emergency.
+    pub fetch_pause: Duration,
+    /// Default `sub`.
+    pub subject_claim: String,
+    /// Default `groups`.
+    pub groups_claim: String,
+    /// Keys that an issuer may have. Default 100.
+    pub keys_max: usize,
+    /// Bytes of a token. Default 16 KiB, more than a request's head has in most servers.
+    pub token_bytes_max: usize,
+    /// Tokens that are remembered as good. Default 10,000.
+    pub tokens_max: usize,
+}
+
+/// An API key, as far as it is kept.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ApiKey {
+    pub id: String,
+    /// SHA-256 of the key.
+    pub hash: [u8; 32],
+    pub caller: String,
+    pub label: Option<String>,
+    pub groups: Vec<String>,
+    pub scopes: Vec<String>,
+    /// Seconds since 1970.
+    pub expires: Option<u64>,
 }
 
 /// `[server]`.
@@ -192,6 +266,14 @@ impl Default for Limits {
 pub struct Route {
     /// Begins with `/`.
     pub path: String,
+    /// Names of authorities in the order in which they are asked; none where it is open.
+    pub auth: Vec<String>,
+    /// It is said on purpose that it is open.
+    pub everybody: bool,
+    /// Scopes that a caller needs.
+    pub scopes: Vec<String>,
+    /// The absolute URL that clients know it by: the audience of tokens.
+    pub resource: String,
     /// Names of upstreams in order of precedence; `*` is already replaced by all of them.
     pub upstreams: Vec<String>,
     pub names: Names,

@@ -37,7 +37,7 @@ pub fn load_layered(
     parse_layered(&name, &text, layers, environment)
 }
 
-#[cfg(test)]
+/// The configuration of a text, as if it were the file of this name.
 pub fn parse(
     name: &str,
     text: &str,

@@ -10,7 +10,10 @@ use super::{
     HttpTransport, Isolation, Names, Secret, Start,
     problem::{Problem, nearest},
     reader::Reader,
-    value::{Apart, Count, Key, Kind, Kit, Node, Period, Reference, Size, Table, Url, table},
+    value::{
+        Access, Apart, AuthWord, Count, Hash, Key, Kind, Kit, Moment, Node, Period, Reference,
+        Size, Table, Url, table,
+    },
 };
 
 const KIB: usize = 1 << 10;
@@ -71,6 +74,8 @@ section! {
         server: Server,
         /// The endpoints clients use, by their paths, such as "/mcp".
         routes: Table<Spanned<Route>>,
+        /// Who can say who a caller is, by names of a-z, 0-9, `_` and `-`; routes name them.
+        auth: Table<Spanned<Auth>>,
         /// The MCP servers behind the gate, by names of a-z, 0-9, `_` and `-`.
         upstreams: Table<Spanned<Apart<Upstream>>>,
     }
@@ -81,6 +86,9 @@ section! {
     Server {
         /// Address and port to listen on.
         listen: SocketAddr = "127.0.0.1:8080",
+        /// The address clients know the gate by; without it that of `listen`. With a route's path
+        /// behind it, it is the audience of tokens.
+        public_url: Option<Url>,
         /// Certificate and key; with them the gate speaks HTTPS.
         tls: Option<Spanned<Tls>>,
         /// Values of the header `Host` taken besides the loopback names and `listen`; "*" is any.
@@ -179,6 +187,11 @@ section! {
     Route {
         /// Names of upstreams in order of precedence; "*" is all the others, as the file has them.
         upstreams: Vec<Spanned<String>>,
+        /// Names of `[auth.NAME]` sections, tried in their order; "none" says that everybody may
+        /// call. Without it the gate must listen on a loopback address.
+        auth: Option<Spanned<Access>>,
+        /// Scopes that a caller needs, all of them.
+        scopes: Vec<String>,
         /// Whether an upstream's name stands before those of its tools and prompts: where an
         /// earlier upstream has the same name ("auto"), "always", or "never". One upstream alone
         /// and "never" make a route that is that server to clients, with its own name and words.
@@ -193,6 +206,62 @@ section! {
         resources: Filter,
         /// Entries on one page of a list.
         page_size: Count<1, 100_000> = 1_000,
+    }
+}
+
+section! {
+    /// Who can say who a caller is: an issuer of tokens, or keys of the gate's own.
+    Auth {
+        /// "jwt": access tokens of an issuer; "keys": API keys, made by `tollgate key new`.
+        kind: Option<AuthWord>,
+        /// The issuer, as its tokens' `iss` has it. Its keys are found by
+        /// discovery (OIDC, RFC 8414).
+        issuer: Option<Url>,
+        /// Where its keys are, if not where its metadata says.
+        jwks_url: Option<Url>,
+        /// Audiences of which a token must have one; without any, `public_url` with the path of the
+        /// route.
+        audience: Vec<String>,
+        /// Algorithms of signatures that are taken; shared secrets never are.
+        algorithms: Vec<Spanned<String>>,
+        /// How far clocks may differ.
+        leeway: Period<0, { 10 * MINUTE }> = "30s",
+        /// How old the issuer's keys may get before they are fetched again.
+        refresh: Period<{ 10 * SECOND }, DAY> = "10m",
+        /// How old they may get while the issuer is out of reach.
+        stale: Period<{ 10 * SECOND }, { 30 * DAY }> = "24h",
+        /// Time between two fetches of its keys: strangers choose which key their tokens name.
+        fetch_pause: Period<0, { 10 * MINUTE }> = "10s",
+        /// The claim that says whose a token is.
+        subject_claim: Option<String>,
+        /// The claim that lists groups; `a.b` is `b` within `a`.
+        groups_claim: Option<String>,
+        /// Keys that an issuer may have.
+        keys_max: Count<1, 10_000> = 100,
+        /// Bytes of a token.
+        token_bytes_max: Size<KIB, { 1 << 20 }> = "16KiB",
+        /// Tokens that are remembered as good, each for a minute at most.
+        tokens_max: Count<1, 10_000_000> = 10_000,
+        /// API keys by their ids.
+        keys: Table<Spanned<ApiKey>>,
+    }
+}
+
+section! {
+    /// One API key; `tollgate key new` writes such a section.
+    ApiKey {
+        /// SHA-256 of the key, in hexadecimal: "sha256:…".
+        hash: Option<Hash>,
+        /// Whose it is. Several keys may be one caller's.
+        caller: Option<String>,
+        /// Words for people.
+        label: Option<String>,
+        /// Groups that the caller is in.
+        groups: Vec<String>,
+        /// Scopes that the key has.
+        scopes: Vec<String>,
+        /// When it ends, such as "2027-01-31T00:00:00Z".
+        expires: Option<Moment>,
     }
 }
 

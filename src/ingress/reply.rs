@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::{
+    auth::{AuthError, Door},
     catalog::supported_versions,
     mcp::{
         error::{self, ErrorObject},
@@ -123,6 +124,38 @@ pub fn refused(refused: &Refused, id: Option<&Id>, counters: &Counters) -> HttpR
     let mut reply = json_reply(refused.status(), refusal(refused, id, counters));
     if *refused == Refused::Overloaded {
         reply.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    reply
+}
+
+/// A request of nobody that the route knows: what is wrong, and how a client logs in (RFC 6750 §3,
+/// RFC 9728 §5.1).
+pub fn unrecognised(error: &AuthError, door: &Door) -> HttpReply {
+    let (status, word) = match error {
+        AuthError::Missing => (StatusCode::UNAUTHORIZED, None),
+        AuthError::Malformed(_) => (StatusCode::BAD_REQUEST, Some("invalid_request")),
+        AuthError::Invalid(_) => (StatusCode::UNAUTHORIZED, Some("invalid_token")),
+        AuthError::Scope(_) => (StatusCode::FORBIDDEN, Some("insufficient_scope")),
+        AuthError::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, None),
+    };
+    let object = ErrorObject::new(error::INVALID_REQUEST, error.to_string());
+    let mut reply = json_reply(status, message::response(None, &Body::Error(object.raw())));
+    if *error == AuthError::Unavailable {
+        reply.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("10"));
+        return reply;
+    }
+    let mut parts = Vec::new();
+    let mut part = |name: &str, value: &str| parts.push(format!("{name}=\"{value}\""));
+    if let Some(word) = word {
+        part("error", word);
+        part("error_description", &error.to_string().replace('"', "'"));
+    }
+    door.scope().iter().for_each(|scope| part("scope", scope));
+    door.metadata_url().iter().for_each(|url| part("resource_metadata", url));
+    let challenge = format!("Bearer {}", parts.join(", "));
+    // Scopes of the configuration may have characters that no header takes.
+    if let Ok(value) = HeaderValue::try_from(challenge.trim_end()) {
+        reply.headers_mut().insert(header::WWW_AUTHENTICATE, value);
     }
     reply
 }

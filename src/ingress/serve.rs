@@ -9,6 +9,7 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming as HttpIncoming;
 
 use crate::{
+    auth::{AuthError, WELL_KNOWN},
     call::Caller,
     config::Limits,
     mcp::{
@@ -55,6 +56,7 @@ pub async fn serve(
     let path = request.uri().path();
     let Some((route, place)) = find(&snapshot, path) else {
         return match path {
+            _ if path.starts_with(WELL_KNOWN) => metadata(&snapshot, path, request.method()),
             "/livez" => reply::plain(StatusCode::OK, "alive\n"),
             "/readyz" if gate.is_closing() => {
                 reply::plain(StatusCode::SERVICE_UNAVAILABLE, "stopping\n")
@@ -65,6 +67,10 @@ pub async fn serve(
                 "no route has this path: see [routes] in routes.toml\n",
             ),
         };
+    };
+    let caller = match recognised(&route, caller, request.headers()).await {
+        Ok(caller) => caller,
+        Err(error) => return reply::unrecognised(&error, &route.door),
     };
     let door = Door { gate, streams, route, caller, limits: server.limits.clone() };
     match (place, request.method()) {
@@ -77,6 +83,35 @@ pub async fn serve(
         (Place::Stream, _) => reply::not_allowed("GET"),
         (Place::Messages, &Verb::POST) => door.message(request).await,
         (Place::Messages, _) => reply::not_allowed("POST"),
+    }
+}
+
+/// Who calls, where the route wants to know that.
+async fn recognised(
+    route: &Route,
+    caller: Caller,
+    headers: &HeaderMap,
+) -> Result<Caller, AuthError> {
+    if route.door.is_open() {
+        return Ok(caller);
+    }
+    Box::pin(route.door.identify(headers)).await.map(Caller::Known)
+}
+
+/// How clients log in at a route (RFC 9728 §3): its path stands behind the well-known one; without
+/// it the first is meant that there is something to say of.
+fn metadata(snapshot: &Snapshot, path: &str, verb: &Verb) -> HttpReply {
+    if verb != Verb::GET && verb != Verb::HEAD {
+        return reply::not_allowed("GET");
+    }
+    let of = path.strip_prefix(WELL_KNOWN).unwrap_or_default();
+    let mut routes = snapshot.config.routes.iter().filter_map(|route| {
+        let meant = matches!(of, "" | "/") || route.path == of;
+        snapshot.routes.get(&route.path).filter(|_| meant)?.door.metadata()
+    });
+    match routes.next() {
+        Some(metadata) => reply::json_reply(StatusCode::OK, metadata.to_string().into()),
+        None => reply::plain(StatusCode::NOT_FOUND, "no client can log in here by itself\n"),
     }
 }
 
@@ -218,7 +253,8 @@ impl Door {
                 return reply::json_reply(status, text);
             }
         };
-        let (_, id, body) = pipeline::initialize(&self.gate, &self.route, client).await;
+        let (_, id, body) =
+            pipeline::initialize(&self.gate, &self.route, &self.caller, client).await;
         let mut reply =
             reply::json_reply(StatusCode::OK, message::response(Some(&request.id), &body));
         if let Ok(id) = id.parse() {
@@ -355,7 +391,8 @@ impl Door {
     fn session(&self, headers: &HeaderMap) -> Result<Arc<Session>, Refused> {
         let id = text_of(headers, SESSION.as_str()).ok_or(Refused::NoSession)?;
         decode::check_legacy_version(headers)?;
-        let found = self.gate.sessions.find(&self.route.settings.path, &id, &self.limits);
+        let path = &self.route.settings.path;
+        let found = self.gate.sessions.find(path, &self.caller, &id, &self.limits);
         let (session, evicted) = found.map_err(|error| {
             tracing::debug!(%error, "a session was refused");
             Refused::UnknownSession

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::{
-    call::Client,
+    call::{Caller, Client},
     catalog::supported_versions,
     mcp::{
         level::{self, LEVELS},
@@ -49,13 +49,14 @@ pub fn negotiate(params: &Raw) -> Result<Client, Fault> {
 pub async fn initialize(
     gate: &Arc<Gate>,
     route: &Arc<Route>,
+    caller: &Caller,
     client: Client,
 ) -> (Arc<Session>, String, Body) {
     gate.settled_early(route).await;
     let (snapshot, route) = (gate.snapshot(), &gate.route_now(route));
     let version = client.version;
     let limits = &snapshot.config.server.limits;
-    let (session, id, evicted) = gate.sessions.open(&route.settings.path, client, limits);
+    let (session, id, evicted) = gate.sessions.open(&route.settings.path, caller, client, limits);
     for evicted in evicted {
         gate.forget_session(evicted);
     }

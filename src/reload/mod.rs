@@ -80,25 +80,34 @@ impl Reloader {
 
     /// Reads the file, and what it refers to, and compares with what is in force.
     fn look(&mut self) {
-        let problems = match config::load_layered(&self.path, &self.layers, &config::environment) {
+        match self.read() {
             Ok(config) => {
                 self.shown = None;
-                return self.apply(config);
+                self.apply(config);
             }
-            Err(problems) => problems,
-        };
-        let text = problems.render(false);
-        if self.shown.as_ref() != Some(&text) {
-            self.gate.counters.add(Counter::ReloadsRefused);
-            tracing::error!("the edit is not applied, {} problem(s):\n{text}", problems.len());
-            self.shown = Some(text);
+            Err(text) if self.shown.as_ref() != Some(&text) => {
+                self.gate.counters.add(Counter::ReloadsRefused);
+                tracing::error!("the edit is not applied, {text}");
+                self.shown = Some(text);
+            }
+            Err(_) => (),
         }
     }
 
-    fn apply(&self, mut config: Config) {
-        if let Some(listen) = self.listen {
-            config.server.listen = listen;
+    fn read(&self) -> Result<Config, String> {
+        let read = config::load_layered(&self.path, &self.layers, &config::environment);
+        let told = |problems: config::Problems| {
+            format!("{} problem(s):\n{}", problems.len(), problems.render(false))
+        };
+        let mut config = read.map_err(told)?;
+        if let Some(address) = self.listen {
+            let opens = |route| format!("it opens `{route}` to everybody who reaches {address}");
+            config.listen_on(address).map_err(opens)?;
         }
+        Ok(config)
+    }
+
+    fn apply(&self, config: Config) {
         let before = self.gate.snapshot();
         if *before.config == config {
             return;

@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    call::{Client, SessionKey, clock},
+    call::{Caller, Client, SessionKey, clock},
     config::Limits,
     mcp::{id::Id, message::Body, raw::Raw, version::Version},
     telemetry::{Counter, Counters},
@@ -99,7 +99,7 @@ struct Sealed {
 /// Why a session id opens nothing; a client reads the same for all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SessionError {
-    #[error("not an id that this gate made for this route")]
+    #[error("not an id that this gate made for this route and this caller")]
     Unknown,
     #[error("the session was ended")]
     Ended,
@@ -112,10 +112,12 @@ impl Sessions {
         Self { sealer: Sealer::new(secret, "session id"), counters, table: Mutex::default() }
     }
 
-    /// Opens a session and makes its id. Returns also those that had to make room.
+    /// Opens a session and makes its id, which is good for this caller only, where it is known who
+    /// that is. Returns also those that had to make room.
     pub fn open(
         &self,
         route: &str,
+        caller: &Caller,
         client: Client,
         limits: &Limits,
     ) -> (Arc<Session>, String, Vec<Arc<Session>>) {
@@ -127,7 +129,7 @@ impl Sessions {
             capabilities: carried(&client.capabilities),
             info: carried(&client.info),
         };
-        let id = self.sealer.seal(Raw::encode(&sealed).bytes(), route);
+        let id = self.sealer.seal(Raw::encode(&sealed).bytes(), &bound(route, caller));
         self.counters.add(Counter::SessionsOpened);
         let (session, evicted) = self.insert(Session::new(key, route, client), limits);
         (session, id, evicted)
@@ -138,10 +140,11 @@ impl Sessions {
     pub fn find(
         &self,
         route: &str,
+        caller: &Caller,
         id: &str,
         limits: &Limits,
     ) -> Result<(Arc<Session>, Vec<Arc<Session>>), SessionError> {
-        let text = self.sealer.open(id, route).ok_or(SessionError::Unknown)?;
+        let text = self.sealer.open(id, &bound(route, caller)).ok_or(SessionError::Unknown)?;
         let sealed: Sealed = serde_json::from_slice(&text).ok().ok_or(SessionError::Unknown)?;
         let key = SessionKey(sealed.key);
         let now = clock::unix_seconds();
@@ -454,6 +457,14 @@ impl Underway {
 impl Drop for Underway {
     fn drop(&mut self) {
         self.session.state.lock().calls.remove(&self.id);
+    }
+}
+
+/// What an id is bound to. A path has no space. An address is no identity: a client may move.
+fn bound(route: &str, caller: &Caller) -> String {
+    match caller {
+        Caller::Known(_) => format!("{route} {caller}"),
+        Caller::Address(_) | Caller::Parent => route.to_owned(),
     }
 }
 

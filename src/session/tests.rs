@@ -23,8 +23,8 @@ fn keys(sessions: &[Arc<Session>]) -> Vec<SessionKey> {
 
 #[test]
 fn an_id_revives_its_session_in_another_process() {
-    let (_, id, _) = sessions(1).open("/mcp", client(), &limits());
-    let (session, _) = sessions(1).find("/mcp", &id, &limits()).unwrap();
+    let (_, id, _) = sessions(1).open("/mcp", &Caller::Parent, client(), &limits());
+    let (session, _) = sessions(1).find("/mcp", &Caller::Parent, &id, &limits()).unwrap();
     assert_eq!(session.client.version, Version::V2025_06_18);
     assert_eq!(session.client.capabilities.as_str(), r#"{"roots":{}}"#);
     assert!(session.client.can_be_asked());
@@ -32,8 +32,9 @@ fn an_id_revives_its_session_in_another_process() {
 
 #[test]
 fn an_id_is_good_for_its_own_gate_and_route() {
-    let (_, id, _) = sessions(1).open("/mcp", client(), &limits());
-    let find = |secret, route| sessions(secret).find(route, &id, &limits()).unwrap_err();
+    let (_, id, _) = sessions(1).open("/mcp", &Caller::Parent, client(), &limits());
+    let find =
+        |secret, route| sessions(secret).find(route, &Caller::Parent, &id, &limits()).unwrap_err();
     assert_eq!(find(2, "/mcp"), SessionError::Unknown);
     assert_eq!(find(1, "/other"), SessionError::Unknown);
 }
@@ -41,9 +42,12 @@ fn an_id_is_good_for_its_own_gate_and_route() {
 #[test]
 fn an_ended_session_does_not_rise_again() {
     let sessions = sessions(1);
-    let (session, id, _) = sessions.open("/mcp", client(), &limits());
+    let (session, id, _) = sessions.open("/mcp", &Caller::Parent, client(), &limits());
     sessions.end(&session);
-    assert_eq!(sessions.find("/mcp", &id, &limits()).unwrap_err(), SessionError::Ended);
+    assert_eq!(
+        sessions.find("/mcp", &Caller::Parent, &id, &limits()).unwrap_err(),
+        SessionError::Ended
+    );
 }
 
 #[test]
@@ -58,20 +62,23 @@ fn an_old_session_is_refused() {
     };
     let id = sessions.sealer.seal(Raw::encode(&sealed).bytes(), "/mcp");
     let age = |seconds| Limits { session_age: Duration::from_secs(seconds), ..limits() };
-    assert!(sessions.find("/mcp", &id, &age(200)).is_ok());
-    assert_eq!(sessions.find("/mcp", &id, &age(50)).unwrap_err(), SessionError::TooOld);
+    assert!(sessions.find("/mcp", &Caller::Parent, &id, &age(200)).is_ok());
+    assert_eq!(
+        sessions.find("/mcp", &Caller::Parent, &id, &age(50)).unwrap_err(),
+        SessionError::TooOld
+    );
 }
 
 #[test]
 fn the_oldest_idle_session_makes_room_and_comes_back() {
     let sessions = sessions(1);
-    let (first, id, _) = sessions.open("/mcp", client(), &limits());
+    let (first, id, _) = sessions.open("/mcp", &Caller::Parent, client(), &limits());
     first.used.store(1, Ordering::Relaxed);
-    sessions.open("/mcp", client(), &limits());
-    let (_, _, evicted) = sessions.open("/mcp", client(), &limits());
+    sessions.open("/mcp", &Caller::Parent, client(), &limits());
+    let (_, _, evicted) = sessions.open("/mcp", &Caller::Parent, client(), &limits());
     assert_eq!(keys(&evicted), [first.key]);
     assert_eq!(sessions.table.lock().live.len(), 2);
-    let (again, evicted) = sessions.find("/mcp", &id, &limits()).unwrap();
+    let (again, evicted) = sessions.find("/mcp", &Caller::Parent, &id, &limits()).unwrap();
     assert_eq!((again.key, evicted.len()), (first.key, 1));
 }
 
@@ -79,7 +86,7 @@ fn the_oldest_idle_session_makes_room_and_comes_back() {
 fn those_idle_longest_make_room_several_at_once() {
     let limits = Limits { sessions_max: 200, ..limits() };
     let sessions = sessions(1);
-    let open = || sessions.open("/mcp", client(), &limits);
+    let open = || sessions.open("/mcp", &Caller::Parent, client(), &limits);
     let all: Vec<_> = (0..200).map(|_| open().0).collect();
     for (at, session) in (1..).zip(&all) {
         session.used.store(at, Ordering::Relaxed);
@@ -96,7 +103,7 @@ fn those_idle_longest_make_room_several_at_once() {
 fn where_all_are_busy_one_makes_room() {
     let limits = Limits { sessions_max: 200, ..limits() };
     let sessions = sessions(1);
-    let open = || sessions.open("/mcp", client(), &limits);
+    let open = || sessions.open("/mcp", &Caller::Parent, client(), &limits);
     let busy: Vec<_> = (0..200).map(|_| open().0.begin(&Id::number(1)).unwrap()).collect();
     assert_eq!(open().2.len(), 1);
     drop(busy);
@@ -105,8 +112,8 @@ fn where_all_are_busy_one_makes_room() {
 #[test]
 fn an_idle_session_leaves_memory_and_a_busy_one_stays() {
     let sessions = sessions(1);
-    let (idle, _, _) = sessions.open("/mcp", client(), &limits());
-    let (busy, _, _) = sessions.open("/mcp", client(), &limits());
+    let (idle, _, _) = sessions.open("/mcp", &Caller::Parent, client(), &limits());
+    let (busy, _, _) = sessions.open("/mcp", &Caller::Parent, client(), &limits());
     let underway = busy.begin(&Id::number(1)).unwrap();
     idle.used.store(1, Ordering::Relaxed);
     busy.used.store(1, Ordering::Relaxed);
@@ -118,7 +125,7 @@ fn an_idle_session_leaves_memory_and_a_busy_one_stays() {
 
 #[tokio::test]
 async fn a_question_is_answered_once() {
-    let (session, _, _) = sessions(1).open("/mcp", client(), &limits());
+    let (session, _, _) = sessions(1).open("/mcp", &Caller::Parent, client(), &limits());
     let (reply, answer) = oneshot::channel();
     let id = session.ask(reply, 1).unwrap();
     let (one_more, refused) = oneshot::channel();
@@ -131,7 +138,7 @@ async fn a_question_is_answered_once() {
 
 #[test]
 fn an_id_in_use_is_refused_until_its_call_ends() {
-    let (session, _, _) = sessions(1).open("/mcp", client(), &limits());
+    let (session, _, _) = sessions(1).open("/mcp", &Caller::Parent, client(), &limits());
     let underway = session.begin(&Id::number(1)).unwrap();
     assert!(session.begin(&Id::number(1)).is_none());
     assert!(session.cancel(&Id::number(1), None));
@@ -143,7 +150,7 @@ fn an_id_in_use_is_refused_until_its_call_ends() {
 #[tokio::test]
 async fn streams_that_ended_are_kept_for_a_while_and_make_room() {
     let sessions = sessions(1);
-    let (session, _, _) = sessions.open("/mcp", client(), &limits());
+    let (session, _, _) = sessions.open("/mcp", &Caller::Parent, client(), &limits());
     let numbers = || {
         let mut numbers: Vec<_> = session.state.lock().streams.keys().copied().collect();
         numbers.sort_unstable();

@@ -18,6 +18,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    auth::{Authorities, Door, Means},
     call::{Client, ListKind, tasks::Tasks},
     catalog::{self, Change, Filters, Part, View, shelf::Shelf},
     config::{self, Config, Route as RouteSettings, Start},
@@ -44,6 +45,7 @@ const LOOK: Duration = Duration::from_millis(5);
 pub struct Snapshot {
     pub config: Arc<Config>,
     pub routes: HashMap<String, Arc<Route>>,
+    authorities: Authorities,
     members: Vec<Member>,
 }
 
@@ -51,6 +53,8 @@ pub struct Snapshot {
 #[derive(Debug)]
 pub struct Route {
     pub settings: RouteSettings,
+    /// Who may pass.
+    pub door: Door,
     pub members: Vec<Member>,
     view: View,
     /// For clients that can be asked in mid-call, where an upstream lists more for them.
@@ -97,7 +101,8 @@ impl Gate {
         lot: Lot,
     ) -> (Arc<Self>, mpsc::Receiver<Change>) {
         let (changes, inbox) = mpsc::channel(CHANGES_MAX);
-        let empty = Snapshot { config, routes: HashMap::new(), members: Vec::new() };
+        let (routes, members) = (HashMap::new(), Vec::new());
+        let empty = Snapshot { config, routes, authorities: Authorities::default(), members };
         let gate = Self {
             current: ArcSwap::from_pointee(empty),
             building: Mutex::new(()),
@@ -289,6 +294,14 @@ impl Gate {
         Member { upstream, shelf, tasks, items_max, filters }
     }
 
+    fn means(&self) -> Means {
+        Means {
+            net: self.context.net.clone(),
+            tasks: self.tasks.clone(),
+            counters: Arc::clone(&self.counters),
+        }
+    }
+
     fn relist(&self, upstream: &str, said: Option<Method>) {
         let _building = self.building.lock();
         let earlier = self.snapshot();
@@ -310,17 +323,19 @@ impl Gate {
         members: Vec<Member>,
         said: &[(String, Method)],
     ) {
+        let authorities = Authorities::build(&config.auth, &earlier.authorities, &self.means());
         let mut routes = HashMap::new();
         let mut announced = Vec::new();
         for settings in &config.routes {
             let before = earlier.routes.get(&settings.path);
-            let route = Arc::new(Route::build(settings, &members, before));
+            let door = authorities.door(settings, &self.counters);
+            let route = Arc::new(Route::build(settings, door, &members, before));
             for method in route.changes(before.map(Arc::as_ref), said) {
                 announced.push((Arc::clone(&route), method));
             }
             routes.insert(settings.path.clone(), route);
         }
-        self.current.store(Arc::new(Snapshot { config, routes, members }));
+        self.current.store(Arc::new(Snapshot { config, routes, authorities, members }));
         for (route, method) in announced {
             // Nobody listening is no error.
             route.pushes.send(Push::Changed(method)).ok();
@@ -348,7 +363,12 @@ impl Snapshot {
 }
 
 impl Route {
-    fn build(settings: &RouteSettings, members: &[Member], before: Option<&Arc<Self>>) -> Self {
+    fn build(
+        settings: &RouteSettings,
+        door: Door,
+        members: &[Member],
+        before: Option<&Arc<Self>>,
+    ) -> Self {
         let of_route = settings.upstreams.iter();
         let members: Vec<_> = of_route
             .filter_map(|name| members.iter().find(|member| member.upstream.name() == name))
@@ -367,7 +387,7 @@ impl Route {
         }
         let pushes = before
             .map_or_else(|| broadcast::Sender::new(PUSHES_MAX), |before| before.pushes.clone());
-        Self { settings: settings.clone(), members, view, asked_view, pushes }
+        Self { settings: settings.clone(), door, members, view, asked_view, pushes }
     }
 
     /// What a client is shown.

@@ -43,10 +43,16 @@ pub enum Counter {
     TasksCarried,
     Reloads,
     ReloadsRefused,
+    RefusedAnonymous,
+    RefusedCredentials,
+    RefusedScopes,
+    AuthUnavailable,
+    KeysFetched,
+    KeysFailed,
 }
 
 /// In the order of [`Counter`].
-const NAMES: [&str; 35] = [
+const NAMES: [&str; 41] = [
     "requests",
     "refused_host",
     "refused_origin",
@@ -82,6 +88,12 @@ const NAMES: [&str; 35] = [
     "tasks_carried",
     "reloads",
     "reloads_refused",
+    "refused_anonymous",
+    "refused_credentials",
+    "refused_scopes",
+    "auth_unavailable",
+    "keys_fetched",
+    "keys_failed",
 ];
 
 /// The counters of one gate.

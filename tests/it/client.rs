@@ -23,6 +23,8 @@ pub struct Endpoint {
     pub path: String,
     /// Where its clients are.
     pub from: IpAddr,
+    /// Sent as `Authorization: Bearer …`.
+    pub token: Option<String>,
 }
 
 /// An answer as it arrives.
@@ -54,10 +56,15 @@ pub struct Client {
 }
 
 pub fn endpoint(address: SocketAddr, path: &str) -> Endpoint {
-    Endpoint { address, path: path.to_owned(), from: IpAddr::from([127, 0, 0, 1]) }
+    Endpoint { address, path: path.to_owned(), from: IpAddr::from([127, 0, 0, 1]), token: None }
 }
 
 impl Endpoint {
+    /// The same for clients that have this token.
+    pub fn with_token(&self, token: &str) -> Self {
+        Self { token: Some(token.to_owned()), ..self.clone() }
+    }
+
     pub async fn send(&self, verb: Method, headers: &[(&str, &str)], body: &[u8]) -> Reply {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind(SocketAddr::new(self.from, 0)).unwrap();
@@ -67,6 +74,9 @@ impl Endpoint {
         let mut request = Request::builder().method(verb).uri(&self.path);
         if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
             request = request.header("host", self.address.to_string());
+        }
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
         }
         for (name, value) in headers.iter().filter(|(_, value)| *value != "-") {
             request = request.header(*name, *value);

@@ -18,6 +18,7 @@ pub struct Plan {
     upstreams: String,
     names: Vec<String>,
     routes: String,
+    extra: String,
 }
 
 /// A gate that serves; it derefs to its endpoint `/mcp`.
@@ -28,8 +29,8 @@ pub struct Gate {
 }
 
 pub fn gateway() -> Plan {
-    let (server, upstreams, routes) = (String::new(), String::new(), String::new());
-    Plan { server, upstreams, names: Vec::new(), routes }
+    let [server, upstreams, routes, extra] = std::array::from_fn(|_| String::new());
+    Plan { server, upstreams, names: Vec::new(), routes, extra }
 }
 
 impl Plan {
@@ -60,6 +61,12 @@ impl Plan {
         self
     }
 
+    /// Sections of any other kind, as they are.
+    pub fn extra(mut self, sections: &str) -> Self {
+        self.extra.push_str(sections);
+        self
+    }
+
     /// Keys of `[server]`, `limits.body_bytes_max = 100` for example.
     pub fn server(mut self, keys: &str) -> Self {
         self.server.push_str(keys);
@@ -82,7 +89,7 @@ impl Plan {
             false => self.routes,
         };
         let server = format!("[server]\nlimits.drain = \"2s\"\n{}", self.server);
-        let toml = format!("{server}\n{routes}\n{}", self.upstreams);
+        let toml = format!("{server}\n{routes}\n{}{}", self.upstreams, self.extra);
         fs::write(folder.path().join("routes.toml"), toml).unwrap();
         let (running, endpoint) = run(&folder).await;
         Gate { running: Some(running), endpoint, folder }

@@ -74,6 +74,70 @@ url = "ftp://example.com"
 }
 
 #[test]
+fn an_open_route_that_others_could_reach_is_told() {
+    let file = |auth: &str| {
+        format!(
+            "[server]\nlisten = \"0.0.0.0:80\"\n[routes.\"/mcp\"]\nupstreams = [\"gate\"]\n{auth}\n\
+             [upstreams.gate]\nbuiltin = \"gate\"\n"
+        )
+    };
+    told(&file(""), &["error: everybody who reaches 0.0.0.0:80 can use `/mcp`", "auth = \"none\""]);
+    told(&file("auth = []"), &["error: this route names nobody"]);
+    told(&file("auth = \"all\""), &["error: expected an array, or \"none\", found a text"]);
+    assert!(crate::config::parse("routes.toml", &file("auth = \"none\""), &|_| None).is_ok());
+}
+
+#[test]
+fn all_problems_of_authorities_are_told() {
+    let text = r#"
+[routes."/mcp"]
+upstreams = ["gate"]
+auth = ["corp", "key", "empty"]
+
+[upstreams.gate]
+builtin = "gate"
+
+[auth.corp]
+kind = "jwt"
+algorithms = ["RS256", "HS256", "none"]
+stale = "1m"
+keys = {}
+
+[auth.keys]
+kind = "keys"
+leeway = "1s"
+keys.a = { hash = "sha256:00", caller = "", expires = "tomorrow" }
+keys.b = { label = "x" }
+
+[auth.empty]
+kind = "keys"
+
+[auth."No One"]
+"#;
+    told(
+        text,
+        &[
+            "error: this authority has no `issuer`",
+            "error: `HS256` is not an algorithm that is taken here",
+            "error: `none` is not an algorithm that is taken here",
+            "error: `stale` is 1m, but `refresh` is 10m",
+            "error: `keys` means nothing for an authority of kind \"jwt\"",
+            "error: `leeway` means nothing for an authority of kind \"keys\"",
+            "error: `sha256:00` is not the hash of a key",
+            "error: a caller's name is empty",
+            "error: `tomorrow` is not a moment",
+            "error: this key has no `hash`",
+            "error: this key has no `caller`",
+            "error: this authority has no key",
+            "error: `No One` is not a name for an authority",
+            "error: this authority has no `kind`",
+            "error: there is no [auth.key]",
+            "did you mean `keys`?",
+        ],
+    );
+}
+
+#[test]
 fn a_file_without_routes_is_told_what_to_write() {
     told("", &["error: there is no route", "--> routes.toml\n", "[routes.\"/mcp\"]"]);
     told("[routes]\n", &["error: there is no route"]);

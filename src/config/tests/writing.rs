@@ -7,7 +7,7 @@ use toml::{Spanned, de::DeValue};
 
 use super::{of_upstream, read, upstream};
 use crate::config::{
-    HttpTransport, Isolation, Names, Start, Transport,
+    AuthKind, HttpTransport, Isolation, Names, Start, Transport,
     reader::Reader,
     value::{Kind, Period, Size},
 };
@@ -63,6 +63,7 @@ limits.keep_alive = "1m 30s"
 
 [routes."/a"]
 upstreams = ["two", "*"]
+auth = "none"
 names = "always"
 page_size = 10
 tools = { allow = ["*"], deny = ["x*"], hide = ["y"], rename = { "one" = "uno" } }
@@ -119,6 +120,75 @@ transport = "sse"
     assert_eq!(*http, HttpTransport::Sse);
     assert_eq!(headers["authorization"].expose(), "Bearer s3cret");
     assert!(!format!("{config:?}").contains("s3cret"));
+}
+
+#[test]
+fn every_key_of_authorities_is_taken() {
+    let config = read(
+        r#"
+[server]
+listen = "[::]:443"
+tls = { certificate = "cert.pem", key = "key.pem" }
+
+[routes."/a"]
+upstreams = ["gate"]
+auth = ["corp", "agents"]
+scopes = ["use"]
+
+[upstreams.gate]
+builtin = "gate"
+
+[auth.corp]
+kind = "jwt"
+issuer = "https://idp.example.com/"
+jwks_url = "https://idp.example.com/keys"
+audience = ["api"]
+algorithms = ["ES256"]
+leeway = "1s"
+refresh = "1m"
+stale = "2m"
+fetch_pause = "3s"
+subject_claim = "oid"
+groups_claim = "realm.roles"
+keys_max = 4
+token_bytes_max = "2KiB"
+tokens_max = 5
+
+[auth.agents]
+kind = "keys"
+[auth.agents.keys.a1]
+hash = "sha256:00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff00ff"
+caller = "ci"
+label = "nightly"
+groups = ["build"]
+scopes = ["use"]
+expires = "1970-01-01T01:00:00+01:00"
+"#,
+    );
+    let route = &config.routes[0];
+    assert_eq!(
+        (&route.auth.join(" "), &route.scopes.join(" ")),
+        (&"corp agents".into(), &"use".into())
+    );
+    assert_eq!(route.resource, "https://[::]:443/a");
+    let [corp, agents] = config.auth.as_slice() else { panic!("two authorities") };
+    let AuthKind::Jwt(jwt) = &corp.kind else { panic!("an issuer") };
+    let seconds = [jwt.leeway, jwt.refresh, jwt.stale, jwt.fetch_pause].map(|time| time.as_secs());
+    assert_eq!(seconds, [1, 60, 120, 3]);
+    assert_eq!((jwt.keys_max, jwt.token_bytes_max, jwt.tokens_max), (4, 2 << 10, 5));
+    assert_eq!((&*jwt.issuer, &*jwt.subject_claim), ("https://idp.example.com/", "oid"));
+    assert_eq!(
+        (&jwt.algorithms[..], &jwt.audiences[..]),
+        (&["ES256".into()][..], &["api".into()][..])
+    );
+    assert_eq!((jwt.jwks_url.is_some(), &*jwt.groups_claim), (true, "realm.roles"));
+    let AuthKind::Keys(keys) = &agents.kind else { panic!("keys") };
+    assert_eq!((&*keys[0].id, &*keys[0].caller, keys[0].expires), ("a1", "ci", Some(0)));
+    assert_eq!(
+        (keys[0].hash[..2].to_vec(), keys[0].label.as_deref()),
+        (vec![0, 255], Some("nightly"))
+    );
+    assert_eq!((keys[0].groups.len(), keys[0].scopes.len()), (1, 1));
 }
 
 #[test]

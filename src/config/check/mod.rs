@@ -1,7 +1,10 @@
 //! From the sections of the file to a [`Config`]: what only several keys together can tell.
 
+mod auth;
+
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
+    net::SocketAddr,
     ops::Range,
     path::Path,
 };
@@ -13,7 +16,7 @@ use super::{
     problem::{Problem, nearest},
     reader::Reader,
     schema,
-    value::{Apart, Key, Table},
+    value::{Access, Apart, Key, Table},
 };
 
 /// Characters of an upstream's name; with `__` and a tool's name it must fit a client's 64.
@@ -43,9 +46,15 @@ pub fn config(file: schema::File, folder: &Path, reader: &mut Reader<'_>) -> Con
     }
     let routes = file.routes.value.0.into_iter();
     let upstreams = file.upstreams.value.0.into_iter();
+    let base = base_url(&file.server.value);
+    let listen = file.server.value.listen.value;
+    let auth = file.auth.value.0.iter().map(|(name, _)| name.get_ref().clone());
+    let auth: Vec<_> = auth.collect();
+    let known = Known { upstreams: &names, auth: &auth, base: &base, listen };
     Config {
         server: server(file.server.value, folder, reader),
-        routes: routes.map(|(path, section)| route(path, section, &names, reader)).collect(),
+        routes: routes.map(|(path, section)| route(path, section, &known, reader)).collect(),
+        auth: auth::all(file.auth.value, reader),
         upstreams: upstreams.map(|(name, one)| upstream(name, one, folder, reader)).collect(),
     }
 }
@@ -117,10 +126,26 @@ fn limits(limits: &schema::Limits) -> Limits {
     }
 }
 
+/// What clients know the gate by, without a slash at its end.
+fn base_url(server: &schema::Server) -> String {
+    let scheme = if server.tls.value.is_some() { "https" } else { "http" };
+    let own = || format!("{scheme}://{}", server.listen.value);
+    let url = server.public_url.value.as_ref().map_or_else(own, |url| url.0.clone());
+    url.trim_end_matches('/').to_owned()
+}
+
+/// What a route may name, and where it is reached.
+struct Known<'a> {
+    upstreams: &'a [String],
+    auth: &'a [String],
+    base: &'a str,
+    listen: SocketAddr,
+}
+
 fn route(
     path: Spanned<String>,
     section: Spanned<schema::Route>,
-    known: &[String],
+    known: &Known<'_>,
     reader: &mut Reader<'_>,
 ) -> Route {
     let at = path.span();
@@ -129,9 +154,20 @@ fn route(
         reader.problem(Problem::new(at.clone(), format!("`{path}` {fault}"), help));
     }
     let section = section.into_inner();
-    let upstreams = members(section.upstreams, &at, known, reader);
+    if section.auth.span.is_none() && !known.listen.ip().is_loopback() {
+        let title = format!("everybody who reaches {} can use `{path}`", known.listen);
+        let help = "name who says who they are: auth = [\"…\"]; or say that it is meant so: \
+                    auth = \"none\"";
+        reader.problem(Problem::new(at.clone(), title, help));
+    }
+    let upstreams = members(section.upstreams, &at, known.upstreams, reader);
+    let access = section.auth.value.map(Spanned::into_inner);
     Route {
+        resource: format!("{}{path}", known.base),
         path,
+        everybody: matches!(access, Some(Access::Everybody)),
+        auth: auth::named(access, known.auth, section.auth.span.as_ref(), reader),
+        scopes: section.scopes.value,
         upstreams,
         names: section.names.value,
         sse: section.sse.value,

@@ -1,0 +1,248 @@
+//! The public keys of one issuer: fetched once for all who wait, kept while it is down, fetched
+//! again when a token names one that is not there.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, header};
+use http_body_util::{BodyExt as _, Full, Limited};
+use jsonwebtoken::{
+    Algorithm, DecodingKey,
+    jwk::{Jwk, PublicKeyUse},
+};
+use parking_lot::RwLock;
+use serde::{Deserialize, de::DeserializeOwned};
+use tokio::{sync::Mutex, time::Instant};
+
+use crate::{config::JwtAuth, telemetry::Counter};
+
+use super::Means;
+
+/// How long the issuer may take for one answer.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes of such an answer; the largest issuers have a few tens of KiB.
+const FETCH_BYTES_MAX: usize = 512 << 10;
+/// Of a token that names no key so many are tried.
+const TRIES_MAX: usize = 8;
+
+/// The keys of one issuer, and how to get them.
+pub struct Keyring {
+    issuer: String,
+    jwks_url: Option<String>,
+    refresh: Duration,
+    stale: Duration,
+    pause: Duration,
+    keys_max: usize,
+    means: Means,
+    known: RwLock<Option<Arc<Known>>>,
+    /// Held while they are fetched; the last attempt.
+    fetching: Mutex<Option<Instant>>,
+}
+
+/// What the issuer had, and when.
+struct Known {
+    keys: Vec<Arc<Key>>,
+    fetched: Instant,
+}
+
+/// One public key.
+pub struct Key {
+    id: Option<String>,
+    /// The only algorithm it is for, if it says so.
+    algorithm: Option<Algorithm>,
+    pub decoding: DecodingKey,
+}
+
+/// Why there is no key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoKey {
+    /// The issuer has none of this id, or none that fits.
+    Unknown,
+    /// The issuer is out of reach, and what it had before is too old, or nothing.
+    Unavailable,
+}
+
+impl Keyring {
+    pub fn new(settings: &JwtAuth, means: &Means) -> Arc<Self> {
+        Arc::new(Self {
+            issuer: settings.issuer.clone(),
+            jwks_url: settings.jwks_url.clone(),
+            refresh: settings.refresh,
+            stale: settings.stale,
+            pause: settings.fetch_pause,
+            keys_max: settings.keys_max,
+            means: means.clone(),
+            known: RwLock::default(),
+            fetching: Mutex::default(),
+        })
+    }
+
+    /// Keys that a signature of this algorithm may have been made with: that of the id, or without
+    /// an id the first few that fit.
+    pub async fn find(
+        self: &Arc<Self>,
+        id: Option<&str>,
+        algorithm: Algorithm,
+    ) -> Result<Vec<Arc<Key>>, NoKey> {
+        let known = self.current().await?;
+        let found = known.fitting(id, algorithm);
+        if !found.is_empty() {
+            return Ok(found);
+        }
+        // The issuer may have a new one.
+        self.fetch(Some(known.fetched)).await;
+        let known = self.known.read().clone().ok_or(NoKey::Unavailable)?;
+        let found = known.fitting(id, algorithm);
+        if found.is_empty() { Err(NoKey::Unknown) } else { Ok(found) }
+    }
+
+    /// What is known, as long as it may be used; fetched behind the caller's back when it is old.
+    async fn current(self: &Arc<Self>) -> Result<Arc<Known>, NoKey> {
+        let known = self.known.read().clone();
+        let age = known.as_ref().map(|known| known.fetched.elapsed());
+        match (known, age) {
+            (Some(known), Some(age)) if age <= self.refresh => return Ok(known),
+            (Some(known), Some(age)) if age <= self.stale => {
+                let (keyring, fetched) = (Arc::clone(self), known.fetched);
+                self.means.tasks.spawn("auth: keys of an issuer", async move {
+                    keyring.fetch(Some(fetched)).await;
+                });
+                return Ok(known);
+            }
+            (known, _) => self.fetch(known.map(|known| known.fetched)).await,
+        }
+        let known = self.known.read().clone();
+        known.filter(|known| known.fetched.elapsed() <= self.stale).ok_or(NoKey::Unavailable)
+    }
+
+    /// Fetches what is newer than `seen`, unless somebody else just did, or tried.
+    async fn fetch(&self, seen: Option<Instant>) {
+        let mut last = self.fetching.lock().await;
+        let newest = self.known.read().as_ref().map(|known| known.fetched);
+        if newest != seen || last.is_some_and(|last| last.elapsed() < self.pause) {
+            return;
+        }
+        *last = Some(Instant::now());
+        match tokio::time::timeout(FETCH_TIMEOUT, self.read()).await {
+            Ok(Ok(keys)) => {
+                self.means.counters.add(Counter::KeysFetched);
+                let known = Known { keys, fetched: Instant::now() };
+                *self.known.write() = Some(Arc::new(known));
+            }
+            Ok(Err(error)) => self.failed(&error),
+            Err(_) => self.failed(&format!("no answer within {FETCH_TIMEOUT:?}")),
+        }
+    }
+
+    fn failed(&self, error: &str) {
+        self.means.counters.add(Counter::KeysFailed);
+        tracing::warn!(issuer = self.issuer, error, "the keys of an issuer were not read");
+    }
+
+    async fn read(&self) -> Result<Vec<Arc<Key>>, String> {
+        #[derive(Deserialize)]
+        struct Set {
+            keys: Vec<serde_json::Value>,
+        }
+        let url = match &self.jwks_url {
+            Some(url) => url.clone(),
+            None => self.discover().await?,
+        };
+        let set: Set = self.get(&url).await?;
+        if self.keys_max < set.keys.len() {
+            let (count, max) = (set.keys.len(), self.keys_max);
+            return Err(format!("{url} has {count} keys, more than {max} (`keys_max`)"));
+        }
+        // One of a kind that is not known here must not cost the others.
+        let keys: Vec<_> = set.keys.into_iter().filter_map(Key::read).map(Arc::new).collect();
+        if keys.is_empty() { Err(format!("{url} has no key that can be used")) } else { Ok(keys) }
+    }
+
+    /// OIDC Discovery 1.0 §4, then RFC 8414 §3.
+    async fn discover(&self) -> Result<String, String> {
+        #[derive(Deserialize)]
+        struct Metadata {
+            issuer: String,
+            jwks_uri: String,
+        }
+        let first =
+            format!("{}/.well-known/openid-configuration", self.issuer.trim_end_matches('/'));
+        let found: Result<Metadata, _> = self.get(&first).await;
+        let metadata = match (found, authorization_server(&self.issuer)) {
+            (Ok(metadata), _) => metadata,
+            (Err(error), Some(second)) => match self.get::<Metadata>(&second).await {
+                Ok(metadata) => metadata,
+                Err(_) => return Err(error),
+            },
+            (Err(error), None) => return Err(error),
+        };
+        if metadata.issuer != self.issuer {
+            return Err(format!("{first} is the metadata of `{}`", metadata.issuer));
+        }
+        let downgraded =
+            self.issuer.starts_with("https:") && metadata.jwks_uri.starts_with("http:");
+        if downgraded {
+            Err("its `jwks_uri` is not https".to_owned())
+        } else {
+            Ok(metadata.jwks_uri)
+        }
+    }
+
+    async fn get<T: DeserializeOwned>(&self, url: &str) -> Result<T, String> {
+        let request = Request::get(url)
+            .header(header::ACCEPT, "application/json")
+            .header(header::USER_AGENT, concat!("tollgate/", env!("CARGO_PKG_VERSION")))
+            .body(Full::<Bytes>::default())
+            .map_err(|error| format!("{url}: {error}"))?;
+        let reply = self.means.net.send(request, false).await;
+        let reply = reply.map_err(|error| format!("{url}: {error}"))?;
+        if reply.status() != http::StatusCode::OK {
+            return Err(format!("{url}: {}", reply.status()));
+        }
+        let body = Limited::new(reply.into_body(), FETCH_BYTES_MAX).collect().await;
+        let body = body.map_err(|error| format!("{url}: {error}"))?.to_bytes();
+        serde_json::from_slice(&body).map_err(|error| format!("{url}: {error}"))
+    }
+}
+
+impl Known {
+    fn fitting(&self, id: Option<&str>, algorithm: Algorithm) -> Vec<Arc<Key>> {
+        let fits = |key: &&Arc<Key>| {
+            key.algorithm.is_none_or(|own| own == algorithm)
+                && key.decoding.family() == algorithm.family()
+                && (id.is_none() || key.id.as_deref() == id)
+        };
+        self.keys.iter().filter(fits).take(TRIES_MAX).cloned().collect()
+    }
+}
+
+impl Key {
+    /// None for a key of an unknown kind, one that is no public key, and one for encryption.
+    fn read(jwk: serde_json::Value) -> Option<Self> {
+        let jwk: Jwk = serde_json::from_value(jwk).ok()?;
+        let of = jwk.common.public_key_use.as_ref();
+        let signs = of.is_none_or(|of| *of == PublicKeyUse::Signature);
+        let algorithm = match jwk.common.key_algorithm {
+            Some(own) => Some(own.to_string().parse().ok()?),
+            None => None,
+        };
+        let decoding = DecodingKey::from_jwk(&jwk).ok().filter(|_| signs)?;
+        // A shared secret has no place among public keys.
+        let public = decoding.family() != jsonwebtoken::AlgorithmFamily::Hmac;
+        public.then_some(Self { id: jwk.common.key_id, algorithm, decoding })
+    }
+}
+
+impl std::fmt::Debug for Keyring {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Keyring").field("issuer", &self.issuer).finish_non_exhaustive()
+    }
+}
+
+/// RFC 8414 §3.1: the well-known part stands before the issuer's path.
+fn authorization_server(issuer: &str) -> Option<String> {
+    let uri: http::Uri = issuer.parse().ok()?;
+    let (scheme, authority) = (uri.scheme_str()?, uri.authority()?);
+    let path = uri.path().trim_end_matches('/');
+    Some(format!("{scheme}://{authority}/.well-known/oauth-authorization-server{path}"))
+}

@@ -1,0 +1,154 @@
+//! The gate's own API keys: 256 random bits each, of which only a hash is kept.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+
+use crate::{
+    call::{Identity, clock},
+    config::ApiKey,
+    mcp::raw::Raw,
+};
+
+use super::{AuthError, Refusal};
+
+/// What every key begins with, so that people and scanners of secrets know one when they see it.
+const PREFIX: &str = "tg_";
+/// Bytes of a key's id, which is no secret.
+const ID_BYTES: usize = 8;
+
+/// The keys of one section.
+#[derive(Debug)]
+pub struct Keys(BTreeMap<String, Known>);
+
+#[derive(Debug)]
+struct Known {
+    hash: [u8; 32],
+    expires: Option<u64>,
+    identity: Arc<Identity>,
+}
+
+/// A key that was just made. It is shown once, and kept nowhere.
+pub struct NewKey {
+    pub id: String,
+    pub key: String,
+    /// As `hash` has it.
+    pub hash: String,
+}
+
+impl NewKey {
+    pub fn make() -> Self {
+        let id = hex(&rand::random::<[u8; ID_BYTES]>());
+        let secret = URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>());
+        let key = format!("{PREFIX}{id}_{secret}");
+        let hash = format!("sha256:{}", hex(&hash(&key)));
+        Self { id, key, hash }
+    }
+}
+
+/// Whether a text is meant to be such a key.
+pub fn is_key(text: &str) -> bool {
+    text.starts_with(PREFIX)
+}
+
+impl Keys {
+    /// Two keys of one caller are one identity's: one can take the other's place.
+    pub fn new(name: &str, keys: &[ApiKey]) -> Self {
+        let known = |key: &ApiKey| Known {
+            hash: key.hash,
+            expires: key.expires,
+            identity: Arc::new(Identity {
+                authority: name.to_owned(),
+                subject: key.caller.clone(),
+                groups: key.groups.iter().cloned().collect(),
+                scopes: key.scopes.iter().cloned().collect(),
+                claims: Raw::encode(&json!({ "key": key.id, "label": key.label })),
+            }),
+        };
+        Self(keys.iter().map(|key| (key.id.clone(), known(key))).collect())
+    }
+
+    pub fn identify(&self, key: &str) -> Result<Arc<Identity>, Refusal> {
+        let Some(id) = key.strip_prefix(PREFIX).and_then(|rest| rest.split('_').next()) else {
+            return Err(Refusal::Foreign);
+        };
+        // Keys of another section are told from wrong ones by their ids, which are no secrets.
+        let known = self.0.get(id).ok_or(Refusal::Foreign)?;
+        if !bool::from(known.hash.ct_eq(&hash(key))) {
+            return Err(Refusal::Error(AuthError::Invalid("the key is wrong")));
+        }
+        // Only who has the key learns what became of it.
+        if known.expires.is_some_and(|expires| expires <= clock::unix_seconds()) {
+            return Err(Refusal::Error(AuthError::Invalid("the key has expired")));
+        }
+        Ok(Arc::clone(&known.identity))
+    }
+}
+
+fn hash(key: &str) -> [u8; 32] {
+    Sha256::digest(key).into()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl std::fmt::Debug for NewKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NewKey").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known(new: &NewKey, expires: Option<u64>) -> ApiKey {
+        let hash = hash(&new.key);
+        let caller = "ci".to_owned();
+        let (groups, scopes) = (vec!["build".to_owned()], Vec::new());
+        ApiKey { id: new.id.clone(), hash, caller, label: None, groups, scopes, expires }
+    }
+
+    fn refused<T>(why: &'static str) -> Result<T, Refusal> {
+        Err(Refusal::Error(AuthError::Invalid(why)))
+    }
+
+    #[test]
+    fn a_key_is_good_for_its_caller_until_it_expires() {
+        let (old, new, gone) = (NewKey::make(), NewKey::make(), NewKey::make());
+        let keys = [known(&old, Some(u64::MAX)), known(&new, None), known(&gone, Some(1))];
+        let keys = Keys::new("agents", &keys);
+        let both = [&old, &new].map(|key| keys.identify(&key.key).unwrap());
+        assert_eq!(both[0], both[1], "two live keys of one caller");
+        assert_eq!((&*both[0].authority, &*both[0].subject), ("agents", "ci"));
+        assert!(both[0].groups.contains("build"));
+        assert_eq!(keys.identify(&gone.key), refused("the key has expired"));
+    }
+
+    #[test]
+    fn nothing_else_is_a_key() {
+        let (key, other) = (NewKey::make(), NewKey::make());
+        let keys = Keys::new("agents", &[known(&key, None)]);
+        let swapped = key.key.replace(&key.id, &other.id);
+        for foreign in [&*other.key, &swapped, "", "tg_", "tg__", "eyJ.eyJ.sig"] {
+            assert_eq!(keys.identify(foreign), Err(Refusal::Foreign), "{foreign}");
+        }
+        let cut = key.key.split_at(key.key.len() - 1).0;
+        let twice = format!("{0}{0}", key.key);
+        let bare = format!("tg_{}_", key.id);
+        for wrong in [cut, &twice, &bare, &format!("{} ", key.key)] {
+            assert_eq!(keys.identify(wrong), refused("the key is wrong"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn keys_are_long_and_never_alike() {
+        let made: std::collections::HashSet<_> = (0..1_000).map(|_| NewKey::make().key).collect();
+        assert_eq!(made.len(), 1_000);
+        assert!(made.iter().all(|key| is_key(key) && key.len() == 3 + 16 + 1 + 43));
+    }
+}
