@@ -17,7 +17,7 @@ import anyio
 import bridge
 import mcp_types as types
 from anyio.abc import TaskStatus
-from gate import PATIENCE, Gate, Process, below, eventually, processes
+from gate import PATIENCE, Gate, Process, below, eventually, free_port, processes
 from mcp.client.client import Client
 from sdk import text
 
@@ -74,6 +74,27 @@ async def the_typescript_sdk_has_a_process_of_its_own() -> None:
     gate.routes.write_text(alone)
     with gate:
         await run_client(gate, "node", "sdk.mjs", str(HOME), "own-processes")
+
+
+async def clients_log_in_by_themselves() -> None:
+    """With nothing but the gate's address: it says where to log in, at a real authorization server."""
+    port = free_port()
+    command = ["node", str(HERE / "issuer.mjs"), str(HOME), str(port)]
+    async with await anyio.open_process(command, stderr=None) as issuer:
+        try:
+            assert issuer.stdout
+            issuing = (await issuer.stdout.receive()).decode().strip()
+            gate = Gate()
+            routes = gate.routes.read_text()
+            own = f'public_url = "http://{gate.address}"\nlimits.settle = "30s"'
+            routes = after("[server]", own, routes)
+            routes = after('[routes."/mcp"]', 'auth = ["login"]\nscopes = ["mcp:use"]', routes)
+            routes += f'\n[auth.login]\nkind = "jwt"\nissuer = "{issuing}"\n'
+            gate.routes.write_text(routes)
+            with gate:
+                await run_client(gate, "node", "login.mjs", str(HOME))
+        finally:
+            issuer.terminate()
 
 
 async def a_killed_server_costs_its_call_only() -> None:
@@ -347,6 +368,7 @@ SCENES = [
     the_python_sdk_uses_four_upstreams,
     the_typescript_sdk_uses_four_upstreams,
     the_typescript_sdk_has_a_process_of_its_own,
+    clients_log_in_by_themselves,
     a_killed_server_costs_its_call_only,
     a_killed_npx_costs_its_call_only,
     nothing_outlives_a_killed_gate,
