@@ -5,6 +5,7 @@
 //! values, `reader` what a text stands for, `check` what only several keys together tell, `problem`
 //! how it is said. `import` writes such a file.
 
+mod access;
 mod check;
 mod import;
 mod problem;
@@ -355,11 +356,10 @@ pub enum Transport {
         headers: BTreeMap<String, Secret>,
         h2c: bool,
         http: HttpTransport,
+        credential: Option<Credential>,
     },
     /// A server built into Tollgate, by its name; there is one, `gate`.
-    Builtin {
-        kit: String,
-    },
+    Builtin { kit: String },
 }
 
 impl Transport {
@@ -370,6 +370,28 @@ impl Transport {
             Self::Stdio { .. } | Self::Builtin { .. } => None,
         }
     }
+}
+
+/// How the gate gets an access token for an upstream (OAuth 2.0 client credentials).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Credential {
+    /// None: found from the upstream's address (RFC 9728, RFC 8414).
+    pub token_url: Option<String>,
+    pub client_id: String,
+    pub secret: ClientSecret,
+    pub scopes: Vec<String>,
+    pub audience: Option<String>,
+}
+
+/// How the gate proves who it is, and where it says so.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ClientSecret {
+    /// In a header (RFC 6749 §2.3.1).
+    Basic(Secret),
+    /// In the form.
+    Post(Secret),
+    /// By a JWT that it signs (RFC 7523 §2.2).
+    PrivateKey { pem: Secret, algorithm: String, key_id: Option<String> },
 }
 
 /// Which of MCP's transports over HTTP an upstream speaks.

@@ -8,12 +8,10 @@ use toml::{Spanned, de::DeValue};
 
 use super::{
     HttpTransport, Isolation, Names, Secret, Start,
+    access::{Access, AuthWord, CredentialWord, Hash, Moment, SecretWord},
     problem::{Problem, nearest},
     reader::Reader,
-    value::{
-        Access, Apart, AuthWord, Count, Hash, Key, Kind, Kit, Moment, Node, Period, Reference,
-        Size, Table, Url, table,
-    },
+    value::{Apart, Count, Key, Kind, Kit, Node, Period, Reference, Size, Table, Url, table},
 };
 
 const KIB: usize = 1 << 10;
@@ -299,6 +297,8 @@ section! {
         transport: HttpTransport = "auto",
         /// HTTP headers sent to it: as `env`, a text, `env:NAME` or `file:PATH`.
         headers: Table<Spanned<Secret>>,
+        /// How the gate gets a token for it.
+        credential: Option<Spanned<Credential>>,
         /// Whether HTTP/2 is spoken to it without TLS.
         h2c: bool = false,
         /// A server built into Tollgate.
@@ -329,6 +329,34 @@ section! {
         prompts: Filter,
         /// Which of its resources exist for every route, by their URIs.
         resources: Filter,
+    }
+}
+
+section! {
+    /// How the gate gets an access token for an upstream (OAuth 2.0). One is for all callers; it is
+    /// renewed before it expires.
+    Credential {
+        /// The only kind there is: client credentials (RFC 6749).
+        kind: Option<CredentialWord>,
+        /// The token endpoint; without it, it is found from the upstream's address.
+        token_url: Option<Url>,
+        /// Who the gate is there.
+        client_id: Option<String>,
+        /// `env:NAME` or `file:PATH` of its secret.
+        client_secret: Option<Reference>,
+        /// Whether the secret is sent in a header ("basic") or in the form ("post").
+        method: SecretWord = "basic",
+        /// In place of a secret, `file:PATH` or `env:NAME` of a private key in PEM: the gate signs
+        /// who it is (RFC 7523).
+        private_key: Option<Reference>,
+        /// The algorithm of that signature, such as "ES256".
+        algorithm: Option<Spanned<String>>,
+        /// The id of that key, where the server has several.
+        key_id: Option<String>,
+        /// Scopes that are asked for.
+        scopes: Vec<String>,
+        /// The audience that is asked for, where the server wants to know one.
+        audience: Option<String>,
     }
 }
 

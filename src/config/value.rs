@@ -84,30 +84,6 @@ pub struct Kit(pub &'static str);
 #[derive(Debug, Clone, PartialEq)]
 pub struct Url(pub String);
 
-/// The hash of an API key.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Hash(pub [u8; 32]);
-
-/// A moment, in seconds since 1970.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Moment(pub u64);
-
-/// Who may use a route.
-#[derive(Debug, Clone)]
-pub enum Access {
-    /// Whom one of these recognises.
-    Known(Vec<Spanned<String>>),
-    /// Everybody: "none".
-    Everybody,
-}
-
-/// The kind of an authority.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AuthWord {
-    Jwt,
-    Keys,
-}
-
 /// A secret that may stand in the file only by reference.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Reference(pub Secret);
@@ -151,10 +127,6 @@ impl Word for Isolation {
 impl Word for HttpTransport {
     const WORDS: &'static [(&'static str, Self)] =
         &[("auto", Self::Auto), ("http", Self::Http), ("sse", Self::Sse)];
-}
-
-impl Word for AuthWord {
-    const WORDS: &'static [(&'static str, Self)] = &[("jwt", Self::Jwt), ("keys", Self::Keys)];
 }
 
 impl Word for Kit {
@@ -246,60 +218,6 @@ impl Kind for Secret {
 
     fn schema(generator: &mut SchemaGenerator) -> Schema {
         String::schema(generator)
-    }
-}
-
-impl Kind for Hash {
-    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
-        let text = reader.text(node, "a hash")?;
-        let digits = text.strip_prefix("sha256:").filter(|digits| digits.len() == 64);
-        let bytes = digits.and_then(|digits| {
-            let byte = |at: usize| u8::from_str_radix(digits.get(2 * at..2 * at + 2)?, 16).ok();
-            (0..32).map(byte).collect::<Option<Vec<u8>>>()
-        });
-        let found = bytes.and_then(|bytes| bytes.try_into().ok()).map(Self);
-        if found.is_none() {
-            let help = "write \"sha256:\" and 64 hexadecimal digits: `tollgate key new` makes them";
-            reader.refuse(node, "the hash of a key", help);
-        }
-        found
-    }
-
-    fn schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "pattern": "^sha256:[0-9A-Fa-f]{64}$" })
-    }
-}
-
-impl Kind for Moment {
-    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
-        let help = "write a date and a time with its zone: \"2027-01-31T00:00:00Z\"";
-        let moment: jiff::Timestamp = reader.parsed(node, "a moment", help)?;
-        Some(Self(moment.as_second().try_into().unwrap_or_default()))
-    }
-
-    fn schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "format": "date-time" })
-    }
-}
-
-impl Kind for Access {
-    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
-        if node.get_ref().as_array().is_some() {
-            return Vec::read(node, reader).map(Self::Known);
-        }
-        if node.get_ref().as_str() == Some("none") {
-            return Some(Self::Everybody);
-        }
-        let help = "name [auth.…] sections: [\"corp\"]; or \"none\", if everybody may call";
-        reader.unexpected(node, "an array, or \"none\"", help);
-        None
-    }
-
-    fn schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "anyOf": [
-            { "const": "none" },
-            { "type": "array", "items": { "type": "string" }, "minItems": 1 },
-        ] })
     }
 }
 

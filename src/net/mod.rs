@@ -38,6 +38,9 @@ pub enum NetError {
     /// Nothing was sent: it is safe to try again.
     #[error("cannot connect: {0}")]
     Connect(String),
+    /// Nothing was sent, for a reason of the sender's own.
+    #[error("{0}")]
+    Unsent(String),
     #[error("the connection broke: {0}")]
     Broken(String),
 }

@@ -49,10 +49,12 @@ pub enum Counter {
     AuthUnavailable,
     KeysFetched,
     KeysFailed,
+    TokensFetched,
+    TokensFailed,
 }
 
 /// In the order of [`Counter`].
-const NAMES: [&str; 41] = [
+const NAMES: [&str; 43] = [
     "requests",
     "refused_host",
     "refused_origin",
@@ -94,6 +96,8 @@ const NAMES: [&str; 41] = [
     "auth_unavailable",
     "keys_fetched",
     "keys_failed",
+    "tokens_fetched",
+    "tokens_failed",
 ];
 
 /// The counters of one gate.

@@ -6,6 +6,7 @@
 
 mod backoff;
 pub mod child;
+mod credential;
 mod exchange;
 mod follow;
 mod http;
@@ -52,6 +53,15 @@ use crate::{
     telemetry::Counters,
 };
 
+use self::{
+    credential::Credential,
+    open::Connection,
+    own::Own,
+    pool::{Leased, Pool},
+    sign::Inbox,
+    status::Tally,
+    watch::Wanted,
+};
 pub use self::{
     exchange::{Exchange, SendError},
     follow::TaskRef,
@@ -59,14 +69,6 @@ pub use self::{
     own::Asking,
     sign::{Said, Sign},
     status::{State, Status},
-};
-use self::{
-    open::Connection,
-    own::Own,
-    pool::{Leased, Pool},
-    sign::Inbox,
-    status::Tally,
-    watch::Wanted,
 };
 
 /// How often connections that nobody uses are looked for.
@@ -97,6 +99,7 @@ pub struct Upstream {
     phase: phases::Sender<Phase>,
     own: Mutex<HashMap<SessionKey, Arc<Own>>>,
     pool: Arc<Pool>,
+    credential: Option<Arc<Credential>>,
     /// The era found last time: not probed again until an opening fails.
     era: Mutex<Option<Era>>,
     /// Over HTTP, HTTP+SSE is spoken: by configuration, or as found last time.
@@ -146,6 +149,7 @@ impl Upstream {
             phase: phases::Sender::new(Phase::Idle),
             own: Mutex::default(),
             pool: Pool::new(pooled, tasks.clone()),
+            credential: credential(&settings.config.transport, context, &tasks),
             era: Mutex::default(),
             sse: AtomicBool::new(settings.config.transport.over_http() == Some(HttpTransport::Sse)),
             refuses_legacy: AtomicBool::new(false),
@@ -469,6 +473,11 @@ impl std::fmt::Debug for Upstream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Upstream").field("name", &self.name()).finish_non_exhaustive()
     }
+}
+
+fn credential(transport: &Transport, context: &Context, tasks: &Tasks) -> Option<Arc<Credential>> {
+    let Transport::Http { url, credential: Some(settings), .. } = transport else { return None };
+    Some(Credential::new(settings, url, &context.net, tasks, &context.counters))
 }
 
 /// A server without the capability is told nothing.

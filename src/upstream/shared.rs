@@ -115,7 +115,8 @@ impl Upstream {
         let Transport::Http { url, headers, h2c, .. } = &self.settings.config.transport else {
             return Err(unavailable("it is not over HTTP".to_owned()));
         };
-        Endpoint::new(self.context.net.clone(), url, headers, *h2c).map_err(unavailable)
+        let (net, credential) = (self.context.net.clone(), self.credential.clone());
+        Endpoint::new(net, url, headers, *h2c, credential).map_err(unavailable)
     }
 
     fn signs(&self, session: Option<SessionKey>, exclusive: bool) -> Signs {

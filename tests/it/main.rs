@@ -24,6 +24,7 @@ mod bridge;
 mod cancel;
 mod catalog;
 mod channel;
+mod credential;
 mod events;
 mod fidelity;
 mod headers;

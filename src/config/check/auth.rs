@@ -6,10 +6,11 @@ use toml::Spanned;
 
 use super::super::{
     ApiKey, Auth, AuthKind, JwtAuth,
+    access::{Access, AuthWord},
     problem::{Problem, nearest},
     reader::Reader,
     schema,
-    value::{Access, AuthWord, Key, Table},
+    value::{Key, Table},
 };
 
 /// All that have a public key: who can check a signature must not be able to make one.

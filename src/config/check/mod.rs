@@ -1,6 +1,7 @@
 //! From the sections of the file to a [`Config`]: what only several keys together can tell.
 
 mod auth;
+mod credential;
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -13,10 +14,11 @@ use toml::Spanned;
 
 use super::{
     Config, Filter, Limits, Restart, Route, Secret, Server, Timeout, Tls, Transport, Upstream,
+    access::Access,
     problem::{Problem, nearest},
     reader::Reader,
     schema,
-    value::{Access, Apart, Key, Table},
+    value::{Apart, Key, Table},
 };
 
 /// Characters of an upstream's name; with `__` and a tool's name it must fit a client's 64.
@@ -331,6 +333,7 @@ fn transport(
     let http = [
         ("transport", section.transport.span.clone()),
         ("headers", section.headers.span.clone()),
+        ("credential", section.credential.span.clone()),
         ("h2c", section.h2c.span.clone()),
         ("sessions_max", section.sessions_max.span.clone()),
     ];
@@ -398,7 +401,14 @@ fn over_http(section: &mut schema::Upstream, reader: &mut Reader<'_>) -> Transpo
         reader.problem(Problem::new(span.clone(), "`h2c` is for http: URLs only", help));
     }
     let headers = headers(&mut section.headers.value, reader);
-    Transport::Http { url, headers, h2c: section.h2c.value, http: section.transport.value }
+    let own = section.credential.value.take().zip(section.credential.span.clone());
+    if let Some((_, span)) = own.as_ref().filter(|_| headers.contains_key("authorization")) {
+        let title = "`credential` besides a header `Authorization`";
+        reader.problem(Problem::new(span.clone(), title, "keep one of them"));
+    }
+    let credential = own.and_then(|(own, span)| credential::read(own.into_inner(), &span, reader));
+    let (h2c, http) = (section.h2c.value, section.transport.value);
+    Transport::Http { url, headers, h2c, http, credential }
 }
 
 fn headers(

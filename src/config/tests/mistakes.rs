@@ -138,6 +138,47 @@ kind = "keys"
 }
 
 #[test]
+fn all_problems_of_a_credential_are_told() {
+    let of =
+        |keys: &str| of_upstream(&format!("url = \"http://a/mcp\"\ncredential = {{ {keys} }}\n"));
+    told(
+        &of(""),
+        &[
+            "error: this credential has no `kind`",
+            "error: this credential has no `client_id`",
+            "error: this credential has no secret",
+        ],
+    );
+    let known = "kind = \"client_credentials\", client_id = \"a\"";
+    told(
+        &of(&format!("{known}, client_secret = \"in the file\"")),
+        &["error: this secret must not stand in the file itself"],
+    );
+    let secrets = "client_secret = \"env:HOME_TOKEN\", private_key = \"env:HOME_TOKEN\"";
+    told(
+        &of(&format!("{known}, {secrets}, algorithm = \"HS256\", method = \"post\"")),
+        &[
+            "error: `client_secret` besides `private_key`",
+            "error: `method` means nothing with `private_key`",
+            "error: `HS256` is not an algorithm that is known here",
+        ],
+    );
+    told(
+        &of(&format!("{known}, private_key = \"env:HOME_TOKEN\"")),
+        &["error: this private key has no `algorithm`", "choose of RS256"],
+    );
+    told(
+        &of(&format!("{known}, client_secret = \"env:HOME_TOKEN\", key_id = \"k\"")),
+        &["error: `key_id` means nothing with `client_secret`"],
+    );
+    let twice = "headers = { authorization = \"x\" }\n";
+    told(
+        &format!("{}{twice}", of(&format!("{known}, client_secret = \"env:HOME_TOKEN\""))),
+        &["error: `credential` besides a header `Authorization`"],
+    );
+}
+
+#[test]
 fn a_file_without_routes_is_told_what_to_write() {
     told("", &["error: there is no route", "--> routes.toml\n", "[routes.\"/mcp\"]"]);
     told("[routes]\n", &["error: there is no route"]);

@@ -115,7 +115,9 @@ transport = "sse"
     assert_eq!(one.restart.delay_max, Duration::from_secs(2));
     assert_eq!((one.idle, one.refresh), (Duration::from_hours(1), Duration::from_hours(2)));
     assert_eq!(one.resources.deny, ["file:*"]);
-    let Transport::Http { url, headers, h2c, http } = &two.transport else { panic!("over HTTP") };
+    let Transport::Http { url, headers, h2c, http, .. } = &two.transport else {
+        panic!("over HTTP")
+    };
     assert_eq!((url.as_str(), *h2c), ("http://127.0.0.1:9000/mcp", true));
     assert_eq!(*http, HttpTransport::Sse);
     assert_eq!(headers["authorization"].expose(), "Bearer s3cret");

@@ -79,8 +79,7 @@ async fn begin(
 ) -> Result<(Incoming, String), OpenError> {
     let mut request = endpoint.request(Verb::GET, endpoint.uri.clone(), Full::default());
     request.headers_mut().insert(header::ACCEPT, EVENTS);
-    let response =
-        endpoint.net.send(request, endpoint.h2c).await.map_err(|error| broken(&error))?;
+    let response = endpoint.send(request).await.map_err(|error| broken(&error))?;
     let mut body = stream(response)?;
     let none = |why: &str| OpenError::NoStream(why.to_owned());
     loop {
@@ -141,7 +140,7 @@ impl Mailbox {
         let mut request = endpoint.request(Verb::POST, self.uri.clone(), Full::new(text));
         request.headers_mut().insert(header::CONTENT_TYPE, JSON);
         Box::pin(async move {
-            let response = endpoint.net.send(request, endpoint.h2c).await;
+            let response = endpoint.send(request).await;
             let response = response.map_err(|error| broken(&error))?;
             let status = response.status();
             if !status.is_success() {
@@ -185,7 +184,7 @@ async fn drain(mut body: Incoming) {
 
 fn broken(error: &NetError) -> SendError {
     match error {
-        NetError::Connect(_) => SendError::Unavailable(error.to_string()),
+        NetError::Connect(_) | NetError::Unsent(_) => SendError::Unavailable(error.to_string()),
         NetError::Broken(_) => SendError::Lost(error.to_string()),
     }
 }

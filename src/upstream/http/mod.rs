@@ -17,7 +17,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method as Verb, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method as Verb, StatusCode, Uri, header};
 use http_body_util::Full;
 use hyper::{Request, Response, body::Incoming};
 use parking_lot::Mutex;
@@ -42,7 +42,7 @@ pub use self::{
     call::HttpCall,
     events::{Mailbox, Posting},
 };
-use super::{SendError, sign::Signs};
+use super::{SendError, credential::Credential, sign::Signs};
 
 const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
 const VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
@@ -67,6 +67,8 @@ pub struct Endpoint {
     pub uri: Uri,
     pub headers: HeaderMap,
     pub h2c: bool,
+    /// Tokens of the gate's own.
+    credential: Option<Arc<Credential>>,
     ids: AtomicU64,
 }
 
@@ -125,6 +127,7 @@ impl Endpoint {
         url: &str,
         headers: &BTreeMap<String, Secret>,
         h2c: bool,
+        credential: Option<Arc<Credential>>,
     ) -> Result<Self, String> {
         let uri = url.parse().map_err(|error| format!("`{url}` is no address: {error}"))?;
         let mut map = HeaderMap::new();
@@ -136,7 +139,34 @@ impl Endpoint {
             text.set_sensitive(true);
             map.insert(key, text);
         }
-        Ok(Self { net, uri, headers: map, h2c, ids: AtomicU64::new(1) })
+        Ok(Self { net, uri, headers: map, h2c, credential, ids: AtomicU64::new(1) })
+    }
+
+    async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, NetError> {
+        match &self.credential {
+            None => self.net.send(request, self.h2c).await,
+            // Boxed: a token may have to be fetched.
+            Some(credential) => Box::pin(self.send_with(credential, request)).await,
+        }
+    }
+
+    /// One whose token is refused was not processed: it is sent once more with another.
+    async fn send_with(
+        &self,
+        credential: &Arc<Credential>,
+        mut request: Request<Full<Bytes>>,
+    ) -> Result<Response<Incoming>, NetError> {
+        let unsent = |why: String| NetError::Unsent(format!("no token could be had: {why}"));
+        let token = credential.token().await.map_err(unsent)?;
+        request.headers_mut().insert(header::AUTHORIZATION, token.value());
+        let mut again = request.clone();
+        let response = self.net.send(request, self.h2c).await?;
+        if response.status() != StatusCode::UNAUTHORIZED {
+            return Ok(response);
+        }
+        let token = credential.instead_of(&token).await.map_err(unsent)?;
+        again.headers_mut().insert(header::AUTHORIZATION, token.value());
+        self.net.send(again, self.h2c).await
     }
 
     /// A request with the headers that all have.
@@ -303,7 +333,7 @@ impl Http {
 
     fn send(&self, request: Request<Full<Bytes>>) -> Sending {
         let endpoint = Arc::clone(&self.0.endpoint);
-        Box::pin(async move { endpoint.net.send(request, endpoint.h2c).await })
+        Box::pin(async move { endpoint.send(request).await })
     }
 
     /// A broken connection may mean that the whole server is gone: it is to be probed again.
@@ -313,6 +343,7 @@ impl Http {
                 self.end(&error.to_string());
                 SendError::Unavailable(error.to_string())
             }
+            NetError::Unsent(_) => SendError::Unavailable(error.to_string()),
             NetError::Broken(_) => SendError::Lost(error.to_string()),
         }
     }

@@ -84,6 +84,17 @@ impl Fake {
             Method::POST => String::from_utf8_lossy(&body).into_owned(),
             ref verb => verb.to_string(),
         };
+        let (token, metadata) = {
+            let script = self.0.script.lock();
+            (script.token.clone(), script.metadata.clone())
+        };
+        if head.uri.path().starts_with("/.well-known/oauth-protected-resource") {
+            return metadata.map_or(status(404), |text| json_body(200, text.to_string().into()));
+        }
+        let sent = head.headers.get("authorization").map(|sent| sent.to_str().unwrap());
+        if token.is_some_and(|token| sent != Some(&format!("Bearer {token}"))) {
+            return status(401);
+        }
         self.note(true, &text);
         let modern = answer::is_modern(&head.headers, &message);
         let exchange = Exchange { fake: self, modern, message, complete: false, abandoned };

@@ -72,6 +72,12 @@ pub struct Script {
     acts: BTreeMap<String, Act>,
     #[serde(skip)]
     last: String,
+    /// Over HTTP: the only token that is taken.
+    #[serde(skip)]
+    token: Option<String>,
+    /// Over HTTP: where tokens are had (RFC 9728).
+    #[serde(skip)]
+    metadata: Option<Value>,
 }
 
 /// What happens when a name is called.
@@ -289,6 +295,16 @@ impl Fake {
         self.tell("notifications/tools/list_changed", &json!({}));
     }
 
+    /// From now on only requests with this token are taken.
+    pub fn wants_token(&self, token: &str) {
+        self.0.script.lock().token = Some(token.to_owned());
+    }
+
+    /// From now on it says where tokens are had.
+    pub fn names_issuer(&self, issuer: &str) {
+        self.0.script.lock().metadata = Some(json!({ "authorization_servers": [issuer] }));
+    }
+
     /// From now on, calls of `name` do this.
     pub fn becomes(&self, name: &str, act: Act) {
         self.0.script.lock().acts.insert(name.into(), act);
@@ -447,6 +463,8 @@ impl Fake {
             ttl_ms: 60_000,
             acts: BTreeMap::new(),
             last: String::new(),
+            token: None,
+            metadata: None,
         };
         Self(Arc::new(Inner {
             script: Mutex::new(script),
