@@ -138,8 +138,8 @@ impl Credential {
     }
 
     async fn ask(&self) -> Result<Granted, String> {
-        let url = match &self.settings.token_url {
-            Some(url) => url.clone(),
+        let (url, issuer) = match &self.settings.token_url {
+            Some(url) => (url.clone(), url.clone()),
             None => self.discover().await?,
         };
         let id = &self.settings.client_id;
@@ -161,7 +161,7 @@ impl Credential {
             }
             ClientSecret::PrivateKey { .. } => {
                 form.push(("client_assertion_type", ASSERTION_TYPE.to_owned()));
-                form.push(("client_assertion", self.assertion(&url)?));
+                form.push(("client_assertion", self.assertion(&issuer)?));
             }
         }
         let body: Vec<_> =
@@ -176,8 +176,9 @@ impl Credential {
         self.send(request.map_err(|error| format!("{url}: {error}"))?).await
     }
 
-    /// Who the gate is, signed with its own key (RFC 7523 §2.2).
-    fn assertion(&self, url: &str) -> Result<String, String> {
+    /// Who the gate is, signed with its own key (RFC 7523 §2.2), for this issuer; for its token
+    /// endpoint, where no more is known.
+    fn assertion(&self, audience: &str) -> Result<String, String> {
         let ClientSecret::PrivateKey { pem, algorithm, key_id } = &self.settings.secret else {
             return Err("there is no private key".to_owned());
         };
@@ -196,7 +197,7 @@ impl Credential {
         let claims = json!({
             "iss": self.settings.client_id,
             "sub": self.settings.client_id,
-            "aud": url,
+            "aud": audience,
             "jti": format!("{:032x}", rand::random::<u128>()),
             "iat": now,
             "exp": now + ASSERTION_SECONDS,
@@ -206,8 +207,8 @@ impl Credential {
     }
 
     /// From the upstream to its authorization server (RFC 9728 §3), and to that one's token
-    /// endpoint (RFC 8414 §3, OIDC Discovery 1.0 §4).
-    async fn discover(&self) -> Result<String, String> {
+    /// endpoint and issuer (RFC 8414 §3, OIDC Discovery 1.0 §4).
+    async fn discover(&self) -> Result<(String, String), String> {
         #[derive(Deserialize)]
         struct Resource {
             authorization_servers: Vec<String>,
@@ -232,10 +233,9 @@ impl Credential {
         let downgraded =
             self.resource.starts_with("https:") && !server.token_endpoint.starts_with("https:");
         if downgraded {
-            Err("the token endpoint is not https".to_owned())
-        } else {
-            Ok(server.token_endpoint)
+            return Err("the token endpoint is not https".to_owned());
         }
+        Ok((server.token_endpoint, server.issuer))
     }
 
     async fn first<T: DeserializeOwned>(&self, places: &[String]) -> Result<T, String> {

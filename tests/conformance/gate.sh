@@ -16,6 +16,25 @@ args = ['-c', 'exec $2']" ;;
   shift 2
 done
 
+# The scenarios in which the gate itself has a login at its upstream; what it is comes with the scenario.
+credential() {
+  "$python" - "$1" <<'PYTHON'
+import json, os, sys
+
+context = json.loads(os.environ["MCP_CONFORMANCE_CONTEXT"])
+key = context.get("private_key_pem")
+path = f"{sys.argv[1]}/secret"
+open(path, "w").write(key or context["client_secret"])
+print("[upstreams.reference.credential]")
+print('kind = "client_credentials"')
+print("client_id =", json.dumps(context["client_id"]))
+if key:
+    print(f'private_key = "file:{path}"\nalgorithm = "{context.get("signing_algorithm", "ES256")}"')
+else:
+    print(f'client_secret = "file:{path}"')
+PYTHON
+}
+
 mkdir -p "$CONFORMANCE_HOME/gates" # emptied by run.sh
 folder=$(mktemp -d "$CONFORMANCE_HOME/gates/XXXXXX")
 cat >"$folder/routes.toml" <<TOML
@@ -32,5 +51,6 @@ names = "never"
 
 [upstreams.reference]
 $server
+$([ -z "${GATEWAY_AUTH:-}" ] || credential "$folder")
 TOML
 exec "$tollgate" run --config "$folder/routes.toml"

@@ -15,5 +15,7 @@ for revision in 2025-11-25 2026-07-28; do
     DRIVER_ERA=$era bash "$kit/client_suite.sh" $revision client-$era noauth
   done
 done
+bash "$kit/login.sh"
+login=$?
 # shellcheck disable=SC2086
-"$python" "$kit/compare.py" compare $kinds client client-legacy client-modern
+"$python" "$kit/compare.py" compare $kinds client client-legacy client-modern && [ $login = 0 ]

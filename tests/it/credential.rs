@@ -194,7 +194,7 @@ async fn a_signed_assertion_is_sent_where_the_upstream_says() {
     assert_eq!(form["client_assertion_type"], kind);
     let key = DecodingKey::from_ec_pem(pair.public_key_pem().as_bytes()).unwrap();
     let mut validation = Validation::new(Algorithm::ES256);
-    validation.set_audience(&[format!("{}/token", tokens.url)]);
+    validation.set_audience(&[&tokens.url]);
     validation.set_issuer(&["gate"]);
     let claims = jsonwebtoken::decode::<Value>(&form["client_assertion"], &key, &validation);
     let claims = claims.unwrap();
