@@ -10,6 +10,7 @@ mod net;
 mod store;
 mod telemetry;
 mod session;
+mod limit;
 mod kit;
 pub mod upstream;
 mod catalog;

@@ -10,6 +10,7 @@ use toml::Spanned;
 
 use super::{
     Config, Filter, Limits, Restart, Route, Secret, Server, Timeout, Tls, Transport, Upstream,
+    limit::{self, Dearest},
     problem::{Problem, nearest},
     reader::Reader,
     schema,
@@ -33,10 +34,21 @@ const NO_ROUTE: &str = "say what clients see, for example:
 [routes.\"/mcp\"]
 upstreams = [\"*\"]";
 
+/// The names of all upstreams, each with its dearest tool, which has a cost.
+type Known = Vec<(String, Option<(String, u32)>)>;
+
 /// The configuration, right if the reader has no problem. Relative paths begin at `folder`.
 pub fn config(file: schema::File, folder: &Path, reader: &mut Reader<'_>) -> Config {
-    let names: Vec<String> =
-        file.upstreams.value.0.iter().map(|(name, _)| name.get_ref().clone()).collect();
+    let known: Known = file
+        .upstreams
+        .value
+        .0
+        .iter()
+        .map(|(name, one)| {
+            let dearest = limit::dearest(&one.get_ref().value);
+            (name.get_ref().clone(), dearest.map(|(tool, cost)| (tool.to_owned(), cost)))
+        })
+        .collect();
     let wrong = file.routes.span.as_ref().is_some_and(|span| reader.faults(span));
     if file.routes.value.0.is_empty() && !wrong {
         reader.problem(Problem::of_file("there is no route", NO_ROUTE));
@@ -45,7 +57,7 @@ pub fn config(file: schema::File, folder: &Path, reader: &mut Reader<'_>) -> Con
     let upstreams = file.upstreams.value.0.into_iter();
     Config {
         server: server(file.server.value, folder, reader),
-        routes: routes.map(|(path, section)| route(path, section, &names, reader)).collect(),
+        routes: routes.map(|(path, section)| route(path, section, &known, reader)).collect(),
         upstreams: upstreams.map(|(name, one)| upstream(name, one, folder, reader)).collect(),
     }
 }
@@ -112,6 +124,7 @@ fn limits(limits: &schema::Limits) -> Limits {
         tasks_per_caller_max: limits.tasks_per_caller_max.value.0,
         task_bytes_max: limits.task_bytes_max.value.0,
         keep_alive: limits.keep_alive.value.0,
+        limit_keys_max: limits.limit_keys_max.value.0,
         settle: limits.settle.value.0,
         drain: limits.drain.value.0,
     }
@@ -120,7 +133,7 @@ fn limits(limits: &schema::Limits) -> Limits {
 fn route(
     path: Spanned<String>,
     section: Spanned<schema::Route>,
-    known: &[String],
+    known: &Known,
     reader: &mut Reader<'_>,
 ) -> Route {
     let at = path.span();
@@ -129,7 +142,12 @@ fn route(
         reader.problem(Problem::new(at.clone(), format!("`{path}` {fault}"), help));
     }
     let section = section.into_inner();
-    let upstreams = members(section.upstreams, &at, known, reader);
+    let names: Vec<_> = known.iter().map(|(name, _)| name.clone()).collect();
+    let upstreams = members(section.upstreams, &at, &names, reader);
+    let behind = known.iter().filter(|(name, _)| upstreams.contains(name));
+    let dearest = behind.filter_map(|(_, dearest)| dearest.as_ref());
+    let dearest: Dearest<'_> =
+        dearest.map(|(tool, cost)| (tool.as_str(), *cost)).max_by_key(|(_, cost)| *cost);
     Route {
         path,
         upstreams,
@@ -139,6 +157,8 @@ fn route(
         prompts: filter(section.prompts.value, reader),
         resources: filter(section.resources.value, reader),
         page_size: section.page_size.value.0,
+        limits: limit::limits(section.limits.value, dearest, reader),
+        in_flight: limit::in_flight(section.in_flight.value, reader),
     }
 }
 
@@ -250,6 +270,8 @@ fn upstream(
     let Apart { value: mut section, mut absent } = section.into_inner();
     let (transport, unfit) = reader.apart(|reader| transport(&mut section, &at, folder, reader));
     absent.extend(unfit);
+    let limits = std::mem::take(&mut section.limits.value);
+    let limits = limit::limits(limits, limit::dearest(&section), reader);
     Upstream {
         name,
         transport,
@@ -261,9 +283,12 @@ fn upstream(
         sessions_max: section.sessions_max.value.0,
         idle: section.idle.value.0,
         refresh: section.refresh.value.0,
-        tools: tools(section.tools.value, reader),
+        tools: tools(section.tools.value.filter, reader),
         prompts: filter(section.prompts.value, reader),
         resources: filter(section.resources.value, reader),
+        limits,
+        in_flight: limit::in_flight(section.in_flight.value, reader),
+        tool_settings: limit::tools(section.tools.value.each, reader),
         problem: (!absent.is_empty())
             .then(|| absent.iter().map(Problem::line).collect::<Vec<_>>().join("; ")),
     }

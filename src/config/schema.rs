@@ -4,10 +4,14 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
-use toml::{Spanned, de::DeValue};
+use toml::{
+    Spanned,
+    de::{DeString, DeValue},
+};
 
 use super::{
     HttpTransport, Isolation, Names, Secret, Start,
+    limit::{Budget, COUNT_MAX, Per, Rate},
     problem::{Problem, nearest},
     reader::Reader,
     value::{Apart, Count, Key, Kind, Kit, Node, Period, Reference, Size, Table, Url, table},
@@ -37,17 +41,25 @@ macro_rules! section {
             }
         }
 
+        impl $name {
+            const KEYS: &[&str] = &[$(stringify!($key)),*];
+
+            /// Reads one key; false where there is none of this name.
+            fn fill(&mut self, key: &str, value: &Node<'_>, reader: &mut Reader<'_>) -> bool {
+                match key {
+                    $(stringify!($key) => self.$key.fill(value, reader),)*
+                    _ => return false,
+                }
+                true
+            }
+        }
+
         impl Kind for $name {
             fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
                 let mut section = Self::default();
                 for (key, value) in table(node, reader)? {
-                    match key.get_ref().as_ref() {
-                        $(stringify!($key) => section.$key.fill(value, reader),)*
-                        unknown => {
-                            let title = format!("unknown key `{unknown}`");
-                            let help = nearest(unknown, [$(stringify!($key)),*]);
-                            reader.problem(Problem::new(key.span(), title, help));
-                        }
+                    if !section.fill(key.get_ref(), value, reader) {
+                        unknown(key, Self::KEYS, reader);
                     }
                 }
                 Some(section)
@@ -167,6 +179,10 @@ section! {
         task_bytes_max: Size<KIB, { 64 * GIB }> = "256MiB",
         /// Silence on an open stream after which a comment is sent.
         keep_alive: Period<SECOND, { 10 * MINUTE }> = "15s",
+        /// Callers, clients and so on that one of the `limits` of routes, upstreams and tools
+        /// remembers; where there are more, the 64th part of them that has used least is forgotten,
+        /// and begins anew.
+        limit_keys_max: Count<16, 10_000_000> = 100_000,
         /// Time from the start in which a list waits for upstreams that nothing is known of yet.
         settle: Period<0, MINUTE> = "1s",
         /// Time that calls under way have when the gate stops.
@@ -193,6 +209,11 @@ section! {
         resources: Filter,
         /// Entries on one page of a list.
         page_size: Count<1, 100_000> = 1_000,
+        /// How much may be asked for here: every request counts, lists too, but none that ends
+        /// something, and no `ping`.
+        limits: Vec<Spanned<Limit>>,
+        /// How many calls may be with the upstreams at once.
+        in_flight: Option<Spanned<InFlight>>,
     }
 }
 
@@ -207,6 +228,38 @@ section! {
         hide: Vec<String>,
         /// From the name it has to the name clients see.
         rename: Table<Spanned<String>>,
+    }
+}
+
+/// A filter whose other keys are tools; a tool that is called as a key of the filter has no section.
+#[derive(Debug, Default)]
+pub struct Tools {
+    pub filter: Filter,
+    pub each: Vec<(Spanned<String>, Tool)>,
+}
+
+impl Kind for Tools {
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
+        let mut tools = Self::default();
+        for (key, value) in table(node, reader)? {
+            if tools.filter.fill(key.get_ref(), value, reader) {
+                continue;
+            }
+            if !value.get_ref().is_table() {
+                unknown(key, Filter::KEYS, reader);
+                continue;
+            }
+            let name = Spanned::new(key.span(), key.get_ref().clone().into_owned());
+            tools.each.extend(Tool::read(value, reader).map(|tool| (name, tool)));
+        }
+        Some(tools)
+    }
+
+    fn schema(generator: &mut SchemaGenerator) -> Schema {
+        let tool = Tool::schema(generator);
+        let mut schema = Filter::json_schema(generator);
+        schema.insert("additionalProperties".to_owned(), tool.to_value());
+        schema
     }
 }
 
@@ -254,12 +307,58 @@ section! {
         idle: Period<SECOND, { 30 * DAY }> = "10m",
         /// How often its lists are read anew without a sign of change.
         refresh: Period<SECOND, { 30 * DAY }> = "5m",
-        /// Which of its tools exist for every route, by its own names.
-        tools: Filter,
+        /// Which of its tools exist for every route, by its own names; and, as a section of its
+        /// name, what holds for one tool: `[upstreams.NAME.tools.TOOL]`.
+        tools: Tools,
         /// Which of its prompts exist for every route, by its own names.
         prompts: Filter,
         /// Which of its resources exist for every route, by their URIs.
         resources: Filter,
+        /// How much may be asked of it, through all routes: every call, read and so on counts.
+        limits: Vec<Spanned<Limit>>,
+        /// How many calls may be with it at once.
+        in_flight: Option<Spanned<InFlight>>,
+    }
+}
+
+section! {
+    /// What holds for one tool, whoever calls it through whichever route.
+    Tool {
+        /// What one call counts for in every limit, of the route and the upstream too.
+        cost: Count<1, { COUNT_MAX as usize }> = 1,
+        /// How much it may be called, besides what its upstream and the route allow.
+        limits: Vec<Spanned<Limit>>,
+        /// How many calls of it may be under way at once.
+        in_flight: Option<Spanned<InFlight>>,
+    }
+}
+
+section! {
+    /// How much may be asked for: a `rate` or a `budget`. What one limit refuses counts in none.
+    Limit {
+        /// What has a bucket of its own: each "caller" (who asks, as the gate knows it), "client"
+        /// (the program's name, as it says itself: who changes it has a new bucket, so it bounds
+        /// nobody alone), "route", "upstream", "tool" (what is no tool counts by its method), or
+        /// each pair and so on of them. Without any, all share one.
+        per: Vec<Per>,
+        /// How much in how long, steadily: "60/min"; "/s", "/h" and "/d" exist too.
+        rate: Option<Rate>,
+        /// How much of it may come at once; without it, the number in `rate`.
+        burst: Option<Count<1, { COUNT_MAX as usize }>>,
+        /// How much in each day or month of the calendar (UTC): "10000/day", "200000/month". It is
+        /// counted in memory: a restart begins anew.
+        budget: Option<Budget>,
+    }
+}
+
+section! {
+    /// How many calls may be under way at once. One that waits for its client's next request has
+    /// given its place back.
+    InFlight {
+        /// So many.
+        max: Option<Count<1, 1_000_000>>,
+        /// How long one more waits for a place, before it is refused; first come, first served.
+        wait: Period<0, { 10 * MINUTE }> = "0s",
     }
 }
 
@@ -291,6 +390,12 @@ pub fn schema() -> serde_json::Value {
     let mut schema = generator.root_schema_for::<File>();
     schema.insert("title".to_owned(), "routes.toml of Tollgate".into());
     schema.to_value()
+}
+
+fn unknown(key: &Spanned<DeString<'_>>, known: &[&str], reader: &mut Reader<'_>) {
+    let title = format!("unknown key `{}`", key.get_ref());
+    let help = nearest(key.get_ref(), known.iter().copied());
+    reader.problem(Problem::new(key.span(), title, help));
 }
 
 /// A default, read as the file is.

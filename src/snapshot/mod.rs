@@ -21,6 +21,7 @@ use crate::{
     call::{Client, ListKind, tasks::Tasks},
     catalog::{self, Change, Filters, Part, View, shelf::Shelf},
     config::{self, Config, Route as RouteSettings, Start},
+    limit::Limits,
     mcp::method::Method,
     park::Lot,
     session::{Session, Sessions},
@@ -44,6 +45,7 @@ const LOOK: Duration = Duration::from_millis(5);
 pub struct Snapshot {
     pub config: Arc<Config>,
     pub routes: HashMap<String, Arc<Route>>,
+    pub limits: Arc<Limits>,
     members: Vec<Member>,
 }
 
@@ -97,7 +99,8 @@ impl Gate {
         lot: Lot,
     ) -> (Arc<Self>, mpsc::Receiver<Change>) {
         let (changes, inbox) = mpsc::channel(CHANGES_MAX);
-        let empty = Snapshot { config, routes: HashMap::new(), members: Vec::new() };
+        let (routes, limits) = (HashMap::new(), Limits::new(Arc::clone(&context.counters)));
+        let empty = Snapshot { config, routes, limits: Arc::new(limits), members: Vec::new() };
         let gate = Self {
             current: ArcSwap::from_pointee(empty),
             building: Mutex::new(()),
@@ -320,7 +323,8 @@ impl Gate {
             }
             routes.insert(settings.path.clone(), route);
         }
-        self.current.store(Arc::new(Snapshot { config, routes, members }));
+        let limits = Arc::new(earlier.limits.next(&config));
+        self.current.store(Arc::new(Snapshot { config, routes, limits, members }));
         for (route, method) in announced {
             // Nobody listening is no error.
             route.pushes.send(Push::Changed(method)).ok();
@@ -442,9 +446,13 @@ impl std::fmt::Debug for Gate {
     }
 }
 
-/// An upstream's section without what is shown of it, and that.
+/// An upstream's section without what is shown of it, and that. How much may be asked of it is no
+/// matter of the server's either.
 fn parted(section: &config::Upstream) -> (config::Upstream, Arc<Filters>) {
     let mut config = section.clone();
+    config.limits = Vec::new();
+    config.in_flight = None;
+    config.tool_settings = std::collections::BTreeMap::new();
     let filters = Filters {
         tools: std::mem::take(&mut config.tools),
         prompts: std::mem::take(&mut config.prompts),

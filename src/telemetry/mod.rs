@@ -21,6 +21,11 @@ pub enum Counter {
     RefusedSlow,
     RefusedStreams,
     RefusedCalls,
+    RefusedRate,
+    RefusedBudget,
+    RefusedInFlight,
+    WaitedInFlight,
+    LimitKeysEvicted,
     SessionsOpened,
     SessionsRevived,
     SessionsEvicted,
@@ -46,7 +51,7 @@ pub enum Counter {
 }
 
 /// In the order of [`Counter`].
-const NAMES: [&str; 35] = [
+const NAMES: [&str; 40] = [
     "requests",
     "refused_host",
     "refused_origin",
@@ -60,6 +65,11 @@ const NAMES: [&str; 35] = [
     "refused_slow",
     "refused_streams",
     "refused_calls",
+    "refused_rate",
+    "refused_budget",
+    "refused_in_flight",
+    "waited_in_flight",
+    "limit_keys_evicted",
     "sessions_opened",
     "sessions_revived",
     "sessions_evicted",
