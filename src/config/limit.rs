@@ -9,7 +9,7 @@ use super::{
     problem::Problem,
     reader::Reader,
     schema,
-    value::{Kind, Node, Word},
+    value::{Count, Kind, Node, Word},
 };
 
 /// The most that a `rate` counts in its period, and a burst: with the unit's length still exact.
@@ -66,13 +66,27 @@ pub struct InFlight {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tool {
     /// What a call counts for in every limit. Default 1.
-    pub cost: u32,
+    pub cost: Cost,
     pub limits: Vec<Limit>,
     pub in_flight: Option<InFlight>,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cost {
+    Flat(u32),
+    /// As much as an argument says: an array has so many items, a number is so much. At least 1.
+    /// The names of the members that lead there.
+    Argument(Vec<String>),
+}
+
 /// The dearest tool that a section's limits may meet: its name, and its cost.
 pub type Dearest<'a> = Option<(&'a str, u32)>;
+
+impl Default for Cost {
+    fn default() -> Self {
+        Self::Flat(1)
+    }
+}
 
 /// A text such as "60/min".
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -136,6 +150,35 @@ impl Kind for Budget {
 
     fn schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "string", "pattern": r"^([1-9][0-9]*/(day|month)$|.*\$\{)" })
+    }
+}
+
+impl Kind for Cost {
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
+        if !node.get_ref().is_table() {
+            let count = Count::<1, { COUNT_MAX as usize }>::read(node, reader)?;
+            return u32::try_from(count.0).ok().map(Self::Flat);
+        }
+        let section = schema::ArgumentCost::read(node, reader)?;
+        let Some(span) = section.argument.span else {
+            let help = "name the argument: cost = { argument = \"/items\" }";
+            reader.problem(Problem::new(node.span(), "`argument` is missing", help));
+            return None;
+        };
+        let text = section.argument.value?;
+        let names = pointer(&text);
+        if names.is_none() {
+            let title = format!("`{text}` does not point at an argument");
+            let help = "begin with `/`, as a JSON Pointer: \"/items\", or \"/filter/ids\"";
+            reader.problem(Problem::new(span, title, help));
+        }
+        names.map(Self::Argument)
+    }
+
+    fn schema(generator: &mut SchemaGenerator) -> Schema {
+        let flat = Count::<1, { COUNT_MAX as usize }>::schema(generator);
+        let argument = schema::ArgumentCost::schema(generator);
+        json_schema!({ "anyOf": [flat, argument] })
     }
 }
 
@@ -223,10 +266,11 @@ pub fn tools(
     reader: &mut Reader<'_>,
 ) -> BTreeMap<String, Tool> {
     let each = sections.into_iter().map(|(name, section)| {
-        let (name, cost) = (name.into_inner(), cost(&section));
-        let limits = limits(section.limits.value, Some((&name, cost)), reader);
+        let name = name.into_inner();
+        let dearest = Some((&*name, flat(&section)));
+        let limits = limits(section.limits.value, dearest, reader);
         let in_flight = in_flight(section.in_flight.value, reader);
-        (name, Tool { cost, limits, in_flight })
+        (name, Tool { cost: section.cost.value, limits, in_flight })
     });
     each.collect()
 }
@@ -234,7 +278,7 @@ pub fn tools(
 /// The dearest of an upstream's tools.
 pub fn dearest(upstream: &schema::Upstream) -> Dearest<'_> {
     let each = upstream.tools.value.each.iter();
-    each.map(|(name, tool)| (name.get_ref().as_str(), cost(tool))).max_by_key(|(_, cost)| *cost)
+    each.map(|(name, tool)| (name.get_ref().as_str(), flat(tool))).max_by_key(|(_, cost)| *cost)
 }
 
 impl Bound {
@@ -255,8 +299,18 @@ impl Bound {
     }
 }
 
-fn cost(section: &schema::Tool) -> u32 {
-    u32::try_from(section.cost.value.0).unwrap_or(COUNT_MAX)
+/// The least that a call can cost.
+fn flat(section: &schema::Tool) -> u32 {
+    match section.cost.value {
+        Cost::Flat(cost) => cost,
+        Cost::Argument(_) => 1,
+    }
+}
+
+/// The names in a JSON Pointer (RFC 6901); none where it is none, or points at the whole.
+fn pointer(text: &str) -> Option<Vec<String>> {
+    let names = text.strip_prefix('/')?.split('/');
+    Some(names.map(|name| name.replace("~1", "/").replace("~0", "~")).collect())
 }
 
 /// "N/unit".

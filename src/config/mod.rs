@@ -18,7 +18,7 @@ mod value;
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 pub use import::import;
-pub use limit::{Bound, InFlight, Limit, Per, Tool, Window};
+pub use limit::{Bound, Cost, InFlight, Limit, Per, Tool, Window};
 pub use problem::Problems;
 pub use read::{environment, load, load_layered};
 pub use schema::schema;

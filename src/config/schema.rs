@@ -11,7 +11,7 @@ use toml::{
 
 use super::{
     HttpTransport, Isolation, Names, Secret, Start,
-    limit::{Budget, COUNT_MAX, Per, Rate},
+    limit::{Budget, COUNT_MAX, Cost, Per, Rate},
     problem::{Problem, nearest},
     reader::Reader,
     value::{Apart, Count, Key, Kind, Kit, Node, Period, Reference, Size, Table, Url, table},
@@ -324,12 +324,22 @@ section! {
 section! {
     /// What holds for one tool, whoever calls it through whichever route.
     Tool {
-        /// What one call counts for in every limit, of the route and the upstream too.
-        cost: Count<1, { COUNT_MAX as usize }> = 1,
+        /// What one call counts for in every limit, of the route and the upstream too: a number,
+        /// or what an argument says.
+        cost: Cost = 1,
         /// How much it may be called, besides what its upstream and the route allow.
         limits: Vec<Spanned<Limit>>,
         /// How many calls of it may be under way at once.
         in_flight: Option<Spanned<InFlight>>,
+    }
+}
+
+section! {
+    /// A cost that an argument says, and 1 at least: as much as an array has items, or as a number
+    /// is, rounded up.
+    ArgumentCost {
+        /// The argument, as a JSON Pointer: "/items".
+        argument: Option<String>,
     }
 }
 

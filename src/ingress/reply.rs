@@ -132,8 +132,10 @@ pub fn refused(refused: &Refused, id: Option<&Id>, counters: &Counters) -> HttpR
 pub fn failed(fault: &Fault, id: &Id, method: Method, client: Version) -> HttpReply {
     let (status, text) = self::fault(fault, id, method, client);
     let mut reply = json_reply(status, text);
-    if let Fault::Limited(refusal) = fault {
-        let seconds = HeaderValue::from(limit::seconds(refusal.retry_after));
+    if let Fault::Limited(refusal) = fault
+        && let Some(wait) = refusal.retry_after()
+    {
+        let seconds = HeaderValue::from(limit::seconds(wait));
         reply.headers_mut().insert(header::RETRY_AFTER, seconds);
     }
     reply

@@ -34,6 +34,15 @@ pub struct Bucket {
     spent: u32,
 }
 
+/// There is not enough in a bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Short {
+    /// After so long there is.
+    For(Duration),
+    /// It never has so much.
+    Always,
+}
+
 /// What can be taken out of the buckets of one limit, and when.
 #[derive(Debug, Clone, Copy)]
 pub enum Meter {
@@ -58,16 +67,13 @@ impl Meter {
     /// What is left of a bucket after `cost`; a new one is full.
     ///
     /// # Errors
-    /// Where there is not enough in it: how long it takes until there is.
-    ///
-    /// # Panics
-    /// Where the cost is more than ever is in it: the configuration is checked for that.
+    /// Where there is not enough in it.
     pub fn take(
         &self,
         bucket: Option<Bucket>,
         now: Now,
         cost: NonZeroU32,
-    ) -> Result<Bucket, Duration> {
+    ) -> Result<Bucket, Short> {
         let bucket = bucket.filter(|bucket| !self.is_full(*bucket, now));
         match self {
             Self::Rate(quota) => {
@@ -75,12 +81,13 @@ impl Meter {
                 let ahead = gcra(*quota, ahead, cost)?;
                 Ok(Bucket { full_at: now.elapsed + ahead, spent: 0 })
             }
+            Self::Budget { amount, .. } if *amount < cost.get() => Err(Short::Always),
             Self::Budget { amount, window } => {
                 let ends = || Duration::from_secs(window.end(now.unix));
                 let bucket = bucket.unwrap_or_else(|| Bucket { full_at: ends(), spent: 0 });
                 let spent = bucket.spent.checked_add(cost.get()).filter(|spent| spent <= amount);
                 let wait = bucket.full_at.saturating_sub(Duration::from_secs(now.unix));
-                Ok(Bucket { spent: spent.ok_or(wait)?, ..bucket })
+                Ok(Bucket { spent: spent.ok_or(Short::For(wait))?, ..bucket })
             }
         }
     }
@@ -114,12 +121,12 @@ fn next_month(unix: u64) -> Option<u64> {
 }
 
 /// The generic cell rate algorithm, from a moment on: a bucket that would be full again after
-/// `ahead` is so after how long, once `cost` is taken out; else how long it takes until it can be.
-fn gcra(quota: Quota, ahead: Duration, cost: NonZeroU32) -> Result<Duration, Duration> {
+/// `ahead` is so after how long, once `cost` is taken out.
+fn gcra(quota: Quota, ahead: Duration, cost: NonZeroU32) -> Result<Duration, Short> {
     let trial = Trial { ahead: Cell::new(ahead.into()) };
     let limiter = RateLimiter::<_, _, _, NoOpMiddleware<Nanos>>::new(quota, trial, Still);
-    let decided = limiter.check_n(cost).expect("no cost above a burst: checked as configuration");
-    decided.map_err(|until| until.wait_time_from(Still.now()))?;
+    let decided = limiter.check_n(cost).ok().ok_or(Short::Always)?;
+    decided.map_err(|until| Short::For(until.wait_time_from(Still.now())))?;
     Ok(limiter.into_state_store().ahead.get().into())
 }
 

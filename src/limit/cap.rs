@@ -12,11 +12,11 @@ use crate::{
     telemetry::{Counter, Counters},
 };
 
-use super::{Reason, Refusal};
+use super::Refusal;
 
 /// When to come again where all places are taken: nobody knows when one becomes free, and most
 /// calls take less.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+pub const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub struct Cap {
@@ -38,12 +38,11 @@ impl Cap {
         if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
             return Ok(place);
         }
-        let refusal = Refusal { reason: Reason::InFlight, retry_after: RETRY_AFTER };
         if self.settings.wait.is_zero() {
-            return Err(refusal);
+            return Err(Refusal::InFlight);
         }
         counters.add(Counter::WaitedInFlight);
         let place = timeout(self.settings.wait, Arc::clone(&self.places).acquire_owned()).await;
-        place.ok().and_then(Result::ok).ok_or(refusal)
+        place.ok().and_then(Result::ok).ok_or(Refusal::InFlight)
     }
 }

@@ -16,16 +16,20 @@ use std::{
     time::Duration,
 };
 
+use serde::de::IgnoredAny;
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use crate::{
     call::{Caller, Client, clock},
-    config::{self, Config, InFlight, Limit},
-    mcp::method::Method,
+    config::{self, Config, Cost, InFlight, Limit},
+    mcp::{method::Method, raw::Raw, splice},
     telemetry::{Counter, Counters},
 };
 
 use self::{bucket::Now, cap::Cap, rule::Rule};
+
+/// The member of a call's params that has what the tool is asked for.
+const ARGUMENTS: &str = "arguments";
 
 /// All limits of a gate, of one configuration. Built anew for the next, it takes over the buckets
 /// of each limit, and the places of each cap, that is written as before in the same section.
@@ -53,6 +57,8 @@ pub struct Request<'a> {
     pub caller: &'a Caller,
     pub client: &'a Client,
     pub route: &'a str,
+    /// What it asks for in full: a tool's cost may be one of its arguments.
+    pub params: &'a Raw,
 }
 
 /// What a request is sent to: an upstream, and its own name for the thing.
@@ -62,19 +68,25 @@ pub struct Target<'a> {
     pub name: &'a str,
 }
 
-/// Why a request was not let in, and when it may come again; it says nothing of the limit itself.
+/// Why a request was not let in; what it says is for clients, and is nothing of the limit itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{}; nothing was done. Try again in {} s.", .reason.text(), seconds(*.retry_after))]
-pub struct Refusal {
-    pub reason: Reason,
-    pub retry_after: Duration,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
-    Rate,
-    Budget,
+pub enum Refusal {
+    /// There is enough again after so long.
+    #[error(
+        "Too much was asked for in too short a time; nothing was done. Try again in {} s.",
+        seconds(*.0)
+    )]
+    Rate(Duration),
+    #[error(
+        "What may be asked for in this day or month is used up; nothing was done. Try again in {} s.",
+        seconds(*.0)
+    )]
+    Budget(Duration),
+    #[error("Too many calls are under way; nothing was done. Try again shortly.")]
     InFlight,
+    /// It costs more than there ever is.
+    #[error("This asks for more at once than is ever let through; nothing was done. Ask for less.")]
+    Cost,
 }
 
 /// The limits of one section.
@@ -92,7 +104,7 @@ struct Upstream {
 
 #[derive(Debug)]
 struct Tool {
-    cost: NonZeroU32,
+    cost: Cost,
     section: Section,
 }
 
@@ -186,7 +198,7 @@ impl Limits {
         met.sections.extend(tool.map(|tool| &tool.section));
         met.sections.extend(upstream.map(|upstream| &upstream.whole));
         met.sections.extend(self.routes.get(request.route));
-        met.cost = tool.map_or(NonZeroU32::MIN, |tool| tool.cost);
+        met.cost = tool.map_or(NonZeroU32::MIN, |tool| cost(&tool.cost, request.params));
         let rules = met.sections.iter().flat_map(|section| &section.rules);
         met.keys = rules.map(|rule| (&**rule, rule.key(request, target))).collect();
         met
@@ -207,6 +219,9 @@ impl Limits {
     }
 
     fn take(&self, met: &Met<'_>) -> Result<(), Refusal> {
+        if met.keys.is_empty() {
+            return Ok(());
+        }
         let now = self.now();
         let forgotten = rule::look(&met.keys, met.cost, now)?.take(self.keys_max, now);
         (0..forgotten).for_each(|_| self.counters.add(Counter::LimitKeysEvicted));
@@ -214,10 +229,11 @@ impl Limits {
     }
 
     fn count(&self, refusal: &Refusal) {
-        self.counters.add(match refusal.reason {
-            Reason::Rate => Counter::RefusedRate,
-            Reason::Budget => Counter::RefusedBudget,
-            Reason::InFlight => Counter::RefusedInFlight,
+        self.counters.add(match refusal {
+            Refusal::Rate(_) => Counter::RefusedRate,
+            Refusal::Budget(_) => Counter::RefusedBudget,
+            Refusal::InFlight => Counter::RefusedInFlight,
+            Refusal::Cost => Counter::RefusedCost,
         });
     }
 
@@ -244,12 +260,13 @@ impl Section {
     }
 }
 
-impl Reason {
-    fn text(self) -> &'static str {
+impl Refusal {
+    /// When the same request may be let in; none where it never is.
+    pub fn retry_after(self) -> Option<Duration> {
         match self {
-            Self::Rate => "Too much was asked for in too short a time",
-            Self::Budget => "What may be asked for in this day or month is used up",
-            Self::InFlight => "Too many calls are under way",
+            Self::Rate(wait) | Self::Budget(wait) => Some(wait),
+            Self::InFlight => Some(cap::RETRY_AFTER),
+            Self::Cost => None,
         }
     }
 }
@@ -264,6 +281,36 @@ fn is_limited(method: Method) -> bool {
     !matches!(method, Method::Ping | Method::TasksCancel | Method::Unsubscribe)
 }
 
+/// What a call counts for, 1 at least.
+fn cost(cost: &Cost, params: &Raw) -> NonZeroU32 {
+    let said = match cost {
+        Cost::Flat(cost) => *cost,
+        Cost::Argument(names) => {
+            let path = [ARGUMENTS].into_iter().chain(names.iter().map(String::as_str));
+            let found = path.fold(vec![params.clone()], |found, name| {
+                found.iter().flat_map(|object| members(object, name)).collect()
+            });
+            found.iter().map(amount).fold(0, u32::saturating_add)
+        }
+    };
+    NonZeroU32::new(said).unwrap_or(NonZeroU32::MIN)
+}
+
+/// A name that stands there twice counts twice: servers differ in which of them they read.
+fn members(object: &Raw, name: &str) -> Vec<Raw> {
+    let all = if object.is_object() { splice::entries(object) } else { Vec::new() };
+    all.into_iter().filter(|(key, _)| key == name).map(|(_, value)| value).collect()
+}
+
+/// How much an argument asks for: what is neither an array nor a number is one thing.
+fn amount(argument: &Raw) -> u32 {
+    if let Some(items) = argument.try_read::<Vec<IgnoredAny>>() {
+        return u32::try_from(items.len()).unwrap_or(u32::MAX);
+    }
+    // Beyond what a number can be here it is as much as there is.
+    argument.try_read::<f64>().map_or(1, |number| number.ceil() as u32)
+}
+
 fn tools(
     settings: &BTreeMap<String, config::Tool>,
     before: Option<&Upstream>,
@@ -272,8 +319,7 @@ fn tools(
         let before = before.and_then(|before| before.tools.get(name));
         let before = before.map(|before| &before.section);
         let section = Section::build(&tool.limits, tool.in_flight, before);
-        let cost = NonZeroU32::new(tool.cost).unwrap_or(NonZeroU32::MIN);
-        (name.clone(), Tool { cost, section })
+        (name.clone(), Tool { cost: tool.cost.clone(), section })
     });
     each.collect()
 }

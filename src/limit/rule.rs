@@ -11,8 +11,8 @@ use crate::{
 };
 
 use super::{
-    Reason, Refusal, Request, Target,
-    bucket::{Bucket, Meter, Now},
+    Refusal, Request, Target,
+    bucket::{Bucket, Meter, Now, Short},
     keys::{Keys, Shard, make_room},
 };
 
@@ -46,7 +46,7 @@ impl Rule {
             has(Per::Client).then(|| name(request.client)),
             has(Per::Route).then_some(request.route),
             has(Per::Upstream).then(|| target.map(|target| target.upstream)),
-            has(Per::Tool).then(|| match tool {
+            has(Per::Tool).then_some(match tool {
                 Some(tool) => (Some((tool.upstream, tool.name)), None),
                 None => (None, Some(request.method)),
             }),
@@ -61,12 +61,12 @@ impl Rule {
         self.keys.count()
     }
 
-    fn refusal(&self, retry_after: Duration) -> Refusal {
-        let reason = match self.limit.bound {
-            Bound::Rate { .. } => Reason::Rate,
-            Bound::Budget { .. } => Reason::Budget,
-        };
-        Refusal { reason, retry_after }
+    fn refusal(&self, short: Short) -> Refusal {
+        match (short, self.limit.bound) {
+            (Short::For(wait), Bound::Rate { .. }) => Refusal::Rate(wait),
+            (Short::For(wait), Bound::Budget { .. }) => Refusal::Budget(wait),
+            (Short::Always, _) => Refusal::Cost,
+        }
     }
 }
 
@@ -84,10 +84,10 @@ pub fn look<'a>(keys: &[(&'a Rule, u64)], cost: NonZeroU32, now: Now) -> Result<
         let shard = rule.keys.shard(key);
         match rule.meter.take(shard.get(&key).copied(), now, cost) {
             Ok(bucket) => held.push((rule, key, shard, bucket)),
-            Err(wait) if refused.is_none_or(|refused| refused.retry_after < wait) => {
-                refused = Some(rule.refusal(wait));
+            Err(short) => {
+                let refusals = refused.into_iter().chain([rule.refusal(short)]);
+                refused = refusals.max_by_key(|refusal| longest(*refusal));
             }
-            Err(_) => (),
         }
     }
     refused.map_or(Ok(Held(held)), Err)
@@ -106,6 +106,10 @@ impl Held<'_> {
         }
         forgotten
     }
+}
+
+fn longest(refusal: Refusal) -> Duration {
+    refusal.retry_after().unwrap_or(Duration::MAX)
 }
 
 /// What a program calls itself.

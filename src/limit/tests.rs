@@ -2,7 +2,10 @@
 
 use proptest::{collection::vec, prelude::*};
 
-use super::{bucket::Meter, *};
+use super::{
+    bucket::{Meter, Short},
+    *,
+};
 use crate::{
     config::{Bound, Per, Window},
     mcp::{raw::Raw, version::Version},
@@ -45,8 +48,7 @@ fn a_burst_then_one_by_one_then_a_burst_again() {
     let rule = Rule::new(&rate(EVERYONE, 60, MINUTE, 3));
     let take = |cost, millis| take(&[&rule], 7, cost, at(Duration::from_millis(millis)));
     assert_eq!((take(2, 0), take(1, 0)), (Ok(0), Ok(0)));
-    let refusal =
-        |millis| Err(Refusal { reason: Reason::Rate, retry_after: Duration::from_millis(millis) });
+    let refusal = |millis| Err(Refusal::Rate(Duration::from_millis(millis)));
     assert_eq!(take(1, 0), refusal(1_000));
     assert_eq!(take(1, 400), refusal(600), "what is refused takes nothing");
     assert_eq!(take(1, 1_000), Ok(0));
@@ -61,8 +63,8 @@ fn a_budget_lasts_until_its_day_or_month_ends_in_utc() {
         let rule = Rule::new(&budget(3, window));
         let take = |cost, seconds| take(&[&rule], 7, cost, at(Duration::from_secs(seconds)));
         assert_eq!(take(2, 0), Ok(0));
-        let retry_after = Duration::from_secs(ends - 100);
-        assert_eq!(take(2, 100), Err(Refusal { reason: Reason::Budget, retry_after }));
+        let wait = Duration::from_secs(ends - 100);
+        assert_eq!(take(2, 100), Err(Refusal::Budget(wait)));
         assert_eq!(take(1, 200), Ok(0), "what is left can be taken");
         assert_eq!((take(1, ends - 1).is_err(), take(3, ends)), (true, Ok(0)), "{window:?}");
     }
@@ -75,7 +77,7 @@ fn a_month_has_its_own_days() {
     let last = Now { elapsed: Duration::ZERO, unix: 1_835_481_599 };
     assert!(take(&[&rule], 1, 1, last).is_ok());
     let refused = take(&[&rule], 1, 1, last).unwrap_err();
-    assert_eq!(refused.retry_after, Duration::from_secs(1));
+    assert_eq!(refused, Refusal::Budget(Duration::from_secs(1)));
 }
 
 #[test]
@@ -89,11 +91,12 @@ fn what_one_limit_refuses_counts_in_none() {
     assert!(take(&all, 1, 1, at(Duration::ZERO)).is_ok());
     for _ in 0..50 {
         let refused = take(&all, 1, 1, at(Duration::ZERO)).unwrap_err();
-        assert_eq!((refused.reason, refused.retry_after), (Reason::Rate, MINUTE));
+        assert_eq!(refused, Refusal::Rate(MINUTE));
     }
     assert!(take(&all, 1, 1, at(MINUTE)).is_ok(), "the budget has one left");
     let refused = take(&all, 1, 1, at(MINUTE)).unwrap_err();
-    assert_eq!(refused.reason, Reason::Budget, "the one that takes longest is told");
+    assert!(matches!(refused, Refusal::Budget(_)), "the one that takes longest is told");
+    assert_eq!(take(&all, 1, 3, at(MINUTE)), Err(Refusal::Cost), "for that no time is enough");
 }
 
 #[test]
@@ -119,7 +122,8 @@ fn keys_are_bounded_and_who_took_most_is_forgotten_last() {
 fn a_bucket_is_shared_by_what_per_does_not_name() {
     let (one, two) = (Caller::Parent, Caller::Address([127, 0, 0, 1].into()));
     let (a, b) = (client("a"), client("b"));
-    let base = Request { method: Method::ToolsCall, caller: &one, client: &a, route: "/x" };
+    let (method, params) = (Method::ToolsCall, &Raw::object());
+    let base = Request { method, caller: &one, client: &a, route: "/x", params };
     let (log, query) =
         (Target { upstream: "git", name: "log" }, Target { upstream: "git", name: "query" });
     let others = [
@@ -149,7 +153,8 @@ const GATE: &str = "[routes.\"/mcp\"]\nupstreams = [\"*\"]\n[upstreams.it]\ncomm
 async fn admit(limits: &Limits, tool: &str) -> Result<Admission, Refusal> {
     let (caller, client) = (Caller::Parent, client("a"));
     let (method, route) = (Method::ToolsCall, "/mcp");
-    let request = Request { method, caller: &caller, client: &client, route };
+    let params = &Raw::object();
+    let request = Request { method, caller: &caller, client: &client, route, params };
     limits.admit(request, Target { upstream: "it", name: tool }).await
 }
 
@@ -182,7 +187,28 @@ async fn a_cost_is_taken_out_of_every_limit_but_places() {
     let limits = Limits::new(Arc::default()).next(&config(&toml));
     let _both = [admit(&limits, "dear").await.unwrap(), admit(&limits, "dear").await.unwrap()];
     let refused = admit(&limits, "cheap").await.unwrap_err();
-    assert_eq!(refused.reason, Reason::Rate);
+    assert!(matches!(refused, Refusal::Rate(_)));
+}
+
+#[test]
+fn an_argument_says_what_a_call_costs() {
+    let by = Cost::Argument(vec!["of".to_owned(), "ids".to_owned()]);
+    for (ids, wanted) in [
+        ("[1,\"2\",{}]", 3),
+        ("[]", 1),
+        ("2.1", 3),
+        ("0", 1),
+        ("-7", 1),
+        ("1e99", u32::MAX),
+        ("\"many\"", 1),
+        ("{\"a\":1}", 1),
+        ("null", 1),
+        ("[1],\"ids\":[2,3],\"\\u0069ds\":[4]", 4),
+    ] {
+        let params = Raw::trusted(format!("{{\"arguments\":{{\"of\":{{\"ids\":{ids}}}}}}}"));
+        assert_eq!(cost(&by, &params).get(), wanted, "{ids}");
+    }
+    assert_eq!(cost(&by, &Raw::object()).get(), 1);
 }
 
 #[tokio::test]
@@ -192,7 +218,7 @@ async fn places_are_given_back_and_outlive_a_reload() {
     let held = admit(&first, "x").await.unwrap();
     let second = first.next(&config(&toml));
     let refused = admit(&second, "x").await.unwrap_err();
-    assert_eq!((refused.reason, seconds(refused.retry_after)), (Reason::InFlight, 1));
+    assert_eq!(refused, Refusal::InFlight);
     drop(held);
     assert!(admit(&second, "x").await.is_ok());
 }
@@ -239,7 +265,8 @@ proptest! {
         let (mut bucket, mut now) = (None, Duration::from_secs(1));
         for cost in costs {
             let cost = NonZeroU32::new(cost.min(burst)).unwrap();
-            if let Err(wait) = meter.take(bucket, at(now), cost) {
+            if let Err(short) = meter.take(bucket, at(now), cost) {
+                let Short::For(wait) = short else { panic!("{cost} is in every bucket") };
                 let early = now + wait - Duration::from_nanos(1);
                 prop_assert!(meter.take(bucket, at(early), cost).is_err());
                 now += wait;

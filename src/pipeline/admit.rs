@@ -3,7 +3,7 @@
 use crate::{
     call::{Caller, Client},
     limit::{Admission, Request, Target},
-    mcp::method::Method,
+    mcp::{method::Method, raw::Raw},
     snapshot::{Gate, Route},
 };
 
@@ -38,13 +38,13 @@ pub fn here(gate: &Gate, route: &Route, call: &Call) -> Result<(), Fault> {
 /// As [`here`].
 pub fn opening(gate: &Gate, route: &Route, caller: &Caller, client: &Client) -> Result<(), Fault> {
     let (method, route) = (Method::Initialize, &*route.settings.path);
-    let request = Request { method, caller, client, route };
+    let request = Request { method, caller, client, route, params: &Raw::object() };
     gate.snapshot().limits.admit_here(request).map_err(Fault::Limited)
 }
 
 impl Call {
     fn asked_on<'a>(&'a self, route: &'a Route) -> Request<'a> {
         let (method, caller, client) = (self.method, &self.caller, &self.client);
-        Request { method, caller, client, route: &route.settings.path }
+        Request { method, caller, client, route: &route.settings.path, params: &self.params }
     }
 }

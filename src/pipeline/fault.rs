@@ -147,8 +147,8 @@ pub fn tool_fault(fault: &Fault) -> Option<ToolError> {
         Fault::Limited(refusal) => Some(ToolError {
             error: "rate_limited",
             message: refusal.to_string(),
-            retriable: true,
-            retry_after_ms: Some(milliseconds(refusal.retry_after)),
+            retriable: refusal.retry_after().is_some(),
+            retry_after_ms: refusal.retry_after().map(milliseconds),
         }),
         Fault::Declined => error(
             "access_denied",

@@ -24,6 +24,7 @@ pub enum Counter {
     RefusedRate,
     RefusedBudget,
     RefusedInFlight,
+    RefusedCost,
     WaitedInFlight,
     LimitKeysEvicted,
     SessionsOpened,
@@ -51,7 +52,7 @@ pub enum Counter {
 }
 
 /// In the order of [`Counter`].
-const NAMES: [&str; 40] = [
+const NAMES: [&str; 41] = [
     "requests",
     "refused_host",
     "refused_origin",
@@ -68,6 +69,7 @@ const NAMES: [&str; 40] = [
     "refused_rate",
     "refused_budget",
     "refused_in_flight",
+    "refused_cost",
     "waited_in_flight",
     "limit_keys_evicted",
     "sessions_opened",

@@ -19,6 +19,11 @@ async fn both(gate: &Gate) -> [Client; 2] {
     [gate.modern(), gate.legacy("2025-11-25").await]
 }
 
+/// What a client declares that takes tasks.
+fn tasks() -> Value {
+    json!({ "extensions": { "io.modelcontextprotocol/tasks": {} } })
+}
+
 fn counter(gate: &Gate, name: &str) -> u64 {
     gate.app().viewer().report().counters[name]
 }
@@ -84,6 +89,30 @@ async fn what_one_limit_refuses_costs_no_other_anything() {
 }
 
 #[tokio::test]
+async fn a_call_costs_what_its_argument_says() {
+    let jobs = fake::http().tool("submit");
+    let keys = "tools.submit = { cost = { argument = \"/items\" }, limits = [{ rate = \"1/h\", burst \
+                = 5 }] }";
+    let gate = gateway().upstream_with("jobs", &jobs, keys).start().await;
+    for client in both(&gate).await {
+        let too_many = json!({ "name": "submit", "arguments": { "items": [1, 2, 3, 4, 5, 6] } });
+        let reply = client.start("tools/call", too_many).await;
+        assert_eq!(reply.header("retry-after"), "");
+        let said = reply.message().await.result()["structuredContent"].clone();
+        assert_eq!((&said["error"], &said["retriable"]), (&json!("rate_limited"), &json!(false)));
+        assert!(said.get("retry_after_ms").is_none(), "{said}");
+    }
+    let submit = async |items: &[u8]| {
+        let params = json!({ "name": "submit", "arguments": { "items": items } });
+        gate.modern().ask("tools/call", params).await.result()
+    };
+    ran(&submit(&[1, 2, 3]).await);
+    limited(&submit(&[1, 2, 3]).await);
+    ran(&submit(&[1, 2]).await);
+    assert_eq!((counter(&gate, "refused_cost"), counter(&gate, "refused_rate")), (2, 1));
+}
+
+#[tokio::test]
 async fn lists_and_all_else_count_for_a_route_and_are_refused_with_an_error() {
     let jobs = fake::http().tool("submit").resource("mem://one");
     let route = |size: usize| {
@@ -112,6 +141,8 @@ async fn lists_and_all_else_count_for_a_route_and_are_refused_with_an_error() {
     }
     limited(&modern.call("submit").await);
     limited(&modern.call("no such tool").await);
+    let made_up = json!({ "name": "submit", "arguments": {}, "requestState": "made up" });
+    limited(&modern.ask("tools/call", made_up).await.result());
     // Once for the session, once for the list.
     let gate = route(2).start().await;
     let legacy = gate.legacy("2025-06-18").await;
@@ -256,12 +287,32 @@ async fn keys_are_bounded_whatever_clients_call_themselves() {
 }
 
 #[tokio::test]
+async fn what_ends_something_is_never_refused() {
+    let jobs = fake::legacy("2025-06-18").tool("slow").does(Act::Open).resource("mem://one");
+    let route = "upstreams = [\"*\"]\nlimits = [{ rate = \"1/h\", burst = 2 }]";
+    let plan = || gateway().server("limits.task_after = \"0s\"").upstream("jobs", &jobs);
+    let gate = plan().route("/mcp", route).start().await;
+    let client = gate.client(fake::MODERN, tasks());
+    let created = client.call("slow").await;
+    let task = || json!({ "taskId": created["taskId"] });
+    assert_eq!(client.ask("tasks/get", task()).await.result()["status"], "working");
+    assert_eq!(client.ask("tasks/get", task()).await.error()["data"]["error"], "rate_limited");
+    client.ask("tasks/cancel", task()).await.result();
+    let gate = plan().route("/mcp", route).start().await;
+    let client = gate.legacy("2025-06-18").await;
+    let one = || json!({ "uri": "mem://one" });
+    client.ask("resources/subscribe", one()).await.result();
+    let refused = client.ask("resources/subscribe", one()).await.error();
+    assert_eq!(refused["data"]["error"], "rate_limited");
+    client.ask("resources/unsubscribe", one()).await.result();
+}
+
+#[tokio::test]
 async fn a_place_is_kept_as_long_as_a_task_goes_on() {
     let jobs = fake::legacy("2025-06-18").tool("slow").does(Act::Open).tool("quick");
     let plan = gateway().server("limits.task_after = \"0s\"");
     let gate = plan.upstream_with("jobs", &jobs, "in_flight.max = 1").start().await;
-    let tasks = json!({ "extensions": { "io.modelcontextprotocol/tasks": {} } });
-    let client = gate.client(fake::MODERN, tasks);
+    let client = gate.client(fake::MODERN, tasks());
     let created = client.call("slow").await;
     assert_eq!(created["resultType"], "task", "{created}");
     limited(&client.call("quick").await);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{of_upstream, read, told, upstream};
-use crate::config::{Bound, InFlight, Limit, Per, Window};
+use crate::config::{Bound, Cost, InFlight, Limit, Per, Window};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -47,13 +47,16 @@ rate = "10/s"
     let bound = Bound::Rate { count: 10, period: Duration::from_secs(1), burst: 10 };
     assert_eq!(submit.limits, [Limit { per: Vec::new(), bound }], "its burst is its count");
     assert_eq!(submit.in_flight, Some(InFlight { max: 1, wait: Duration::ZERO }));
-    assert_eq!(submit.cost, 5);
+    assert_eq!(submit.cost, Cost::Flat(5));
 }
 
 #[test]
 fn a_key_that_is_a_table_is_a_tool_and_any_other_is_unknown() {
     let jobs = upstream("url = \"http://a/\"\ntools = { alow = { cost = 2 }, hide = [\"b\"] }\n");
-    assert_eq!((jobs.tool_settings["alow"].cost, &jobs.tools.hide[..]), (2, &["b".to_owned()][..]));
+    assert_eq!(
+        (&jobs.tool_settings["alow"].cost, &jobs.tools.hide[..]),
+        (&Cost::Flat(2), &["b".to_owned()][..])
+    );
     told(
         &of_upstream("url = \"http://a/\"\ntools = { alow = [\"b\"] }\n"),
         &["error: unknown key `alow`", "did you mean `allow`?"],
@@ -110,6 +113,20 @@ fn a_limit_is_one_of_two_kinds() {
     told(
         &of_upstream("command = \"a\"\nin_flight = { wait = \"1s\" }\n"),
         &["error: `max` is missing"],
+    );
+}
+
+#[test]
+fn a_cost_may_be_what_an_argument_says() {
+    let tool = |cost: &str| format!("command = \"a\"\ntools.x.cost = {cost}\n");
+    let names = vec!["filter".to_owned(), "a/b~".to_owned()];
+    let jobs = upstream(&tool("{ argument = \"/filter/a~1b~0\" }"));
+    assert_eq!(jobs.tool_settings["x"].cost, Cost::Argument(names));
+    told(&of_upstream(&tool("{}")), &["error: `argument` is missing"]);
+    told(&of_upstream(&tool("\"5\"")), &["error: expected a whole number, found a text"]);
+    told(
+        &of_upstream(&tool("{ argument = \"items\" }")),
+        &["error: `items` does not point at an argument", "begin with `/`"],
     );
 }
 

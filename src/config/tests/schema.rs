@@ -68,10 +68,11 @@ fn a_wrong_file_is_wrong_by_the_schema_too() {
         "[upstreams.a]\nlimits = [{ per = [\"user\"] }]",
         "[upstreams.a]\ntools.submit = [\"a\"]",
         "[upstreams.a]\ntools.submit = { cot = 1 }",
+        "[upstreams.a]\ntools.submit = { cost = \"1\" }",
         "[routes.a]\ntools.submit = {}",
     ] {
         assert!(!is_valid(wrong), "{wrong}");
     }
     assert!(is_valid("[upstreams.a]\nurl = \"${URL}\""));
-    assert!(is_valid("[upstreams.a.tools]\ndeny = [\"x\"]\nsubmit.limits = [{ rate = \"1/s\" }]"));
+    assert!(is_valid("[upstreams.a.tools]\ndeny = [\"x\"]\nsubmit.cost = { argument = \"/x\" }"));
 }
