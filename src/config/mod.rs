@@ -2,8 +2,8 @@
 //!
 //! [`Config`] is what the rest of the gateway sees: every value is checked and has its default.
 //! The way in is `read`. `schema` is the table of all keys and defaults, `value` the kinds of their
-//! values, `reader` what a text stands for, `check` and `limit` what only several keys together tell,
-//! `problem` how it is said. `import` writes such a file.
+//! values, `reader` what a text stands for, `check` and `limit` what only several keys together
+//! tell, `problem` how it is said. `import` writes such a file.
 
 mod check;
 mod import;

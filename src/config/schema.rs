@@ -231,7 +231,8 @@ section! {
     }
 }
 
-/// A filter whose other keys are tools; a tool that is called as a key of the filter has no section.
+/// A filter whose other keys are tools; a tool that is called as a key of the filter has no
+/// section.
 #[derive(Debug, Default)]
 pub struct Tools {
     pub filter: Filter,

@@ -1,4 +1,5 @@
-//! A cap on calls under way: a place for each, and a bounded wait for one, first come, first served.
+//! A cap on calls under way: a place for each, and a bounded wait for one, first come, first
+//! served.
 
 use std::{sync::Arc, time::Duration};
 

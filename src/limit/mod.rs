@@ -78,7 +78,8 @@ pub enum Refusal {
     )]
     Rate(Duration),
     #[error(
-        "What may be asked for in this day or month is used up; nothing was done. Try again in {} s.",
+        "What may be asked for in this day or month is used up; nothing was done. Try again in {} \
+         s.",
         seconds(*.0)
     )]
     Budget(Duration),
