@@ -18,9 +18,10 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 use tollgate::bench::{
-    Bearer, Body, Bounds, Caller, Client, Held, Incoming, Limits, ListKind, Listing, Message, Meta,
-    Method, Raw, Request, Sealer, States, Version, View, check_depth, decode, event, message,
-    message_of, meta, request_digest, sessions, splice, view,
+    Asked, Bearer, Body, Bounds, Caller, Client, Held, Incoming, Limits, ListKind, Listing,
+    Message, Meta, Method, Raw, Request, Sealer, States, Version, View, Wanted, admits,
+    check_depth, decode, event, message, message_of, meta, request_digest, rules, sessions, splice,
+    view,
 };
 
 /// The argument with which it runs itself under callgrind.
@@ -41,6 +42,14 @@ const ROUTES: &str = r#"
 upstreams = ["a"]
 [upstreams.a]
 url = "http://127.0.0.1:9"
+"#;
+
+/// A rate and a budget that last for the whole bench.
+const LIMITS: &str = r#"
+limits = [
+    { per = ["caller", "tool"], rate = "1000000/s" },
+    { per = ["caller"], budget = "4000000000/month" },
+]
 "#;
 
 /// Some 390 bytes.
@@ -140,6 +149,7 @@ fn stages() -> Result<Vec<Stage>> {
     requests(&mut stages)?;
     sealing(&mut stages)?;
     targets(&mut stages)?;
+    limits(&mut stages)?;
     crossing(&mut stages)?;
     questions(&mut stages)?;
     for (size, bytes) in SIZES {
@@ -198,7 +208,7 @@ fn client() -> Client {
 
 fn sealing(stages: &mut Stages) -> Result<()> {
     let sessions = sessions(&[7; 32]);
-    let (_, id, _) = sessions.open(ROUTE, client(), &Limits::default());
+    let (_, id, _) = sessions.open(ROUTE, &Caller::Parent, client(), &Limits::default());
     let sealer = Sealer::new(&[7; 32], "session id");
     let record = sealer.open(&id, ROUTE).context("it is sealed with the same secret")?;
     let (opener, sealed) = (Sealer::new(&[7; 32], "session id"), id.clone());
@@ -206,7 +216,7 @@ fn sealing(stages: &mut Stages) -> Result<()> {
     stages.add("session id opened", move || opener.open(black_box(&sealed), ROUTE));
     let limits = Limits::default();
     stages.add("session found by its id", move || {
-        sessions.find(ROUTE, black_box(&id), &limits).is_ok()
+        sessions.find(ROUTE, &Caller::Parent, black_box(&id), &limits).is_ok()
     });
     Ok(())
 }
@@ -233,6 +243,26 @@ fn targets(stages: &mut Stages) -> Result<()> {
     stages.add("request framed", move || {
         message::request(&id, Method::ToolsCall.name(), black_box(&params))
     });
+    Ok(())
+}
+
+/// How much may be asked for.
+fn limits(stages: &mut Stages) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("routes.toml");
+    for (name, limits) in [("none", ""), ("two rules, admitted", LIMITS)] {
+        fs::write(&file, format!("{ROUTES}{limits}"))?;
+        let rules = rules(&file).map_err(|problems| anyhow::anyhow!("{problems}"))?;
+        let (caller, client) = (Caller::Address(IpAddr::V4(Ipv4Addr::LOCALHOST)), client());
+        let params = Raw::object();
+        stages.add(format!("limits: {name}"), move || {
+            let (method, caller, client) = (Method::ToolsCall, &caller, &client);
+            let asked = Asked { method, caller, client, route: ROUTE, params: &params };
+            let let_in =
+                admits(&rules, black_box(asked), Wanted { upstream: "a", name: "tool_57" });
+            assert!(let_in, "there is enough for the whole bench");
+        });
+    }
     Ok(())
 }
 

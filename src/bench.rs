@@ -3,6 +3,7 @@
 use std::{path::Path, sync::Arc};
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 
 use crate::{
     call::tasks::Tasks,
@@ -19,6 +20,7 @@ pub use crate::{
     catalog::{View, listing::Listing},
     config::Limits,
     ingress::{decode, sse::event},
+    limit::{Limits as Rules, Request as Asked, Target as Wanted},
     mcp::{
         digest::request_digest,
         message::{self, Body, Bounds, Incoming, Message, Request},
@@ -57,6 +59,17 @@ pub fn view(config: &Path, listing: &Listing) -> Result<View, Problems> {
     });
     let route = config.routes.first().expect("a configuration has a route");
     Ok(View::build(route, &parts.collect::<Vec<_>>(), false))
+}
+
+/// The limits of a configuration.
+pub fn rules(config: &Path) -> Result<Rules, Problems> {
+    let config = config::load(config, &|_| None)?;
+    Ok(Rules::new(Arc::default()).next(&config))
+}
+
+/// Whether a request is let in at once.
+pub fn admits(rules: &Rules, asked: Asked<'_>, wanted: Wanted<'_>) -> bool {
+    rules.admit(asked, wanted).now_or_never().is_some_and(|admitted| admitted.is_ok())
 }
 
 /// The message of an event that came whole.

@@ -11,6 +11,7 @@ mod store;
 mod telemetry;
 mod session;
 mod auth;
+mod limit;
 mod kit;
 pub mod upstream;
 mod catalog;

@@ -8,6 +8,7 @@ use std::{
 };
 
 const README: &str = include_str!("../README.md");
+const LIMITS: &str = include_str!("../docs/limits.md");
 const SHIPPED: &str = include_str!("../routes.toml");
 /// How the README calls the binary.
 const CALLS: [&str; 3] = ["tollgate", "target/debug/tollgate", "cargo run --"];
@@ -121,8 +122,9 @@ fn a_key_is_shown_once_and_only_its_hash_is_kept() {
 }
 
 #[test]
-fn every_configuration_of_the_readme_is_right() {
-    let blocks = blocks(README, &["toml"]);
+fn every_configuration_of_the_documents_is_right() {
+    let mut blocks = blocks(README, &["toml"]);
+    blocks.extend(self::blocks(LIMITS, &["toml"]));
     assert!(blocks.iter().any(|block| block.contains("[routes.")), "no whole one: {blocks:?}");
     for block in blocks {
         let whole = block.contains("[routes.");
@@ -172,7 +174,9 @@ fn the_shipped_file_is_right_by_check_and_by_the_printed_schema() {
 
 #[test]
 fn every_link_leads_somewhere() {
-    for document in ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "tests/README.md"] {
+    for document in
+        ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "tests/README.md", "docs/limits.md"]
+    {
         let path = root().join(document);
         let text = fs::read_to_string(&path).unwrap();
         let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());

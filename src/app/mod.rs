@@ -44,7 +44,7 @@ pub use self::pingora::serve;
 pub use self::process::serve;
 pub use self::process::{runtime, serve_stdio};
 
-/// How often sessions that nobody uses are looked for.
+/// How often sessions that nobody uses are looked for, and buckets that are full again.
 const SWEEP: Duration = Duration::from_secs(30);
 /// What ends after the calls has this long: processes above all, which are asked before they are
 /// killed.
@@ -406,7 +406,9 @@ fn look(gate: &Arc<OnceLock<Weak<snapshot::Gate>>>) -> Look {
 async fn sweep(gate: Arc<snapshot::Gate>) {
     loop {
         tokio::time::sleep(SWEEP).await;
-        let limits = gate.snapshot().config.server.limits.clone();
+        let snapshot = gate.snapshot();
+        snapshot.limits.sweep();
+        let limits = snapshot.config.server.limits.clone();
         for session in gate.sessions.sweep(&limits) {
             gate.forget_session(session);
         }

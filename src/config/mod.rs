@@ -2,12 +2,13 @@
 //!
 //! [`Config`] is what the rest of the gateway sees: every value is checked and has its default.
 //! The way in is `read`. `schema` is the table of all keys and defaults, `value` the kinds of their
-//! values, `reader` what a text stands for, `check` what only several keys together tell, `problem`
-//! how it is said. `import` writes such a file.
+//! values, `reader` what a text stands for, `check` and `limit` what only several keys together
+//! tell, `problem` how it is said. `import` writes such a file.
 
 mod access;
 mod check;
 mod import;
+mod limit;
 mod problem;
 mod read;
 mod reader;
@@ -18,6 +19,7 @@ mod value;
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 pub use import::import;
+pub use limit::{Bound, Cost, InFlight, Limit, Per, Tool, Window};
 pub use problem::Problems;
 pub use read::{environment, load, load_layered, parse};
 pub use schema::schema;
@@ -219,6 +221,8 @@ pub struct Limits {
     pub task_bytes_max: usize,
     /// Silence on an open stream after which a comment is sent. Default 15 s.
     pub keep_alive: Duration,
+    /// Keys that one rule of the `limits` remembers. Default 100,000: some 5 MiB.
+    pub limit_keys_max: usize,
     /// Time from the start in which a list waits for upstreams that nothing is known of yet.
     /// Default 1 s.
     pub settle: Duration,
@@ -256,6 +260,7 @@ impl Default for Limits {
             tasks_per_caller_max: 1_000,
             task_bytes_max: 256 << 20,
             keep_alive: Duration::from_secs(15),
+            limit_keys_max: 100_000,
             settle: Duration::from_secs(1),
             drain: Duration::from_secs(10),
         }
@@ -287,6 +292,9 @@ pub struct Route {
     pub resources: Filter,
     /// Entries on one page of a list. Default 1,000.
     pub page_size: usize,
+    /// Of every request. Default none, as for all of these: what is right depends on who calls.
+    pub limits: Vec<Limit>,
+    pub in_flight: Option<InFlight>,
 }
 
 /// How an upstream's names are shown on a route.
@@ -337,6 +345,11 @@ pub struct Upstream {
     pub tools: Filter,
     pub prompts: Filter,
     pub resources: Filter,
+    /// Of every request that is sent there.
+    pub limits: Vec<Limit>,
+    pub in_flight: Option<InFlight>,
+    /// By their own names.
+    pub tool_settings: BTreeMap<String, Tool>,
     /// Why this upstream cannot be opened although the file is right: a variable that is not set,
     /// for example.
     pub problem: Option<String>,

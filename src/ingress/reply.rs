@@ -13,6 +13,7 @@ use serde_json::json;
 use crate::{
     auth::{AuthError, Door},
     catalog::supported_versions,
+    limit,
     mcp::{
         error::{self, ErrorObject},
         id::Id,
@@ -160,12 +161,30 @@ pub fn unrecognised(error: &AuthError, door: &Door) -> HttpReply {
     reply
 }
 
+/// The reply of HTTP to a call that failed before anything was said of it.
+pub fn failed(fault: &Fault, id: &Id, method: Method, client: Version) -> HttpReply {
+    let (status, text) = self::fault(fault, id, method, client);
+    let mut reply = json_reply(status, text);
+    if let Fault::Limited(refusal) = fault
+        && let Some(wait) = refusal.retry_after()
+    {
+        let seconds = HeaderValue::from(limit::seconds(wait));
+        reply.headers_mut().insert(header::RETRY_AFTER, seconds);
+    }
+    reply
+}
+
 /// Status and message of a call that failed, for a client of this version.
 pub fn fault(fault: &Fault, id: &Id, method: Method, client: Version) -> (StatusCode, Bytes) {
     let status = match fault {
         Fault::UnknownMethod(_) if client.era() == Era::Modern => StatusCode::NOT_FOUND,
         Fault::Header(_) | Fault::DuplicateId | Fault::State(_) | Fault::MissingCapability(_) => {
             StatusCode::BAD_REQUEST
+        }
+        // A tool's failure is a result, and a legacy client takes any other status for a broken
+        // connection.
+        Fault::Limited(_) if client.era() == Era::Modern && method != Method::ToolsCall => {
+            StatusCode::TOO_MANY_REQUESTS
         }
         Fault::UnknownMethod(_)
         | Fault::Unknown { .. }
@@ -174,6 +193,7 @@ pub fn fault(fault: &Fault, id: &Id, method: Method, client: Version) -> (Status
         | Fault::Cancelled
         | Fault::Unbridgeable(_)
         | Fault::Limit(_)
+        | Fault::Limited(_)
         | Fault::NoAnswer(_)
         | Fault::Declined
         | Fault::Task(_)

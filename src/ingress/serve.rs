@@ -249,12 +249,17 @@ impl Door {
             Ok(client) => client,
             Err(fault) => {
                 let (method, version) = (Method::Initialize, Version::LEGACY_LATEST);
-                let (status, text) = reply::fault(&fault, &request.id, method, version);
-                return reply::json_reply(status, text);
+                return reply::failed(&fault, &request.id, method, version);
             }
         };
-        let (_, id, body) =
-            pipeline::initialize(&self.gate, &self.route, &self.caller, client).await;
+        let version = client.version;
+        let opened = pipeline::initialize(&self.gate, &self.route, &self.caller, client).await;
+        let (_, id, body) = match opened {
+            Ok(opened) => opened,
+            Err(fault) => {
+                return reply::failed(&fault, &request.id, Method::Initialize, version);
+            }
+        };
         let mut reply =
             reply::json_reply(StatusCode::OK, message::response(Some(&request.id), &body));
         if let Ok(id) = id.parse() {
@@ -272,8 +277,7 @@ impl Door {
                     Err(refused) => {
                         let (id, fault) = *refused;
                         // Which method it is matters only once it has been sent.
-                        let (status, text) = reply::fault(&fault, &id, Method::Ping, version);
-                        reply::json_reply(status, text)
+                        reply::failed(&fault, &id, Method::Ping, version)
                     }
                 }
             }
@@ -307,10 +311,7 @@ impl Door {
                 stream::back(&self.gate, &self.limits, back, takes).await
             }
             Ok(pipeline::Reply::Listen(listening)) => stream::listen(&self.limits, *listening),
-            Err(fault) => {
-                let (status, text) = reply::fault(&fault, &id, method, version);
-                reply::json_reply(status, text)
-            }
+            Err(fault) => reply::failed(&fault, &id, method, version),
         }
     }
 

@@ -15,6 +15,7 @@ use crate::{
         event::{Event, Notice, Question},
     },
     config::Limits,
+    limit::Admission,
     mcp::{
         error::URL_ELICITATION_REQUIRED,
         id::Id,
@@ -57,6 +58,8 @@ pub struct Back {
     pub(super) resolved: Resolved,
     pub(super) upstream: Arc<Upstream>,
     pub(super) stage: Stage,
+    /// Its places among the calls under way; all that it leads to is sent on its strength.
+    pub(super) admission: Arc<Admission>,
     /// The era spoken to the upstream.
     pub(super) era: Era,
     /// Ends with the call; none for a client without sessions.
@@ -123,45 +126,45 @@ impl Back {
         route: &Arc<Route>,
         call: Call,
         resolved: Resolved,
+        admission: Admission,
     ) -> Result<Self, Fault> {
         let underway = match &call.session {
             Some(session) => Some(session.begin(&call.id).ok_or(Fault::DuplicateId)?),
             None => None,
         };
         let upstream = Arc::clone(&resolved.target.upstream);
-        let sent = upstream.send(&resolved.ask(&call)).await;
+        let sent = upstream.send(&resolved.ask(&call), &admission).await;
         let mut exchange = sent.map_err(|error| Fault::Upstream { method: call.method, error })?;
         if call.method == Method::TasksResult {
             // It is silent until the task is over; whoever asks looks at that meanwhile.
             exchange.allow_answer(upstream.settings.config.timeout.total);
         }
-        let mut back = Self::new(gate, route, call, resolved, upstream, exchange);
+        let mut back = Self::new((gate, route), call, resolved, (upstream, exchange), admission);
         back.underway = underway;
         Ok(back)
     }
 
     /// Goes on with a call that was parked, for the client's retry.
     pub(super) fn resume(
-        gate: &Arc<Gate>,
-        route: &Arc<Route>,
+        place: (&Arc<Gate>, &Arc<Route>),
         call: Call,
         resolved: Resolved,
         parked: Parked,
+        admission: Admission,
     ) -> Self {
         let Parked { mut exchange, upstream, asked, .. } = parked;
         exchange.restore_token(call.meta.progress_token.clone());
-        let mut back = Self::new(gate, route, call, resolved, upstream, exchange);
+        let mut back = Self::new(place, call, resolved, (upstream, exchange), admission);
         (back.asked, back.fresh) = (Asked::after(asked), false);
         back
     }
 
     fn new(
-        gate: &Arc<Gate>,
-        route: &Arc<Route>,
+        (gate, route): (&Arc<Gate>, &Arc<Route>),
         call: Call,
         resolved: Resolved,
-        upstream: Arc<Upstream>,
-        exchange: Exchange,
+        (upstream, exchange): (Arc<Upstream>, Exchange),
+        admission: Admission,
     ) -> Self {
         Self {
             gate: Arc::clone(gate),
@@ -175,6 +178,7 @@ impl Back {
             upstream,
             era: exchange.era,
             stage: Stage::Underway(exchange),
+            admission: Arc::new(admission),
             underway: None,
             fresh: true,
             ready: VecDeque::new(),
@@ -277,8 +281,8 @@ impl Back {
 
     /// Begins to send it once more.
     pub(super) fn send_again(&mut self, ask: Ask) {
-        let upstream = Arc::clone(&self.upstream);
-        let sending = async move { upstream.send(&ask).await };
+        let (upstream, admission) = (Arc::clone(&self.upstream), Arc::clone(&self.admission));
+        let sending = async move { upstream.send(&ask, &admission).await };
         self.stage = Stage::Again(Sending(Box::pin(sending)));
     }
 

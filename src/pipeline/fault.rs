@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::{
+    limit::Refusal,
     mcp::{
         error::{self, ErrorObject},
         message::Body,
@@ -40,8 +41,12 @@ pub enum Fault {
     Unbridgeable(String),
     #[error("upstream: {error}")]
     Upstream { method: Method, error: SendError },
+    /// A bound of the gate itself.
     #[error("{0}")]
     Limit(String),
+    /// A limit that the configuration sets.
+    #[error("{0}")]
+    Limited(Refusal),
     /// A state that came with a retry leads nowhere (2026-07-28).
     #[error("{0}")]
     State(#[from] StateError),
@@ -99,6 +104,7 @@ impl Fault {
             Self::Cancelled
             | Self::Unbridgeable(_)
             | Self::Limit(_)
+            | Self::Limited(_)
             | Self::NoAnswer(_)
             | Self::Declined
             | Self::TaskCancelled
@@ -138,6 +144,12 @@ pub fn tool_fault(fault: &Fault) -> Option<ToolError> {
         ),
         // Which limit it is, and how many there are: nothing that a stranger may not read.
         Fault::Limit(text) => error("rate_limited", text, true),
+        Fault::Limited(refusal) => Some(ToolError {
+            error: "rate_limited",
+            message: refusal.to_string(),
+            retriable: refusal.retry_after().is_some(),
+            retry_after_ms: refusal.retry_after().map(milliseconds),
+        }),
         Fault::Declined => error(
             "access_denied",
             "The server behind this wants a page to be opened first, and the user declined.",
@@ -160,6 +172,11 @@ pub fn tool_fault(fault: &Fault) -> Option<ToolError> {
         | Fault::MissingCapability(_)
         | Fault::Answered(_) => None,
     }
+}
+
+/// Rounded up: whoever comes after so long is not too early.
+fn milliseconds(wait: Duration) -> u64 {
+    u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX)
 }
 
 /// A failure that a model reads as the tool's own result.

@@ -1,9 +1,10 @@
 //! The way of a call: read this first.
 //!
 //! A request of either era becomes a [`Call`], finds what it is about, and is sent; what comes back
-//! is a [`Reply`]. Stages that judge a call on its way (who may, how much, from the cache) will
-//! stand between `resolve` and `send`.
+//! is a [`Reply`]. Between `resolve` and `send` stands what judges a call on its way: `admit` (how
+//! much); who may, and what the cache has, will stand there too.
 
+mod admit;
 mod asked;
 mod back;
 mod carried;
@@ -25,6 +26,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     call::{Ask, Caller, Client, ListKind},
+    limit::Admission,
     mcp::{
         digest::{RequestDigest, request_digest},
         head::Named,
@@ -85,6 +87,10 @@ pub async fn run(gate: &Arc<Gate>, route: &Arc<Route>, call: Call) -> Result<Rep
     if !call.method.exists_in(call.client.era()) && !resolve::relays_tasks(route, &call) {
         return Err(Fault::UnknownMethod(call.method.name().into()));
     }
+    // What is sent on is judged once its target is known, by all limits at once.
+    if is_answered_here(&call) {
+        admit::here(gate, route, &call)?;
+    }
     if let Some(kind) = ListKind::of(call.method) {
         return list(gate, route, kind, &call).await;
     }
@@ -107,30 +113,53 @@ pub async fn run(gate: &Arc<Gate>, route: &Arc<Route>, call: Call) -> Result<Rep
     }
 }
 
+/// Whether no upstream is asked, whatever it is about.
+fn is_answered_here(call: &Call) -> bool {
+    ListKind::of(call.method).is_some()
+        || matches!(
+            call.method,
+            Method::Ping | Method::Discover | Method::SetLevel | Method::Listen
+        )
+}
+
 /// Finds what a call is about, and sends it there.
 async fn send(gate: &Arc<Gate>, route: &Arc<Route>, call: Call) -> Result<Reply, Fault> {
     let call = match resume::state_of(&call) {
         None => call,
-        Some(state) => match resume::resume(gate, route, call, &state)? {
+        Some(state) => match Box::pin(resume::resume(gate, route, call, &state)).await? {
             Resumed::Call(call) => *call,
             Resumed::Reply(reply) => return Ok(reply),
         },
     };
-    let resolved = resolve::resolve(gate, route, &call);
+    let resolved = resolved(gate, route, &call).await?;
+    let admission = admit::sent(gate, route, &call, &resolved).await?;
+    let back = Back::send(gate, route, call, resolved, admission).await?;
+    Ok(Reply::Back(Box::new(back)))
+}
+
+/// What a call is about. One that is about nothing counts for its route, too.
+async fn resolved(
+    gate: &Arc<Gate>,
+    route: &Arc<Route>,
+    call: &Call,
+) -> Result<resolve::Resolved, Fault> {
+    let resolved = resolve::resolve(gate, route, call);
     let unknown = matches!(resolved, Err(Fault::Unknown { .. }));
     let resolved = match resolved {
         Err(_) if unknown && gate.is_settling() => {
             gate.known_early(route).await;
-            resolve::resolve(gate, &gate.route_now(route), &call)?
+            resolve::resolve(gate, &gate.route_now(route), call)
         }
         // The configuration changed just now.
         Ok(resolved) if resolved.target.upstream.is_retired() => {
-            resolve::resolve(gate, &gate.route_now(route), &call)?
+            resolve::resolve(gate, &gate.route_now(route), call)
         }
-        resolved => resolved?,
+        resolved => resolved,
     };
-    let back = Back::send(gate, route, call, resolved).await?;
-    Ok(Reply::Back(Box::new(back)))
+    if resolved.is_err() {
+        admit::here(gate, route, call)?;
+    }
+    resolved
 }
 
 /// A list is a copy of ready bytes.
@@ -164,16 +193,21 @@ async fn list(
 /// `resources/subscribe` and `unsubscribe` (legacy). Once begun it is brought to its end, so that
 /// session and upstream agree also where the client goes away meanwhile.
 async fn subscribe(gate: &Arc<Gate>, route: &Arc<Route>, call: Call) -> Result<Reply, Fault> {
-    let resolved = resolve::resolve(gate, route, &call)?;
+    let resolved = resolved(gate, route, &call).await?;
+    let admission = admit::sent(gate, route, &call, &resolved).await?;
     let (answer_in, answer) = oneshot::channel();
     gate.tasks.finish(async move {
         // The client may be gone.
-        answer_in.send(subscribed(&call, &resolved).await).ok();
+        answer_in.send(subscribed(&call, &resolved, &admission).await).ok();
     });
     answer.await.unwrap_or(Err(Fault::Cancelled)).map(Reply::Answer)
 }
 
-async fn subscribed(call: &Call, resolved: &resolve::Resolved) -> Result<Body, Fault> {
+async fn subscribed(
+    call: &Call,
+    resolved: &resolve::Resolved,
+    admission: &Admission,
+) -> Result<Body, Fault> {
     let (Some(session), Named::Uri(uri)) = (&call.session, &call.named) else {
         return Err(Fault::Invalid("needs a session and a URI".to_owned()));
     };
@@ -182,7 +216,7 @@ async fn subscribed(call: &Call, resolved: &resolve::Resolved) -> Result<Body, F
         return Ok(Body::Result(Raw::object()));
     }
     let upstream = &resolved.target.upstream;
-    let done = upstream.subscribe(&resolved.ask(call), &resolved.target.own).await;
+    let done = upstream.subscribe(&resolved.ask(call), &resolved.target.own, admission).await;
     let body = done
         .map_err(|error| Fault::Upstream { method: call.method, error: upstream.failed(error) })?;
     match (&body, wants) {

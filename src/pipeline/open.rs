@@ -21,7 +21,7 @@ use crate::{
     snapshot::{Gate, Route},
 };
 
-use super::{Call, Fault, Reply};
+use super::{Call, Fault, Reply, admit};
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -46,12 +46,16 @@ pub fn negotiate(params: &Raw) -> Result<Client, Fault> {
 }
 
 /// Opens a session for a legacy client: its id, and the answer.
+///
+/// # Errors
+/// Where a limit of the route has not enough left.
 pub async fn initialize(
     gate: &Arc<Gate>,
     route: &Arc<Route>,
     caller: &Caller,
     client: Client,
-) -> (Arc<Session>, String, Body) {
+) -> Result<(Arc<Session>, String, Body), Fault> {
+    admit::opening(gate, route, caller, &client)?;
     gate.settled_early(route).await;
     let (snapshot, route) = (gate.snapshot(), &gate.route_now(route));
     let version = client.version;
@@ -69,7 +73,7 @@ pub async fn initialize(
     let edits = [("tasks", tasks.as_ref().map(|tasks| &tasks.bytes()[..]))];
     let result = splice::edit_within(&Raw::encode(&result), "capabilities", &edits);
     let result = with_instructions(&result, route);
-    (session, id, Body::Result(result))
+    Ok((session, id, Body::Result(result)))
 }
 
 /// `server/discover`: what the upstreams behind the route have together.

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::{
     call::{Ask, event::Event, tasks::Tasks},
+    limit::Admission,
     mcp::{message::Body, method::Method, raw::Raw, splice},
     upstream::{Exchange, SendError, Upstream},
 };
@@ -28,6 +29,7 @@ const CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Polling {
     upstream: Arc<Upstream>,
+    admission: Arc<Admission>,
     /// The call itself: what is asked of the task is asked in its name.
     call: Ask,
     /// The server's own id of the task.
@@ -80,7 +82,7 @@ impl Polling {
     pub fn begin(
         result: &Raw,
         call: Ask,
-        upstream: Arc<Upstream>,
+        (upstream, admission): (Arc<Upstream>, Arc<Admission>),
         since: Instant,
         tasks: Tasks,
     ) -> Result<Self, Fault> {
@@ -90,6 +92,7 @@ impl Polling {
         let total = upstream.settings.config.timeout.total;
         let mut polling = Self {
             upstream,
+            admission,
             call,
             id: id.ok_or_else(garbled)?,
             interval: INTERVAL,
@@ -121,8 +124,8 @@ impl Polling {
             }
             Next::Send(method, params) => {
                 let (method, params) = (*method, params.clone());
-                let sent =
-                    self.upstream.send(&request(&self.call, &self.id, method, &params)).await;
+                let ask = request(&self.call, &self.id, method, &params);
+                let sent = self.upstream.send(&ask, &self.admission).await;
                 let exchange = sent.map_err(|error| self.failed(error))?;
                 self.next = Next::Wait(method, Box::new(exchange));
                 Ok(Polled::Nothing)
@@ -249,9 +252,9 @@ impl Drop for Polling {
             return;
         }
         let ask = request(&self.call, &self.id, Method::TasksCancel, &Raw::object());
-        let upstream = Arc::clone(&self.upstream);
+        let (upstream, admission) = (Arc::clone(&self.upstream), Arc::clone(&self.admission));
         self.tasks.finish(async move {
-            let cancelled = async { upstream.send(&ask).await?.answer().await };
+            let cancelled = async { upstream.send(&ask, &admission).await?.answer().await };
             match tokio::time::timeout(CANCEL_TIMEOUT, cancelled).await {
                 Ok(Ok(_)) => (),
                 Ok(Err(error)) => tracing::debug!(%error, "a task was not cancelled"),

@@ -13,7 +13,7 @@ use crate::{
     telemetry::Counter,
 };
 
-use super::{Back, Call, Fault, Reply, asked, pages, resolve};
+use super::{Back, Call, Fault, Reply, admit, asked, pages, resolve};
 
 /// What a retry leads to.
 pub enum Resumed {
@@ -26,21 +26,23 @@ pub enum Resumed {
 ///
 /// # Errors
 /// Where the state is not this caller's for this very request, or is used up.
-pub fn resume(
+pub async fn resume(
     gate: &Arc<Gate>,
     route: &Arc<Route>,
     call: Call,
     state: &Raw,
 ) -> Result<Resumed, Fault> {
-    let resumed = opened(gate, route, call, state);
+    let asked = call.clone();
+    let resumed = opened(gate, route, call, state).await;
     if let Err(Fault::State(error)) = &resumed {
+        admit::here(gate, route, &asked)?;
         gate.counters.add(Counter::RefusedStates);
         tracing::debug!(?error, "a request state was refused");
     }
     resumed
 }
 
-fn opened(
+async fn opened(
     gate: &Arc<Gate>,
     route: &Arc<Route>,
     mut call: Call,
@@ -64,18 +66,25 @@ fn opened(
             Ok(Resumed::Call(Box::new(call)))
         }
         Held::Anew => Err(Fault::Declined),
-        held @ Held::Call { .. } => taken_up(gate, route, call, &held).map(Resumed::Reply),
+        held @ Held::Call { .. } => taken_up(gate, route, call, &held).await.map(Resumed::Reply),
     }
 }
 
-/// Gives a parked call its answers, and goes on with it.
-fn taken_up(gate: &Arc<Gate>, route: &Arc<Route>, call: Call, held: &Held) -> Result<Reply, Fault> {
-    // First: a retry that is wrong in itself costs the call nothing.
+/// Gives a parked call its answers, and goes on with it. It gave its places back when it was
+/// parked: the retry is a request like any other.
+async fn taken_up(
+    gate: &Arc<Gate>,
+    route: &Arc<Route>,
+    call: Call,
+    held: &Held,
+) -> Result<Reply, Fault> {
+    // First: a retry that is wrong in itself, or comes too soon, costs the call nothing.
     let resolved = resolve::resolve(gate, route, &call)?;
+    let admission = admit::sent(gate, route, &call, &resolved).await?;
     let mut parked = gate.lot.take(held)?;
     parked.open = asked::answer(parked.open, &responses(&call));
     if parked.open.is_empty() {
-        let back = Back::resume(gate, route, call, resolved, parked);
+        let back = Back::resume((gate, route), call, resolved, parked, admission);
         return Ok(Reply::Back(Box::new(back)));
     }
     // What is missing is asked for again; what was answered stays answered.

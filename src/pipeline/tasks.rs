@@ -13,7 +13,7 @@ use crate::{
     telemetry::Counter,
 };
 
-use super::{Back, Call, Fault, Out, Reply, asked, back::Stage, resume};
+use super::{Back, Call, Fault, Out, Reply, admit, asked, back::Stage, resume};
 
 /// What a client is told to wait between two looks: it costs the gate next to nothing, and nobody
 /// who waited for seconds notices one more.
@@ -32,6 +32,7 @@ pub fn own(gate: &Gate, route: &Route, call: &Call) -> Result<Option<Reply>, Fau
     let Some((owner, id, is_own)) = gate.lot.states.open_task(name, path, &call.caller) else {
         return Ok(None);
     };
+    admit::here(gate, route, call)?;
     if !is_own {
         gate.counters.add(Counter::RefusedStates);
         return Err(Fault::Unknown { kind: "task", name: name.to_owned() });
@@ -147,6 +148,7 @@ impl Back {
             resolved: self.resolved.clone(),
             upstream: Arc::clone(&self.upstream),
             stage: std::mem::replace(&mut self.stage, Stage::Over),
+            admission: Arc::clone(&self.admission),
             era: self.era,
             underway: None,
             refuses: self.refuses,

@@ -22,6 +22,7 @@ use crate::{
     call::{Client, ListKind, tasks::Tasks},
     catalog::{self, Change, Filters, Part, View, shelf::Shelf},
     config::{self, Config, Route as RouteSettings, Start},
+    limit::Limits,
     mcp::method::Method,
     park::Lot,
     session::{Session, Sessions},
@@ -46,6 +47,7 @@ pub struct Snapshot {
     pub config: Arc<Config>,
     pub routes: HashMap<String, Arc<Route>>,
     authorities: Authorities,
+    pub limits: Arc<Limits>,
     members: Vec<Member>,
 }
 
@@ -101,8 +103,9 @@ impl Gate {
         lot: Lot,
     ) -> (Arc<Self>, mpsc::Receiver<Change>) {
         let (changes, inbox) = mpsc::channel(CHANGES_MAX);
-        let (routes, members) = (HashMap::new(), Vec::new());
-        let empty = Snapshot { config, routes, authorities: Authorities::default(), members };
+        let (routes, limits) = (HashMap::new(), Limits::new(Arc::clone(&context.counters)));
+        let (authorities, members, limits) = (Authorities::default(), Vec::new(), Arc::new(limits));
+        let empty = Snapshot { config, routes, authorities, limits, members };
         let gate = Self {
             current: ArcSwap::from_pointee(empty),
             building: Mutex::new(()),
@@ -335,7 +338,8 @@ impl Gate {
             }
             routes.insert(settings.path.clone(), route);
         }
-        self.current.store(Arc::new(Snapshot { config, routes, authorities, members }));
+        let limits = Arc::new(earlier.limits.next(&config));
+        self.current.store(Arc::new(Snapshot { config, routes, authorities, limits, members }));
         for (route, method) in announced {
             // Nobody listening is no error.
             route.pushes.send(Push::Changed(method)).ok();
@@ -462,9 +466,13 @@ impl std::fmt::Debug for Gate {
     }
 }
 
-/// An upstream's section without what is shown of it, and that.
+/// An upstream's section without what is shown of it, and that. How much may be asked of it is no
+/// matter of the server's either.
 fn parted(section: &config::Upstream) -> (config::Upstream, Arc<Filters>) {
     let mut config = section.clone();
+    config.limits = Vec::new();
+    config.in_flight = None;
+    config.tool_settings = std::collections::BTreeMap::new();
     let filters = Filters {
         tools: std::mem::take(&mut config.tools),
         prompts: std::mem::take(&mut config.prompts),

@@ -17,6 +17,7 @@ impl Gate {
             snapshot.config.routes.iter().filter_map(|route| snapshot.routes.get(&route.path));
         let mut counters = self.counters.read();
         counters.insert("parked_now".to_owned(), self.lot.count() as u64);
+        counters.insert("limit_keys_now".to_owned(), snapshot.limits.key_count() as u64);
         counters.insert("tasks_now".to_owned(), self.lot.board.count() as u64);
         Report {
             version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -21,6 +21,12 @@ pub enum Counter {
     RefusedSlow,
     RefusedStreams,
     RefusedCalls,
+    RefusedRate,
+    RefusedBudget,
+    RefusedInFlight,
+    RefusedCost,
+    WaitedInFlight,
+    LimitKeysEvicted,
     SessionsOpened,
     SessionsRevived,
     SessionsEvicted,
@@ -54,7 +60,7 @@ pub enum Counter {
 }
 
 /// In the order of [`Counter`].
-const NAMES: [&str; 43] = [
+const NAMES: [&str; 49] = [
     "requests",
     "refused_host",
     "refused_origin",
@@ -68,6 +74,12 @@ const NAMES: [&str; 43] = [
     "refused_slow",
     "refused_streams",
     "refused_calls",
+    "refused_rate",
+    "refused_budget",
+    "refused_in_flight",
+    "refused_cost",
+    "waited_in_flight",
+    "limit_keys_evicted",
     "sessions_opened",
     "sessions_revived",
     "sessions_evicted",

@@ -41,6 +41,7 @@ use crate::{
     call::{Ask, SessionKey, tasks::Tasks},
     config::{self, HttpTransport, Isolation, Start, Transport},
     kit,
+    limit::Admission,
     mcp::{
         level::{self, LEVELS},
         message::Body,
@@ -187,8 +188,9 @@ impl Upstream {
         &self.settings.config.name
     }
 
-    /// Sends a client's request. Errors before anything was sent are [`SendError::Unavailable`].
-    pub async fn send(&self, ask: &Ask) -> Result<Exchange, SendError> {
+    /// Sends a client's request, which was let in. Errors before anything was sent are
+    /// [`SendError::Unavailable`].
+    pub async fn send(&self, ask: &Ask, _: &Admission) -> Result<Exchange, SendError> {
         self.tally.call();
         // From here on, so that a retirement waits for those that still look for a connection.
         let underway = Arc::clone(&self.underway);
@@ -259,7 +261,7 @@ impl Upstream {
 
     /// Subscribes for a legacy client, or ends that: on its own connection where it has one, else
     /// on the shared one.
-    pub async fn subscribe(&self, ask: &Ask, uri: &str) -> Result<Body, SendError> {
+    pub async fn subscribe(&self, ask: &Ask, uri: &str, _: &Admission) -> Result<Body, SendError> {
         let wants = ask.method == Method::Subscribe;
         if let (Scope::Session(key), _) = self.scope(ask).await? {
             let found = Box::pin(self.own(key, ask)).await;

@@ -30,6 +30,7 @@ mod fidelity;
 mod headers;
 mod isolation;
 mod legacy;
+mod limit;
 mod matrix;
 mod modern;
 mod older;

@@ -15,6 +15,7 @@ use toml::Spanned;
 use super::{
     Config, Filter, Limits, Restart, Route, Secret, Server, Timeout, Tls, Transport, Upstream,
     access::Access,
+    limit::{self, Dearest},
     problem::{Problem, nearest},
     reader::Reader,
     schema,
@@ -38,10 +39,21 @@ const NO_ROUTE: &str = "say what clients see, for example:
 [routes.\"/mcp\"]
 upstreams = [\"*\"]";
 
+/// The names of all upstreams, each with its dearest tool, which has a cost.
+type Behind = Vec<(String, Option<(String, u32)>)>;
+
 /// The configuration, right if the reader has no problem. Relative paths begin at `folder`.
 pub fn config(file: schema::File, folder: &Path, reader: &mut Reader<'_>) -> Config {
-    let names: Vec<String> =
-        file.upstreams.value.0.iter().map(|(name, _)| name.get_ref().clone()).collect();
+    let behind: Behind = file
+        .upstreams
+        .value
+        .0
+        .iter()
+        .map(|(name, one)| {
+            let dearest = limit::dearest(&one.get_ref().value);
+            (name.get_ref().clone(), dearest.map(|(tool, cost)| (tool.to_owned(), cost)))
+        })
+        .collect();
     let wrong = file.routes.span.as_ref().is_some_and(|span| reader.faults(span));
     if file.routes.value.0.is_empty() && !wrong {
         reader.problem(Problem::of_file("there is no route", NO_ROUTE));
@@ -52,7 +64,7 @@ pub fn config(file: schema::File, folder: &Path, reader: &mut Reader<'_>) -> Con
     let listen = file.server.value.listen.value;
     let auth = file.auth.value.0.iter().map(|(name, _)| name.get_ref().clone());
     let auth: Vec<_> = auth.collect();
-    let known = Known { upstreams: &names, auth: &auth, base: &base, listen };
+    let known = Known { upstreams: &behind, auth: &auth, base: &base, listen };
     Config {
         server: server(file.server.value, folder, reader),
         routes: routes.map(|(path, section)| route(path, section, &known, reader)).collect(),
@@ -123,6 +135,7 @@ fn limits(limits: &schema::Limits) -> Limits {
         tasks_per_caller_max: limits.tasks_per_caller_max.value.0,
         task_bytes_max: limits.task_bytes_max.value.0,
         keep_alive: limits.keep_alive.value.0,
+        limit_keys_max: limits.limit_keys_max.value.0,
         settle: limits.settle.value.0,
         drain: limits.drain.value.0,
     }
@@ -138,7 +151,7 @@ fn base_url(server: &schema::Server) -> String {
 
 /// What a route may name, and where it is reached.
 struct Known<'a> {
-    upstreams: &'a [String],
+    upstreams: &'a Behind,
     auth: &'a [String],
     base: &'a str,
     listen: SocketAddr,
@@ -162,8 +175,13 @@ fn route(
                     auth = \"none\"";
         reader.problem(Problem::new(at.clone(), title, help));
     }
-    let upstreams = members(section.upstreams, &at, known.upstreams, reader);
+    let names: Vec<_> = known.upstreams.iter().map(|(name, _)| name.clone()).collect();
+    let upstreams = members(section.upstreams, &at, &names, reader);
     let access = section.auth.value.map(Spanned::into_inner);
+    let behind = known.upstreams.iter().filter(|(name, _)| upstreams.contains(name));
+    let dearest = behind.filter_map(|(_, dearest)| dearest.as_ref());
+    let dearest: Dearest<'_> =
+        dearest.map(|(tool, cost)| (tool.as_str(), *cost)).max_by_key(|(_, cost)| *cost);
     Route {
         resource: format!("{}{path}", known.base),
         path,
@@ -177,6 +195,8 @@ fn route(
         prompts: filter(section.prompts.value, reader),
         resources: filter(section.resources.value, reader),
         page_size: section.page_size.value.0,
+        limits: limit::limits(section.limits.value, dearest, reader),
+        in_flight: limit::in_flight(section.in_flight.value, reader),
     }
 }
 
@@ -288,6 +308,8 @@ fn upstream(
     let Apart { value: mut section, mut absent } = section.into_inner();
     let (transport, unfit) = reader.apart(|reader| transport(&mut section, &at, folder, reader));
     absent.extend(unfit);
+    let limits = std::mem::take(&mut section.limits.value);
+    let limits = limit::limits(limits, limit::dearest(&section), reader);
     Upstream {
         name,
         transport,
@@ -299,9 +321,12 @@ fn upstream(
         sessions_max: section.sessions_max.value.0,
         idle: section.idle.value.0,
         refresh: section.refresh.value.0,
-        tools: tools(section.tools.value, reader),
+        tools: tools(section.tools.value.filter, reader),
         prompts: filter(section.prompts.value, reader),
         resources: filter(section.resources.value, reader),
+        limits,
+        in_flight: limit::in_flight(section.in_flight.value, reader),
+        tool_settings: limit::tools(section.tools.value.each, reader),
         problem: (!absent.is_empty())
             .then(|| absent.iter().map(Problem::line).collect::<Vec<_>>().join("; ")),
     }

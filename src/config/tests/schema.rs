@@ -63,8 +63,16 @@ fn a_wrong_file_is_wrong_by_the_schema_too() {
         "[routes.\"/mcp\"]\nnames = \"sometimes\"",
         "[upstreams.a]\nurl = \"ftp://a\"",
         "[upstreams.a]\nenv = { A = 1 }",
+        "[upstreams.a]\nlimits = [{ rate = \"60\" }]",
+        "[upstreams.a]\nlimits = [{ budget = \"60/min\" }]",
+        "[upstreams.a]\nlimits = [{ per = [\"user\"] }]",
+        "[upstreams.a]\ntools.submit = [\"a\"]",
+        "[upstreams.a]\ntools.submit = { cot = 1 }",
+        "[upstreams.a]\ntools.submit = { cost = \"1\" }",
+        "[routes.a]\ntools.submit = {}",
     ] {
         assert!(!is_valid(wrong), "{wrong}");
     }
     assert!(is_valid("[upstreams.a]\nurl = \"${URL}\""));
+    assert!(is_valid("[upstreams.a.tools]\ndeny = [\"x\"]\nsubmit.cost = { argument = \"/x\" }"));
 }

@@ -262,8 +262,12 @@ impl Channel {
             Err(fault) => return self.say(refusal(&fault)).await,
         };
         let Some(route) = self.route() else { return };
-        let (session, _, body) =
-            pipeline::initialize(self.gate(), &route, &self.caller(), client).await;
+        let caller = self.caller();
+        let opened = pipeline::initialize(self.gate(), &route, &caller, client).await;
+        let (session, _, body) = match opened {
+            Ok(opened) => opened,
+            Err(fault) => return self.say(refusal(&fault)).await,
+        };
         // Nothing is awaited between: what was opened is kept.
         self.keep(session, &route);
         self.say(message::response(Some(&request.id), &body)).await;

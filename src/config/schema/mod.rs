@@ -4,11 +4,15 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
-use toml::{Spanned, de::DeValue};
+use toml::{
+    Spanned,
+    de::{DeString, DeValue},
+};
 
 use super::{
     HttpTransport, Isolation, Names, Secret, Start,
-    access::{Access, AuthWord, CredentialWord, Hash, Moment, SecretWord},
+    access::Access,
+    limit::Cost,
     problem::{Problem, nearest},
     reader::Reader,
     value::{Apart, Count, Key, Kind, Kit, Node, Period, Reference, Size, Table, Url, table},
@@ -38,17 +42,25 @@ macro_rules! section {
             }
         }
 
+        impl $name {
+            const KEYS: &[&str] = &[$(stringify!($key)),*];
+
+            /// Reads one key; false where there is none of this name.
+            fn fill(&mut self, key: &str, value: &Node<'_>, reader: &mut Reader<'_>) -> bool {
+                match key {
+                    $(stringify!($key) => self.$key.fill(value, reader),)*
+                    _ => return false,
+                }
+                true
+            }
+        }
+
         impl Kind for $name {
             fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
                 let mut section = Self::default();
                 for (key, value) in table(node, reader)? {
-                    match key.get_ref().as_ref() {
-                        $(stringify!($key) => section.$key.fill(value, reader),)*
-                        unknown => {
-                            let title = format!("unknown key `{unknown}`");
-                            let help = nearest(unknown, [$(stringify!($key)),*]);
-                            reader.problem(Problem::new(key.span(), title, help));
-                        }
+                    if !section.fill(key.get_ref(), value, reader) {
+                        unknown(key, Self::KEYS, reader);
                     }
                 }
                 Some(section)
@@ -62,6 +74,15 @@ macro_rules! section {
     (@default $kind:ty) => { <$kind>::default() };
     (@default $kind:ty, $default:literal) => { default::<$kind>(stringify!($default)) };
 }
+
+// Below the macro, which they use.
+mod access;
+mod limit;
+
+pub use self::{
+    access::{ApiKey, Auth, Credential},
+    limit::{ArgumentCost, InFlight, Limit},
+};
 
 section! {
     /// Tollgate's configuration: what clients see under `routes`, and the servers behind it under
@@ -173,6 +194,10 @@ section! {
         task_bytes_max: Size<KIB, { 64 * GIB }> = "256MiB",
         /// Silence on an open stream after which a comment is sent.
         keep_alive: Period<SECOND, { 10 * MINUTE }> = "15s",
+        /// Callers, clients and so on that one of the `limits` of routes, upstreams and tools
+        /// remembers; where there are more, the 64th part of them that has used least is forgotten,
+        /// and begins anew.
+        limit_keys_max: Count<16, 10_000_000> = 100_000,
         /// Time from the start in which a list waits for upstreams that nothing is known of yet.
         settle: Period<0, MINUTE> = "1s",
         /// Time that calls under way have when the gate stops.
@@ -204,62 +229,11 @@ section! {
         resources: Filter,
         /// Entries on one page of a list.
         page_size: Count<1, 100_000> = 1_000,
-    }
-}
-
-section! {
-    /// Who can say who a caller is: an issuer of tokens, or keys of the gate's own.
-    Auth {
-        /// "jwt": access tokens of an issuer; "keys": API keys, made by `tollgate key new`.
-        kind: Option<AuthWord>,
-        /// The issuer, as its tokens' `iss` has it. Its keys are found by
-        /// discovery (OIDC, RFC 8414).
-        issuer: Option<Url>,
-        /// Where its keys are, if not where its metadata says.
-        jwks_url: Option<Url>,
-        /// Audiences of which a token must have one; without any, `public_url` with the path of the
-        /// route.
-        audience: Vec<String>,
-        /// Algorithms of signatures that are taken; shared secrets never are.
-        algorithms: Vec<Spanned<String>>,
-        /// How far clocks may differ.
-        leeway: Period<0, { 10 * MINUTE }> = "30s",
-        /// How old the issuer's keys may get before they are fetched again.
-        refresh: Period<{ 10 * SECOND }, DAY> = "10m",
-        /// How old they may get while the issuer is out of reach.
-        stale: Period<{ 10 * SECOND }, { 30 * DAY }> = "24h",
-        /// Time between two fetches of its keys: strangers choose which key their tokens name.
-        fetch_pause: Period<0, { 10 * MINUTE }> = "10s",
-        /// The claim that says whose a token is.
-        subject_claim: Option<String>,
-        /// The claim that lists groups; `a.b` is `b` within `a`.
-        groups_claim: Option<String>,
-        /// Keys that an issuer may have.
-        keys_max: Count<1, 10_000> = 100,
-        /// Bytes of a token.
-        token_bytes_max: Size<KIB, { 1 << 20 }> = "16KiB",
-        /// Tokens that are remembered as good, each for a minute at most.
-        tokens_max: Count<1, 10_000_000> = 10_000,
-        /// API keys by their ids.
-        keys: Table<Spanned<ApiKey>>,
-    }
-}
-
-section! {
-    /// One API key; `tollgate key new` writes such a section.
-    ApiKey {
-        /// SHA-256 of the key, in hexadecimal: "sha256:…".
-        hash: Option<Hash>,
-        /// Whose it is. Several keys may be one caller's.
-        caller: Option<String>,
-        /// Words for people.
-        label: Option<String>,
-        /// Groups that the caller is in.
-        groups: Vec<String>,
-        /// Scopes that the key has.
-        scopes: Vec<String>,
-        /// When it ends, such as "2027-01-31T00:00:00Z".
-        expires: Option<Moment>,
+        /// How much may be asked for here: every request counts, lists too, but none that ends
+        /// something, and no `ping`.
+        limits: Vec<Spanned<Limit>>,
+        /// How many calls may be with the upstreams at once.
+        in_flight: Option<Spanned<InFlight>>,
     }
 }
 
@@ -274,6 +248,39 @@ section! {
         hide: Vec<String>,
         /// From the name it has to the name clients see.
         rename: Table<Spanned<String>>,
+    }
+}
+
+/// A filter whose other keys are tools; a tool that is called as a key of the filter has no
+/// section.
+#[derive(Debug, Default)]
+pub struct Tools {
+    pub filter: Filter,
+    pub each: Vec<(Spanned<String>, Tool)>,
+}
+
+impl Kind for Tools {
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
+        let mut tools = Self::default();
+        for (key, value) in table(node, reader)? {
+            if tools.filter.fill(key.get_ref(), value, reader) {
+                continue;
+            }
+            if !value.get_ref().is_table() {
+                unknown(key, Filter::KEYS, reader);
+                continue;
+            }
+            let name = Spanned::new(key.span(), key.get_ref().clone().into_owned());
+            tools.each.extend(Tool::read(value, reader).map(|tool| (name, tool)));
+        }
+        Some(tools)
+    }
+
+    fn schema(generator: &mut SchemaGenerator) -> Schema {
+        let tool = Tool::schema(generator);
+        let mut schema = Filter::json_schema(generator);
+        schema.insert("additionalProperties".to_owned(), tool.to_value());
+        schema
     }
 }
 
@@ -323,40 +330,30 @@ section! {
         idle: Period<SECOND, { 30 * DAY }> = "10m",
         /// How often its lists are read anew without a sign of change.
         refresh: Period<SECOND, { 30 * DAY }> = "5m",
-        /// Which of its tools exist for every route, by its own names.
-        tools: Filter,
+        /// Which of its tools exist for every route, by its own names; and, as a section of its
+        /// name, what holds for one tool: `[upstreams.NAME.tools.TOOL]`.
+        tools: Tools,
         /// Which of its prompts exist for every route, by its own names.
         prompts: Filter,
         /// Which of its resources exist for every route, by their URIs.
         resources: Filter,
+        /// How much may be asked of it, through all routes: every call, read and so on counts.
+        limits: Vec<Spanned<Limit>>,
+        /// How many calls may be with it at once.
+        in_flight: Option<Spanned<InFlight>>,
     }
 }
 
 section! {
-    /// How the gate gets an access token for an upstream (OAuth 2.0). One is for all callers; it is
-    /// renewed before it expires.
-    Credential {
-        /// The only kind there is: client credentials (RFC 6749).
-        kind: Option<CredentialWord>,
-        /// The token endpoint; without it, it is found from the upstream's address.
-        token_url: Option<Url>,
-        /// Who the gate is there.
-        client_id: Option<String>,
-        /// `env:NAME` or `file:PATH` of its secret.
-        client_secret: Option<Reference>,
-        /// Whether the secret is sent in a header ("basic") or in the form ("post").
-        method: SecretWord = "basic",
-        /// In place of a secret, `file:PATH` or `env:NAME` of a private key in PEM: the gate signs
-        /// who it is (RFC 7523).
-        private_key: Option<Reference>,
-        /// The algorithm of that signature, such as "ES256".
-        algorithm: Option<Spanned<String>>,
-        /// The id of that key, where the server has several.
-        key_id: Option<String>,
-        /// Scopes that are asked for.
-        scopes: Vec<String>,
-        /// The audience that is asked for, where the server wants to know one.
-        audience: Option<String>,
+    /// What holds for one tool, whoever calls it through whichever route.
+    Tool {
+        /// What one call counts for in every limit, of the route and the upstream too: a number,
+        /// or what an argument says.
+        cost: Cost = 1,
+        /// How much it may be called, besides what its upstream and the route allow.
+        limits: Vec<Spanned<Limit>>,
+        /// How many calls of it may be under way at once.
+        in_flight: Option<Spanned<InFlight>>,
     }
 }
 
@@ -388,6 +385,12 @@ pub fn schema() -> serde_json::Value {
     let mut schema = generator.root_schema_for::<File>();
     schema.insert("title".to_owned(), "routes.toml of Tollgate".into());
     schema.to_value()
+}
+
+fn unknown(key: &Spanned<DeString<'_>>, known: &[&str], reader: &mut Reader<'_>) {
+    let title = format!("unknown key `{}`", key.get_ref());
+    let help = nearest(key.get_ref(), known.iter().copied());
+    reader.problem(Problem::new(key.span(), title, help));
 }
 
 /// A default, read as the file is.

@@ -1,0 +1,49 @@
+//! A cap on calls under way: a place for each, and a bounded wait for one, first come, first
+//! served.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout,
+};
+
+use crate::{
+    config::InFlight,
+    telemetry::{Counter, Counters},
+};
+
+use super::Refusal;
+
+/// When to come again where all places are taken: nobody knows when one becomes free, and most
+/// calls take less.
+pub const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub struct Cap {
+    pub settings: InFlight,
+    places: Arc<Semaphore>,
+}
+
+impl Cap {
+    pub fn new(settings: InFlight) -> Self {
+        Self { settings, places: Arc::new(Semaphore::new(settings.max)) }
+    }
+
+    /// A place, which is free again when it is dropped. Safe to drop: whoever waits leaves the
+    /// queue.
+    ///
+    /// # Errors
+    /// Where none becomes free in time.
+    pub async fn enter(&self, counters: &Counters) -> Result<OwnedSemaphorePermit, Refusal> {
+        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
+            return Ok(place);
+        }
+        if self.settings.wait.is_zero() {
+            return Err(Refusal::InFlight);
+        }
+        counters.add(Counter::WaitedInFlight);
+        let place = timeout(self.settings.wait, Arc::clone(&self.places).acquire_owned()).await;
+        place.ok().and_then(Result::ok).ok_or(Refusal::InFlight)
+    }
+}

@@ -1,0 +1,329 @@
+//! How much may be asked for: rates and budgets by caller, client, route, upstream and tool, and
+//! caps on calls under way.
+//!
+//! [`Limits::admit`] is the one maker of an [`Admission`], without which `upstream` sends nothing.
+//! All limits that a request meets are decided together: what one refuses counts in none.
+
+mod bucket;
+mod cap;
+mod keys;
+mod rule;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    num::NonZeroU32,
+    sync::Arc,
+    time::Duration,
+};
+
+use serde::de::IgnoredAny;
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
+
+use crate::{
+    call::{Caller, Client, clock},
+    config::{self, Config, Cost, InFlight, Limit},
+    mcp::{method::Method, raw::Raw, splice},
+    telemetry::{Counter, Counters},
+};
+
+use self::{bucket::Now, cap::Cap, rule::Rule};
+
+/// The member of a call's params that has what the tool is asked for.
+const ARGUMENTS: &str = "arguments";
+
+/// All limits of a gate, of one configuration. Built anew for the next, it takes over the buckets
+/// of each limit, and the places of each cap, that is written as before in the same section.
+#[derive(Debug)]
+pub struct Limits {
+    routes: HashMap<String, Section>,
+    upstreams: HashMap<String, Upstream>,
+    keys_max: usize,
+    /// Where the time of all buckets begins.
+    epoch: Instant,
+    counters: Arc<Counters>,
+}
+
+/// A request was let in; it has its places among the calls under way until this is dropped. Only
+/// [`Limits::admit`] makes one.
+#[derive(Debug)]
+pub struct Admission {
+    _places: Vec<OwnedSemaphorePermit>,
+}
+
+/// A request, as limits see it.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    pub method: Method,
+    pub caller: &'a Caller,
+    pub client: &'a Client,
+    pub route: &'a str,
+    /// What it asks for in full: a tool's cost may be one of its arguments.
+    pub params: &'a Raw,
+}
+
+/// What a request is sent to: an upstream, and its own name for the thing.
+#[derive(Debug, Clone, Copy)]
+pub struct Target<'a> {
+    pub upstream: &'a str,
+    pub name: &'a str,
+}
+
+/// Why a request was not let in; what it says is for clients, and is nothing of the limit itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// There is enough again after so long.
+    #[error(
+        "Too much was asked for in too short a time; nothing was done. Try again in {} s.",
+        seconds(*.0)
+    )]
+    Rate(Duration),
+    #[error(
+        "What may be asked for in this day or month is used up; nothing was done. Try again in {} \
+         s.",
+        seconds(*.0)
+    )]
+    Budget(Duration),
+    #[error("Too many calls are under way; nothing was done. Try again shortly.")]
+    InFlight,
+    /// It costs more than there ever is.
+    #[error("This asks for more at once than is ever let through; nothing was done. Ask for less.")]
+    Cost,
+}
+
+/// The limits of one section.
+#[derive(Debug, Default)]
+struct Section {
+    rules: Vec<Arc<Rule>>,
+    cap: Option<Arc<Cap>>,
+}
+
+#[derive(Debug)]
+struct Upstream {
+    whole: Section,
+    tools: HashMap<String, Tool>,
+}
+
+#[derive(Debug)]
+struct Tool {
+    cost: Cost,
+    section: Section,
+}
+
+/// What one request meets: the narrowest section first, so that a call that waits for a place of
+/// its tool holds none that others could use.
+struct Met<'a> {
+    sections: Vec<&'a Section>,
+    keys: Vec<(&'a Rule, u64)>,
+    cost: NonZeroU32,
+}
+
+impl Limits {
+    /// None at all.
+    pub fn new(counters: Arc<Counters>) -> Self {
+        let (routes, upstreams) = (HashMap::new(), HashMap::new());
+        Self { routes, upstreams, keys_max: 0, epoch: Instant::now(), counters }
+    }
+
+    /// Those of the configuration that follows.
+    pub fn next(&self, config: &Config) -> Self {
+        let routes = config.routes.iter().map(|route| {
+            let before = self.routes.get(&route.path);
+            (route.path.clone(), Section::build(&route.limits, route.in_flight, before))
+        });
+        let upstreams = config.upstreams.iter().map(|upstream| {
+            let before = self.upstreams.get(&upstream.name);
+            let (limits, cap) = (&upstream.limits, upstream.in_flight);
+            let whole = Section::build(limits, cap, before.map(|before| &before.whole));
+            let tools = tools(&upstream.tool_settings, before);
+            (upstream.name.clone(), Upstream { whole, tools })
+        });
+        Self {
+            routes: routes.collect(),
+            upstreams: upstreams.collect(),
+            keys_max: config.server.limits.limit_keys_max,
+            epoch: self.epoch,
+            counters: Arc::clone(&self.counters),
+        }
+    }
+
+    /// Lets a request in that is sent on, as soon as there are places for it.
+    ///
+    /// # Errors
+    /// Where a rate or a budget has not enough left, or no place becomes free in time. Nothing is
+    /// taken from any limit then.
+    pub async fn admit(
+        &self,
+        request: Request<'_>,
+        target: Target<'_>,
+    ) -> Result<Admission, Refusal> {
+        let met = self.met(request, Some(target));
+        self.entered(&met).await.inspect_err(|refusal| self.count(refusal))
+    }
+
+    /// Lets a request in that the gate answers itself: only its route has a say.
+    ///
+    /// # Errors
+    /// As [`Limits::admit`].
+    pub fn admit_here(&self, request: Request<'_>) -> Result<(), Refusal> {
+        let met = self.met(request, None);
+        self.take(&met).inspect_err(|refusal| self.count(refusal))
+    }
+
+    /// Forgets the keys whose buckets are full again.
+    pub fn sweep(&self) {
+        let now = self.now();
+        self.rules().for_each(|rule| rule.sweep(now));
+    }
+
+    /// How many keys are remembered.
+    pub fn key_count(&self) -> usize {
+        self.rules().map(|rule| rule.key_count()).sum()
+    }
+
+    fn rules(&self) -> impl Iterator<Item = &Arc<Rule>> {
+        let of_upstreams = self.upstreams.values().flat_map(|upstream| {
+            let tools = upstream.tools.values().map(|tool| &tool.section);
+            tools.chain([&upstream.whole])
+        });
+        self.routes.values().chain(of_upstreams).flat_map(|section| &section.rules)
+    }
+
+    fn met(&self, request: Request<'_>, target: Option<Target<'_>>) -> Met<'_> {
+        let mut met = Met { sections: Vec::new(), keys: Vec::new(), cost: NonZeroU32::MIN };
+        if !is_limited(request.method) {
+            return met;
+        }
+        let upstream = target.and_then(|target| self.upstreams.get(target.upstream));
+        let tool = target.filter(|_| request.method == Method::ToolsCall);
+        let tool = upstream.zip(tool).and_then(|(all, tool)| all.tools.get(tool.name));
+        met.sections.extend(tool.map(|tool| &tool.section));
+        met.sections.extend(upstream.map(|upstream| &upstream.whole));
+        met.sections.extend(self.routes.get(request.route));
+        met.cost = tool.map_or(NonZeroU32::MIN, |tool| cost(&tool.cost, request.params));
+        let rules = met.sections.iter().flat_map(|section| &section.rules);
+        met.keys = rules.map(|rule| (&**rule, rule.key(request, target))).collect();
+        met
+    }
+
+    async fn entered(&self, met: &Met<'_>) -> Result<Admission, Refusal> {
+        let caps: Vec<_> = met.sections.iter().filter_map(|section| section.cap.as_ref()).collect();
+        let mut places = Vec::with_capacity(caps.len());
+        if !caps.is_empty() {
+            // Nobody waits for a place who is refused then.
+            rule::look(&met.keys, met.cost, self.now()).map(drop)?;
+        }
+        for cap in caps {
+            places.push(cap.enter(&self.counters).await?);
+        }
+        self.take(met)?;
+        Ok(Admission { _places: places })
+    }
+
+    fn take(&self, met: &Met<'_>) -> Result<(), Refusal> {
+        if met.keys.is_empty() {
+            return Ok(());
+        }
+        let now = self.now();
+        let forgotten = rule::look(&met.keys, met.cost, now)?.take(self.keys_max, now);
+        (0..forgotten).for_each(|_| self.counters.add(Counter::LimitKeysEvicted));
+        Ok(())
+    }
+
+    fn count(&self, refusal: &Refusal) {
+        self.counters.add(match refusal {
+            Refusal::Rate(_) => Counter::RefusedRate,
+            Refusal::Budget(_) => Counter::RefusedBudget,
+            Refusal::InFlight => Counter::RefusedInFlight,
+            Refusal::Cost => Counter::RefusedCost,
+        });
+    }
+
+    fn now(&self) -> Now {
+        Now { elapsed: self.epoch.elapsed(), unix: clock::unix_seconds() }
+    }
+}
+
+impl Section {
+    fn build(limits: &[Limit], in_flight: Option<InFlight>, before: Option<&Self>) -> Self {
+        let mut earlier = before.map(|before| before.rules.clone()).unwrap_or_default();
+        let mut rule = |limit: &Limit| match earlier.iter().position(|rule| rule.is(limit)) {
+            // Of two that are alike each has its own.
+            Some(same) => earlier.remove(same),
+            None => Arc::new(Rule::new(limit)),
+        };
+        let rules = limits.iter().map(&mut rule).collect();
+        let cap = in_flight.map(|settings| {
+            let earlier = before.and_then(|before| before.cap.as_ref());
+            let same = earlier.filter(|cap| cap.settings == settings);
+            same.map_or_else(|| Arc::new(Cap::new(settings)), Arc::clone)
+        });
+        Self { rules, cap }
+    }
+}
+
+impl Refusal {
+    /// When the same request may be let in; none where it never is.
+    pub fn retry_after(self) -> Option<Duration> {
+        match self {
+            Self::Rate(wait) | Self::Budget(wait) => Some(wait),
+            Self::InFlight => Some(cap::RETRY_AFTER),
+            Self::Cost => None,
+        }
+    }
+}
+
+/// Whole seconds, rounded up.
+pub fn seconds(wait: Duration) -> u64 {
+    wait.as_secs() + u64::from(0 < wait.subsec_nanos())
+}
+
+/// What ends something is let in always, and so is a sign of life.
+fn is_limited(method: Method) -> bool {
+    !matches!(method, Method::Ping | Method::TasksCancel | Method::Unsubscribe)
+}
+
+/// What a call counts for, 1 at least.
+fn cost(cost: &Cost, params: &Raw) -> NonZeroU32 {
+    let said = match cost {
+        Cost::Flat(cost) => *cost,
+        Cost::Argument(names) => {
+            let path = [ARGUMENTS].into_iter().chain(names.iter().map(String::as_str));
+            let found = path.fold(vec![params.clone()], |found, name| {
+                found.iter().flat_map(|object| members(object, name)).collect()
+            });
+            found.iter().map(amount).fold(0, u32::saturating_add)
+        }
+    };
+    NonZeroU32::new(said).unwrap_or(NonZeroU32::MIN)
+}
+
+/// A name that stands there twice counts twice: servers differ in which of them they read.
+fn members(object: &Raw, name: &str) -> Vec<Raw> {
+    let all = if object.is_object() { splice::entries(object) } else { Vec::new() };
+    all.into_iter().filter(|(key, _)| key == name).map(|(_, value)| value).collect()
+}
+
+/// How much an argument asks for: what is neither an array nor a number is one thing.
+fn amount(argument: &Raw) -> u32 {
+    if let Some(items) = argument.try_read::<Vec<IgnoredAny>>() {
+        return u32::try_from(items.len()).unwrap_or(u32::MAX);
+    }
+    // Beyond what a number can be here it is as much as there is.
+    argument.try_read::<f64>().map_or(1, |number| number.ceil() as u32)
+}
+
+fn tools(
+    settings: &BTreeMap<String, config::Tool>,
+    before: Option<&Upstream>,
+) -> HashMap<String, Tool> {
+    let each = settings.iter().map(|(name, tool)| {
+        let before = before.and_then(|before| before.tools.get(name));
+        let before = before.map(|before| &before.section);
+        let section = Section::build(&tool.limits, tool.in_flight, before);
+        (name.clone(), Tool { cost: tool.cost.clone(), section })
+    });
+    each.collect()
+}
+
+#[cfg(test)]
+mod tests;

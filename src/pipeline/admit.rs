@@ -1,0 +1,50 @@
+//! How much: what the limits say of a request, before anything is done for it.
+
+use crate::{
+    call::{Caller, Client},
+    limit::{Admission, Request, Target},
+    mcp::{method::Method, raw::Raw},
+    snapshot::{Gate, Route},
+};
+
+use super::{Call, Fault, resolve::Resolved};
+
+/// Lets a call in that is sent on.
+///
+/// # Errors
+/// Where a limit of its route, its upstream or its tool has not enough left.
+pub async fn sent(
+    gate: &Gate,
+    route: &Route,
+    call: &Call,
+    resolved: &Resolved,
+) -> Result<Admission, Fault> {
+    let target = Target { upstream: resolved.target.upstream.name(), name: &resolved.target.own };
+    let limits = &gate.snapshot().limits;
+    limits.admit(call.asked_on(route), target).await.map_err(Fault::Limited)
+}
+
+/// Lets a request in that the gate answers itself.
+///
+/// # Errors
+/// Where a limit of its route has not enough left.
+pub fn here(gate: &Gate, route: &Route, call: &Call) -> Result<(), Fault> {
+    gate.snapshot().limits.admit_here(call.asked_on(route)).map_err(Fault::Limited)
+}
+
+/// Lets a client in that opens a session.
+///
+/// # Errors
+/// As [`here`].
+pub fn opening(gate: &Gate, route: &Route, caller: &Caller, client: &Client) -> Result<(), Fault> {
+    let (method, route) = (Method::Initialize, &*route.settings.path);
+    let request = Request { method, caller, client, route, params: &Raw::object() };
+    gate.snapshot().limits.admit_here(request).map_err(Fault::Limited)
+}
+
+impl Call {
+    fn asked_on<'a>(&'a self, route: &'a Route) -> Request<'a> {
+        let (method, caller, client) = (self.method, &self.caller, &self.client);
+        Request { method, caller, client, route: &route.settings.path, params: &self.params }
+    }
+}
