@@ -139,6 +139,7 @@ pub struct Server {
     pub listen: SocketAddr,
     pub tls: Option<Tls>,
     /// Values of `Host` taken besides the loopback names and the listening address; `*` takes any.
+    /// That of `public_url` is one of them.
     pub hosts: Vec<String>,
     /// Values of `Origin` taken besides loopback ones; `*` takes any.
     pub origins: Vec<String>,

@@ -66,7 +66,9 @@ mod tests {
 
     fn judged(host: &str, origin: Option<&str>) -> Result<(), Refusal> {
         let text = r#"
-            server = { hosts = ["gate.example"], origins = ["https://app.example"] }
+            server.hosts = ["gate.example"]
+            server.origins = ["https://app.example"]
+            server.public_url = "https://gate.public.example:8443/x"
             routes."/mcp".upstreams = ["gate"]
             upstreams.gate.builtin = "gate"
         "#;
@@ -86,8 +88,14 @@ mod tests {
 
     #[test]
     fn only_known_hosts_and_origins_pass() {
-        for host in ["localhost:1", "127.0.0.1:8080", "[::1]:8080", "LOCALHOST", "gate.example:443"]
-        {
+        for host in [
+            "localhost:1",
+            "127.0.0.1:8080",
+            "[::1]:8080",
+            "LOCALHOST",
+            "gate.example:443",
+            "gate.public.example",
+        ] {
             assert_eq!(judged(host, None), Ok(()), "{host}");
         }
         for host in ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "10.0.0.1"]

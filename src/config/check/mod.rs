@@ -83,10 +83,13 @@ fn server(server: schema::Server, folder: &Path, reader: &mut Reader<'_>) -> Ser
         }
         key
     });
+    let public = server.public_url.value.and_then(|url| url.0.parse::<http::Uri>().ok());
+    let mut hosts = server.hosts.value;
+    hosts.extend(public.and_then(|url| url.host().map(str::to_owned)));
     Server {
         listen: server.listen.value,
         tls: server.tls.value.and_then(|pair| tls(pair, folder, reader)),
-        hosts: server.hosts.value,
+        hosts,
         origins: server.origins.value,
         state: folder.join(server.state.value),
         session_key: key,

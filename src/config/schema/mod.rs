@@ -110,7 +110,8 @@ section! {
         public_url: Option<Url>,
         /// Certificate and key; with them the gate speaks HTTPS.
         tls: Option<Spanned<Tls>>,
-        /// Values of the header `Host` taken besides the loopback names and `listen`; "*" is any.
+        /// Values of the header `Host` taken besides the loopback names, `listen` and `public_url`;
+        /// "*" is any.
         hosts: Vec<String>,
         /// Values of the header `Origin` taken besides loopback ones; "*" is any.
         origins: Vec<String>,
