@@ -129,6 +129,7 @@ impl Tokens {
         };
         let identity = Identity {
             authority: self.name.clone(),
+            issuer: self.settings.issuer.clone(),
             subject: subject.to_owned(),
             groups: words(claim(claims, &self.settings.groups_claim)),
             scopes: words(claims.get("scope").or_else(|| claims.get("scp"))),

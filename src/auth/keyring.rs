@@ -103,10 +103,7 @@ impl Keyring {
         match (known, age) {
             (Some(known), Some(age)) if age <= self.refresh => return Ok(known),
             (Some(known), Some(age)) if age <= self.stale => {
-                let (keyring, fetched) = (Arc::clone(self), known.fetched);
-                self.means.tasks.spawn("auth: keys of an issuer", async move {
-                    keyring.fetch(Some(fetched)).await;
-                });
+                self.refresh_aside(known.fetched);
                 return Ok(known);
             }
             (known, _) => self.fetch(known.map(|known| known.fetched)).await,
@@ -115,14 +112,33 @@ impl Keyring {
         known.filter(|known| known.fetched.elapsed() <= self.stale).ok_or(NoKey::Unavailable)
     }
 
-    /// Fetches what is newer than `seen`, unless somebody else just did, or tried.
+    /// Fetches them behind the callers' backs; whoever fetches already does it for all.
+    fn refresh_aside(self: &Arc<Self>, seen: Instant) {
+        if self.fetching.try_lock().is_ok_and(|last| !self.is_too_soon(*last)) {
+            let keyring = Arc::clone(self);
+            let fetching = async move { keyring.fetch(Some(seen)).await };
+            self.means.tasks.spawn("auth: keys of an issuer", fetching);
+        }
+    }
+
+    /// Fetches what is newer than `seen`, unless somebody else just did, or tried. Takes as long as
+    /// one attempt at most, also where others are before it.
     async fn fetch(&self, seen: Option<Instant>) {
-        let mut last = self.fetching.lock().await;
+        let locked = tokio::time::timeout(FETCH_TIMEOUT, self.fetching.lock()).await;
+        let Ok(mut last) = locked else { return };
         let newest = self.known.read().as_ref().map(|known| known.fetched);
-        if newest != seen || last.is_some_and(|last| last.elapsed() < self.pause) {
+        if newest != seen || self.is_too_soon(*last) {
             return;
         }
+        self.attempt().await;
         *last = Some(Instant::now());
+    }
+
+    fn is_too_soon(&self, last: Option<Instant>) -> bool {
+        last.is_some_and(|last| last.elapsed() < self.pause)
+    }
+
+    async fn attempt(&self) {
         match tokio::time::timeout(FETCH_TIMEOUT, self.read()).await {
             Ok(Ok(keys)) => {
                 self.means.counters.add(Counter::KeysFetched);

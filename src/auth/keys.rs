@@ -62,6 +62,7 @@ impl Keys {
             expires: key.expires,
             identity: Arc::new(Identity {
                 authority: name.to_owned(),
+                issuer: String::new(),
                 subject: key.caller.clone(),
                 groups: key.groups.iter().cloned().collect(),
                 scopes: key.scopes.iter().cloned().collect(),

@@ -213,9 +213,15 @@ impl Door {
     /// Where that is to be had (RFC 9728 §3.1); none where it is not.
     pub fn metadata_url(&self) -> Option<String> {
         self.metadata()?;
-        let uri: http::Uri = self.resource.parse().ok()?;
-        let (scheme, authority) = (uri.scheme_str()?, uri.authority()?);
-        Some(format!("{scheme}://{authority}{WELL_KNOWN}{}", uri.path().trim_end_matches('/')))
+        let path = self.path()?;
+        let resource = self.resource.trim_end_matches('/');
+        Some(format!("{}{WELL_KNOWN}{path}", resource.strip_suffix(path)?))
+    }
+
+    /// The path of the resource, as clients know it, without a slash at its end.
+    pub fn path(&self) -> Option<&str> {
+        let (_, rest) = self.resource.split_once("://")?;
+        Some(rest.find('/').and_then(|at| rest.get(at..)).unwrap_or("").trim_end_matches('/'))
     }
 }
 

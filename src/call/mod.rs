@@ -125,6 +125,8 @@ pub enum Caller {
 pub struct Identity {
     /// The name of the `[auth.NAME]` section that vouches for it.
     pub authority: String,
+    /// The issuer of its tokens; empty for a key. Another issuer's subjects are other people.
+    pub issuer: String,
     /// A token's `sub`, the id of a key: one of its authority's.
     pub subject: String,
     pub groups: BTreeSet<String>,
@@ -135,7 +137,8 @@ pub struct Identity {
 
 impl PartialEq for Identity {
     fn eq(&self, other: &Self) -> bool {
-        (&self.authority, &self.subject) == (&other.authority, &other.subject)
+        let other = (&other.authority, &other.issuer, &other.subject);
+        (&self.authority, &self.issuer, &self.subject) == other
     }
 }
 
@@ -143,7 +146,7 @@ impl Eq for Identity {}
 
 impl Hash for Identity {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        (&self.authority, &self.subject).hash(state);
+        (&self.authority, &self.issuer, &self.subject).hash(state);
     }
 }
 
@@ -152,8 +155,10 @@ impl fmt::Display for Caller {
         match self {
             Self::Address(address) => write!(f, "address {address}"),
             Self::Parent => f.write_str("parent"),
-            // An authority's name has no space: nobody's subject makes another's text.
-            Self::Known(known) => write!(f, "known {} {}", known.authority, known.subject),
+            // Names and issuers have no spaces: nobody's subject makes another's text.
+            Self::Known(known) => {
+                write!(f, "known {} {} {}", known.authority, known.issuer, known.subject)
+            }
         }
     }
 }

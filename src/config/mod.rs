@@ -187,6 +187,9 @@ pub struct Limits {
     pub requests_max: usize,
     /// Open streams of one legacy session. Default 64.
     pub streams_max: usize,
+    /// Resources that one `subscriptions/listen` may name. Default 1,000: more than a person looks
+    /// at.
+    pub subscriptions_max: usize,
     /// Calls under way of one client on a channel: standard input and output, or HTTP+SSE. Default
     /// 256, as many as wait to be written to a server at once.
     pub channel_calls_max: usize,
@@ -246,6 +249,7 @@ impl Default for Limits {
             request_timeout: Duration::from_secs(30),
             requests_max: 10_000,
             streams_max: 64,
+            subscriptions_max: 1_000,
             channel_calls_max: 256,
             outbox_bytes_max: 1 << 20,
             stream_age: None,

@@ -9,7 +9,7 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming as HttpIncoming;
 
 use crate::{
-    auth::{AuthError, WELL_KNOWN},
+    auth::{self, AuthError, WELL_KNOWN},
     call::Caller,
     config::Limits,
     mcp::{
@@ -104,12 +104,12 @@ fn metadata(snapshot: &Snapshot, path: &str, verb: &Verb) -> HttpReply {
     if verb != Verb::GET && verb != Verb::HEAD {
         return reply::not_allowed("GET");
     }
-    let of = path.strip_prefix(WELL_KNOWN).unwrap_or_default();
-    let mut routes = snapshot.config.routes.iter().filter_map(|route| {
-        let meant = matches!(of, "" | "/") || route.path == of;
-        snapshot.routes.get(&route.path).filter(|_| meant)?.door.metadata()
-    });
-    match routes.next() {
+    let of = path.strip_prefix(WELL_KNOWN).unwrap_or_default().trim_end_matches('/');
+    let routes = snapshot.config.routes.iter();
+    let doors = routes.filter_map(|route| Some(&snapshot.routes.get(&route.path)?.door));
+    let own = doors.clone().find(|door| door.path() == Some(of)).and_then(auth::Door::metadata);
+    let first = || of.is_empty().then(|| doors.clone().find_map(auth::Door::metadata)).flatten();
+    match own.or_else(first) {
         Some(metadata) => reply::json_reply(StatusCode::OK, metadata.to_string().into()),
         None => reply::plain(StatusCode::NOT_FOUND, "no client can log in here by itself\n"),
     }

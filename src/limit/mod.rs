@@ -309,7 +309,11 @@ fn amount(argument: &Raw) -> u32 {
         return u32::try_from(items.len()).unwrap_or(u32::MAX);
     }
     // Beyond what a number can be here it is as much as there is.
-    argument.try_read::<f64>().map_or(1, |number| number.ceil() as u32)
+    let beyond = match argument.bytes().first() {
+        Some(b'0'..=b'9') => u32::MAX,
+        _ => 1,
+    };
+    argument.try_read::<f64>().map_or(beyond, |number| number.ceil() as u32)
 }
 
 fn tools(

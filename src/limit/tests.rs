@@ -193,7 +193,11 @@ async fn a_cost_is_taken_out_of_every_limit_but_places() {
 #[test]
 fn an_argument_says_what_a_call_costs() {
     let by = Cost::Argument(vec!["of".to_owned(), "ids".to_owned()]);
+    let digits = "9".repeat(400);
     for (ids, wanted) in [
+        (&*digits, u32::MAX),
+        ("1e400", u32::MAX),
+        ("-1e400", 1),
         ("[1,\"2\",{}]", 3),
         ("[]", 1),
         ("2.1", 3),

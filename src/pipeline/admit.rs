@@ -2,6 +2,7 @@
 
 use crate::{
     call::{Caller, Client},
+    catalog,
     limit::{Admission, Request, Target},
     mcp::{method::Method, raw::Raw},
     snapshot::{Gate, Route},
@@ -22,6 +23,21 @@ pub async fn sent(
     let target = Target { upstream: resolved.target.upstream.name(), name: &resolved.target.own };
     let limits = &gate.snapshot().limits;
     limits.admit(call.asked_on(route), target).await.map_err(Fault::Limited)
+}
+
+/// Lets a subscription in that a request for several leads to: each is sent on.
+///
+/// # Errors
+/// As [`sent`].
+pub async fn subscribed(
+    gate: &Gate,
+    route: &Route,
+    call: &Call,
+    target: &catalog::Target,
+) -> Result<Admission, Fault> {
+    let request = Request { method: Method::Subscribe, ..call.asked_on(route) };
+    let target = Target { upstream: target.upstream.name(), name: &target.own };
+    gate.snapshot().limits.admit(request, target).await.map_err(Fault::Limited)
 }
 
 /// Lets a request in that the gate answers itself.

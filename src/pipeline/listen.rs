@@ -17,9 +17,10 @@ use crate::{
         splice,
     },
     snapshot::{Gate, Push, Route},
+    telemetry::Counter,
 };
 
-use super::{Call, Fault, Reply, tasks};
+use super::{Call, Fault, Reply, admit, tasks};
 
 /// What a client can ask to hear of.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -73,11 +74,19 @@ pub async fn open(gate: &Arc<Gate>, route: &Arc<Route>, call: Call) -> Result<Re
     if !filter.task_ids.is_empty() {
         tasks::check(&call.client)?;
     }
+    let max = gate.snapshot().config.server.limits.subscriptions_max;
+    if max < filter.resource_subscriptions.len() {
+        gate.counters.add(Counter::RefusedSubscriptions);
+        let text = format!("a subscription may name {max} resources (`subscriptions_max`)");
+        return Err(Fault::Limit(text));
+    }
     let pushes = route.pushes.subscribe();
     let mut wanted = Wanted { gate: Arc::clone(gate), resources: BTreeMap::new() };
     for uri in std::mem::take(&mut filter.resource_subscriptions) {
         let Some(target) = route.largest_view().find_uri(&uri) else { continue };
-        match target.upstream.want(&target.own).await {
+        // What a limit refuses is not honoured; the client may ask for it later.
+        let Ok(admission) = admit::subscribed(gate, route, &call, &target).await else { continue };
+        match target.upstream.want(&target.own, &admission).await {
             Ok(()) => {
                 filter.resource_subscriptions.push(uri.clone());
                 let own = (target.upstream.name().to_owned(), target.own.clone());

@@ -100,9 +100,12 @@ impl Reloader {
             format!("{} problem(s):\n{}", problems.len(), problems.render(false))
         };
         let mut config = read.map_err(told)?;
-        if let Some(address) = self.listen {
-            let opens = |route| format!("it opens `{route}` to everybody who reaches {address}");
-            config.listen_on(address).map_err(opens)?;
+        let bound = self.gate.snapshot().config.server.listen;
+        let opens = |route| format!("it opens `{route}` to everybody who reaches {bound}");
+        match self.listen {
+            Some(_) => config.listen_on(bound).map_err(opens)?,
+            // What the file says of it counts at the next start only.
+            None => config.clone().listen_on(bound).map_err(opens)?,
         }
         Ok(config)
     }

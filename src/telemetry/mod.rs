@@ -57,10 +57,11 @@ pub enum Counter {
     KeysFailed,
     TokensFetched,
     TokensFailed,
+    RefusedSubscriptions,
 }
 
 /// In the order of [`Counter`].
-const NAMES: [&str; 49] = [
+const NAMES: [&str; 50] = [
     "requests",
     "refused_host",
     "refused_origin",
@@ -110,6 +111,7 @@ const NAMES: [&str; 49] = [
     "keys_failed",
     "tokens_fetched",
     "tokens_failed",
+    "refused_subscriptions",
 ];
 
 /// The counters of one gate.

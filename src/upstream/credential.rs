@@ -15,10 +15,12 @@ use tokio::{sync::Mutex, time::Instant};
 
 use crate::{
     call::{clock, tasks::Tasks},
-    config::{ClientSecret, Credential as Settings},
+    config::{ClientSecret, Credential as Settings, Transport, Upstream},
     net::Net,
     telemetry::{Counter, Counters},
 };
+
+use super::Context;
 
 /// How long an authorization server may take for one answer.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
@@ -28,14 +30,21 @@ const FETCH_BYTES_MAX: usize = 256 << 10;
 const PAUSE: Duration = Duration::from_secs(1);
 /// Of a token whose server does not say how long it is good.
 const LIFE: Duration = Duration::from_secs(5 * 60);
+/// One is used for so long at least, and for so many seconds at most, whatever its server says.
+const LIFE_MIN: Duration = Duration::from_secs(1);
+const LIFE_MAX: f64 = 24.0 * 60.0 * 60.0;
+/// An upstream that refuses the second token so soon has another reason than the first one's age.
+const NEW: Duration = Duration::from_secs(5);
 /// An assertion is used at once (RFC 7523 §3).
 const ASSERTION_SECONDS: u64 = 60;
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 /// The credential of one upstream.
 pub struct Credential {
+    /// The upstream's.
+    name: String,
     settings: Settings,
-    /// The upstream's own address: whose token it is (RFC 8707).
+    /// The upstream's own address, without what may be secret in it (RFC 8707 §2).
     resource: String,
     net: Net,
     tasks: Tasks,
@@ -49,6 +58,9 @@ pub struct Credential {
 #[derive(Debug, Clone)]
 pub struct Token {
     value: HeaderValue,
+    fetched: Instant,
+    /// It came in the place of one that was refused.
+    replaces: bool,
     /// From then on a new one is fetched, behind the callers' backs.
     renew: Instant,
     expires: Instant,
@@ -58,26 +70,27 @@ pub struct Token {
 struct Granted {
     access_token: String,
     token_type: Option<String>,
-    expires_in: Option<u64>,
+    /// A number; some servers write it as a text.
+    #[serde(default)]
+    expires_in: serde_json::Value,
 }
 
 impl Credential {
-    pub fn new(
-        settings: &Settings,
-        resource: &str,
-        net: &Net,
-        tasks: &Tasks,
-        counters: &Arc<Counters>,
-    ) -> Arc<Self> {
-        Arc::new(Self {
+    /// That of an upstream; none where its configuration has none.
+    pub fn of(config: &Upstream, context: &Context, tasks: &Tasks) -> Option<Arc<Self>> {
+        let Transport::Http { url, credential: Some(settings), .. } = &config.transport else {
+            return None;
+        };
+        Some(Arc::new(Self {
+            name: config.name.clone(),
             settings: settings.clone(),
-            resource: resource.to_owned(),
-            net: net.clone(),
+            resource: resource_of(url),
+            net: context.net.clone(),
             tasks: tasks.clone(),
-            counters: Arc::clone(counters),
+            counters: Arc::clone(&context.counters),
             token: RwLock::default(),
             fetching: Mutex::default(),
-        })
+        }))
     }
 
     /// The token of now; waits where there is none yet, or none any more.
@@ -90,7 +103,8 @@ impl Credential {
         let Some(token) = known.filter(|token| now < token.expires) else {
             return self.fetch(None).await;
         };
-        if token.renew <= now {
+        // Whoever fetches one already does it for all.
+        if token.renew <= now && self.fetching.try_lock().is_ok() {
             let (itself, seen) = (Arc::clone(self), token.clone());
             // The one that is there is good: a failure is seen by the next who needs one.
             let renewing = async move { drop(itself.fetch(Some(&seen)).await) };
@@ -99,12 +113,15 @@ impl Credential {
         Ok(token)
     }
 
-    /// The upstream did not take this token: another one.
-    ///
-    /// # Errors
-    /// Why there is none.
-    pub async fn instead_of(&self, refused: &Token) -> Result<Token, String> {
-        self.fetch(Some(refused)).await
+    /// The upstream did not take this token: another one. None where that would be refused, too,
+    /// or cannot be had.
+    pub async fn instead_of(&self, refused: &Token) -> Option<Token> {
+        let known = self.token.read().clone();
+        let newest = known.is_none_or(|known| known.value == refused.value);
+        if newest && refused.replaces && refused.fetched.elapsed() < NEW {
+            return None;
+        }
+        self.fetch(Some(refused)).await.ok()
     }
 
     /// A token other than the one seen: another caller's, where that came first.
@@ -121,7 +138,7 @@ impl Credential {
         }
         let granted = tokio::time::timeout(FETCH_TIMEOUT, self.ask()).await;
         let granted = granted.unwrap_or_else(|_| Err(format!("no answer in {FETCH_TIMEOUT:?}")));
-        match granted.and_then(Token::of) {
+        match granted.and_then(|granted| Token::of(&granted, seen.is_some())) {
             Ok(token) => {
                 self.counters.add(Counter::TokensFetched);
                 *failed = None;
@@ -130,7 +147,7 @@ impl Credential {
             }
             Err(error) => {
                 self.counters.add(Counter::TokensFailed);
-                tracing::warn!(upstream = self.resource, error, "no token for an upstream");
+                tracing::warn!(upstream = self.name, error, "no token for an upstream");
                 *failed = Some((Instant::now(), error.clone()));
                 Err(error)
             }
@@ -147,7 +164,10 @@ impl Credential {
         let scope = self.settings.scopes.join(" ");
         form.extend((!scope.is_empty()).then_some(("scope", scope)));
         form.extend(self.settings.audience.iter().map(|audience| ("audience", audience.clone())));
-        form.push(("resource", self.resource.clone()));
+        // Servers that want an audience know no resource.
+        if self.settings.audience.is_none() {
+            form.push(("resource", self.resource.clone()));
+        }
         let mut basic = None;
         match &self.settings.secret {
             // Each part is form-encoded first (RFC 6749 §2.3.1).
@@ -211,6 +231,7 @@ impl Credential {
     async fn discover(&self) -> Result<(String, String), String> {
         #[derive(Deserialize)]
         struct Resource {
+            resource: String,
             authorization_servers: Vec<String>,
         }
         #[derive(Deserialize)]
@@ -221,6 +242,10 @@ impl Credential {
         let at = |base: &str, word: &str| well_known(base, word);
         let found =
             self.first::<Resource>(&at(&self.resource, "oauth-protected-resource")?).await?;
+        // One of somebody else must not be used (RFC 9728 §3.3).
+        if resource_of(&found.resource) != self.resource {
+            return Err(format!("the upstream's metadata is that of {}", found.resource));
+        }
         let issuer = found.authorization_servers.first();
         let issuer = issuer.ok_or("the upstream names no authorization server")?;
         let mut places = at(issuer, "oauth-authorization-server")?;
@@ -230,10 +255,11 @@ impl Credential {
         if server.issuer.trim_end_matches('/') != issuer.trim_end_matches('/') {
             return Err(format!("the metadata of {issuer} is that of {}", server.issuer));
         }
-        let downgraded =
-            self.resource.starts_with("https:") && !server.token_endpoint.starts_with("https:");
+        let places = [issuer, &server.token_endpoint];
+        let downgraded = self.resource.starts_with("https:")
+            && !places.iter().all(|place| place.starts_with("https:"));
         if downgraded {
-            return Err("the token endpoint is not https".to_owned());
+            return Err("its issuer or its token endpoint is not https".to_owned());
         }
         Ok((server.token_endpoint, server.issuer))
     }
@@ -274,17 +300,20 @@ impl Credential {
 }
 
 impl Token {
-    fn of(granted: Granted) -> Result<Self, String> {
-        let kind = granted.token_type.unwrap_or_else(|| "Bearer".to_owned());
+    fn of(granted: &Granted, replaces: bool) -> Result<Self, String> {
+        let kind = granted.token_type.as_deref().unwrap_or("Bearer");
         if !kind.eq_ignore_ascii_case("bearer") {
             return Err(format!("the token is of the type `{}`", kind.escape_debug()));
         }
         let value = HeaderValue::try_from(format!("Bearer {}", granted.access_token));
         let mut value = value.ok().ok_or("the token is no token")?;
         value.set_sensitive(true);
-        let life = granted.expires_in.map_or(LIFE, Duration::from_secs);
-        let now = Instant::now();
-        Ok(Self { value, renew: now + life * 4 / 5, expires: now + life })
+        let text = granted.expires_in.as_str().and_then(|text| text.parse().ok());
+        let said = granted.expires_in.as_f64().or(text);
+        let said = said.filter(|said: &f64| said.is_finite() && 0.0 <= *said);
+        let life = said.map_or(LIFE, |said| Duration::from_secs_f64(said.min(LIFE_MAX)));
+        let (now, life) = (Instant::now(), life.max(LIFE_MIN));
+        Ok(Self { value, fetched: now, replaces, renew: now + life * 4 / 5, expires: now + life })
     }
 
     /// As `Authorization` has it.
@@ -295,8 +324,16 @@ impl Token {
 
 impl std::fmt::Debug for Credential {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Credential").field("resource", &self.resource).finish_non_exhaustive()
+        f.debug_struct("Credential").field("name", &self.name).finish_non_exhaustive()
     }
+}
+
+/// An address without user, query and fragment.
+fn resource_of(url: &str) -> String {
+    let Ok(uri) = url.parse::<Uri>() else { return url.to_owned() };
+    let Some((scheme, host)) = uri.scheme_str().zip(uri.host()) else { return url.to_owned() };
+    let port = uri.port().map(|port| format!(":{port}")).unwrap_or_default();
+    format!("{scheme}://{host}{port}{}", uri.path().trim_end_matches('/'))
 }
 
 /// Before the path, and at the root.
@@ -330,6 +367,8 @@ mod tests {
 
     #[test]
     fn forms_and_addresses() {
+        let secret = "https://me:pw@a.example:8443/mcp/?key=1";
+        assert_eq!(resource_of(secret), "https://a.example:8443/mcp");
         assert_eq!(encoded("a b&c=ü*~"), "a+b%26c%3D%C3%BC*%7E");
         let both = well_known("https://a.example/mcp/", "x").unwrap();
         assert_eq!(
@@ -344,13 +383,18 @@ mod tests {
         let granted = |kind: Option<&str>, token: &str| Granted {
             access_token: token.to_owned(),
             token_type: kind.map(str::to_owned),
-            expires_in: Some(100),
+            expires_in: json!(100),
         };
-        let token = Token::of(granted(Some("bearer"), "abc")).unwrap();
+        let token = Token::of(&granted(Some("bearer"), "abc"), false).unwrap();
         assert_eq!(token.value(), "Bearer abc");
         assert!(!format!("{:?}", token.value()).contains("abc"));
         assert!(token.renew < token.expires);
-        assert!(Token::of(granted(Some("DPoP"), "abc")).is_err());
-        assert!(Token::of(granted(None, "a\nb")).is_err());
+        for odd in [json!(u64::MAX), json!(-1), json!(0), json!("3600"), json!("x"), json!(null)] {
+            let granted = Granted { expires_in: odd, ..granted(None, "abc") };
+            let token = Token::of(&granted, false).unwrap();
+            assert!(LIFE_MIN <= token.expires - token.fetched);
+        }
+        assert!(Token::of(&granted(Some("DPoP"), "abc"), false).is_err());
+        assert!(Token::of(&granted(None, "a\nb"), false).is_err());
     }
 }

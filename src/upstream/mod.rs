@@ -150,7 +150,7 @@ impl Upstream {
             phase: phases::Sender::new(Phase::Idle),
             own: Mutex::default(),
             pool: Pool::new(pooled, tasks.clone()),
-            credential: credential(&settings.config.transport, context, &tasks),
+            credential: Credential::of(&settings.config, context, &tasks),
             era: Mutex::default(),
             sse: AtomicBool::new(settings.config.transport.over_http() == Some(HttpTransport::Sse)),
             refuses_legacy: AtomicBool::new(false),
@@ -261,7 +261,12 @@ impl Upstream {
 
     /// Subscribes for a legacy client, or ends that: on its own connection where it has one, else
     /// on the shared one.
-    pub async fn subscribe(&self, ask: &Ask, uri: &str, _: &Admission) -> Result<Body, SendError> {
+    pub async fn subscribe(
+        &self,
+        ask: &Ask,
+        uri: &str,
+        admission: &Admission,
+    ) -> Result<Body, SendError> {
         let wants = ask.method == Method::Subscribe;
         if let (Scope::Session(key), _) = self.scope(ask).await? {
             let found = Box::pin(self.own(key, ask)).await;
@@ -274,7 +279,7 @@ impl Upstream {
             return Ok(body);
         }
         if wants {
-            self.want(uri).await?;
+            self.want(uri, admission).await?;
         } else {
             self.unwant(uri);
         }
@@ -287,7 +292,7 @@ impl Upstream {
     }
 
     /// Hears of `uri` on the shared connection from now on. Dropped or failed, it changes nothing.
-    pub async fn want(&self, uri: &str) -> Result<(), SendError> {
+    pub async fn want(&self, uri: &str, _: &Admission) -> Result<(), SendError> {
         self.shared().await?;
         self.wanted.add(uri).await
     }
@@ -475,11 +480,6 @@ impl std::fmt::Debug for Upstream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Upstream").field("name", &self.name()).finish_non_exhaustive()
     }
-}
-
-fn credential(transport: &Transport, context: &Context, tasks: &Tasks) -> Option<Arc<Credential>> {
-    let Transport::Http { url, credential: Some(settings), .. } = transport else { return None };
-    Some(Credential::new(settings, url, &context.net, tasks, &context.counters))
 }
 
 /// A server without the capability is told nothing.

@@ -26,7 +26,7 @@ key = context.get("private_key_pem")
 path = f"{sys.argv[1]}/secret"
 open(path, "w").write(key or context["client_secret"])
 print("[upstreams.reference.credential]")
-print('kind = "client_credentials"')
+print('kind = "client_credentials"\ndiscover = true')
 print("client_id =", json.dumps(context["client_id"]))
 if key:
     print(f'private_key = "file:{path}"\nalgorithm = "{context.get("signing_algorithm", "ES256")}"')

@@ -475,6 +475,33 @@ async fn several_authorities_are_asked_in_their_order() {
 }
 
 #[tokio::test]
+async fn each_route_has_its_own_metadata_wherever_the_gate_is() {
+    let signer = Signer::elliptic("e1");
+    let issuer = Issuer::start(&[&signer]).await;
+    let gate = gateway()
+        .server("public_url = \"https://gate.example.com/behind/\"")
+        .upstream("git", &fake::http().tool("log"))
+        .route("/mcp", "upstreams = [\"git\"]\nauth = [\"corp\"]")
+        .route("/", "upstreams = [\"git\"]\nauth = [\"corp\"]")
+        .extra(&issuer.section())
+        .start()
+        .await;
+    for (path, resource) in
+        [("/mcp", "https://gate.example.com/behind/mcp"), ("/", "https://gate.example.com/behind/")]
+    {
+        let told = challenge(&gate.at(path).modern().start("tools/list", json!({})).await);
+        let url = told.split("resource_metadata=\"").nth(1).unwrap().trim_end_matches('"');
+        let place = url.strip_prefix("https://gate.example.com").unwrap();
+        let reply = gate.at(place).send(hyper::Method::GET, &[], b"").await;
+        assert_eq!(reply.status, 200, "{url}");
+        let metadata: Value = serde_json::from_slice(&reply.bytes().await).unwrap();
+        assert_eq!(metadata["resource"], resource);
+        let claims = changed(&issuer.claims(), "aud", json!(resource));
+        assert_eq!(calls(&gate.at(path), &signer.sign(&claims)).await.status, 200);
+    }
+}
+
+#[tokio::test]
 async fn a_key_that_is_taken_away_is_refused_at_once() {
     let key = tollgate_key();
     let gate = gateway()

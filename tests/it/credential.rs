@@ -181,7 +181,7 @@ async fn a_signed_assertion_is_sent_where_the_upstream_says() {
     git.wants_token("t1");
     git.names_issuer(&tokens.url);
     let section = format!(
-        "[upstreams.git.credential]\nkind = \"client_credentials\"\nclient_id = \"gate\"\n\
+        "[upstreams.git.credential]\nkind = \"client_credentials\"\ndiscover = true\nclient_id = \"gate\"\n\
          private_key = \"file:{}\"\nalgorithm = \"ES256\"\nkey_id = \"k1\"\n",
         path.display()
     );

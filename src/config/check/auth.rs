@@ -21,6 +21,22 @@ pub fn all(sections: Table<Spanned<schema::Auth>>, reader: &mut Reader<'_>) -> V
     sections.0.into_iter().filter_map(|(name, section)| one(&name, section, reader)).collect()
 }
 
+/// Tokens for an address that no client can use would be nobody's.
+pub fn refuse_nowhere(
+    sections: &Table<Spanned<schema::Auth>>,
+    reached: bool,
+    reader: &mut Reader<'_>,
+) {
+    for (name, section) in sections.0.iter().filter(|_| !reached) {
+        let section = section.get_ref();
+        if section.kind.value == Some(AuthWord::Jwt) && section.audience.value.is_empty() {
+            let title = "the audience of these tokens would be an address that no client has";
+            let help = "write public_url = \"https://…\" in [server], or an `audience` here";
+            reader.problem(Problem::new(name.span(), title, help));
+        }
+    }
+}
+
 /// The authorities that a route names.
 pub fn named(
     access: Option<Access>,

@@ -40,6 +40,7 @@ pub fn read(
         (Some(_), None) | (None, Some(_)) => (),
     }
     refuse_unfit(&section, by_key, reader);
+    refuse_place(&section, at, reader);
     let secret = if by_key {
         ClientSecret::PrivateKey {
             algorithm: algorithm(&section, reader)?,
@@ -60,6 +61,23 @@ pub fn read(
         scopes: section.scopes.value,
         audience: section.audience.value,
     })
+}
+
+/// Where the secret is sent must be said, or left to the upstream on purpose.
+fn refuse_place(section: &schema::Credential, at: &Range<usize>, reader: &mut Reader<'_>) {
+    match (&section.token_url.span, section.discover.value) {
+        (None, false) => {
+            let help = "write token_url = \"https://…\"; or discover = true, if the upstream may \
+                        say where the secret is sent";
+            let title = "this credential has no `token_url`";
+            reader.problem(Problem::new(at.clone(), title, help));
+        }
+        (Some(span), true) => {
+            let title = "`token_url` besides `discover`";
+            reader.problem(Problem::new(span.clone(), title, "keep one of them"));
+        }
+        (None, true) | (Some(_), false) => (),
+    }
 }
 
 /// What belongs to the other kind of secret.

@@ -64,6 +64,8 @@ pub fn config(file: schema::File, folder: &Path, reader: &mut Reader<'_>) -> Con
     let listen = file.server.value.listen.value;
     let auth = file.auth.value.0.iter().map(|(name, _)| name.get_ref().clone());
     let auth: Vec<_> = auth.collect();
+    let reached = file.server.value.public_url.value.is_some() || !listen.ip().is_unspecified();
+    auth::refuse_nowhere(&file.auth.value, reached, reader);
     let known = Known { upstreams: &behind, auth: &auth, base: &base, listen };
     Config {
         server: server(file.server.value, folder, reader),
@@ -123,6 +125,7 @@ fn limits(limits: &schema::Limits) -> Limits {
         request_timeout: limits.request_timeout.value.0,
         requests_max: limits.requests_max.value.0,
         streams_max: limits.streams_max.value.0,
+        subscriptions_max: limits.subscriptions_max.value.0,
         channel_calls_max: limits.channel_calls_max.value.0,
         outbox_bytes_max: limits.outbox_bytes_max.value.0,
         answer_timeout: limits.answer_timeout.value.0,

@@ -74,8 +74,11 @@ section! {
     Credential {
         /// The only kind there is: client credentials (RFC 6749).
         kind: Option<CredentialWord>,
-        /// The token endpoint; without it, it is found from the upstream's address.
+        /// The token endpoint.
         token_url: Option<Url>,
+        /// In its place: the upstream says whose tokens it takes (RFC 9728). Only for one that is
+        /// trusted with the secret: whoever it names is sent that.
+        discover: bool = false,
         /// Who the gate is there.
         client_id: Option<String>,
         /// `env:NAME` or `file:PATH` of its secret.

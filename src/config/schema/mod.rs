@@ -162,6 +162,8 @@ section! {
         requests_max: Count<1, 10_000_000> = 10_000,
         /// Open streams of one session.
         streams_max: Count<1, 100_000> = 64,
+        /// Resources that one `subscriptions/listen` may name (2026-07-28).
+        subscriptions_max: Count<1, 1_000_000> = 1_000,
         /// Calls under way of one client on its standard input and output, or over HTTP+SSE.
         channel_calls_max: Count<1, 100_000> = 256,
         /// Bytes kept per stream for a client that comes back with `Last-Event-ID`.

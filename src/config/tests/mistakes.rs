@@ -85,6 +85,8 @@ fn an_open_route_that_others_could_reach_is_told() {
     told(&file("auth = []"), &["error: this route names nobody"]);
     told(&file("auth = \"all\""), &["error: expected an array, or \"none\", found a text"]);
     assert!(crate::config::parse("routes.toml", &file("auth = \"none\""), &|_| None).is_ok());
+    let jwt = "auth = [\"a\"]\n[auth.a]\nkind = \"jwt\"\nissuer = \"https://a.example\"";
+    told(&file(jwt), &["error: the audience of these tokens would be an address that no client"]);
 }
 
 #[test]
@@ -147,9 +149,10 @@ fn all_problems_of_a_credential_are_told() {
             "error: this credential has no `kind`",
             "error: this credential has no `client_id`",
             "error: this credential has no secret",
+            "error: this credential has no `token_url`",
         ],
     );
-    let known = "kind = \"client_credentials\", client_id = \"a\"";
+    let known = "kind = \"client_credentials\", client_id = \"a\", discover = true";
     told(
         &of(&format!("{known}, client_secret = \"in the file\"")),
         &["error: this secret must not stand in the file itself"],

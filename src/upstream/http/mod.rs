@@ -164,7 +164,7 @@ impl Endpoint {
         if response.status() != StatusCode::UNAUTHORIZED {
             return Ok(response);
         }
-        let token = credential.instead_of(&token).await.map_err(unsent)?;
+        let Some(token) = credential.instead_of(&token).await else { return Ok(response) };
         again.headers_mut().insert(header::AUTHORIZATION, token.value());
         self.net.send(again, self.h2c).await
     }

@@ -302,7 +302,9 @@ impl Fake {
 
     /// From now on it says where tokens are had.
     pub fn names_issuer(&self, issuer: &str) {
-        self.0.script.lock().metadata = Some(json!({ "authorization_servers": [issuer] }));
+        let resource = format!("http://{}/mcp", self.address());
+        let metadata = json!({ "resource": resource, "authorization_servers": [issuer] });
+        self.0.script.lock().metadata = Some(metadata);
     }
 
     /// From now on, calls of `name` do this.

@@ -221,8 +221,9 @@ impl Work {
     async fn listen(&self, id: &Value) -> Answer {
         let filter = &self.params["notifications"];
         let params = json!({ "notifications": filter, "_meta": { SUBSCRIPTION_KEY: id } });
-        self.say("notifications/subscriptions/acknowledged", params);
+        // Noted first: whoever reads the acknowledgement may be quick.
         self.server.listens.lock().push((id.clone(), filter.clone(), self.out.clone()));
+        self.say("notifications/subscriptions/acknowledged", params);
         std::future::pending().await
     }
 
