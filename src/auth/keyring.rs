@@ -121,8 +121,8 @@ impl Keyring {
         }
     }
 
-    /// Fetches what is newer than `seen`, unless somebody else just did, or tried. Takes as long as
-    /// one attempt at most, also where others are before it.
+    /// Fetches what is newer than `seen`, unless somebody else just did, or tried. Waits for its
+    /// turn no longer than one attempt takes.
     async fn fetch(&self, seen: Option<Instant>) {
         let locked = tokio::time::timeout(FETCH_TIMEOUT, self.fetching.lock()).await;
         let Ok(mut last) = locked else { return };

@@ -145,7 +145,8 @@ impl Door {
         self.authorities.is_empty()
     }
 
-    /// Who sends these headers. Waits for an issuer's keys where none are known yet, 10 s at most.
+    /// Who sends these headers. Waits for an issuer's keys where they are not known yet: for its
+    /// turn to fetch them, and for the answer, 10 s each at most.
     pub async fn identify(&self, headers: &HeaderMap) -> Result<Arc<Identity>, AuthError> {
         let identified = self.judge(headers).await;
         if let Err(error) = &identified {

@@ -28,6 +28,8 @@ pub struct Reloader {
     path: PathBuf,
     layers: Layers,
     listen: Option<std::net::SocketAddr>,
+    /// Where the gate listens until it ends, whatever an edit says.
+    bound: std::net::SocketAddr,
     /// The problems that were shown last.
     shown: Option<String>,
 }
@@ -40,7 +42,8 @@ impl Reloader {
         layers: Layers,
         listen: Option<std::net::SocketAddr>,
     ) -> Self {
-        Self { gate, path: path.to_owned(), layers, listen, shown: None }
+        let bound = gate.snapshot().config.server.listen;
+        Self { gate, path: path.to_owned(), layers, listen, bound, shown: None }
     }
 
     /// Runs for as long as the gate does. `asked` wakes it at once (SIGHUP).
@@ -100,7 +103,7 @@ impl Reloader {
             format!("{} problem(s):\n{}", problems.len(), problems.render(false))
         };
         let mut config = read.map_err(told)?;
-        let bound = self.gate.snapshot().config.server.listen;
+        let bound = self.bound;
         let opens = |route| format!("it opens `{route}` to everybody who reaches {bound}");
         match self.listen {
             Some(_) => config.listen_on(bound).map_err(opens)?,

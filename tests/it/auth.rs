@@ -522,6 +522,39 @@ async fn a_key_that_is_taken_away_is_refused_at_once() {
     assert_eq!(calls(&gate, &other.key).await.status, 200);
 }
 
+/// The socket stays where it is until the gate ends: two edits in turn open nothing either.
+#[tokio::test]
+async fn no_edit_opens_a_route_on_the_socket_that_is_bound() {
+    let key = tollgate_key();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("routes.toml");
+    let write = |listen: &str, auth: &str| {
+        let upstream = "[upstreams.gate]\nbuiltin = \"gate\"\n";
+        let route = format!("[routes.\"/mcp\"]\nupstreams = [\"gate\"]\n{auth}\n");
+        let text = format!("[server]\nlisten = \"{listen}\"\n{route}{upstream}{}", key.section);
+        std::fs::write(&path, text).unwrap();
+    };
+    write("0.0.0.0:0", "auth = [\"agents\"]");
+    let options = tollgate::app::Options {
+        config: path.clone(),
+        watch: true,
+        ..tollgate::app::Options::default()
+    };
+    let gate = tollgate::app::start(options).await.unwrap();
+    let port = gate.address().port();
+    let counted = |name: &str| {
+        let report = serde_json::to_value(gate.viewer().report()).unwrap();
+        (report["counters"][name] == 1).then_some(())
+    };
+    write("127.0.0.1:0", "auth = [\"agents\"]");
+    crate::eventually("the first edit is applied", || counted("reloads")).await;
+    write("127.0.0.1:0", "");
+    crate::eventually("the second edit is refused", || counted("reloads_refused")).await;
+    let reached = crate::client::endpoint(([127, 0, 0, 1], port).into(), "/mcp");
+    assert_eq!(reached.modern().start("tools/list", json!({})).await.status, 401);
+    gate.stop().await;
+}
+
 struct Made {
     key: String,
     section: String,
