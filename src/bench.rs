@@ -5,13 +5,11 @@ use std::{path::Path, sync::Arc};
 use bytes::Bytes;
 
 use crate::{
-    call::tasks::Tasks,
+    app::offline::idle,
     catalog::Part,
     config::{self, Problems},
-    kit::report::Report,
-    net::Net,
     telemetry::Counters,
-    upstream::{Context, Settings, Upstream, child::Spawner, sse::Decoder},
+    upstream::{Settings, Upstream, sse::Decoder},
 };
 
 pub use crate::{
@@ -36,27 +34,14 @@ pub use crate::{
 /// is opened.
 pub fn view(config: &Path, listing: &Listing) -> Result<View, Problems> {
     let config = config::load(config, &|_| None)?;
-    let tasks = Tasks::default();
-    let context = Arc::new(Context {
-        net: Net::new(),
-        spawner: Spawner::new(None, [], tasks.clone()),
-        counters: Arc::default(),
-        look: Arc::new(|| Report {
-            version: String::new(),
-            uptime_seconds: 0,
-            routes: Vec::new(),
-            upstreams: Vec::new(),
-            counters: std::collections::BTreeMap::new(),
-        }),
-        tasks,
-    });
+    let context = Arc::new(idle());
     let parts = config.upstreams.iter().map(|upstream| {
         let settings = Settings { config: upstream.clone(), answer_bytes_max: 0 };
         let upstream = Upstream::new(settings, &context);
         Part { upstream, listing: Some(Arc::new(listing.clone())), filters: Arc::default() }
     });
     let route = config.routes.first().expect("a configuration has a route");
-    Ok(View::build(route, &parts.collect::<Vec<_>>(), false))
+    Ok(View::build(route, &parts.collect::<Vec<_>>(), false, None))
 }
 
 /// The message of an event that came whole.

@@ -10,6 +10,7 @@ mod net;
 mod store;
 mod telemetry;
 mod session;
+mod policy;
 mod kit;
 pub mod upstream;
 mod catalog;

@@ -1,6 +1,7 @@
 //! The command line: arguments in, words for people out.
 
 mod client;
+mod explain;
 mod run;
 mod sidecar;
 mod stdio;
@@ -18,7 +19,7 @@ use clap::{
     ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, parser::ValueSource,
 };
 
-use crate::{app, config, telemetry};
+use crate::{app, config, policy, telemetry};
 
 const ABOUT: &str = "One endpoint for many MCP servers, in both eras of the protocol";
 /// rmcp speaks of every connection at this level, pingora of every step; Tollgate of what matters.
@@ -87,6 +88,9 @@ enum Command {
     Tools(tools::ListArguments),
     /// Call a tool: `tollgate call echo message=hello`
     Call(tools::CallArguments),
+    /// Say whether somebody may call a tool, and which policies decide: `tollgate explain --as
+    /// corp/ann --groups finance transfer amount=100`
+    Explain(explain::Arguments),
     /// Print completions for a shell
     Completions { shell: clap_complete::Shell },
 }
@@ -118,6 +122,7 @@ fn usual_log(command: &Command) -> String {
         | Command::Import { .. }
         | Command::Tools(_)
         | Command::Call(_)
+        | Command::Explain(_)
         | Command::Completions { .. } => LOG_OF_OTHERS.to_owned(),
     }
 }
@@ -145,6 +150,7 @@ fn dispatch(command: Command, common: &Common, names_config: bool) -> anyhow::Re
         Command::Import { file, output } => import(&file, output.as_deref()),
         Command::Tools(arguments) => tools::list(&common.config, &arguments),
         Command::Call(arguments) => tools::call(&common.config, &arguments),
+        Command::Explain(arguments) => explain::run(&common.config, &arguments),
         Command::Completions { shell } => {
             clap_complete::generate(
                 shell,
@@ -158,7 +164,8 @@ fn dispatch(command: Command, common: &Common, names_config: bool) -> anyhow::Re
 }
 
 fn check(path: &Path) -> anyhow::Result<ExitCode> {
-    match config::load(path, &config::environment) {
+    let read = config::load(path, &config::environment);
+    match read.and_then(|config| policy::compile(&config).map(|_| config)) {
         Ok(config) => {
             for upstream in &config.upstreams {
                 if let Some(problem) = &upstream.problem {

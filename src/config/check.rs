@@ -12,7 +12,7 @@ use super::{
     Config, Filter, Limits, Restart, Route, Secret, Server, Timeout, Tls, Transport, Upstream,
     problem::{Problem, nearest},
     reader::Reader,
-    schema,
+    rules, schema,
     value::{Apart, Key, Table},
 };
 
@@ -45,7 +45,9 @@ pub fn config(file: schema::File, folder: &Path, reader: &mut Reader<'_>) -> Con
     let upstreams = file.upstreams.value.0.into_iter();
     Config {
         server: server(file.server.value, folder, reader),
-        routes: routes.map(|(path, section)| route(path, section, &names, reader)).collect(),
+        routes: routes
+            .map(|(path, section)| route(path, section, &names, folder, reader))
+            .collect(),
         upstreams: upstreams.map(|(name, one)| upstream(name, one, folder, reader)).collect(),
     }
 }
@@ -111,6 +113,10 @@ fn limits(limits: &schema::Limits) -> Limits {
         tasks_max: limits.tasks_max.value.0,
         tasks_per_caller_max: limits.tasks_per_caller_max.value.0,
         task_bytes_max: limits.task_bytes_max.value.0,
+        grants_max: limits.grants_max.value.0,
+        decisions_max: limits.decisions_max.value.0,
+        judged_text_max: limits.judged_text_max.value.0,
+        judged_items_max: limits.judged_items_max.value.0,
         keep_alive: limits.keep_alive.value.0,
         settle: limits.settle.value.0,
         drain: limits.drain.value.0,
@@ -121,6 +127,7 @@ fn route(
     path: Spanned<String>,
     section: Spanned<schema::Route>,
     known: &[String],
+    folder: &Path,
     reader: &mut Reader<'_>,
 ) -> Route {
     let at = path.span();
@@ -133,6 +140,7 @@ fn route(
     Route {
         path,
         upstreams,
+        rules: rules::rules(section.policy, section.cases, folder, reader),
         names: section.names.value,
         sse: section.sse.value,
         tools: tools(section.tools.value, reader),
@@ -264,6 +272,7 @@ fn upstream(
         tools: tools(section.tools.value, reader),
         prompts: filter(section.prompts.value, reader),
         resources: filter(section.resources.value, reader),
+        tags: rules::tags(section.tags.value),
         problem: (!absent.is_empty())
             .then(|| absent.iter().map(Problem::line).collect::<Vec<_>>().join("; ")),
     }

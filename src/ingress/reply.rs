@@ -140,6 +140,7 @@ pub fn fault(fault: &Fault, id: &Id, method: Method, client: Version) -> (Status
         | Fault::Answered(_)
         | Fault::Cancelled
         | Fault::Unbridgeable(_)
+        | Fault::Denied
         | Fault::Limit(_)
         | Fault::NoAnswer(_)
         | Fault::Declined

@@ -218,7 +218,7 @@ impl Door {
                 return reply::json_reply(status, text);
             }
         };
-        let (_, id, body) = pipeline::initialize(&self.gate, &self.route, client).await;
+        let (_, id, body) = pipeline::initialize(&self.gate, &self.route, &self.caller, client).await;
         let mut reply =
             reply::json_reply(StatusCode::OK, message::response(Some(&request.id), &body));
         if let Ok(id) = id.parse() {
@@ -335,7 +335,10 @@ impl Door {
                 None => self
                     .refuse(&Refused::Request("this stream is over or too old".to_owned()), None),
             },
-            Ok(last) => stream::standalone(&self.gate, &self.route, &self.limits, &session, last),
+            Ok(last) => {
+                let who = (&session, &self.caller);
+                stream::standalone(&self.gate, &self.route, &self.limits, who, last)
+            }
             Err(error) => self.refuse(&Refused::Request(error.to_string()), None),
         }
     }

@@ -16,7 +16,7 @@ use crate::{
     },
     config::Limits,
     mcp::{
-        error::URL_ELICITATION_REQUIRED,
+        error::{INVALID_PARAMS, RESOURCE_NOT_FOUND, URL_ELICITATION_REQUIRED},
         id::Id,
         level,
         message::{self, Body},
@@ -43,7 +43,7 @@ use super::{
     fit, pages,
     polling::Polling,
     puts::Puts,
-    resolve::Resolved,
+    resolve::{self, Resolved},
     rounds::{self, Round},
     tasks,
 };
@@ -129,7 +129,7 @@ impl Back {
             None => None,
         };
         let upstream = Arc::clone(&resolved.target.upstream);
-        let sent = upstream.send(&resolved.ask(&call)).await;
+        let sent = upstream.send(&resolved.ask(&call), &resolved.permit).await;
         let mut exchange = sent.map_err(|error| Fault::Upstream { method: call.method, error })?;
         if call.method == Method::TasksResult {
             // It is silent until the task is over; whoever asks looks at that meanwhile.
@@ -278,7 +278,8 @@ impl Back {
     /// Begins to send it once more.
     pub(super) fn send_again(&mut self, ask: Ask) {
         let upstream = Arc::clone(&self.upstream);
-        let sending = async move { upstream.send(&ask).await };
+        let permit = self.resolved.permit.clone();
+        let sending = async move { upstream.send(&ask, &permit).await };
         self.stage = Stage::Again(Sending(Box::pin(sending)));
     }
 
@@ -394,6 +395,9 @@ impl Back {
             let error = SendError::Garbage("a result that is no object".to_owned());
             return Err(self.fault(self.upstream.failed(error)));
         }
+        if self.is_missing(&body) {
+            return Err(resolve::unknown(&self.call));
+        }
         self.note_task(&body);
         if let Some(task) = self.task_given(&body) {
             let stage = std::mem::replace(&mut self.stage, Stage::Over);
@@ -434,6 +438,16 @@ impl Back {
             }
             (_, body, _) => Ok(Some(self.end(body, status))),
         }
+    }
+
+    /// Whether the server does not know a resource. Where policies hide some, all that are not there
+    /// must read alike, whoever says so.
+    fn is_missing(&self, body: &Body) -> bool {
+        let Body::Error(error) = body else { return false };
+        let codes = [RESOURCE_NOT_FOUND, INVALID_PARAMS];
+        self.call.method == Method::ResourcesRead
+            && !self.route.judge.is_open()
+            && codes.contains(&fit::code_of(error))
     }
 
     /// The last word, after all that belongs before it.

@@ -20,7 +20,7 @@ impl Back {
     /// The server gave a task in place of a result, for the gate to bring to its end.
     pub(super) fn begin_polling(&mut self, result: &Raw) -> Result<Option<Out>, Fault> {
         self.gate.counters.add(Counter::TasksCarried);
-        let call = self.resolved.ask(&self.call);
+        let call = (self.resolved.ask(&self.call), self.resolved.permit.clone());
         let (upstream, tasks) = (Arc::clone(&self.upstream), self.gate.tasks.clone());
         let polling = Polling::begin(result, call, upstream, self.since, tasks)?;
         self.stage = Stage::Polling(Box::new(polling));

@@ -90,7 +90,7 @@ pub async fn run(gate: &Arc<Gate>, route: &Arc<Route>, call: Call) -> Result<Rep
     }
     match call.method {
         Method::Ping => Ok(Reply::Answer(Body::Result(Raw::object()))),
-        Method::Discover => Ok(Reply::Answer(open::discover(gate, route).await)),
+        Method::Discover => Ok(Reply::Answer(open::discover(gate, route, &call.caller).await)),
         Method::SetLevel => open::set_level(gate, route, &call),
         // Boxed: rare, and large.
         Method::Listen => Box::pin(listen::open(gate, route, call)).await,
@@ -146,17 +146,18 @@ async fn list(
     }
     let params = call.params.read::<Params>().map_err(|error| Fault::Invalid(error.to_string()))?;
     let version = call.client.version;
-    let page = if gate.is_settling() {
+    let view = if gate.is_settling() {
         // Some servers list more for those who can be asked.
         if call.client.can_be_asked() {
             gate.known_early(route).await;
         } else {
             gate.settled_early(route).await;
         }
-        gate.route_now(route).view(&call.client).page(kind, params.cursor.as_deref(), version)
+        gate.route_now(route).seen_by(&call.caller, &call.client)
     } else {
-        route.view(&call.client).page(kind, params.cursor.as_deref(), version)
+        route.seen_by(&call.caller, &call.client)
     };
+    let page = view.page(kind, params.cursor.as_deref(), version);
     page.map(|page| Reply::Answer(Body::Result(page)))
         .map_err(|error| Fault::Invalid(error.message))
 }
@@ -182,7 +183,7 @@ async fn subscribed(call: &Call, resolved: &resolve::Resolved) -> Result<Body, F
         return Ok(Body::Result(Raw::object()));
     }
     let upstream = &resolved.target.upstream;
-    let done = upstream.subscribe(&resolved.ask(call), &resolved.target.own).await;
+    let done = upstream.subscribe(&resolved.ask(call), &resolved.target.own, &resolved.permit).await;
     let body = done
         .map_err(|error| Fault::Upstream { method: call.method, error: upstream.failed(error) })?;
     match (&body, wants) {

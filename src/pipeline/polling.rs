@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use crate::{
     call::{Ask, event::Event, tasks::Tasks},
     mcp::{message::Body, method::Method, raw::Raw, splice},
+    policy::Permit,
     upstream::{Exchange, SendError, Upstream},
 };
 
@@ -30,6 +31,7 @@ pub struct Polling {
     upstream: Arc<Upstream>,
     /// The call itself: what is asked of the task is asked in its name.
     call: Ask,
+    permit: Permit,
     /// The server's own id of the task.
     id: String,
     interval: Duration,
@@ -79,7 +81,7 @@ impl Polling {
     /// Where the result names no task.
     pub fn begin(
         result: &Raw,
-        call: Ask,
+        (call, permit): (Ask, Permit),
         upstream: Arc<Upstream>,
         since: Instant,
         tasks: Tasks,
@@ -91,6 +93,7 @@ impl Polling {
         let mut polling = Self {
             upstream,
             call,
+            permit,
             id: id.ok_or_else(garbled)?,
             interval: INTERVAL,
             total,
@@ -121,8 +124,8 @@ impl Polling {
             }
             Next::Send(method, params) => {
                 let (method, params) = (*method, params.clone());
-                let sent =
-                    self.upstream.send(&request(&self.call, &self.id, method, &params)).await;
+                let ask = request(&self.call, &self.id, method, &params);
+                let sent = self.upstream.send(&ask, &self.permit).await;
                 let exchange = sent.map_err(|error| self.failed(error))?;
                 self.next = Next::Wait(method, Box::new(exchange));
                 Ok(Polled::Nothing)
@@ -249,9 +252,9 @@ impl Drop for Polling {
             return;
         }
         let ask = request(&self.call, &self.id, Method::TasksCancel, &Raw::object());
-        let upstream = Arc::clone(&self.upstream);
+        let (upstream, permit) = (Arc::clone(&self.upstream), self.permit.clone());
         self.tasks.finish(async move {
-            let cancelled = async { upstream.send(&ask).await?.answer().await };
+            let cancelled = async { upstream.send(&ask, &permit).await?.answer().await };
             match tokio::time::timeout(CANCEL_TIMEOUT, cancelled).await {
                 Ok(Ok(_)) => (),
                 Ok(Err(error)) => tracing::debug!(%error, "a task was not cancelled"),

@@ -11,7 +11,8 @@ use notify::{RecursiveMode, Watcher as _};
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
-    config::{self, Config, Layers},
+    config::{self, Config, Layers, Problems},
+    policy::{self, Rulebook},
     snapshot::Gate,
     telemetry::Counter,
 };
@@ -80,10 +81,11 @@ impl Reloader {
 
     /// Reads the file, and what it refers to, and compares with what is in force.
     fn look(&mut self) {
-        let problems = match config::load_layered(&self.path, &self.layers, &config::environment) {
-            Ok(config) => {
+        let read = config::load_layered(&self.path, &self.layers, &config::environment);
+        let problems = match read.and_then(|config| self.ruled(config)) {
+            Ok(changed) => {
                 self.shown = None;
-                return self.apply(config);
+                return changed.map_or((), |(config, rules)| self.apply(config, rules));
             }
             Err(problems) => problems,
         };
@@ -95,18 +97,23 @@ impl Reloader {
         }
     }
 
-    fn apply(&self, mut config: Config) {
+    /// A configuration that differs from the one in force, with its policies.
+    fn ruled(&self, mut config: Config) -> Result<Option<(Config, Rulebook)>, Problems> {
         if let Some(listen) = self.listen {
             config.server.listen = listen;
         }
-        let before = self.gate.snapshot();
-        if *before.config == config {
-            return;
+        if *self.gate.snapshot().config == config {
+            return Ok(None);
         }
+        policy::compile(&config).map(|rules| Some((config, rules)))
+    }
+
+    fn apply(&self, config: Config, rules: Rulebook) {
+        let before = self.gate.snapshot();
         for key in needs_restart(&before.config, &config) {
             tracing::warn!("a change of `{key}` takes effect at the next start");
         }
-        self.gate.apply(Arc::new(config));
+        self.gate.apply(Arc::new(config), rules);
         self.gate.counters.add(Counter::Reloads);
         tracing::info!(path = %self.path.display(), "reloaded");
     }

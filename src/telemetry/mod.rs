@@ -41,12 +41,17 @@ pub enum Counter {
     RefusedTasks,
     TaskResultsDropped,
     TasksCarried,
+    Unseen,
+    Denied,
+    PolicyErrors,
+    GrantsEvicted,
+    DecisionsDropped,
     Reloads,
     ReloadsRefused,
 }
 
 /// In the order of [`Counter`].
-const NAMES: [&str; 35] = [
+const NAMES: [&str; 40] = [
     "requests",
     "refused_host",
     "refused_origin",
@@ -80,6 +85,11 @@ const NAMES: [&str; 35] = [
     "refused_tasks",
     "task_results_dropped",
     "tasks_carried",
+    "unseen",
+    "denied",
+    "policy_errors",
+    "grants_evicted",
+    "decisions_dropped",
     "reloads",
     "reloads_refused",
 ];

@@ -49,6 +49,7 @@ use crate::{
         version::Era,
     },
     net::Net,
+    policy::Permit,
     telemetry::Counters,
 };
 
@@ -183,8 +184,8 @@ impl Upstream {
         &self.settings.config.name
     }
 
-    /// Sends a client's request. Errors before anything was sent are [`SendError::Unavailable`].
-    pub async fn send(&self, ask: &Ask) -> Result<Exchange, SendError> {
+    /// Sends a client's request, which is permitted. Errors before anything was sent are [`SendError::Unavailable`].
+    pub async fn send(&self, ask: &Ask, _: &Permit) -> Result<Exchange, SendError> {
         self.tally.call();
         // From here on, so that a retirement waits for those that still look for a connection.
         let underway = Arc::clone(&self.underway);
@@ -255,7 +256,12 @@ impl Upstream {
 
     /// Subscribes for a legacy client, or ends that: on its own connection where it has one, else
     /// on the shared one.
-    pub async fn subscribe(&self, ask: &Ask, uri: &str) -> Result<Body, SendError> {
+    pub async fn subscribe(
+        &self,
+        ask: &Ask,
+        uri: &str,
+        permit: &Permit,
+    ) -> Result<Body, SendError> {
         let wants = ask.method == Method::Subscribe;
         if let (Scope::Session(key), _) = self.scope(ask).await? {
             let found = Box::pin(self.own(key, ask)).await;
@@ -268,7 +274,7 @@ impl Upstream {
             return Ok(body);
         }
         if wants {
-            self.want(uri).await?;
+            self.want(uri, permit).await?;
         } else {
             self.unwant(uri);
         }
@@ -281,7 +287,7 @@ impl Upstream {
     }
 
     /// Hears of `uri` on the shared connection from now on. Dropped or failed, it changes nothing.
-    pub async fn want(&self, uri: &str) -> Result<(), SendError> {
+    pub async fn want(&self, uri: &str, _: &Permit) -> Result<(), SendError> {
         self.shared().await?;
         self.wanted.add(uri).await
     }

@@ -262,7 +262,7 @@ impl Channel {
             Err(fault) => return self.say(refusal(&fault)).await,
         };
         let Some(route) = self.route() else { return };
-        let (session, _, body) = pipeline::initialize(self.gate(), &route, client).await;
+        let (session, _, body) = pipeline::initialize(self.gate(), &route, &self.caller(), client).await;
         // Nothing is awaited between: what was opened is kept.
         self.keep(session, &route);
         self.say(message::response(Some(&request.id), &body)).await;
@@ -270,7 +270,8 @@ impl Channel {
 
     /// A client that greets anew begins anew.
     fn keep(&self, session: Arc<Session>, route: &Arc<Route>) {
-        let stream = stream::announced(self.gate(), route, &self.limits(), &session);
+        let (limits, caller) = (self.limits(), self.caller());
+        let stream = stream::announced(self.gate(), route, &limits, &session, &caller);
         let opened = Opened { session, waiting: Some(stream.read_on()) };
         let earlier = self.0.session.lock().replace(opened);
         if let Some(earlier) = earlier {

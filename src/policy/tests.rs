@@ -1,0 +1,1 @@
+//! What policies decide: tables of questions, and bad input.
