@@ -57,6 +57,11 @@ impl Problem {
         self.span.as_ref().map_or(0, |span| span.start)
     }
 
+    /// Whether it is of just these bytes.
+    pub fn is_at(&self, span: &Range<usize>) -> bool {
+        self.span.as_ref() == Some(span)
+    }
+
     pub fn within(&self, span: &Range<usize>) -> bool {
         self.span.as_ref().is_some_and(|own| span.start <= own.start && own.end <= span.end)
     }

@@ -24,6 +24,8 @@ use super::{
 /// What policies can speak of, as it is shipped.
 const SCHEMA: &str = include_str!("../../policies/gateway.cedarschema");
 
+const HELP: &str = "what policies can speak of is in policies/gateway.cedarschema";
+
 static VALIDATOR: LazyLock<Validator> = LazyLock::new(|| {
     let (schema, _) = Schema::from_cedarschema_str(SCHEMA).expect("held to by every test here");
     Validator::new(schema)
@@ -148,8 +150,11 @@ impl Reading<'_> {
         let set = PolicySet::from_policies([policy.clone()]).expect("one is never twice");
         let checked = VALIDATOR.validate(&set, ValidationMode::Strict);
         checked.validation_errors().for_each(|error| self.told(&piece, error));
-        let warnings = checked.validation_warnings().filter(|warning| is_mistake(warning));
-        warnings.for_each(|warning| self.told(&piece, warning));
+        // What follows only from an error is none of its own.
+        if checked.validation_passed() {
+            let warnings = checked.validation_warnings().filter(|warning| is_mistake(warning));
+            warnings.for_each(|warning| self.told(&piece, warning));
+        }
         let Some(reads) = Reads::of(&policy) else {
             self.problem(&piece, 0..text.len(), "this policy cannot be looked into", "write it otherwise");
             return None;
@@ -191,25 +196,22 @@ impl Reading<'_> {
             let start = label.offset().min(length);
             start..(start + label.len().max(1)).min(length.max(start))
         });
-        let text = error.to_string();
+        let (text, help) = (error.to_string(), error.help().map(|help| help.to_string()));
         // Its place is shown anyway.
-        let title = match text.strip_prefix("for policy `").and_then(|text| text.split_once("`, ")) {
-            Some((_, title)) => title,
-            None => &text,
+        let placeless = |text: &str| {
+            let rest = text.strip_prefix("for policy `").and_then(|text| text.split_once("`, "));
+            rest.map_or(text, |(_, rest)| rest).to_owned()
         };
-        let help = error.help().map_or_else(
-            || "what policies can speak of: policies/gateway.cedarschema".to_owned(),
-            |help| help.to_string(),
-        );
-        self.problem(piece, at, title, &help);
+        let help = help.as_deref().map_or_else(|| HELP.to_owned(), placeless);
+        self.problem(piece, at, &placeless(&text), &help);
     }
 
-    /// A problem at bytes of a policy; what holds for several actions or kinds is told once.
+    /// A problem at bytes of a policy. Of one place the first is told: the same is found again for
+    /// each action and kind of thing.
     fn problem(&mut self, piece: &Range<usize>, at: Range<usize>, title: &str, help: &str) {
         let at = piece.start + at.start..piece.start + at.end;
-        let problem = Problem::new(at, title, help);
-        if !self.problems.contains(&problem) {
-            self.problems.push(problem);
+        if !self.problems.iter().any(|problem| problem.is_at(&at)) {
+            self.problems.push(Problem::new(at, title, help));
         }
     }
 }

@@ -100,7 +100,7 @@ impl Bounds {
 pub struct Judge {
     route: String,
     /// None: no policy is configured.
-    policies: Option<Arc<Policies>>,
+    pub(super) policies: Option<Arc<Policies>>,
     bounds: Bounds,
     /// What was decided without a look at the call.
     kept: PerGrants<Mutex<Decided>>,
@@ -219,7 +219,7 @@ impl Judge {
         verdict
     }
 
-    fn decide(&self, policies: &Policies, slice: &Slice, asked: &Asked<'_>) -> Verdict {
+    pub(super) fn decide(&self, policies: &Policies, slice: &Slice, asked: &Asked<'_>) -> Verdict {
         let question = match self.question(slice, asked) {
             Ok(question) => question,
             Err(error) => {

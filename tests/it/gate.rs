@@ -12,12 +12,15 @@ use crate::{
     soon,
 };
 
+const POLICY: &str = "policies/base.cedar";
+
 /// A gate to be started.
 pub struct Plan {
     server: String,
     upstreams: String,
     names: Vec<String>,
     routes: String,
+    policy: String,
 }
 
 /// A gate that serves; it derefs to its endpoint `/mcp`.
@@ -28,8 +31,13 @@ pub struct Gate {
 }
 
 pub fn gateway() -> Plan {
-    let (server, upstreams, routes) = (String::new(), String::new(), String::new());
-    Plan { server, upstreams, names: Vec::new(), routes }
+    Plan {
+        server: String::new(),
+        upstreams: String::new(),
+        names: Vec::new(),
+        routes: String::new(),
+        policy: String::new(),
+    }
 }
 
 impl Plan {
@@ -67,6 +75,12 @@ impl Plan {
         self
     }
 
+    /// Policies for `/mcp`, unless routes are given: these name `policies/base.cedar` themselves.
+    pub fn policy(mut self, text: &str) -> Self {
+        text.clone_into(&mut self.policy);
+        self
+    }
+
     /// Starts it, and waits until every upstream was opened or failed once.
     pub async fn start(self) -> Gate {
         let gate = self.open().await;
@@ -77,10 +91,17 @@ impl Plan {
     /// Starts it without waiting for upstreams.
     pub async fn open(self) -> Gate {
         let folder = tempfile::tempdir().unwrap();
-        let routes = match self.routes.is_empty() {
+        let mut routes = match self.routes.is_empty() {
             true => format!("[routes.\"/mcp\"]\nupstreams = {:?}\n", self.names),
-            false => self.routes,
+            false => self.routes.clone(),
         };
+        if !self.policy.is_empty() {
+            fs::create_dir(folder.path().join("policies")).unwrap();
+            fs::write(folder.path().join(POLICY), &self.policy).unwrap();
+            if self.routes.is_empty() {
+                writeln!(routes, "policy = [{POLICY:?}]").unwrap();
+            }
+        }
         let server = format!("[server]\nlimits.drain = \"2s\"\n{}", self.server);
         let toml = format!("{server}\n{routes}\n{}", self.upstreams);
         fs::write(folder.path().join("routes.toml"), toml).unwrap();
@@ -133,6 +154,11 @@ impl Gate {
         let path = self.folder.path().join("routes.toml");
         let toml = fs::read_to_string(&path).unwrap();
         fs::write(path, change(toml)).unwrap();
+    }
+
+    /// Writes the policies anew.
+    pub fn edit_policy(&self, text: &str) {
+        fs::write(self.folder.path().join(POLICY), text).unwrap();
     }
 
     /// Stops, and starts again on the same folder and another port.

@@ -31,6 +31,7 @@ mod legacy;
 mod matrix;
 mod modern;
 mod older;
+mod policy;
 mod reload;
 mod session;
 mod sse;
