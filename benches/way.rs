@@ -18,9 +18,10 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 use tollgate::bench::{
-    Bearer, Body, Bounds, Caller, Client, Held, Incoming, Limits, ListKind, Listing, Message, Meta,
-    Method, Raw, Request, Sealer, States, Version, View, check_depth, decode, event, message,
-    message_of, meta, request_digest, sessions, splice, view,
+    Action, Asked, Bearer, Body, Bounds, Caller, Client, Held, Incoming, Limits, ListKind, Listing,
+    Message, Meta, Method, Object, ObjectKind, Raw, Request, Sealer, States, Version, View, caller,
+    check_depth, decode, event, judge, message, message_of, meta, request_digest, sessions, splice,
+    view,
 };
 
 /// The argument with which it runs itself under callgrind.
@@ -140,6 +141,7 @@ fn stages() -> Result<Vec<Stage>> {
     requests(&mut stages)?;
     sealing(&mut stages)?;
     targets(&mut stages)?;
+    policies(&mut stages)?;
     crossing(&mut stages)?;
     questions(&mut stages)?;
     for (size, bytes) in SIZES {
@@ -233,6 +235,39 @@ fn targets(stages: &mut Stages) -> Result<()> {
     stages.add("request framed", move || {
         message::request(&id, Method::ToolsCall.name(), black_box(&params))
     });
+    Ok(())
+}
+
+/// Whether a call is permitted: of 20 policies those are asked that can matter, with the arguments
+/// of a call, or what was decided before is found. Each is twice a decision: to see, and to call.
+fn policies(stages: &mut Stages) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("routes.toml");
+    let routes = ROUTES.replace("[upstreams.a]", "policy = [\"base.cedar\"]\n[upstreams.a]");
+    fs::write(&file, routes)?;
+    let ruled = |last: &str| -> Result<_> {
+        let group = |at| format!("permit(principal in Group::\"g{at}\", action, resource);\n");
+        let policies: String = (0..19).map(group).collect();
+        fs::write(folder.path().join("base.cedar"), policies + last)?;
+        judge(&file).map_err(|problems| anyhow::anyhow!("{problems}"))
+    };
+    let asks = "forbid(principal, action == Action::\"call\", resource)
+        when { context.numbers.hasTag(\"days\") && context.numbers.getTag(\"days\") > 7 };";
+    let plain = "forbid(principal, action, resource) when { resource.name == \"tool_58\" };";
+    let params = request(&Bytes::from_static(MODERN_CALL.as_bytes()))?.params;
+    for (name, judge) in [("decided", ruled(asks)?), ("from the cache", ruled(plain)?)] {
+        let caller = caller("corp/ann", &["g7".to_owned()], &[], false).context("a caller")?;
+        let object = Object::new(ObjectKind::Tool, "a", "tool_57", None, Vec::new());
+        let (client, params) = (client(), params.clone());
+        let permitted = move || {
+            let (client, params, action) = (&client, black_box(&params), Action::Call);
+            let asked =
+                Asked { caller: &caller, client, action, object: &object, params, now: 1_000 };
+            judge.permit(&asked).is_ok()
+        };
+        ensure!(permitted(), "it is permitted");
+        stages.add(format!("policy: 20 policies, {name}"), permitted);
+    }
     Ok(())
 }
 

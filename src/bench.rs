@@ -8,12 +8,13 @@ use crate::{
     app::offline::idle,
     catalog::Part,
     config::{self, Problems},
+    policy::{self, Bounds as Judgement},
     telemetry::Counters,
     upstream::{Settings, Upstream, sse::Decoder},
 };
 
 pub use crate::{
-    call::{Caller, Client, ListKind},
+    call::{Action, Caller, Client, ListKind, ObjectKind},
     catalog::{View, listing::Listing},
     config::Limits,
     ingress::{decode, sse::event},
@@ -27,6 +28,7 @@ pub use crate::{
         version::{Era, Version},
     },
     park::state::{Bearer, Held, States},
+    policy::{Asked, Judge, Object, caller},
     session::{Sessions, seal::Sealer},
 };
 
@@ -42,6 +44,14 @@ pub fn view(config: &Path, listing: &Listing) -> Result<View, Problems> {
     });
     let route = config.routes.first().expect("a configuration has a route");
     Ok(View::build(route, &parts.collect::<Vec<_>>(), false, None))
+}
+
+/// The judge of the first route of a configuration.
+pub fn judge(config: &Path) -> Result<Judge, Problems> {
+    let config = config::load(config, &|_| None)?;
+    let route = &config.routes.first().expect("a configuration has a route").path;
+    let policies = policy::compile(&config)?.of(route).map(Arc::clone);
+    Ok(Judge::new(route, policies, Judgement::of(&config.server.limits), &Arc::default()))
 }
 
 /// The message of an event that came whole.

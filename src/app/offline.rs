@@ -70,8 +70,7 @@ impl Offline {
         let parts: Vec<_> = members.collect();
         let view = View::build(settings, &parts, true, None);
         let (policies, bounds) = (rules.of(&settings.path), Bounds::of(&config.server.limits));
-        let judge =
-            Judge::new(&settings.path, policies.map(Arc::clone), bounds, &context.counters);
+        let judge = Judge::new(&settings.path, policies.map(Arc::clone), bounds, &context.counters);
         Ok(Self { path: settings.path.clone(), view, parts, judge })
     }
 

@@ -37,7 +37,8 @@ pub struct Filters {
 impl Filters {
     /// The tags of a thing of this name.
     fn tags_of(&self, own: &str) -> Vec<String> {
-        let has = |patterns: &[String]| patterns.iter().any(|pattern| filter::matches(pattern, own));
+        let has =
+            |patterns: &[String]| patterns.iter().any(|pattern| filter::matches(pattern, own));
         self.tags.iter().filter(|(_, patterns)| has(patterns)).map(|(tag, _)| tag.clone()).collect()
     }
 }

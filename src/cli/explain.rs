@@ -65,7 +65,8 @@ pub fn run(config: &Path, arguments: &Arguments) -> anyhow::Result<ExitCode> {
         say("allowed: no policy is configured");
         return Ok(ExitCode::SUCCESS);
     }
-    for (what, verdict) in std::iter::once(("list", &sees)).chain(may.iter().map(|may| ("call", may)))
+    for (what, verdict) in
+        std::iter::once(("list", &sees)).chain(may.iter().map(|may| ("call", may)))
     {
         say(&format!("{what}: {verdict}"));
     }

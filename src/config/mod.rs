@@ -15,7 +15,12 @@ mod schema;
 mod sidecar;
 mod value;
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 pub use import::import;
 pub use problem::{Problem, Problems, nearest};
@@ -56,6 +61,18 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// In the order of the file; `routes` refer to them by name.
     pub upstreams: Vec<Upstream>,
+}
+
+impl Config {
+    /// The folders that policies and their cases stand in.
+    pub fn rule_folders(&self) -> BTreeSet<PathBuf> {
+        let rules = self.routes.iter().filter_map(|route| route.rules.as_ref());
+        let files = rules.flat_map(|rules| {
+            rules.policies.iter().chain(rules.cases.iter().map(|cases| &cases.file))
+        });
+        let folders = files.filter_map(|file| Path::new(&file.name).parent());
+        folders.map(|folder| Path::new(".").join(folder)).collect()
+    }
 }
 
 /// `[server]`.

@@ -32,7 +32,13 @@ pub struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub fn new(folder: &'a Path, environment: &'a dyn Fn(&str) -> Option<String>) -> Self {
-        Self { folder, environment, problems: Vec::new(), absent: Vec::new(), elsewhere: Vec::new() }
+        Self {
+            folder,
+            environment,
+            problems: Vec::new(),
+            absent: Vec::new(),
+            elsewhere: Vec::new(),
+        }
     }
 
     /// All that was wrong. What is absent outside of an upstream is wrong too.

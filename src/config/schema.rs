@@ -11,8 +11,8 @@ use super::{
     problem::{Problem, nearest},
     reader::Reader,
     value::{
-        ActionWord, Apart, Count, Json, Key, Kind, Kit, Moment, Node, Period, Reference, Size, Table,
-        Url, table,
+        ActionWord, Apart, Count, Json, Key, Kind, Kit, Moment, Node, Period, Reference, Size,
+        Table, Url, table,
     },
 };
 
@@ -168,8 +168,8 @@ section! {
         tasks_per_caller_max: Count<1, 1_000_000> = 1_000,
         /// Bytes of all their results together.
         task_bytes_max: Size<KIB, { 64 * GIB }> = "256MiB",
-        /// Sets of grants (groups, scopes, and what else policies ask for) whose lists and decisions
-        /// a route keeps; the oldest makes room.
+        /// Sets of grants (groups, scopes, and what else policies ask for) whose lists and
+        /// decisions a route keeps; the oldest makes room.
         grants_max: Count<1, 100_000> = 256,
         /// Decisions that are kept for one set of grants.
         decisions_max: Count<1, 1_000_000> = 2_000,

@@ -218,7 +218,8 @@ impl Door {
                 return reply::json_reply(status, text);
             }
         };
-        let (_, id, body) = pipeline::initialize(&self.gate, &self.route, &self.caller, client).await;
+        let (_, id, body) =
+            pipeline::initialize(&self.gate, &self.route, &self.caller, client).await;
         let mut reply =
             reply::json_reply(StatusCode::OK, message::response(Some(&request.id), &body));
         if let Ok(id) = id.parse() {

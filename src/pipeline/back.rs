@@ -16,7 +16,7 @@ use crate::{
     },
     config::Limits,
     mcp::{
-        error::{INVALID_PARAMS, RESOURCE_NOT_FOUND, URL_ELICITATION_REQUIRED},
+        error::URL_ELICITATION_REQUIRED,
         id::Id,
         level,
         message::{self, Body},
@@ -395,7 +395,7 @@ impl Back {
             let error = SendError::Garbage("a result that is no object".to_owned());
             return Err(self.fault(self.upstream.failed(error)));
         }
-        if self.is_missing(&body) {
+        if resolve::is_missing(&self.route, &self.call, &body) {
             return Err(resolve::unknown(&self.call));
         }
         self.note_task(&body);
@@ -438,16 +438,6 @@ impl Back {
             }
             (_, body, _) => Ok(Some(self.end(body, status))),
         }
-    }
-
-    /// Whether the server does not know a resource. Where policies hide some, all that are not there
-    /// must read alike, whoever says so.
-    fn is_missing(&self, body: &Body) -> bool {
-        let Body::Error(error) = body else { return false };
-        let codes = [RESOURCE_NOT_FOUND, INVALID_PARAMS];
-        self.call.method == Method::ResourcesRead
-            && !self.route.judge.is_open()
-            && codes.contains(&fit::code_of(error))
     }
 
     /// The last word, after all that belongs before it.

@@ -183,7 +183,8 @@ async fn subscribed(call: &Call, resolved: &resolve::Resolved) -> Result<Body, F
         return Ok(Body::Result(Raw::object()));
     }
     let upstream = &resolved.target.upstream;
-    let done = upstream.subscribe(&resolved.ask(call), &resolved.target.own, &resolved.permit).await;
+    let done =
+        upstream.subscribe(&resolved.ask(call), &resolved.target.own, &resolved.permit).await;
     let body = done
         .map_err(|error| Fault::Upstream { method: call.method, error: upstream.failed(error) })?;
     match (&body, wants) {

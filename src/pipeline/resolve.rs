@@ -6,7 +6,9 @@ use crate::{
     call::{Action, ListKind, clock},
     catalog::Target,
     mcp::{
+        error::{INVALID_PARAMS, RESOURCE_NOT_FOUND},
         head::Named,
+        message::Body,
         method::Method,
         mirror::{Mirrored, Mirrors},
         raw::Raw,
@@ -17,7 +19,7 @@ use crate::{
     snapshot::{Gate, Route},
 };
 
-use super::{Call, Fault};
+use super::{Call, Fault, fit};
 
 /// A call whose target is found.
 #[derive(Debug, Clone)]
@@ -91,6 +93,16 @@ pub fn unknown(call: &Call) -> Fault {
         Named::Nothing => return Fault::UnknownMethod(call.method.name().into()),
     };
     Fault::Unknown { kind, name: name.clone() }
+}
+
+/// Whether a server does not know a resource. Where policies hide some, all that are not there must
+/// read alike, whoever says so.
+pub fn is_missing(route: &Route, call: &Call, body: &Body) -> bool {
+    let Body::Error(error) = body else { return false };
+    let codes = [RESOURCE_NOT_FOUND, INVALID_PARAMS];
+    call.method == Method::ResourcesRead
+        && !route.judge.is_open()
+        && codes.contains(&fit::code_of(error))
 }
 
 /// Whether the caller may do this with the target.

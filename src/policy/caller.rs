@@ -107,7 +107,8 @@ impl<T> PerGrants<T> {
 /// The entity of a caller. `None` where Cedar cannot have it as one.
 pub fn entity(caller: &Caller) -> Option<(EntityUid, Entity)> {
     let text = |text: &str| RestrictedExpression::new_string(text.to_owned());
-    let set = |all: &BTreeSet<String>| RestrictedExpression::new_set(all.iter().map(|one| text(one)));
+    let set =
+        |all: &BTreeSet<String>| RestrictedExpression::new_set(all.iter().map(|one| text(one)));
     let nothing = BTreeSet::new();
     let (id, authority, subject, groups, scopes, mfa) = match caller {
         Caller::Known(known) => {

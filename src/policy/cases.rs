@@ -18,12 +18,7 @@ use super::{
 };
 
 /// What is wrong with policies by their cases: one file each.
-pub fn run(
-    route: &str,
-    rules: &Rules,
-    policies: &Arc<Policies>,
-    limits: &Limits,
-) -> Vec<Problems> {
+pub fn run(route: &str, rules: &Rules, policies: &Arc<Policies>, limits: &Limits) -> Vec<Problems> {
     let policies = Some(Arc::clone(policies));
     let judge = Judge::new(route, policies, Bounds::of(limits), &Arc::default());
     let of_file = |file: &CaseFile| {

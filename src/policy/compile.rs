@@ -156,7 +156,12 @@ impl Reading<'_> {
             warnings.for_each(|warning| self.told(&piece, warning));
         }
         let Some(reads) = Reads::of(&policy) else {
-            self.problem(&piece, 0..text.len(), "this policy cannot be looked into", "write it otherwise");
+            self.problem(
+                &piece,
+                0..text.len(),
+                "this policy cannot be looked into",
+                "write it otherwise",
+            );
             return None;
         };
         if reads.loose {

@@ -230,8 +230,7 @@ impl Judge {
         let response = Authorizer::new().is_authorized(&request, &slice.set, &entities);
         let diagnostics = response.diagnostics();
         let errors: Vec<_> = diagnostics.errors().map(ToString::to_string).collect();
-        let mut rules: Vec<_> =
-            diagnostics.reason().filter_map(|id| policies.rule(id)).collect();
+        let mut rules: Vec<_> = diagnostics.reason().filter_map(|id| policies.rule(id)).collect();
         rules.sort();
         // Cedar passes over a policy that failed; here it denies.
         let allowed = response.decision() == Decision::Allow && errors.is_empty();
@@ -306,9 +305,8 @@ fn of_call(asked: &Asked<'_>) -> Result<Vec<(String, RestrictedExpression)>, Fai
         RestrictedExpression::new_record(fields).ok().ok_or(Failure::Entity("context"))
     };
     let client = record(vec![("name", text(&said("name"))), ("version", text(&said("version")))])?;
-    let number = |number: u64| {
-        RestrictedExpression::new_long(i64::try_from(number).unwrap_or(i64::MAX))
-    };
+    let number =
+        |number: u64| RestrictedExpression::new_long(i64::try_from(number).unwrap_or(i64::MAX));
     let days = asked.now / 86_400;
     let time = record(vec![
         ("hour", number(asked.now / 3_600 % 24)),

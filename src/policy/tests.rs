@@ -14,15 +14,13 @@ use crate::{
 };
 
 use super::{
-    Asked, Bounds, Judge, Object, Refusal,
-    arguments::Wanted,
-    caller, compile,
-    reads::Reads,
+    Asked, Bounds, Judge, Object, Refusal, arguments::Wanted, caller, compile, reads::Reads,
     slice::Slice,
 };
 
 const ROUTES: &str = "[routes.\"/mcp\"]\nupstreams = [\"bank\", \"files\"]\n\
-    [upstreams.bank]\nurl = \"http://127.0.0.1:9\"\n[upstreams.files]\nurl = \"http://127.0.0.1:9\"";
+    [upstreams.bank]\nurl = \"http://127.0.0.1:9\"\n\
+    [upstreams.files]\nurl = \"http://127.0.0.1:9\"";
 
 fn config(policies: &[&str]) -> Config {
     let mut config = config::parse("routes.toml", ROUTES, &|_| None).unwrap();
@@ -155,7 +153,8 @@ fn arguments_within_others_have_their_way_for_a_name() {
     let judge = judge(
         "permit(principal, action, resource);
          forbid(principal, action == Action::\"call\", resource) when {
-             context.texts.hasTag(\"filter/owner\") && context.texts.getTag(\"filter/owner\") == \"x\"
+             context.texts.hasTag(\"filter/owner\")
+             && context.texts.getTag(\"filter/owner\") == \"x\"
              || context.texts.hasTag(\"a~1b\") && context.texts.getTag(\"a~1b\") == \"x\"
              || context.flags.hasTag(\"force\") && context.flags.getTag(\"force\")
              || context.lists.hasTag(\"tags\") && context.lists.getTag(\"tags\").contains(\"x\")

@@ -2,6 +2,7 @@
 //! is shown in full.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -29,6 +30,8 @@ pub struct Reloader {
     path: PathBuf,
     layers: Layers,
     listen: Option<std::net::SocketAddr>,
+    /// Folders besides that of the file.
+    watched: BTreeSet<PathBuf>,
     /// The problems that were shown last.
     shown: Option<String>,
 }
@@ -41,13 +44,14 @@ impl Reloader {
         layers: Layers,
         listen: Option<std::net::SocketAddr>,
     ) -> Self {
-        Self { gate, path: path.to_owned(), layers, listen, shown: None }
+        let watched = BTreeSet::new();
+        Self { gate, path: path.to_owned(), layers, listen, watched, shown: None }
     }
 
     /// Runs for as long as the gate does. `asked` wakes it at once (SIGHUP).
     pub async fn run(mut self, mut asked: mpsc::Receiver<()>) {
         let (signs_in, mut signs) = mpsc::channel(1);
-        let watcher = self.watch(signs_in);
+        let mut watcher = self.watch(signs_in);
         if watcher.is_none() {
             let path = self.path.display();
             tracing::warn!(%path, "cannot be watched; it is looked at every {POLL:?}");
@@ -61,6 +65,7 @@ impl Reloader {
                 () = tokio::time::sleep_until(next) => (),
             }
             while signs.try_recv().is_ok() {}
+            watcher.iter_mut().for_each(|watcher| self.watch_rules(watcher));
             next = Instant::now() + POLL;
             self.look();
         }
@@ -77,6 +82,20 @@ impl Reloader {
         let mut watcher = notify::recommended_watcher(on_event).ok()?;
         watcher.watch(folder, RecursiveMode::NonRecursive).ok()?;
         Some(watcher)
+    }
+
+    /// The folders of policies, too, as they are now.
+    fn watch_rules(&mut self, watcher: &mut notify::RecommendedWatcher) {
+        for folder in self.gate.snapshot().config.rule_folders() {
+            if self.watched.contains(&folder) {
+                continue;
+            }
+            if let Err(error) = watcher.watch(&folder, RecursiveMode::NonRecursive) {
+                let folder = folder.display();
+                tracing::debug!(%folder, %error, "is not watched, but looked at every {POLL:?}");
+            }
+            self.watched.insert(folder);
+        }
     }
 
     /// Reads the file, and what it refers to, and compares with what is in force.

@@ -127,9 +127,10 @@ async fn what_may_not_be_seen_reads_as_what_is_not_there() {
                 assert!(seen.contains("\"result\""), "{seen}");
             }
         }
-        let reached = docs.all().into_iter().filter(|seen| {
-            String::from_utf8_lossy(&seen.body).contains("secret")
-        });
+        let reached = docs
+            .all()
+            .into_iter()
+            .filter(|seen| String::from_utf8_lossy(&seen.body).contains("secret"));
         assert_eq!(reached.count(), 0, "no server hears of what is denied");
     }
 }
@@ -250,8 +251,12 @@ async fn updates_are_told_to_those_who_may_read() {
         gate.edit_policy(&SECRETS.replace("127.0.0.2", "127.0.0.3"));
         let told = async {
             loop {
-                if from(&gate, 2).modern().ask("resources/read", json!({ "uri": "mem://secret" })).await
-                    .error.is_some()
+                if from(&gate, 2)
+                    .modern()
+                    .ask("resources/read", json!({ "uri": "mem://secret" }))
+                    .await
+                    .error
+                    .is_some()
                 {
                     return;
                 }
@@ -313,7 +318,8 @@ async fn a_wrong_policy_or_a_failing_case_changes_nothing() {
 #[tokio::test]
 async fn a_tag_is_an_edit_that_opens_nothing_anew() {
     let git = fake::http().tool("log").tool("push");
-    let policy = "permit(principal, action, resource) unless { resource.tags.contains(\"writes\") };";
+    let policy =
+        "permit(principal, action, resource) unless { resource.tags.contains(\"writes\") };";
     let gate = gateway().upstream("git", &git).policy(policy).start().await;
     let client = gate.modern();
     assert_eq!(client.tools().await, ["log", "push"]);
@@ -332,7 +338,8 @@ async fn a_tag_is_an_edit_that_opens_nothing_anew() {
 
 #[tokio::test]
 async fn annotations_of_the_server_can_decide() {
-    let read = json!({ "name": "read", "inputSchema": {}, "annotations": { "readOnlyHint": true } });
+    let read =
+        json!({ "name": "read", "inputSchema": {}, "annotations": { "readOnlyHint": true } });
     let git = fake::http().tool_with(read).tool("write");
     let policy = "permit(principal, action, resource is Tool) when { resource.read_only };";
     let gate = gateway().upstream("git", &git).policy(policy).start().await;

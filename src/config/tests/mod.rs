@@ -2,6 +2,7 @@
 
 mod import;
 mod mistakes;
+mod rules;
 mod schema;
 mod writing;
 

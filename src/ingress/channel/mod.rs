@@ -262,7 +262,8 @@ impl Channel {
             Err(fault) => return self.say(refusal(&fault)).await,
         };
         let Some(route) = self.route() else { return };
-        let (session, _, body) = pipeline::initialize(self.gate(), &route, &self.caller(), client).await;
+        let (session, _, body) =
+            pipeline::initialize(self.gate(), &route, &self.caller(), client).await;
         // Nothing is awaited between: what was opened is kept.
         self.keep(session, &route);
         self.say(message::response(Some(&request.id), &body)).await;
