@@ -269,15 +269,13 @@ impl View {
             let own_filter = filter_of(&own.tools, &own.prompts, &own.resources, kind);
             let filters = (own_filter, route_filter);
             let items = listing.items(kind).iter().chain(extra(listing, kind, asked));
-            for item in items {
-                let Some((name, listed)) = self.named(kind, item, part, filters, &mut namer) else {
-                    continue;
-                };
-                let object = part.object(kind, item);
-                if shown_to.is_none_or(|who| who.judge.sees(who.caller, &object)) {
-                    shown.extend(self.add(kind, name, item, part).filter(|_| listed));
-                }
-            }
+            let texts = items.filter_map(|item| {
+                let (name, listed) = self.named(kind, item, part, filters, &mut namer)?;
+                let sees = |who: For<'_>| who.judge.sees(who.caller, &part.object(kind, item));
+                let text = shown_to.is_none_or(sees).then(|| self.add(kind, name, item, part))?;
+                text.filter(|_| listed)
+            });
+            shown.extend(texts);
         }
         shown
     }

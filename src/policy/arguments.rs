@@ -28,7 +28,7 @@ pub struct Arguments {
 /// Why arguments cannot be judged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unfit {
-    #[error("the arguments are no object")]
+    #[error("the arguments cannot be read as an object")]
     Shape,
     #[error("the argument `{0}` is not of a kind that a policy asks for it as")]
     Kind(String),
@@ -102,29 +102,38 @@ impl Arguments {
             let step = step.replace('~', "~0").replace('/', "~1");
             if name.is_empty() { step } else { format!("{name}/{step}") }
         };
-        let text = value.get();
-        if text.starts_with('{') {
-            let Members(members) =
-                serde_json::from_str(text).ok().ok_or(Unfit::Kind(name.clone()))?;
-            for (step, wanted) in &wanted.members {
-                let mut all = members.iter().filter(|(key, _)| key == step);
-                match (all.next(), all.next()) {
-                    (Some(_), Some(_)) => return Err(Unfit::Twice(within(step))),
-                    (Some((_, value)), None) => self.walk(value, wanted, within(step), bounds)?,
-                    (None, _) => (),
-                }
+        match value.get().as_bytes().first() {
+            Some(b'{') => self.walk_object(value, wanted, &within, bounds),
+            Some(b'[') => {
+                let items: Vec<&RawValue> =
+                    serde_json::from_str(value.get()).ok().ok_or(Unfit::Kind(name.clone()))?;
+                wanted.members.iter().try_for_each(|(step, wanted)| {
+                    let item = step.parse::<usize>().ok().and_then(|at| items.get(at));
+                    item.map_or(Ok(()), |item| self.walk(item, wanted, within(step), bounds))
+                })
             }
-        } else if text.starts_with('[') {
-            let items: Vec<&RawValue> =
-                serde_json::from_str(text).ok().ok_or(Unfit::Kind(name.clone()))?;
-            for (step, wanted) in &wanted.members {
-                if let Some(value) = step.parse::<usize>().ok().and_then(|at| items.get(at)) {
-                    self.walk(value, wanted, within(step), bounds)?;
-                }
-            }
-        } else if wanted.kinds.is_none() && text != "null" {
             // An object written as a text, for example: some servers would read it.
-            return Err(Unfit::Kind(name));
+            Some(first) if wanted.kinds.is_none() && *first != b'n' => Err(Unfit::Kind(name)),
+            _ => Ok(()),
+        }
+    }
+
+    fn walk_object(
+        &mut self,
+        object: &RawValue,
+        wanted: &Wanted,
+        within: &dyn Fn(&str) -> String,
+        bounds: Bounds,
+    ) -> Result<(), Unfit> {
+        let members = serde_json::from_str(object.get()).ok();
+        let Members(members) = members.ok_or(Unfit::Shape)?;
+        for (step, wanted) in &wanted.members {
+            let mut all = members.iter().filter(|(key, _)| key == step);
+            match (all.next(), all.next()) {
+                (Some(_), Some(_)) => return Err(Unfit::Twice(within(step))),
+                (Some((_, value)), None) => self.walk(value, wanted, within(step), bounds)?,
+                (None, _) => (),
+            }
         }
         Ok(())
     }
@@ -173,24 +182,26 @@ impl Arguments {
 /// All members of an object, those of one name too.
 struct Members<'a>(Vec<(String, &'a RawValue)>);
 
+struct AllMembers;
+
+impl<'de> Visitor<'de> for AllMembers {
+    type Value = Members<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut members = Vec::new();
+        while let Some(member) = map.next_entry::<String, &'de RawValue>()? {
+            members.push(member);
+        }
+        Ok(Members(members))
+    }
+}
+
 impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct All;
-        impl<'de> Visitor<'de> for All {
-            type Value = Members<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Vec::new();
-                while let Some((key, value)) = map.next_entry::<String, &'de RawValue>()? {
-                    members.push((key, value));
-                }
-                Ok(Members(members))
-            }
-        }
-        deserializer.deserialize_map(All)
+        deserializer.deserialize_map(AllMembers)
     }
 }

@@ -20,8 +20,8 @@ use super::{object::uid, reads::Personal};
 
 /// Values of `amr` that mean a second factor (RFC 8176 §2).
 pub const FACTORS: [&str; 3] = ["mfa", "otp", "hwk"];
-/// Values of `acr` that mean it, alone or as the last part of a URI: phishing-resistant (OpenID
-/// EAP ACR values §4) and multi-factor (PAPE §2).
+/// Values of `acr` that mean it, alone or as the last part of a URI: phishing-resistant (EAP ACR
+/// values §4) and multi-factor (PAPE §2).
 const LEVELS: [&str; 4] = ["phr", "phrh", "mfa", "multi-factor"];
 
 /// What of a caller can decide. Two callers of the same grants are the same to policies.

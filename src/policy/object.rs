@@ -3,7 +3,6 @@
 use std::sync::{Arc, OnceLock};
 
 use cedar_policy::{Entity, EntityId, EntityTypeName, EntityUid, RestrictedExpression};
-use serde::Deserialize;
 
 use crate::{
     call::ObjectKind,
@@ -23,26 +22,14 @@ pub struct Object {
     entity: OnceLock<Option<Entity>>,
 }
 
-/// What a tool's upstream says of it. Defaults are those of the protocol (schema:
-/// `ToolAnnotations`).
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Hints {
-    #[serde(rename = "readOnlyHint")]
-    read_only: bool,
-    #[serde(rename = "destructiveHint")]
-    destructive: bool,
-    #[serde(rename = "idempotentHint")]
-    idempotent: bool,
-    #[serde(rename = "openWorldHint")]
-    open_world: bool,
-}
-
-impl Default for Hints {
-    fn default() -> Self {
-        Self { read_only: false, destructive: true, idempotent: false, open_world: true }
-    }
-}
+/// What policies call the hints of `ToolAnnotations`, and what holds where an upstream gives none
+/// (schema: `ToolAnnotations`).
+const HINTS: [(&str, &str, bool); 4] = [
+    ("read_only", "readOnlyHint", false),
+    ("destructive", "destructiveHint", true),
+    ("idempotent", "idempotentHint", false),
+    ("open_world", "openWorldHint", true),
+];
 
 impl Object {
     pub fn new(
@@ -81,16 +68,11 @@ impl Object {
             ("tags".to_owned(), RestrictedExpression::new_set(tags)),
         ];
         if self.kind == ObjectKind::Tool {
-            // Hints that cannot be read are as none.
-            let hints = self.annotations.as_ref().and_then(|hints| hints.try_read());
-            let hints: Hints = hints.unwrap_or_default();
-            for (hint, value) in [
-                ("read_only", hints.read_only),
-                ("destructive", hints.destructive),
-                ("idempotent", hints.idempotent),
-                ("open_world", hints.open_world),
-            ] {
-                attributes.push((hint.to_owned(), RestrictedExpression::new_bool(value)));
+            for (attribute, hint, default) in HINTS {
+                let said = self.annotations.as_ref().filter(|said| said.is_object());
+                let said = said.and_then(|said| splice::member(said, hint)?.try_read());
+                let value = RestrictedExpression::new_bool(said.unwrap_or(default));
+                attributes.push((attribute.to_owned(), value));
             }
         }
         let parents = [uid("Upstream", &self.upstream)];

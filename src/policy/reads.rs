@@ -6,6 +6,7 @@ use cedar_policy::{EntityUid, Policy, PrincipalConstraint, ResourceConstraint};
 use serde_json::{Map, Value};
 
 /// Kinds of values that a policy asks for an argument as.
+#[allow(clippy::struct_excessive_bools, reason = "one for each attribute of the context")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Kinds {
     pub text: bool,
@@ -116,9 +117,7 @@ impl Reads {
                         self.principal_in(of.get("right"));
                     }
                     Some(("is", of)) if variable(of.get("left")) == Some("principal") => {
-                        if let Some(within) = of.get("in") {
-                            self.principal_in(Some(within));
-                        }
+                        of.get("in").into_iter().for_each(|within| self.principal_in(Some(within)));
                     }
                     Some(("Value" | "__entity", _)) => self.literal(expression),
                     _ if variable(Some(expression)).is_some() => self.whole(expression),

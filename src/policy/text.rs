@@ -62,11 +62,12 @@ mod tests {
     #[test]
     fn a_policy_ends_with_its_semicolon() {
         let text = "// a; b\n@id(\"x;\\\"y\") permit(principal, action, resource); // c\n\nforbid(";
-        let found: Vec<_> = pieces(text).into_iter().map(|piece| &text[piece]).collect();
+        let found: Vec<_> =
+            pieces(text).into_iter().map(|piece| text.get(piece).unwrap()).collect();
         assert_eq!(found, ["@id(\"x;\\\"y\") permit(principal, action, resource);", "forbid("]);
         assert_eq!(place(text, pieces(text)[1].start), (4, 1));
         assert!(pieces("  // nothing\n").is_empty());
-        assert_eq!(pieces("\"open;"), [0..6]);
+        assert_eq!(pieces("\"open;").first(), Some(&(0..6)));
     }
 
     proptest::proptest! {

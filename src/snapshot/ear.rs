@@ -45,9 +45,10 @@ impl Ear {
                 let was_open = std::mem::replace(&mut self.open, route.judge.is_open());
                 let view = route.seen_by(&self.caller, &self.client);
                 let kinds = ListKind::ALL.into_iter().filter(|kind| kind.changed() == *method);
-                let differs = kinds.fold(false, |differs, kind| self.take(&view, kind) || differs);
+                // Each is noted, whatever came of the one before.
+                let differs = kinds.filter(|kind| self.take(&view, *kind)).count();
                 let says = |upstream: &String| view.has_of(upstream);
-                was_open && self.open || differs || said_by.iter().any(says)
+                was_open && self.open || 0 < differs || said_by.iter().any(says)
             }
         }
     }
