@@ -238,8 +238,8 @@ fn targets(stages: &mut Stages) -> Result<()> {
     Ok(())
 }
 
-/// Whether a call is permitted: of 20 policies those are asked that can matter, with the arguments
-/// of a call, or what was decided before is found. Each is twice a decision: to see, and to call.
+/// Whether a call is permitted: 20 policies are asked, of which one reads an argument, or what was
+/// decided before is found. That the tool may be seen is found in both.
 fn policies(stages: &mut Stages) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("routes.toml");

@@ -275,7 +275,7 @@ permit(principal, action == Action::\"cal\", resource);
 forbid(principal, action, resource in Upstream::\"fils\");
 permit(principal action, resource);
 permit(principal == ?principal, action, resource);
-permit(principal, action == Action::\"call\", resource) when { context.texts.getTag(\"a\") == \"\" };
+permit(principal, action == Action::\"get\", resource) when { context.texts.getTag(\"a\") == \"\" };
 permit(principal, action == Action::\"call\", resource) when { context.texts.hasTag(context.era) };
 permit(principal, action == Action::\"call\", resource)
 when { resource.read_only && !resource.read_only && 1 == 2 };
@@ -389,7 +389,11 @@ proptest! {
 
     /// Whatever a caller writes where a number is asked for: it is one, or the call is denied.
     #[test]
-    fn what_is_permitted_is_within_the_limit(value in any::<f64>(), n in any::<u64>(), text in ".*") {
+    fn what_is_permitted_is_within_the_limit(
+        value in any::<f64>(),
+        n in any::<u64>(),
+        text in ".*",
+    ) {
         let judge = judge(LIMIT);
         for value in [json!(value), json!(n), json!(text), json!([n]), json!({ "limit": n })] {
             let (allowed, _) = call(&judge, &with(&json!({ "limit": value }).to_string()));

@@ -184,7 +184,8 @@ impl Upstream {
         &self.settings.config.name
     }
 
-    /// Sends a client's request, which is permitted. Errors before anything was sent are [`SendError::Unavailable`].
+    /// Sends a client's request, which is permitted. Errors before anything was sent are
+    /// [`SendError::Unavailable`].
     pub async fn send(&self, ask: &Ask, _: &Permit) -> Result<Exchange, SendError> {
         self.tally.call();
         // From here on, so that a retirement waits for those that still look for a connection.
