@@ -18,10 +18,10 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 use tollgate::bench::{
-    Asked, Bearer, Body, Bounds, Caller, Client, Held, Incoming, Limits, ListKind, Listing,
-    Message, Meta, Method, Raw, Request, Sealer, States, Version, View, Wanted, admits,
-    check_depth, decode, event, message, message_of, meta, request_digest, rules, sessions, splice,
-    view,
+    Action, Bearer, Body, Bounds, Caller, Client, Held, Incoming, Limits, ListKind, Listing,
+    Message, Meta, Method, Object, ObjectKind, Question, Raw, Request, Sealer, States, Version,
+    View, Wanted, Wish, admits, caller, check_depth, decode, event, judge, message, message_of,
+    meta, request_digest, rules, sessions, splice, view,
 };
 
 /// The argument with which it runs itself under callgrind.
@@ -150,6 +150,7 @@ fn stages() -> Result<Vec<Stage>> {
     sealing(&mut stages)?;
     targets(&mut stages)?;
     limits(&mut stages)?;
+    policies(&mut stages)?;
     crossing(&mut stages)?;
     questions(&mut stages)?;
     for (size, bytes) in SIZES {
@@ -257,11 +258,44 @@ fn limits(stages: &mut Stages) -> Result<()> {
         let params = Raw::object();
         stages.add(format!("limits: {name}"), move || {
             let (method, caller, client) = (Method::ToolsCall, &caller, &client);
-            let asked = Asked { method, caller, client, route: ROUTE, params: &params };
+            let asked = Wish { method, caller, client, route: ROUTE, params: &params };
             let let_in =
                 admits(&rules, black_box(asked), Wanted { upstream: "a", name: "tool_57" });
             assert!(let_in, "there is enough for the whole bench");
         });
+    }
+    Ok(())
+}
+
+/// Whether a call is permitted: 20 policies are asked, of which one reads an argument, or what was
+/// decided before is found. That the tool may be seen is found in both.
+fn policies(stages: &mut Stages) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("routes.toml");
+    let routes = ROUTES.replace("[upstreams.a]", "policy = [\"base.cedar\"]\n[upstreams.a]");
+    fs::write(&file, routes)?;
+    let ruled = |last: &str| -> Result<_> {
+        let group = |at| format!("permit(principal in Group::\"g{at}\", action, resource);\n");
+        let policies: String = (0..19).map(group).collect();
+        fs::write(folder.path().join("base.cedar"), policies + last)?;
+        judge(&file).map_err(|problems| anyhow::anyhow!("{problems}"))
+    };
+    let asks = "forbid(principal, action == Action::\"call\", resource)
+        when { context.numbers.hasTag(\"days\") && context.numbers.getTag(\"days\") > 7 };";
+    let plain = "forbid(principal, action, resource) when { resource.name == \"tool_58\" };";
+    let params = request(&Bytes::from_static(MODERN_CALL.as_bytes()))?.params;
+    for (name, judge) in [("decided", ruled(asks)?), ("from the cache", ruled(plain)?)] {
+        let caller = caller("corp/ann", &["g7".to_owned()], &[], false).context("a caller")?;
+        let object = Object::new(ObjectKind::Tool, "a", "tool_57", None, Vec::new());
+        let (client, params) = (client(), params.clone());
+        let permitted = move || {
+            let (client, params, action) = (&client, black_box(&params), Action::Call);
+            let asked =
+                Question { caller: &caller, client, action, object: &object, params, now: 1_000 };
+            judge.permit(&asked).is_ok()
+        };
+        ensure!(permitted(), "it is permitted");
+        stages.add(format!("policy: 20 policies, {name}"), permitted);
     }
     Ok(())
 }

@@ -6,21 +6,20 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 
 use crate::{
-    call::tasks::Tasks,
+    app::offline::idle,
     catalog::Part,
     config::{self, Problems},
-    kit::report::Report,
-    net::Net,
+    policy::{self, Bounds as Judgement},
     telemetry::Counters,
-    upstream::{Context, Settings, Upstream, child::Spawner, sse::Decoder},
+    upstream::{Settings, Upstream, sse::Decoder},
 };
 
 pub use crate::{
-    call::{Caller, Client, ListKind},
+    call::{Action, Caller, Client, ListKind, ObjectKind},
     catalog::{View, listing::Listing},
     config::Limits,
     ingress::{decode, sse::event},
-    limit::{Limits as Rules, Request as Asked, Target as Wanted},
+    limit::{Limits as Rules, Request as Wish, Target as Wanted},
     mcp::{
         digest::request_digest,
         message::{self, Body, Bounds, Incoming, Message, Request},
@@ -31,6 +30,7 @@ pub use crate::{
         version::{Era, Version},
     },
     park::state::{Bearer, Held, States},
+    policy::{Asked as Question, Judge, Object, caller},
     session::{Sessions, seal::Sealer},
 };
 
@@ -38,27 +38,22 @@ pub use crate::{
 /// is opened.
 pub fn view(config: &Path, listing: &Listing) -> Result<View, Problems> {
     let config = config::load(config, &|_| None)?;
-    let tasks = Tasks::default();
-    let context = Arc::new(Context {
-        net: Net::new(),
-        spawner: Spawner::new(None, [], tasks.clone()),
-        counters: Arc::default(),
-        look: Arc::new(|| Report {
-            version: String::new(),
-            uptime_seconds: 0,
-            routes: Vec::new(),
-            upstreams: Vec::new(),
-            counters: std::collections::BTreeMap::new(),
-        }),
-        tasks,
-    });
+    let context = Arc::new(idle());
     let parts = config.upstreams.iter().map(|upstream| {
         let settings = Settings { config: upstream.clone(), answer_bytes_max: 0 };
         let upstream = Upstream::new(settings, &context);
         Part { upstream, listing: Some(Arc::new(listing.clone())), filters: Arc::default() }
     });
     let route = config.routes.first().expect("a configuration has a route");
-    Ok(View::build(route, &parts.collect::<Vec<_>>(), false))
+    Ok(View::build(route, &parts.collect::<Vec<_>>(), false, None))
+}
+
+/// The judge of the first route of a configuration.
+pub fn judge(config: &Path) -> Result<Judge, Problems> {
+    let config = config::load(config, &|_| None)?;
+    let route = &config.routes.first().expect("a configuration has a route").path;
+    let policies = policy::compile(&config)?.of(route).map(Arc::clone);
+    Ok(Judge::new(route, policies, Judgement::of(&config.server.limits), &Arc::default()))
 }
 
 /// The limits of a configuration.
@@ -68,8 +63,8 @@ pub fn rules(config: &Path) -> Result<Rules, Problems> {
 }
 
 /// Whether a request is let in at once.
-pub fn admits(rules: &Rules, asked: Asked<'_>, wanted: Wanted<'_>) -> bool {
-    rules.admit(asked, wanted).now_or_never().is_some_and(|admitted| admitted.is_ok())
+pub fn admits(rules: &Rules, wish: Wish<'_>, wanted: Wanted<'_>) -> bool {
+    rules.admit(wish, wanted).now_or_never().is_some_and(|admitted| admitted.is_ok())
 }
 
 /// The message of an event that came whole.

@@ -11,6 +11,7 @@ mod store;
 mod telemetry;
 mod session;
 mod auth;
+mod policy;
 mod limit;
 mod kit;
 pub mod upstream;

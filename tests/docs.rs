@@ -160,6 +160,94 @@ fn a_wrong_edit_is_told_as_the_readme_shows() {
     assert!(said.contains(&shown.expect("the README shows it")), "{said}");
 }
 
+/// What is known of upstreams once a command has opened them is enough to say who may do what.
+#[test]
+fn explain_says_which_policies_decide() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    write(
+        "routes.toml",
+        "[server]\nlisten = \"127.0.0.1:9\"\n[routes.\"/mcp\"]\nupstreams = [\"gate\"]\n\
+         policy = [\"base.cedar\"]\n[upstreams.gate]\nbuiltin = \"gate\"\n",
+    );
+    write(
+        "base.cedar",
+        "@id(\"admins\")\npermit(principal in Group::\"admins\", action, resource);\n\
+         @id(\"few counters\")\nforbid(principal, action == Action::\"call\", resource)\n\
+         when { context.texts.hasTag(\"name\") && context.texts.getTag(\"name\") == \"x\" };\n",
+    );
+    let explain = |arguments: &[&str]| {
+        let all: Vec<_> =
+            ["explain", "--as", "corp/ann"].iter().chain(arguments).copied().collect();
+        let done = tollgate(&all, folder.path());
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (done.status.success(), text(&done.stdout), text(&done.stderr))
+    };
+    let (allowed, _, said) = explain(&["status"]);
+    assert!(!allowed && said.contains("nothing is known yet of what these have: gate"), "{said}");
+    let listed = succeeds(&["tools", "--json"], folder.path());
+    assert_eq!(listed.trim(), "[]", "nobody vouches for this client");
+    let entry = fs::read_to_string(folder.path().join("state/catalog-gate.json")).unwrap();
+    let catalog: serde_json::Value = serde_json::from_str(&entry).unwrap();
+    let tool = catalog["listing"]["tools"][0]["key"].as_str().unwrap().to_owned();
+    let (allowed, said, _) = explain(&[&tool]);
+    assert!(!allowed && said.contains("list: denied: no policy permits it"), "{said}");
+    assert!(said.contains("reads as unknown"), "{said}");
+    let (allowed, said, _) = explain(&["--groups", "admins,others", &tool]);
+    assert!(allowed && said.contains("call: allowed by `admins` (base.cedar:1:1)"), "{said}");
+    let (allowed, said, _) = explain(&["--groups", "admins", &tool, "name=x"]);
+    assert!(!allowed && said.contains("call: denied by `few counters` (base.cedar:3:1)"), "{said}");
+    let (allowed, _, said) = explain(&["nothing"]);
+    assert!(!allowed && said.contains("has no tool `nothing`"), "{said}");
+    write("base.cedar", "permit(principal, action, resourc);");
+    let done = tollgate(&["check"], folder.path());
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(!done.status.success() && said.contains("--> base.cedar:1:27"), "{said}");
+}
+
+/// A folder of policies and cases as it is shipped.
+#[test]
+fn check_tries_the_cases_of_the_shipped_policies() {
+    let folder = tempfile::tempdir().unwrap();
+    let routes = "[routes.\"/mcp\"]\nupstreams = [\"files\", \"bank\"]\npolicy = [\"policies\"]\n\
+        cases = [\"policies/cases.toml\"]\n[upstreams.files]\nurl = \"http://127.0.0.1:9\"\n\
+        [upstreams.bank]\nurl = \"http://127.0.0.1:9\"\n";
+    fs::write(folder.path().join("routes.toml"), routes).unwrap();
+    fs::create_dir(folder.path().join("policies")).unwrap();
+    for entry in fs::read_dir(root().join("policies")).unwrap() {
+        let entry = entry.unwrap();
+        let copy = folder.path().join("policies").join(entry.file_name());
+        fs::copy(entry.path(), copy).unwrap();
+    }
+    succeeds(&["check"], folder.path());
+    let teams = folder.path().join("policies/teams.cedar");
+    let text = fs::read_to_string(&teams).unwrap();
+    fs::write(&teams, text.replace("\"finance\"", "\"sales\"")).unwrap();
+    let done = tollgate(&["check"], folder.path());
+    let said = String::from_utf8_lossy(&done.stderr);
+    assert!(!done.status.success(), "{said}");
+    assert!(said.contains("the policies say `unseen`"), "{said}");
+    assert!(said.contains("denied by `payroll is for finance` (policies/teams.cedar:"), "{said}");
+}
+
+/// What `docs/policies.md` shows is right together.
+#[test]
+fn the_policies_of_the_document_are_right() {
+    let document = fs::read_to_string(root().join("docs/policies.md")).unwrap();
+    let toml = blocks(&document, &["toml"]);
+    let (routes, cases) = (toml[0], toml[1]);
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    fs::create_dir(folder.path().join("policies")).unwrap();
+    let files = "\n[upstreams.files]\nurl = \"http://127.0.0.1:9\"\n";
+    write("routes.toml", &format!("{routes}{files}"));
+    write("policies/base.cedar", blocks(&document, &["cedar"])[0]);
+    write("policies/cases.toml", cases);
+    succeeds(&["check"], folder.path());
+    write("policies/cases.toml", &cases.replace("5000", "500"));
+    assert!(!tollgate(&["check"], folder.path()).status.success());
+}
+
 #[test]
 fn the_shipped_file_is_right_by_check_and_by_the_printed_schema() {
     let (right, said) = checked(SHIPPED);
@@ -174,9 +262,15 @@ fn the_shipped_file_is_right_by_check_and_by_the_printed_schema() {
 
 #[test]
 fn every_link_leads_somewhere() {
-    for document in
-        ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "tests/README.md", "docs/limits.md"]
-    {
+    let documents = [
+        "README.md",
+        "ARCHITECTURE.md",
+        "CHANGELOG.md",
+        "tests/README.md",
+        "docs/limits.md",
+        "docs/policies.md",
+    ];
+    for document in documents {
         let path = root().join(document);
         let text = fs::read_to_string(&path).unwrap();
         let targets = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());

@@ -1,5 +1,6 @@
 //! The whole gate as a process: built, bound, run, drained.
 
+pub(crate) mod offline;
 #[cfg(feature = "pingora")]
 mod pingora;
 mod process;
@@ -30,6 +31,7 @@ use crate::{
     kit::report::{Look, Report},
     net::Net,
     park::Lot,
+    policy::{self, Rulebook},
     reload::Reloader,
     session::{Sessions, seal::Sealer},
     snapshot,
@@ -134,6 +136,7 @@ pub async fn start(options: Options) -> Result<Gate, StartError> {
 struct Plan {
     options: Options,
     config: Arc<Config>,
+    rules: Rulebook,
     tls: Option<TlsAcceptor>,
     store: Store,
     secret: Vec<u8>,
@@ -142,6 +145,7 @@ struct Plan {
 impl Plan {
     fn new(options: Options) -> Result<Self, StartError> {
         let config = load(&options)?;
+        let rules = policy::compile(&config).map_err(StartError::Config)?;
         let tls =
             config.server.tls.as_ref().map(listen::tls).transpose().map_err(StartError::Tls)?;
         let folder = &config.server.state;
@@ -156,7 +160,7 @@ impl Plan {
         if secret.len() < Sealer::SECRET_BYTES_MIN {
             return Err(StartError::Key);
         }
-        Ok(Self { options, config, tls, store, secret })
+        Ok(Self { options, config, rules, tls, store, secret })
     }
 
     async fn bind(&self) -> Result<TcpListener, StartError> {
@@ -178,8 +182,8 @@ impl Plan {
 
     /// Starts all but the doors.
     fn start_core(self) -> Core {
-        let Self { options, config, tls: _, store, secret } = self;
-        let gate = build(&options, config, store, &secret);
+        let Self { options, config, rules, tls: _, store, secret } = self;
+        let gate = build(&options, (config, rules), store, &secret);
         let (reload, asked) = mpsc::channel(1);
         if options.watch {
             let (file, layers) = (&options.config, options.layers);
@@ -349,7 +353,7 @@ fn load(options: &Options) -> Result<Arc<Config>, StartError> {
 
 fn build(
     options: &Options,
-    config: Arc<Config>,
+    (config, rules): (Arc<Config>, Rulebook),
     store: Store,
     secret: &[u8],
 ) -> Arc<snapshot::Gate> {
@@ -369,7 +373,7 @@ fn build(
         snapshot::Gate::new(Arc::clone(&config), Arc::new(context), store, sessions, lot);
     // The first and only time.
     itself.set(Arc::downgrade(&gate)).ok();
-    gate.apply(config);
+    gate.apply(config, rules);
     gate.tasks.spawn("gate: follow", Arc::clone(&gate).follow(changes));
     gate.tasks.spawn("gate: sweep", sweep(Arc::clone(&gate)));
     let parking = Arc::clone(&gate);

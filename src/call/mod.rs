@@ -272,3 +272,76 @@ impl ListKind {
         }
     }
 }
+
+/// What a caller wants to do with a tool, a prompt or a resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Action {
+    /// To see it.
+    List,
+    Call,
+    Get,
+    Read,
+    Complete,
+}
+
+impl Action {
+    pub const ALL: [Self; 5] = [Self::List, Self::Call, Self::Get, Self::Read, Self::Complete];
+
+    /// As policies have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::List => "list",
+            Self::Call => "call",
+            Self::Get => "get",
+            Self::Read => "read",
+            Self::Complete => "complete",
+        }
+    }
+}
+
+/// What kind of thing something is done with; templates are resources.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ObjectKind {
+    Tool,
+    Prompt,
+    Resource,
+}
+
+impl ObjectKind {
+    pub const ALL: [Self; 3] = [Self::Tool, Self::Prompt, Self::Resource];
+
+    pub fn of(list: ListKind) -> Self {
+        match list {
+            ListKind::Tools => Self::Tool,
+            ListKind::Prompts => Self::Prompt,
+            ListKind::Resources | ListKind::Templates => Self::Resource,
+        }
+    }
+
+    /// As policies have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tool => "Tool",
+            Self::Prompt => "Prompt",
+            Self::Resource => "Resource",
+        }
+    }
+
+    /// What it is there for.
+    pub fn use_of(self) -> Action {
+        match self {
+            Self::Tool => Action::Call,
+            Self::Prompt => Action::Get,
+            Self::Resource => Action::Read,
+        }
+    }
+
+    /// Whether this can be done with it.
+    pub fn takes(self, action: Action) -> bool {
+        match action {
+            Action::List => true,
+            Action::Complete => self != Self::Tool,
+            Action::Call | Action::Get | Action::Read => self.use_of() == action,
+        }
+    }
+}

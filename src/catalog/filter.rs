@@ -19,7 +19,8 @@ pub fn renamed<'a>(filter: &'a Filter, name: &'a str) -> &'a str {
     filter.rename.get(name).map_or(name, String::as_str)
 }
 
-fn matches(pattern: &str, name: &str) -> bool {
+/// Whether a name is what a pattern says.
+pub fn matches(pattern: &str, name: &str) -> bool {
     let mut parts = pattern.split('*');
     let Some(mut rest) = parts.next().and_then(|first| name.strip_prefix(first)) else {
         return false;

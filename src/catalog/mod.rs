@@ -4,12 +4,14 @@ mod capabilities;
 mod filter;
 pub mod listing;
 mod names;
+mod part;
 mod refresh;
 pub mod shelf;
 mod template;
 mod view;
 
 pub use self::{
+    part::{Filters, For, Part, Target},
     refresh::{Change, keep},
-    view::{Filters, Part, Target, View, supported_versions},
+    view::{View, supported_versions},
 };

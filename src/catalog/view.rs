@@ -14,7 +14,6 @@ use crate::{
     mcp::{
         error::{ErrorObject, INVALID_PARAMS},
         meta::SERVER_INFO,
-        mirror::Mirrors,
         older,
         raw::Raw,
         splice,
@@ -27,36 +26,9 @@ use super::{
     capabilities, filter,
     listing::{Item, Listing},
     names::Namer,
+    part::{Filters, For, Part, Target, extra, passing},
     template::Template,
 };
-
-/// One upstream's part in a view.
-#[derive(Debug, Clone)]
-pub struct Part {
-    pub upstream: Arc<Upstream>,
-    /// None while nothing is known of it.
-    pub listing: Option<Arc<Listing>>,
-    pub filters: Arc<Filters>,
-}
-
-/// What an upstream's own section says is shown of it.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Filters {
-    pub tools: Filter,
-    pub prompts: Filter,
-    pub resources: Filter,
-}
-
-/// What one name on a route stands for.
-#[derive(Debug, Clone)]
-pub struct Target {
-    pub upstream: Arc<Upstream>,
-    /// The upstream's own name for it.
-    pub own: String,
-    pub mirrors: Mirrors,
-    /// A tool that can be called as a task only (2025-11-25).
-    pub task: bool,
-}
 
 /// A route's lists and where everything on them leads.
 #[derive(Debug, Default)]
@@ -108,21 +80,24 @@ struct Page {
 
 impl View {
     /// Merges what the route's upstreams list, the ones named first having precedence.
-    /// `asked` adds what is listed only for clients that can be asked in mid-call.
-    pub fn build(route: &Route, parts: &[Part], asked: bool) -> Self {
+    /// `asked` adds what is listed only for clients that can be asked in mid-call. A view for
+    /// somebody shows what that caller may see, under the names that it has for everybody.
+    pub fn build(route: &Route, parts: &[Part], asked: bool, shown_to: Option<For<'_>>) -> Self {
         let resources = route.resources.clone();
         let mut view = Self { ttl_ms: u64::MAX, public: true, resources, ..Self::default() };
         for part in parts {
-            view.merge_server(part);
+            view.merge_server(part, shown_to.is_none_or(|who| who.sees_any(part, asked)));
         }
         view.relays_tasks = matches!(parts, [only] if relays_tasks(only));
         // What depends on what a client declares is not for others.
-        view.public &= !asked;
-        if let ([only], Names::Never) = (parts, route.names) {
+        view.public &= !asked && shown_to.is_none();
+        if let ([only], Names::Never) = (parts, route.names)
+            && shown_to.is_none_or(|who| who.sees_any(only, asked))
+        {
             view.server = only.listing.as_ref().and_then(|listing| listing.info.clone());
         }
         for kind in ListKind::ALL {
-            let shown = view.merge(kind, route, parts, asked);
+            let shown = view.merge(kind, route, parts, (asked, shown_to));
             let pages = view.pages(kind, &shown, route.page_size);
             view.lists.insert(kind, pages);
         }
@@ -196,10 +171,20 @@ impl View {
         self.lists.get(&kind).map_or(0, |list| list.count)
     }
 
+    /// Whether anything of this upstream is shown.
+    pub fn has_of(&self, upstream: &str) -> bool {
+        let mut targets = self.targets.values().flat_map(HashMap::values);
+        targets.any(|target| target.upstream.name() == upstream)
+    }
+
+    /// Of a list as clients see it: another one means that it looks different.
+    pub fn fingerprint(&self, kind: ListKind) -> [u8; 32] {
+        self.lists.get(&kind).map_or([0; 32], |list| list.fingerprint)
+    }
+
     /// The lists that look different to clients than in `earlier`.
     pub fn changed(&self, earlier: &Self) -> Vec<ListKind> {
-        let fingerprint = |view: &Self, kind| view.lists.get(&kind).map(|list| list.fingerprint);
-        let differs = |kind: &ListKind| fingerprint(self, *kind) != fingerprint(earlier, *kind);
+        let differs = |kind: &ListKind| self.fingerprint(*kind) != earlier.fingerprint(*kind);
         ListKind::ALL.into_iter().filter(differs).collect()
     }
 
@@ -235,14 +220,15 @@ impl View {
         (self.ttl_ms, if self.public { "public" } else { "private" })
     }
 
-    fn merge_server(&mut self, part: &Part) {
+    /// Adds what a server is; its own words only for those who may see something of it.
+    fn merge_server(&mut self, part: &Part, seen: bool) {
         let Some(listing) = &part.listing else {
             (self.ttl_ms, self.public) = (0, false);
             return;
         };
         self.ttl_ms = self.ttl_ms.min(if listing.ttl_ms == u64::MAX { 0 } else { listing.ttl_ms });
         self.public &= listing.public;
-        if let Some(text) = &listing.instructions {
+        if let Some(text) = listing.instructions.as_ref().filter(|_| seen) {
             let all = self.instructions.get_or_insert_default();
             if !all.is_empty() {
                 all.push_str("\n\n");
@@ -267,7 +253,13 @@ impl View {
         }
     }
 
-    fn merge(&mut self, kind: ListKind, route: &Route, parts: &[Part], asked: bool) -> Vec<Raw> {
+    fn merge(
+        &mut self,
+        kind: ListKind,
+        route: &Route,
+        parts: &[Part],
+        (asked, shown_to): (bool, Option<For<'_>>),
+    ) -> Vec<Raw> {
         let mut namer = Namer::new(route.names, kind == ListKind::Tools);
         let route_filter = filter_of(&route.tools, &route.prompts, &route.resources, kind);
         let mut shown = Vec::new();
@@ -277,20 +269,26 @@ impl View {
             let own_filter = filter_of(&own.tools, &own.prompts, &own.resources, kind);
             let filters = (own_filter, route_filter);
             let items = listing.items(kind).iter().chain(extra(listing, kind, asked));
-            shown.extend(items.filter_map(|item| self.show(kind, item, part, filters, &mut namer)));
+            let texts = items.filter_map(|item| {
+                let (name, listed) = self.named(kind, item, part, filters, &mut namer)?;
+                let sees = |who: For<'_>| who.judge.sees(who.caller, &part.object(kind, item));
+                let text = shown_to.is_none_or(sees).then(|| self.add(kind, name, item, part))?;
+                text.filter(|_| listed)
+            });
+            shown.extend(texts);
         }
         shown
     }
 
-    /// Names one item and enters it; its text where it is listed.
-    fn show(
+    /// What an item is called, and whether it is listed; none where it is not shown at all.
+    fn named(
         &mut self,
         kind: ListKind,
         item: &Item,
         part: &Part,
         (own, route): (&Filter, &Filter),
         namer: &mut Namer,
-    ) -> Option<Raw> {
+    ) -> Option<(String, bool)> {
         if !filter::passes(own, &item.key) {
             return None;
         }
@@ -310,7 +308,7 @@ impl View {
         }
         let name = filter::renamed(route, &name).to_owned();
         let hidden = filter::hides(own, &item.key) || filter::hides(route, &name);
-        self.add(kind, name, item, part).filter(|_| !hidden)
+        Some((name, !hidden))
     }
 
     /// Enters one item under its name; returns its text as shown.
@@ -319,7 +317,8 @@ impl View {
         let own = item.key.clone();
         let task = kind == ListKind::Tools
             && part.listing.as_ref().is_some_and(|listing| listing.must_be_task(item));
-        let target = Arc::new(Target { upstream, own, mirrors: item.mirrors.clone(), task });
+        let (mirrors, object) = (item.mirrors.clone(), Some(part.object(kind, item)));
+        let target = Arc::new(Target { upstream, own, mirrors, task, object });
         if kind == ListKind::Templates {
             let filters = Arc::clone(&part.filters);
             self.templates.push((Template::new(&name), Arc::clone(&target), filters));
@@ -434,19 +433,6 @@ fn relays_tasks(part: &Part) -> bool {
     };
     let latest = |listing: &Listing| listing.version == Version::V2025_11_25.as_str();
     own && part.listing.as_ref().is_some_and(|listing| latest(listing) && listing.has_tasks())
-}
-
-/// What of a list is for clients that can be asked.
-fn extra(listing: &Listing, kind: ListKind, asked: bool) -> &[Item] {
-    if asked && kind == ListKind::Tools { &listing.asked_tools } else { &[] }
-}
-
-/// A resource that is on no list, if its upstream's own section lets it pass.
-fn passing(upstream: &Arc<Upstream>, filters: &Filters, own: &str) -> Option<Arc<Target>> {
-    filter::passes(&filters.resources, own).then(|| {
-        let (upstream, own) = (Arc::clone(upstream), own.to_owned());
-        Arc::new(Target { upstream, own, mirrors: Mirrors::default(), task: false })
-    })
 }
 
 /// What stands before the URI of a resource whose own URI is taken.

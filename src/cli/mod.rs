@@ -1,6 +1,7 @@
 //! The command line: arguments in, words for people out.
 
 mod client;
+mod explain;
 mod key;
 mod run;
 mod sidecar;
@@ -19,7 +20,7 @@ use clap::{
     ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, parser::ValueSource,
 };
 
-use crate::{app, config, telemetry};
+use crate::{app, config, policy, telemetry};
 
 const ABOUT: &str = "One endpoint for many MCP servers, in both eras of the protocol";
 /// rmcp speaks of every connection at this level, pingora of every step; Tollgate of what matters.
@@ -91,6 +92,9 @@ enum Command {
     /// API keys of the gate's own
     #[command(subcommand)]
     Key(key::Command),
+    /// Say whether somebody may call a tool, and which policies decide: `tollgate explain --as
+    /// corp/ann --groups finance transfer amount=100`
+    Explain(explain::Arguments),
     /// Print completions for a shell
     Completions { shell: clap_complete::Shell },
 }
@@ -123,6 +127,7 @@ fn usual_log(command: &Command) -> String {
         | Command::Tools(_)
         | Command::Call(_)
         | Command::Key(_)
+        | Command::Explain(_)
         | Command::Completions { .. } => LOG_OF_OTHERS.to_owned(),
     }
 }
@@ -151,6 +156,7 @@ fn dispatch(command: Command, common: &Common, names_config: bool) -> anyhow::Re
         Command::Tools(arguments) => tools::list(&common.config, &arguments),
         Command::Call(arguments) => tools::call(&common.config, &arguments),
         Command::Key(command) => key::run(&common.config, &command),
+        Command::Explain(arguments) => explain::run(&common.config, &arguments),
         Command::Completions { shell } => {
             clap_complete::generate(
                 shell,
@@ -164,7 +170,8 @@ fn dispatch(command: Command, common: &Common, names_config: bool) -> anyhow::Re
 }
 
 fn check(path: &Path) -> anyhow::Result<ExitCode> {
-    match config::load(path, &config::environment) {
+    let read = config::load(path, &config::environment);
+    match read.and_then(|config| policy::compile(&config).map(|_| config)) {
         Ok(config) => {
             for upstream in &config.upstreams {
                 if let Some(problem) = &upstream.problem {

@@ -141,7 +141,8 @@ fn parameters(tool: &Value) -> String {
     names.map(mark).collect::<Vec<_>>().join(" ")
 }
 
-fn values(tool: &Value, arguments: &[String]) -> anyhow::Result<Value> {
+/// The arguments of a command line, as the schema of a tool (an entry of a list) says.
+pub fn values(tool: &Value, arguments: &[String]) -> anyhow::Result<Value> {
     let mut values = Map::new();
     for argument in arguments {
         let (key, text) = argument

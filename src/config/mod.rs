@@ -12,16 +12,23 @@ mod limit;
 mod problem;
 mod read;
 mod reader;
+mod rules;
 mod schema;
 mod sidecar;
 mod value;
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 pub use import::import;
 pub use limit::{Bound, Cost, InFlight, Limit, Per, Tool, Window};
-pub use problem::Problems;
+pub use problem::{Problem, Problems, nearest};
 pub use read::{environment, load, load_layered, parse};
+pub use rules::{Case, CaseFile, Expected, RuleFile, Rules};
 pub use schema::schema;
 pub use sidecar::{Sidecar, sidecar};
 #[cfg(test)]
@@ -69,6 +76,16 @@ impl Config {
         let open = |route: &&Route| route.auth.is_empty() && !route.everybody;
         let open = self.routes.iter().find(open).filter(|_| !address.ip().is_loopback());
         open.map_or(Ok(()), |route| Err(route.path.clone()))
+    }
+
+    /// The folders that policies and their cases stand in.
+    pub fn rule_folders(&self) -> BTreeSet<PathBuf> {
+        let rules = self.routes.iter().filter_map(|route| route.rules.as_ref());
+        let files = rules.flat_map(|rules| {
+            rules.policies.iter().chain(rules.cases.iter().map(|cases| &cases.file))
+        });
+        let folders = files.filter_map(|file| Path::new(&file.name).parent());
+        folders.map(|folder| Path::new(".").join(folder)).collect()
     }
 }
 
@@ -223,6 +240,16 @@ pub struct Limits {
     pub tasks_per_caller_max: usize,
     /// Bytes of the results of all tasks. Default 256 MiB: a few of the largest, many of the usual.
     pub task_bytes_max: usize,
+    /// Sets of grants (groups, scopes and what else policies ask for) whose lists and decisions a
+    /// route keeps; the oldest makes room. Default 256: a list of a hundred tools is some 200 KiB.
+    pub grants_max: usize,
+    /// Decisions that are kept for one set of grants; then they are made anew. Default 2,000.
+    pub decisions_max: usize,
+    /// Bytes of a text among the arguments that a policy reads: a call with a longer one is denied.
+    /// Default 64 KiB: patterns are compared byte by byte.
+    pub judged_text_max: usize,
+    /// Texts of an array among the arguments that a policy reads. Default 1,000.
+    pub judged_items_max: usize,
     /// Silence on an open stream after which a comment is sent. Default 15 s.
     pub keep_alive: Duration,
     /// Keys that one rule of the `limits` remembers. Default 100,000: some 5 MiB.
@@ -264,6 +291,10 @@ impl Default for Limits {
             tasks_max: 10_000,
             tasks_per_caller_max: 1_000,
             task_bytes_max: 256 << 20,
+            grants_max: 256,
+            decisions_max: 2_000,
+            judged_text_max: 64 << 10,
+            judged_items_max: 1_000,
             keep_alive: Duration::from_secs(15),
             limit_keys_max: 100_000,
             settle: Duration::from_secs(1),
@@ -287,6 +318,8 @@ pub struct Route {
     pub resource: String,
     /// Names of upstreams in order of precedence; `*` is already replaced by all of them.
     pub upstreams: Vec<String>,
+    /// Who may do what; none: everybody may everything.
+    pub rules: Option<Rules>,
     pub names: Names,
     /// Whether the older HTTP+SSE is served besides, at the path and `/sse`. Default true: nothing
     /// else works for clients that know only that.
@@ -355,6 +388,8 @@ pub struct Upstream {
     pub in_flight: Option<InFlight>,
     /// By their own names.
     pub tool_settings: BTreeMap<String, Tool>,
+    /// What policies may call a group of its things: patterns of its own names, by tag.
+    pub tags: BTreeMap<String, Vec<String>>,
     /// Why this upstream cannot be opened although the file is right: a variable that is not set,
     /// for example.
     pub problem: Option<String>,

@@ -4,9 +4,14 @@ use std::{fmt, ops::Range};
 
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
-/// Everything that is wrong with one file, in the order of the file. Never empty.
+/// Everything that is wrong with a configuration: file by file, in the order of each. Never empty
+/// where it is an error.
 #[derive(Clone, PartialEq)]
-pub struct Problems {
+pub struct Problems(Vec<Faulty>);
+
+/// A file, and what is wrong with it.
+#[derive(Clone, PartialEq)]
+struct Faulty {
     /// The file's name, as it is printed.
     name: String,
     /// The whole file: problems show their lines.
@@ -52,6 +57,11 @@ impl Problem {
         self.span.as_ref().map_or(0, |span| span.start)
     }
 
+    /// Whether it is of just these bytes.
+    pub fn is_at(&self, span: &Range<usize>) -> bool {
+        self.span.as_ref() == Some(span)
+    }
+
     pub fn within(&self, span: &Range<usize>) -> bool {
         self.span.as_ref().is_some_and(|own| span.start <= own.start && own.end <= span.end)
     }
@@ -61,21 +71,32 @@ impl Problems {
     /// Of `text`, the content of the file called `name`.
     pub fn new(name: &str, text: &str, mut list: Vec<Problem>) -> Self {
         list.sort_by_key(Problem::start);
-        Self { name: name.to_owned(), text: text.to_owned(), list }
+        Self(vec![Faulty { name: name.to_owned(), text: text.to_owned(), list }])
+    }
+
+    /// Those of several files together; none where there are none.
+    pub fn all(each: impl IntoIterator<Item = Self>) -> Option<Self> {
+        let files = each.into_iter().flat_map(|problems| problems.0);
+        let files: Vec<_> = files.filter(|file| !file.list.is_empty()).collect();
+        (!files.is_empty()).then_some(Self(files))
     }
 
     /// How many; never 0.
     pub fn len(&self) -> usize {
-        self.list.len()
+        self.0.iter().map(|file| file.list.len()).sum()
     }
 
     /// All of them, with an empty line between two; `colour` for a terminal.
     pub fn render(&self, colour: bool) -> String {
         let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
-        let each = self.list.iter().map(|problem| renderer.render(&[self.report(problem)]));
+        let each = self.0.iter().flat_map(|file| {
+            file.list.iter().map(|problem| renderer.render(&[file.report(problem)]))
+        });
         each.collect::<Vec<_>>().join("\n\n")
     }
+}
 
+impl Faulty {
     fn report<'a>(&'a self, problem: &'a Problem) -> Group<'a> {
         let title = Level::ERROR.primary_title(&problem.title);
         let group = match &problem.span {
@@ -102,7 +123,8 @@ impl fmt::Display for Problems {
 /// Without the file's text, which may hold secrets.
 impl fmt::Debug for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Problems").field("name", &self.name).field("list", &self.list).finish()
+        let files = self.0.iter().map(|file| (&file.name, &file.list));
+        f.debug_map().entries(files).finish()
     }
 }
 

@@ -74,8 +74,9 @@ pub fn parse_layered(
         return Err(Problems::new(name, text, with_syntax(text, &errors, reader.finish())));
     }
     let config = check::config(file, folder, &mut reader);
-    let problems = reader.finish();
-    if problems.is_empty() { Ok(config) } else { Err(Problems::new(name, text, problems)) }
+    let elsewhere = reader.take_elsewhere();
+    let problems = Problems::new(name, text, reader.finish());
+    Problems::all(std::iter::once(problems).chain(elsewhere)).map_or(Ok(config), Err)
 }
 
 /// All texts in one, in which problems are shown, and each alone at its own place in that.

@@ -9,7 +9,11 @@ use std::{
 
 use toml::de::DeValue;
 
-use super::{Secret, problem::Problem, value::Node};
+use super::{
+    Secret,
+    problem::{Problem, Problems},
+    value::Node,
+};
 
 /// The variable that is always there: the absolute path of the file's folder.
 const FOLDER: &str = "TOLLGATE_FOLDER";
@@ -22,11 +26,19 @@ pub struct Reader<'a> {
     problems: Vec<Problem>,
     /// What the file rightly refers to, and is not there.
     absent: Vec<Problem>,
+    /// Of other files that this one names.
+    elsewhere: Vec<Problems>,
 }
 
 impl<'a> Reader<'a> {
     pub fn new(folder: &'a Path, environment: &'a dyn Fn(&str) -> Option<String>) -> Self {
-        Self { folder, environment, problems: Vec::new(), absent: Vec::new() }
+        Self {
+            folder,
+            environment,
+            problems: Vec::new(),
+            absent: Vec::new(),
+            elsewhere: Vec::new(),
+        }
     }
 
     /// All that was wrong. What is absent outside of an upstream is wrong too.
@@ -37,6 +49,16 @@ impl<'a> Reader<'a> {
 
     pub fn problem(&mut self, problem: Problem) {
         self.problems.push(problem);
+    }
+
+    /// Notes what is wrong with another file.
+    pub fn elsewhere(&mut self, problems: Problems) {
+        self.elsewhere.push(problems);
+    }
+
+    /// What is wrong with other files.
+    pub fn take_elsewhere(&mut self) -> Vec<Problems> {
+        std::mem::take(&mut self.elsewhere)
     }
 
     /// Whether something was wrong within these bytes.

@@ -10,8 +10,10 @@ use toml::{
     de::{DeTable, DeValue},
 };
 
+use crate::{call::Action, mcp::raw::Raw};
+
 use super::{
-    HttpTransport, Isolation, Names, Secret, Start,
+    Expected, HttpTransport, Isolation, Names, Secret, Start,
     problem::{Problem, nearest},
     reader::Reader,
 };
@@ -80,6 +82,24 @@ pub struct Period<const MIN: u64, const MAX: u64>(pub Duration);
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Kit(pub &'static str);
 
+/// What is done with a tool, a prompt or a resource.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ActionWord(pub Action);
+
+/// A table as the JSON object that it is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Json(pub Raw);
+
+impl Default for Json {
+    fn default() -> Self {
+        Self(Raw::object())
+    }
+}
+
+/// A time of day, in seconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Moment(pub u64);
+
 /// An address of a server, `http:` or `https:`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Url(pub String);
@@ -127,6 +147,21 @@ impl Word for Isolation {
 impl Word for HttpTransport {
     const WORDS: &'static [(&'static str, Self)] =
         &[("auto", Self::Auto), ("http", Self::Http), ("sse", Self::Sse)];
+}
+
+impl Word for Expected {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("allow", Self::Allow), ("deny", Self::Deny), ("unseen", Self::Unseen)];
+}
+
+impl Word for ActionWord {
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("list", Self(Action::List)),
+        ("call", Self(Action::Call)),
+        ("get", Self(Action::Get)),
+        ("read", Self(Action::Read)),
+        ("complete", Self(Action::Complete)),
+    ];
 }
 
 impl Word for Kit {
@@ -181,6 +216,29 @@ impl Kind for bool {
 
     fn schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({ "type": "boolean" })
+    }
+}
+
+impl Kind for Json {
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
+        table(node, reader)?;
+        Some(Self(Raw::encode(&json(node.get_ref()))))
+    }
+
+    fn schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "object" })
+    }
+}
+
+impl Kind for Moment {
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
+        let help = "write it as \"2026-11-24T10:00:00Z\"";
+        let time: jiff::Timestamp = reader.parsed(node, "a time", help)?;
+        u64::try_from(time.as_second()).ok().map(Self)
+    }
+
+    fn schema(generator: &mut SchemaGenerator) -> Schema {
+        String::schema(generator)
     }
 }
 
@@ -397,6 +455,27 @@ pub fn table<'n, 'i>(node: &'n Node<'i>, reader: &mut Reader<'_>) -> Option<&'n 
 pub fn is_url(text: &str) -> bool {
     let uri = http::Uri::from_str(text).ok();
     matches!(uri.as_ref().and_then(http::Uri::scheme_str), Some("http" | "https"))
+}
+
+/// The value in JSON. A number that JSON has no word for is null, a date a text.
+fn json(value: &DeValue<'_>) -> serde_json::Value {
+    match value {
+        DeValue::String(text) => text.as_ref().into(),
+        DeValue::Integer(number) => {
+            let number = i128::from_str_radix(number.as_str(), number.radix()).ok();
+            let signed = number.and_then(|number| i64::try_from(number).ok());
+            let unsigned = || number.and_then(|number| u64::try_from(number).ok());
+            signed.map_or_else(|| unsigned().into(), Into::into)
+        }
+        DeValue::Float(number) => number.as_str().parse::<f64>().ok().into(),
+        DeValue::Boolean(flag) => (*flag).into(),
+        DeValue::Datetime(date) => date.to_string().into(),
+        DeValue::Array(items) => items.iter().map(|item| json(item.get_ref())).collect(),
+        DeValue::Table(entries) => {
+            let entries = entries.iter();
+            entries.map(|(key, value)| (key.get_ref().to_string(), json(value.get_ref()))).collect()
+        }
+    }
 }
 
 fn integer(node: &Node<'_>) -> Option<usize> {

@@ -192,6 +192,7 @@ pub fn fault(fault: &Fault, id: &Id, method: Method, client: Version) -> (Status
         | Fault::Answered(_)
         | Fault::Cancelled
         | Fault::Unbridgeable(_)
+        | Fault::Denied
         | Fault::Limit(_)
         | Fault::Limited(_)
         | Fault::NoAnswer(_)

@@ -372,7 +372,10 @@ impl Door {
                 None => self
                     .refuse(&Refused::Request("this stream is over or too old".to_owned()), None),
             },
-            Ok(last) => stream::standalone(&self.gate, &self.route, &self.limits, &session, last),
+            Ok(last) => {
+                let who = (&session, &self.caller);
+                stream::standalone(&self.gate, &self.route, &self.limits, who, last)
+            }
             Err(error) => self.refuse(&Refused::Request(error.to_string()), None),
         }
     }

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use crate::{
-    call::{ListKind, tasks::Tasks},
+    call::{Caller, ListKind, tasks::Tasks},
     config::Limits,
     mcp::{message, method::Method, raw::Raw},
     pipeline::{Back, Fault, Heard, Listening, Out},
@@ -22,7 +22,7 @@ use crate::{
         Session,
         outbox::{EventId, Reader, Stream},
     },
-    snapshot::{Gate, Push, Route},
+    snapshot::{Ear, Gate, Push, Route},
     telemetry::{Counter, Counters},
 };
 
@@ -149,10 +149,10 @@ pub fn standalone(
     gate: &Arc<Gate>,
     route: &Arc<Route>,
     limits: &Limits,
-    session: &Arc<Session>,
+    (session, caller): (&Arc<Session>, &Caller),
     last: Option<EventId>,
 ) -> HttpReply {
-    let stream = announced(gate, route, limits, session);
+    let stream = announced(gate, route, limits, session, caller);
     let reader = match last.filter(|last| stream.has(*last)) {
         Some(last) => stream.read(last.event),
         None => stream.read_on(),
@@ -166,8 +166,9 @@ pub fn announced(
     route: &Arc<Route>,
     limits: &Limits,
     session: &Arc<Session>,
+    caller: &Caller,
 ) -> Arc<Stream> {
-    let (stream, first) = session.standalone();
+    let (stream, first) = session.standalone(caller);
     if first {
         // Subscribed before the client reads that it listens: it misses nothing from then on.
         let pushes = route.pushes.subscribe();
@@ -176,7 +177,9 @@ pub fn announced(
             bytes_max: limits.outbox_bytes_max,
             counters: Arc::clone(&gate.counters),
         };
-        gate.tasks.spawn("session: announce", pump.announce(pushes, Arc::downgrade(session)));
+        let ear = Ear::new(route, caller.clone(), Arc::clone(&session.client));
+        let announcing = pump.announce(pushes, Arc::clone(gate), ear, Arc::downgrade(session));
+        gate.tasks.spawn("session: announce", announcing);
     }
     if gate.is_closing() {
         stream.end();
@@ -288,7 +291,13 @@ impl Pump {
     }
 
     /// Passes announcements on for as long as the stream lives; it ends with the route.
-    async fn announce(self, mut pushes: broadcast::Receiver<Push>, session: Weak<Session>) {
+    async fn announce(
+        self,
+        mut pushes: broadcast::Receiver<Push>,
+        gate: Arc<Gate>,
+        mut ear: Ear,
+        session: Weak<Session>,
+    ) {
         loop {
             let push = tokio::select! {
                 // A receiver keeps its place when dropped.
@@ -296,8 +305,11 @@ impl Pump {
                 () = self.stream.ended() => return,
             };
             let Some(session) = session.upgrade() else { return };
+            ear.listens_as(session.listener());
             let texts = match push {
-                Ok(Push::Changed(method)) => {
+                // Not for its caller to know.
+                Ok(push) if !ear.hears(&gate, &push) => Vec::new(),
+                Ok(Push::Changed { method, .. }) => {
                     vec![message::notification(method.name(), &Raw::object())]
                 }
                 // One with a connection of its own is told there.

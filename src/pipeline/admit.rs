@@ -1,11 +1,15 @@
 //! How much: what the limits say of a request, before anything is done for it.
 
+use std::sync::Arc;
+
 use crate::{
     call::{Caller, Client},
     catalog,
-    limit::{Admission, Request, Target},
+    limit::{Request, Target},
     mcp::{method::Method, raw::Raw},
+    policy::Permit,
     snapshot::{Gate, Route},
+    upstream::Pass,
 };
 
 use super::{Call, Fault, resolve::Resolved};
@@ -19,10 +23,11 @@ pub async fn sent(
     route: &Route,
     call: &Call,
     resolved: &Resolved,
-) -> Result<Admission, Fault> {
+) -> Result<Pass, Fault> {
     let target = Target { upstream: resolved.target.upstream.name(), name: &resolved.target.own };
     let limits = &gate.snapshot().limits;
-    limits.admit(call.asked_on(route), target).await.map_err(Fault::Limited)
+    let admission = limits.admit(call.asked_on(route), target).await.map_err(Fault::Limited)?;
+    Ok(Pass { permit: resolved.permit.clone(), admission: Arc::new(admission) })
 }
 
 /// Lets a subscription in that a request for several leads to: each is sent on.
@@ -33,11 +38,12 @@ pub async fn subscribed(
     gate: &Gate,
     route: &Route,
     call: &Call,
-    target: &catalog::Target,
-) -> Result<Admission, Fault> {
+    (target, permit): (&catalog::Target, Permit),
+) -> Result<Pass, Fault> {
     let request = Request { method: Method::Subscribe, ..call.asked_on(route) };
     let target = Target { upstream: target.upstream.name(), name: &target.own };
-    gate.snapshot().limits.admit(request, target).await.map_err(Fault::Limited)
+    let admission = gate.snapshot().limits.admit(request, target).await.map_err(Fault::Limited)?;
+    Ok(Pass { permit, admission: Arc::new(admission) })
 }
 
 /// Lets a request in that the gate answers itself.

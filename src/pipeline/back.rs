@@ -15,7 +15,6 @@ use crate::{
         event::{Event, Notice, Question},
     },
     config::Limits,
-    limit::Admission,
     mcp::{
         error::URL_ELICITATION_REQUIRED,
         id::Id,
@@ -35,7 +34,7 @@ use crate::{
     session::Underway,
     snapshot::{Gate, Route},
     telemetry::Counter,
-    upstream::{Exchange, SendError, TaskRef, Upstream},
+    upstream::{Exchange, Pass, SendError, TaskRef, Upstream},
 };
 
 use super::{
@@ -44,7 +43,7 @@ use super::{
     fit, pages,
     polling::Polling,
     puts::Puts,
-    resolve::Resolved,
+    resolve::{self, Resolved},
     rounds::{self, Round},
     tasks,
 };
@@ -59,7 +58,7 @@ pub struct Back {
     pub(super) upstream: Arc<Upstream>,
     pub(super) stage: Stage,
     /// Its places among the calls under way; all that it leads to is sent on its strength.
-    pub(super) admission: Arc<Admission>,
+    pub(super) pass: Pass,
     /// The era spoken to the upstream.
     pub(super) era: Era,
     /// Ends with the call; none for a client without sessions.
@@ -126,20 +125,20 @@ impl Back {
         route: &Arc<Route>,
         call: Call,
         resolved: Resolved,
-        admission: Admission,
+        pass: Pass,
     ) -> Result<Self, Fault> {
         let underway = match &call.session {
             Some(session) => Some(session.begin(&call.id).ok_or(Fault::DuplicateId)?),
             None => None,
         };
         let upstream = Arc::clone(&resolved.target.upstream);
-        let sent = upstream.send(&resolved.ask(&call), &admission).await;
+        let sent = upstream.send(&resolved.ask(&call), &pass).await;
         let mut exchange = sent.map_err(|error| Fault::Upstream { method: call.method, error })?;
         if call.method == Method::TasksResult {
             // It is silent until the task is over; whoever asks looks at that meanwhile.
             exchange.allow_answer(upstream.settings.config.timeout.total);
         }
-        let mut back = Self::new((gate, route), call, resolved, (upstream, exchange), admission);
+        let mut back = Self::new((gate, route), call, resolved, (upstream, exchange), pass);
         back.underway = underway;
         Ok(back)
     }
@@ -150,11 +149,11 @@ impl Back {
         call: Call,
         resolved: Resolved,
         parked: Parked,
-        admission: Admission,
+        pass: Pass,
     ) -> Self {
         let Parked { mut exchange, upstream, asked, .. } = parked;
         exchange.restore_token(call.meta.progress_token.clone());
-        let mut back = Self::new(place, call, resolved, (upstream, exchange), admission);
+        let mut back = Self::new(place, call, resolved, (upstream, exchange), pass);
         (back.asked, back.fresh) = (Asked::after(asked), false);
         back
     }
@@ -164,7 +163,7 @@ impl Back {
         call: Call,
         resolved: Resolved,
         (upstream, exchange): (Arc<Upstream>, Exchange),
-        admission: Admission,
+        pass: Pass,
     ) -> Self {
         Self {
             gate: Arc::clone(gate),
@@ -178,7 +177,7 @@ impl Back {
             upstream,
             era: exchange.era,
             stage: Stage::Underway(exchange),
-            admission: Arc::new(admission),
+            pass,
             underway: None,
             fresh: true,
             ready: VecDeque::new(),
@@ -281,8 +280,8 @@ impl Back {
 
     /// Begins to send it once more.
     pub(super) fn send_again(&mut self, ask: Ask) {
-        let (upstream, admission) = (Arc::clone(&self.upstream), Arc::clone(&self.admission));
-        let sending = async move { upstream.send(&ask, &admission).await };
+        let (upstream, pass) = (Arc::clone(&self.upstream), self.pass.clone());
+        let sending = async move { upstream.send(&ask, &pass).await };
         self.stage = Stage::Again(Sending(Box::pin(sending)));
     }
 
@@ -397,6 +396,9 @@ impl Back {
         {
             let error = SendError::Garbage("a result that is no object".to_owned());
             return Err(self.fault(self.upstream.failed(error)));
+        }
+        if resolve::is_missing(&self.route, &self.call, &body) {
+            return Err(resolve::unknown(&self.call));
         }
         self.note_task(&body);
         if let Some(task) = self.task_given(&body) {

@@ -21,7 +21,7 @@ impl Back {
     pub(super) fn begin_polling(&mut self, result: &Raw) -> Result<Option<Out>, Fault> {
         self.gate.counters.add(Counter::TasksCarried);
         let call = self.resolved.ask(&self.call);
-        let to = (Arc::clone(&self.upstream), Arc::clone(&self.admission));
+        let to = (Arc::clone(&self.upstream), self.pass.clone());
         let polling = Polling::begin(result, call, to, self.since, self.gate.tasks.clone())?;
         self.stage = Stage::Polling(Box::new(polling));
         Ok(None)

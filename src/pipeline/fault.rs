@@ -32,6 +32,9 @@ pub enum Fault {
     Header(String),
     #[error("unknown {kind}: {name}")]
     Unknown { kind: &'static str, name: String },
+    /// What the caller may see, but not use so.
+    #[error("{DENIED}")]
+    Denied,
     #[error("a request with this id is under way already")]
     DuplicateId,
     #[error("cancelled")]
@@ -103,6 +106,7 @@ impl Fault {
             }
             Self::Cancelled
             | Self::Unbridgeable(_)
+            | Self::Denied
             | Self::Limit(_)
             | Self::Limited(_)
             | Self::NoAnswer(_)
@@ -124,6 +128,10 @@ pub struct ToolError {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
 }
+
+/// What is said of a call that policies deny: not which policy, nor why.
+const DENIED: &str = "You may not do this: not with these arguments, not at this time, or not \
+                      without logging in with a second factor. Do not try it again unchanged.";
 
 /// How long a model should wait for a server that is being opened again.
 const RETRY_AFTER_MS: u64 = 2_000;
@@ -150,6 +158,7 @@ pub fn tool_fault(fault: &Fault) -> Option<ToolError> {
             retriable: refusal.retry_after().is_some(),
             retry_after_ms: refusal.retry_after().map(milliseconds),
         }),
+        Fault::Denied => error("access_denied", DENIED, false),
         Fault::Declined => error(
             "access_denied",
             "The server behind this wants a page to be opened first, and the user declined.",

@@ -8,6 +8,8 @@ use serde_json::json;
 use tokio::sync::broadcast::{self, error::RecvError};
 
 use crate::{
+    call::{Action, clock},
+    catalog::Target,
     mcp::{
         id::Id,
         message::{self, Body},
@@ -16,7 +18,8 @@ use crate::{
         raw::Raw,
         splice,
     },
-    snapshot::{Gate, Push, Route},
+    policy::{Asked, Permit},
+    snapshot::{Ear, Gate, Push, Route},
     telemetry::Counter,
 };
 
@@ -44,6 +47,7 @@ pub struct Listening {
     gate: Arc<Gate>,
     id: Id,
     filter: Filter,
+    ear: Ear,
     pushes: broadcast::Receiver<Push>,
     acknowledgement: Option<Bytes>,
     /// Of announcements that were lost because the client was slow: all lists it asked for are
@@ -81,12 +85,16 @@ pub async fn open(gate: &Arc<Gate>, route: &Arc<Route>, call: Call) -> Result<Re
         return Err(Fault::Limit(text));
     }
     let pushes = route.pushes.subscribe();
+    let ear = Ear::new(route, call.caller.clone(), Arc::clone(&call.client));
     let mut wanted = Wanted { gate: Arc::clone(gate), resources: BTreeMap::new() };
     for uri in std::mem::take(&mut filter.resource_subscriptions) {
         let Some(target) = route.largest_view().find_uri(&uri) else { continue };
+        // What may not be read is as what is not there.
+        let Some(permit) = permit(route, &call, &target) else { continue };
         // What a limit refuses is not honoured; the client may ask for it later.
-        let Ok(admission) = admit::subscribed(gate, route, &call, &target).await else { continue };
-        match target.upstream.want(&target.own, &admission).await {
+        let may = (&*target, permit);
+        let Ok(pass) = admit::subscribed(gate, route, &call, may).await else { continue };
+        match target.upstream.want(&target.own, &pass).await {
             Ok(()) => {
                 filter.resource_subscriptions.push(uri.clone());
                 let own = (target.upstream.name().to_owned(), target.own.clone());
@@ -102,11 +110,18 @@ pub async fn open(gate: &Arc<Gate>, route: &Arc<Route>, call: Call) -> Result<Re
         gate: Arc::clone(gate),
         id: call.id,
         filter,
+        ear,
         pushes,
         acknowledgement: Some(text.bytes().clone()),
         missed: Vec::new(),
         wanted,
     })))
+}
+
+fn permit(route: &Route, call: &Call, target: &Target) -> Option<Permit> {
+    let (caller, client, now) = (&call.caller, &call.client, clock::unix_seconds());
+    let (action, object, params) = (Action::Read, target.object.as_ref()?, &call.params);
+    route.judge.permit(&Asked { caller, client, action, object, params, now }).ok()
 }
 
 impl Listening {
@@ -125,7 +140,8 @@ impl Listening {
                 () = self.gate.closing() => return self.end(),
             };
             match push {
-                Ok(Push::Changed(method)) if self.filter.wants(method) => {
+                Ok(push) if !self.ear.hears(&self.gate, &push) => (),
+                Ok(Push::Changed { method, .. }) if self.filter.wants(method) => {
                     return self.message(method, &Raw::object());
                 }
                 Ok(Push::Updated { uri, params, .. })

@@ -26,7 +26,6 @@ use tokio::sync::oneshot;
 
 use crate::{
     call::{Ask, Caller, Client, ListKind},
-    limit::Admission,
     mcp::{
         digest::{RequestDigest, request_digest},
         head::Named,
@@ -39,6 +38,7 @@ use crate::{
     },
     session::Session,
     snapshot::{Gate, Route},
+    upstream::Pass,
 };
 
 use self::resume::Resumed;
@@ -96,7 +96,7 @@ pub async fn run(gate: &Arc<Gate>, route: &Arc<Route>, call: Call) -> Result<Rep
     }
     match call.method {
         Method::Ping => Ok(Reply::Answer(Body::Result(Raw::object()))),
-        Method::Discover => Ok(Reply::Answer(open::discover(gate, route).await)),
+        Method::Discover => Ok(Reply::Answer(open::discover(gate, route, &call.caller).await)),
         Method::SetLevel => open::set_level(gate, route, &call),
         // Boxed: rare, and large.
         Method::Listen => Box::pin(listen::open(gate, route, call)).await,
@@ -132,8 +132,8 @@ async fn send(gate: &Arc<Gate>, route: &Arc<Route>, call: Call) -> Result<Reply,
         },
     };
     let resolved = resolved(gate, route, &call).await?;
-    let admission = admit::sent(gate, route, &call, &resolved).await?;
-    let back = Back::send(gate, route, call, resolved, admission).await?;
+    let pass = admit::sent(gate, route, &call, &resolved).await?;
+    let back = Back::send(gate, route, call, resolved, pass).await?;
     Ok(Reply::Back(Box::new(back)))
 }
 
@@ -175,17 +175,18 @@ async fn list(
     }
     let params = call.params.read::<Params>().map_err(|error| Fault::Invalid(error.to_string()))?;
     let version = call.client.version;
-    let page = if gate.is_settling() {
+    let view = if gate.is_settling() {
         // Some servers list more for those who can be asked.
         if call.client.can_be_asked() {
             gate.known_early(route).await;
         } else {
             gate.settled_early(route).await;
         }
-        gate.route_now(route).view(&call.client).page(kind, params.cursor.as_deref(), version)
+        gate.route_now(route).seen_by(&call.caller, &call.client)
     } else {
-        route.view(&call.client).page(kind, params.cursor.as_deref(), version)
+        route.seen_by(&call.caller, &call.client)
     };
+    let page = view.page(kind, params.cursor.as_deref(), version);
     page.map(|page| Reply::Answer(Body::Result(page)))
         .map_err(|error| Fault::Invalid(error.message))
 }
@@ -194,20 +195,16 @@ async fn list(
 /// session and upstream agree also where the client goes away meanwhile.
 async fn subscribe(gate: &Arc<Gate>, route: &Arc<Route>, call: Call) -> Result<Reply, Fault> {
     let resolved = resolved(gate, route, &call).await?;
-    let admission = admit::sent(gate, route, &call, &resolved).await?;
+    let pass = admit::sent(gate, route, &call, &resolved).await?;
     let (answer_in, answer) = oneshot::channel();
     gate.tasks.finish(async move {
         // The client may be gone.
-        answer_in.send(subscribed(&call, &resolved, &admission).await).ok();
+        answer_in.send(subscribed(&call, &resolved, &pass).await).ok();
     });
     answer.await.unwrap_or(Err(Fault::Cancelled)).map(Reply::Answer)
 }
 
-async fn subscribed(
-    call: &Call,
-    resolved: &resolve::Resolved,
-    admission: &Admission,
-) -> Result<Body, Fault> {
+async fn subscribed(call: &Call, resolved: &resolve::Resolved, pass: &Pass) -> Result<Body, Fault> {
     let (Some(session), Named::Uri(uri)) = (&call.session, &call.named) else {
         return Err(Fault::Invalid("needs a session and a URI".to_owned()));
     };
@@ -216,7 +213,7 @@ async fn subscribed(
         return Ok(Body::Result(Raw::object()));
     }
     let upstream = &resolved.target.upstream;
-    let done = upstream.subscribe(&resolved.ask(call), &resolved.target.own, admission).await;
+    let done = upstream.subscribe(&resolved.ask(call), &resolved.target.own, pass).await;
     let body = done
         .map_err(|error| Fault::Upstream { method: call.method, error: upstream.failed(error) })?;
     match (&body, wants) {

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::{
     call::{Caller, Client},
-    catalog::supported_versions,
+    catalog::{View, supported_versions},
     mcp::{
         level::{self, LEVELS},
         message::Body,
@@ -64,38 +64,39 @@ pub async fn initialize(
     for evicted in evicted {
         gate.forget_session(evicted);
     }
+    let view = route.most_seen_by(caller);
     let result = json!({
         "protocolVersion": version.as_str(),
-        "capabilities": route.largest_view().capabilities(version),
-        "serverInfo": older::info(version, &route.largest_view().server_info()),
+        "capabilities": view.capabilities(version),
+        "serverInfo": older::info(version, &view.server_info()),
     });
-    let tasks = route.largest_view().tasks(version);
+    let tasks = view.tasks(version);
     let edits = [("tasks", tasks.as_ref().map(|tasks| &tasks.bytes()[..]))];
     let result = splice::edit_within(&Raw::encode(&result), "capabilities", &edits);
-    let result = with_instructions(&result, route);
+    let result = with_instructions(&result, &view);
     Ok((session, id, Body::Result(result)))
 }
 
 /// `server/discover`: what the upstreams behind the route have together.
-pub async fn discover(gate: &Arc<Gate>, route: &Arc<Route>) -> Body {
+pub async fn discover(gate: &Arc<Gate>, route: &Arc<Route>, caller: &Caller) -> Body {
     gate.settled_early(route).await;
-    let route = &gate.route_now(route);
-    let (ttl_ms, scope) = route.largest_view().cache_hints();
-    let meta = route.largest_view().server_meta();
+    let view = gate.route_now(route).most_seen_by(caller);
+    let (ttl_ms, scope) = view.cache_hints();
+    let meta = view.server_meta();
     let result = json!({
         "resultType": "complete",
         "supportedVersions": supported_versions(),
-        "capabilities": route.largest_view().capabilities(Version::MODERN),
+        "capabilities": view.capabilities(Version::MODERN),
         "ttlMs": ttl_ms,
         "cacheScope": scope,
     });
-    let result = with_instructions(&Raw::encode(&result), route);
+    let result = with_instructions(&Raw::encode(&result), &view);
     Body::Result(splice::edit(&result, &[("_meta", Some(meta.as_bytes()))]))
 }
 
 /// What the upstreams say about their use, where they say anything.
-fn with_instructions(result: &Raw, route: &Route) -> Raw {
-    let text = route.largest_view().instructions().map(|text| Raw::encode(&text));
+fn with_instructions(result: &Raw, view: &View) -> Raw {
+    let text = view.instructions().map(|text| Raw::encode(&text));
     match text {
         Some(text) => splice::edit(result, &[("instructions", Some(text.bytes()))]),
         None => result.clone(),

@@ -9,9 +9,8 @@ use tokio::time::Instant;
 
 use crate::{
     call::{Ask, event::Event, tasks::Tasks},
-    limit::Admission,
     mcp::{message::Body, method::Method, raw::Raw, splice},
-    upstream::{Exchange, SendError, Upstream},
+    upstream::{Exchange, Pass, SendError, Upstream},
 };
 
 use super::{Fault, Out, rounds::Round};
@@ -29,7 +28,7 @@ const CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Polling {
     upstream: Arc<Upstream>,
-    admission: Arc<Admission>,
+    pass: Pass,
     /// The call itself: what is asked of the task is asked in its name.
     call: Ask,
     /// The server's own id of the task.
@@ -82,7 +81,7 @@ impl Polling {
     pub fn begin(
         result: &Raw,
         call: Ask,
-        (upstream, admission): (Arc<Upstream>, Arc<Admission>),
+        (upstream, pass): (Arc<Upstream>, Pass),
         since: Instant,
         tasks: Tasks,
     ) -> Result<Self, Fault> {
@@ -92,8 +91,8 @@ impl Polling {
         let total = upstream.settings.config.timeout.total;
         let mut polling = Self {
             upstream,
-            admission,
             call,
+            pass,
             id: id.ok_or_else(garbled)?,
             interval: INTERVAL,
             total,
@@ -125,7 +124,7 @@ impl Polling {
             Next::Send(method, params) => {
                 let (method, params) = (*method, params.clone());
                 let ask = request(&self.call, &self.id, method, &params);
-                let sent = self.upstream.send(&ask, &self.admission).await;
+                let sent = self.upstream.send(&ask, &self.pass).await;
                 let exchange = sent.map_err(|error| self.failed(error))?;
                 self.next = Next::Wait(method, Box::new(exchange));
                 Ok(Polled::Nothing)
@@ -252,9 +251,9 @@ impl Drop for Polling {
             return;
         }
         let ask = request(&self.call, &self.id, Method::TasksCancel, &Raw::object());
-        let (upstream, admission) = (Arc::clone(&self.upstream), Arc::clone(&self.admission));
+        let (upstream, pass) = (Arc::clone(&self.upstream), self.pass.clone());
         self.tasks.finish(async move {
-            let cancelled = async { upstream.send(&ask, &admission).await?.answer().await };
+            let cancelled = async { upstream.send(&ask, &pass).await?.answer().await };
             match tokio::time::timeout(CANCEL_TIMEOUT, cancelled).await {
                 Ok(Ok(_)) => (),
                 Ok(Err(error)) => tracing::debug!(%error, "a task was not cancelled"),

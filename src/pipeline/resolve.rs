@@ -3,25 +3,29 @@
 use std::sync::Arc;
 
 use crate::{
-    call::ListKind,
+    call::{Action, ListKind, clock},
     catalog::Target,
     mcp::{
+        error::{INVALID_PARAMS, RESOURCE_NOT_FOUND},
         head::Named,
+        message::Body,
         method::Method,
         mirror::{Mirrored, Mirrors},
         raw::Raw,
         splice,
         version::Era,
     },
+    policy::{Asked, Permit, Refusal},
     snapshot::{Gate, Route},
 };
 
-use super::{Call, Fault};
+use super::{Call, Fault, fit};
 
 /// A call whose target is found.
 #[derive(Debug, Clone)]
 pub struct Resolved {
     pub target: Arc<Target>,
+    pub permit: Permit,
     /// The client's params, with the upstream's own name in them.
     pub params: Raw,
     /// What `Mcp-Name` is to say.
@@ -36,6 +40,8 @@ pub struct Resolved {
 
 pub fn resolve(gate: &Gate, route: &Route, call: &Call) -> Result<Resolved, Fault> {
     let target = find(gate, route, call)?;
+    // First: what the caller may not know of is not to be told by any other fault.
+    let permit = permit(route, call, &target)?;
     let mirrored = check_mirrored(&target, call)?;
     let params = renamed(call, &target);
     let bare = without_wish(call, &params);
@@ -43,7 +49,7 @@ pub fn resolve(gate: &Gate, route: &Route, call: &Call) -> Result<Resolved, Faul
     let params = bare.filter(|_| !wishes_task).unwrap_or(params);
     let name = call.named.header().map(|_| target.own.clone());
     let as_task = target.task && !wishes_task;
-    Ok(Resolved { target, params, name, mirrored, as_task, wishes_task })
+    Ok(Resolved { target, permit, params, name, mirrored, as_task, wishes_task })
 }
 
 /// Whether a request is about tasks that a legacy client may use.
@@ -57,24 +63,68 @@ pub fn relays_tasks(route: &Route, call: &Call) -> bool {
 
 fn find(gate: &Gate, route: &Route, call: &Call) -> Result<Arc<Target>, Fault> {
     let view = route.view(&call.client);
-    let (kind, name, found) = match &call.named {
+    let found = match &call.named {
         Named::Name(name) if call.method == Method::PromptsGet => {
-            ("prompt", name, view.find(ListKind::Prompts, name).cloned())
+            view.find(ListKind::Prompts, name).cloned()
         }
-        Named::Name(name) => ("tool", name, view.find(ListKind::Tools, name).cloned()),
-        Named::Uri(uri) => ("resource", uri, view.find_uri(uri)),
-        Named::PromptReference(name) => {
-            ("prompt", name, view.find(ListKind::Prompts, name).cloned())
-        }
+        Named::Name(name) => view.find(ListKind::Tools, name).cloned(),
+        Named::Uri(uri) => view.find_uri(uri),
+        Named::PromptReference(name) => view.find(ListKind::Prompts, name).cloned(),
         Named::TemplateReference(uri) => {
             let found =
                 view.find(ListKind::Templates, uri).or_else(|| view.find(ListKind::Resources, uri));
-            ("resource template", uri, found.cloned())
+            found.cloned()
         }
-        Named::Task(id) => ("task", id, find_task(gate, route, call, id)),
-        Named::Nothing => return Err(Fault::UnknownMethod(call.method.name().into())),
+        Named::Task(id) => find_task(gate, route, call, id),
+        Named::Nothing => None,
     };
-    found.ok_or_else(|| Fault::Unknown { kind, name: name.clone() })
+    found.ok_or_else(|| unknown(call))
+}
+
+/// The answer about what is not there, or is not for this caller to see.
+pub fn unknown(call: &Call) -> Fault {
+    let (kind, name) = match &call.named {
+        Named::Name(name) if call.method == Method::PromptsGet => ("prompt", name),
+        Named::Name(name) => ("tool", name),
+        Named::Uri(uri) => ("resource", uri),
+        Named::PromptReference(name) => ("prompt", name),
+        Named::TemplateReference(uri) => ("resource template", uri),
+        Named::Task(id) => ("task", id),
+        Named::Nothing => return Fault::UnknownMethod(call.method.name().into()),
+    };
+    Fault::Unknown { kind, name: name.clone() }
+}
+
+/// Whether a server does not know a resource. Where policies hide some, all that are not there must
+/// read alike, whoever says so.
+pub fn is_missing(route: &Route, call: &Call, body: &Body) -> bool {
+    let Body::Error(error) = body else { return false };
+    let codes = [RESOURCE_NOT_FOUND, INVALID_PARAMS];
+    call.method == Method::ResourcesRead
+        && !route.judge.is_open()
+        && codes.contains(&fit::code_of(error))
+}
+
+/// Whether the caller may do this with the target.
+#[allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "all other methods that name a target are about tasks"
+)]
+fn permit(route: &Route, call: &Call, target: &Target) -> Result<Permit, Fault> {
+    let action = match call.method {
+        Method::ToolsCall => Action::Call,
+        Method::PromptsGet => Action::Get,
+        Method::ResourcesRead | Method::Subscribe | Method::Unsubscribe => Action::Read,
+        Method::Complete => Action::Complete,
+        _ => return Ok(route.judge.permit_task()),
+    };
+    let object = target.object.as_ref().ok_or_else(|| unknown(call))?;
+    let (caller, client, now) = (&call.caller, &call.client, clock::unix_seconds());
+    let asked = Asked { caller, client, action, object, params: &call.params, now };
+    route.judge.permit(&asked).map_err(|refusal| match refusal {
+        Refusal::Unseen => unknown(call),
+        Refusal::Denied => Fault::Denied,
+    })
 }
 
 /// A legacy server's task is the session's that was given it; a modern server's has an id that is
@@ -82,7 +132,7 @@ fn find(gate: &Gate, route: &Route, call: &Call) -> Result<Arc<Target>, Fault> {
 fn find_task(gate: &Gate, route: &Route, call: &Call, id: &str) -> Option<Arc<Target>> {
     let target = |upstream, own: &str| {
         let (own, mirrors) = (own.to_owned(), Mirrors::default());
-        Some(Arc::new(Target { upstream, own, mirrors, task: false }))
+        Some(Arc::new(Target { upstream, own, mirrors, task: false, object: None }))
     };
     let Some(session) = &call.session else {
         let (path, states) = (&route.settings.path, &gate.lot.states);

@@ -80,11 +80,11 @@ async fn taken_up(
 ) -> Result<Reply, Fault> {
     // First: a retry that is wrong in itself, or comes too soon, costs the call nothing.
     let resolved = resolve::resolve(gate, route, &call)?;
-    let admission = admit::sent(gate, route, &call, &resolved).await?;
+    let pass = admit::sent(gate, route, &call, &resolved).await?;
     let mut parked = gate.lot.take(held)?;
     parked.open = asked::answer(parked.open, &responses(&call));
     if parked.open.is_empty() {
-        let back = Back::resume((gate, route), call, resolved, parked, admission);
+        let back = Back::resume((gate, route), call, resolved, parked, pass);
         return Ok(Reply::Back(Box::new(back)));
     }
     // What is missing is asked for again; what was answered stays answered.

@@ -148,7 +148,7 @@ impl Back {
             resolved: self.resolved.clone(),
             upstream: Arc::clone(&self.upstream),
             stage: std::mem::replace(&mut self.stage, Stage::Over),
-            admission: Arc::clone(&self.admission),
+            pass: self.pass.clone(),
             era: self.era,
             underway: None,
             refuses: self.refuses,

@@ -2,6 +2,7 @@
 //! is shown in full.
 
 use std::{
+    collections::BTreeSet,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -11,7 +12,8 @@ use notify::{RecursiveMode, Watcher as _};
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
-    config::{self, Config, Layers},
+    config::{self, Config, Layers, Problems},
+    policy::{self, Rulebook},
     snapshot::Gate,
     telemetry::Counter,
 };
@@ -30,6 +32,8 @@ pub struct Reloader {
     listen: Option<std::net::SocketAddr>,
     /// Where the gate listens until it ends, whatever an edit says.
     bound: std::net::SocketAddr,
+    /// Folders besides that of the file.
+    watched: BTreeSet<PathBuf>,
     /// The problems that were shown last.
     shown: Option<String>,
 }
@@ -43,13 +47,14 @@ impl Reloader {
         listen: Option<std::net::SocketAddr>,
     ) -> Self {
         let bound = gate.snapshot().config.server.listen;
-        Self { gate, path: path.to_owned(), layers, listen, bound, shown: None }
+        let watched = BTreeSet::new();
+        Self { gate, path: path.to_owned(), layers, listen, bound, watched, shown: None }
     }
 
     /// Runs for as long as the gate does. `asked` wakes it at once (SIGHUP).
     pub async fn run(mut self, mut asked: mpsc::Receiver<()>) {
         let (signs_in, mut signs) = mpsc::channel(1);
-        let watcher = self.watch(signs_in);
+        let mut watcher = self.watch(signs_in);
         if watcher.is_none() {
             let path = self.path.display();
             tracing::warn!(%path, "cannot be watched; it is looked at every {POLL:?}");
@@ -63,6 +68,7 @@ impl Reloader {
                 () = tokio::time::sleep_until(next) => (),
             }
             while signs.try_recv().is_ok() {}
+            watcher.iter_mut().for_each(|watcher| self.watch_rules(watcher));
             next = Instant::now() + POLL;
             self.look();
         }
@@ -81,12 +87,28 @@ impl Reloader {
         Some(watcher)
     }
 
+    /// The folders of policies, too, as they are now.
+    fn watch_rules(&mut self, watcher: &mut notify::RecommendedWatcher) {
+        for folder in self.gate.snapshot().config.rule_folders() {
+            if self.watched.contains(&folder) {
+                continue;
+            }
+            if let Err(error) = watcher.watch(&folder, RecursiveMode::NonRecursive) {
+                let folder = folder.display();
+                tracing::debug!(%folder, %error, "is not watched, but looked at every {POLL:?}");
+            }
+            self.watched.insert(folder);
+        }
+    }
+
     /// Reads the file, and what it refers to, and compares with what is in force.
     fn look(&mut self) {
         match self.read() {
-            Ok(config) => {
+            Ok(changed) => {
                 self.shown = None;
-                self.apply(config);
+                if let Some((config, rules)) = changed {
+                    self.apply(config, rules);
+                }
             }
             Err(text) if self.shown.as_ref() != Some(&text) => {
                 self.gate.counters.add(Counter::ReloadsRefused);
@@ -97,9 +119,10 @@ impl Reloader {
         }
     }
 
-    fn read(&self) -> Result<Config, String> {
+    /// A configuration that differs from the one in force, with its policies.
+    fn read(&self) -> Result<Option<(Config, Rulebook)>, String> {
         let read = config::load_layered(&self.path, &self.layers, &config::environment);
-        let told = |problems: config::Problems| {
+        let told = |problems: Problems| {
             format!("{} problem(s):\n{}", problems.len(), problems.render(false))
         };
         let mut config = read.map_err(told)?;
@@ -110,18 +133,19 @@ impl Reloader {
             // What the file says of it counts at the next start only.
             None => config.clone().listen_on(bound).map_err(opens)?,
         }
-        Ok(config)
+        if *self.gate.snapshot().config == config {
+            return Ok(None);
+        }
+        let rules = policy::compile(&config).map_err(told)?;
+        Ok(Some((config, rules)))
     }
 
-    fn apply(&self, config: Config) {
+    fn apply(&self, config: Config, rules: Rulebook) {
         let before = self.gate.snapshot();
-        if *before.config == config {
-            return;
-        }
         for key in needs_restart(&before.config, &config) {
             tracing::warn!("a change of `{key}` takes effect at the next start");
         }
-        self.gate.apply(Arc::new(config));
+        self.gate.apply(Arc::new(config), rules);
         self.gate.counters.add(Counter::Reloads);
         tracing::info!(path = %self.path.display(), "reloaded");
     }

@@ -82,6 +82,8 @@ struct State {
     streams: HashMap<u64, Arc<Stream>>,
     streams_made: u64,
     subscriptions: BTreeSet<String>,
+    /// Who opened the stream of announcements.
+    listener: Option<Caller>,
     /// Tasks that its server gave it, the newest last.
     tasks: VecDeque<String>,
 }
@@ -340,15 +342,22 @@ impl Session {
         Some(stream)
     }
 
-    /// The stream that GET opens, and whether it was made now: there was none, or it had ended.
-    pub fn standalone(&self) -> (Arc<Stream>, bool) {
+    /// The stream that this caller's GET opens, and whether it was made now: there was none, or it
+    /// had ended.
+    pub fn standalone(&self, caller: &Caller) -> (Arc<Stream>, bool) {
         let mut state = self.state.lock();
+        state.listener = Some(caller.clone());
         if let Some(stream) = state.streams.get(&0).filter(|stream| !stream.is_ended()) {
             return (Arc::clone(stream), false);
         }
         let stream = Stream::new(0);
         state.streams.insert(0, Arc::clone(&stream));
         (stream, true)
+    }
+
+    /// Who opened that stream last: what is announced there is for them.
+    pub fn listener(&self) -> Option<Caller> {
+        self.state.lock().listener.clone()
     }
 
     /// The stream that GET opened, if there is one and it has not ended.

@@ -4,39 +4,37 @@
 //! What outlives a reload (upstreams, shelves, sessions, counters) has its own `Arc` inside and
 //! moves over by name, as long as its own section of the configuration stays the same.
 
+mod ear;
 mod push;
 mod report;
+mod route;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use tokio::{
-    sync::{broadcast, mpsc},
-    time::Instant,
-};
+use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    auth::{Authorities, Door, Means},
-    call::{Client, ListKind, tasks::Tasks},
-    catalog::{self, Change, Filters, Part, View, shelf::Shelf},
-    config::{self, Config, Route as RouteSettings, Start},
+    auth::{Authorities, Means},
+    call::tasks::Tasks,
+    catalog::{self, Change, Filters, Part, shelf::Shelf},
+    config::{self, Config, Start},
     limit::Limits,
     mcp::method::Method,
     park::Lot,
+    policy::{Bounds, Judge, Rulebook},
     session::{Session, Sessions},
     store::Store,
     telemetry::Counters,
     upstream::{Context, Settings, Upstream},
 };
 
-pub use self::push::Push;
+pub use self::{ear::Ear, push::Push, route::Route};
 
 /// Changes that wait to be worked on; an upstream's keeper with one more waits.
 const CHANGES_MAX: usize = 1_024;
-/// Announcements that a slow client may lag behind before it is told that everything changed.
-const PUSHES_MAX: usize = 256;
 
 /// How often a keeper's work is looked at by those who wait for it.
 const LOOK: Duration = Duration::from_millis(5);
@@ -45,24 +43,11 @@ const LOOK: Duration = Duration::from_millis(5);
 #[derive(Debug)]
 pub struct Snapshot {
     pub config: Arc<Config>,
+    rules: Arc<Rulebook>,
     pub routes: HashMap<String, Arc<Route>>,
     authorities: Authorities,
     pub limits: Arc<Limits>,
     members: Vec<Member>,
-}
-
-/// An endpoint that clients use.
-#[derive(Debug)]
-pub struct Route {
-    pub settings: RouteSettings,
-    /// Who may pass.
-    pub door: Door,
-    pub members: Vec<Member>,
-    view: View,
-    /// For clients that can be asked in mid-call, where an upstream lists more for them.
-    asked_view: Option<View>,
-    /// What is announced to the clients of this route.
-    pub pushes: broadcast::Sender<Push>,
 }
 
 /// An upstream and what is known of it.
@@ -105,7 +90,8 @@ impl Gate {
         let (changes, inbox) = mpsc::channel(CHANGES_MAX);
         let (routes, limits) = (HashMap::new(), Limits::new(Arc::clone(&context.counters)));
         let (authorities, members, limits) = (Authorities::default(), Vec::new(), Arc::new(limits));
-        let empty = Snapshot { config, routes, authorities, limits, members };
+        let rules = Arc::default();
+        let empty = Snapshot { config, rules, routes, authorities, limits, members };
         let gate = Self {
             current: ArcSwap::from_pointee(empty),
             building: Mutex::new(()),
@@ -133,9 +119,9 @@ impl Gate {
         Arc::clone(snapshot.routes.get(&route.settings.path).unwrap_or(route))
     }
 
-    /// Goes over to a configuration: unchanged upstreams stay as they are, others are opened or
-    /// retired.
-    pub fn apply(&self, config: Arc<Config>) {
+    /// Goes over to a configuration and its policies: unchanged upstreams stay as they are, others
+    /// are opened or retired.
+    pub fn apply(&self, config: Arc<Config>, rules: Rulebook) {
         let building = self.building.lock();
         let earlier = self.snapshot();
         let limits = &config.server.limits;
@@ -158,7 +144,7 @@ impl Gate {
         let gone: Vec<_> =
             earlier.members.iter().filter(|member| !has(&members, member)).cloned().collect();
         let drain = limits.drain;
-        self.publish(&earlier, config, members, &[]);
+        self.publish(&earlier, (config, Arc::new(rules)), members, &[]);
         drop(building);
         for member in gone {
             self.tasks.finish(async move {
@@ -310,7 +296,8 @@ impl Gate {
         let earlier = self.snapshot();
         let said: Vec<_> = said.map(|method| (upstream.to_owned(), method)).into_iter().collect();
         let shelf = earlier.member(upstream).map(|member| (&member.shelf, member.shelf.version()));
-        self.publish(&earlier, Arc::clone(&earlier.config), earlier.members.clone(), &said);
+        let same = (Arc::clone(&earlier.config), Arc::clone(&earlier.rules));
+        self.publish(&earlier, same, earlier.members.clone(), &said);
         if let Some((shelf, version)) = shelf {
             shelf.published(version);
         }
@@ -322,7 +309,7 @@ impl Gate {
     fn publish(
         &self,
         earlier: &Snapshot,
-        config: Arc<Config>,
+        (config, rules): (Arc<Config>, Arc<Rulebook>),
         members: Vec<Member>,
         said: &[(String, Method)],
     ) {
@@ -331,18 +318,22 @@ impl Gate {
         let mut announced = Vec::new();
         for settings in &config.routes {
             let before = earlier.routes.get(&settings.path);
+            let policies = rules.of(&settings.path).map(Arc::clone);
+            let bounds = Bounds::of(&config.server.limits);
+            let judge = Judge::new(&settings.path, policies, bounds, &self.counters);
             let door = authorities.door(settings, &self.counters);
-            let route = Arc::new(Route::build(settings, door, &members, before));
-            for method in route.changes(before.map(Arc::as_ref), said) {
-                announced.push((Arc::clone(&route), method));
+            let route = Arc::new(Route::build(settings, (door, judge), &members, before));
+            for push in route.changes(before.map(Arc::as_ref), said) {
+                announced.push((Arc::clone(&route), push));
             }
             routes.insert(settings.path.clone(), route);
         }
         let limits = Arc::new(earlier.limits.next(&config));
-        self.current.store(Arc::new(Snapshot { config, routes, authorities, limits, members }));
-        for (route, method) in announced {
+        let next = Snapshot { config, rules, routes, authorities, limits, members };
+        self.current.store(Arc::new(next));
+        for (route, push) in announced {
             // Nobody listening is no error.
-            route.pushes.send(Push::Changed(method)).ok();
+            route.pushes.send(push).ok();
         }
     }
 }
@@ -363,72 +354,6 @@ impl Snapshot {
             let Some(target) = route.largest_view().find_uri(&uri) else { continue };
             target.upstream.unwant(&target.own);
         }
-    }
-}
-
-impl Route {
-    fn build(
-        settings: &RouteSettings,
-        door: Door,
-        members: &[Member],
-        before: Option<&Arc<Self>>,
-    ) -> Self {
-        let of_route = settings.upstreams.iter();
-        let members: Vec<_> = of_route
-            .filter_map(|name| members.iter().find(|member| member.upstream.name() == name))
-            .cloned()
-            .collect();
-        let parts: Vec<_> = members.iter().map(Member::part).collect();
-        let view = View::build(settings, &parts, false);
-        let asks = |part: &Part| {
-            part.listing.as_ref().is_some_and(|listing| !listing.asked_tools.is_empty())
-        };
-        let asked_view = parts.iter().any(asks).then(|| View::build(settings, &parts, true));
-        if before.is_none_or(|before| before.view.problems != view.problems) {
-            for problem in &view.problems {
-                tracing::warn!(route = settings.path, "left out: {problem}");
-            }
-        }
-        let pushes = before
-            .map_or_else(|| broadcast::Sender::new(PUSHES_MAX), |before| before.pushes.clone());
-        Self { settings: settings.clone(), door, members, view, asked_view, pushes }
-    }
-
-    /// What a client is shown.
-    pub fn view(&self, client: &Client) -> &View {
-        match &self.asked_view {
-            Some(view) if client.can_be_asked() => view,
-            _ => &self.view,
-        }
-    }
-
-    /// Everything that any client is shown.
-    pub fn largest_view(&self) -> &View {
-        self.asked_view.as_ref().unwrap_or(&self.view)
-    }
-
-    /// Whether several upstreams stand behind it, so that what they name must say whose it is.
-    pub fn is_merged(&self) -> bool {
-        1 < self.members.len()
-    }
-
-    pub fn member(&self, upstream: &str) -> Option<&Member> {
-        self.members.iter().find(|member| member.upstream.name() == upstream)
-    }
-
-    fn changes(&self, before: Option<&Self>, said: &[(String, Method)]) -> Vec<Method> {
-        let looks = before.map(|before| {
-            let mut kinds = self.view.changed(&before.view);
-            kinds.extend(self.largest_view().changed(before.largest_view()));
-            kinds
-        });
-        let looks = looks.unwrap_or_default();
-        let mut methods: Vec<_> = looks.into_iter().map(ListKind::changed).collect();
-        let ours = said.iter().filter(|(name, _)| self.member(name).is_some());
-        methods.extend(ours.map(|(_, method)| *method));
-        methods.sort_by_key(|method| method.name());
-        methods.dedup();
-        methods
     }
 }
 
@@ -477,8 +402,17 @@ fn parted(section: &config::Upstream) -> (config::Upstream, Arc<Filters>) {
         tools: std::mem::take(&mut config.tools),
         prompts: std::mem::take(&mut config.prompts),
         resources: std::mem::take(&mut config.resources),
+        tags: std::mem::take(&mut config.tags),
     };
     (config, Arc::new(filters))
+}
+
+/// An upstream that is never opened, with its last good catalog.
+pub fn offline(section: &config::Upstream, context: &Arc<Context>, store: &Store) -> Part {
+    let (config, filters) = parted(section);
+    let listing = Shelf::open(&config, store, None).listing();
+    let upstream = Upstream::new(Settings { config, answer_bytes_max: 0 }, context);
+    Part { upstream, listing, filters }
 }
 
 fn has(members: &[Member], wanted: &Member) -> bool {

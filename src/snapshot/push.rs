@@ -20,8 +20,8 @@ use super::{Route, Snapshot};
 /// One announcement on a route.
 #[derive(Debug, Clone)]
 pub enum Push {
-    /// A list changed.
-    Changed(Method),
+    /// A list changed, or upstreams said so.
+    Changed { method: Method, said_by: Vec<String> },
     /// A resource was updated, by the URI that clients know.
     Updated { upstream: Arc<Upstream>, uri: String, params: Raw },
 }
@@ -49,7 +49,15 @@ pub(super) fn notice(
         (Some(Method::ResourceUpdated), Some(key)) => {
             let session = sessions.get(key);
             let route = session.as_ref().and_then(|session| snapshot.routes.get(&session.route));
-            if let Some((_, params)) = route.and_then(|route| updated(route, upstream, notice)) {
+            let lets = |uri: &str| {
+                let listener = session.as_ref().and_then(|session| session.listener());
+                listener.zip(session.as_ref()).zip(route).is_some_and(
+                    |((caller, session), route)| route.lets_read(&caller, &session.client, uri),
+                )
+            };
+            if let Some((uri, params)) = route.and_then(|route| updated(route, upstream, notice))
+                && lets(&uri)
+            {
                 let text = message::notification(Method::ResourceUpdated.name(), &params);
                 to_session(snapshot, sessions, key, text.bytes().clone());
             }

@@ -47,6 +47,11 @@ pub enum Counter {
     RefusedTasks,
     TaskResultsDropped,
     TasksCarried,
+    Unseen,
+    Denied,
+    PolicyErrors,
+    GrantsEvicted,
+    DecisionsDropped,
     Reloads,
     ReloadsRefused,
     RefusedAnonymous,
@@ -61,7 +66,7 @@ pub enum Counter {
 }
 
 /// In the order of [`Counter`].
-const NAMES: [&str; 50] = [
+const NAMES: [&str; 55] = [
     "requests",
     "refused_host",
     "refused_origin",
@@ -101,6 +106,11 @@ const NAMES: [&str; 50] = [
     "refused_tasks",
     "task_results_dropped",
     "tasks_carried",
+    "unseen",
+    "denied",
+    "policy_errors",
+    "grants_evicted",
+    "decisions_dropped",
     "reloads",
     "reloads_refused",
     "refused_anonymous",

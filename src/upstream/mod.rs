@@ -51,6 +51,7 @@ use crate::{
         version::Era,
     },
     net::Net,
+    policy::Permit,
     telemetry::Counters,
 };
 
@@ -91,6 +92,13 @@ pub struct Context {
     pub counters: Arc<Counters>,
     pub look: kit::report::Look,
     pub tasks: Tasks,
+}
+
+/// What a request needs to be sent: that it may be, and that there is room for it.
+#[derive(Debug, Clone)]
+pub struct Pass {
+    pub permit: Permit,
+    pub admission: Arc<Admission>,
 }
 
 /// A server behind the gate.
@@ -188,9 +196,9 @@ impl Upstream {
         &self.settings.config.name
     }
 
-    /// Sends a client's request, which was let in. Errors before anything was sent are
+    /// Sends a client's request, which is permitted and let in. Errors before anything was sent are
     /// [`SendError::Unavailable`].
-    pub async fn send(&self, ask: &Ask, _: &Admission) -> Result<Exchange, SendError> {
+    pub async fn send(&self, ask: &Ask, _: &Pass) -> Result<Exchange, SendError> {
         self.tally.call();
         // From here on, so that a retirement waits for those that still look for a connection.
         let underway = Arc::clone(&self.underway);
@@ -261,12 +269,7 @@ impl Upstream {
 
     /// Subscribes for a legacy client, or ends that: on its own connection where it has one, else
     /// on the shared one.
-    pub async fn subscribe(
-        &self,
-        ask: &Ask,
-        uri: &str,
-        admission: &Admission,
-    ) -> Result<Body, SendError> {
+    pub async fn subscribe(&self, ask: &Ask, uri: &str, pass: &Pass) -> Result<Body, SendError> {
         let wants = ask.method == Method::Subscribe;
         if let (Scope::Session(key), _) = self.scope(ask).await? {
             let found = Box::pin(self.own(key, ask)).await;
@@ -279,7 +282,7 @@ impl Upstream {
             return Ok(body);
         }
         if wants {
-            self.want(uri, admission).await?;
+            self.want(uri, pass).await?;
         } else {
             self.unwant(uri);
         }
@@ -292,7 +295,7 @@ impl Upstream {
     }
 
     /// Hears of `uri` on the shared connection from now on. Dropped or failed, it changes nothing.
-    pub async fn want(&self, uri: &str, _: &Admission) -> Result<(), SendError> {
+    pub async fn want(&self, uri: &str, _: &Pass) -> Result<(), SendError> {
         self.shared().await?;
         self.wanted.add(uri).await
     }

@@ -12,12 +12,15 @@ use crate::{
     soon,
 };
 
+const POLICY: &str = "policies/base.cedar";
+
 /// A gate to be started.
 pub struct Plan {
     server: String,
     upstreams: String,
     names: Vec<String>,
     routes: String,
+    policy: String,
     extra: String,
 }
 
@@ -29,8 +32,8 @@ pub struct Gate {
 }
 
 pub fn gateway() -> Plan {
-    let [server, upstreams, routes, extra] = std::array::from_fn(|_| String::new());
-    Plan { server, upstreams, names: Vec::new(), routes, extra }
+    let [server, upstreams, routes, policy, extra] = std::array::from_fn(|_| String::new());
+    Plan { server, upstreams, names: Vec::new(), routes, policy, extra }
 }
 
 impl Plan {
@@ -74,6 +77,12 @@ impl Plan {
         self
     }
 
+    /// Policies for `/mcp`, unless routes are given: these name `policies/base.cedar` themselves.
+    pub fn policy(mut self, text: &str) -> Self {
+        text.clone_into(&mut self.policy);
+        self
+    }
+
     /// Starts it, and waits until every upstream was opened or failed once.
     pub async fn start(self) -> Gate {
         let gate = self.open().await;
@@ -84,10 +93,17 @@ impl Plan {
     /// Starts it without waiting for upstreams.
     pub async fn open(self) -> Gate {
         let folder = tempfile::tempdir().unwrap();
-        let routes = match self.routes.is_empty() {
+        let mut routes = match self.routes.is_empty() {
             true => format!("[routes.\"/mcp\"]\nupstreams = {:?}\n", self.names),
-            false => self.routes,
+            false => self.routes.clone(),
         };
+        if !self.policy.is_empty() {
+            fs::create_dir(folder.path().join("policies")).unwrap();
+            fs::write(folder.path().join(POLICY), &self.policy).unwrap();
+            if self.routes.is_empty() {
+                writeln!(routes, "policy = [{POLICY:?}]").unwrap();
+            }
+        }
         let server = format!("[server]\nlimits.drain = \"2s\"\n{}", self.server);
         let toml = format!("{server}\n{routes}\n{}{}", self.upstreams, self.extra);
         fs::write(folder.path().join("routes.toml"), toml).unwrap();
@@ -140,6 +156,11 @@ impl Gate {
         let path = self.folder.path().join("routes.toml");
         let toml = fs::read_to_string(&path).unwrap();
         fs::write(path, change(toml)).unwrap();
+    }
+
+    /// Writes the policies anew.
+    pub fn edit_policy(&self, text: &str) {
+        fs::write(self.folder.path().join(POLICY), text).unwrap();
     }
 
     /// Stops, and starts again on the same folder and another port.

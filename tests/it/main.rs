@@ -34,6 +34,7 @@ mod limit;
 mod matrix;
 mod modern;
 mod older;
+mod policy;
 mod reload;
 mod session;
 mod sse;

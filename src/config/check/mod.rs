@@ -18,7 +18,7 @@ use super::{
     limit::{self, Dearest},
     problem::{Problem, nearest},
     reader::Reader,
-    schema,
+    rules, schema,
     value::{Apart, Key, Table},
 };
 
@@ -69,7 +69,9 @@ pub fn config(file: schema::File, folder: &Path, reader: &mut Reader<'_>) -> Con
     let known = Known { upstreams: &behind, auth: &auth, base: &base, listen };
     Config {
         server: server(file.server.value, folder, reader),
-        routes: routes.map(|(path, section)| route(path, section, &known, reader)).collect(),
+        routes: routes
+            .map(|(path, section)| route(path, section, &known, folder, reader))
+            .collect(),
         auth: auth::all(file.auth.value, reader),
         upstreams: upstreams.map(|(name, one)| upstream(name, one, folder, reader)).collect(),
     }
@@ -140,6 +142,10 @@ fn limits(limits: &schema::Limits) -> Limits {
         tasks_max: limits.tasks_max.value.0,
         tasks_per_caller_max: limits.tasks_per_caller_max.value.0,
         task_bytes_max: limits.task_bytes_max.value.0,
+        grants_max: limits.grants_max.value.0,
+        decisions_max: limits.decisions_max.value.0,
+        judged_text_max: limits.judged_text_max.value.0,
+        judged_items_max: limits.judged_items_max.value.0,
         keep_alive: limits.keep_alive.value.0,
         limit_keys_max: limits.limit_keys_max.value.0,
         settle: limits.settle.value.0,
@@ -167,6 +173,7 @@ fn route(
     path: Spanned<String>,
     section: Spanned<schema::Route>,
     known: &Known<'_>,
+    folder: &Path,
     reader: &mut Reader<'_>,
 ) -> Route {
     let at = path.span();
@@ -195,6 +202,7 @@ fn route(
         auth: auth::named(access, known.auth, section.auth.span.as_ref(), reader),
         scopes: section.scopes.value,
         upstreams,
+        rules: rules::rules(section.policy, section.cases, folder, reader),
         names: section.names.value,
         sse: section.sse.value,
         tools: tools(section.tools.value, reader),
@@ -333,6 +341,7 @@ fn upstream(
         limits,
         in_flight: limit::in_flight(section.in_flight.value, reader),
         tool_settings: limit::tools(section.tools.value.each, reader),
+        tags: rules::tags(section.tags.value),
         problem: (!absent.is_empty())
             .then(|| absent.iter().map(Problem::line).collect::<Vec<_>>().join("; ")),
     }

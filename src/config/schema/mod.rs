@@ -10,12 +10,15 @@ use toml::{
 };
 
 use super::{
-    HttpTransport, Isolation, Names, Secret, Start,
+    Expected, HttpTransport, Isolation, Names, Secret, Start,
     access::Access,
     limit::Cost,
     problem::{Problem, nearest},
     reader::Reader,
-    value::{Apart, Count, Key, Kind, Kit, Node, Period, Reference, Size, Table, Url, table},
+    value::{
+        ActionWord, Apart, Count, Json, Key, Kind, Kit, Moment, Node, Period, Reference, Size,
+        Table, Url, table,
+    },
 };
 
 const KIB: usize = 1 << 10;
@@ -195,6 +198,16 @@ section! {
         tasks_per_caller_max: Count<1, 1_000_000> = 1_000,
         /// Bytes of all their results together.
         task_bytes_max: Size<KIB, { 64 * GIB }> = "256MiB",
+        /// Sets of grants (groups, scopes, and what else policies ask for) whose lists and
+        /// decisions a route keeps; the oldest makes room.
+        grants_max: Count<1, 100_000> = 256,
+        /// Decisions that are kept for one set of grants.
+        decisions_max: Count<1, 1_000_000> = 2_000,
+        /// Bytes of a text among the arguments that a policy reads: a call with a longer one is
+        /// denied.
+        judged_text_max: Size<KIB, GIB> = "64KiB",
+        /// Texts of an array among the arguments that a policy reads.
+        judged_items_max: Count<1, 1_000_000> = 1_000,
         /// Silence on an open stream after which a comment is sent.
         keep_alive: Period<SECOND, { 10 * MINUTE }> = "15s",
         /// Callers, clients and so on that one of the `limits` of routes, upstreams and tools
@@ -218,6 +231,12 @@ section! {
         auth: Option<Spanned<Access>>,
         /// Scopes that a caller needs, all of them.
         scopes: Vec<String>,
+        /// Files of Cedar policies, or folders of `*.cedar`, that say who may see and use what; a
+        /// relative path begins beside this file. Without it everybody may everything.
+        policy: Vec<Spanned<PathBuf>>,
+        /// Files of cases, such as "policies/cases.toml": what the policies must say, tried before
+        /// they are applied.
+        cases: Vec<Spanned<PathBuf>>,
         /// Whether an upstream's name stands before those of its tools and prompts: where an
         /// earlier upstream has the same name ("auto"), "always", or "never". One upstream alone
         /// and "never" make a route that is that server to clients, with its own name and words.
@@ -344,6 +363,8 @@ section! {
         limits: Vec<Spanned<Limit>>,
         /// How many calls may be with it at once.
         in_flight: Option<Spanned<InFlight>>,
+        /// What policies may call a group of its things: for each tag patterns of its own names.
+        tags: Table<Vec<String>>,
     }
 }
 
@@ -357,6 +378,48 @@ section! {
         limits: Vec<Spanned<Limit>>,
         /// How many calls of it may be under way at once.
         in_flight: Option<Spanned<InFlight>>,
+    }
+}
+
+section! {
+    /// What policies must say.
+    Cases {
+        /// Each a question and its answer.
+        case: Vec<Spanned<Case>>,
+    }
+}
+
+section! {
+    /// A question, and how policies must answer it.
+    Case {
+        /// `AUTHORITY/SUBJECT`, or the address of one that nobody vouches for.
+        caller: Option<String>,
+        /// Groups that the caller is in.
+        groups: Vec<String>,
+        /// Scopes of the caller's token.
+        scopes: Vec<String>,
+        /// Whether it logged in with a second factor.
+        mfa: bool = false,
+        /// What is to be done; calling a tool, getting a prompt, reading a resource if not said.
+        action: Option<ActionWord>,
+        /// A tool, as "UPSTREAM/NAME", with the upstream's own name for it.
+        tool: Option<Spanned<String>>,
+        /// The same of a prompt.
+        prompt: Option<Spanned<String>>,
+        /// The same of a resource, by its URI.
+        resource: Option<Spanned<String>>,
+        /// What the upstream says of the tool, in the protocol's words: { readOnlyHint = true }.
+        annotations: Json,
+        /// Tags that the upstream's section gives it.
+        tags: Vec<String>,
+        /// Arguments of the call.
+        arguments: Json,
+        /// The name of the client's program.
+        client: Option<String>,
+        /// When it is asked: "2026-11-24T10:00:00Z".
+        time: Moment,
+        /// Whether it is seen and permitted ("allow"), seen and denied ("deny"), or not even seen.
+        expect: Expected = "deny",
     }
 }
 

@@ -275,7 +275,8 @@ impl Channel {
 
     /// A client that greets anew begins anew.
     fn keep(&self, session: Arc<Session>, route: &Arc<Route>) {
-        let stream = stream::announced(self.gate(), route, &self.limits(), &session);
+        let (limits, caller) = (self.limits(), self.caller());
+        let stream = stream::announced(self.gate(), route, &limits, &session, &caller);
         let opened = Opened { session, waiting: Some(stream.read_on()) };
         let earlier = self.0.session.lock().replace(opened);
         if let Some(earlier) = earlier {

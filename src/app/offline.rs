@@ -1,0 +1,134 @@
+//! A route as the last good catalogs on disk show it: nothing is opened.
+
+use std::{path::Path, sync::Arc};
+
+use serde_json::Value;
+
+use crate::{
+    call::{Action, Caller, Client, ListKind, clock, tasks::Tasks},
+    catalog::{Part, Target, View},
+    config,
+    kit::report::Report,
+    mcp::{raw::Raw, version::Version},
+    net::Net,
+    policy::{self, Asked, Bounds, Judge, Verdict},
+    snapshot,
+    store::Store,
+    upstream::{Context, child::Spawner},
+};
+
+use super::StartError;
+
+/// A route that nobody is served on.
+#[derive(Debug)]
+pub struct Offline {
+    pub path: String,
+    view: View,
+    parts: Vec<Part>,
+    judge: Judge,
+}
+
+/// What is decided of a call.
+#[derive(Debug)]
+pub struct Explained {
+    /// Whether the caller sees the tool.
+    pub sees: Verdict,
+    /// Whether it may be called; none where it is not even seen.
+    pub may: Option<Verdict>,
+}
+
+/// A tool of a route.
+#[derive(Debug)]
+pub struct Tool {
+    target: Arc<Target>,
+    /// Its entry in its upstream's list.
+    pub entry: Value,
+}
+
+impl Offline {
+    /// The route of this path, or the first.
+    ///
+    /// # Errors
+    /// Where the configuration is wrong, or has no such route.
+    pub fn open(file: &Path, route: Option<&str>) -> Result<Self, StartError> {
+        let config = config::load(file, &config::environment).map_err(StartError::Config)?;
+        let rules = policy::compile(&config).map_err(StartError::Config)?;
+        let wanted = |known: &&config::Route| route.is_none_or(|path| known.path == path);
+        let Some(settings) = config.routes.iter().find(wanted) else {
+            let known: Vec<_> = config.routes.iter().map(|route| route.path.as_str()).collect();
+            let route = route.unwrap_or_default().to_owned();
+            return Err(StartError::Route { route, known: known.join(", ") });
+        };
+        let folder = &config.server.state;
+        let failed = |error| StartError::State { folder: folder.clone(), error };
+        let store = Store::open(folder).map_err(failed)?;
+        let context = Arc::new(idle());
+        let members = settings.upstreams.iter().filter_map(|name| {
+            let known = config.upstreams.iter().find(|upstream| upstream.name == *name)?;
+            Some(snapshot::offline(known, &context, &store))
+        });
+        let parts: Vec<_> = members.collect();
+        let view = View::build(settings, &parts, true, None);
+        let (policies, bounds) = (rules.of(&settings.path), Bounds::of(&config.server.limits));
+        let judge = Judge::new(&settings.path, policies.map(Arc::clone), bounds, &context.counters);
+        Ok(Self { path: settings.path.clone(), view, parts, judge })
+    }
+
+    /// Names of upstreams whose tools are not known.
+    pub fn unknown(&self) -> Vec<&str> {
+        let unknown = self.parts.iter().filter(|part| part.listing.is_none());
+        unknown.map(|part| part.upstream.name()).collect()
+    }
+
+    /// A tool by the name that clients know.
+    pub fn tool(&self, name: &str) -> Option<Tool> {
+        let target = Arc::clone(self.view.find(ListKind::Tools, name)?);
+        let part = self.parts.iter().find(|part| part.upstream.name() == target.upstream.name())?;
+        let listing = part.listing.as_ref()?;
+        let mut items = listing.tools.iter().chain(&listing.asked_tools);
+        let entry = items.find(|item| item.key == target.own)?.raw.try_read()?;
+        Some(Tool { target, entry })
+    }
+
+    /// Whether a call would be permitted now, and why.
+    pub fn explain(&self, caller: &Caller, tool: &Tool, arguments: &Value) -> Explained {
+        let (client, now) = (Client::gateway(Version::MODERN), clock::unix_seconds());
+        let params = Raw::encode(&serde_json::json!({ "arguments": arguments }));
+        let object = tool.target.object.as_ref().expect("what a view finds can be judged");
+        let (client, params, action) = (&client, &params, Action::List);
+        let asked = Asked { caller, client, action, object, params, now };
+        let sees = self.judge.verdict(&asked);
+        let may =
+            sees.allowed.then(|| self.judge.verdict(&Asked { action: Action::Call, ..asked }));
+        Explained { sees, may }
+    }
+
+    pub fn is_open(&self) -> bool {
+        self.judge.is_open()
+    }
+}
+
+impl Tool {
+    /// Its upstream, and that one's own name for it.
+    pub fn origin(&self) -> (&str, &str) {
+        (self.target.upstream.name(), &self.target.own)
+    }
+}
+
+/// For upstreams that are never opened.
+pub fn idle() -> Context {
+    let tasks = Tasks::default();
+    Context {
+        net: Net::new(),
+        spawner: Spawner::new(None, [], tasks.clone()),
+        counters: Arc::default(),
+        look: Arc::new(|| Report {
+            version: String::new(),
+            uptime_seconds: 0,
+            routes: Vec::new(),
+            upstreams: Vec::new(),
+            counters: std::collections::BTreeMap::new(),
+        }),
+        tasks,
+    }
+}

@@ -1,0 +1,207 @@
+//! Arguments as policies see them: only those that a policy asks for, as plain values that nobody
+//! can make an entity or an extension value of.
+//!
+//! A policy that asks for a number and is given a text would find no number, and a `forbid` that
+//! relies on it would not apply. So an argument that is there, and is not what is asked for, is a
+//! failure, which denies. So is a name that stands there twice: nobody knows which of them the
+//! server takes.
+
+use std::{collections::BTreeMap, fmt};
+
+use cedar_policy::RestrictedExpression;
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::mcp::{raw::Raw, splice};
+
+use super::{judge::Bounds, reads::Kinds};
+
+/// The arguments that are there, by kind.
+#[derive(Debug, Default)]
+pub struct Arguments {
+    pub texts: Vec<(String, RestrictedExpression)>,
+    pub numbers: Vec<(String, RestrictedExpression)>,
+    pub flags: Vec<(String, RestrictedExpression)>,
+    pub lists: Vec<(String, RestrictedExpression)>,
+}
+
+/// Why arguments cannot be judged.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unfit {
+    #[error("the arguments cannot be read as an object")]
+    Shape,
+    #[error("the argument `{0}` is not of a kind that a policy asks for it as")]
+    Kind(String),
+    #[error("the argument `{0}` is there twice")]
+    Twice(String),
+    #[error("the argument `{0}` has more than {1} bytes (`judged_text_max`)")]
+    Long(String, usize),
+    #[error("the argument `{0}` has more than {1} items (`judged_items_max`)")]
+    Many(String, usize),
+}
+
+/// What is asked for within a value: as what, and what of its members.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Wanted {
+    kinds: Option<Kinds>,
+    members: BTreeMap<String, Self>,
+}
+
+impl Wanted {
+    /// Arguments by the names that policies have for them.
+    pub fn new(arguments: &BTreeMap<String, Kinds>) -> Self {
+        let mut wanted = Self::default();
+        for (name, kinds) in arguments {
+            let mut node = &mut wanted;
+            for step in name.split('/') {
+                let step = step.replace("~1", "/").replace("~0", "~");
+                node = node.members.entry(step).or_default();
+            }
+            node.kinds = Some(*kinds);
+        }
+        wanted
+    }
+}
+
+impl Arguments {
+    /// Of the params of a call.
+    ///
+    /// # Errors
+    /// Where an argument is there, and cannot be judged.
+    pub fn of(params: &Raw, wanted: &Wanted, bounds: Bounds) -> Result<Self, Unfit> {
+        let mut found = Self::default();
+        if wanted.members.is_empty() {
+            return Ok(found);
+        }
+        let Some(arguments) = splice::member(params, "arguments") else { return Ok(found) };
+        match arguments.bytes().first() {
+            // What clients write that have none.
+            Some(b'n') => return Ok(found),
+            Some(b'{') => (),
+            _ => return Err(Unfit::Shape),
+        }
+        let arguments = arguments.try_read::<&RawValue>().ok_or(Unfit::Shape)?;
+        found.walk(arguments, wanted, String::new(), bounds)?;
+        Ok(found)
+    }
+
+    fn walk(
+        &mut self,
+        value: &RawValue,
+        wanted: &Wanted,
+        name: String,
+        bounds: Bounds,
+    ) -> Result<(), Unfit> {
+        if let Some(kinds) = wanted.kinds {
+            self.take(value, kinds, &name, bounds)?;
+        }
+        if wanted.members.is_empty() {
+            return Ok(());
+        }
+        let within = |step: &str| {
+            let step = step.replace('~', "~0").replace('/', "~1");
+            if name.is_empty() { step } else { format!("{name}/{step}") }
+        };
+        match value.get().as_bytes().first() {
+            Some(b'{') => self.walk_object(value, wanted, &within, bounds),
+            Some(b'[') => {
+                let items: Vec<&RawValue> =
+                    serde_json::from_str(value.get()).ok().ok_or(Unfit::Kind(name.clone()))?;
+                wanted.members.iter().try_for_each(|(step, wanted)| {
+                    let item = step.parse::<usize>().ok().and_then(|at| items.get(at));
+                    item.map_or(Ok(()), |item| self.walk(item, wanted, within(step), bounds))
+                })
+            }
+            // An object written as a text, for example: some servers would read it.
+            Some(first) if wanted.kinds.is_none() && *first != b'n' => Err(Unfit::Kind(name)),
+            _ => Ok(()),
+        }
+    }
+
+    fn walk_object(
+        &mut self,
+        object: &RawValue,
+        wanted: &Wanted,
+        within: &dyn Fn(&str) -> String,
+        bounds: Bounds,
+    ) -> Result<(), Unfit> {
+        let members = serde_json::from_str(object.get()).ok();
+        let Members(members) = members.ok_or(Unfit::Shape)?;
+        for (step, wanted) in &wanted.members {
+            let mut all = members.iter().filter(|(key, _)| key == step);
+            match (all.next(), all.next()) {
+                (Some(_), Some(_)) => return Err(Unfit::Twice(within(step))),
+                (Some((_, value)), None) => self.walk(value, wanted, within(step), bounds)?,
+                (None, _) => (),
+            }
+        }
+        Ok(())
+    }
+
+    /// Enters a value as what it is, if that is what is asked for.
+    fn take(
+        &mut self,
+        value: &RawValue,
+        kinds: Kinds,
+        name: &str,
+        bounds: Bounds,
+    ) -> Result<(), Unfit> {
+        let (text, key) = (value.get(), name.to_owned());
+        let unfit = || Unfit::Kind(name.to_owned());
+        let short = |text: String| match text.len() <= bounds.text_max {
+            true => Ok(RestrictedExpression::new_string(text)),
+            false => Err(Unfit::Long(name.to_owned(), bounds.text_max)),
+        };
+        match text.as_bytes().first() {
+            Some(b'"') if kinds.text => {
+                let text = serde_json::from_str(text).ok().ok_or_else(unfit)?;
+                self.texts.push((key, short(text)?));
+            }
+            Some(b't' | b'f') if kinds.flag => {
+                self.flags.push((key, RestrictedExpression::new_bool(text == "true")));
+            }
+            // A fraction, an exponent, or too large a number is none.
+            Some(b'-' | b'0'..=b'9') if kinds.number => {
+                let number = text.parse().ok().ok_or_else(unfit)?;
+                self.numbers.push((key, RestrictedExpression::new_long(number)));
+            }
+            Some(b'[') if kinds.list => {
+                let items: Vec<String> = serde_json::from_str(text).ok().ok_or_else(unfit)?;
+                if bounds.items_max < items.len() {
+                    return Err(Unfit::Many(key, bounds.items_max));
+                }
+                let items = items.into_iter().map(short).collect::<Result<Vec<_>, _>>()?;
+                self.lists.push((key, RestrictedExpression::new_set(items)));
+            }
+            _ => return Err(unfit()),
+        }
+        Ok(())
+    }
+}
+
+/// All members of an object, those of one name too.
+struct Members<'a>(Vec<(String, &'a RawValue)>);
+
+struct AllMembers;
+
+impl<'de> Visitor<'de> for AllMembers {
+    type Value = Members<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut members = Vec::new();
+        while let Some(member) = map.next_entry::<String, &'de RawValue>()? {
+            members.push(member);
+        }
+        Ok(Members(members))
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(AllMembers)
+    }
+}

@@ -1,0 +1,89 @@
+//! Cases: questions that policies must answer as the operator wrote down.
+
+use std::{net::IpAddr, sync::Arc};
+
+use serde_json::json;
+
+use crate::{
+    call::{Action, Caller, Client, Identity},
+    config::{Case, CaseFile, Expected, Limits, Problem, Problems, Rules},
+    mcp::{raw::Raw, version::Version},
+};
+
+use super::{
+    caller::FACTORS,
+    compile::Policies,
+    judge::{Asked, Bounds, Judge},
+    object::Object,
+};
+
+/// What is wrong with policies by their cases: one file each.
+pub fn run(route: &str, rules: &Rules, policies: &Arc<Policies>, limits: &Limits) -> Vec<Problems> {
+    let policies = Some(Arc::clone(policies));
+    let judge = Judge::new(route, policies, Bounds::of(limits), &Arc::default());
+    let of_file = |file: &CaseFile| {
+        let failed = file.cases.iter().filter_map(|case| tried(&judge, case)).collect();
+        Problems::new(&file.file.name, &file.file.text, failed)
+    };
+    rules.cases.iter().map(of_file).collect()
+}
+
+/// What is wrong with one case.
+fn tried(judge: &Judge, case: &Case) -> Option<Problem> {
+    let tags = case.tags.clone();
+    let annotations = Some(case.annotations.clone());
+    let object = Object::new(case.kind, &case.upstream, &case.name, annotations, tags);
+    let Some(caller) = caller(&case.caller, &case.groups, &case.scopes, case.mfa) else {
+        let title = format!("`{}` is no caller", case.caller);
+        let help = "write caller = \"AUTHORITY/SUBJECT\", or an address";
+        return Some(Problem::new(case.at.clone(), title, help));
+    };
+    let info = Raw::encode(&json!({ "name": case.client }));
+    let client = Client { info, ..Client::gateway(Version::MODERN) };
+    let params = Raw::encode(&json!({ "arguments": case.arguments }));
+    let asked = Asked {
+        caller: &caller,
+        client: &client,
+        action: Action::List,
+        object: &object,
+        params: &params,
+        now: case.time,
+    };
+    let sees = judge.verdict(&asked);
+    let (found, why) = match sees.allowed {
+        false => (Expected::Unseen, sees),
+        true => {
+            let may = judge.verdict(&Asked { action: case.action, ..asked });
+            (if may.allowed { Expected::Allow } else { Expected::Deny }, may)
+        }
+    };
+    (found != case.expect).then(|| {
+        let title = format!("the policies say `{}`", word(found));
+        Problem::new(case.at.clone(), title, why.to_string())
+    })
+}
+
+/// Who a name means: `AUTHORITY/SUBJECT`, or an address; `None` where it is neither.
+pub fn caller(name: &str, groups: &[String], scopes: &[String], mfa: bool) -> Option<Caller> {
+    if let Ok(address) = name.parse::<IpAddr>() {
+        return Some(Caller::Address(address));
+    }
+    let (authority, subject) = name.split_once('/')?;
+    let claims = if mfa { json!({ "amr": FACTORS }) } else { json!({}) };
+    Some(Caller::Known(Arc::new(Identity {
+        authority: authority.to_owned(),
+        issuer: String::new(),
+        subject: subject.to_owned(),
+        groups: groups.iter().cloned().collect(),
+        scopes: scopes.iter().cloned().collect(),
+        claims: Raw::encode(&claims),
+    })))
+}
+
+fn word(expected: Expected) -> &'static str {
+    match expected {
+        Expected::Allow => "allow",
+        Expected::Deny => "deny",
+        Expected::Unseen => "unseen",
+    }
+}

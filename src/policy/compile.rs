@@ -1,0 +1,233 @@
+//! From the texts of a configuration to policies that can be asked, or to everything that is wrong
+//! with them.
+
+use std::{
+    collections::{HashMap, HashSet},
+    ops::Range,
+    sync::{Arc, LazyLock},
+};
+
+use cedar_policy::{
+    Policy, PolicyId, PolicySet, Schema, Template, ValidationMode, ValidationWarning, Validator,
+};
+use miette::Diagnostic;
+
+use crate::config::{Config, Problem, Problems, RuleFile, Rules, nearest};
+
+use super::{
+    cases,
+    reads::{Personal, Reads},
+    slice::{Known, Slices},
+    text,
+};
+
+/// What policies can speak of, as it is shipped.
+const SCHEMA: &str = include_str!("../../policies/gateway.cedarschema");
+
+const HELP: &str = "what policies can speak of is in policies/gateway.cedarschema";
+
+static VALIDATOR: LazyLock<Validator> = LazyLock::new(|| {
+    let (schema, _) = Schema::from_cedarschema_str(SCHEMA).expect("held to by every test here");
+    Validator::new(schema)
+});
+
+/// The policies of all routes, by their paths.
+#[derive(Debug, Default)]
+pub struct Rulebook(HashMap<String, Arc<Policies>>);
+
+/// The policies of one route.
+#[derive(Debug)]
+pub struct Policies {
+    pub(super) slices: Slices,
+    /// What of a caller any of them asks for.
+    pub(super) personal: Personal,
+    rules: HashMap<PolicyId, Arc<Rule>>,
+}
+
+/// A policy, as it is named to operators.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Rule {
+    /// Its annotation `@id`.
+    pub id: Option<String>,
+    /// `file:line:column`
+    pub place: String,
+}
+
+impl std::fmt::Display for Rule {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.id {
+            Some(id) => write!(f, "`{id}` ({})", self.place),
+            None => f.write_str(&self.place),
+        }
+    }
+}
+
+/// All policies of a configuration, which pass all of its cases.
+///
+/// # Errors
+/// Everything that is wrong with them, file by file.
+pub fn compile(config: &Config) -> Result<Rulebook, Problems> {
+    let upstreams: Vec<_> = config.upstreams.iter().map(|one| one.name.as_str()).collect();
+    let (mut files, mut problems) = (HashMap::new(), Vec::new());
+    let ruled = || config.routes.iter().filter_map(|route| Some((route, route.rules.as_ref()?)));
+    for file in ruled().flat_map(|(_, rules)| &rules.policies) {
+        if files.contains_key(&file.name) {
+            continue;
+        }
+        let mut reading = Reading { file, upstreams: &upstreams, problems: Vec::new() };
+        let read = reading.policies();
+        problems.push(Problems::new(&file.name, &file.text, reading.problems));
+        files.insert(file.name.clone(), read);
+    }
+    if let Some(problems) = Problems::all(problems) {
+        return Err(problems);
+    }
+    let mut book = HashMap::new();
+    let mut failed = Vec::new();
+    for (route, rules) in ruled() {
+        let policies = Arc::new(Policies::new(rules, &files));
+        failed.extend(cases::run(&route.path, rules, &policies, &config.server.limits));
+        book.insert(route.path.clone(), policies);
+    }
+    Problems::all(failed).map_or(Ok(Rulebook(book)), Err)
+}
+
+impl Rulebook {
+    /// The policies of a route; none where it has none.
+    pub fn of(&self, route: &str) -> Option<&Arc<Policies>> {
+        self.0.get(route)
+    }
+}
+
+impl Policies {
+    fn new(rules: &Rules, files: &HashMap<String, Vec<(Known, Rule)>>) -> Self {
+        let read = rules.policies.iter().filter_map(|file| files.get(&file.name)).flatten();
+        let (mut all, mut personal) = (Vec::new(), Reads::default());
+        let mut named = HashMap::new();
+        for (known, rule) in read {
+            personal.add(&known.reads);
+            named.insert(known.policy.id().clone(), Arc::new(rule.clone()));
+            all.push(known.clone());
+        }
+        Self { slices: Slices::new(&all), personal: personal.personal, rules: named }
+    }
+
+    pub(super) fn rule(&self, id: &PolicyId) -> Option<Arc<Rule>> {
+        self.rules.get(id).map(Arc::clone)
+    }
+}
+
+/// One file, being read.
+struct Reading<'a> {
+    file: &'a RuleFile,
+    upstreams: &'a [&'a str],
+    problems: Vec<Problem>,
+}
+
+impl Reading<'_> {
+    fn policies(&mut self) -> Vec<(Known, Rule)> {
+        let pieces = text::pieces(&self.file.text);
+        pieces.into_iter().filter_map(|piece| self.policy(piece)).collect()
+    }
+
+    fn policy(&mut self, piece: Range<usize>) -> Option<(Known, Rule)> {
+        let text = self.file.text.get(piece.clone()).unwrap_or_default();
+        let (line, column) = text::place(&self.file.text, piece.start);
+        let place = format!("{}:{line}:{column}", self.file.name);
+        let policy = match Policy::parse(Some(PolicyId::new(&place)), text) {
+            Ok(policy) => policy,
+            Err(_) if Template::parse(None, text).is_ok() => {
+                let help = "write whom or what it is for in place of `?principal` or `?resource`";
+                self.problem(&piece, 0..text.len(), "nothing fills in this template", help);
+                return None;
+            }
+            Err(errors) => {
+                let errors: Vec<_> = errors.iter().collect();
+                errors.iter().for_each(|error| self.told(&piece, *error));
+                return None;
+            }
+        };
+        let set = PolicySet::from_policies([policy.clone()]).expect("one is never twice");
+        let checked = VALIDATOR.validate(&set, ValidationMode::Strict);
+        checked.validation_errors().for_each(|error| self.told(&piece, error));
+        // What follows only from an error is none of its own.
+        if checked.validation_passed() {
+            let warnings = checked.validation_warnings().filter(|warning| is_mistake(warning));
+            warnings.for_each(|warning| self.told(&piece, warning));
+        }
+        let Some(reads) = Reads::of(&policy) else {
+            self.problem(
+                &piece,
+                0..text.len(),
+                "this policy cannot be looked into",
+                "write it otherwise",
+            );
+            return None;
+        };
+        if reads.loose {
+            let help = "write context.texts.hasTag(\"NAME\") and context.texts.getTag(\"NAME\")";
+            let title = "an argument is read otherwise than by a name that stands here";
+            self.problem(&piece, 0..text.len(), title, help);
+        }
+        self.check_upstreams(&piece, &reads);
+        let id = policy.annotation("id").map(str::to_owned);
+        Some((Known { policy, reads }, Rule { id, place }))
+    }
+
+    /// An upstream that does not exist is one that was misspelt, or renamed.
+    fn check_upstreams(&mut self, piece: &Range<usize>, reads: &Reads) {
+        let mut told = HashSet::new();
+        for (kind, id) in &reads.entities {
+            let upstream = match kind.as_str() {
+                "Upstream" => id,
+                "Tool" | "Prompt" | "Resource" => id.split('/').next().unwrap_or_default(),
+                _ => continue,
+            };
+            if self.upstreams.contains(&upstream) || !told.insert(id) {
+                continue;
+            }
+            let text = self.file.text.get(piece.clone()).unwrap_or_default();
+            let written = format!("{:?}", id.as_str());
+            let at = text.find(&written).map_or(0..text.len(), |at| at..at + written.len());
+            let help = nearest(upstream, self.upstreams.iter().copied());
+            self.problem(piece, at, &format!("there is no upstream `{upstream}`"), &help);
+        }
+    }
+
+    fn told(&mut self, piece: &Range<usize>, error: &dyn Diagnostic) {
+        let length = piece.len();
+        let label = error.labels().and_then(|mut labels| labels.next());
+        let at = label.map_or(0..length, |label| {
+            let start = label.offset().min(length);
+            start..(start + label.len().max(1)).min(length.max(start))
+        });
+        let (text, help) = (error.to_string(), error.help().map(|help| help.to_string()));
+        // Its place is shown anyway.
+        let placeless = |text: &str| {
+            let rest = text.strip_prefix("for policy `").and_then(|text| text.split_once("`, "));
+            rest.map_or(text, |(_, rest)| rest).to_owned()
+        };
+        let help = help.as_deref().map_or_else(|| HELP.to_owned(), placeless);
+        self.problem(piece, at, &placeless(&text), &help);
+    }
+
+    /// A problem at bytes of a policy. Of one place the first is told: the same is found again for
+    /// each action and kind of thing.
+    fn problem(&mut self, piece: &Range<usize>, at: Range<usize>, title: &str, help: &str) {
+        let at = piece.start + at.start..piece.start + at.end;
+        if !self.problems.iter().any(|problem| problem.is_at(&at)) {
+            self.problems.push(Problem::new(at, title, help));
+        }
+    }
+}
+
+/// A policy that can never apply, or reads otherwise than it looks.
+fn is_mistake(warning: &ValidationWarning) -> bool {
+    matches!(
+        warning,
+        ValidationWarning::ImpossiblePolicy(_)
+            | ValidationWarning::InvalidActionApplication(_)
+            | ValidationWarning::BidiCharsInString(_)
+            | ValidationWarning::BidiCharsInIdentifier(_)
+    )
+}

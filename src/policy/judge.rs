@@ -1,0 +1,327 @@
+//! Decisions: asked of a route's policies, kept where they can be, and given out as a [`Permit`].
+
+use std::{collections::HashMap, fmt, sync::Arc};
+
+use cedar_policy::{
+    Authorizer, Context, Decision, Entities, Entity, EntityUid, Request, RestrictedExpression,
+};
+use parking_lot::Mutex;
+
+use crate::{
+    call::{Action, Caller, Client, ObjectKind},
+    config::Limits,
+    mcp::{
+        raw::Raw,
+        splice,
+        version::{Era, Version},
+    },
+    telemetry::{Counter, Counters},
+};
+
+use super::{
+    arguments::{Arguments, Unfit},
+    caller::{self, PerGrants},
+    compile::{Policies, Rule},
+    object::{Object, uid},
+    slice::Slice,
+};
+
+/// That a call may be made: only a [`Judge`] makes one, and no upstream takes a call without.
+#[derive(Debug, Clone)]
+pub struct Permit(());
+
+/// Why there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// The caller may not even know of it: to be answered as what does not exist.
+    Unseen,
+    /// Not so: with these arguments, at this time, or without a second factor.
+    Denied,
+}
+
+/// What is asked.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    pub caller: &'a Caller,
+    pub client: &'a Client,
+    pub action: Action,
+    pub object: &'a Object,
+    /// Of the call, with its `arguments`.
+    pub params: &'a Raw,
+    /// Seconds since 1970.
+    pub now: u64,
+}
+
+/// An answer, and what led to it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Verdict {
+    pub allowed: bool,
+    /// The policies that decided; none where none permits it.
+    pub rules: Vec<Arc<Rule>>,
+    /// What failed: any failure denies.
+    pub errors: Vec<String>,
+}
+
+/// In one line, for operators.
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let rules = self.rules.iter().map(ToString::to_string);
+        let all: Vec<_> = rules.chain(self.errors.iter().cloned()).collect();
+        match (self.allowed, all.is_empty()) {
+            (true, _) => write!(f, "allowed by {}", all.join(", ")),
+            (false, false) => write!(f, "denied by {}", all.join(", ")),
+            (false, true) => f.write_str("denied: no policy permits it"),
+        }
+    }
+}
+
+/// How much is read and kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Bounds {
+    pub text_max: usize,
+    pub items_max: usize,
+    pub grants_max: usize,
+    pub decisions_max: usize,
+}
+
+impl Bounds {
+    pub fn of(limits: &Limits) -> Self {
+        Self {
+            text_max: limits.judged_text_max,
+            items_max: limits.judged_items_max,
+            grants_max: limits.grants_max,
+            decisions_max: limits.decisions_max,
+        }
+    }
+}
+
+/// Decides for one route, as long as what its upstreams list stays the same.
+#[derive(Debug)]
+pub struct Judge {
+    route: String,
+    /// None: no policy is configured.
+    pub(super) policies: Option<Arc<Policies>>,
+    bounds: Bounds,
+    /// What was decided without a look at the call.
+    kept: PerGrants<Mutex<Decided>>,
+    counters: Arc<Counters>,
+}
+
+/// By action and kind, then by the thing's id.
+type Decided = HashMap<(Action, ObjectKind), HashMap<String, Arc<Verdict>>>;
+
+impl Judge {
+    /// That of a route; without policies it permits everything.
+    pub fn new(
+        route: &str,
+        policies: Option<Arc<Policies>>,
+        bounds: Bounds,
+        counters: &Arc<Counters>,
+    ) -> Self {
+        let kept = PerGrants::new(bounds.grants_max, Arc::clone(counters));
+        let (route, counters) = (route.to_owned(), Arc::clone(counters));
+        Self { route, policies, bounds, kept, counters }
+    }
+
+    /// Whether no policy is configured.
+    pub fn is_open(&self) -> bool {
+        self.policies.is_none()
+    }
+
+    /// Whether a call may be made.
+    ///
+    /// # Errors
+    /// What the caller is to be told instead; why is logged.
+    pub fn permit(&self, asked: &Asked<'_>) -> Result<Permit, Refusal> {
+        let Some(policies) = &self.policies else { return Ok(Permit(())) };
+        let sees = self.decided(policies, &Asked { action: Action::List, ..*asked });
+        if !sees.allowed {
+            self.counters.add(Counter::Unseen);
+            self.log(asked, &sees, "not seen");
+            return Err(Refusal::Unseen);
+        }
+        let may = self.decided(policies, asked);
+        if may.allowed {
+            return Ok(Permit(()));
+        }
+        self.counters.add(Counter::Denied);
+        self.log(asked, &may, "denied");
+        Err(Refusal::Denied)
+    }
+
+    /// The same, for something that nobody waits to be told of: nothing is logged.
+    pub fn permits(&self, asked: &Asked<'_>) -> bool {
+        let Some(policies) = &self.policies else { return true };
+        let sees = self.decided(policies, &Asked { action: Action::List, ..*asked });
+        sees.allowed && self.decided(policies, asked).allowed
+    }
+
+    /// For what goes on with a call that was permitted when it began: a caller's own task.
+    pub fn permit_task(&self) -> Permit {
+        Permit(())
+    }
+
+    /// Whether the caller may see it.
+    pub fn sees(&self, caller: &Caller, object: &Object) -> bool {
+        let Some(policies) = &self.policies else { return true };
+        // Nothing of a call is known to `list`.
+        let (client, params) = (Client::gateway(Version::MODERN), Raw::object());
+        let (client, params, action) = (&client, &params, Action::List);
+        self.decided(policies, &Asked { caller, client, action, object, params, now: 0 }).allowed
+    }
+
+    /// A place for one `T` for each set of grants.
+    pub fn per_grants<T>(&self) -> PerGrants<T> {
+        PerGrants::new(self.bounds.grants_max, Arc::clone(&self.counters))
+    }
+
+    /// What `kept` has for this caller's grants.
+    pub fn of_grants<T>(
+        &self,
+        kept: &PerGrants<T>,
+        caller: &Caller,
+        make: impl FnOnce() -> T,
+    ) -> Arc<T> {
+        let personal = self.policies.as_ref().map(|policies| policies.personal).unwrap_or_default();
+        kept.of(caller, personal, make)
+    }
+
+    /// The answer and its reasons, made anew.
+    pub fn verdict(&self, asked: &Asked<'_>) -> Verdict {
+        let Some(policies) = &self.policies else {
+            return Verdict { allowed: true, ..Verdict::default() };
+        };
+        match policies.slices.of(asked.action, asked.object) {
+            Some(slice) => self.decide(policies, slice, asked),
+            None => Verdict { errors: vec!["nobody can do that".to_owned()], ..Verdict::default() },
+        }
+    }
+
+    /// The answer, kept where it is the same for every call.
+    fn decided(&self, policies: &Policies, asked: &Asked<'_>) -> Arc<Verdict> {
+        let slice = policies.slices.of(asked.action, asked.object);
+        if slice.is_none_or(|slice| slice.reads.context) {
+            return Arc::new(self.verdict(asked));
+        }
+        let kept = self.of_grants(&self.kept, asked.caller, Mutex::default);
+        let key = (asked.action, asked.object.kind);
+        let known = kept.lock().get(&key).and_then(|of| of.get(&asked.object.id)).map(Arc::clone);
+        if let Some(known) = known {
+            return known;
+        }
+        let verdict = Arc::new(self.verdict(asked));
+        let mut kept = kept.lock();
+        if self.bounds.decisions_max <= kept.values().map(HashMap::len).sum() {
+            kept.clear();
+            self.counters.add(Counter::DecisionsDropped);
+        }
+        kept.entry(key).or_default().insert(asked.object.id.clone(), Arc::clone(&verdict));
+        verdict
+    }
+
+    pub(super) fn decide(&self, policies: &Policies, slice: &Slice, asked: &Asked<'_>) -> Verdict {
+        let question = match self.question(slice, asked) {
+            Ok(question) => question,
+            Err(error) => {
+                return Verdict { errors: vec![error.to_string()], ..Verdict::default() };
+            }
+        };
+        let (request, entities) = question;
+        let response = Authorizer::new().is_authorized(&request, &slice.set, &entities);
+        let diagnostics = response.diagnostics();
+        let errors: Vec<_> = diagnostics.errors().map(ToString::to_string).collect();
+        let mut rules: Vec<_> = diagnostics.reason().filter_map(|id| policies.rule(id)).collect();
+        rules.sort();
+        // Cedar passes over a policy that failed; here it denies.
+        let allowed = response.decision() == Decision::Allow && errors.is_empty();
+        Verdict { allowed, rules, errors }
+    }
+
+    fn question(&self, slice: &Slice, asked: &Asked<'_>) -> Result<(Request, Entities), Failure> {
+        let (principal, caller) = caller::entity(asked.caller).ok_or(Failure::Entity("caller"))?;
+        let object = asked.object.entity().ok_or(Failure::Entity("object"))?;
+        let mut entities = vec![caller, object.clone()];
+        let mut context = vec![("route".to_owned(), text(&self.route))];
+        if slice.reads.context {
+            context.extend(of_call(asked)?);
+        }
+        if slice.reads.context && matches!(asked.action, Action::Call | Action::Get) {
+            let found = Arguments::of(asked.params, &slice.wanted, self.bounds)?;
+            for (attribute, kind, tags) in [
+                ("texts", "Texts", found.texts),
+                ("numbers", "Numbers", found.numbers),
+                ("flags", "Flags", found.flags),
+                ("lists", "Lists", found.lists),
+            ] {
+                let uid = uid(kind, "");
+                let entity = Entity::new_with_tags(uid.clone(), [], [], tags);
+                entities.push(entity.ok().ok_or(Failure::Entity("arguments"))?);
+                let uid = RestrictedExpression::new_entity_uid(uid);
+                context.push((attribute.to_owned(), uid));
+            }
+        }
+        let context = Context::from_pairs(context).ok().ok_or(Failure::Entity("context"))?;
+        let action = uid("Action", asked.action.name());
+        let entities = Entities::from_entities(entities, None);
+        let entities = entities.ok().ok_or(Failure::Entity("entities"))?;
+        let resource: EntityUid = asked.object.uid();
+        let request = Request::new(principal, action, resource, context, None);
+        Ok((request.ok().ok_or(Failure::Entity("request"))?, entities))
+    }
+
+    /// For the operator: who was refused what, and by which policies.
+    fn log(&self, asked: &Asked<'_>, verdict: &Verdict, what: &'static str) {
+        let rules = verdict.rules.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let rules = if rules.is_empty() { "no policy permits it".to_owned() } else { rules };
+        let (caller, object) = (asked.caller.to_string(), &asked.object.id);
+        let (route, action) = (&self.route, asked.action.name());
+        if verdict.errors.is_empty() {
+            tracing::info!(route, ?caller, action, ?object, rules, "{what}");
+            return;
+        }
+        self.counters.add(Counter::PolicyErrors);
+        let errors = verdict.errors.join("; ");
+        tracing::warn!(route, ?caller, action, ?object, rules, errors, "{what}");
+    }
+}
+
+/// Why a question cannot be asked.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Arguments(#[from] Unfit),
+    #[error("this {0} is nothing that policies can be asked about")]
+    Entity(&'static str),
+}
+
+/// What a call says besides its arguments.
+fn of_call(asked: &Asked<'_>) -> Result<Vec<(String, RestrictedExpression)>, Failure> {
+    let said = |key| {
+        let said = splice::member(&asked.client.info, key);
+        said.and_then(|said| said.try_read::<String>()).unwrap_or_default()
+    };
+    let record = |fields: Vec<(&str, RestrictedExpression)>| {
+        let fields = fields.into_iter().map(|(name, value)| (name.to_owned(), value));
+        RestrictedExpression::new_record(fields).ok().ok_or(Failure::Entity("context"))
+    };
+    let client = record(vec![("name", text(&said("name"))), ("version", text(&said("version")))])?;
+    let number =
+        |number: u64| RestrictedExpression::new_long(i64::try_from(number).unwrap_or(i64::MAX));
+    let days = asked.now / 86_400;
+    let time = record(vec![
+        ("hour", number(asked.now / 3_600 % 24)),
+        // The first day of 1970 was a Thursday.
+        ("weekday", number((days + 3) % 7 + 1)),
+        ("epoch", number(asked.now)),
+    ])?;
+    let era = match asked.client.era() {
+        Era::Legacy => "legacy",
+        Era::Modern => "modern",
+    };
+    let all = [("client", client), ("era", text(era)), ("time", time)];
+    Ok(all.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
+}
+
+fn text(text: &str) -> RestrictedExpression {
+    RestrictedExpression::new_string(text.to_owned())
+}

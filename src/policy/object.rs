@@ -1,0 +1,87 @@
+//! Tools, prompts and resources as policies see them.
+
+use std::sync::{Arc, OnceLock};
+
+use cedar_policy::{Entity, EntityId, EntityTypeName, EntityUid, RestrictedExpression};
+
+use crate::{
+    call::ObjectKind,
+    mcp::{raw::Raw, splice},
+};
+
+/// Something that may be seen and used.
+#[derive(Debug, Clone)]
+pub struct Object {
+    pub kind: ObjectKind,
+    pub upstream: Arc<str>,
+    /// `UPSTREAM/NAME`, with the upstream's own name for it.
+    pub id: String,
+    /// A `ToolAnnotations` object, where the upstream gave one.
+    annotations: Option<Raw>,
+    tags: Vec<String>,
+    entity: OnceLock<Option<Entity>>,
+}
+
+/// What policies call the hints of `ToolAnnotations`, and what holds where an upstream gives none
+/// (schema: `ToolAnnotations`).
+const HINTS: [(&str, &str, bool); 4] = [
+    ("read_only", "readOnlyHint", false),
+    ("destructive", "destructiveHint", true),
+    ("idempotent", "idempotentHint", false),
+    ("open_world", "openWorldHint", true),
+];
+
+impl Object {
+    pub fn new(
+        kind: ObjectKind,
+        upstream: &str,
+        name: &str,
+        annotations: Option<Raw>,
+        tags: Vec<String>,
+    ) -> Self {
+        let id = format!("{upstream}/{name}");
+        Self { kind, upstream: upstream.into(), id, annotations, tags, entity: OnceLock::new() }
+    }
+
+    /// The annotations of an entry of a list; read only where there are any.
+    pub fn annotations_of(entry: &Raw) -> Option<Raw> {
+        let may = memchr::memmem::find(entry.bytes(), b"\"annotations\"").is_some();
+        may.then(|| splice::member(entry, "annotations")).flatten()
+    }
+
+    pub(super) fn uid(&self) -> EntityUid {
+        uid(self.kind.name(), &self.id)
+    }
+
+    /// `None` where Cedar cannot have it as one.
+    pub(super) fn entity(&self) -> Option<&Entity> {
+        self.entity.get_or_init(|| self.made()).as_ref()
+    }
+
+    fn made(&self) -> Option<Entity> {
+        let text = |text: &str| RestrictedExpression::new_string(text.to_owned());
+        let name = self.id.split_once('/').map_or("", |(_, name)| name);
+        let tags = self.tags.iter().map(|tag| text(tag));
+        let mut attributes = vec![
+            ("name".to_owned(), text(name)),
+            ("upstream".to_owned(), text(&self.upstream)),
+            ("tags".to_owned(), RestrictedExpression::new_set(tags)),
+        ];
+        if self.kind == ObjectKind::Tool {
+            for (attribute, hint, default) in HINTS {
+                let said = self.annotations.as_ref().filter(|said| said.is_object());
+                let said = said.and_then(|said| splice::member(said, hint)?.try_read());
+                let value = RestrictedExpression::new_bool(said.unwrap_or(default));
+                attributes.push((attribute.to_owned(), value));
+            }
+        }
+        let parents = [uid("Upstream", &self.upstream)];
+        Entity::new_with_tags(self.uid(), attributes, parents, []).ok()
+    }
+}
+
+/// An entity's name. Any text can be an id.
+pub fn uid(kind: &str, id: &str) -> EntityUid {
+    let kind: EntityTypeName = kind.parse().expect("only names of types in the schema come here");
+    EntityUid::from_type_name_and_id(kind, EntityId::new(id))
+}

@@ -1,0 +1,152 @@
+//! An endpoint that clients use: what is behind it, what each client is shown of that, and who may
+//! use what.
+
+use std::sync::Arc;
+
+use tokio::sync::broadcast;
+
+use crate::{
+    auth::Door,
+    call::{Action, Caller, Client, ListKind, clock},
+    catalog::{For, Part, View},
+    config::Route as RouteSettings,
+    mcp::{method::Method, raw::Raw},
+    policy::{Asked, Judge, PerGrants},
+};
+
+use super::{Member, Push};
+
+/// Announcements that a slow client may lag behind before it is told that everything changed.
+const PUSHES_MAX: usize = 256;
+
+/// An endpoint that clients use.
+#[derive(Debug)]
+pub struct Route {
+    pub settings: RouteSettings,
+    /// Who may pass.
+    pub door: Door,
+    pub members: Vec<Member>,
+    pub judge: Judge,
+    parts: Vec<Part>,
+    view: Arc<View>,
+    /// For clients that can be asked in mid-call, where an upstream lists more for them.
+    asked_view: Option<Arc<View>>,
+    /// What callers may see of the first, and of the second.
+    seen: [PerGrants<View>; 2],
+    /// What is announced to the clients of this route.
+    pub pushes: broadcast::Sender<Push>,
+}
+
+impl Route {
+    pub(super) fn build(
+        settings: &RouteSettings,
+        (door, judge): (Door, Judge),
+        members: &[Member],
+        before: Option<&Arc<Self>>,
+    ) -> Self {
+        let of_route = settings.upstreams.iter();
+        let members: Vec<_> = of_route
+            .filter_map(|name| members.iter().find(|member| member.upstream.name() == name))
+            .cloned()
+            .collect();
+        let parts: Vec<_> = members.iter().map(Member::part).collect();
+        let view = Arc::new(View::build(settings, &parts, false, None));
+        let asks = |part: &Part| {
+            part.listing.as_ref().is_some_and(|listing| !listing.asked_tools.is_empty())
+        };
+        let build_asked = || Arc::new(View::build(settings, &parts, true, None));
+        let asked_view = parts.iter().any(asks).then(build_asked);
+        if before.is_none_or(|before| before.view.problems != view.problems) {
+            for problem in &view.problems {
+                tracing::warn!(route = settings.path, "left out: {problem}");
+            }
+        }
+        let pushes = before
+            .map_or_else(|| broadcast::Sender::new(PUSHES_MAX), |before| before.pushes.clone());
+        let (settings, seen) = (settings.clone(), [judge.per_grants(), judge.per_grants()]);
+        Self { settings, door, members, judge, parts, view, asked_view, seen, pushes }
+    }
+
+    /// All that clients of this kind may be shown, whoever they are: where every name leads.
+    pub fn view(&self, client: &Client) -> &View {
+        match &self.asked_view {
+            Some(view) if client.can_be_asked() => view,
+            _ => &self.view,
+        }
+    }
+
+    /// Everything that any client is shown.
+    pub fn largest_view(&self) -> &View {
+        self.asked_view.as_ref().unwrap_or(&self.view)
+    }
+
+    /// What this caller is shown.
+    pub fn seen_by(&self, caller: &Caller, client: &Client) -> Arc<View> {
+        self.seen(caller, self.asked_view.is_some() && client.can_be_asked())
+    }
+
+    /// The most that this caller is shown by any of its clients.
+    pub fn most_seen_by(&self, caller: &Caller) -> Arc<View> {
+        self.seen(caller, self.asked_view.is_some())
+    }
+
+    /// Whether a caller may read a resource, by the URI that clients know.
+    pub fn lets_read(&self, caller: &Caller, client: &Client, uri: &str) -> bool {
+        if self.judge.is_open() {
+            return true;
+        }
+        let (target, params) = (self.largest_view().find_uri(uri), Raw::object());
+        let object = target.as_ref().and_then(|target| target.object.as_ref());
+        object.is_some_and(|object| {
+            let (action, params, now) = (Action::Read, &params, clock::unix_seconds());
+            self.judge.permits(&Asked { caller, client, action, object, params, now })
+        })
+    }
+
+    /// Whether several upstreams stand behind it, so that what they name must say whose it is.
+    pub fn is_merged(&self) -> bool {
+        1 < self.members.len()
+    }
+
+    pub fn member(&self, upstream: &str) -> Option<&Member> {
+        self.members.iter().find(|member| member.upstream.name() == upstream)
+    }
+
+    fn seen(&self, caller: &Caller, asked: bool) -> Arc<View> {
+        let [plain, more] = &self.seen;
+        let (whole, kept) = match &self.asked_view {
+            Some(view) if asked => (view, more),
+            _ => (&self.view, plain),
+        };
+        if self.judge.is_open() {
+            return Arc::clone(whole);
+        }
+        self.judge.of_grants(kept, caller, || {
+            let shown_to = Some(For { judge: &self.judge, caller });
+            View::build(&self.settings, &self.parts, asked, shown_to)
+        })
+    }
+
+    /// What is to be announced now. Where policies changed, whose lists changed is found out by
+    /// each [`super::Ear`].
+    pub(super) fn changes(&self, before: Option<&Self>, said: &[(String, Method)]) -> Vec<Push> {
+        let mut methods = Vec::new();
+        if let Some(before) = before {
+            methods.extend(self.view.changed(&before.view));
+            methods.extend(self.largest_view().changed(before.largest_view()));
+            if before.settings.rules != self.settings.rules {
+                methods.extend(ListKind::ALL);
+            }
+        }
+        let mut methods: Vec<_> = methods.into_iter().map(ListKind::changed).collect();
+        let ours = || said.iter().filter(|(name, _)| self.member(name).is_some());
+        methods.extend(ours().map(|(_, method)| *method));
+        methods.sort_by_key(|method| method.name());
+        methods.dedup();
+        let push = |method| {
+            let said_by = ours().filter(|(_, said)| *said == method).map(|(name, _)| name.clone());
+            Push::Changed { method, said_by: said_by.collect() }
+        };
+        methods.into_iter().map(push).collect()
+    }
+}
