@@ -27,6 +27,8 @@ pub enum Counter {
     RefusedCost,
     WaitedInFlight,
     LimitKeysEvicted,
+    LimitStoreLost,
+    LimitStoreLocal,
     SessionsOpened,
     SessionsRevived,
     SessionsEvicted,
@@ -66,7 +68,7 @@ pub enum Counter {
 }
 
 /// In the order of [`Counter`].
-const NAMES: [&str; 55] = [
+const NAMES: [&str; 57] = [
     "requests",
     "refused_host",
     "refused_origin",
@@ -86,6 +88,8 @@ const NAMES: [&str; 55] = [
     "refused_cost",
     "waited_in_flight",
     "limit_keys_evicted",
+    "limit_store_lost",
+    "limit_store_local",
     "sessions_opened",
     "sessions_revived",
     "sessions_evicted",

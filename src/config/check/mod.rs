@@ -18,7 +18,7 @@ use super::{
     limit::{self, Dearest},
     problem::{Problem, nearest},
     reader::Reader,
-    rules, schema,
+    rules, schema, store,
     value::{Apart, Key, Table},
 };
 
@@ -73,6 +73,7 @@ pub fn config(file: schema::File, folder: &Path, reader: &mut Reader<'_>) -> Con
             .map(|(path, section)| route(path, section, &known, folder, reader))
             .collect(),
         auth: auth::all(file.auth.value, reader),
+        limit_store: store::limit_store(file.limit, reader),
         upstreams: upstreams.map(|(name, one)| upstream(name, one, folder, reader)).collect(),
     }
 }

@@ -81,10 +81,12 @@ macro_rules! section {
 // Below the macro, which they use.
 mod access;
 mod limit;
+mod store;
 
 pub use self::{
     access::{ApiKey, Auth, Credential},
     limit::{ArgumentCost, InFlight, Limit},
+    store::Sharing,
 };
 
 section! {
@@ -98,6 +100,8 @@ section! {
         routes: Table<Spanned<Route>>,
         /// Who can say who a caller is, by names of a-z, 0-9, `_` and `-`; routes name them.
         auth: Table<Spanned<Auth>>,
+        /// Where limits are counted.
+        limit: Sharing,
         /// The MCP servers behind the gate, by names of a-z, 0-9, `_` and `-`.
         upstreams: Table<Spanned<Apart<Upstream>>>,
     }
