@@ -96,6 +96,8 @@ impl Config {
 pub struct Server {
     pub listen: SocketAddr,
     pub tls: Option<Tls>,
+    /// Where operators are served; none: nowhere.
+    pub admin: Option<SocketAddr>,
     /// Values of `Host` taken besides the loopback names and the listening address; `*` takes any.
     /// That of `public_url` is one of them.
     pub hosts: Vec<String>,

@@ -25,6 +25,7 @@ impl Gate {
             routes: routes.map(|route| route.report()).collect(),
             upstreams: snapshot.members.iter().map(Member::report).collect(),
             counters,
+            edit_refused: self.edit_refused.lock().clone(),
         }
     }
 }

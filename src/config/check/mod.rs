@@ -93,6 +93,7 @@ fn server(server: schema::Server, folder: &Path, reader: &mut Reader<'_>) -> Ser
     hosts.extend(public.and_then(|url| url.host().map(str::to_owned)));
     Server {
         listen: server.listen.value,
+        admin: server.admin.value,
         tls: server.tls.value.and_then(|pair| tls(pair, folder, reader)),
         hosts,
         origins: server.origins.value,
