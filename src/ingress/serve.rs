@@ -61,9 +61,6 @@ pub async fn serve(
             "/readyz" if gate.is_closing() => {
                 reply::plain(StatusCode::SERVICE_UNAVAILABLE, "stopping\n")
             }
-            "/readyz" if snapshot.limits.is_degraded() => {
-                reply::plain(StatusCode::OK, "ready\ndegraded: limits are not shared\n")
-            }
             "/readyz" => reply::plain(StatusCode::OK, "ready\n"),
             _ => reply::plain(
                 StatusCode::NOT_FOUND,

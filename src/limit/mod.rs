@@ -186,9 +186,10 @@ impl Limits {
         self.take(&met).await.inspect_err(|refusal| self.count(refusal))
     }
 
-    /// Whether there is a store, and it is away: this gate counts by itself.
-    pub fn is_degraded(&self) -> bool {
-        self.shared.as_ref().is_some_and(|shared| shared.is_away())
+    /// Why this gate counts by itself, where it should not: its store is away.
+    pub fn degraded(&self) -> Option<String> {
+        let error = self.shared.as_ref()?.away()?;
+        Some(format!("limits are not shared: the store is away: {error}"))
     }
 
     /// Forgets the keys whose buckets are full again.

@@ -83,7 +83,8 @@ enum State {
     Opening,
     /// The number tells one connection from another.
     Open(u64, Remote),
-    Away,
+    /// For this reason.
+    Away(String),
 }
 
 impl Shared {
@@ -106,8 +107,12 @@ impl Shared {
         &self.line.settings
     }
 
-    pub fn is_away(&self) -> bool {
-        matches!(*self.line.state.borrow(), State::Away)
+    /// Why it is away, while it is.
+    pub fn away(&self) -> Option<String> {
+        match &*self.line.state.borrow() {
+            State::Away(error) => Some(error.clone()),
+            State::Opening | State::Open(..) => None,
+        }
     }
 
     /// Takes what is asked for out of all buckets; where it gives limits that refuse, out of none.
@@ -147,7 +152,7 @@ impl Line {
         for number in 0.. {
             match self.connect().await {
                 Ok(remote) => {
-                    if matches!(*self.state.borrow(), State::Away) {
+                    if matches!(*self.state.borrow(), State::Away(_)) {
                         tracing::info!("limits are shared again");
                     }
                     self.state.send_replace(State::Open(number, remote.clone()));
@@ -187,7 +192,7 @@ impl Line {
         match timeout_at(deadline, known).await {
             Ok(Ok(state)) => match &*state {
                 State::Open(number, remote) => Some((*number, remote.clone())),
-                State::Opening | State::Away => None,
+                State::Opening | State::Away(_) => None,
             },
             _ => None,
         }
@@ -199,10 +204,10 @@ impl Line {
             let is_new = match state {
                 State::Opening => true,
                 State::Open(open, _) => number == Some(*open),
-                State::Away => false,
+                State::Away(_) => false,
             };
             if is_new {
-                *state = State::Away;
+                *state = State::Away(error.to_owned());
             }
             is_new
         });

@@ -1,5 +1,7 @@
 //! Limits at moments that are said, and the bound that none of them ever passes.
 
+use std::collections::BTreeSet;
+
 use proptest::{collection::vec, prelude::*};
 
 use super::{
@@ -7,6 +9,7 @@ use super::{
     *,
 };
 use crate::{
+    call::Identity,
     config::{Bound, Per, Window},
     mcp::{raw::Raw, version::Version},
 };
@@ -150,6 +153,65 @@ fn a_bucket_is_shared_by_what_per_does_not_name() {
     let read = Request { method: Method::ResourcesRead, ..base };
     let keys = [log, query].map(|target| per_tool.key(read, Some(target)));
     assert_eq!(keys[0], keys[1], "what is no tool counts by its method");
+}
+
+/// A caller is all of what makes them one, and nobody can choose words that lead to another's key.
+#[test]
+fn a_key_in_a_store_is_of_one_limit_and_one_caller_alone() {
+    let known = |authority: &str, issuer: &str, subject: &str| {
+        let (authority, issuer) = (authority.to_owned(), issuer.to_owned());
+        let subject = subject.to_owned();
+        let (groups, scopes, claims) = (BTreeSet::new(), BTreeSet::new(), Raw::object());
+        Caller::Known(Arc::new(Identity { authority, issuer, subject, groups, scopes, claims }))
+    };
+    let callers = [
+        Caller::Parent,
+        Caller::Address([127, 0, 0, 1].into()),
+        known("a", "b", "c"),
+        known("a", "bc", ""),
+        known("ab", "", "c"),
+        known("", "parent", ""),
+        known("address", "127.0.0.1", ""),
+        known("a", "b", "c\0"),
+    ];
+    let clients = ["a", "b", "tool"].map(client);
+    let targets = [
+        None,
+        Some(Target { upstream: "git", name: "log" }),
+        Some(Target { upstream: "gitl", name: "og" }),
+        Some(Target { upstream: "git", name: "tools/call" }),
+    ];
+    let every = vec![Per::Caller, Per::Client, Per::Route, Per::Upstream, Per::Tool];
+    let limit = |per: &[Per], count| rate(per.to_vec(), count, MINUTE, 1);
+    let rules = [
+        Rule::new(&limit(&every, 1), &["route", "/x"], 0),
+        Rule::new(&limit(&every, 1), &["route", "/x"], 1),
+        Rule::new(&limit(&every, 1), &["route", "/"], 0),
+        Rule::new(&limit(&every, 2), &["route", "/x"], 0),
+        Rule::new(&limit(&every[..4], 1), &["route", "/x"], 0),
+        Rule::new(&budget(1, Window::Day), &["route", "/x"], 0),
+        Rule::new(&budget(1, Window::Month), &["route", "/x"], 0),
+    ];
+    let (mut keys, mut buckets) = (BTreeSet::new(), 0);
+    for (caller, client) in callers.iter().flat_map(|one| clients.iter().map(move |two| (one, two)))
+    {
+        let request = Request {
+            method: Method::ToolsCall,
+            caller,
+            client,
+            route: "/x",
+            params: &Raw::object(),
+        };
+        keys.extend(targets.map(|target| rules[0].shared_key(request, target)));
+        buckets += targets.len();
+    }
+    assert_eq!(keys.len(), buckets);
+    let (caller, client, params) = (&Caller::Parent, &clients[0], &Raw::object());
+    let request = Request { method: Method::ToolsCall, caller, client, route: "/x", params };
+    let each: BTreeSet<_> = rules.iter().map(|rule| rule.shared_key(request, None)).collect();
+    assert_eq!(each.len(), rules.len(), "each limit has keys of its own");
+    let again = Rule::new(&limit(&every, 1), &["route", "/x"], 0);
+    assert_eq!(again.shared_key(request, None), rules[0].shared_key(request, None));
 }
 
 const GATE: &str = "[routes.\"/mcp\"]\nupstreams = [\"*\"]\n[upstreams.it]\ncommand = \"a\"\n";

@@ -76,6 +76,7 @@ pub struct Gate {
     changes: mpsc::Sender<Change>,
     started: Instant,
     closing: CancellationToken,
+    edit_refused: Mutex<Option<String>>,
 }
 
 impl Gate {
@@ -105,8 +106,14 @@ impl Gate {
             changes,
             started: Instant::now(),
             closing: CancellationToken::new(),
+            edit_refused: Mutex::default(),
         };
         (Arc::new(gate), inbox)
+    }
+
+    /// Says why the last edit of the configuration is not in force; nothing where it is.
+    pub fn refuse_edit(&self, why: Option<String>) {
+        *self.edit_refused.lock() = why;
     }
 
     /// The snapshot of now; to be taken once per call.

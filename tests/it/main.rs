@@ -18,6 +18,7 @@ mod message;
 mod pipe;
 mod transcript;
 
+mod admin;
 mod auth;
 mod bad_input;
 mod bridge;

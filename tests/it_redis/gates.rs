@@ -22,8 +22,8 @@ use crate::{
 const PATIENT: &str = "store_timeout = \"8s\"";
 
 async fn gate(server: &Redis, jobs: &Fake, limits: &str, keys: &str) -> Gate {
-    let plan = gateway().upstream_with("jobs", jobs, limits).extra(&server.section(keys));
-    plan.start().await
+    let plan = gateway().server("admin = \"127.0.0.1:0\"").upstream_with("jobs", jobs, limits);
+    plan.extra(&server.section(keys)).start().await
 }
 
 fn reported(gate: &Gate, name: &str) -> u64 {
@@ -31,7 +31,7 @@ fn reported(gate: &Gate, name: &str) -> u64 {
 }
 
 fn is_away(gate: &Gate) -> bool {
-    reported(gate, "limit_store_degraded") == 1
+    reported(gate, "limit_store_degraded_now") == 1
 }
 
 async fn goes_away(gates: &[&Gate]) {
@@ -44,10 +44,19 @@ async fn is_back(gates: &[&Gate]) {
     eventually("the gates have the store again", back).await;
 }
 
-async fn ready(gate: &Gate) -> String {
-    let reply = endpoint(gate.address, "/readyz").send(Method::GET, &[], b"").await;
+/// What operators are shown.
+async fn shown(gate: &Gate, path: &str) -> String {
+    let door = endpoint(gate.app().admin_address().unwrap(), path);
+    let reply = door.send(Method::GET, &[], b"").await;
     assert_eq!(reply.status, 200);
     reply.text().await
+}
+
+/// What `/readyz` says that the gate does less well.
+async fn degraded(gate: &Gate) -> Vec<Value> {
+    let said: Value = serde_json::from_str(&shown(gate, "/readyz").await).unwrap();
+    assert_eq!(said["status"], "ready", "it takes calls");
+    said["degraded"].as_array().unwrap().clone()
 }
 
 /// Whether a call was let in; anything but that and a refusal is a failure.
@@ -105,7 +114,7 @@ async fn the_sum_of_what_two_gates_let_in_is_the_limit() {
             (reported(gate, "limit_store_lost"), reported(gate, "limit_store_local")),
             (0, 0)
         );
-        assert_eq!(ready(gate).await, "ready\n");
+        assert!(degraded(gate).await.is_empty());
     }
 }
 
@@ -175,7 +184,10 @@ async fn no_call_fails_when_the_store_is_killed_and_it_is_shared_again() {
         goes_away(&both).await;
         load.goes_on().await;
         for gate in both {
-            assert_eq!(ready(gate).await, "ready\ndegraded: limits are not shared\n");
+            let said = degraded(gate).await;
+            assert!(said[0].as_str().unwrap().starts_with("limits are not shared"), "{said:?}");
+            let metrics = shown(gate, "/metrics").await;
+            assert!(metrics.contains("\ntollgate_limit_store_degraded 1\n"), "{metrics}");
         }
         server.comes_back();
         is_back(&both).await;
@@ -185,7 +197,7 @@ async fn no_call_fails_when_the_store_is_killed_and_it_is_shared_again() {
     for gate in both {
         assert!(2 <= reported(gate, "limit_store_lost"));
         assert!(2 <= reported(gate, "limit_store_local"));
-        assert_eq!(ready(gate).await, "ready\n");
+        assert!(degraded(gate).await.is_empty());
     }
     assert_eq!(admitted(&one.modern(), "rare", 4).await, 4);
     assert_eq!(admitted(&two.modern(), "rare", 4).await, 0, "it is shared again");
@@ -290,6 +302,8 @@ async fn a_password_is_kept_elsewhere_and_a_wrong_one_costs_no_call() {
     let jobs = fake::http().tool("submit");
     let one = gate(&server, &jobs, "limits = [{ rate = \"1/h\", burst = 2 }]", &keys).await;
     goes_away(&[&one]).await;
+    let said = format!("{:?}", degraded(&one).await);
+    assert!(said.contains("WRONGPASS") && !said.contains("\"wrong"), "{said}");
     assert_eq!(admitted(&one.modern(), "submit", 1).await, 1);
     std::fs::write(&file, "open/se:same@\n").unwrap();
     is_back(&[&one]).await;

@@ -112,6 +112,10 @@ section! {
     Server {
         /// Address and port to listen on.
         listen: SocketAddr = "127.0.0.1:8080",
+        /// Address and port that operators are served on: /livez, /readyz with what is troubled,
+        /// /metrics for Prometheus, and /report. Whoever reaches it may read them, so it belongs on
+        /// loopback or a network of operators. Without it only the first two words are served.
+        admin: Option<SocketAddr>,
         /// The address clients know the gate by; without it that of `listen`. With a route's path
         /// behind it, it is the audience of tokens.
         public_url: Option<Url>,
