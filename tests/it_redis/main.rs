@@ -23,6 +23,7 @@ mod message;
 mod agree;
 mod gates;
 mod server;
+mod tls;
 
 use std::time::Duration;
 

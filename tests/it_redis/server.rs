@@ -25,7 +25,7 @@ impl Redis {
     }
 
     pub fn start_with(arguments: &[&str]) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
         let folder = tempfile::tempdir().unwrap();
         let mut server = Self { process: None, folder, port, arguments };
@@ -77,6 +77,10 @@ impl Redis {
             sleep(Duration::from_millis(5));
         }
     }
+}
+
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 impl Drop for Redis {
