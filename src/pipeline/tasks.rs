@@ -101,7 +101,10 @@ async fn drive(gate: Arc<Gate>, mut back: Box<Back>, task: Arc<Task>) {
             // Neither progress nor logs exist for tasks.
             Ok(Out::Message(_) | Out::Paused(_)) => (),
             Ok(Out::Answer { body, .. }) => break body,
-            Err(fault) => break fault.body(Method::ToolsCall, back.call().client.version),
+            Err(fault) => {
+                gate.counters.fault(fault.reason());
+                break fault.body(Method::ToolsCall, back.call().client.version);
+            }
         }
     };
     gate.lot.board.end(&task, body, &gate.snapshot().config.server.limits);
