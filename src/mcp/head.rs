@@ -1,41 +1,21 @@
 //! What a request is about: the one member of its params that names a tool, prompt, resource or
 //! task.
 
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
+    known::{Known, known},
     method::{Method, Names},
     raw::{Malformed, Raw, string_of},
 };
 
-/// A second member of one of these names is refused (serde's derive does it).
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Head<'a> {
-    #[serde(borrow)]
-    name: Option<&'a RawValue>,
-    #[serde(borrow)]
-    uri: Option<&'a RawValue>,
-    #[serde(borrow)]
-    task_id: Option<&'a RawValue>,
-    #[serde(borrow, rename = "ref")]
-    reference: Option<Reference<'a>>,
-    #[serde(borrow, rename = "_meta")]
-    _meta: Option<&'a RawValue>,
-    #[serde(borrow, rename = "arguments")]
-    _arguments: Option<&'a RawValue>,
-}
+/// What a server may take for more than data. A second member of one of these names is refused, in
+/// whatever case it is written.
+const HEAD: [&str; 8] =
+    ["name", "uri", "taskId", "ref", "_meta", "arguments", "requestState", "inputResponses"];
 
-#[derive(Deserialize)]
-struct Reference<'a> {
-    #[serde(borrow, rename = "type")]
-    kind: Option<&'a RawValue>,
-    #[serde(borrow)]
-    name: Option<&'a RawValue>,
-    #[serde(borrow)]
-    uri: Option<&'a RawValue>,
-}
+/// The same of what `ref` is.
+const REFERENCE: [&str; 3] = ["type", "name", "uri"];
 
 /// What a request names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,7 +40,7 @@ impl Named {
         if method.names() == Names::Nothing {
             return Ok(Self::Nothing);
         }
-        let head: Head<'_> = params.read()?;
+        let [name, uri, task_id, reference, ..] = known(params.bytes(), Known(&HEAD))?;
         let text = |member: Option<&RawValue>, missing| {
             member
                 .and_then(string_of)
@@ -69,21 +49,19 @@ impl Named {
         };
         Ok(match method.names() {
             Names::Nothing => Self::Nothing,
-            Names::Name => Self::Name(text(head.name, "`params.name` must be a string")?),
-            Names::Uri => Self::Uri(text(head.uri, "`params.uri` must be a string")?),
-            Names::TaskId => Self::Task(text(head.task_id, "`params.taskId` must be a string")?),
+            Names::Name => Self::Name(text(name, "`params.name` must be a string")?),
+            Names::Uri => Self::Uri(text(uri, "`params.uri` must be a string")?),
+            Names::TaskId => Self::Task(text(task_id, "`params.taskId` must be a string")?),
             Names::Reference => {
-                let reference =
-                    head.reference.ok_or(Malformed::Shape("`params.ref` is missing"))?;
-                match text(reference.kind, "`params.ref.type` must be a string")?.as_str() {
-                    "ref/prompt" => Self::PromptReference(text(
-                        reference.name,
-                        "`params.ref.name` must be a string",
-                    )?),
-                    "ref/resource" => Self::TemplateReference(text(
-                        reference.uri,
-                        "`params.ref.uri` must be a string",
-                    )?),
+                let reference = reference.ok_or(Malformed::Shape("`params.ref` is missing"))?;
+                let [kind, name, uri] = known(reference.get().as_bytes(), Known(&REFERENCE))?;
+                match text(kind, "`params.ref.type` must be a string")?.as_str() {
+                    "ref/prompt" => {
+                        Self::PromptReference(text(name, "`params.ref.name` must be a string")?)
+                    }
+                    "ref/resource" => {
+                        Self::TemplateReference(text(uri, "`params.ref.uri` must be a string")?)
+                    }
                     _ => {
                         return Err(Malformed::Shape(
                             "`params.ref.type` is neither `ref/prompt` nor `ref/resource`",
@@ -118,6 +96,21 @@ mod tests {
         assert_eq!(of(Method::ToolsList, "{}").unwrap(), Named::Nothing);
         for wrong in [r#"{"name":"a","name":"b"}"#, r#"{"name":7}"#, "{}"] {
             assert!(of(Method::ToolsCall, wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_second_name_in_another_case_is_refused() {
+        for (method, wrong) in [
+            (Method::ToolsCall, r#"{"name":"log","Name":"secret"}"#),
+            (Method::ToolsCall, r#"{"name":"log","arguments":{},"Arguments":{"limit":5}}"#),
+            (Method::ToolsCall, r#"{"name":"log","reque\u017FtState":"x"}"#),
+            (Method::ResourcesRead, r#"{"uri":"mem://one","URI":"mem://secret"}"#),
+            (Method::TasksGet, r#"{"taskId":"a","tas\u212aId":"b"}"#),
+            (Method::Complete, r#"{"ref":{"type":"ref/prompt","name":"a","nAme":"b"}}"#),
+            (Method::Complete, r#"{"ref":{"type":"ref/prompt","name":"a"},"Ref":{}}"#),
+        ] {
+            assert!(Named::of(method, &Raw::trusted(wrong)).is_err(), "{wrong}");
         }
     }
 }

@@ -1,11 +1,11 @@
 //! The JSON-RPC envelope: one pass over a body, its parts kept as slices of it.
 
 use bytes::Bytes;
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
     id::Id,
+    known::{Known, known},
     raw::{self, Malformed, Raw},
 };
 
@@ -61,24 +61,9 @@ pub struct Bounds {
     pub batch_max: usize,
 }
 
-/// A second member of one of these names is refused (serde's derive does it): two parsers that
-/// disagree on which one counts are a way around every policy.
-#[derive(Deserialize)]
-struct Envelope<'a> {
-    #[serde(borrow)]
-    jsonrpc: Option<&'a RawValue>,
-    /// `null` is there, and is no id.
-    #[serde(borrow, default, deserialize_with = "present")]
-    id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    method: Option<&'a RawValue>,
-    #[serde(borrow)]
-    params: Option<&'a RawValue>,
-    #[serde(borrow)]
-    result: Option<&'a RawValue>,
-    #[serde(borrow)]
-    error: Option<&'a RawValue>,
-}
+/// A second member of one of these names is refused, in whatever case it is written: two parsers
+/// that disagree on which one counts are a way around every policy.
+const ENVELOPE: [&str; 6] = ["jsonrpc", "id", "method", "params", "result", "error"];
 
 impl Incoming {
     /// Reads a client's body: depth first, then one message or a batch.
@@ -106,14 +91,14 @@ impl Message {
     /// Reads one message. Errors name what is wrong; a body that is not JSON is
     /// [`Malformed::Json`].
     pub fn parse(body: &Bytes) -> Result<Self, Malformed> {
-        let envelope: Envelope<'_> = read_envelope(body)?;
-        if envelope.jsonrpc.map(RawValue::get) != Some("\"2.0\"") {
+        let [jsonrpc, id, method, params, result, error] = read_envelope(body)?;
+        if jsonrpc.map(RawValue::get) != Some("\"2.0\"") {
             return Err(Malformed::Shape("`jsonrpc` must be \"2.0\""));
         }
-        let Some(method) = envelope.method else {
-            let id = envelope.id.filter(|id| id.get() != "null");
+        let Some(method) = there(method) else {
+            let id = there(id);
             let id = id.map(|id| Id::part(body, id)).transpose()?;
-            let body = match (envelope.result, envelope.error) {
+            let body = match (there(result), there(error)) {
                 (Some(result), None) => Body::Result(Raw::part(body, result)),
                 (None, Some(error)) => Body::Error(Raw::part(body, error)),
                 _ => {
@@ -125,12 +110,13 @@ impl Message {
             return Ok(Self::Response(Response { id, body }));
         };
         let method = raw::string_of(method).ok_or(Malformed::Shape("`method` must be a string"))?;
-        let params = envelope.params.map_or_else(Raw::object, |params| Raw::part(body, params));
+        let params = there(params).map_or_else(Raw::object, |params| Raw::part(body, params));
         if !params.is_object() {
             return Err(Malformed::Shape("`params` must be an object"));
         }
         let method = method.into();
-        Ok(match envelope.id.map(|id| Id::part(body, id)).transpose()? {
+        // `null` is there, and is no id.
+        Ok(match id.map(|id| Id::part(body, id)).transpose()? {
             Some(id) => Self::Request(Request { id, method, params }),
             None => {
                 let whole = Raw::trusted(body.clone());
@@ -140,16 +126,14 @@ impl Message {
     }
 }
 
-fn present<'de: 'a, 'a, D>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error>
-where
-    D: serde::Deserializer<'de>,
-{
-    <&RawValue>::deserialize(deserializer).map(Some)
+/// What may as well be missing is.
+fn there(value: Option<&RawValue>) -> Option<&RawValue> {
+    value.filter(|value| value.get() != "null")
 }
 
 /// Tells a body that is no JSON from JSON that is no message.
-fn read_envelope(body: &Bytes) -> Result<Envelope<'_>, Malformed> {
-    serde_json::from_slice(body).map_err(|error| {
+fn read_envelope(body: &Bytes) -> Result<[Option<&RawValue>; 6], Malformed> {
+    known(body, Known(&ENVELOPE)).map_err(|error| {
         if error.is_data() && serde_json::from_slice::<&RawValue>(body).is_ok() {
             Malformed::Shape("not a JSON-RPC message: not an object, or a member appears twice")
         } else {
@@ -242,6 +226,8 @@ mod tests {
             (r#"{"jsonrpc":"2.0","id":1,"id":2,"method":"ping"}"#, "appears twice"),
             (r#"{"jsonrpc":"2.0","id":1,"method":"ping","params":[]}"#, "`params` must"),
             (r#"{"jsonrpc":"2.0","id":1,"method":"a","m\u0065thod":"b"}"#, "appears twice"),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"a","Method":"b"}"#, "appears twice"),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"a","params":{},"PARAMS":{}}"#, "appears twice"),
             ("[]", "an empty batch"),
             ("[1,2,3,4]", "batch_max"),
         ];

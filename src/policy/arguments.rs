@@ -4,7 +4,7 @@
 //! A policy that asks for a number and is given a text would find no number, and a `forbid` that
 //! relies on it would not apply. So an argument that is there, and is not what is asked for, is a
 //! failure, which denies. So is a name that stands there twice: nobody knows which of them the
-//! server takes.
+//! server takes. Names that differ in case only are one, for servers that do not tell cases apart.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -12,7 +12,7 @@ use cedar_policy::RestrictedExpression;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::mcp::{raw::Raw, splice};
+use crate::mcp::{known::alike, raw::Raw, splice};
 
 use super::{judge::Bounds, reads::Kinds};
 
@@ -34,6 +34,8 @@ pub enum Unfit {
     Kind(String),
     #[error("the argument `{0}` is there twice")]
     Twice(String),
+    #[error("the argument `{0}` is written in another case")]
+    Case(String),
     #[error("the argument `{0}` has more than {1} bytes (`judged_text_max`)")]
     Long(String, usize),
     #[error("the argument `{0}` has more than {1} items (`judged_items_max`)")]
@@ -107,6 +109,10 @@ impl Arguments {
             Some(b'[') => {
                 let items: Vec<&RawValue> =
                     serde_json::from_str(value.get()).ok().ok_or(Unfit::Kind(name.clone()))?;
+                // Some servers would take its items for objects with the members that are asked for.
+                if wanted.members.keys().any(|step| step.parse::<usize>().is_err()) {
+                    return Err(Unfit::Kind(name));
+                }
                 wanted.members.iter().try_for_each(|(step, wanted)| {
                     let item = step.parse::<usize>().ok().and_then(|at| items.get(at));
                     item.map_or(Ok(()), |item| self.walk(item, wanted, within(step), bounds))
@@ -128,10 +134,13 @@ impl Arguments {
         let members = serde_json::from_str(object.get()).ok();
         let Members(members) = members.ok_or(Unfit::Shape)?;
         for (step, wanted) in &wanted.members {
-            let mut all = members.iter().filter(|(key, _)| key == step);
+            let mut all = members.iter().filter(|(key, _)| alike(key, step));
             match (all.next(), all.next()) {
                 (Some(_), Some(_)) => return Err(Unfit::Twice(within(step))),
-                (Some((_, value)), None) => self.walk(value, wanted, within(step), bounds)?,
+                (Some((key, value)), None) if key == step => {
+                    self.walk(value, wanted, within(step), bounds)?;
+                }
+                (Some(_), None) => return Err(Unfit::Case(within(step))),
                 (None, _) => (),
             }
         }

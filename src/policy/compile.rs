@@ -68,13 +68,15 @@ impl std::fmt::Display for Rule {
 /// Everything that is wrong with them, file by file.
 pub fn compile(config: &Config) -> Result<Rulebook, Problems> {
     let upstreams: Vec<_> = config.upstreams.iter().map(|one| one.name.as_str()).collect();
+    let authorities: Vec<_> = config.auth.iter().map(|one| one.name.as_str()).collect();
     let (mut files, mut problems) = (HashMap::new(), Vec::new());
     let ruled = || config.routes.iter().filter_map(|route| Some((route, route.rules.as_ref()?)));
     for file in ruled().flat_map(|(_, rules)| &rules.policies) {
         if files.contains_key(&file.name) {
             continue;
         }
-        let mut reading = Reading { file, upstreams: &upstreams, problems: Vec::new() };
+        let (upstreams, authorities) = (&upstreams[..], &authorities[..]);
+        let mut reading = Reading { file, upstreams, authorities, problems: Vec::new() };
         let read = reading.policies();
         problems.push(Problems::new(&file.name, &file.text, reading.problems));
         files.insert(file.name.clone(), read);
@@ -121,13 +123,28 @@ impl Policies {
 struct Reading<'a> {
     file: &'a RuleFile,
     upstreams: &'a [&'a str],
+    authorities: &'a [&'a str],
     problems: Vec<Problem>,
 }
 
 impl Reading<'_> {
     fn policies(&mut self) -> Vec<(Known, Rule)> {
         let pieces = text::pieces(&self.file.text);
-        pieces.into_iter().filter_map(|piece| self.policy(piece)).collect()
+        let count = pieces.len();
+        if count == 0 {
+            let help = "write one, or take the file away: one that was emptied, or is half \
+                        written, must not lift what it forbids";
+            self.problems.push(Problem::of_file("this file has no policy", help));
+        }
+        let known: Vec<_> = pieces.into_iter().filter_map(|piece| self.policy(piece)).collect();
+        // Held against Cedar's own reading of the whole: no policy is lost between two others.
+        let whole = || self.file.text.parse::<PolicySet>().map(|set| set.policies().count());
+        if self.problems.is_empty() && whole().ok() != Some(count) {
+            let help = "look for a comment or a string that does not end where it seems to";
+            let title = "this file reads otherwise as a whole than policy by policy";
+            self.problems.push(Problem::of_file(title, help));
+        }
+        known
     }
 
     fn policy(&mut self, piece: Range<usize>) -> Option<(Known, Rule)> {
@@ -169,29 +186,46 @@ impl Reading<'_> {
             let title = "an argument is read otherwise than by a name that stands here";
             self.problem(&piece, 0..text.len(), title, help);
         }
-        self.check_upstreams(&piece, &reads);
+        let odd = |name: &&String| {
+            let mut after = name.split('~').skip(1);
+            after.any(|rest| !rest.starts_with(['0', '1']))
+        };
+        if let Some(name) = reads.arguments.keys().find(odd) {
+            let title = format!("no argument has the name \"{name}\" here");
+            let help = "write `~0` for a `~`, and `~1` for a `/` that is part of a name";
+            self.named(&piece, name, &title, help);
+        }
+        self.check_entities(&piece, &reads);
         let id = policy.annotation("id").map(str::to_owned);
         Some((Known { policy, reads }, Rule { id, place }))
     }
 
-    /// An upstream that does not exist is one that was misspelt, or renamed.
-    fn check_upstreams(&mut self, piece: &Range<usize>, reads: &Reads) {
+    /// An upstream or an authority that does not exist is one that was misspelt, or renamed.
+    fn check_entities(&mut self, piece: &Range<usize>, reads: &Reads) {
         let mut told = HashSet::new();
         for (kind, id) in &reads.entities {
-            let upstream = match kind.as_str() {
-                "Upstream" => id,
-                "Tool" | "Prompt" | "Resource" => id.split('/').next().unwrap_or_default(),
+            let first = id.split('/').next().unwrap_or_default();
+            let (what, name, known) = match kind.as_str() {
+                "Upstream" => ("upstream", id.as_str(), self.upstreams),
+                "Tool" | "Prompt" | "Resource" => ("upstream", first, self.upstreams),
+                // Those that begin with `@` are of nobody's making.
+                "Caller" if !first.starts_with('@') => ("authority", first, self.authorities),
                 _ => continue,
             };
-            if self.upstreams.contains(&upstream) || !told.insert(id) {
+            if known.contains(&name) || !told.insert(id) {
                 continue;
             }
-            let text = self.file.text.get(piece.clone()).unwrap_or_default();
-            let written = format!("{:?}", id.as_str());
-            let at = text.find(&written).map_or(0..text.len(), |at| at..at + written.len());
-            let help = nearest(upstream, self.upstreams.iter().copied());
-            self.problem(piece, at, &format!("there is no upstream `{upstream}`"), &help);
+            let help = nearest(name, known.iter().copied());
+            self.named(piece, id, &format!("there is no {what} `{name}`"), &help);
         }
+    }
+
+    /// A problem where this text stands in a policy.
+    fn named(&mut self, piece: &Range<usize>, name: &str, title: &str, help: &str) {
+        let text = self.file.text.get(piece.clone()).unwrap_or_default();
+        let written = format!("{name:?}");
+        let at = text.find(&written).map_or(0..text.len(), |at| at..at + written.len());
+        self.problem(piece, at, title, help);
     }
 
     fn told(&mut self, piece: &Range<usize>, error: &dyn Diagnostic) {

@@ -22,7 +22,7 @@ use super::{
     arguments::{Arguments, Unfit},
     caller::{self, PerGrants},
     compile::{Policies, Rule},
-    object::{Object, uid},
+    object::{ID_BYTES_MAX, Object, uid},
     slice::Slice,
 };
 
@@ -200,7 +200,8 @@ impl Judge {
     /// The answer, kept where it is the same for every call.
     fn decided(&self, policies: &Policies, asked: &Asked<'_>) -> Arc<Verdict> {
         let slice = policies.slices.of(asked.action, asked.object);
-        if slice.is_none_or(|slice| slice.reads.context) {
+        let of_call = |slice: &Slice| slice.reads.context && asked.action != Action::List;
+        if slice.is_none_or(of_call) || ID_BYTES_MAX < asked.object.id.len() {
             return Arc::new(self.verdict(asked));
         }
         let kept = self.of_grants(&self.kept, asked.caller, Mutex::default);
@@ -217,6 +218,11 @@ impl Judge {
         }
         kept.entry(key).or_default().insert(asked.object.id.clone(), Arc::clone(&verdict));
         verdict
+    }
+
+    #[cfg(test)]
+    pub(super) fn kept_decisions(&self, caller: &Caller) -> usize {
+        self.of_grants(&self.kept, caller, Mutex::default).lock().values().map(HashMap::len).sum()
     }
 
     pub(super) fn decide(&self, policies: &Policies, slice: &Slice, asked: &Asked<'_>) -> Verdict {
@@ -242,7 +248,8 @@ impl Judge {
         let object = asked.object.entity().ok_or(Failure::Entity("object"))?;
         let mut entities = vec![caller, object.clone()];
         let mut context = vec![("route".to_owned(), text(&self.route))];
-        if slice.reads.context {
+        // To see a thing is the same for all calls: a list is made once.
+        if slice.reads.context && asked.action != Action::List {
             context.extend(of_call(asked)?);
         }
         if slice.reads.context && matches!(asked.action, Action::Call | Action::Get) {
@@ -273,7 +280,7 @@ impl Judge {
     fn log(&self, asked: &Asked<'_>, verdict: &Verdict, what: &'static str) {
         let rules = verdict.rules.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let rules = if rules.is_empty() { "no policy permits it".to_owned() } else { rules };
-        let (caller, object) = (asked.caller.to_string(), &asked.object.id);
+        let (caller, object) = (asked.caller.to_string(), asked.object.short_id());
         let (route, action) = (&self.route, asked.action.name());
         if verdict.errors.is_empty() {
             tracing::info!(route, ?caller, action, ?object, rules, "{what}");

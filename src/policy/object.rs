@@ -22,6 +22,9 @@ pub struct Object {
     entity: OnceLock<Option<Entity>>,
 }
 
+/// Of longer ids no decision is kept, and no more is logged: any client can make one up.
+pub const ID_BYTES_MAX: usize = 1024;
+
 /// What policies call the hints of `ToolAnnotations`, and what holds where an upstream gives none
 /// (schema: `ToolAnnotations`).
 const HINTS: [(&str, &str, bool); 4] = [
@@ -47,6 +50,12 @@ impl Object {
     pub fn annotations_of(entry: &Raw) -> Option<Raw> {
         let may = memchr::memmem::find(entry.bytes(), b"\"annotations\"").is_some();
         may.then(|| splice::member(entry, "annotations")).flatten()
+    }
+
+    /// As much of its id as is logged.
+    pub(super) fn short_id(&self) -> &str {
+        let end = self.id.floor_char_boundary(ID_BYTES_MAX);
+        self.id.get(..end).unwrap_or_default()
     }
 
     pub(super) fn uid(&self) -> EntityUid {

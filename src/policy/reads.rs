@@ -5,6 +5,29 @@ use std::{collections::BTreeMap, ops::BitOrAssign};
 use cedar_policy::{EntityUid, Policy, PrincipalConstraint, ResourceConstraint};
 use serde_json::{Map, Value};
 
+/// Operators whose members are nothing but expressions.
+const PLAIN: [&str; 19] = [
+    "!",
+    "neg",
+    "==",
+    "!=",
+    "in",
+    "<",
+    "<=",
+    ">",
+    ">=",
+    "&&",
+    "||",
+    "+",
+    "-",
+    "*",
+    "contains",
+    "containsAll",
+    "containsAny",
+    "isEmpty",
+    "if-then-else",
+];
+
 /// Kinds of values that a policy asks for an argument as.
 #[allow(clippy::struct_excessive_bools, reason = "one for each attribute of the context")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -104,29 +127,60 @@ impl Reads {
         self.personal.subject |= uid.type_name().basename() != "Group";
     }
 
-    /// What is not known here counts as asking for everything that is named in it.
+    /// What is not known here counts as asking for everything.
     fn expression(&mut self, expression: &Value) {
-        match expression {
-            Value::Object(members) => {
-                let only = members.iter().next().filter(|_| members.len() == 1);
-                match only.and_then(|(operator, of)| Some((operator.as_str(), of.as_object()?))) {
-                    Some((".", of)) => self.attribute(of),
-                    Some(("has", of)) => self.has(of),
-                    Some(("hasTag" | "getTag", of)) => self.tag(of),
-                    Some(("in", of)) if variable(of.get("left")) == Some("principal") => {
-                        self.principal_in(of.get("right"));
+        let members = expression.as_object().filter(|members| members.len() == 1);
+        let Some((operator, of)) = members.and_then(|members| members.iter().next()) else {
+            return self.everything();
+        };
+        let each = of.as_object();
+        match (operator.as_str(), each) {
+            // First: its keys are the policy's own words, and may read as operators.
+            ("Record", Some(of)) => of.values().for_each(|value| self.expression(value)),
+            ("Value", _) => self.literal(expression),
+            ("Var", _) => self.whole(expression),
+            (".", Some(of)) => self.attribute(of),
+            ("has", Some(of)) => self.has(of),
+            ("hasTag" | "getTag", Some(of)) => self.tag(of),
+            ("like", Some(of)) => self.left(of),
+            ("in", Some(of)) if variable(of.get("left")) == Some("principal") => {
+                self.principal_in(of.get("right"));
+            }
+            ("is", Some(of)) => {
+                let principal = variable(of.get("left")) == Some("principal");
+                match of.get("in") {
+                    Some(within) if principal => self.principal_in(Some(within)),
+                    Some(within) => {
+                        self.left(of);
+                        self.expression(within);
                     }
-                    Some(("is", of)) if variable(of.get("left")) == Some("principal") => {
-                        of.get("in").into_iter().for_each(|within| self.principal_in(Some(within)));
-                    }
-                    Some(("Value" | "__entity", _)) => self.literal(expression),
-                    _ if variable(Some(expression)).is_some() => self.whole(expression),
-                    _ => members.values().for_each(|value| self.expression(value)),
+                    // Of what type it is does not depend on who it is.
+                    None if principal => (),
+                    None => self.left(of),
                 }
             }
-            Value::Array(items) => items.iter().for_each(|item| self.expression(item)),
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => (),
+            (operator, Some(of)) if PLAIN.contains(&operator) => {
+                of.values().for_each(|value| self.expression(value));
+            }
+            // A set, or the call of a function.
+            (_, None) if of.is_array() => {
+                of.as_array().into_iter().flatten().for_each(|item| self.expression(item));
+            }
+            _ => self.everything(),
         }
+    }
+
+    fn left(&mut self, of: &Map<String, Value>) {
+        match of.get("left") {
+            Some(left) => self.expression(left),
+            None => self.everything(),
+        }
+    }
+
+    /// Something that cannot be looked into: whatever it is that it reads.
+    fn everything(&mut self) {
+        self.personal = Personal { subject: true, address: true, mfa: true };
+        (self.context, self.loose) = (true, true);
     }
 
     /// A variable as it is.
@@ -136,19 +190,20 @@ impl Reads {
                 self.personal = Personal { subject: true, address: true, mfa: true };
             }
             Some("context") => self.context = true,
-            _ => (),
+            Some(_) => (),
+            None => self.everything(),
         }
     }
 
     /// `left.attr`
     fn attribute(&mut self, of: &Map<String, Value>) {
-        let name = of.get("attr").and_then(Value::as_str).unwrap_or_default();
+        let Some(name) = of.get("attr").and_then(Value::as_str) else { return self.everything() };
         // Only `hasTag` and `getTag` may stand around it, and they look themselves.
         self.loose |= Kinds::of(name).is_some();
         match variable(of.get("left")) {
             Some("principal") => self.of_principal(name),
             Some("context") => self.context |= name != "route",
-            _ => of.get("left").into_iter().for_each(|left| self.expression(left)),
+            _ => self.left(of),
         }
     }
 
@@ -157,7 +212,7 @@ impl Reads {
         match variable(of.get("left")) {
             // Of what may be missing there is only one.
             Some("principal") => self.personal.address = true,
-            _ => of.values().for_each(|value| self.expression(value)),
+            _ => self.left(of),
         }
     }
 
@@ -245,8 +300,30 @@ mod tests {
             ("principal has address && principal.address.isLoopback()", (false, true, false)),
             ("(if true then principal else principal).mfa", (true, true, true)),
             ("[principal.mfa].contains(true)", (false, false, true)),
+            // Keys of records that read as operators.
+            ("{Value: principal.mfa}.Value", (false, false, true)),
+            ("{Var: principal.mfa}.Var", (false, false, true)),
+            ("{Record: {Value: principal.mfa}}.Record.Value", (false, false, true)),
+            ("{a: principal.mfa, b: 1}.a", (false, false, true)),
+            ("principal is Caller", (false, false, false)),
+            ("principal.subject like \"a\" && principal.mfa", (true, false, true)),
+            ("-1 < 2 && !([1].isEmpty()) && ip(\"::1\").isLoopback()", (false, false, false)),
         ] {
             assert_eq!(personal(condition), want, "{condition}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_looked_into_reads_everything() {
+        for strange in [
+            serde_json::json!({ "newer": { "left": 1 } }),
+            serde_json::json!({ ".": { "left": { "Var": "resource" } } }),
+            serde_json::json!({ "Value": 1, "Var": "principal" }),
+            serde_json::json!("principal"),
+        ] {
+            let mut reads = Reads::default();
+            reads.expression(&strange);
+            assert!(reads.context && reads.personal.mfa && reads.loose, "{strange}");
         }
     }
 

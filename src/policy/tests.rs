@@ -105,6 +105,11 @@ fn no_argument_slips_past_a_forbid_by_being_of_another_kind() {
         (r#"{"limit":1,"li\u006dit":1}"#, false),
         (r#"[{"limit":5000}]"#, false),
         (r#""limit""#, false),
+        // In another case: some servers take either for the other, and the last of both.
+        (r#"{"Limit":5000}"#, false),
+        (r#"{"limit":1,"LIMIT":5000}"#, false),
+        (r#"{"LIMIT":5000,"limit":1}"#, false),
+        (r#"{"limits":5000}"#, true),
     ] {
         assert_eq!(call(&judge, &with(arguments)).0, want, "{arguments}");
     }
@@ -353,6 +358,89 @@ const POOL: [&str; 10] = [
     "forbid(principal, action, resource in Upstream::\"bank\") when { resource.name == \"b\" };",
     "forbid(principal, action, resource == Prompt::\"bank/a\");",
 ];
+
+#[test]
+fn an_array_is_no_object_with_arguments_in_it() {
+    let judge = judge(
+        "permit(principal, action, resource);
+        forbid(principal, action == Action::\"call\", resource)
+        when { context.texts.hasTag(\"filter/owner\") && context.texts.getTag(\"filter/owner\") == \"x\" };",
+    );
+    for (arguments, want) in [
+        (r#"{"filter":{"owner":"y"}}"#, true),
+        (r#"{"filter":{"owner":"x"}}"#, false),
+        (r#"{"filter":[{"owner":"x"}]}"#, false),
+        (r#"{"filter":{"Owner":"x"}}"#, false),
+    ] {
+        assert_eq!(call(&judge, &with(arguments)).0, want, "{arguments}");
+    }
+}
+
+#[test]
+fn no_forbid_is_lost_on_the_way_from_the_file() {
+    let policies =
+        format!("{ALLOW}// no calls\rforbid(principal, action == Action::\"call\", resource);\r");
+    assert!(!call(&judge(&policies), "{}").0, "a comment ends at a carriage return");
+    for empty in ["", "\n// permit(principal, action, resource);\n"] {
+        let problems = compile(&config(&[ALLOW, empty])).expect_err("a file without a policy");
+        assert!(problems.to_string().contains("this file has no policy"), "{problems}");
+    }
+}
+
+#[test]
+fn names_that_nothing_has_are_told() {
+    let policy = |condition: &str| {
+        format!(
+            "{ALLOW} forbid(principal, action == Action::\"call\", resource) when {{ {condition} }};"
+        )
+    };
+    for (condition, want) in [
+        ("context.texts.hasTag(\"a~b\")", "no argument has the name \"a~b\" here"),
+        ("principal == Caller::\"crop/ann\"", "there is no authority `crop`"),
+    ] {
+        let problems = wrong(&policy(condition)).to_string();
+        assert!(problems.contains(want), "{problems}");
+    }
+    judge(&policy("context.texts.hasTag(\"a~0b~1c\") || principal == Caller::\"@parent\""));
+}
+
+#[test]
+fn a_kept_answer_is_for_the_second_factor_it_was_asked_with() {
+    let judge = judge("permit(principal, action, resource) when { {Value: principal.mfa}.Value };");
+    let strong = caller("corp/ann", &[], &[], true).unwrap();
+    let weak = caller("corp/eve", &[], &[], false).unwrap();
+    assert!(judge.sees(&strong, &tool("bank/a")));
+    assert!(!judge.sees(&weak, &tool("bank/a")));
+}
+
+#[test]
+fn to_see_a_thing_is_the_same_for_all_calls() {
+    let counters = Arc::default();
+    let policies = config(&["permit(principal, action, resource);
+        forbid(principal, action, resource) when { context has time && context.time.epoch > 1000 };"]);
+    let judge = judge_of(&policies, &counters);
+    let (who, object) = (nobody(), tool("bank/a"));
+    let (client, params) = (Client::gateway(Version::MODERN), Raw::object());
+    let (action, now) = (Action::Call, 1_700_000_000);
+    let asked =
+        Asked { caller: &who, client: &client, action, object: &object, params: &params, now };
+    assert!(judge.sees(&who, &object));
+    assert_eq!(judge.permit(&asked).err(), Some(Refusal::Denied), "seen, and denied at this time");
+}
+
+#[test]
+fn long_ids_are_judged_and_not_kept() {
+    let judge = judge(ALLOW);
+    let object = |length: usize| {
+        let name = format!("mem://{}", "\u{e9}".repeat(length));
+        Object::new(ObjectKind::Resource, "files", &name, None, Vec::new())
+    };
+    assert!(judge.sees(&nobody(), &object(100)) && judge.sees(&nobody(), &object(100_000)));
+    assert_eq!(judge.kept_decisions(&nobody()), 1);
+    assert!(object(100_000).short_id().len() <= 1024);
+}
+
+const ALLOW: &str = "permit(principal, action, resource);";
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]

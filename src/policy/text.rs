@@ -10,7 +10,8 @@ pub fn pieces(text: &str) -> Vec<Range<usize>> {
     while let Some(byte) = bytes.get(at) {
         match byte {
             b'/' if bytes.get(at + 1) == Some(&b'/') => {
-                at = memchr::memchr(b'\n', bytes.get(at..).unwrap_or_default())
+                // Cedar ends a comment at either.
+                at = memchr::memchr2(b'\n', b'\r', bytes.get(at..).unwrap_or_default())
                     .map_or(bytes.len(), |end| at + end);
                 continue;
             }
@@ -67,12 +68,13 @@ mod tests {
         assert_eq!(found, ["@id(\"x;\\\"y\") permit(principal, action, resource);", "forbid("]);
         assert_eq!(place(text, pieces(text)[1].start), (4, 1));
         assert!(pieces("  // nothing\n").is_empty());
+        assert_eq!(pieces("// a\rforbid(b);\r"), [5..15]);
         assert_eq!(pieces("\"open;").first(), Some(&(0..6)));
     }
 
     proptest::proptest! {
         #[test]
-        fn pieces_stand_in_order_and_within(text in "[a;\"/\\\\ \n]{0,40}") {
+        fn pieces_stand_in_order_and_within(text in "[a;\"/\\\\ \n\r]{0,40}") {
             let mut last = 0;
             for piece in pieces(&text) {
                 assert!(last <= piece.start && piece.start < piece.end);
