@@ -8,10 +8,12 @@ mod part;
 mod refresh;
 pub mod shelf;
 mod template;
+mod unlisted;
 mod view;
 
 pub use self::{
-    part::{Filters, For, Part, Target},
+    part::{Filters, For, Found, Part, Target},
     refresh::{Change, keep},
+    template::expanded,
     view::{View, supported_versions},
 };

@@ -36,7 +36,7 @@ pub struct Filters {
 
 impl Filters {
     /// The tags of a thing of this name.
-    fn tags_of(&self, own: &str) -> Vec<String> {
+    pub(super) fn tags_of(&self, own: &str) -> Vec<String> {
         let has =
             |patterns: &[String]| patterns.iter().any(|pattern| filter::matches(pattern, own));
         self.tags.iter().filter(|(_, patterns)| has(patterns)).map(|(tag, _)| tag.clone()).collect()
@@ -61,6 +61,27 @@ pub struct Target {
     pub task: bool,
     /// What policies judge; none for a task, which is its caller's own.
     pub object: Option<Object>,
+    /// What must be permitted as well: the template that it is reached through, and what other
+    /// spellings of its URI name.
+    pub besides: Vec<Object>,
+    pub found: Found,
+}
+
+/// How a name leads to its target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    Listed,
+    /// A URI that fits a template.
+    Template,
+    /// A URI that can be no other upstream's.
+    Guess,
+}
+
+impl Target {
+    /// All that a caller must be permitted for it.
+    pub fn judged(&self) -> impl Iterator<Item = &Object> {
+        self.object.iter().chain(&self.besides)
+    }
 }
 
 impl Part {
@@ -86,14 +107,4 @@ impl For<'_> {
 /// What of a list is for clients that can be asked.
 pub fn extra(listing: &Listing, kind: ListKind, asked: bool) -> &[Item] {
     if asked && kind == ListKind::Tools { &listing.asked_tools } else { &[] }
-}
-
-/// A resource that is on no list, if its upstream's own section lets it pass.
-pub fn passing(upstream: &Arc<Upstream>, filters: &Filters, own: &str) -> Option<Arc<Target>> {
-    filter::passes(&filters.resources, own).then(|| {
-        let tags = filters.tags_of(own);
-        let object = Object::new(ObjectKind::Resource, upstream.name(), own, None, tags);
-        let (upstream, own, mirrors) = (Arc::clone(upstream), own.to_owned(), Mirrors::default());
-        Arc::new(Target { upstream, own, mirrors, task: false, object: Some(object) })
-    })
 }

@@ -47,6 +47,61 @@ impl Template {
     }
 }
 
+/// A template with values for its variables (RFC 6570; those of prefixes and lists as if they had no
+/// modifier): with every reserved character escaped, and with none, as servers write it that do not
+/// mind. What has no value stays empty.
+pub fn expanded(template: &str, value: impl Fn(&str) -> Option<String>) -> [String; 2] {
+    [false, true].map(|reserved| {
+        let (mut out, mut rest) = (String::new(), template);
+        while let Some((literal, after)) = rest.split_once('{') {
+            let Some((expression, after)) = after.split_once('}') else { break };
+            out.push_str(literal);
+            expand(&mut out, expression, &value, reserved);
+            rest = after;
+        }
+        out + rest
+    })
+}
+
+fn expand(
+    out: &mut String,
+    expression: &str,
+    value: &impl Fn(&str) -> Option<String>,
+    reserved: bool,
+) {
+    let names = expression.trim_start_matches(['+', '#', '.', '/', ';', '?', '&']);
+    let operator = expression.chars().next().filter(|_| names.len() < expression.len());
+    // What stands first, and between (RFC 6570, appendix A).
+    let (first, between) = match operator {
+        None => ("", ","),
+        Some('.') => (".", "."),
+        Some('/') => ("/", "/"),
+        Some(';') => (";", ";"),
+        Some('?') => ("?", "&"),
+        Some('&') => ("&", "&"),
+        Some('#') => ("#", ","),
+        Some(_) => ("", ","),
+    };
+    let reserved = reserved || matches!(operator, Some('+' | '#'));
+    let name_of = |name: &str| name.split([':', '*']).next().unwrap_or_default().to_owned();
+    let known = names.split(',').map(name_of).filter_map(|name| Some((value(&name)?, name)));
+    for (at, (value, name)) in known.enumerate() {
+        out.push_str(if at == 0 { first } else { between });
+        if matches!(operator, Some(';' | '?' | '&')) {
+            out.push_str(&name);
+            out.push('=');
+        }
+        for byte in value.bytes() {
+            let plain = byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+            let kept = plain || reserved && b":/?#[]@!$&'()*+,;=%".contains(&byte);
+            match kept {
+                true => out.push(char::from(byte)),
+                false => out.push_str(&format!("%{byte:02X}")),
+            }
+        }
+    }
+}
+
 fn after_literal(at: &[bool], uri: &[u8], literal: &[u8]) -> Vec<bool> {
     let mut next = vec![false; at.len()];
     for start in at.iter().enumerate().filter_map(|(at, here)| here.then_some(at)) {
@@ -87,6 +142,24 @@ mod tests {
             ("broken{", "broken{", true),
         ] {
             assert_eq!(Template::new(template).matches(uri), want, "{template} on {uri}");
+        }
+    }
+
+    #[test]
+    fn a_template_with_values_is_a_uri() {
+        let value = |name: &str| match name {
+            "a" => Some("x/y".to_owned()),
+            "b" => Some("\u{e9} 1".to_owned()),
+            _ => None,
+        };
+        for (template, want) in [
+            ("db://{a}/{b}", ["db://x%2Fy/%C3%A9%201", "db://x/y/%C3%A9%201"]),
+            ("db://{+a}", ["db://x/y", "db://x/y"]),
+            ("db:/{/a,b}", ["db://x%2Fy/%C3%A9%201", "db://x/y/%C3%A9%201"]),
+            ("db:{?c,b,a}", ["db:?b=%C3%A9%201&a=x%2Fy", "db:?b=%C3%A9%201&a=x/y"]),
+            ("db:{c}{a:3}{broken", ["db:x%2Fy{broken", "db:x/y{broken"]),
+        ] {
+            assert_eq!(expanded(template, value), want, "{template}");
         }
     }
 

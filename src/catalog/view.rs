@@ -26,8 +26,8 @@ use super::{
     capabilities, filter,
     listing::{Item, Listing},
     names::Namer,
-    part::{Filters, For, Part, Target, extra, passing},
-    template::Template,
+    part::{For, Found, Part, Target, extra},
+    unlisted::Unlisted,
 };
 
 /// A route's lists and where everything on them leads.
@@ -35,11 +35,7 @@ use super::{
 pub struct View {
     lists: HashMap<ListKind, List>,
     targets: HashMap<ListKind, HashMap<String, Arc<Target>>>,
-    templates: Vec<(Template, Arc<Target>, Arc<Filters>)>,
-    /// For resources that are on no list.
-    readers: Vec<Reader>,
-    /// The route's own filter of resources.
-    resources: Filter,
+    unlisted: Unlisted,
     capabilities: Map<String, Value>,
     instructions: Option<String>,
     /// Whether clients of 2025-11-25 may use the server's own tasks.
@@ -50,14 +46,6 @@ pub struct View {
     public: bool,
     /// Entries left out because their name is somebody else's.
     pub problems: Vec<String>,
-}
-
-/// An upstream that has resources, with the schemes it lists.
-#[derive(Debug)]
-struct Reader {
-    upstream: Arc<Upstream>,
-    schemes: Vec<String>,
-    filters: Arc<Filters>,
 }
 
 #[derive(Debug, Default)]
@@ -83,8 +71,9 @@ impl View {
     /// `asked` adds what is listed only for clients that can be asked in mid-call. A view for
     /// somebody shows what that caller may see, under the names that it has for everybody.
     pub fn build(route: &Route, parts: &[Part], asked: bool, shown_to: Option<For<'_>>) -> Self {
-        let resources = route.resources.clone();
-        let mut view = Self { ttl_ms: u64::MAX, public: true, resources, ..Self::default() };
+        // What is only for some is for no shared cache.
+        let (public, unlisted) = (route.auth.is_empty(), Unlisted::new(route));
+        let mut view = Self { ttl_ms: u64::MAX, public, unlisted, ..Self::default() };
         for part in parts {
             view.merge_server(part, shown_to.is_none_or(|who| who.sees_any(part, asked)));
         }
@@ -131,29 +120,11 @@ impl View {
         self.targets.get(&kind)?.get(name)
     }
 
-    /// Where a URI leads: a listed resource, else the first template it fits, else the only
-    /// upstream that it can be. What is on no list must pass the filters all the same.
+    /// Where a URI leads: a listed resource, else what is on no list.
     pub fn find_uri(&self, uri: &str) -> Option<Arc<Target>> {
-        if let Some(target) = self.find(ListKind::Resources, uri) {
-            return Some(Arc::clone(target));
-        }
-        if !filter::passes(&self.resources, uri) {
-            return None;
-        }
-        let fits = |(template, _, _): &&(Template, Arc<Target>, _)| template.matches(uri);
-        if let Some((_, target, filters)) = self.templates.iter().find(fits) {
-            let own = uri.strip_prefix(&alias(target.upstream.name())).unwrap_or(uri);
-            return passing(&target.upstream, filters, own);
-        }
-        let scheme = uri.split(':').next().unwrap_or_default();
-        let knows = |reader: &&Reader| reader.schemes.iter().any(|known| known == scheme);
-        let mut knowing = self.readers.iter().filter(knows);
-        let reader = match (knowing.next(), knowing.next()) {
-            (Some(reader), None) => reader,
-            _ if self.readers.len() == 1 => self.readers.first()?,
-            _ => return None,
-        };
-        passing(&reader.upstream, &reader.filters, uri)
+        let listed = self.targets.get(&ListKind::Resources);
+        let target = listed.and_then(|listed| listed.get(uri));
+        target.map(Arc::clone).or_else(|| self.unlisted.find(uri, listed))
     }
 
     /// What clients call an upstream's entry.
@@ -220,7 +191,7 @@ impl View {
         (self.ttl_ms, if self.public { "public" } else { "private" })
     }
 
-    /// Adds what a server is; its own words only for those who may see something of it.
+    /// Adds what a server is, for those who may see something of it.
     fn merge_server(&mut self, part: &Part, seen: bool) {
         let Some(listing) = &part.listing else {
             (self.ttl_ms, self.public) = (0, false);
@@ -228,7 +199,10 @@ impl View {
         };
         self.ttl_ms = self.ttl_ms.min(if listing.ttl_ms == u64::MAX { 0 } else { listing.ttl_ms });
         self.public &= listing.public;
-        if let Some(text) = listing.instructions.as_ref().filter(|_| seen) {
+        if !seen {
+            return;
+        }
+        if let Some(text) = &listing.instructions {
             let all = self.instructions.get_or_insert_default();
             if !all.is_empty() {
                 all.push_str("\n\n");
@@ -241,15 +215,7 @@ impl View {
             capabilities::offer_tasks(&mut self.capabilities);
         }
         if has.contains_key("resources") {
-            let keys = listing.resources.iter().chain(&listing.templates);
-            let schemes = keys
-                .filter_map(|item| item.key.split_once(':'))
-                .map(|(scheme, _)| scheme.to_owned());
-            self.readers.push(Reader {
-                upstream: Arc::clone(&part.upstream),
-                schemes: schemes.collect(),
-                filters: Arc::clone(&part.filters),
-            });
+            self.unlisted.add_reader(part, listing);
         }
     }
 
@@ -318,11 +284,9 @@ impl View {
         let task = kind == ListKind::Tools
             && part.listing.as_ref().is_some_and(|listing| listing.must_be_task(item));
         let (mirrors, object) = (item.mirrors.clone(), Some(part.object(kind, item)));
-        let target = Arc::new(Target { upstream, own, mirrors, task, object });
-        if kind == ListKind::Templates {
-            let filters = Arc::clone(&part.filters);
-            self.templates.push((Template::new(&name), Arc::clone(&target), filters));
-        }
+        let (besides, found) = (Vec::new(), Found::Listed);
+        let target = Arc::new(Target { upstream, own, mirrors, task, object, besides, found });
+        self.unlisted.note(kind, &name, &target, part);
         let targets = self.targets.entry(kind).or_default();
         if targets.contains_key(&name) {
             self.problems.push(format!("`{name}` is the name of two {}", kind.member()));
@@ -433,11 +397,6 @@ fn relays_tasks(part: &Part) -> bool {
     };
     let latest = |listing: &Listing| listing.version == Version::V2025_11_25.as_str();
     own && part.listing.as_ref().is_some_and(|listing| latest(listing) && listing.has_tasks())
-}
-
-/// What stands before the URI of a resource whose own URI is taken.
-fn alias(upstream: &str) -> String {
-    format!("{}+", upstream.replace('_', "-"))
 }
 
 fn filter_of<'a>(

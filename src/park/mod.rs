@@ -37,6 +37,8 @@ use self::{
 pub struct Parked {
     pub exchange: Exchange,
     pub upstream: Arc<Upstream>,
+    /// The upstream's own name for what was called.
+    pub own: String,
     /// Questions without an answer, by the keys that the client knows them by.
     pub open: Vec<(String, Question)>,
     /// How many questions this call has had; keys are never used again.
@@ -99,11 +101,11 @@ pub enum Full {
 impl Parked {
     pub fn new(
         exchange: Exchange,
-        upstream: Arc<Upstream>,
+        (upstream, own): (Arc<Upstream>, String),
         open: Vec<(String, Question)>,
         asked: u32,
     ) -> Self {
-        Self { exchange, upstream, open, asked, since: Instant::now(), until: None }
+        Self { exchange, upstream, own, open, asked, since: Instant::now(), until: None }
     }
 
     /// The time that it was parked does not count as time of the server.
@@ -113,7 +115,7 @@ impl Parked {
     }
 
     /// Nobody will answer any more: the server is told so, and that the call is over.
-    fn end(self, reason: &str) {
+    pub fn end(self, reason: &str) {
         for (_, question) in self.open {
             // The server may have gone as well.
             question.reply.send(no_answer(&question.method, reason)).ok();

@@ -45,7 +45,7 @@ use super::{
     puts::Puts,
     resolve::{self, Resolved},
     rounds::{self, Round},
-    tasks,
+    shown, tasks,
 };
 
 /// A call under way, read event by event. Dropped before its end, it is cancelled.
@@ -133,7 +133,8 @@ impl Back {
         };
         let upstream = Arc::clone(&resolved.target.upstream);
         let sent = upstream.send(&resolved.ask(&call), &pass).await;
-        let mut exchange = sent.map_err(|error| Fault::Upstream { method: call.method, error })?;
+        let failed = |error| resolve::failed(route, &call, &resolved.target, error);
+        let mut exchange = sent.map_err(failed)?;
         if call.method == Method::TasksResult {
             // It is silent until the task is over; whoever asks looks at that meanwhile.
             exchange.allow_answer(upstream.settings.config.timeout.total);
@@ -314,7 +315,7 @@ impl Back {
         let method = self.call.method;
         let upstream = self.upstream.name();
         tracing::warn!(upstream, method = method.name(), %error, "a call failed");
-        Fault::Upstream { method, error }
+        resolve::failed(&self.route, &self.call, &self.resolved.target, error)
     }
 
     /// A question of a legacy server; dropped, it is refused.
@@ -397,7 +398,7 @@ impl Back {
             let error = SendError::Garbage("a result that is no object".to_owned());
             return Err(self.fault(self.upstream.failed(error)));
         }
-        if resolve::is_missing(&self.route, &self.call, &body) {
+        if resolve::is_missing(&self.route, &self.call, &self.resolved.target, &body) {
             return Err(resolve::unknown(&self.call));
         }
         self.note_task(&body);
@@ -450,7 +451,7 @@ impl Back {
         };
         let same = self.era == Era::Modern && self.call.client.era() == Era::Modern;
         let status = if same { status } else { 200 };
-        let answer = Out::Answer { body: fit::fit_body(body, &self.call, self.era), status };
+        let answer = Out::Answer { body: shown::body(self, body), status };
         let mut outs = self.pages.drain(..).map(|id| rounds::page_done(&id));
         let Some(first) = outs.next() else { return answer };
         self.ready.extend(outs.map(Ok));
@@ -464,7 +465,8 @@ impl Back {
             return Err(Fault::Cancelled);
         };
         let (open, count) = self.asked.take();
-        let parked = Parked::new(exchange, Arc::clone(&self.upstream), open, count);
+        let place = (Arc::clone(&self.upstream), self.resolved.target.own.clone());
+        let parked = Parked::new(exchange, place, open, count);
         asked::park(&self.gate, &self.route, &self.call, parked)
             .map(|result| Out::Answer { body: Body::Result(result), status: 200 })
     }

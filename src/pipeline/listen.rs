@@ -23,7 +23,7 @@ use crate::{
     telemetry::Counter,
 };
 
-use super::{Call, Fault, Reply, admit, tasks};
+use super::{Call, Fault, Reply, admit, resolve, tasks};
 
 /// What a client can ask to hear of.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -119,9 +119,13 @@ pub async fn open(gate: &Arc<Gate>, route: &Arc<Route>, call: Call) -> Result<Re
 }
 
 fn permit(route: &Route, call: &Call, target: &Target) -> Option<Permit> {
+    if !resolve::can_be_heard(route, target) {
+        return None;
+    }
     let (caller, client, now) = (&call.caller, &call.client, clock::unix_seconds());
-    let (action, object, params) = (Action::Read, target.object.as_ref()?, &call.params);
-    route.judge.permit(&Asked { caller, client, action, object, params, now }).ok()
+    let (action, params) = (Action::Read, &call.params);
+    let asked = |object| Asked { caller, client, action, object, params, now };
+    route.judge.permit_all(target.judged(), asked).ok()
 }
 
 impl Listening {

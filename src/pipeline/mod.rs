@@ -18,6 +18,7 @@ mod polling;
 mod resolve;
 mod resume;
 mod rounds;
+mod shown;
 mod tasks;
 
 use std::sync::Arc;
@@ -124,14 +125,23 @@ fn is_answered_here(call: &Call) -> bool {
 
 /// Finds what a call is about, and sends it there.
 async fn send(gate: &Arc<Gate>, route: &Arc<Route>, call: Call) -> Result<Reply, Fault> {
+    let mut bound = None;
     let call = match resume::state_of(&call) {
         None => call,
         Some(state) => match Box::pin(resume::resume(gate, route, call, &state)).await? {
-            Resumed::Call(call) => *call,
+            Resumed::Call(call, of) => {
+                bound = of;
+                *call
+            }
             Resumed::Reply(reply) => return Ok(reply),
         },
     };
     let resolved = resolved(gate, route, &call).await?;
+    // The name may lead to another server by now, which is not to see what is not its own.
+    if bound.is_some_and(|of| resolved.target.upstream.name() != of) {
+        admit::here(gate, route, &call).await?;
+        return Err(resume::used(gate));
+    }
     let pass = admit::sent(gate, route, &call, &resolved).await?;
     let back = Back::send(gate, route, call, resolved, pass).await?;
     Ok(Reply::Back(Box::new(back)))
@@ -197,14 +207,20 @@ async fn subscribe(gate: &Arc<Gate>, route: &Arc<Route>, call: Call) -> Result<R
     let resolved = resolved(gate, route, &call).await?;
     let pass = admit::sent(gate, route, &call, &resolved).await?;
     let (answer_in, answer) = oneshot::channel();
+    let route = Arc::clone(route);
     gate.tasks.finish(async move {
         // The client may be gone.
-        answer_in.send(subscribed(&call, &resolved, &pass).await).ok();
+        answer_in.send(subscribed(&route, &call, &resolved, &pass).await).ok();
     });
     answer.await.unwrap_or(Err(Fault::Cancelled)).map(Reply::Answer)
 }
 
-async fn subscribed(call: &Call, resolved: &resolve::Resolved, pass: &Pass) -> Result<Body, Fault> {
+async fn subscribed(
+    route: &Route,
+    call: &Call,
+    resolved: &resolve::Resolved,
+    pass: &Pass,
+) -> Result<Body, Fault> {
     let (Some(session), Named::Uri(uri)) = (&call.session, &call.named) else {
         return Err(Fault::Invalid("needs a session and a URI".to_owned()));
     };
@@ -212,10 +228,13 @@ async fn subscribed(call: &Call, resolved: &resolve::Resolved, pass: &Pass) -> R
     if session.is_subscribed(uri) == wants {
         return Ok(Body::Result(Raw::object()));
     }
-    let upstream = &resolved.target.upstream;
-    let done = upstream.subscribe(&resolved.ask(call), &resolved.target.own, pass).await;
-    let body = done
-        .map_err(|error| Fault::Upstream { method: call.method, error: upstream.failed(error) })?;
+    let (target, upstream) = (&resolved.target, &resolved.target.upstream);
+    let done = upstream.subscribe(&resolved.ask(call), &target.own, pass).await;
+    let failed = |error| resolve::failed(route, call, target, upstream.failed(error));
+    let body = done.map_err(failed)?;
+    if resolve::is_missing(route, call, target, &body) {
+        return Err(resolve::unknown(call));
+    }
     match (&body, wants) {
         (Body::Error(_), _) => (),
         (Body::Result(_), true) => session.subscribe(uri),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     call::{Action, ListKind, clock},
-    catalog::Target,
+    catalog::{Found, Target},
     mcp::{
         error::{INVALID_PARAMS, RESOURCE_NOT_FOUND},
         head::Named,
@@ -17,6 +17,7 @@ use crate::{
     },
     policy::{Asked, Permit, Refusal},
     snapshot::{Gate, Route},
+    upstream::SendError,
 };
 
 use super::{Call, Fault, fit};
@@ -95,14 +96,31 @@ pub fn unknown(call: &Call) -> Fault {
     Fault::Unknown { kind, name: name.clone() }
 }
 
-/// Whether a server does not know a resource. Where policies hide some, all that are not there must
-/// read alike, whoever says so.
-pub fn is_missing(route: &Route, call: &Call, body: &Body) -> bool {
+/// Whether this answer says that a resource is not there. Where policies hide some, all that are not
+/// there must read alike, whoever says so, and of what is on no list nobody is told why.
+pub fn is_missing(route: &Route, call: &Call, target: &Target, body: &Body) -> bool {
     let Body::Error(error) = body else { return false };
     let codes = [RESOURCE_NOT_FOUND, INVALID_PARAMS];
-    call.method == Method::ResourcesRead
-        && !route.judge.is_open()
-        && codes.contains(&fit::code_of(error))
+    is_veiled(route, call, target)
+        || call.method == Method::ResourcesRead
+            && !route.judge.is_open()
+            && codes.contains(&fit::code_of(error))
+}
+
+/// Whether a caller must not learn whether there is such a resource.
+pub fn is_veiled(route: &Route, call: &Call, target: &Target) -> bool {
+    let reads = matches!(call.method, Method::ResourcesRead | Method::Subscribe);
+    reads && !route.judge.is_open() && target.found != Found::Listed
+}
+
+/// What an upstream's failure is to the caller.
+pub fn failed(route: &Route, call: &Call, target: &Target, error: SendError) -> Fault {
+    if is_veiled(route, call, target) {
+        let upstream = target.upstream.name();
+        tracing::debug!(upstream, %error, "told as a resource that is not there");
+        return unknown(call);
+    }
+    Fault::Upstream { method: call.method, error }
 }
 
 /// Whether the caller may do this with the target.
@@ -116,15 +134,23 @@ fn permit(route: &Route, call: &Call, target: &Target) -> Result<Permit, Fault> 
         Method::PromptsGet => Action::Get,
         Method::ResourcesRead | Method::Subscribe | Method::Unsubscribe => Action::Read,
         Method::Complete => Action::Complete,
-        _ => return Ok(route.judge.permit_task()),
+        _ => return Ok(route.judge.permit_task(target.upstream.name())),
     };
-    let object = target.object.as_ref().ok_or_else(|| unknown(call))?;
+    if call.method == Method::Subscribe && !can_be_heard(route, target) {
+        return Err(unknown(call));
+    }
     let (caller, client, now) = (&call.caller, &call.client, clock::unix_seconds());
-    let asked = Asked { caller, client, action, object, params: &call.params, now };
-    route.judge.permit(&asked).map_err(|refusal| match refusal {
+    let asked = |object| Asked { caller, client, action, object, params: &call.params, now };
+    route.judge.permit_all(target.judged(), asked).map_err(|refusal| match refusal {
         Refusal::Unseen => unknown(call),
         Refusal::Denied => Fault::Denied,
     })
+}
+
+/// Whether changes of a resource can be heard of: one that nothing leads to may be there or not,
+/// and no server is asked which.
+pub fn can_be_heard(route: &Route, target: &Target) -> bool {
+    route.judge.is_open() || target.found != Found::Guess
 }
 
 /// A legacy server's task is the session's that was given it; a modern server's has an id that is
@@ -132,7 +158,9 @@ fn permit(route: &Route, call: &Call, target: &Target) -> Result<Permit, Fault> 
 fn find_task(gate: &Gate, route: &Route, call: &Call, id: &str) -> Option<Arc<Target>> {
     let target = |upstream, own: &str| {
         let (own, mirrors) = (own.to_owned(), Mirrors::default());
-        Some(Arc::new(Target { upstream, own, mirrors, task: false, object: None }))
+        let (besides, found) = (Vec::new(), Found::Listed);
+        let (task, object) = (false, None);
+        Some(Arc::new(Target { upstream, own, mirrors, task, object, besides, found }))
     };
     let Some(session) = &call.session else {
         let (path, states) = (&route.settings.path, &gate.lot.states);

@@ -17,8 +17,8 @@ use super::{Back, Call, Fault, Reply, admit, asked, pages, resolve};
 
 /// What a retry leads to.
 pub enum Resumed {
-    /// It is sent as any other call.
-    Call(Box<Call>),
+    /// It is sent as any other call; with an upstream's own state, to that upstream only.
+    Call(Box<Call>, Option<String>),
     Reply(Reply),
 }
 
@@ -53,17 +53,13 @@ async fn opened(
         Bearer { route: &route.settings.path, caller: &call.caller, request: call.digest() };
     match gate.lot.states.open(&text, bearer)? {
         Held::Upstream(upstream, own) => {
-            // The name may lead to another server by now, which is not to see what is not its own.
-            if resolve::resolve(gate, route, &call)?.target.upstream.name() != upstream {
-                return Err(StateError::Used.into());
-            }
             call.params = splice::edit(&call.params, &[("requestState", Some(own.bytes()))]);
-            Ok(Resumed::Call(Box::new(call)))
+            Ok(Resumed::Call(Box::new(call), Some(upstream)))
         }
         Held::Anew if pages::are_opened(&responses(&call)) => {
             let gone = [("inputResponses", None), ("requestState", None)];
             call.params = splice::edit(&call.params, &gone);
-            Ok(Resumed::Call(Box::new(call)))
+            Ok(Resumed::Call(Box::new(call), None))
         }
         Held::Anew => Err(Fault::Declined),
         held @ Held::Call { .. } => taken_up(gate, route, call, &held).await.map(Resumed::Reply),
@@ -82,6 +78,12 @@ async fn taken_up(
     let resolved = resolve::resolve(gate, route, &call)?;
     let pass = admit::sent(gate, route, &call, &resolved).await?;
     let mut parked = gate.lot.take(held)?;
+    // The name may lead elsewhere by now: what is permitted there is no permit for this.
+    let target = &resolved.target;
+    if (parked.upstream.name(), &parked.own) != (target.upstream.name(), &target.own) {
+        parked.end("its name leads elsewhere now");
+        return Err(StateError::Used.into());
+    }
     parked.open = asked::answer(parked.open, &responses(&call));
     if parked.open.is_empty() {
         let back = Back::resume((gate, route), call, resolved, parked, pass);
@@ -89,6 +91,12 @@ async fn taken_up(
     }
     // What is missing is asked for again; what was answered stays answered.
     asked::park(gate, route, &call, parked).map(|result| Reply::Answer(Body::Result(result)))
+}
+
+/// A state that is no longer good for what its request leads to.
+pub fn used(gate: &Gate) -> Fault {
+    gate.counters.add(Counter::RefusedStates);
+    StateError::Used.into()
 }
 
 /// What the client answered; an empty object where it answered nothing.

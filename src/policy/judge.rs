@@ -28,7 +28,16 @@ use super::{
 
 /// That a call may be made: only a [`Judge`] makes one, and no upstream takes a call without.
 #[derive(Debug, Clone)]
-pub struct Permit(());
+pub struct Permit {
+    upstream: Arc<str>,
+}
+
+impl Permit {
+    /// Whether it is a call of this upstream that may be made.
+    pub fn is_for(&self, upstream: &str) -> bool {
+        *self.upstream == *upstream
+    }
+}
 
 /// Why there is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -133,7 +142,8 @@ impl Judge {
     /// # Errors
     /// What the caller is to be told instead; why is logged.
     pub fn permit(&self, asked: &Asked<'_>) -> Result<Permit, Refusal> {
-        let Some(policies) = &self.policies else { return Ok(Permit(())) };
+        let permit = Permit { upstream: Arc::clone(&asked.object.upstream) };
+        let Some(policies) = &self.policies else { return Ok(permit) };
         let sees = self.decided(policies, &Asked { action: Action::List, ..*asked });
         if !sees.allowed {
             self.counters.add(Counter::Unseen);
@@ -142,11 +152,33 @@ impl Judge {
         }
         let may = self.decided(policies, asked);
         if may.allowed {
-            return Ok(Permit(()));
+            return Ok(permit);
         }
         self.counters.add(Counter::Denied);
         self.log(asked, &may, "denied");
         Err(Refusal::Denied)
+    }
+
+    /// Whether a call may be made that each of these must be permitted for: what is not seen comes
+    /// before what is denied.
+    ///
+    /// # Errors
+    /// As [`Judge::permit`]; also where there is nothing to judge.
+    pub fn permit_all<'a>(
+        &self,
+        objects: impl Iterator<Item = &'a Object>,
+        asked: impl Fn(&'a Object) -> Asked<'a>,
+    ) -> Result<Permit, Refusal> {
+        let mut all = Err(Refusal::Unseen);
+        for (at, object) in objects.enumerate() {
+            match self.permit(&asked(object)) {
+                Ok(permit) if at == 0 => all = Ok(permit),
+                Ok(_) => (),
+                Err(Refusal::Unseen) => return Err(Refusal::Unseen),
+                Err(Refusal::Denied) => all = Err(Refusal::Denied),
+            }
+        }
+        all
     }
 
     /// The same, for something that nobody waits to be told of: nothing is logged.
@@ -157,8 +189,8 @@ impl Judge {
     }
 
     /// For what goes on with a call that was permitted when it began: a caller's own task.
-    pub fn permit_task(&self) -> Permit {
-        Permit(())
+    pub fn permit_task(&self, upstream: &str) -> Permit {
+        Permit { upstream: upstream.into() }
     }
 
     /// Whether the caller may see it.

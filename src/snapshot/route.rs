@@ -95,12 +95,21 @@ impl Route {
         if self.judge.is_open() {
             return true;
         }
-        let (target, params) = (self.largest_view().find_uri(uri), Raw::object());
-        let object = target.as_ref().and_then(|target| target.object.as_ref());
-        object.is_some_and(|object| {
-            let (action, params, now) = (Action::Read, &params, clock::unix_seconds());
-            self.judge.permits(&Asked { caller, client, action, object, params, now })
-        })
+        let Some(target) = self.largest_view().find_uri(uri) else { return false };
+        let (action, params, now) = (Action::Read, &Raw::object(), clock::unix_seconds());
+        let asked = |object| Asked { caller, client, action, object, params, now };
+        target.judged().all(|object| self.judge.permits(&asked(object)))
+    }
+
+    /// Whether a caller may know of a resource, by the URI that clients know.
+    pub fn shows(&self, caller: &Caller, uri: &str) -> bool {
+        let target = self.largest_view().find_uri(uri);
+        target.is_some_and(|target| target.judged().all(|one| self.judge.sees(caller, one)))
+    }
+
+    /// Whether all may do everything, so that what one is answered is for others too.
+    pub fn is_open(&self) -> bool {
+        self.judge.is_open() && self.door.is_open()
     }
 
     /// Whether several upstreams stand behind it, so that what they name must say whose it is.
@@ -134,7 +143,13 @@ impl Route {
         if let Some(before) = before {
             methods.extend(self.view.changed(&before.view));
             methods.extend(self.largest_view().changed(before.largest_view()));
-            if before.settings.rules != self.settings.rules {
+            let tags = |route: &Self| {
+                let each = route.parts.iter();
+                each.map(|part| part.filters.tags.clone()).collect::<Vec<_>>()
+            };
+            // Tags are words for policies only.
+            let retold = !self.judge.is_open() && tags(before) != tags(self);
+            if before.settings.rules != self.settings.rules || retold {
                 methods.extend(ListKind::ALL);
             }
         }

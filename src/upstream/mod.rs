@@ -14,6 +14,7 @@ mod lines;
 mod link;
 mod open;
 mod own;
+mod pass;
 mod pool;
 mod shared;
 mod sign;
@@ -41,7 +42,6 @@ use crate::{
     call::{Ask, SessionKey, tasks::Tasks},
     config::{self, HttpTransport, Isolation, Start, Transport},
     kit,
-    limit::Admission,
     mcp::{
         level::{self, LEVELS},
         message::Body,
@@ -51,7 +51,6 @@ use crate::{
         version::Era,
     },
     net::Net,
-    policy::Permit,
     telemetry::Counters,
 };
 
@@ -69,6 +68,7 @@ pub use self::{
     follow::TaskRef,
     open::Peer,
     own::Asking,
+    pass::Pass,
     sign::{Said, Sign},
     status::{State, Status},
 };
@@ -92,13 +92,6 @@ pub struct Context {
     pub counters: Arc<Counters>,
     pub look: kit::report::Look,
     pub tasks: Tasks,
-}
-
-/// What a request needs to be sent: that it may be, and that there is room for it.
-#[derive(Debug, Clone)]
-pub struct Pass {
-    pub permit: Permit,
-    pub admission: Arc<Admission>,
 }
 
 /// A server behind the gate.
@@ -198,7 +191,8 @@ impl Upstream {
 
     /// Sends a client's request, which is permitted and let in. Errors before anything was sent are
     /// [`SendError::Unavailable`].
-    pub async fn send(&self, ask: &Ask, _: &Pass) -> Result<Exchange, SendError> {
+    pub async fn send(&self, ask: &Ask, pass: &Pass) -> Result<Exchange, SendError> {
+        pass.check(self.name())?;
         self.tally.call();
         // From here on, so that a retirement waits for those that still look for a connection.
         let underway = Arc::clone(&self.underway);
@@ -270,6 +264,7 @@ impl Upstream {
     /// Subscribes for a legacy client, or ends that: on its own connection where it has one, else
     /// on the shared one.
     pub async fn subscribe(&self, ask: &Ask, uri: &str, pass: &Pass) -> Result<Body, SendError> {
+        pass.check(self.name())?;
         let wants = ask.method == Method::Subscribe;
         if let (Scope::Session(key), _) = self.scope(ask).await? {
             let found = Box::pin(self.own(key, ask)).await;
@@ -295,7 +290,8 @@ impl Upstream {
     }
 
     /// Hears of `uri` on the shared connection from now on. Dropped or failed, it changes nothing.
-    pub async fn want(&self, uri: &str, _: &Pass) -> Result<(), SendError> {
+    pub async fn want(&self, uri: &str, pass: &Pass) -> Result<(), SendError> {
+        pass.check(self.name())?;
         self.shared().await?;
         self.wanted.add(uri).await
     }

@@ -1,0 +1,68 @@
+//! An answer as its caller may have it: fit for the client's era, for nobody else's cache, and without
+//! names that are hidden from it.
+
+use serde::Deserialize;
+
+use crate::{
+    catalog::expanded,
+    mcp::{head::Named, message::Body, method::Method, raw::Raw, splice},
+    snapshot::Route,
+};
+
+use super::{Back, Call, fit};
+
+/// The last word of a call.
+pub fn body(back: &Back, body: Body) -> Body {
+    let (route, call) = (&back.route, &back.call);
+    match fit::fit_body(body, call, back.era) {
+        Body::Result(result) => {
+            let result = unshared(route, result);
+            Body::Result(without_hidden(route, call, &result).unwrap_or(result))
+        }
+        error @ Body::Error(_) => error,
+    }
+}
+
+/// What is answered to some is kept for none of the others (2026-07-28, caching).
+fn unshared(route: &Route, result: Raw) -> Raw {
+    let scope = "cacheScope";
+    if route.is_open() || splice::rare_member(&result, scope).is_none() {
+        return result;
+    }
+    splice::edit(&result, &[(scope, Some(b"\"private\""))])
+}
+
+/// Completions of a template without those that make a URI which the caller may not see; none where
+/// nothing is hidden.
+fn without_hidden(route: &Route, call: &Call, result: &Raw) -> Option<Raw> {
+    #[derive(Deserialize)]
+    struct Argument {
+        name: String,
+    }
+    let Named::TemplateReference(template) = &call.named else { return None };
+    if call.method != Method::Complete || route.judge.is_open() {
+        return None;
+    }
+    let asked: Argument = splice::member(&call.params, "argument")?.try_read()?;
+    let others = splice::at(&call.params, &["context", "arguments"]);
+    let completion = splice::member(result, "completion")?;
+    let values: Vec<String> = splice::at(&completion, &["values"])?.try_read()?;
+    let count = values.len();
+    let is_shown = |value: &String| {
+        let of = |name: &str| match name == asked.name {
+            true => Some(value.clone()),
+            false => {
+                splice::member(others.as_ref().filter(|all| all.is_object())?, name)?.try_read()
+            }
+        };
+        expanded(template, of).iter().all(|uri| route.shows(&call.caller, uri))
+    };
+    let shown: Vec<_> = values.into_iter().filter(is_shown).collect();
+    if shown.len() == count {
+        return None;
+    }
+    let shown = Raw::encode(&shown);
+    // How many there are besides is not for this caller either.
+    let edits = [("values", Some(&shown.bytes()[..])), ("total", None)];
+    Some(splice::edit_within(result, "completion", &edits))
+}
