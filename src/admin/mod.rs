@@ -6,7 +6,9 @@
 
 mod metrics;
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque, convert::Infallible, net::SocketAddr, sync::Arc, time::Duration,
+};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
@@ -14,10 +16,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::json;
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::Semaphore,
-};
+use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -26,10 +25,11 @@ use crate::{
     snapshot::Gate,
 };
 
-/// Connections at once: a scraper, a probe and some people. More wait.
+/// Connections at once: a scraper, a probe and some people. Every answer is ready at once, so one
+/// more ends the oldest, which does nothing: a probe always gets in.
 const CONNECTIONS_MAX: usize = 32;
-/// For a request's head to come, and a connection to be used again. Scrapers come each 15 to 60 s.
-const PATIENCE: Duration = Duration::from_secs(90);
+/// For a request's head to come; the connection of each ends with its answer.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// After an error such as too many open files, accepting again at once would only burn the core.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -53,28 +53,32 @@ impl Desk {
     /// Serves until `stop`; connections end with it, whatever they ask.
     pub async fn run(self, stop: CancellationToken) {
         let local = self.listener.local_addr().unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
-        let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        let mut open = VecDeque::<CancellationToken>::new();
         loop {
             let accepted = tokio::select! {
                 // Dropped, a connection that waits is closed with the listener.
-                accepted = async {
-                    let place = Arc::clone(&room).acquire_owned().await;
-                    (self.listener.accept().await, place)
-                } => accepted,
+                accepted = self.listener.accept() => accepted,
                 () = stop.cancelled() => return,
             };
-            let (Ok((stream, _)), Ok(place)) = accepted else {
+            let Ok((stream, _)) = accepted else {
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             };
-            let (gate, stop) = (Arc::clone(&self.gate), stop.clone());
+            open.retain(|connection| !connection.is_cancelled());
+            if CONNECTIONS_MAX <= open.len()
+                && let Some(oldest) = open.pop_front()
+            {
+                oldest.cancel();
+            }
+            let (gate, end) = (Arc::clone(&self.gate), stop.child_token());
+            open.push_back(end.clone());
             self.gate.tasks.spawn("admin: connection", async move {
                 tokio::select! {
-                    // Dropped at a stop: an operator asks again.
+                    // Dropped at a stop, or for another one: an operator asks again.
                     () = serve(gate, local, stream) => (),
-                    () = stop.cancelled() => (),
+                    () = end.cancelled() => (),
                 }
-                drop(place);
+                end.cancel();
             });
         }
     }
@@ -86,7 +90,7 @@ async fn serve(gate: Arc<Gate>, local: SocketAddr, stream: TcpStream) {
         async move { Ok::<_, Infallible>(reply) }
     });
     let mut builder = hyper::server::conn::http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+    builder.timer(TokioTimer::new()).header_read_timeout(PATIENCE).keep_alive(false);
     if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
         tracing::debug!(%error, "a connection of an operator ended");
     }

@@ -131,7 +131,7 @@ impl Tokens {
             authority: self.name.clone(),
             issuer: self.settings.issuer.clone(),
             subject: subject.to_owned(),
-            groups: words(claim(claims, &self.settings.groups_claim)),
+            groups: groups(claim(claims, &self.settings.groups_claim), &self.settings.groups_claim),
             scopes: words(claims.get("scope").or_else(|| claims.get("scp"))),
             claims: Raw::encode(claims),
         };
@@ -157,6 +157,17 @@ fn claim<'a>(claims: &'a Value, name: &str) -> Option<&'a Value> {
     claims.get(name).or_else(|| name.split('.').try_fold(claims, |inner, part| inner.get(part)))
 }
 
+/// A claim of groups: a list of texts, or one text, which is one group whatever it has within. Only
+/// what is written as `scope` is (RFC 8693 §4.2) is one text of several words.
+fn groups(found: Option<&Value>, name: &str) -> std::collections::BTreeSet<String> {
+    match found {
+        Some(Value::String(text)) if !matches!(name, "scope" | "scp") => {
+            std::iter::once(text.clone()).filter(|text| !text.is_empty()).collect()
+        }
+        _ => words(found),
+    }
+}
+
 /// A claim of several words: a list of texts, or one text with spaces.
 fn words(claim: Option<&Value>) -> std::collections::BTreeSet<String> {
     match claim {
@@ -179,5 +190,21 @@ fn in_words(error: &ErrorKind) -> &'static str {
         ErrorKind::InvalidSignature => "the token's signature is wrong",
         ErrorKind::MissingRequiredClaim(_) => "the token lacks `exp`, `iss` or `aud`",
         _ => "the token cannot be read",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn one_text_is_one_group() {
+        let of = |value: Value, name| groups(Some(&value), name).into_iter().collect::<Vec<_>>();
+        assert_eq!(of(json!("site admins"), "groups"), ["site admins"]);
+        assert_eq!(of(json!(["a b", "c", 1]), "groups"), ["a b", "c"]);
+        assert_eq!(of(json!("read write"), "scope"), ["read", "write"]);
+        assert_eq!(of(json!(""), "groups"), [""; 0]);
     }
 }

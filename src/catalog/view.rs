@@ -19,7 +19,6 @@ use crate::{
         splice,
         version::{Era, Version},
     },
-    upstream::Upstream,
 };
 
 use super::{

@@ -94,9 +94,25 @@ impl Problems {
         });
         each.collect::<Vec<_>>().join("\n\n")
     }
+
+    /// A line for each, without the file's text, which may hold secrets.
+    pub fn brief(&self) -> String {
+        let each =
+            self.0.iter().flat_map(|file| file.list.iter().map(|problem| file.line(problem)));
+        each.collect::<Vec<_>>().join("\n")
+    }
 }
 
 impl Faulty {
+    /// A line with a problem's place, and without the text that stands there.
+    fn line(&self, problem: &Problem) -> String {
+        let Some(span) = &problem.span else { return format!("{}: {}", self.name, problem.line()) };
+        let before = self.text.get(..span.start.min(self.text.len())).unwrap_or(&self.text);
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        format!("{}:{line}:{column}: {}", self.name, problem.line())
+    }
+
     fn report<'a>(&'a self, problem: &'a Problem) -> Group<'a> {
         let title = Level::ERROR.primary_title(&problem.title);
         let group = match &problem.span {

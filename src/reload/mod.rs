@@ -21,8 +21,11 @@ use crate::{
 /// Editors write in several steps; after this much silence the file is read.
 const SETTLE: Duration = Duration::from_millis(150);
 /// Looked at even without a sign: network file systems give none, and files that hold secrets are
-/// elsewhere.
-const POLL: Duration = Duration::from_secs(1);
+/// elsewhere. With [`STEADY`] within the second that an edit may take.
+const POLL: Duration = Duration::from_millis(700);
+/// What is read must be the same for this long: a file that is emptied, and then written, is not
+/// an edit that takes policies away.
+const STEADY: Duration = Duration::from_millis(250);
 
 /// Watches one file.
 pub struct Reloader {
@@ -36,6 +39,20 @@ pub struct Reloader {
     watched: BTreeSet<PathBuf>,
     /// The problems that were shown last.
     shown: Option<String>,
+    /// What was read last and is not in force, and since when it is the same.
+    pending: Option<(Edit, Instant)>,
+}
+
+/// What a file is read as: a configuration, or all that is wrong with it.
+type Edit = Result<Config, Refused>;
+
+/// Why an edit is not applied.
+#[derive(Clone, PartialEq)]
+struct Refused {
+    /// For the log: with the lines that are wrong.
+    whole: String,
+    /// For whoever is shown the gate's state: the lines may hold secrets.
+    brief: String,
 }
 
 impl Reloader {
@@ -48,7 +65,8 @@ impl Reloader {
     ) -> Self {
         let bound = gate.snapshot().config.server.listen;
         let watched = BTreeSet::new();
-        Self { gate, path: path.to_owned(), layers, listen, bound, watched, shown: None }
+        let (path, shown, pending) = (path.to_owned(), None, None);
+        Self { gate, path, layers, listen, bound, watched, shown, pending }
     }
 
     /// Runs for as long as the gate does. `asked` wakes it at once (SIGHUP).
@@ -69,8 +87,8 @@ impl Reloader {
             }
             while signs.try_recv().is_ok() {}
             watcher.iter_mut().for_each(|watcher| self.watch_rules(watcher));
-            next = Instant::now() + POLL;
             self.look();
+            next = Instant::now() + if self.pending.is_some() { STEADY } else { POLL };
         }
     }
 
@@ -101,45 +119,52 @@ impl Reloader {
         }
     }
 
-    /// Reads the file, and what it refers to, and compares with what is in force.
+    /// Reads the file, and what it refers to, and compares with what is in force. An edit counts
+    /// once it was read twice.
     fn look(&mut self) {
-        match self.read() {
-            Ok(changed) => {
+        let read = self.read();
+        if read.as_ref().is_ok_and(|config| *self.gate.snapshot().config == *config) {
+            (self.pending, self.shown) = (None, None);
+            return self.gate.refuse_edit(None);
+        }
+        let since = match self.pending.take() {
+            Some((pending, since)) if pending == read => since,
+            _ => Instant::now(),
+        };
+        if since.elapsed() < STEADY {
+            self.pending = Some((read, since));
+            return;
+        }
+        match read.and_then(|config| Ok((policy::compile(&config).map_err(told)?, config))) {
+            Ok((rules, config)) => {
                 self.shown = None;
                 self.gate.refuse_edit(None);
-                if let Some((config, rules)) = changed {
-                    self.apply(config, rules);
-                }
+                self.apply(config, rules);
             }
-            Err(text) if self.shown.as_ref() != Some(&text) => {
+            Err(refused) if self.shown.as_ref() != Some(&refused.whole) => {
                 self.gate.counters.add(Counter::ReloadsRefused);
-                tracing::error!("the edit is not applied, {text}");
-                self.gate.refuse_edit(Some(text.clone()));
-                self.shown = Some(text);
+                tracing::error!("the edit is not applied, {}", refused.whole);
+                self.gate.refuse_edit(Some(refused.brief));
+                self.shown = Some(refused.whole);
             }
             Err(_) => (),
         }
     }
 
-    /// A configuration that differs from the one in force, with its policies.
-    fn read(&self) -> Result<Option<(Config, Rulebook)>, String> {
+    fn read(&self) -> Edit {
         let read = config::load_layered(&self.path, &self.layers, &config::environment);
-        let told = |problems: Problems| {
-            format!("{} problem(s):\n{}", problems.len(), problems.render(false))
-        };
         let mut config = read.map_err(told)?;
         let bound = self.bound;
-        let opens = |route| format!("it opens `{route}` to everybody who reaches {bound}");
+        let opens = |route| {
+            let whole = format!("it opens `{route}` to everybody who reaches {bound}");
+            Refused { brief: whole.clone(), whole }
+        };
         match self.listen {
             Some(_) => config.listen_on(bound).map_err(opens)?,
             // What the file says of it counts at the next start only.
             None => config.clone().listen_on(bound).map_err(opens)?,
         }
-        if *self.gate.snapshot().config == config {
-            return Ok(None);
-        }
-        let rules = policy::compile(&config).map_err(told)?;
-        Ok(Some((config, rules)))
+        Ok(config)
     }
 
     fn apply(&self, config: Config, rules: Rulebook) {
@@ -151,6 +176,12 @@ impl Reloader {
         self.gate.counters.add(Counter::Reloads);
         tracing::info!(path = %self.path.display(), "reloaded");
     }
+}
+
+fn told(problems: Problems) -> Refused {
+    let count = problems.len();
+    let told = |text| format!("{count} problem(s):\n{text}");
+    Refused { whole: told(problems.render(false)), brief: told(problems.brief()) }
 }
 
 /// Keys that are read once, by what differs.

@@ -73,10 +73,12 @@ async fn readiness_says_what_is_troubled_and_which_edit_is_not_in_force() {
     assert_eq!(detail["edit_refused"], Value::Null);
 
     let before = std::fs::read_to_string(gate.folder.path().join("routes.toml")).unwrap();
-    gate.edit(|toml| format!("nonsense = 1\n{toml}"));
+    gate.edit(|toml| format!("nonsense = \"a secret\"\n{toml}"));
     let refused =
         eventually("the edit to be refused", || gate.app().viewer().report().edit_refused);
-    assert!(refused.await.contains("`nonsense`"));
+    let refused = refused.await;
+    assert!(refused.contains("`nonsense`") && refused.contains("routes.toml:1:1"), "{refused}");
+    assert!(!refused.contains("a secret"), "what stands in the file is not shown: {refused}");
     gate.edit(|_| before);
     let mended = || gate.app().viewer().report().edit_refused.is_none().then_some(());
     eventually("the edit to be mended", mended).await;
@@ -98,4 +100,19 @@ async fn only_reads_of_a_known_host_are_answered() {
     let (_, report) = get(&gate, "/report").await;
     let report: Value = serde_json::from_str(&report).unwrap();
     assert_eq!(report["upstreams"][0]["name"], "git");
+}
+
+#[tokio::test]
+async fn idle_connections_keep_no_probe_out() {
+    let gate = gateway().server(ADMIN).upstream("git", &fake::http().tool("log")).start().await;
+    let mut idle = Vec::new();
+    for _ in 0..100 {
+        idle.push(TcpStream::connect(gate.app().admin_address().unwrap()).await.unwrap());
+    }
+    let (head, text) = get(&gate, "/livez").await;
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    assert_eq!(text, "alive\n");
+    let mut oldest = idle.remove(0);
+    let ended = soon("the oldest to be ended", oldest.read(&mut [0; 1])).await;
+    assert!(matches!(ended, Ok(0) | Err(_)));
 }

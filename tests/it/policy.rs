@@ -322,6 +322,7 @@ async fn a_tag_is_an_edit_that_opens_nothing_anew() {
         "permit(principal, action, resource) unless { resource.tags.contains(\"writes\") };";
     let gate = gateway().upstream("git", &git).policy(policy).start().await;
     let client = gate.modern();
+    let mut told = gate.legacy("2025-06-18").await.listen().await;
     assert_eq!(client.tools().await, ["log", "push"]);
     let opened = git.seen("server/discover").len();
     gate.edit(|toml| {
@@ -333,6 +334,8 @@ async fn a_tag_is_an_edit_that_opens_nothing_anew() {
         }
     };
     timeout(A_SECOND, applied).await.expect("the edit is applied within a second");
+    let change = told.until("notifications/tools/list_changed");
+    timeout(A_SECOND, change).await.expect("it is told to those whose lists changed");
     assert_eq!(git.seen("server/discover").len(), opened);
 }
 
@@ -349,4 +352,177 @@ async fn annotations_of_the_server_can_decide() {
         let refused = client.ask("tools/call", json!({ "name": "write" })).await;
         assert_eq!(refused.code(), -32602);
     }
+}
+
+/// Both fakes of [`docs`], each behind a gate with these policies.
+async fn gates(policy: &str) -> [(fake::Fake, Gate); 2] {
+    let [first, second] = [docs(fake::http()), docs(fake::legacy("2025-06-18"))];
+    let start = async |docs: fake::Fake| {
+        let gate = gateway().upstream("docs", &docs).policy(policy).start().await;
+        (docs, gate)
+    };
+    [start(first).await, start(second).await]
+}
+
+/// Whether a server was told of this.
+fn heard(docs: &fake::Fake, text: &str) -> bool {
+    docs.all().iter().any(|seen| String::from_utf8_lossy(&seen.body).contains(text))
+}
+
+#[tokio::test]
+async fn no_other_spelling_reaches_what_is_hidden() {
+    for (docs, gate) in gates(SECRETS).await {
+        for client in clients(&gate).await {
+            for (method, params) in [
+                ("tools/call", json!({ "name": "log", "Name": "secret", "arguments": {} })),
+                ("prompts/get", json!({ "name": "greet", "NAME": "secret" })),
+                ("resources/read", json!({ "uri": "mem://one", "Uri": "mem://secret" })),
+                ("resources/read", json!({ "uri": "mem://sec\tret" })),
+                ("resources/read", json!({ "uri": "mem://%73ecret" })),
+                ("resources/read", json!({ "uri": "mem://two/../../secret" })),
+                ("resources/read", json!({ "uri": "MEM://Secret" })),
+                ("resources/read", json!({ "uri": "mem://secret#part" })),
+            ] {
+                let before = docs.all().len();
+                let text = client.start(method, params.clone()).await.text().await;
+                assert!(text.contains("\"error\""), "{params}: {text}");
+                let after = docs.all().split_off(before);
+                assert!(after.iter().all(|seen| !seen.body.windows(6).any(|at| at == b"secret")));
+            }
+            let plain = client.ask("resources/read", json!({ "uri": "mem://%6fther" })).await;
+            assert!(plain.error.is_none(), "a spelling of what is permitted");
+        }
+    }
+}
+
+#[tokio::test]
+async fn nothing_tells_a_hidden_resource_from_none() {
+    for (docs, gate) in gates(SECRETS).await {
+        for (at, error) in [
+            r#"{"code":0,"message":"Unknown resource"}"#,
+            r#"{"code":-32603,"message":"no such thing"}"#,
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            docs.becomes(&format!("mem://nothing{at}"), Act::Error(error.to_owned()));
+        }
+        let ask = ("resources/read", r#"{"uri":"NAME"}"#);
+        let same = async |name: &str| {
+            for modern in [true, false] {
+                let hidden = read(&gate, modern, (ask.0, ask.1, "mem://secret")).await;
+                assert_eq!(hidden, read(&gate, modern, (ask.0, ask.1, name)).await, "{name}");
+            }
+        };
+        same("mem://nothing0").await;
+        same("mem://nothing1").await;
+        // What no template leads to, no server is asked to tell of.
+        for uri in ["other://secret", "other://nothing"] {
+            let client = gate.legacy("2025-06-18").await;
+            let refused = client.ask("resources/subscribe", json!({ "uri": uri })).await;
+            assert_eq!(refused.error()["message"], "Resource not found");
+            let wanted = json!({ "notifications": { "resourceSubscriptions": [uri] } });
+            let mut listening = gate.modern().start("subscriptions/listen", wanted).await;
+            let honoured = listening.next().await.unwrap().params()["notifications"].clone();
+            assert_eq!(honoured, json!({}), "{uri}");
+        }
+        assert!(!heard(&docs, "other://"));
+        docs.goes_down();
+        same("mem://nothing2").await;
+    }
+}
+
+#[tokio::test]
+async fn a_hidden_template_leads_nowhere_and_completions_name_nothing_hidden() {
+    let policy = "permit(principal, action, resource);
+        forbid(principal, action, resource == Resource::\"docs/mem://two\");
+        forbid(principal, action, resource == Resource::\"docs/db://{table}\");";
+    for fake in [fake::http(), fake::legacy("2025-06-18")] {
+        let docs = docs(fake).template("db://{table}");
+        let gate = gateway().upstream("docs", &docs).policy(policy).start().await;
+        for client in clients(&gate).await {
+            let hidden = client.ask("resources/read", json!({ "uri": "db://users" })).await;
+            assert_eq!(hidden.error()["message"], "Resource not found");
+            client.ask("resources/read", json!({ "uri": "mem://three" })).await.result();
+            let completed = client
+                .ask(
+                    "completion/complete",
+                    json!({ "ref": { "type": "ref/resource", "uri": "mem://{id}" },
+                        "argument": { "name": "id", "value": "" } }),
+                )
+                .await
+                .result();
+            assert_eq!(completed["completion"]["values"], json!(["one"]));
+        }
+        assert!(!heard(&docs, "db://users"));
+    }
+}
+
+#[tokio::test]
+async fn what_is_answered_to_a_few_is_kept_for_nobody_else() {
+    let docs = docs(fake::http());
+    let open = r#"{"resultType":"complete","contents":[],"ttlMs":600000,"cacheScope":"public"}"#;
+    docs.becomes("mem://one", Act::Result(open.into()));
+    for (policy, want) in [(SECRETS, "private"), ("", "public")] {
+        let gate = gateway().upstream("docs", &docs).policy(policy).start().await;
+        let result = gate.modern().ask("resources/read", json!({ "uri": "mem://one" })).await;
+        assert_eq!(result.result()["cacheScope"], want);
+    }
+}
+
+#[tokio::test]
+async fn capabilities_are_of_what_is_seen() {
+    let (git, docs) = (fake::http().tool("log"), docs(fake::http()));
+    let policy = "permit(principal, action, resource);
+        forbid(principal, action, resource in Upstream::\"docs\")
+        unless { principal has address && principal.address == ip(\"127.0.0.2\") };";
+    let plan = gateway().upstream("git", &git).upstream("docs", &docs);
+    let gate = plan.policy(policy).start().await;
+    for (last, sees) in [(1, false), (2, true)] {
+        let found = from(&gate, last).modern().ask("server/discover", json!({})).await.result();
+        assert!(found["capabilities"]["tools"].is_object());
+        for section in ["resources", "prompts", "completions"] {
+            assert_eq!(found["capabilities"][section].is_object(), sees, "{section} at {last}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_waits_is_not_taken_up_under_another_servers_permit() {
+    let elicit = json!({ "message": "sure?", "requestedSchema": { "type": "object" } });
+    let a = fake::legacy("2025-06-18").tool("ask").ask("elicitation/create", &elicit);
+    let b = fake::http().tool("ask");
+    let gate = gateway().upstream("a", &a).upstream("b", &b).policy(ALL).start().await;
+    let client = gate.client("2026-07-28", json!({ "elicitation": { "form": {} } }));
+    let asked = client.call("ask").await;
+    gate.edit(|toml| toml.replace("upstreams = [\"a\", \"b\"]", "upstreams = [\"b\", \"a\"]"));
+    let reloaded = || (0 < gate.app().viewer().report().counters["reloads"]).then_some(());
+    eventually("the edit to be applied", reloaded).await;
+    let key = asked["inputRequests"].as_object().unwrap().keys().next().unwrap();
+    let retry = json!({ "name": "ask", "arguments": {}, "requestState": asked["requestState"],
+        "inputResponses": { key: { "action": "accept", "content": {} } } });
+    let refused = client.ask("tools/call", retry).await;
+    assert!(refused.error()["message"].as_str().unwrap().contains("requestState"));
+    assert_eq!(b.seen("tools/call").len(), 0);
+}
+
+#[tokio::test]
+async fn a_file_that_is_emptied_lifts_no_forbid() {
+    let git = fake::http().tool("log");
+    let forbid = "forbid(principal, action == Action::\"call\", resource);";
+    let route = "upstreams = [\"git\"]\npolicy = [\"policies\"]";
+    let plan = gateway().upstream("git", &git).policy(ALL).route("/mcp", route);
+    let gate = plan.start().await;
+    let client = gate.modern();
+    let file = gate.folder.path().join("policies/b.cedar");
+    let reloads = || gate.app().viewer().report().counters["reloads"];
+    fs::write(&file, forbid).unwrap();
+    eventually("the edit to be applied", || (reloads() == 1).then_some(())).await;
+    assert_eq!(client.call("log").await["isError"], true);
+    fs::write(&file, "").unwrap();
+    let refused = || gate.app().viewer().report().edit_refused;
+    let why = eventually("the edit to be refused", refused).await;
+    assert!(why.contains("this file has no policy"), "{why}");
+    assert_eq!(client.call("log").await["isError"], true);
+    assert_eq!(git.seen("tools/call").len(), 0);
 }

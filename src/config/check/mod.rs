@@ -94,7 +94,7 @@ fn server(server: schema::Server, folder: &Path, reader: &mut Reader<'_>) -> Ser
     hosts.extend(public.and_then(|url| url.host().map(str::to_owned)));
     Server {
         listen: server.listen.value,
-        admin: server.admin.value,
+        admin: server.admin.value.map(|admin| admin_door(&admin, server.admin_open.value, reader)),
         tls: server.tls.value.and_then(|pair| tls(pair, folder, reader)),
         hosts,
         origins: server.origins.value,
@@ -102,6 +102,21 @@ fn server(server: schema::Server, folder: &Path, reader: &mut Reader<'_>) -> Ser
         session_key: key,
         limits: limits(&server.limits.value),
     }
+}
+
+/// What operators see names upstreams, and what is wrong with them: none of a stranger's business.
+fn admin_door(
+    admin: &Spanned<SocketAddr>,
+    open: bool,
+    reader: &mut Reader<'_>,
+) -> SocketAddr {
+    let address = *admin.get_ref();
+    if !address.ip().is_loopback() && !open {
+        let title = format!("whoever reaches {address} may read all that operators see");
+        let help = "listen on 127.0.0.1, or say that it is meant so: admin_open = true";
+        reader.problem(Problem::new(admin.span(), title, help));
+    }
+    address
 }
 
 fn tls(pair: Spanned<schema::Tls>, folder: &Path, reader: &mut Reader<'_>) -> Option<Tls> {

@@ -115,7 +115,9 @@ section! {
         /// Address and port that operators are served on: /livez, /readyz with what is troubled,
         /// /metrics for Prometheus, and /report. Whoever reaches it may read them, so it belongs on
         /// loopback or a network of operators. Without it only the first two words are served.
-        admin: Option<SocketAddr>,
+        admin: Option<Spanned<SocketAddr>>,
+        /// Says on purpose that `admin` is not on loopback: whoever reaches it may read there.
+        admin_open: bool,
         /// The address clients know the gate by; without it that of `listen`. With a route's path
         /// behind it, it is the audience of tokens.
         public_url: Option<Url>,

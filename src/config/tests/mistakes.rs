@@ -363,3 +363,19 @@ fn what_follows_from_a_syntax_error_is_not_told() {
         &["error: string values must be quoted", "error: duplicate key", "routes.toml:3:"],
     );
 }
+
+#[test]
+fn operators_are_not_served_to_strangers_by_oversight() {
+    let text = |keys: &str| {
+        format!(
+            "[server]\n{keys}\n[routes.\"/mcp\"]\nupstreams = [\"gate\"]\n\
+             [upstreams.gate]\nbuiltin = \"gate\"\n"
+        )
+    };
+    let told = problems(&text("admin = \"0.0.0.0:9090\""));
+    assert!(told.contains("whoever reaches 0.0.0.0:9090") && told.contains("admin_open = true"));
+    for keys in ["admin = \"127.0.0.1:9090\"", "admin = \"0.0.0.0:9090\"\nadmin_open = true"] {
+        let read = crate::config::parse("routes.toml", &text(keys), &|_| None);
+        assert!(read.expect("said on purpose, or loopback").server.admin.is_some());
+    }
+}
