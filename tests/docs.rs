@@ -270,6 +270,7 @@ fn every_link_leads_somewhere() {
         "docs/errors.md",
         "docs/limits.md",
         "docs/policies.md",
+        "docs/secrets.md",
         "src/pipeline/README.md",
     ];
     for document in documents {

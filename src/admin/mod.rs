@@ -6,9 +6,7 @@
 
 mod metrics;
 
-use std::{
-    collections::VecDeque, convert::Infallible, net::SocketAddr, sync::Arc, time::Duration,
-};
+use std::{collections::VecDeque, convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};

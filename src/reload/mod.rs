@@ -13,6 +13,7 @@ use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
     config::{self, Config, Layers, Problems},
+    net::vault::Vault,
     policy::{self, Rulebook},
     snapshot::Gate,
     telemetry::Counter,
@@ -20,8 +21,8 @@ use crate::{
 
 /// Editors write in several steps; after this much silence the file is read.
 const SETTLE: Duration = Duration::from_millis(150);
-/// Looked at even without a sign: network file systems give none, and files that hold secrets are
-/// elsewhere. With [`STEADY`] within the second that an edit may take.
+/// Looked at even without a sign: network file systems give none, and a folder that is replaced
+/// takes its watch with it. With [`STEADY`] within the second that an edit may take.
 const POLL: Duration = Duration::from_millis(700);
 /// What is read must be the same for this long: a file that is emptied, and then written, is not
 /// an edit that takes policies away.
@@ -30,6 +31,7 @@ const STEADY: Duration = Duration::from_millis(250);
 /// Watches one file.
 pub struct Reloader {
     gate: Arc<Gate>,
+    vault: Arc<Vault>,
     path: PathBuf,
     layers: Layers,
     listen: Option<std::net::SocketAddr>,
@@ -58,7 +60,7 @@ struct Refused {
 impl Reloader {
     /// `layers` and `listen` are what the command line said besides the file, and in its place.
     pub fn new(
-        gate: Arc<Gate>,
+        (gate, vault): (Arc<Gate>, Arc<Vault>),
         path: &Path,
         layers: Layers,
         listen: Option<std::net::SocketAddr>,
@@ -66,7 +68,7 @@ impl Reloader {
         let bound = gate.snapshot().config.server.listen;
         let watched = BTreeSet::new();
         let (path, shown, pending) = (path.to_owned(), None, None);
-        Self { gate, path, layers, listen, bound, watched, shown, pending }
+        Self { gate, vault, path, layers, listen, bound, watched, shown, pending }
     }
 
     /// Runs for as long as the gate does. `asked` wakes it at once (SIGHUP).
@@ -86,7 +88,7 @@ impl Reloader {
                 () = tokio::time::sleep_until(next) => (),
             }
             while signs.try_recv().is_ok() {}
-            watcher.iter_mut().for_each(|watcher| self.watch_rules(watcher));
+            watcher.iter_mut().for_each(|watcher| self.watch_more(watcher));
             self.look();
             next = Instant::now() + if self.pending.is_some() { STEADY } else { POLL };
         }
@@ -105,9 +107,10 @@ impl Reloader {
         Some(watcher)
     }
 
-    /// The folders of policies, too, as they are now.
-    fn watch_rules(&mut self, watcher: &mut notify::RecommendedWatcher) {
-        for folder in self.gate.snapshot().config.rule_folders() {
+    /// The folders of policies and of secret files, too, as they are now.
+    fn watch_more(&mut self, watcher: &mut notify::RecommendedWatcher) {
+        let config = &self.gate.snapshot().config;
+        for folder in config.rule_folders().union(&config.secret_folders).cloned() {
             if self.watched.contains(&folder) {
                 continue;
             }
@@ -152,7 +155,7 @@ impl Reloader {
     }
 
     fn read(&self) -> Edit {
-        let read = config::load_layered(&self.path, &self.layers, &config::environment);
+        let read = config::load_layered(&self.path, &self.layers, &|name| self.vault.lookup(name));
         let mut config = read.map_err(told)?;
         let bound = self.bound;
         let opens = |route| {

@@ -27,6 +27,8 @@ pub enum Counter {
     RefusedCost,
     WaitedInFlight,
     LimitKeysEvicted,
+    VaultRead,
+    VaultFailed,
     LimitStoreLost,
     LimitStoreLocal,
     SessionsOpened,
@@ -68,7 +70,7 @@ pub enum Counter {
 }
 
 /// In the order of [`Counter`].
-const NAMES: [&str; 57] = [
+const NAMES: [&str; 59] = [
     "requests",
     "refused_host",
     "refused_origin",
@@ -88,6 +90,8 @@ const NAMES: [&str; 57] = [
     "refused_cost",
     "waited_in_flight",
     "limit_keys_evicted",
+    "vault_read",
+    "vault_failed",
     "limit_store_lost",
     "limit_store_local",
     "sessions_opened",

@@ -379,3 +379,27 @@ fn operators_are_not_served_to_strangers_by_oversight() {
         assert!(read.expect("said on purpose, or loopback").server.admin.is_some());
     }
 }
+
+#[test]
+fn a_secret_of_vault_has_a_path_and_a_field() {
+    let header =
+        |value: &str| of_upstream(&format!("url = \"http://a\"\nheaders.X = \"{value}\"\n"));
+    for wrong in [
+        "vault:",
+        "vault:secret/data/a",
+        "vault:a#b",
+        "vault:secret/data/../x#b",
+        "vault:secret/data/a?version=1#b",
+        "vault:/secret/data/a#b",
+        "vault:secret/data/a#",
+    ] {
+        let reference = wrong.trim_start_matches("vault:");
+        told(&header(wrong), &[&format!("error: `{reference}` is not the place of a secret")]);
+    }
+    let variables =
+        |name: &str| (name == "vault:secret/data/team/jobs#key").then(|| "s3cret".to_owned());
+    let right = header("vault:secret/data/team/jobs#key");
+    let config = crate::config::parse("routes.toml", &right, &variables).expect("a right file");
+    assert_eq!(config.upstreams[0].problem, None);
+    assert!(!format!("{config:?}").contains("s3cret"));
+}
