@@ -18,15 +18,15 @@ use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
 };
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     call::{Caller, tasks::Tasks},
     config::{self, Config, Layers, Problems},
     ingress::{
-        listen::{self, Front},
+        listen::Front,
         stdio::{self, Opening},
+        tls::Certificates,
     },
     kit::report::{Look, Report},
     net::Net,
@@ -137,7 +137,7 @@ struct Plan {
     options: Options,
     config: Arc<Config>,
     rules: Rulebook,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Arc<Certificates>>,
     store: Store,
     secret: Vec<u8>,
 }
@@ -146,8 +146,8 @@ impl Plan {
     fn new(options: Options) -> Result<Self, StartError> {
         let config = load(&options)?;
         let rules = policy::compile(&config).map_err(StartError::Config)?;
-        let tls =
-            config.server.tls.as_ref().map(listen::tls).transpose().map_err(StartError::Tls)?;
+        let tls = config.server.tls.as_ref().map(Certificates::read).transpose();
+        let tls = tls.map_err(StartError::Tls)?;
         let folder = &config.server.state;
         let failed = |error| StartError::State { folder: folder.clone(), error };
         let store = Store::open(folder).map_err(failed)?;
@@ -174,6 +174,10 @@ impl Plan {
             listener.local_addr().map_err(|error| StartError::Listen { address, error })?;
         let tls = self.tls.take();
         let core = self.start_core();
+        if let Some(tls) = &tls {
+            let following = Arc::clone(tls).follow(Arc::clone(&core.inner.counters));
+            core.inner.tasks.spawn("tls: certificates", following);
+        }
         let front = Front::new(Arc::clone(&core.inner), listener, tls);
         let stopping = core.stop.clone();
         core.doors.finish(front.run(async move { stopping.cancelled().await }));

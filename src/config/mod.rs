@@ -3,10 +3,12 @@
 //! [`Config`] is what the rest of the gateway sees: every value is checked and has its default.
 //! The way in is `read`. `schema` is the table of all keys and defaults, `value` the kinds of their
 //! values, `reader` what a text stands for, `check` and `limit` what only several keys together
-//! tell, `problem` how it is said. `import` writes such a file.
+//! tell, `auth` and `credential` who is who, `problem` how it is said. `import` writes such a file.
 
 mod access;
+mod auth;
 mod check;
+mod credential;
 mod import;
 mod limit;
 mod problem;
@@ -24,8 +26,12 @@ use std::{
     time::Duration,
 };
 
+pub use auth::{
+    ApiKey, Auth, AuthKind, CertificateAuth, Fetching, JwtAuth, OpaqueAuth, StepUp, SubjectOf,
+};
+pub use credential::{ClientAuth, ClientSecret, Credential, Exchange, Grant, SigV4};
 pub use import::import;
-pub use limit::{Bound, Cost, InFlight, Limit, Per, Tool, Window};
+pub use limit::{Bound, Cost, InFlight, Limit, Per, Rate, Tool, Window};
 pub use problem::{Problem, Problems, nearest};
 pub use read::{environment, load, load_layered, parse};
 pub use rules::{Case, CaseFile, Expected, RuleFile, Rules};
@@ -89,67 +95,6 @@ impl Config {
     }
 }
 
-/// `[auth.NAME]`: who can say who a caller is.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Auth {
-    /// `[a-z0-9_-]`, at most 32 characters.
-    pub name: String,
-    pub kind: AuthKind,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub enum AuthKind {
-    /// Access tokens that are JWTs of one issuer.
-    Jwt(Box<JwtAuth>),
-    /// The gate's own API keys.
-    Keys(Vec<ApiKey>),
-}
-
-/// An issuer of JWTs.
-#[derive(Debug, Clone, PartialEq)]
-pub struct JwtAuth {
-    pub issuer: String,
-    pub jwks_url: Option<String>,
-    /// Empty: the route itself.
-    pub audiences: Vec<String>,
-    /// By their names (RFC 7518 §3.1). Default all that have a public key.
-    pub algorithms: Vec<String>,
-    /// How far clocks may differ. Default 30 s.
-    pub leeway: Duration,
-    /// Age at which keys are fetched again. Default 10 min, what issuers allow caches.
-    pub refresh: Duration,
-    /// Age up to which keys are used while the issuer is out of reach. Default 24 h: nobody is
-    /// locked out by a night's outage.
-    pub stale: Duration,
-    /// Between two fetches of keys, whoever wants them. Default 10 s: a new key is in use sooner
-    /// than that only after an emergency.
-    pub fetch_pause: Duration,
-    /// Default `sub`.
-    pub subject_claim: String,
-    /// Default `groups`.
-    pub groups_claim: String,
-    /// Keys that an issuer may have. Default 100.
-    pub keys_max: usize,
-    /// Bytes of a token. Default 16 KiB, more than a request's head has in most servers.
-    pub token_bytes_max: usize,
-    /// Tokens that are remembered as good. Default 10,000.
-    pub tokens_max: usize,
-}
-
-/// An API key, as far as it is kept.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ApiKey {
-    pub id: String,
-    /// SHA-256 of the key.
-    pub hash: [u8; 32],
-    pub caller: String,
-    pub label: Option<String>,
-    pub groups: Vec<String>,
-    pub scopes: Vec<String>,
-    /// Seconds since 1970.
-    pub expires: Option<u64>,
-}
-
 /// `[server]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Server {
@@ -173,6 +118,8 @@ pub struct Server {
 pub struct Tls {
     pub certificate: PathBuf,
     pub key: PathBuf,
+    /// Certificates whose holders' certificates are taken; none: clients are asked for none.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// `[server.limits]`: every bound of the gateway itself.
@@ -254,6 +201,11 @@ pub struct Limits {
     pub keep_alive: Duration,
     /// Keys that one rule of the `limits` remembers. Default 100,000: some 5 MiB.
     pub limit_keys_max: usize,
+    /// Failed logins of one address. Default 30 a minute: a person who mistypes, or an agent with a
+    /// stale key that tries again every few seconds, is still told why.
+    pub failed_logins: Rate,
+    /// Addresses that failed logins are counted for. Default 10,000.
+    pub login_sources_max: usize,
     /// Time from the start in which a list waits for upstreams that nothing is known of yet.
     /// Default 1 s.
     pub settle: Duration,
@@ -297,6 +249,8 @@ impl Default for Limits {
             judged_items_max: 1_000,
             keep_alive: Duration::from_secs(15),
             limit_keys_max: 100_000,
+            failed_logins: Rate { count: 30, period: Duration::from_secs(60) },
+            login_sources_max: 10_000,
             settle: Duration::from_secs(1),
             drain: Duration::from_secs(10),
         }
@@ -314,6 +268,8 @@ pub struct Route {
     pub everybody: bool,
     /// Scopes that a caller needs.
     pub scopes: Vec<String>,
+    /// How a caller must have logged in.
+    pub step_up: Option<StepUp>,
     /// The absolute URL that clients know it by: the audience of tokens.
     pub resource: String,
     /// Names of upstreams in order of precedence; `*` is already replaced by all of them.
@@ -410,6 +366,8 @@ pub enum Transport {
         h2c: bool,
         http: HttpTransport,
         credential: Option<Credential>,
+        /// Headers of a client's request that are sent on, in lower case.
+        forward_headers: Vec<String>,
     },
     /// A server built into Tollgate, by its name; there is one, `gate`.
     Builtin { kit: String },
@@ -423,28 +381,6 @@ impl Transport {
             Self::Stdio { .. } | Self::Builtin { .. } => None,
         }
     }
-}
-
-/// How the gate gets an access token for an upstream (OAuth 2.0 client credentials).
-#[derive(Debug, Clone, PartialEq)]
-pub struct Credential {
-    /// None: found from the upstream's address (RFC 9728, RFC 8414).
-    pub token_url: Option<String>,
-    pub client_id: String,
-    pub secret: ClientSecret,
-    pub scopes: Vec<String>,
-    pub audience: Option<String>,
-}
-
-/// How the gate proves who it is, and where it says so.
-#[derive(Debug, Clone, PartialEq)]
-pub enum ClientSecret {
-    /// In a header (RFC 6749 §2.3.1).
-    Basic(Secret),
-    /// In the form.
-    Post(Secret),
-    /// By a JWT that it signs (RFC 7523 §2.2).
-    PrivateKey { pem: Secret, algorithm: String, key_id: Option<String> },
 }
 
 /// Which of MCP's transports over HTTP an upstream speaks.

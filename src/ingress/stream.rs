@@ -299,10 +299,14 @@ impl Pump {
         session: Weak<Session>,
     ) {
         loop {
+            let Some(listener) = session.upgrade().map(|session| session.listener()) else {
+                return;
+            };
             let push = tokio::select! {
                 // A receiver keeps its place when dropped.
                 push = pushes.recv() => push,
                 () = self.stream.ended() => return,
+                () = unvouched(&gate, ear.route(), listener) => return self.stream.end(),
             };
             let Some(session) = session.upgrade() else { return };
             ear.listens_as(session.listener());
@@ -332,6 +336,15 @@ impl Pump {
         for _ in 0..self.stream.push(text, self.bytes_max) {
             self.counters.add(Counter::OutboxDropped);
         }
+    }
+}
+
+/// Waits until whoever listens may do so no more. One who came with another proof meanwhile is
+/// seen with the next announcement, or by a new stream.
+async fn unvouched(gate: &Gate, route: &str, listener: Option<Caller>) {
+    match listener {
+        Some(caller) => gate.unvouched(route, &caller).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -1,4 +1,8 @@
-//! Dialling out: pooled HTTP/1.1 and HTTP/2 connections to upstreams, TLS included.
+//! Dialling out: pooled HTTP/1.1 and HTTP/2 connections to upstreams, TLS included; small documents
+//! ([`fetch`]), and what is fetched once for all who want it ([`flight`]).
+
+mod fetch;
+pub mod flight;
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,6 +14,8 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
+
+pub use self::fetch::FetchError;
 
 /// A TCP connection that is not there after this long will not come; the upstream's own deadline
 /// may be longer.

@@ -63,10 +63,19 @@ pub enum Counter {
     TokensFetched,
     TokensFailed,
     RefusedSubscriptions,
+    RefusedLogins,
+    LoginSourcesEvicted,
+    RefusedStepUp,
+    Introspections,
+    IntrospectionsFailed,
+    TokensExchanged,
+    StreamsRevoked,
+    CertificatesRead,
+    CertificatesFailed,
 }
 
 /// In the order of [`Counter`].
-const NAMES: [&str; 55] = [
+const NAMES: [&str; 64] = [
     "requests",
     "refused_host",
     "refused_origin",
@@ -122,6 +131,15 @@ const NAMES: [&str; 55] = [
     "tokens_fetched",
     "tokens_failed",
     "refused_subscriptions",
+    "refused_logins",
+    "login_sources_evicted",
+    "refused_step_up",
+    "introspections",
+    "introspections_failed",
+    "tokens_exchanged",
+    "streams_revoked",
+    "certificates_read",
+    "certificates_failed",
 ];
 
 /// The counters of one gate.
