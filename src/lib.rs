@@ -21,6 +21,7 @@ mod snapshot;
 mod pipeline;
 mod ingress;
 mod reload;
+mod admin;
 pub mod app;
 pub mod cli;
 #[cfg(feature = "bench")]

@@ -267,8 +267,10 @@ fn every_link_leads_somewhere() {
         "ARCHITECTURE.md",
         "CHANGELOG.md",
         "tests/README.md",
+        "docs/errors.md",
         "docs/limits.md",
         "docs/policies.md",
+        "src/pipeline/README.md",
     ];
     for document in documents {
         let path = root().join(document);

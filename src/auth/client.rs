@@ -27,23 +27,27 @@ pub struct Metadata {
 }
 
 impl Metadata {
-    /// That of an issuer, from the first place that has it (RFC 8414 §3.1, §5). What it names over
+    /// That of an issuer, from the first place that has it, in the order of MCP (RFC 8414 §3.1, §5,
+    /// 2025-11-25, authorization server metadata discovery). What it names over
     /// plain HTTP is refused where the issuer itself is not.
     ///
     /// # Errors
     /// Why there is none, for operators.
     pub async fn of(issuer: &str, net: &Net, bounds: &Fetching) -> Result<Self, String> {
         let base = issuer.trim_end_matches('/');
-        let mut places = vec![format!("{base}/.well-known/openid-configuration")];
-        places.extend(well_known(base, "oauth-authorization-server")?.into_iter().take(1));
-        let inserted = well_known(base, "openid-configuration")?;
-        places.extend(inserted.into_iter().take(1).filter(|_| base.matches('/').count() > 2));
+        let before = |word| Ok::<_, String>(well_known(base, word)?.into_iter().take(1));
+        let mut places: Vec<_> = before("oauth-authorization-server")?.collect();
+        places.extend(before("openid-configuration")?);
+        let behind = format!("{base}/.well-known/openid-configuration");
+        if !places.contains(&behind) {
+            places.push(behind);
+        }
         let mut error = String::new();
         for place in &places {
             match net.get::<Self>(place, bounds).await {
                 Ok(found) => return found.checked(issuer),
                 Err(why) if error.is_empty() => error = why.into(),
-                // What is told is of the usual place.
+                // What is told is of the first place.
                 Err(_) => (),
             }
         }

@@ -5,7 +5,7 @@ use std::{collections::HashSet, fmt::Write};
 use serde_json::{Map, Value};
 
 use super::{
-    check::{NAME_CHARS_MAX, is_env_name},
+    check::{NAME_CHARS_MAX, transport::is_env_name},
     reader::is_variable,
     value::is_url,
 };

@@ -2,8 +2,9 @@
 //!
 //! [`Config`] is what the rest of the gateway sees: every value is checked and has its default.
 //! The way in is `read`. `schema` is the table of all keys and defaults, `value` the kinds of their
-//! values, `reader` what a text stands for, `check` and `limit` what only several keys together
-//! tell, `auth` and `credential` who is who, `problem` how it is said. `import` writes such a file.
+//! values, `reader` what a text stands for, `check`, `limit` and `store` what only several keys
+//! together tell, `auth` and `credential` who is who, `problem` how it is said. `import` writes such
+//! a file.
 
 mod access;
 mod auth;
@@ -17,6 +18,7 @@ mod reader;
 mod rules;
 mod schema;
 mod sidecar;
+mod store;
 mod value;
 
 use std::{
@@ -37,6 +39,7 @@ pub use read::{environment, load, load_layered, parse};
 pub use rules::{Case, CaseFile, Expected, RuleFile, Rules};
 pub use schema::schema;
 pub use sidecar::{Sidecar, sidecar};
+pub use store::LimitStore;
 #[cfg(test)]
 pub use {import::Imported, read::parse_layered};
 
@@ -67,6 +70,8 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// In the order of the file; `routes` refer to them by name.
     pub auth: Vec<Auth>,
+    /// Where gates count together; none: each by itself.
+    pub limit_store: Option<LimitStore>,
     /// In the order of the file; `routes` refer to them by name.
     pub upstreams: Vec<Upstream>,
 }
@@ -100,6 +105,8 @@ impl Config {
 pub struct Server {
     pub listen: SocketAddr,
     pub tls: Option<Tls>,
+    /// Where operators are served; none: nowhere.
+    pub admin: Option<SocketAddr>,
     /// Values of `Host` taken besides the loopback names and the listening address; `*` takes any.
     /// That of `public_url` is one of them.
     pub hosts: Vec<String>,

@@ -15,6 +15,10 @@ pub struct Report {
     pub routes: Vec<Route>,
     pub upstreams: Vec<Upstream>,
     pub counters: BTreeMap<String, u64>,
+    /// What the whole gate does less well for now, and why.
+    pub degraded: Vec<String>,
+    /// Why the last edit of the configuration is not in force.
+    pub edit_refused: Option<String>,
 }
 
 /// An endpoint of the gateway, and how much it offers.

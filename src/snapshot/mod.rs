@@ -82,6 +82,7 @@ pub struct Gate {
     applied: watch::Sender<()>,
     started: Instant,
     closing: CancellationToken,
+    edit_refused: Mutex<Option<String>>,
 }
 
 impl Gate {
@@ -94,7 +95,8 @@ impl Gate {
         lot: Lot,
     ) -> (Arc<Self>, mpsc::Receiver<Change>) {
         let (changes, inbox) = mpsc::channel(CHANGES_MAX);
-        let (routes, limits) = (HashMap::new(), Limits::new(Arc::clone(&context.counters)));
+        let limits = Limits::new(Arc::clone(&context.counters), context.tasks.clone());
+        let routes = HashMap::new();
         let (authorities, members, limits) = (Authorities::default(), Vec::new(), Arc::new(limits));
         let rules = Arc::default();
         let empty = Snapshot { config, rules, routes, authorities, limits, members };
@@ -111,8 +113,14 @@ impl Gate {
             applied: watch::Sender::new(()),
             started: Instant::now(),
             closing: CancellationToken::new(),
+            edit_refused: Mutex::default(),
         };
         (Arc::new(gate), inbox)
+    }
+
+    /// Says why the last edit of the configuration is not in force; nothing where it is.
+    pub fn refuse_edit(&self, why: Option<String>) {
+        *self.edit_refused.lock() = why;
     }
 
     /// The snapshot of now; to be taken once per call.

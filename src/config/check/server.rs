@@ -24,6 +24,7 @@ pub fn read(server: schema::Server, folder: &Path, reader: &mut Reader<'_>) -> S
     hosts.extend(public.and_then(|url| url.host().map(str::to_owned)));
     Server {
         listen: server.listen.value,
+        admin: server.admin.value,
         tls: server.tls.value.and_then(|pair| tls(pair, folder, reader)),
         hosts,
         origins: server.origins.value,

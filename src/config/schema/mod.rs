@@ -81,10 +81,12 @@ macro_rules! section {
 // Below the macro, which they use.
 mod access;
 mod limit;
+mod store;
 
 pub use self::{
     access::{ApiKey, Auth, Credential, StepUp},
     limit::{ArgumentCost, InFlight, Limit},
+    store::Sharing,
 };
 
 section! {
@@ -98,6 +100,8 @@ section! {
         routes: Table<Spanned<Route>>,
         /// Who can say who a caller is, by names of a-z, 0-9, `_` and `-`; routes name them.
         auth: Table<Spanned<Auth>>,
+        /// Where limits are counted.
+        limit: Sharing,
         /// The MCP servers behind the gate, by names of a-z, 0-9, `_` and `-`.
         upstreams: Table<Spanned<Apart<Upstream>>>,
     }
@@ -108,6 +112,10 @@ section! {
     Server {
         /// Address and port to listen on.
         listen: SocketAddr = "127.0.0.1:8080",
+        /// Address and port that operators are served on: /livez, /readyz with what is troubled,
+        /// /metrics for Prometheus, and /report. Whoever reaches it may read them, so it belongs on
+        /// loopback or a network of operators. Without it only the first two words are served.
+        admin: Option<SocketAddr>,
         /// The address clients know the gate by; without it that of `listen`. With a route's path
         /// behind it, it is the audience of tokens.
         public_url: Option<Url>,

@@ -24,9 +24,10 @@ use crate::{
 pub const AUDIENCE: &str = "https://gate.example.com/mcp";
 
 /// A gate whose only route wants tokens of this issuer.
+/// Failures are not what is tested here.
 pub async fn guarded(issuer: &Issuer, git: &fake::Fake, route: &str) -> Gate {
     gateway()
-        .server("public_url = \"https://gate.example.com\"")
+        .server("public_url = \"https://gate.example.com\"\nlimits.failed_logins = \"1000/s\"")
         .upstream("git", git)
         .route("/mcp", &format!("upstreams = [\"git\"]\nauth = [\"corp\"]\n{route}"))
         .extra(&issuer.section())
