@@ -37,10 +37,10 @@ impl Certificate {
         let (mut uris, mut names) = (Vec::new(), Vec::new());
         if let Some(alternatives) = read.subject_alternative_name().ok()? {
             for name in &alternatives.value.general_names {
-                match name {
-                    GeneralName::URI(uri) => uris.push((*uri).to_owned()),
-                    GeneralName::DNSName(name) => names.push(name.to_ascii_lowercase()),
-                    _ => (),
+                if let GeneralName::URI(uri) = name {
+                    uris.push((*uri).to_owned());
+                } else if let GeneralName::DNSName(name) = name {
+                    names.push(name.to_ascii_lowercase());
                 }
             }
         }

@@ -112,7 +112,7 @@ impl Logins {
                 let network = address.to_bits() >> 64 << 64;
                 Source::Network(IpAddr::V6(network.into()))
             }
-            other => other,
+            other @ (Source::Network(IpAddr::V4(_)) | Source::Key(..)) => other,
         })
     }
 }

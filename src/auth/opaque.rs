@@ -70,7 +70,8 @@ impl Opaque {
         let key = digest(token, resource);
         let known = match self.fresh(&key) {
             Some(known) => known,
-            None => self.flights.join(key, self.ask(key, token, resource)).await,
+            // Boxed: a request is large.
+            None => self.flights.join(key, Box::pin(self.ask(key, token, resource))).await,
         };
         known.outcome.map_err(Refusal::Error)
     }

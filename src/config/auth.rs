@@ -132,7 +132,7 @@ pub enum SubjectOf {
 }
 
 /// How a caller must have logged in (RFC 9470).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StepUp {
     /// Classes of logins (`acr`), of which it must be one; empty: any.
     pub acr: Vec<String>,

@@ -127,18 +127,31 @@ impl Door {
         Self { peer, ..self.clone() }
     }
 
-    async fn accept(self, stream: TcpStream, tls: Option<TlsAcceptor>, graceful: Watcher) {
+    async fn accept(
+        self,
+        stream: TcpStream,
+        tls: Option<(TlsAcceptor, CancellationToken)>,
+        graceful: Watcher,
+    ) {
         // An option that only costs latency where it cannot be set.
         stream.set_nodelay(true).ok();
         let patience = self.gate.snapshot().config.server.limits.request_timeout;
-        let Some(tls) = tls else { return self.serve(stream, graceful, patience).await };
+        let Some((tls, replaced)) = tls else {
+            return self.serve(stream, graceful, patience).await;
+        };
         match tokio::time::timeout(patience, tls.accept(stream)).await {
             Ok(Ok(stream)) => {
                 let shown = stream.get_ref().1.peer_certificates();
                 let shown = shown.and_then(|chain| Certificate::read(chain.first()?));
                 let peer = Peer { certificate: shown.map(Arc::new), ..self.peer.clone() };
-                // Boxed: TLS is large.
-                Box::pin(Self { peer, ..self }.serve(stream, graceful, patience)).await;
+                let known = peer.certificate.is_some();
+                let serving = Self { peer, ..self }.serve(stream, graceful, patience);
+                tokio::select! {
+                    // Boxed: TLS is large. Dropped, what is under way ends as if the client had
+                    // closed: nobody vouches for it any more.
+                    () = Box::pin(serving) => (),
+                    () = replaced.cancelled(), if known => (),
+                }
             }
             Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
             Err(_) => self.gate.counters.add(Counter::RefusedSlow),

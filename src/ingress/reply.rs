@@ -131,7 +131,7 @@ pub fn refused(refused: &Refused, id: Option<&Id>, counters: &Counters) -> HttpR
 
 /// A request of nobody that the route knows: what is wrong, and how a client logs in (RFC 6750 §3,
 /// RFC 9728 §5.1, RFC 9470 §3).
-pub fn unrecognised(error: &AuthError, door: &Door) -> HttpReply {
+pub fn unrecognised(error: &AuthError, id: Option<&Id>, door: &Door) -> HttpReply {
     let (status, word) = match error {
         AuthError::Missing => (StatusCode::UNAUTHORIZED, None),
         AuthError::Malformed(_) => (StatusCode::BAD_REQUEST, Some("invalid_request")),
@@ -146,7 +146,7 @@ pub fn unrecognised(error: &AuthError, door: &Door) -> HttpReply {
         AuthError::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, None),
     };
     let object = ErrorObject::new(error::INVALID_REQUEST, error.to_string());
-    let mut reply = json_reply(status, message::response(None, &Body::Error(object.raw())));
+    let mut reply = json_reply(status, message::response(id, &Body::Error(object.raw())));
     let wait = match error {
         AuthError::Unavailable => Some(10),
         AuthError::Limited(wait) => Some(limit::seconds(*wait)),
@@ -224,6 +224,7 @@ pub fn fault(
         | Fault::Cancelled
         | Fault::Unbridgeable(_)
         | Fault::Denied
+        | Fault::StepUp(_)
         | Fault::Limit(_)
         | Fault::Limited(_)
         | Fault::NoAnswer(_)

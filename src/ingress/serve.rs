@@ -21,7 +21,7 @@ use crate::{
     pipeline::{self, Call, Fault},
     session::{Session, outbox::EventId},
     snapshot::{Gate, Route, Snapshot},
-    telemetry::Counter,
+    telemetry::{Counter, Reason},
 };
 
 use super::{
@@ -70,7 +70,7 @@ pub async fn serve(
     };
     let caller = match recognised(&route, &peer, request.headers()).await {
         Ok(caller) => caller,
-        Err(error) => return reply::unrecognised(&error, &route.door),
+        Err(error) => return reply::unrecognised(&error, None, &route.door),
     };
     let forwarded = route.forwarded(request.headers()).map(Arc::new);
     let limits = server.limits.clone();
@@ -316,6 +316,13 @@ impl Door {
                 stream::back(&self.gate, &self.limits, back, takes).await
             }
             Ok(pipeline::Reply::Listen(listening)) => stream::listen(&self.limits, *listening),
+            // What another login would help against is said as HTTP has it.
+            Err(Fault::StepUp(demanded)) => {
+                self.gate.counters.fault(Reason::AccessDenied);
+                self.gate.counters.add(Counter::RefusedStepUp);
+                let error = AuthError::StepUp(*demanded);
+                reply::unrecognised(&error, Some(&id), &self.route.door)
+            }
             Err(fault) => self.failed(&fault, (&id, method, version)),
         }
     }

@@ -1,7 +1,11 @@
 //! TLS on accepted connections: certificate files, read again when they change, and clients that
 //! show certificates of their own.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use parking_lot::RwLock;
 use rustls::{
@@ -11,6 +15,7 @@ use rustls::{
 };
 use sha2::{Digest as _, Sha256};
 use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::Tls,
@@ -25,20 +30,45 @@ const POLL: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Certificates {
     files: Tls,
-    current: RwLock<Arc<ServerConfig>>,
+    current: RwLock<Current>,
+}
+
+#[derive(Debug)]
+struct Current {
+    config: Arc<ServerConfig>,
+    /// Of `client_ca`.
+    authorities: [u8; 32],
+    /// Told when other authorities vouch for clients.
+    replaced: CancellationToken,
 }
 
 impl Certificates {
     /// # Errors
     /// Names the file and what is wrong with it.
     pub fn read(files: &Tls) -> Result<Arc<Self>, String> {
-        let current = RwLock::new(Arc::new(config(files)?));
-        Ok(Arc::new(Self { files: files.clone(), current }))
+        let current = Current {
+            config: Arc::new(config(files)?),
+            authorities: digest(files.client_ca.iter()),
+            replaced: CancellationToken::new(),
+        };
+        Ok(Arc::new(Self { files: files.clone(), current: RwLock::new(current) }))
     }
 
-    /// For one connection.
-    pub fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::from(Arc::clone(&self.current.read()))
+    /// For one connection, and what is told when a certificate that is shown on it may be good no
+    /// more: others vouch for clients then.
+    pub fn acceptor(&self) -> (TlsAcceptor, CancellationToken) {
+        let current = self.current.read();
+        (TlsAcceptor::from(Arc::clone(&current.config)), current.replaced.clone())
+    }
+
+    fn replace(&self, config: ServerConfig) {
+        let authorities = digest(self.files.client_ca.iter());
+        let mut current = self.current.write();
+        current.config = Arc::new(config);
+        if current.authorities != authorities {
+            current.authorities = authorities;
+            std::mem::take(&mut current.replaced).cancel();
+        }
     }
 
     /// Reads the files again whenever they have changed, for as long as the gate runs. Ones that
@@ -53,7 +83,7 @@ impl Certificates {
             }
             match config(&self.files) {
                 Ok(config) => {
-                    *self.current.write() = Arc::new(config);
+                    self.replace(config);
                     counters.add(Counter::CertificatesRead);
                     tracing::info!("the certificates of [server.tls] were read again");
                     seen = now;
@@ -69,17 +99,21 @@ impl Certificates {
         }
     }
 
-    /// Of the bytes of all files; one that cannot be read is as if it were empty.
     fn fingerprint(&self) -> [u8; 32] {
         let Tls { certificate, key, client_ca } = &self.files;
-        let mut digest = Sha256::new();
-        for file in [certificate, key].into_iter().chain(client_ca) {
-            let bytes = std::fs::read(file).unwrap_or_default();
-            digest.update(bytes.len().to_le_bytes());
-            digest.update(bytes);
-        }
-        digest.finalize().into()
+        digest([certificate, key].into_iter().chain(client_ca))
     }
+}
+
+/// Of the bytes of all files; one that cannot be read is as if it were empty.
+fn digest<'a>(files: impl Iterator<Item = &'a PathBuf>) -> [u8; 32] {
+    let mut digest = Sha256::new();
+    for file in files {
+        let bytes = std::fs::read(file).unwrap_or_default();
+        digest.update(bytes.len().to_le_bytes());
+        digest.update(bytes);
+    }
+    digest.finalize().into()
 }
 
 fn config(files: &Tls) -> Result<ServerConfig, String> {

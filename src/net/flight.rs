@@ -67,24 +67,24 @@ mod tests {
 
     #[tokio::test]
     async fn who_gives_up_is_replaced() {
-        let (flights, begun) = (Arc::new(Flights::<u8, u8>::default()), Arc::new(Notify::new()));
-        let first = tokio::spawn({
-            let (flights, begun) = (Arc::clone(&flights), Arc::clone(&begun));
-            async move {
-                let work = async {
-                    begun.notify_one();
-                    std::future::pending().await
-                };
-                flights.join(1, work).await
-            }
-        });
-        begun.notified().await;
-        let second = tokio::spawn({
-            let flights = Arc::clone(&flights);
-            async move { flights.join(1, async { 2 }).await }
-        });
-        first.abort();
-        assert_eq!(second.await.unwrap(), 2);
+        let (flights, begun) = (Flights::<u8, u8>::default(), Notify::new());
+        let work = async {
+            begun.notify_one();
+            std::future::pending().await
+        };
+        let first = flights.join(1, work);
+        let second = async {
+            begun.notified().await;
+            tokio::task::yield_now().await;
+            flights.join(1, async { 2 })
+        };
+        let second = tokio::select! {
+            biased;
+            _ = first => unreachable!("it never ends"),
+            second = second => second,
+        };
+        // The first is dropped here.
+        assert_eq!(second.await, 2);
         assert!(flights.0.lock().is_empty());
     }
 }

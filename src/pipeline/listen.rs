@@ -142,7 +142,10 @@ impl Listening {
                 // A receiver keeps its place when dropped.
                 push = self.pushes.recv() => push,
                 () = self.gate.closing() => return self.end(),
-                () = self.gate.unvouched(&self.route, &self.caller) => return self.end(),
+                () = self.gate.unvouched(&self.route, &self.caller) => {
+                    self.gate.revoked(&self.route, &self.caller);
+                    return self.end();
+                }
             };
             match push {
                 Ok(push) if !self.ear.hears(&self.gate, &push) => (),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    call::{Caller, Identity, clock},
+    call::{Caller, clock},
     telemetry::Counter,
 };
 
@@ -19,7 +19,7 @@ impl Gate {
     pub async fn unvouched(&self, route: &str, caller: &Caller) {
         let Caller::Known(known) = caller else { return std::future::pending().await };
         let mut applied = self.applied.subscribe();
-        while self.vouches(route, known) {
+        while self.vouches(route, caller) {
             let ends = known.expires.map(|until| {
                 Duration::from_secs(until.saturating_sub(clock::unix_seconds())) + ROUNDED
             });
@@ -35,12 +35,17 @@ impl Gate {
                 changed = applied.changed() => if changed.is_err() { return },
             }
         }
+    }
+
+    /// Notes that a stream ends for that reason.
+    pub fn revoked(&self, route: &str, caller: &Caller) {
         self.counters.add(Counter::StreamsRevoked);
-        tracing::info!(route, %caller, "a caller may no longer be here: its stream ends");
+        tracing::info!(route, ?caller, "a caller may no longer be here: its stream ends");
     }
 
     /// Whether a caller who was let in may still be here.
-    pub fn vouches(&self, route: &str, known: &Identity) -> bool {
+    pub fn vouches(&self, route: &str, caller: &Caller) -> bool {
+        let Caller::Known(known) = caller else { return true };
         let snapshot = self.snapshot();
         // What becomes of a route that is gone is not for its door to say.
         snapshot.routes.get(route).is_none_or(|route| route.door.vouches(known))

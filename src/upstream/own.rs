@@ -141,7 +141,7 @@ impl Upstream {
         };
         own.used.store(clock::unix_seconds(), Ordering::Relaxed);
         let connection =
-            own.connection.get_or_try_init(async || self.open_own(key, &own, ask).await).await?;
+            own.connection.get_or_try_init(|| Box::pin(self.open_own(key, &own, ask))).await?;
         Ok(connection.clone())
     }
 

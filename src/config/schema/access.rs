@@ -115,9 +115,9 @@ section! {
 section! {
     /// What an upstream is shown in `Authorization`.
     Credential {
-        /// "client_credentials": a token of the gate's own (RFC 6749), one for all callers;
-        /// "token_exchange": the caller's token, exchanged for one that is for this upstream
-        /// (RFC 8693); "pass": the caller's token itself; "aws_sigv4": a signature of AWS.
+        /// `client_credentials`: a token of the gate's own (RFC 6749), one for all callers;
+        /// `token_exchange`: the caller's token, exchanged for one that is for this upstream
+        /// (RFC 8693); `pass`: the caller's token itself; `aws_sigv4`: a signature of AWS.
         kind: Option<CredentialWord>,
         /// The token endpoint.
         token_url: Option<Url>,

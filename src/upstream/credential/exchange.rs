@@ -96,6 +96,7 @@ impl Exchange {
             }
             granted
         };
-        self.flights.join(key, fetching).await
+        // Boxed: a request is large.
+        self.flights.join(key, Box::pin(fetching)).await
     }
 }

@@ -99,6 +99,7 @@ impl Credential {
     }
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "as `map_err` hands it over")]
 fn unsent(why: String) -> NetError {
     NetError::Unsent(format!("no credential could be had: {why}"))
 }

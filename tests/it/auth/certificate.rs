@@ -4,7 +4,10 @@ use std::{fs, sync::Arc};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
-use hyper::{Request, client::conn::http1};
+use hyper::{
+    Request,
+    client::conn::http1::{self, SendRequest},
+};
 use hyper_util::rt::TokioIo;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer as Authority, KeyPair, SanType};
 use rustls::{
@@ -12,7 +15,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName},
 };
 use tempfile::TempDir;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, task::JoinHandle};
 use tokio_rustls::TlsConnector;
 
 use super::tollgate_key;
@@ -81,13 +84,12 @@ impl Files {
             .await
     }
 
-    /// What a call is answered with: the status and the body. None where no connection comes about.
-    async fn call(
+    /// A connection, and its task. None where none comes about.
+    async fn connect(
         &self,
         gate: &Gate,
         client: Option<&Client>,
-        token: Option<&str>,
-    ) -> Option<(u16, String)> {
+    ) -> Option<(SendRequest<Full<Bytes>>, JoinHandle<()>)> {
         let mut roots = RootCertStore::empty();
         roots.add(self.root.clone()).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -104,8 +106,18 @@ impl Files {
         let stream = TcpStream::connect(gate.address).await.unwrap();
         let name = ServerName::try_from("localhost").unwrap();
         let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await.ok()?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
-        let connection = tokio::spawn(async move { drop(connection.await) });
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
+        Some((sender, tokio::spawn(async move { drop(connection.await) })))
+    }
+
+    /// What a call is answered with: the status and the body. None where no connection comes about.
+    async fn call(
+        &self,
+        gate: &Gate,
+        client: Option<&Client>,
+        token: Option<&str>,
+    ) -> Option<(u16, String)> {
+        let (mut sender, connection) = self.connect(gate, client).await?;
         let call = gate.modern();
         let text =
             call.request("tools/call", serde_json::json!({ "name": "log", "arguments": {} }));
@@ -176,12 +188,14 @@ async fn certificates_are_read_again_when_they_change() {
     .await;
     let own = files.client(&["spiffe://acme/own"]);
     assert_eq!(files.call(&gate, Some(&own), None).await.unwrap().0, 200);
+    let (_open, closed) = files.connect(&gate, Some(&own)).await.unwrap();
     files.renew();
     fs::copy(others.folder.path().join("ca.pem"), files.folder.path().join("ca.pem")).unwrap();
     crate::eventually("the new files are read", || {
         (0 < counted("certificates_read")).then_some(())
     })
     .await;
+    soon("the end of what the former authority's client has open", closed).await.unwrap();
     let let_in = async {
         while files.call(&gate, Some(&client), None).await.is_none() {
             tokio::task::yield_now().await;

@@ -45,6 +45,44 @@ async fn a_weaker_login_is_told_what_is_asked() {
     assert_eq!(report["counters"]["refused_step_up"], 6);
 }
 
+/// A policy that says which login would help is as good as a route that asks for it.
+#[tokio::test]
+async fn a_policy_tells_which_login_would_help() {
+    let signer = Signer::elliptic("e1");
+    let issuer = Issuer::start(&[&signer]).await;
+    let policy = "permit(principal, action, resource);
+@step_up(\"amr=mfa amr=otp\")
+forbid(principal, action == Action::\"call\", resource == Tool::\"git/log\")
+unless { principal.mfa };
+forbid(principal, action == Action::\"call\", resource == Tool::\"git/never\");";
+    let git = fake::http().tool("log").tool("never");
+    let key = tollgate_key();
+    let gate = gateway()
+        .server("public_url = \"https://gate.example.com\"")
+        .upstream("git", &git)
+        .route(
+            "/mcp",
+            "upstreams = [\"git\"]\nauth = [\"corp\", \"agents\"]\npolicy = [\"policies/base.cedar\"]",
+        )
+        .extra(&format!("{}{}", issuer.section(), key.section))
+        .policy(policy)
+        .start()
+        .await;
+    let weak = signer.sign(&changed(&issuer.claims(), "amr", json!(["pwd"])));
+    let refused = calls(&gate, &weak).await;
+    let told = challenge(&refused);
+    assert_eq!(refused.status, 401);
+    assert!(told.starts_with("Bearer error=\"insufficient_user_authentication\""), "{told}");
+    assert!(refused.message().await.id.is_some(), "it answers the call");
+    let strong = signer.sign(&changed(&issuer.claims(), "amr", json!(["otp"])));
+    assert_eq!(calls(&gate, &strong).await.status, 200);
+    // No login helps here, and none there.
+    let never = gate.with_token(&weak).modern().call("never").await;
+    assert_eq!(never["structuredContent"]["error"], "access_denied");
+    let keyed = gate.with_token(&key.key).modern().call("log").await;
+    assert_eq!(keyed["structuredContent"]["error"], "access_denied");
+}
+
 /// A key says nothing of how anybody logged in.
 #[tokio::test]
 async fn a_key_is_no_strong_login() {
