@@ -9,6 +9,8 @@ use std::{
 
 const README: &str = include_str!("../README.md");
 const LIMITS: &str = include_str!("../docs/limits.md");
+const LOGINS: &str = include_str!("../docs/logins.md");
+const CREDENTIALS: &str = include_str!("../docs/credentials.md");
 const SHIPPED: &str = include_str!("../routes.toml");
 /// How the README calls the binary.
 const CALLS: [&str; 3] = ["tollgate", "target/debug/tollgate", "cargo run --"];
@@ -20,7 +22,8 @@ fn root() -> &'static Path {
 fn tollgate(arguments: &[&str], folder: &Path) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
     let command = command.args(arguments).current_dir(folder).env_remove("TOLLGATE_CONFIG");
-    command.output().unwrap()
+    // What the documents refer to.
+    command.env("GATE_SECRET", "s3cret").output().unwrap()
 }
 
 #[track_caller]
@@ -124,7 +127,9 @@ fn a_key_is_shown_once_and_only_its_hash_is_kept() {
 #[test]
 fn every_configuration_of_the_documents_is_right() {
     let mut blocks = blocks(README, &["toml"]);
-    blocks.extend(self::blocks(LIMITS, &["toml"]));
+    for document in [LIMITS, LOGINS, CREDENTIALS] {
+        blocks.extend(self::blocks(document, &["toml"]));
+    }
     assert!(blocks.iter().any(|block| block.contains("[routes.")), "no whole one: {blocks:?}");
     for block in blocks {
         let whole = block.contains("[routes.");
@@ -268,7 +273,9 @@ fn every_link_leads_somewhere() {
         "CHANGELOG.md",
         "tests/README.md",
         "docs/errors.md",
+        "docs/credentials.md",
         "docs/limits.md",
+        "docs/logins.md",
         "docs/policies.md",
         "docs/secrets.md",
         "src/pipeline/README.md",

@@ -2,15 +2,12 @@
 
 pub mod clock;
 pub mod event;
+mod identity;
 pub mod tasks;
 
-use std::{
-    collections::BTreeSet,
-    fmt,
-    hash::{Hash, Hasher},
-    net::IpAddr,
-    sync::Arc,
-};
+use std::{fmt, net::IpAddr, sync::Arc};
+
+use http::HeaderMap;
 
 use crate::mcp::{
     meta::TASKS,
@@ -19,6 +16,8 @@ use crate::mcp::{
     splice,
     version::{Era, Version},
 };
+
+pub use self::identity::{Identity, Token};
 
 /// A client as it declares itself: by `initialize`, or in the `_meta` of each request.
 #[derive(Debug, Clone)]
@@ -119,34 +118,13 @@ pub enum Caller {
     Known(Arc<Identity>),
 }
 
-/// What is known of a caller who proved who they are. Two are the same where one authority knows
-/// both by one subject: what else it says of them changes with each token.
-#[derive(Debug, Clone)]
-pub struct Identity {
-    /// The name of the `[auth.NAME]` section that vouches for it.
-    pub authority: String,
-    /// The issuer of its tokens; empty for a key. Another issuer's subjects are other people.
-    pub issuer: String,
-    /// A token's `sub`, the id of a key: one of its authority's.
-    pub subject: String,
-    pub groups: BTreeSet<String>,
-    pub scopes: BTreeSet<String>,
-    /// All that a token claims, an object; that of a key has its label.
-    pub claims: Raw,
-}
-
-impl PartialEq for Identity {
-    fn eq(&self, other: &Self) -> bool {
-        let other = (&other.authority, &other.issuer, &other.subject);
-        (&self.authority, &self.issuer, &self.subject) == other
-    }
-}
-
-impl Eq for Identity {}
-
-impl Hash for Identity {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        (&self.authority, &self.issuer, &self.subject).hash(state);
+impl Caller {
+    /// The token that it came with, where it was one.
+    pub fn token(&self) -> Option<&Token> {
+        match self {
+            Self::Known(known) => known.token.as_ref(),
+            Self::Address(_) | Self::Parent => None,
+        }
     }
 }
 
@@ -190,6 +168,8 @@ pub struct Ask {
     pub streams: bool,
     /// A legacy server takes it only as a task (2025-11-25, tasks).
     pub as_task: bool,
+    /// Headers of the client's request, as far as some upstream is to have them.
+    pub forwarded: Option<Arc<HeaderMap>>,
     /// What a legacy client set by `logging/setLevel`, or a modern one wants of this request.
     pub log_level: Option<String>,
 }

@@ -111,7 +111,7 @@ impl Listing {
         if splice::member(&self.capabilities, "tools").is_none() {
             return Ok(());
         }
-        let Some(asking) = upstream.asking().await? else { return Ok(()) };
+        let Some(asking) = Box::pin(upstream.asking()).await? else { return Ok(()) };
         let mut all = Self { tools: Vec::new(), ..self.clone() };
         let read = all.read_list(&Via::Asking(&asking), ListKind::Tools, bounds).await;
         asking.close().await;

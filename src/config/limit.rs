@@ -91,8 +91,9 @@ impl Default for Cost {
 /// A text such as "60/min".
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rate {
-    count: u32,
-    period: Duration,
+    /// At least 1.
+    pub count: u32,
+    pub period: Duration,
 }
 
 /// A text such as "10000/day".

@@ -3,11 +3,13 @@
 //! [`Config`] is what the rest of the gateway sees: every value is checked and has its default.
 //! The way in is `read`. `schema` is the table of all keys and defaults, `value` the kinds of their
 //! values, `reader` what a text stands for, `check`, `limit` and `store` what only several keys
-//! together tell, `problem` how it is said. `import` writes such a file.
+//! together tell, `auth` and `credential` who is who, `problem` how it is said. `import` writes such
+//! a file.
 
 mod access;
-mod authority;
+mod auth;
 mod check;
+mod credential;
 mod import;
 mod limit;
 mod problem;
@@ -26,9 +28,12 @@ use std::{
     time::Duration,
 };
 
-pub use authority::{ApiKey, Auth, AuthKind, ClientSecret, Credential, JwtAuth};
+pub use auth::{
+    ApiKey, Auth, AuthKind, CertificateAuth, Fetching, JwtAuth, OpaqueAuth, StepUp, SubjectOf,
+};
+pub use credential::{ClientAuth, ClientSecret, Credential, Exchange, Grant, SigV4};
 pub use import::import;
-pub use limit::{Bound, Cost, InFlight, Limit, Per, Tool, Window};
+pub use limit::{Bound, Cost, InFlight, Limit, Per, Rate, Tool, Window};
 pub use problem::{Problem, Problems, nearest};
 pub use read::{environment, load, load_layered, parse};
 pub use rules::{Case, CaseFile, Expected, RuleFile, Rules};
@@ -122,6 +127,8 @@ pub struct Server {
 pub struct Tls {
     pub certificate: PathBuf,
     pub key: PathBuf,
+    /// Certificates whose holders' certificates are taken; none: clients are asked for none.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// `[server.limits]`: every bound of the gateway itself.
@@ -203,6 +210,11 @@ pub struct Limits {
     pub keep_alive: Duration,
     /// Keys that one rule of the `limits` remembers. Default 100,000: some 5 MiB.
     pub limit_keys_max: usize,
+    /// Failed logins of one address. Default 30 a minute: a person who mistypes, or an agent with a
+    /// stale key that tries again every few seconds, is still told why.
+    pub failed_logins: Rate,
+    /// Addresses that failed logins are counted for. Default 10,000.
+    pub login_sources_max: usize,
     /// Time from the start in which a list waits for upstreams that nothing is known of yet.
     /// Default 1 s.
     pub settle: Duration,
@@ -249,6 +261,8 @@ impl Default for Limits {
             judged_items_max: 1_000,
             keep_alive: Duration::from_secs(15),
             limit_keys_max: 100_000,
+            failed_logins: Rate { count: 30, period: Duration::from_secs(60) },
+            login_sources_max: 10_000,
             settle: Duration::from_secs(1),
             vault_refresh: Duration::from_secs(60),
             drain: Duration::from_secs(10),
@@ -267,6 +281,8 @@ pub struct Route {
     pub everybody: bool,
     /// Scopes that a caller needs.
     pub scopes: Vec<String>,
+    /// How a caller must have logged in.
+    pub step_up: Option<StepUp>,
     /// The absolute URL that clients know it by: the audience of tokens.
     pub resource: String,
     /// Names of upstreams in order of precedence; `*` is already replaced by all of them.
@@ -363,6 +379,8 @@ pub enum Transport {
         h2c: bool,
         http: HttpTransport,
         credential: Option<Credential>,
+        /// Headers of a client's request that are sent on, in lower case.
+        forward_headers: Vec<String>,
     },
     /// A server built into Tollgate, by its name; there is one, `gate`.
     Builtin { kit: String },

@@ -97,6 +97,7 @@ pub fn modern(
             session: None,
             streams: true,
             mirrored: read.mirrored,
+            forwarded: None,
         }),
         Err(refused) => Err(Box::new((request.id, refused))),
     }
@@ -119,8 +120,20 @@ pub fn legacy(
         Ok((method, named, meta)) => {
             let client = Arc::clone(&session.client);
             let session = Some(session);
-            let (streams, mirrored) = (true, None);
-            Ok(Call { id, method, params, named, meta, caller, client, session, streams, mirrored })
+            let (streams, mirrored, forwarded) = (true, None, None);
+            Ok(Call {
+                id,
+                method,
+                params,
+                named,
+                meta,
+                caller,
+                client,
+                session,
+                streams,
+                mirrored,
+                forwarded,
+            })
         }
         Err(fault) => Err(Box::new((id, fault))),
     }

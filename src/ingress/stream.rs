@@ -300,10 +300,21 @@ impl Pump {
         session: Weak<Session>,
     ) {
         loop {
+            let Some(listener) = listener(&session) else { return };
             let push = tokio::select! {
                 // A receiver keeps its place when dropped.
                 push = pushes.recv() => push,
                 () = self.stream.ended() => return,
+                () = unvouched(&gate, ear.route(), listener.as_ref()) => {
+                    // Who came with another proof meanwhile listens on by that.
+                    match self::listener(&session).flatten() {
+                        Some(caller) if !gate.vouches(ear.route(), &caller) => {
+                            gate.revoked(ear.route(), &caller);
+                            return self.stream.end();
+                        }
+                        Some(_) | None => continue,
+                    }
+                }
             };
             let Some(session) = session.upgrade() else { return };
             ear.listens_as(session.listener());
@@ -333,6 +344,19 @@ impl Pump {
         for _ in 0..self.stream.push(text, self.bytes_max) {
             self.counters.add(Counter::OutboxDropped);
         }
+    }
+}
+
+/// Who listens to a session's stream; none where the session is gone.
+fn listener(session: &Weak<Session>) -> Option<Option<Caller>> {
+    session.upgrade().map(|session| session.listener())
+}
+
+/// Waits until whoever listens may do so no more.
+async fn unvouched(gate: &Gate, route: &str, listener: Option<&Caller>) {
+    match listener {
+        Some(caller) => gate.unvouched(route, caller).await,
+        None => std::future::pending().await,
     }
 }
 

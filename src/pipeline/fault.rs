@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::{
+    config::StepUp,
     limit::Refusal,
     mcp::{
         error::{self, ErrorObject},
@@ -36,6 +37,9 @@ pub enum Fault {
     /// What the caller may see, but not use so.
     #[error("{DENIED}")]
     Denied,
+    /// The same, and another login would do.
+    #[error("{DENIED}")]
+    StepUp(Box<StepUp>),
     #[error("a request with this id is under way already")]
     DuplicateId,
     #[error("cancelled")]
@@ -81,7 +85,7 @@ impl Fault {
                 Reason::InvalidRequest
             }
             Self::Unknown { .. } => Reason::NotFound,
-            Self::Denied => Reason::AccessDenied,
+            Self::Denied | Self::StepUp(_) => Reason::AccessDenied,
             Self::Limited(_) => Reason::RateLimited,
             Self::Limit(_) => Reason::Overloaded,
             Self::Cancelled => Reason::Cancelled,
@@ -137,6 +141,7 @@ impl Fault {
             Self::Cancelled
             | Self::Unbridgeable(_)
             | Self::Denied
+            | Self::StepUp(_)
             | Self::Limit(_)
             | Self::Limited(_)
             | Self::NoAnswer(_)
@@ -188,7 +193,7 @@ pub fn tool_fault(fault: &Fault) -> Option<ToolError> {
             retriable: refusal.retry_after().is_some(),
             retry_after_ms: refusal.retry_after().map(milliseconds),
         }),
-        Fault::Denied => error("access_denied", DENIED, false),
+        Fault::Denied | Fault::StepUp(_) => error("access_denied", DENIED, false),
         Fault::Declined => error(
             "access_denied",
             "The server behind this wants a page to be opened first, and the user declined.",

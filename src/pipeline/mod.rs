@@ -65,6 +65,8 @@ pub struct Call {
     /// Decoded `Mcp-Param-*` headers by their names in lower case; none where no header had to be
     /// sent.
     pub mirrored: Option<Vec<(String, String)>>,
+    /// Headers that some upstream is to have.
+    pub forwarded: Option<Arc<http::HeaderMap>>,
 }
 
 /// What a call leads to.
@@ -243,6 +245,7 @@ impl resolve::Resolved {
             client: Arc::clone(&call.client),
             session: call.session.as_ref().map(|session| session.key),
             streams: call.streams,
+            forwarded: call.forwarded.clone(),
             as_task: self.as_task,
             log_level: match &call.session {
                 Some(session) => session.log_level(),

@@ -124,6 +124,7 @@ fn permit(route: &Route, call: &Call, target: &Target) -> Result<Permit, Fault> 
     route.judge.permit(&asked).map_err(|refusal| match refusal {
         Refusal::Unseen => unknown(call),
         Refusal::Denied => Fault::Denied,
+        Refusal::StepUp(demanded) => Fault::StepUp(demanded),
     })
 }
 

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use crate::{
     call::{Action, Caller, Client, ObjectKind},
-    config::Limits,
+    config::{Limits, StepUp},
     mcp::{
         raw::Raw,
         splice,
@@ -31,12 +31,14 @@ use super::{
 pub struct Permit(());
 
 /// Why there is none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
     /// The caller may not even know of it: to be answered as what does not exist.
     Unseen,
     /// Not so: with these arguments, at this time, or without a second factor.
     Denied,
+    /// The same, and another login would do.
+    StepUp(Box<StepUp>),
 }
 
 /// What is asked.
@@ -60,6 +62,15 @@ pub struct Verdict {
     pub rules: Vec<Arc<Rule>>,
     /// What failed: any failure denies.
     pub errors: Vec<String>,
+}
+
+impl Verdict {
+    /// The login that would not be denied: where all that deny say so.
+    fn step_up(&self) -> Option<StepUp> {
+        let all = self.rules.iter().all(|rule| rule.step_up.is_some());
+        let helps = !self.allowed && self.errors.is_empty() && all;
+        self.rules.first().filter(|_| helps).and_then(|rule| rule.step_up.clone())
+    }
 }
 
 /// In one line, for operators.
@@ -146,7 +157,9 @@ impl Judge {
         }
         self.counters.add(Counter::Denied);
         self.log(asked, &may, "denied");
-        Err(Refusal::Denied)
+        // Who came with a token can come with another.
+        let demanded = may.step_up().filter(|_| asked.caller.token().is_some());
+        Err(demanded.map_or(Refusal::Denied, |demanded| Refusal::StepUp(Box::new(demanded))))
     }
 
     /// The same, for something that nobody waits to be told of: nothing is logged.

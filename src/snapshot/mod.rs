@@ -8,12 +8,16 @@ mod ear;
 mod push;
 mod report;
 mod route;
+mod vouch;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -74,6 +78,8 @@ pub struct Gate {
     context: Arc<Context>,
     store: Store,
     changes: mpsc::Sender<Change>,
+    /// Told whenever another configuration is in force.
+    applied: watch::Sender<()>,
     started: Instant,
     closing: CancellationToken,
     edit_refused: Mutex<Option<String>>,
@@ -104,6 +110,7 @@ impl Gate {
             context,
             store,
             changes,
+            applied: watch::Sender::new(()),
             started: Instant::now(),
             closing: CancellationToken::new(),
             edit_refused: Mutex::default(),
@@ -154,6 +161,7 @@ impl Gate {
         let drain = limits.drain;
         self.publish(&earlier, (config, Arc::new(rules)), members, &[]);
         drop(building);
+        self.applied.send_replace(());
         for member in gone {
             self.tasks.finish(async move {
                 member.upstream.retire(drain).await;
@@ -321,7 +329,7 @@ impl Gate {
         members: Vec<Member>,
         said: &[(String, Method)],
     ) {
-        let authorities = Authorities::build(&config.auth, &earlier.authorities, &self.means());
+        let authorities = Authorities::build(&config, &earlier.authorities, &self.means());
         let mut routes = HashMap::new();
         let mut announced = Vec::new();
         for settings in &config.routes {

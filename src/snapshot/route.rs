@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use http::{HeaderMap, HeaderName};
 use tokio::sync::broadcast;
 
 use crate::{
@@ -101,6 +102,21 @@ impl Route {
             let (action, params, now) = (Action::Read, &params, clock::unix_seconds());
             self.judge.permits(&Asked { caller, client, action, object, params, now })
         })
+    }
+
+    /// What of a client's headers the upstreams behind it are to have; none where that is nothing.
+    pub fn forwarded(&self, headers: &HeaderMap) -> Option<HeaderMap> {
+        let mut found = HeaderMap::new();
+        for name in self.members.iter().flat_map(|member| member.upstream.forwards()) {
+            if let Ok(name) = HeaderName::try_from(name)
+                && !found.contains_key(&name)
+            {
+                found.extend(
+                    headers.get_all(&name).iter().map(|value| (name.clone(), value.clone())),
+                );
+            }
+        }
+        (!found.is_empty()).then_some(found)
     }
 
     /// Whether several upstreams stand behind it, so that what they name must say whose it is.

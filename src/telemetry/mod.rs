@@ -67,10 +67,19 @@ pub enum Counter {
     TokensFetched,
     TokensFailed,
     RefusedSubscriptions,
+    RefusedLogins,
+    LoginSourcesEvicted,
+    RefusedStepUp,
+    Introspections,
+    IntrospectionsFailed,
+    TokensExchanged,
+    StreamsRevoked,
+    CertificatesRead,
+    CertificatesFailed,
 }
 
 /// In the order of [`Counter`].
-const NAMES: [&str; 59] = [
+const NAMES: &[&str] = &[
     "requests",
     "refused_host",
     "refused_origin",
@@ -130,6 +139,15 @@ const NAMES: [&str; 59] = [
     "tokens_fetched",
     "tokens_failed",
     "refused_subscriptions",
+    "refused_logins",
+    "login_sources_evicted",
+    "refused_step_up",
+    "introspections",
+    "introspections_failed",
+    "tokens_exchanged",
+    "streams_revoked",
+    "certificates_read",
+    "certificates_failed",
 ];
 
 /// Why a call ended without an answer of its upstream's own: the closed set of words that metrics
@@ -155,7 +173,7 @@ pub enum Reason {
 }
 
 /// In the order of [`Reason`]; shown with `fault_` before it.
-const REASONS: [&str; 16] = [
+const REASONS: &[&str] = &[
     "invalid_request",
     "not_found",
     "access_denied",

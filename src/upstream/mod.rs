@@ -2,7 +2,7 @@
 //!
 //! [`Upstream::send`] is the one way to a server. Which connection a request takes (the one that
 //! all share, the client session's own, or one leased from a pool) is decided in
-//! [`Upstream::connection_for`].
+//! `scope`.
 
 mod backoff;
 pub mod child;
@@ -15,6 +15,7 @@ mod link;
 mod open;
 mod own;
 mod pool;
+mod scope;
 mod shared;
 mod sign;
 pub(crate) mod sse;
@@ -39,7 +40,7 @@ use tokio::{
 
 use crate::{
     call::{Ask, SessionKey, tasks::Tasks},
-    config::{self, HttpTransport, Isolation, Start, Transport},
+    config::{self, HttpTransport, Start, Transport},
     kit,
     limit::Admission,
     mcp::{
@@ -56,13 +57,8 @@ use crate::{
 };
 
 use self::{
-    credential::Credential,
-    open::Connection,
-    own::Own,
-    pool::{Leased, Pool},
-    sign::Inbox,
-    status::Tally,
-    watch::Wanted,
+    credential::Credential, open::Connection, own::Own, pool::Pool, scope::Scope, sign::Inbox,
+    status::Tally, watch::Wanted,
 };
 pub use self::{
     exchange::{Exchange, SendError},
@@ -108,7 +104,7 @@ pub struct Upstream {
     phase: phases::Sender<Phase>,
     own: Mutex<HashMap<SessionKey, Arc<Own>>>,
     pool: Arc<Pool>,
-    credential: Option<Arc<Credential>>,
+    credential: Option<Credential>,
     /// The era found last time: not probed again until an opening fails.
     era: Mutex<Option<Era>>,
     /// Over HTTP, HTTP+SSE is spoken: by configuration, or as found last time.
@@ -134,13 +130,6 @@ enum Phase {
     Opening,
     Ready(Connection),
     Failed(String),
-}
-
-/// Who a connection is for.
-enum Scope {
-    Shared,
-    Session(SessionKey),
-    Pooled,
 }
 
 impl Upstream {
@@ -196,10 +185,19 @@ impl Upstream {
         &self.settings.config.name
     }
 
+    /// Headers of clients' requests that it is to have, in lower case.
+    pub fn forwards(&self) -> &[String] {
+        match &self.settings.config.transport {
+            Transport::Http { forward_headers, .. } => forward_headers,
+            Transport::Stdio { .. } | Transport::Builtin { .. } => &[],
+        }
+    }
+
     /// Sends a client's request, which is permitted and let in. Errors before anything was sent are
     /// [`SendError::Unavailable`].
     pub async fn send(&self, ask: &Ask, _: &Pass) -> Result<Exchange, SendError> {
         self.tally.call();
+        self.check_caller(ask)?;
         // From here on, so that a retirement waits for those that still look for a connection.
         let underway = Arc::clone(&self.underway);
         let patience = self.settings.config.timeout.open;
@@ -271,6 +269,7 @@ impl Upstream {
     /// on the shared one.
     pub async fn subscribe(&self, ask: &Ask, uri: &str, pass: &Pass) -> Result<Body, SendError> {
         let wants = ask.method == Method::Subscribe;
+        self.check_caller(ask)?;
         if let (Scope::Session(key), _) = self.scope(ask).await? {
             let found = Box::pin(self.own(key, ask)).await;
             let connection = found.map_err(|error| SendError::Unavailable(error.to_string()))?;
@@ -391,74 +390,6 @@ impl Upstream {
         }
         let shared = usize::from(matches!(*self.phase.borrow(), Phase::Ready(_)));
         shared + self.pool.open_count()
-    }
-
-    async fn connection_for(&self, ask: &Ask) -> Result<(Connection, Option<Leased>), SendError> {
-        let (scope, shared) = self.scope(ask).await?;
-        // Boxed: opening is rare, and large.
-        let found = match scope {
-            Scope::Shared => return Ok((shared, None)),
-            Scope::Session(key) => {
-                Box::pin(self.own(key, ask)).await.map(|connection| (connection, None))
-            }
-            Scope::Pooled => Box::pin(self.leased(ask)).await.map(|leased| {
-                let connection = leased.connection().expect("leased with a connection");
-                (connection, Some(leased))
-            }),
-        };
-        match found {
-            Ok(found) => Ok(found),
-            Err(error) if error.is_refusal() && shared.peer.version.era() == Era::Modern => {
-                tracing::info!(upstream = self.name(), %error, "it takes modern clients only");
-                self.refuses_legacy.store(true, Ordering::Relaxed);
-                Ok((shared, None))
-            }
-            Err(error) => Err(SendError::Unavailable(error.to_string())),
-        }
-    }
-
-    async fn scope(&self, ask: &Ask) -> Result<(Scope, Connection), SendError> {
-        let shared = self.shared().await?;
-        // A modern server may take legacy clients too, whether it says so or not: one attempt
-        // tells.
-        let takes_legacy = shared.peer.version.era() == Era::Legacy
-            || !self.refuses_legacy.load(Ordering::Relaxed);
-        let Some(key) = ask.session.filter(|_| takes_legacy) else {
-            let scope = self.scope_without_session(ask, &shared.peer);
-            return Ok((scope, shared));
-        };
-        let scope = match (&self.settings.config.transport, self.settings.config.isolation) {
-            (Transport::Builtin { .. }, _) | (Transport::Stdio { .. }, Isolation::Shared) => {
-                Scope::Shared
-            }
-            (Transport::Http { .. }, _) | (Transport::Stdio { .. }, Isolation::Session) => {
-                Scope::Session(key)
-            }
-            // A modern process asks in its answers: all can share it.
-            (Transport::Stdio { .. }, Isolation::Auto)
-                if ask.client.can_be_asked() && shared.peer.version.era() == Era::Legacy =>
-            {
-                Scope::Pooled
-            }
-            (Transport::Stdio { .. }, Isolation::Auto) => Scope::Shared,
-        };
-        Ok((scope, shared))
-    }
-
-    /// A modern client has no session: where a legacy server may ask in mid-call, or is to log for
-    /// this request alone, the call has a connection for itself.
-    fn scope_without_session(&self, ask: &Ask, peer: &Peer) -> Scope {
-        if peer.version.era() == Era::Modern {
-            return Scope::Shared;
-        }
-        let asks = ask.method.may_require_input() && ask.client.can_be_asked();
-        let logs =
-            ask.log_level.is_some() && splice::member(&peer.capabilities, "logging").is_some();
-        let shares = match (&self.settings.config.transport, self.settings.config.isolation) {
-            (Transport::Builtin { .. }, _) | (Transport::Stdio { .. }, Isolation::Shared) => true,
-            (Transport::Http { .. } | Transport::Stdio { .. }, _) => false,
-        };
-        if !shares && (asks || logs) { Scope::Pooled } else { Scope::Shared }
     }
 
     async fn sweep(self: Arc<Self>) {

@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::{OnceCell, oneshot};
 
 use crate::{
-    call::{Ask, Caller, Client, SessionKey, clock},
+    call::{Ask, Caller, Client, SessionKey, Token, clock},
     config::{Isolation, Transport},
     mcp::{message::Body, method::Method, raw::Raw, version::Era},
 };
@@ -115,10 +115,10 @@ impl Upstream {
         let opened = match config.transport {
             Transport::Stdio { .. } => {
                 let key = Sha256::digest("the gateway itself").into();
-                self.pooled(key, false, &client, None).await.map(Asking::Leased)
+                self.pooled(key, false, (&client, None), None).await.map(Asking::Leased)
             }
             Transport::Http { .. } | Transport::Builtin { .. } => {
-                let opened = self.open_guarded(&client, None, true, None).await;
+                let opened = self.open_guarded(&client, (None, None), true, None).await;
                 opened.map(|(connection, guard)| Asking::Own(connection, guard))
             }
         };
@@ -141,7 +141,7 @@ impl Upstream {
         };
         own.used.store(clock::unix_seconds(), Ordering::Relaxed);
         let connection =
-            own.connection.get_or_try_init(async || self.open_own(key, &own, ask).await).await?;
+            own.connection.get_or_try_init(|| Box::pin(self.open_own(key, &own, ask))).await?;
         Ok(connection.clone())
     }
 
@@ -155,7 +155,8 @@ impl Upstream {
             Transport::Stdio { .. } => self.pool.room().await,
             Transport::Http { .. } | Transport::Builtin { .. } => None,
         };
-        let (connection, guard) = self.open_guarded(&ask.client, Some(key), false, room).await?;
+        let (connection, guard) =
+            self.open_guarded(&ask.client, (Some(key), ask.caller.token()), false, room).await?;
         if let Some(level) = &ask.log_level {
             tell_level(&connection, level).await?;
         }
@@ -198,20 +199,21 @@ impl Upstream {
             "{} {session:x} {} {told} {capabilities}",
             ask.caller, client.version
         ));
-        self.pooled(digest.into(), private, &client, level).await
+        self.pooled(digest.into(), private, (&client, ask.caller.token()), level).await
     }
 
     async fn pooled(
         &self,
         key: Key,
         private: bool,
-        client: &Client,
+        (client, whose): (&Client, Option<&Token>),
         level: Option<&str>,
     ) -> Result<Leased, OpenError> {
         match self.pool.find(&key).await {
             Found::Idle(leased) => Ok(leased),
             Found::Room(room) => {
-                let (connection, guard) = self.open_guarded(client, None, true, Some(room)).await?;
+                let (connection, guard) =
+                    self.open_guarded(client, (None, whose), true, Some(room)).await?;
                 if let Some(level) = level {
                     tell_level(&connection, level).await?;
                 }
@@ -229,11 +231,11 @@ impl Upstream {
     async fn open_guarded(
         &self,
         client: &Client,
-        session: Option<SessionKey>,
+        (session, whose): (Option<SessionKey>, Option<&Token>),
         exclusive: bool,
         room: Option<Room>,
     ) -> Result<(Connection, Guard), OpenError> {
-        let link = self.link(session, exclusive).await?;
+        let link = self.link(session, exclusive, whose).await?;
         let guard = Guard::new(link.clone(), room, &self.tasks);
         let timeout = self.settings.config.timeout;
         let connection = Connection::open(link, client, Some(Era::Legacy), timeout, false).await?;

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::{
-    call::{Client, SessionKey},
+    call::{Client, SessionKey, Token},
     config::{HttpTransport, Start, Transport},
     kit,
     mcp::version::{Era, Version},
@@ -60,14 +60,15 @@ impl Upstream {
         &self,
         session: Option<SessionKey>,
         exclusive: bool,
+        whose: Option<&Token>,
     ) -> Result<Link, OpenError> {
         let config = &self.settings.config;
         match &config.transport {
             Transport::Http { .. } if self.speaks_sse() => {
-                self.events(session, exclusive, config.timeout.open).await
+                self.events((session, whose), exclusive, config.timeout.open).await
             }
             Transport::Http { .. } => {
-                let endpoint = Arc::new(self.endpoint()?);
+                let endpoint = Arc::new(self.endpoint(whose)?);
                 let signs = self.signs(session, exclusive);
                 Ok(Link::Http(Http::new(endpoint, exclusive, signs, &self.tasks)))
             }
@@ -101,22 +102,23 @@ impl Upstream {
     /// A connection over HTTP+SSE.
     async fn events(
         &self,
-        session: Option<SessionKey>,
+        (session, whose): (Option<SessionKey>, Option<&Token>),
         exclusive: bool,
         patience: Duration,
     ) -> Result<Link, OpenError> {
         let signs = self.signs(session, exclusive);
         let exclusive = exclusive || session.is_some();
-        let opened = events::open(self.endpoint()?, exclusive, signs, &self.tasks, patience);
+        let opened = events::open(self.endpoint(whose)?, exclusive, signs, &self.tasks, patience);
         Ok(Link::Lines(opened.await?, Arc::default()))
     }
 
-    fn endpoint(&self) -> Result<Endpoint, OpenError> {
-        let Transport::Http { url, headers, h2c, .. } = &self.settings.config.transport else {
-            return Err(unavailable("it is not over HTTP".to_owned()));
-        };
+    /// `whose` is the caller that it is for, where it is one's alone.
+    fn endpoint(&self, whose: Option<&Token>) -> Result<Endpoint, OpenError> {
         let (net, credential) = (self.context.net.clone(), self.credential.clone());
-        Endpoint::new(net, url, headers, *h2c, credential).map_err(unavailable)
+        let transport = &self.settings.config.transport;
+        // One that says nothing of the caller is the same for all.
+        let whose = whose.filter(|_| self.is_callers()).cloned();
+        Endpoint::new(net, transport, credential, whose).map_err(unavailable)
     }
 
     fn signs(&self, session: Option<SessionKey>, exclusive: bool) -> Signs {
@@ -172,7 +174,7 @@ impl Upstream {
 
     async fn open_shared(&self) -> Result<Connection, OpenError> {
         let deadline = Instant::now() + self.settings.config.timeout.open;
-        let link = self.link(None, false).await?;
+        let link = self.link(None, false, None).await?;
         let known = if self.speaks_sse() { Some(Era::Legacy) } else { *self.era.lock() };
         let connection = match self.agree(link, known, deadline).await {
             Ok(connection) => connection,
@@ -193,7 +195,7 @@ impl Upstream {
         deadline: Instant,
     ) -> Result<Connection, OpenError> {
         let left = deadline.saturating_duration_since(Instant::now());
-        let link = match self.events(None, false, left.min(PROBE_TIMEOUT)).await {
+        let link = match self.events((None, None), false, left.min(PROBE_TIMEOUT)).await {
             Ok(link) => link,
             Err(OpenError::NoStream(why)) => {
                 tracing::debug!(upstream = self.name(), why, "it speaks no HTTP+SSE either");

@@ -2,6 +2,8 @@
 
 mod auth;
 mod credential;
+mod forward;
+mod server;
 pub mod transport;
 
 use std::{
@@ -14,7 +16,7 @@ use std::{
 use toml::Spanned;
 
 use super::{
-    Config, Filter, Limits, Restart, Route, Server, Timeout, Tls, Upstream,
+    Config, Filter, Restart, Route, Timeout, Upstream,
     access::Access,
     limit::{self, Dearest},
     problem::{Problem, nearest},
@@ -28,9 +30,6 @@ pub const NAME_CHARS_MAX: usize = 32;
 
 /// Characters of a tool's name that every client takes.
 const TOOL_CHARS_MAX: usize = 64;
-
-/// Bytes that a session key has at least: those of the cipher's own key.
-const SESSION_KEY_BYTES_MIN: usize = 32;
 
 /// Paths the gate itself answers.
 const RESERVED: [&str; 4] = ["/livez", "/readyz", "/metrics", "/.well-known"];
@@ -59,6 +58,7 @@ pub fn config(file: schema::File, folder: &Path, reader: &mut Reader<'_>) -> Con
     if file.routes.value.0.is_empty() && !wrong {
         reader.problem(Problem::of_file("there is no route", NO_ROUTE));
     }
+    forward::refuse_sharing(&file, reader);
     let routes = file.routes.value.0.into_iter();
     let upstreams = file.upstreams.value.0.into_iter();
     let base = base_url(&file.server.value);
@@ -67,9 +67,10 @@ pub fn config(file: schema::File, folder: &Path, reader: &mut Reader<'_>) -> Con
     let auth: Vec<_> = auth.collect();
     let reached = file.server.value.public_url.value.is_some() || !listen.ip().is_unspecified();
     auth::refuse_nowhere(&file.auth.value, reached, reader);
+    auth::refuse_unseen(&file.auth.value, &file.server.value, reader);
     let known = Known { upstreams: &behind, auth: &auth, base: &base, listen };
     let mut config = Config {
-        server: server(file.server.value, folder, reader),
+        server: server::read(file.server.value, folder, reader),
         routes: routes
             .map(|(path, section)| route(path, section, &known, folder, reader))
             .collect(),
@@ -80,84 +81,6 @@ pub fn config(file: schema::File, folder: &Path, reader: &mut Reader<'_>) -> Con
     };
     config.secret_folders = reader.take_secret_folders();
     config
-}
-
-fn server(server: schema::Server, folder: &Path, reader: &mut Reader<'_>) -> Server {
-    let key = server.session_key.value.map(|key| {
-        let (span, key) = (key.span(), key.into_inner().0);
-        if key.expose().len() < SESSION_KEY_BYTES_MIN {
-            let title = format!("the session key has {} bytes", key.expose().len());
-            let help = format!("give it {SESSION_KEY_BYTES_MIN} or more, of random");
-            reader.problem(Problem::new(span, title, help));
-        }
-        key
-    });
-    let public = server.public_url.value.and_then(|url| url.0.parse::<http::Uri>().ok());
-    let mut hosts = server.hosts.value;
-    hosts.extend(public.and_then(|url| url.host().map(str::to_owned)));
-    Server {
-        listen: server.listen.value,
-        admin: server.admin.value,
-        tls: server.tls.value.and_then(|pair| tls(pair, folder, reader)),
-        hosts,
-        origins: server.origins.value,
-        state: folder.join(server.state.value),
-        session_key: key,
-        limits: limits(&server.limits.value),
-    }
-}
-
-fn tls(pair: Spanned<schema::Tls>, folder: &Path, reader: &mut Reader<'_>) -> Option<Tls> {
-    let span = pair.span();
-    let schema::Tls { certificate, key } = pair.into_inner();
-    for (given, name) in [(&certificate.span, "certificate"), (&key.span, "key")] {
-        if given.is_none() {
-            let help = "TLS needs both: tls = { certificate = \"cert.pem\", key = \"key.pem\" }";
-            reader.problem(Problem::new(span.clone(), format!("`{name}` is missing"), help));
-        }
-    }
-    Some(Tls { certificate: folder.join(certificate.value?), key: folder.join(key.value?) })
-}
-
-fn limits(limits: &schema::Limits) -> Limits {
-    Limits {
-        body_bytes_max: limits.body_bytes_max.value.0,
-        depth_max: limits.depth_max.value.0,
-        batch_max: limits.batch_max.value.0,
-        answer_bytes_max: limits.answer_bytes_max.value.0,
-        list_items_max: limits.list_items_max.value.0,
-        sessions_max: limits.sessions_max.value.0,
-        session_idle: limits.session_idle.value.0,
-        session_age: limits.session_age.value.0,
-        connections_max: limits.connections_max.value.0,
-        request_timeout: limits.request_timeout.value.0,
-        requests_max: limits.requests_max.value.0,
-        streams_max: limits.streams_max.value.0,
-        subscriptions_max: limits.subscriptions_max.value.0,
-        channel_calls_max: limits.channel_calls_max.value.0,
-        outbox_bytes_max: limits.outbox_bytes_max.value.0,
-        answer_timeout: limits.answer_timeout.value.0,
-        stream_age: Some(limits.stream_age.value.0).filter(|age| !age.is_zero()),
-        question_window: limits.question_window.value.0,
-        questions_max: limits.questions_max.value.0,
-        rounds_max: limits.rounds_max.value.0,
-        parked_max: limits.parked_max.value.0,
-        parked_per_caller_max: limits.parked_per_caller_max.value.0,
-        task_after: limits.task_after.value.0,
-        task_ttl: limits.task_ttl.value.0,
-        tasks_max: limits.tasks_max.value.0,
-        tasks_per_caller_max: limits.tasks_per_caller_max.value.0,
-        task_bytes_max: limits.task_bytes_max.value.0,
-        grants_max: limits.grants_max.value.0,
-        decisions_max: limits.decisions_max.value.0,
-        judged_text_max: limits.judged_text_max.value.0,
-        judged_items_max: limits.judged_items_max.value.0,
-        keep_alive: limits.keep_alive.value.0,
-        limit_keys_max: limits.limit_keys_max.value.0,
-        settle: limits.settle.value.0,
-        vault_refresh: limits.vault_refresh.value.0,
-        drain: limits.drain.value.0,
-    }
 }
 
 /// What clients know the gate by, without a slash at its end.
@@ -208,6 +131,7 @@ fn route(
         everybody: matches!(access, Some(Access::Everybody)),
         auth: auth::named(access, known.auth, section.auth.span.as_ref(), reader),
         scopes: section.scopes.value,
+        step_up: auth::step_up(section.step_up.value, reader),
         upstreams,
         rules: rules::rules(section.policy, section.cases, folder, reader),
         names: section.names.value,

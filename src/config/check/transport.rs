@@ -4,9 +4,12 @@ use std::{collections::BTreeMap, ops::Range, path::Path};
 
 use toml::Spanned;
 
-use crate::config::{Secret, Transport, problem::Problem, reader::Reader, schema, value::Table};
+use crate::config::{
+    HttpTransport, Secret, Transport, access::CredentialWord, problem::Problem, reader::Reader,
+    schema, value::Table,
+};
 
-use super::credential;
+use super::{credential, forward};
 
 /// Where an upstream is, and how it is spoken to.
 pub fn read(
@@ -30,6 +33,7 @@ pub fn read(
         ("transport", section.transport.span.clone()),
         ("headers", section.headers.span.clone()),
         ("credential", section.credential.span.clone()),
+        ("forward_headers", section.forward_headers.span.clone()),
         ("h2c", section.h2c.span.clone()),
         ("sessions_max", section.sessions_max.span.clone()),
     ];
@@ -98,13 +102,23 @@ fn over_http(section: &mut schema::Upstream, reader: &mut Reader<'_>) -> Transpo
     }
     let headers = headers(&mut section.headers.value, reader);
     let own = section.credential.value.take().zip(section.credential.span.clone());
-    if let Some((_, span)) = own.as_ref().filter(|_| headers.contains_key("authorization")) {
+    // With the caller's token passed on it is what the gate's own requests have.
+    let passes =
+        |own: &Spanned<schema::Credential>| own.get_ref().kind.value == Some(CredentialWord::Pass);
+    let besides = own.as_ref().filter(|(own, _)| !passes(own));
+    if let Some((_, span)) = besides.filter(|_| headers.contains_key("authorization")) {
         let title = "`credential` besides a header `Authorization`";
         reader.problem(Problem::new(span.clone(), title, "keep one of them"));
     }
     let credential = own.and_then(|(own, span)| credential::read(own.into_inner(), &span, reader));
+    let forwarded = std::mem::take(&mut section.forward_headers.value);
+    let forward_headers = forward::names(forwarded, &headers, reader);
     let (h2c, http) = (section.h2c.value, section.transport.value);
-    Transport::Http { url, headers, h2c, http, credential }
+    if let (Some(span), HttpTransport::Sse) = (&section.forward_headers.span, http) {
+        let title = "nothing is sent on over HTTP+SSE: its messages have no headers of a request";
+        reader.problem(Problem::new(span.clone(), title, "remove `forward_headers`"));
+    }
+    Transport::Http { url, headers, h2c, http, credential, forward_headers }
 }
 
 fn headers(

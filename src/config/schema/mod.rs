@@ -12,7 +12,7 @@ use toml::{
 use super::{
     Expected, HttpTransport, Isolation, Names, Secret, Start,
     access::Access,
-    limit::Cost,
+    limit::{Cost, Rate},
     problem::{Problem, nearest},
     reader::Reader,
     value::{
@@ -84,7 +84,7 @@ mod limit;
 mod store;
 
 pub use self::{
-    access::{ApiKey, Auth, Credential},
+    access::{ApiKey, Auth, Credential, StepUp},
     limit::{ArgumentCost, InFlight, Limit},
     store::Sharing,
 };
@@ -119,7 +119,8 @@ section! {
         /// The address clients know the gate by; without it that of `listen`. With a route's path
         /// behind it, it is the audience of tokens.
         public_url: Option<Url>,
-        /// Certificate and key; with them the gate speaks HTTPS.
+        /// Certificate and key; with them the gate speaks HTTPS. The files are read again when they
+        /// change.
         tls: Option<Spanned<Tls>>,
         /// Values of the header `Host` taken besides the loopback names, `listen` and `public_url`;
         /// "*" is any.
@@ -143,6 +144,8 @@ section! {
         certificate: Option<PathBuf>,
         /// Its private key.
         key: Option<PathBuf>,
+        /// Certificates whose holders may show theirs: those of `kind = "certificate"`.
+        client_ca: Option<PathBuf>,
     }
 }
 
@@ -222,6 +225,12 @@ section! {
         /// remembers; where there are more, the 64th part of them that has used least is forgotten,
         /// and begins anew.
         limit_keys_max: Count<16, 10_000_000> = 100_000,
+        /// Failed logins of one address, of IPv6 its first 64 bits. One that has more is answered
+        /// 429, but for keys that are right and tokens that are known to be good.
+        failed_logins: Rate = "30/min",
+        /// Addresses that they are counted for; where there are more, those that failed least are
+        /// forgotten.
+        login_sources_max: Count<16, 10_000_000> = 10_000,
         /// Time from the start in which a list waits for upstreams that nothing is known of yet.
         settle: Period<0, MINUTE> = "1s",
         /// How often secrets of a Vault (`vault:PATH#FIELD`) are read anew.
@@ -241,6 +250,8 @@ section! {
         auth: Option<Spanned<Access>>,
         /// Scopes that a caller needs, all of them.
         scopes: Vec<String>,
+        /// How a caller must have logged in.
+        step_up: Option<Spanned<StepUp>>,
         /// Files of Cedar policies, or folders of `*.cedar`, that say who may see and use what; a
         /// relative path begins beside this file. Without it everybody may everything.
         policy: Vec<Spanned<PathBuf>>,
@@ -336,8 +347,10 @@ section! {
         transport: HttpTransport = "auto",
         /// HTTP headers sent to it: as `env`, a text or where that is kept.
         headers: Table<Spanned<Secret>>,
-        /// How the gate gets a token for it.
+        /// What it is shown in `Authorization`.
         credential: Option<Spanned<Credential>>,
+        /// Headers of a client's request that are sent on to it, by their names.
+        forward_headers: Vec<Spanned<String>>,
         /// Whether HTTP/2 is spoken to it without TLS.
         h2c: bool = false,
         /// A server built into Tollgate.
