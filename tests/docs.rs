@@ -277,6 +277,7 @@ fn every_link_leads_somewhere() {
         "docs/limits.md",
         "docs/logins.md",
         "docs/policies.md",
+        "docs/secrets.md",
         "src/pipeline/README.md",
     ];
     for document in documents {

@@ -74,6 +74,8 @@ pub struct Config {
     pub limit_store: Option<LimitStore>,
     /// In the order of the file; `routes` refer to them by name.
     pub upstreams: Vec<Upstream>,
+    /// The folders that secret files stand in.
+    pub secret_folders: BTreeSet<PathBuf>,
 }
 
 impl Config {
@@ -216,6 +218,9 @@ pub struct Limits {
     /// Time from the start in which a list waits for upstreams that nothing is known of yet.
     /// Default 1 s.
     pub settle: Duration,
+    /// How often secrets of a Vault are read anew. Default 1 min: a rotated one is in use soon
+    /// enough, as the old one holds for longer.
+    pub vault_refresh: Duration,
     /// Time that calls under way have when the gate stops. Default 10 s.
     pub drain: Duration,
 }
@@ -259,6 +264,7 @@ impl Default for Limits {
             failed_logins: Rate { count: 30, period: Duration::from_secs(60) },
             login_sources_max: 10_000,
             settle: Duration::from_secs(1),
+            vault_refresh: Duration::from_secs(60),
             drain: Duration::from_secs(10),
         }
     }

@@ -1,8 +1,10 @@
 //! Dialling out: pooled HTTP/1.1 and HTTP/2 connections to upstreams, TLS included; small documents
-//! ([`fetch`]), and what is fetched once for all who want it ([`flight`]).
+//! ([`fetch`]), what is fetched once for all who want it ([`flight`]), and the secrets that a Vault
+//! keeps.
 
 mod fetch;
 pub mod flight;
+pub mod vault;
 
 use std::{sync::Arc, time::Duration};
 

@@ -27,6 +27,8 @@ pub enum Counter {
     RefusedCost,
     WaitedInFlight,
     LimitKeysEvicted,
+    VaultRead,
+    VaultFailed,
     LimitStoreLost,
     LimitStoreLocal,
     SessionsOpened,
@@ -77,7 +79,7 @@ pub enum Counter {
 }
 
 /// In the order of [`Counter`].
-const NAMES: [&str; 66] = [
+const NAMES: [&str; 68] = [
     "requests",
     "refused_host",
     "refused_origin",
@@ -97,6 +99,8 @@ const NAMES: [&str; 66] = [
     "refused_cost",
     "waited_in_flight",
     "limit_keys_evicted",
+    "vault_read",
+    "vault_failed",
     "limit_store_lost",
     "limit_store_local",
     "sessions_opened",

@@ -7,7 +7,7 @@ mod server;
 pub mod transport;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     net::SocketAddr,
     ops::Range,
     path::Path,
@@ -69,7 +69,7 @@ pub fn config(file: schema::File, folder: &Path, reader: &mut Reader<'_>) -> Con
     auth::refuse_nowhere(&file.auth.value, reached, reader);
     auth::refuse_unseen(&file.auth.value, &file.server.value, reader);
     let known = Known { upstreams: &behind, auth: &auth, base: &base, listen };
-    Config {
+    let mut config = Config {
         server: server::read(file.server.value, folder, reader),
         routes: routes
             .map(|(path, section)| route(path, section, &known, folder, reader))
@@ -77,7 +77,10 @@ pub fn config(file: schema::File, folder: &Path, reader: &mut Reader<'_>) -> Con
         auth: auth::all(file.auth.value, reader),
         limit_store: store::limit_store(file.limit, reader),
         upstreams: upstreams.map(|(name, one)| upstream(name, one, folder, reader)).collect(),
-    }
+        secret_folders: BTreeSet::new(),
+    };
+    config.secret_folders = reader.take_secret_folders();
+    config
 }
 
 /// What clients know the gate by, without a slash at its end.

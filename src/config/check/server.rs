@@ -89,6 +89,7 @@ fn limits(limits: &schema::Limits) -> Limits {
         failed_logins: limits.failed_logins.value,
         login_sources_max: limits.login_sources_max.value.0,
         settle: limits.settle.value.0,
+        vault_refresh: limits.vault_refresh.value.0,
         drain: limits.drain.value.0,
     }
 }
