@@ -32,18 +32,22 @@ pub struct Certificate {
 
 impl Certificate {
     /// None where it cannot be read.
+    #[allow(clippy::wildcard_enum_match_arm, reason = "all other kinds of names")]
     pub fn read(der: &[u8]) -> Option<Self> {
         let (_, read) = X509Certificate::from_der(der).ok()?;
-        let (mut uris, mut names) = (Vec::new(), Vec::new());
-        if let Some(alternatives) = read.subject_alternative_name().ok()? {
-            for name in &alternatives.value.general_names {
-                if let GeneralName::URI(uri) = name {
-                    uris.push((*uri).to_owned());
-                } else if let GeneralName::DNSName(name) = name {
-                    names.push(name.to_ascii_lowercase());
-                }
-            }
-        }
+        let alternatives = read.subject_alternative_name().ok()?;
+        let alternatives = alternatives.map(|names| &names.value.general_names[..]);
+        let alternatives = alternatives.unwrap_or_default();
+        let uri = |name: &GeneralName<'_>| match name {
+            GeneralName::URI(uri) => Some((*uri).to_owned()),
+            _ => None,
+        };
+        let dns = |name: &GeneralName<'_>| match name {
+            GeneralName::DNSName(name) => Some(name.to_ascii_lowercase()),
+            _ => None,
+        };
+        let uris = alternatives.iter().filter_map(uri).collect();
+        let names = alternatives.iter().filter_map(dns).collect();
         let ends = u64::try_from(read.validity().not_after.timestamp()).ok()?;
         Some(Self { uris, names, subject: subject(&read)?, ends })
     }

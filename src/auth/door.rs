@@ -151,7 +151,10 @@ impl Door {
     fn limited_by_key(&self, logins: &Logins, shown: &Shown<'_>) -> Option<AuthError> {
         let (Credential::Bearer(key) | Credential::ApiKey(key)) = shown.credential?;
         let id = keys::id_of(key)?;
-        let has = |authority: &&Arc<Authority>| matches!(&authority.kind, Kind::Keys(keys) if keys.has(id));
+        let has = |authority: &&Arc<Authority>| match &authority.kind {
+            Kind::Keys(keys) => keys.has(id),
+            Kind::Tokens(_) | Kind::Opaque(_) | Kind::Certificates(_) => false,
+        };
         let authority = self.authorities.iter().find(has)?;
         let source = Source::Key(&authority.settings.name, id);
         let wait = logins.wait(source);

@@ -145,7 +145,8 @@ mod tests {
         assert_eq!(both[0], both[1], "two live keys of one caller");
         assert_eq!((&*both[0].authority, &*both[0].subject), ("agents", "ci"));
         assert!(both[0].groups.contains("build"));
-        assert_eq!(keys.identify(&gone.key), refused("the key has expired"));
+        let expired = AuthError::Expired("the key has expired");
+        assert_eq!(keys.identify(&gone.key), Err(Refusal::Error(expired)));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::{
     telemetry::{Counter, Counters},
 };
 
-/// The part of a full table that makes room at once, so that it is not searched for each new source.
+/// The part of a full table that makes room at once, so that it is not searched for each new one.
 const ROOM: usize = 64;
 
 /// The failed logins of a gate: the generic cell rate algorithm for each source, of which as many

@@ -3,8 +3,8 @@
 //! [`Config`] is what the rest of the gateway sees: every value is checked and has its default.
 //! The way in is `read`. `schema` is the table of all keys and defaults, `value` the kinds of their
 //! values, `reader` what a text stands for, `check`, `limit` and `store` what only several keys
-//! together tell, `auth` and `credential` who is who, `problem` how it is said. `import` writes such
-//! a file.
+//! together tell, `auth` and `credential` who is who, `problem` how it is said. `import` writes
+//! such a file.
 
 mod access;
 mod auth;

@@ -22,8 +22,8 @@ use crate::{
     telemetry::{Counter, Counters},
 };
 
-/// How often the files are looked at: a renewed certificate is in use within a second, as an edit of
-/// the configuration is.
+/// How often the files are looked at: a renewed certificate is in use within a second, as an edit
+/// of the configuration is.
 const POLL: Duration = Duration::from_secs(1);
 
 /// What the gate shows, and whose certificates it takes. New connections have what was read last.

@@ -45,10 +45,13 @@ impl<K: Eq + Hash, V> Drop for Place<'_, K, V> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::{
+        sync::atomic::{AtomicUsize, Ordering},
+        time::Duration,
+    };
 
     use futures_util::future::join_all;
-    use tokio::sync::Notify;
+    use tokio::time::timeout;
 
     use super::*;
 
@@ -67,23 +70,12 @@ mod tests {
 
     #[tokio::test]
     async fn who_gives_up_is_replaced() {
-        let (flights, begun) = (Flights::<u8, u8>::default(), Notify::new());
-        let work = async {
-            begun.notify_one();
-            std::future::pending().await
-        };
-        let first = flights.join(1, work);
-        let second = async {
-            begun.notified().await;
-            tokio::task::yield_now().await;
-            flights.join(1, async { 2 })
-        };
-        let second = tokio::select! {
-            biased;
-            _ = first => unreachable!("it never ends"),
-            second = second => second,
-        };
-        // The first is dropped here.
+        let flights = Flights::<u8, u8>::default();
+        let mut first = Box::pin(flights.join(1, std::future::pending()));
+        let mut second = Box::pin(flights.join(1, std::future::ready(2)));
+        assert!(timeout(Duration::ZERO, &mut first).await.is_err(), "it is under way");
+        assert!(timeout(Duration::ZERO, &mut second).await.is_err(), "it waits for that");
+        drop(first);
         assert_eq!(second.await, 2);
         assert!(flights.0.lock().is_empty());
     }

@@ -1,4 +1,4 @@
-//! What a policy says would help: its annotation `@step_up`, in words such as `amr=mfa max_age=15m`.
+//! What a policy says would help: its annotation `@step_up`, such as `amr=mfa max_age=15m`.
 
 use jiff::SignedDuration;
 

@@ -17,8 +17,8 @@ pub fn read(
 ) -> Option<Credential> {
     let Some(word) = section.kind.value else {
         if section.kind.span.is_none() {
-            let help = "say what it is: kind = \"client_credentials\", \"token_exchange\", \"pass\" \
-                        or \"aws_sigv4\"";
+            let help = "say what it is: kind = \"client_credentials\", \"token_exchange\", \
+                        \"pass\" or \"aws_sigv4\"";
             reader.problem(Problem::new(at.clone(), "this credential has no `kind`", help));
         }
         return None;

@@ -1,5 +1,6 @@
 //! What an upstream is shown in `Authorization`: the gate's own token ([`client`]), the caller's
-//! exchanged for one of this upstream ([`exchange`]), the caller's itself, or a signature ([`aws`]).
+//! exchanged for one of this upstream ([`exchange`]), the caller's itself, or a signature
+//! ([`aws`]).
 //!
 //! What is sent for no caller (lists, the opening of what all share) is never shown a caller's.
 
