@@ -9,6 +9,7 @@ use std::{
 
 const README: &str = include_str!("../README.md");
 const LIMITS: &str = include_str!("../docs/limits.md");
+const GUARD: &str = include_str!("../docs/guard.md");
 const SHIPPED: &str = include_str!("../routes.toml");
 /// How the README calls the binary.
 const CALLS: [&str; 3] = ["tollgate", "target/debug/tollgate", "cargo run --"];
@@ -125,6 +126,7 @@ fn a_key_is_shown_once_and_only_its_hash_is_kept() {
 fn every_configuration_of_the_documents_is_right() {
     let mut blocks = blocks(README, &["toml"]);
     blocks.extend(self::blocks(LIMITS, &["toml"]));
+    blocks.extend(self::blocks(GUARD, &["toml"]));
     assert!(blocks.iter().any(|block| block.contains("[routes.")), "no whole one: {blocks:?}");
     for block in blocks {
         let whole = block.contains("[routes.");

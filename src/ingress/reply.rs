@@ -200,6 +200,7 @@ pub fn fault(
         | Fault::Denied
         | Fault::Limit(_)
         | Fault::Limited(_)
+        | Fault::Guard(_)
         | Fault::NoAnswer(_)
         | Fault::Declined
         | Fault::Task(_)

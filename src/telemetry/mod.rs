@@ -67,10 +67,35 @@ pub enum Counter {
     TokensFetched,
     TokensFailed,
     RefusedSubscriptions,
+    RefusedArguments,
+    RefusedArgumentBytes,
+    RefusedResults,
+    RefusedResultBytes,
+    UncheckedCalls,
+    SchemasUnusable,
+    SchemasEvicted,
+    Linked,
+    LinkedDropped,
+    NoticesWithheld,
+    SecretsFlagged,
+    SecretsRedacted,
+    SecretsBlocked,
+    PersonalFlagged,
+    PersonalRedacted,
+    PersonalBlocked,
+    InjectionFlagged,
+    InjectionRedacted,
+    InjectionBlocked,
+    ExfiltrationFlagged,
+    ExfiltrationRedacted,
+    ExfiltrationBlocked,
+    CustomFlagged,
+    CustomRedacted,
+    CustomBlocked,
 }
 
 /// In the order of [`Counter`].
-const NAMES: [&str; 59] = [
+const NAMES: [&str; 84] = [
     "requests",
     "refused_host",
     "refused_origin",
@@ -130,6 +155,31 @@ const NAMES: [&str; 59] = [
     "tokens_fetched",
     "tokens_failed",
     "refused_subscriptions",
+    "refused_arguments",
+    "refused_argument_bytes",
+    "refused_results",
+    "refused_result_bytes",
+    "unchecked_calls",
+    "schemas_unusable",
+    "schemas_evicted",
+    "linked",
+    "linked_dropped",
+    "notices_withheld",
+    "secrets_flagged",
+    "secrets_redacted",
+    "secrets_blocked",
+    "personal_flagged",
+    "personal_redacted",
+    "personal_blocked",
+    "injection_flagged",
+    "injection_redacted",
+    "injection_blocked",
+    "exfiltration_flagged",
+    "exfiltration_redacted",
+    "exfiltration_blocked",
+    "custom_flagged",
+    "custom_redacted",
+    "custom_blocked",
 ];
 
 /// Why a call ended without an answer of its upstream's own: the closed set of words that metrics
@@ -152,10 +202,12 @@ pub enum Reason {
     ServiceUnavailable,
     ResponseTooLarge,
     UpstreamError,
+    InvalidArguments,
+    Blocked,
 }
 
 /// In the order of [`Reason`]; shown with `fault_` before it.
-const REASONS: [&str; 16] = [
+const REASONS: [&str; 18] = [
     "invalid_request",
     "not_found",
     "access_denied",
@@ -172,6 +224,8 @@ const REASONS: [&str; 16] = [
     "service_unavailable",
     "response_too_large",
     "upstream_error",
+    "invalid_arguments",
+    "blocked",
 ];
 
 /// The counters of one gate.

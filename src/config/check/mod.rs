@@ -16,6 +16,7 @@ use toml::Spanned;
 use super::{
     Config, Filter, Limits, Restart, Route, Server, Timeout, Tls, Upstream,
     access::Access,
+    guard::{self, Detector},
     limit::{self, Dearest},
     problem::{Problem, nearest},
     reader::Reader,
@@ -67,15 +68,20 @@ pub fn config(file: schema::File, folder: &Path, reader: &mut Reader<'_>) -> Con
     let auth: Vec<_> = auth.collect();
     let reached = file.server.value.public_url.value.is_some() || !listen.ip().is_unspecified();
     auth::refuse_nowhere(&file.auth.value, reached, reader);
-    let known = Known { upstreams: &behind, auth: &auth, base: &base, listen };
+    let detectors = guard::detectors(file.detectors.value.0, reader);
+    let known =
+        Known { upstreams: &behind, auth: &auth, base: &base, listen, detectors: &detectors };
     let mut config = Config {
         server: server(file.server.value, folder, reader),
         routes: routes
             .map(|(path, section)| route(path, section, &known, folder, reader))
             .collect(),
         auth: auth::all(file.auth.value, reader),
+        upstreams: upstreams
+            .map(|(name, one)| upstream(name, one, &detectors, folder, reader))
+            .collect(),
+        detectors,
         limit_store: store::limit_store(file.limit, reader),
-        upstreams: upstreams.map(|(name, one)| upstream(name, one, folder, reader)).collect(),
         secret_folders: BTreeSet::new(),
     };
     config.secret_folders = reader.take_secret_folders();
@@ -154,6 +160,12 @@ fn limits(limits: &schema::Limits) -> Limits {
         judged_items_max: limits.judged_items_max.value.0,
         keep_alive: limits.keep_alive.value.0,
         limit_keys_max: limits.limit_keys_max.value.0,
+        schema_bytes_max: limits.schema_bytes_max.value.0,
+        schema_parts_max: limits.schema_parts_max.value.0,
+        schemas_max: limits.schemas_max.value.0,
+        linked_bytes_max: limits.linked_bytes_max.value.0,
+        linked_per_caller_max: limits.linked_per_caller_max.value.0,
+        linked_age: limits.linked_age.value.0,
         settle: limits.settle.value.0,
         vault_refresh: limits.vault_refresh.value.0,
         drain: limits.drain.value.0,
@@ -174,6 +186,7 @@ struct Known<'a> {
     auth: &'a [String],
     base: &'a str,
     listen: SocketAddr,
+    detectors: &'a [Detector],
 }
 
 fn route(
@@ -218,6 +231,7 @@ fn route(
         page_size: section.page_size.value.0,
         limits: limit::limits(section.limits.value, dearest, reader),
         in_flight: limit::in_flight(section.in_flight.value, reader),
+        guard: guard::guard(section.guard.value, known.detectors, reader),
     }
 }
 
@@ -316,6 +330,7 @@ fn filter(section: schema::Filter, reader: &mut Reader<'_>) -> Filter {
 fn upstream(
     name: Spanned<String>,
     section: Spanned<Apart<schema::Upstream>>,
+    detectors: &[Detector],
     folder: &Path,
     reader: &mut Reader<'_>,
 ) -> Upstream {
@@ -348,7 +363,8 @@ fn upstream(
         resources: filter(section.resources.value, reader),
         limits,
         in_flight: limit::in_flight(section.in_flight.value, reader),
-        tool_settings: limit::tools(section.tools.value.each, reader),
+        guard: guard::guard(section.guard.value, detectors, reader),
+        tool_settings: limit::tools(section.tools.value.each, detectors, reader),
         tags: rules::tags(section.tags.value),
         problem: (!absent.is_empty())
             .then(|| absent.iter().map(Problem::line).collect::<Vec<_>>().join("; ")),
