@@ -19,9 +19,9 @@ use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 use tollgate::bench::{
     Action, Bearer, Body, Bounds, Caller, Client, Held, Incoming, Limits, ListKind, Listing,
-    Message, Meta, Method, Object, ObjectKind, Question, Raw, Request, Sealer, States, Version,
-    View, Wanted, Wish, admits, caller, check_depth, decode, event, judge, message, message_of,
-    meta, request_digest, rules, sessions, splice, view,
+    Message, Meta, Method, Object, ObjectKind, Question, Raw, Request, Sealer, States, Tool,
+    Version, View, Wanted, Wish, admits, caller, check_depth, decode, event, guard, judge, message,
+    message_of, meta, request_digest, rules, schemas, sessions, splice, view,
 };
 
 /// The argument with which it runs itself under callgrind.
@@ -151,6 +151,7 @@ fn stages() -> Result<Vec<Stage>> {
     targets(&mut stages)?;
     limits(&mut stages)?;
     policies(&mut stages)?;
+    guards(&mut stages)?;
     crossing(&mut stages)?;
     questions(&mut stages)?;
     for (size, bytes) in SIZES {
@@ -262,6 +263,39 @@ fn limits(stages: &mut Stages) -> Result<()> {
             let let_in =
                 admits(&rules, black_box(asked), Wanted { upstream: "a", name: "tool_57" });
             assert!(let_in, "there is enough for the whole bench");
+        });
+    }
+    Ok(())
+}
+
+/// Whether calls and results are clean.
+fn guards(stages: &mut Stages) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("routes.toml");
+    let params = request(&Bytes::from_static(MODERN_CALL.as_bytes()))?.params;
+    let all = "[\"secrets\", \"personal\", \"injection\", \"exfiltration\"]";
+    let plain = String::new();
+    let detects = |place: &str| {
+        format!("guard.detect = [{{ find = {all}, in = [\"{place}\"], then = \"redact\" }}]\n")
+    };
+    let each = [("held to the schema", plain), ("and all detectors", detects("arguments"))];
+    for (name, keys) in each {
+        fs::write(&file, format!("{ROUTES}{keys}"))?;
+        let guard = guard(&file, "tool_57").map_err(|problems| anyhow::anyhow!("{problems}"))?;
+        let (tool, schemas) = (Tool::new(Raw::trusted(format!("{{{TOOL}}}"))), schemas());
+        let params = params.clone();
+        let admitted = move || guard.admit(black_box(&params), Some(&tool), &schemas).is_ok();
+        ensure!(admitted(), "the arguments are right");
+        stages.add(format!("guard: arguments, {name}"), admitted);
+    }
+    fs::write(&file, format!("{ROUTES}{}", detects("results")))?;
+    for (size, bytes) in SIZES {
+        let guard = guard(&file, "tool_57").map_err(|problems| anyhow::anyhow!("{problems}"))?;
+        let line = r#"The weather in \"Reykjavik\": 4 °C, rain.\n"#;
+        let text = line.repeat(bytes.div_ceil(line.len()));
+        let result = Raw::trusted(format!(r#"{{"content":[{{"type":"text","text":"{text}"}}]}}"#));
+        stages.add(format!("guard: all detectors, result of {size}"), move || {
+            guard.heard(black_box(&result)).is_ok()
         });
     }
     Ok(())

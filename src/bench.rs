@@ -10,6 +10,7 @@ use crate::{
     call::tasks::Tasks,
     catalog::Part,
     config::{self, Problems},
+    guard::Guards,
     policy::{self, Bounds as Judgement},
     telemetry::Counters,
     upstream::{Settings, Upstream, sse::Decoder},
@@ -19,6 +20,7 @@ pub use crate::{
     call::{Action, Caller, Client, ListKind, ObjectKind},
     catalog::{View, listing::Listing},
     config::Limits,
+    guard::{Guard, Schemas, Tool},
     ingress::{decode, sse::event},
     limit::{
         Limits as Rules, Refusal, Request as Wish, Target as Wanted,
@@ -69,6 +71,18 @@ pub fn rules(config: &Path) -> Result<Rules, Problems> {
 /// The limits of a text's first upstream.
 pub fn twin(routes: &str) -> Result<Twin, Problems> {
     Ok(Twin::new(&config::parse("routes.toml", routes, &|_| None)?))
+}
+
+/// What holds for calls of a tool of upstream `a` on the first route of a configuration.
+pub fn guard(config: &Path, tool: &str) -> Result<Guard, Problems> {
+    let config = config::load(config, &|_| None)?;
+    let route = &config.routes.first().expect("a configuration has a route").path;
+    Ok(Guards::new(Arc::default()).next(&config).of(route, "a", Some(tool)))
+}
+
+/// No schemas yet.
+pub fn schemas() -> Schemas {
+    Schemas::new(&Limits::default(), Arc::default())
 }
 
 /// Whether a request is let in at once.

@@ -12,6 +12,7 @@ mod telemetry;
 mod session;
 mod auth;
 mod policy;
+mod guard;
 mod limit;
 mod kit;
 pub mod upstream;

@@ -122,6 +122,10 @@ fn readiness(gate: &Gate) -> Reply {
     let troubled = upstreams.iter().filter(|one| !matches!(one.state, State::Ready | State::Idle));
     let troubled = troubled
         .map(|one| json!({ "name": one.name, "state": one.state, "last_error": one.last_error }));
+    let mut unusable = serde_json::Map::new();
+    for one in upstreams.iter().filter(|one| !one.unusable_schemas.is_empty()) {
+        unusable.insert(one.name.clone(), json!(one.unusable_schemas));
+    }
     let (status, word) = match gate.is_closing() {
         true => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
         false => (StatusCode::OK, "ready"),
@@ -129,6 +133,7 @@ fn readiness(gate: &Gate) -> Reply {
     let detail = json!({
         "status": word,
         "troubled": troubled.collect::<Vec<_>>(),
+        "unusable_schemas": unusable,
         "degraded": degraded,
         "edit_refused": edit_refused,
     });

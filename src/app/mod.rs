@@ -450,6 +450,7 @@ async fn sweep(gate: Arc<snapshot::Gate>) {
         tokio::time::sleep(SWEEP).await;
         let snapshot = gate.snapshot();
         snapshot.limits.sweep();
+        gate.linked.sweep();
         let limits = snapshot.config.server.limits.clone();
         for session in gate.sessions.sweep(&limits) {
             gate.forget_session(session);

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use crate::{
     call::{Caller, ListKind, ObjectKind},
     config::Filter,
+    guard::Tool,
     mcp::mirror::Mirrors,
     policy::{Judge, Object},
     upstream::Upstream,
@@ -61,6 +62,8 @@ pub struct Target {
     pub task: bool,
     /// What policies judge; none for a task, which is its caller's own.
     pub object: Option<Object>,
+    /// What arguments and results are held to; none where it is no tool.
+    pub tool: Option<Arc<Tool>>,
 }
 
 impl Part {
@@ -94,6 +97,6 @@ pub fn passing(upstream: &Arc<Upstream>, filters: &Filters, own: &str) -> Option
         let tags = filters.tags_of(own);
         let object = Object::new(ObjectKind::Resource, upstream.name(), own, None, tags);
         let (upstream, own, mirrors) = (Arc::clone(upstream), own.to_owned(), Mirrors::default());
-        Arc::new(Target { upstream, own, mirrors, task: false, object: Some(object) })
+        Arc::new(Target { upstream, own, mirrors, task: false, object: Some(object), tool: None })
     })
 }

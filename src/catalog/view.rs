@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     call::{ListKind, gateway_info},
     config::{Filter, Isolation, Names, Route, Transport},
+    guard::Tool,
     mcp::{
         error::{ErrorObject, INVALID_PARAMS},
         meta::SERVER_INFO,
@@ -220,6 +221,11 @@ impl View {
         (self.ttl_ms, if self.public { "public" } else { "private" })
     }
 
+    /// Says that resources can be read, whatever the servers have: the gate keeps some itself.
+    pub fn offer_resources(&mut self) {
+        self.capabilities.entry("resources").or_insert_with(|| Map::new().into());
+    }
+
     /// Adds what a server is; its own words only for those who may see something of it.
     fn merge_server(&mut self, part: &Part, seen: bool) {
         let Some(listing) = &part.listing else {
@@ -318,7 +324,8 @@ impl View {
         let task = kind == ListKind::Tools
             && part.listing.as_ref().is_some_and(|listing| listing.must_be_task(item));
         let (mirrors, object) = (item.mirrors.clone(), Some(part.object(kind, item)));
-        let target = Arc::new(Target { upstream, own, mirrors, task, object });
+        let tool = (kind == ListKind::Tools).then(|| Arc::new(Tool::new(item.said().clone())));
+        let target = Arc::new(Target { upstream, own, mirrors, task, object, tool });
         if kind == ListKind::Templates {
             let filters = Arc::clone(&part.filters);
             self.templates.push((Template::new(&name), Arc::clone(&target), filters));

@@ -6,6 +6,7 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 use toml::Spanned;
 
 use super::{
+    guard::{self, Detector, Filling, Guard},
     problem::Problem,
     reader::Reader,
     schema,
@@ -69,6 +70,8 @@ pub struct Tool {
     pub cost: Cost,
     pub limits: Vec<Limit>,
     pub in_flight: Option<InFlight>,
+    pub guard: Guard,
+    pub filling: Filling,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -264,6 +267,7 @@ pub fn in_flight(
 /// The settings of tools, by their own names.
 pub fn tools(
     sections: Vec<(Spanned<String>, schema::Tool)>,
+    detectors: &[Detector],
     reader: &mut Reader<'_>,
 ) -> BTreeMap<String, Tool> {
     let each = sections.into_iter().map(|(name, section)| {
@@ -271,7 +275,9 @@ pub fn tools(
         let dearest = Some((&*name, flat(&section)));
         let limits = limits(section.limits.value, dearest, reader);
         let in_flight = in_flight(section.in_flight.value, reader);
-        (name, Tool { cost: section.cost.value, limits, in_flight })
+        let guard = guard::guard(section.guard.value, detectors, reader);
+        let filling = guard::filling(section.arguments.value, reader);
+        (name, Tool { cost: section.cost.value, limits, in_flight, guard, filling })
     });
     each.collect()
 }

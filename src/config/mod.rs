@@ -10,6 +10,7 @@ mod access;
 mod auth;
 mod check;
 mod credential;
+mod guard;
 mod import;
 mod limit;
 mod problem;
@@ -32,6 +33,9 @@ pub use auth::{
     ApiKey, Auth, AuthKind, CertificateAuth, Fetching, JwtAuth, OpaqueAuth, StepUp, SubjectOf,
 };
 pub use credential::{ClientAuth, ClientSecret, Credential, Exchange, Grant, SigV4};
+pub use guard::{
+    Against, Check, Detect, Detector, Filling, Guard, Place, Then, TooLarge, Unusable, built_in,
+};
 pub use import::import;
 pub use limit::{Bound, Cost, InFlight, Limit, Per, Rate, Tool, Window};
 pub use problem::{Problem, Problems, nearest};
@@ -70,6 +74,8 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// In the order of the file; `routes` refer to them by name.
     pub auth: Vec<Auth>,
+    /// Of the file's own.
+    pub detectors: Vec<Detector>,
     /// Where gates count together; none: each by itself.
     pub limit_store: Option<LimitStore>,
     /// In the order of the file; `routes` refer to them by name.
@@ -215,6 +221,20 @@ pub struct Limits {
     pub failed_logins: Rate,
     /// Addresses that failed logins are counted for. Default 10,000.
     pub login_sources_max: usize,
+    /// Bytes of a schema that calls are held to. Default 256 KiB: the longest seen of a real server
+    /// has a tenth of it.
+    pub schema_bytes_max: usize,
+    /// Parts of such a schema with all references followed. Default 20,000: a call that fits is
+    /// checked in a millisecond or so.
+    pub schema_parts_max: usize,
+    /// Compiled schemas in memory. Default 10,000, as many as one list has entries.
+    pub schemas_max: usize,
+    /// Bytes of all results that are kept behind links. Default 256 MiB.
+    pub linked_bytes_max: usize,
+    /// The same of one caller. Default 64 MiB, one of the largest.
+    pub linked_per_caller_max: usize,
+    /// How long such a result is kept. Default 10 min: it is read in the next step, or never.
+    pub linked_age: Duration,
     /// Time from the start in which a list waits for upstreams that nothing is known of yet.
     /// Default 1 s.
     pub settle: Duration,
@@ -263,6 +283,12 @@ impl Default for Limits {
             limit_keys_max: 100_000,
             failed_logins: Rate { count: 30, period: Duration::from_secs(60) },
             login_sources_max: 10_000,
+            schema_bytes_max: 256 << 10,
+            schema_parts_max: 20_000,
+            schemas_max: 10_000,
+            linked_bytes_max: 256 << 20,
+            linked_per_caller_max: 64 << 20,
+            linked_age: Duration::from_secs(10 * 60),
             settle: Duration::from_secs(1),
             vault_refresh: Duration::from_secs(60),
             drain: Duration::from_secs(10),
@@ -302,6 +328,7 @@ pub struct Route {
     /// Of every request. Default none, as for all of these: what is right depends on who calls.
     pub limits: Vec<Limit>,
     pub in_flight: Option<InFlight>,
+    pub guard: Guard,
 }
 
 /// How an upstream's names are shown on a route.
@@ -355,6 +382,7 @@ pub struct Upstream {
     /// Of every request that is sent there.
     pub limits: Vec<Limit>,
     pub in_flight: Option<InFlight>,
+    pub guard: Guard,
     /// By their own names.
     pub tool_settings: BTreeMap<String, Tool>,
     /// What policies may call a group of its things: patterns of its own names, by tag.

@@ -227,6 +227,7 @@ pub fn fault(
         | Fault::StepUp(_)
         | Fault::Limit(_)
         | Fault::Limited(_)
+        | Fault::Guard(_)
         | Fault::NoAnswer(_)
         | Fault::Declined
         | Fault::Task(_)

@@ -59,6 +59,8 @@ pub struct Upstream {
     pub failures: u64,
     /// Its running processes.
     pub processes: usize,
+    /// Its tools whose arguments cannot be checked, since their schemas are of no use; and why.
+    pub unusable_schemas: Vec<String>,
 }
 
 /// How an upstream is reached.

@@ -89,6 +89,7 @@ fn upstream(name: &str, state: State) -> Upstream {
         calls: 30,
         failures: 1,
         processes: 1,
+        unusable_schemas: vec![],
     }
 }
 

@@ -18,7 +18,6 @@ use crate::{
     mcp::{
         error::URL_ELICITATION_REQUIRED,
         id::Id,
-        level,
         message::{self, Body},
         method::Method,
         older,
@@ -319,6 +318,9 @@ impl Back {
 
     /// A question of a legacy server; dropped, it is refused.
     fn question(&mut self, question: Question) -> Result<Option<Out>, Fault> {
+        // One that must not pass is refused as one that nobody hears.
+        let Ok(params) = self.heard_of(&question.params) else { return Ok(None) };
+        let question = Question { params, ..question };
         let Some(session) = &self.call.session else {
             let added = self.asked.add(question, &self.call, &self.limits());
             if let Err(fault) = &added {
@@ -352,8 +354,8 @@ impl Back {
         if notice.method == Some(Method::Cancelled) {
             return self.withdrawn(notice);
         }
-        let fits = || older::notice(self.call.client.version, notice.method, &notice.whole);
-        let whole = self.wants(notice).then(fits).flatten()?;
+        let clean = if self.wants(notice) { self.clean_notice(notice) } else { None };
+        let whole = older::notice(self.call.client.version, notice.method, &clean?)?;
         self.heard(notice);
         Some(Out::Message(whole.bytes().clone()))
     }
@@ -366,30 +368,6 @@ impl Back {
         self.puts.withdraw(&id, &notice.params)
     }
 
-    /// A client hears what it asked for, whatever others asked of a server that all share.
-    fn wants(&self, notice: &Notice) -> bool {
-        match notice.method {
-            Some(Method::LogMessage) => self.hears(notice),
-            Some(Method::Progress) => self.call.meta.progress_token.is_some(),
-            _ => true,
-        }
-    }
-
-    fn hears(&self, notice: &Notice) -> bool {
-        let least = match &self.call.session {
-            Some(session) => session.log_level(),
-            // A modern upstream knows itself what this very request asked for.
-            None if self.era == Era::Modern => return true,
-            None => match &self.call.meta.log_level {
-                Some(level) => Some(level.clone()),
-                None => return false,
-            },
-        };
-        let Some(least) = least.and_then(|level| level::rank(&level)) else { return true };
-        let said = splice::member(&notice.params, "level").and_then(|level| level.try_read());
-        said.and_then(|level: String| level::rank(&level)).is_none_or(|said| least <= said)
-    }
-
     fn answer(&mut self, body: Body, status: u16) -> Result<Option<Out>, Fault> {
         if let Body::Result(result) = &body
             && !result.is_object()
@@ -400,6 +378,7 @@ impl Back {
         if resolve::is_missing(&self.route, &self.call, &body) {
             return Err(resolve::unknown(&self.call));
         }
+        let body = self.cleaned(body)?;
         self.note_task(&body);
         if let Some(task) = self.task_given(&body) {
             let stage = std::mem::replace(&mut self.stage, Stage::Over);

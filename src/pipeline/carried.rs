@@ -31,7 +31,7 @@ impl Back {
         match polled {
             Ok(Polled::Nothing) => Ok(None),
             Ok(Polled::Ask(result)) => {
-                let round = self.round(&result)?;
+                let round = self.round(&self.heard_of(&result)?)?;
                 if let Stage::Polling(polling) = &mut self.stage {
                     polling.ask(round);
                 }
@@ -39,8 +39,8 @@ impl Back {
             }
             Ok(Polled::End(body)) => {
                 self.cancel(None);
-                let end = self.end(body, 200);
-                self.ready.push_back(Ok(end));
+                let end = self.cleaned(body).map(|body| self.end(body, 200));
+                self.ready.push_back(end);
                 Ok(None)
             }
             Err(fault) => {

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use crate::{
     config::StepUp,
+    guard,
     limit::Refusal,
     mcp::{
         error::{self, ErrorObject},
@@ -55,6 +56,9 @@ pub enum Fault {
     /// A limit that the configuration sets.
     #[error("{0}")]
     Limited(Refusal),
+    /// Its arguments, or its result, are not clean.
+    #[error("{0}")]
+    Guard(guard::Refusal),
     /// A state that came with a retry leads nowhere (2026-07-28).
     #[error("{0}")]
     State(#[from] StateError),
@@ -87,6 +91,14 @@ impl Fault {
             Self::Unknown { .. } => Reason::NotFound,
             Self::Denied | Self::StepUp(_) => Reason::AccessDenied,
             Self::Limited(_) => Reason::RateLimited,
+            Self::Guard(refusal) => match refusal {
+                guard::Refusal::Arguments(_)
+                | guard::Refusal::ArgumentBytes(..)
+                | guard::Refusal::Unchecked => Reason::InvalidArguments,
+                guard::Refusal::Result(_) => Reason::UpstreamError,
+                guard::Refusal::ResultBytes(..) => Reason::ResponseTooLarge,
+                guard::Refusal::Blocked(..) => Reason::Blocked,
+            },
             Self::Limit(_) => Reason::Overloaded,
             Self::Cancelled => Reason::Cancelled,
             Self::Unbridgeable(_) => Reason::Unbridgeable,
@@ -144,6 +156,7 @@ impl Fault {
             | Self::StepUp(_)
             | Self::Limit(_)
             | Self::Limited(_)
+            | Self::Guard(_)
             | Self::NoAnswer(_)
             | Self::Declined
             | Self::TaskCancelled
@@ -193,6 +206,7 @@ pub fn tool_fault(fault: &Fault) -> Option<ToolError> {
             retriable: refusal.retry_after().is_some(),
             retry_after_ms: refusal.retry_after().map(milliseconds),
         }),
+        Fault::Guard(refusal) => error(refusal.word(), &refusal.to_string(), false),
         Fault::Denied | Fault::StepUp(_) => error("access_denied", DENIED, false),
         Fault::Declined => error(
             "access_denied",

@@ -1,16 +1,18 @@
 //! The way of a call: read this first.
 //!
 //! A request of either era becomes a [`Call`], finds what it is about, and is sent; what comes back
-//! is a [`Reply`]. Between `resolve` and `send` stands what judges a call on its way: `admit` (how
-//! much); who may, and what the cache has, will stand there too.
+//! is a [`Reply`]. Between `resolve` and `send` stands what judges a call on its way: `clean` (what
+//! it says) and `admit` (how much); what the cache has will stand there too.
 
 mod admit;
 mod asked;
 mod back;
 mod carried;
+mod clean;
 mod fault;
 mod fit;
 mod listen;
+mod notices;
 mod open;
 mod pages;
 mod puts;
@@ -126,6 +128,9 @@ fn is_answered_here(call: &Call) -> bool {
 
 /// Finds what a call is about, and sends it there.
 async fn send(gate: &Arc<Gate>, route: &Arc<Route>, call: Call) -> Result<Reply, Fault> {
+    if let Some(reply) = clean::linked(gate, route, &call).await? {
+        return Ok(reply);
+    }
     let call = match resume::state_of(&call) {
         None => call,
         Some(state) => match Box::pin(resume::resume(gate, route, call, &state)).await? {
@@ -133,7 +138,8 @@ async fn send(gate: &Arc<Gate>, route: &Arc<Route>, call: Call) -> Result<Reply,
             Resumed::Reply(reply) => return Ok(reply),
         },
     };
-    let resolved = resolved(gate, route, &call).await?;
+    let mut resolved = resolved(gate, route, &call).await?;
+    clean::request(gate, &call, &mut resolved)?;
     let pass = admit::sent(gate, route, &call, &resolved).await?;
     let back = Back::send(gate, route, call, resolved, pass).await?;
     Ok(Reply::Back(Box::new(back)))

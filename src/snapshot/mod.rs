@@ -25,6 +25,7 @@ use crate::{
     call::tasks::Tasks,
     catalog::{self, Change, Filters, Part, shelf::Shelf},
     config::{self, Config, Start},
+    guard::{Guards, Linked, Schemas},
     limit::Limits,
     mcp::method::Method,
     park::Lot,
@@ -51,6 +52,7 @@ pub struct Snapshot {
     pub routes: HashMap<String, Arc<Route>>,
     authorities: Authorities,
     pub limits: Arc<Limits>,
+    pub guards: Arc<Guards>,
     members: Vec<Member>,
 }
 
@@ -73,6 +75,9 @@ pub struct Gate {
     pub sessions: Sessions,
     /// Calls that wait for their clients.
     pub lot: Lot,
+    pub schemas: Arc<Schemas>,
+    /// Results that are too large, kept for their callers.
+    pub linked: Linked,
     pub counters: Arc<Counters>,
     pub tasks: Tasks,
     context: Arc<Context>,
@@ -98,13 +103,18 @@ impl Gate {
         let limits = Limits::new(Arc::clone(&context.counters), context.tasks.clone());
         let routes = HashMap::new();
         let (authorities, members, limits) = (Authorities::default(), Vec::new(), Arc::new(limits));
-        let rules = Arc::default();
-        let empty = Snapshot { config, rules, routes, authorities, limits, members };
+        let (rules, guards) = (Arc::default(), Guards::new(Arc::clone(&context.counters)).into());
+        let counters = || Arc::clone(&context.counters);
+        let schemas = Arc::new(Schemas::new(&config.server.limits, counters()));
+        let linked = Linked::new(counters());
+        let empty = Snapshot { config, rules, routes, authorities, limits, guards, members };
         let gate = Self {
             current: ArcSwap::from_pointee(empty),
             building: Mutex::new(()),
             sessions,
             lot,
+            schemas,
+            linked,
             counters: Arc::clone(&context.counters),
             tasks: context.tasks.clone(),
             context,
@@ -140,6 +150,8 @@ impl Gate {
         let building = self.building.lock();
         let earlier = self.snapshot();
         let limits = &config.server.limits;
+        let names: Vec<_> = config.upstreams.iter().map(|one| one.name.as_str()).collect();
+        self.schemas.apply(limits, &names);
         let members: Vec<_> = config
             .upstreams
             .iter()
@@ -292,7 +304,7 @@ impl Gate {
             Arc::clone(&upstream),
             Arc::clone(&shelf),
             items_max,
-            Arc::clone(&self.counters),
+            (Arc::clone(&self.counters), Arc::clone(&self.schemas)),
             self.changes.clone(),
         );
         tasks.spawn("catalog: keep", keeping);
@@ -330,6 +342,7 @@ impl Gate {
         said: &[(String, Method)],
     ) {
         let authorities = Authorities::build(&config, &earlier.authorities, &self.means());
+        let guards = Arc::new(earlier.guards.next(&config));
         let mut routes = HashMap::new();
         let mut announced = Vec::new();
         for settings in &config.routes {
@@ -338,14 +351,14 @@ impl Gate {
             let bounds = Bounds::of(&config.server.limits);
             let judge = Judge::new(&settings.path, policies, bounds, &self.counters);
             let door = authorities.door(settings, &self.counters);
-            let route = Arc::new(Route::build(settings, (door, judge), &members, before));
+            let route = Arc::new(Route::build(settings, (door, judge), &guards, &members, before));
             for push in route.changes(before.map(Arc::as_ref), said) {
                 announced.push((Arc::clone(&route), push));
             }
             routes.insert(settings.path.clone(), route);
         }
         let limits = Arc::new(earlier.limits.next(&config));
-        let next = Snapshot { config, rules, routes, authorities, limits, members };
+        let next = Snapshot { config, rules, routes, authorities, limits, guards, members };
         self.current.store(Arc::new(next));
         for (route, push) in announced {
             // Nobody listening is no error.
@@ -413,6 +426,7 @@ fn parted(section: &config::Upstream) -> (config::Upstream, Arc<Filters>) {
     let mut config = section.clone();
     config.limits = Vec::new();
     config.in_flight = None;
+    config.guard = config::Guard::default();
     config.tool_settings = std::collections::BTreeMap::new();
     let filters = Filters {
         tools: std::mem::take(&mut config.tools),

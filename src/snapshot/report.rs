@@ -2,6 +2,7 @@
 
 use crate::{
     call::ListKind,
+    guard::Schemas,
     kit::report::{Report, Route as RouteReport, Source, State, Upstream as UpstreamReport},
     mcp::version::{Era, Version},
     upstream,
@@ -20,12 +21,13 @@ impl Gate {
         let degraded: Vec<_> = snapshot.limits.degraded().into_iter().collect();
         counters.insert("limit_store_degraded_now".to_owned(), degraded.len() as u64);
         counters.insert("limit_keys_now".to_owned(), snapshot.limits.key_count() as u64);
+        counters.insert("linked_now".to_owned(), self.linked.count() as u64);
         counters.insert("tasks_now".to_owned(), self.lot.board.count() as u64);
         Report {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_seconds: self.uptime().as_secs(),
             routes: routes.map(|route| route.report()).collect(),
-            upstreams: snapshot.members.iter().map(Member::report).collect(),
+            upstreams: snapshot.members.iter().map(|member| member.report(&self.schemas)).collect(),
             counters,
             degraded,
             edit_refused: self.edit_refused.lock().clone(),
@@ -61,7 +63,7 @@ impl Member {
         }
     }
 
-    fn report(&self) -> UpstreamReport {
+    fn report(&self, schemas: &Schemas) -> UpstreamReport {
         let status = self.upstream.status();
         let listing = self.shelf.listing();
         let count = |kind| listing.as_ref().map_or(0, |listing| listing.items(kind).len());
@@ -82,6 +84,7 @@ impl Member {
             calls: status.calls,
             failures: status.failures,
             processes: status.processes,
+            unusable_schemas: schemas.unusable(self.upstream.name()),
         }
     }
 }

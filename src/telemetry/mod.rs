@@ -76,6 +76,31 @@ pub enum Counter {
     StreamsRevoked,
     CertificatesRead,
     CertificatesFailed,
+    RefusedArguments,
+    RefusedArgumentBytes,
+    RefusedResults,
+    RefusedResultBytes,
+    UncheckedCalls,
+    SchemasUnusable,
+    SchemasEvicted,
+    Linked,
+    LinkedDropped,
+    NoticesWithheld,
+    SecretsFlagged,
+    SecretsRedacted,
+    SecretsBlocked,
+    PersonalFlagged,
+    PersonalRedacted,
+    PersonalBlocked,
+    InjectionFlagged,
+    InjectionRedacted,
+    InjectionBlocked,
+    ExfiltrationFlagged,
+    ExfiltrationRedacted,
+    ExfiltrationBlocked,
+    CustomFlagged,
+    CustomRedacted,
+    CustomBlocked,
 }
 
 /// In the order of [`Counter`].
@@ -148,6 +173,31 @@ const NAMES: &[&str] = &[
     "streams_revoked",
     "certificates_read",
     "certificates_failed",
+    "refused_arguments",
+    "refused_argument_bytes",
+    "refused_results",
+    "refused_result_bytes",
+    "unchecked_calls",
+    "schemas_unusable",
+    "schemas_evicted",
+    "linked",
+    "linked_dropped",
+    "notices_withheld",
+    "secrets_flagged",
+    "secrets_redacted",
+    "secrets_blocked",
+    "personal_flagged",
+    "personal_redacted",
+    "personal_blocked",
+    "injection_flagged",
+    "injection_redacted",
+    "injection_blocked",
+    "exfiltration_flagged",
+    "exfiltration_redacted",
+    "exfiltration_blocked",
+    "custom_flagged",
+    "custom_redacted",
+    "custom_blocked",
 ];
 
 /// Why a call ended without an answer of its upstream's own: the closed set of words that metrics
@@ -170,6 +220,8 @@ pub enum Reason {
     ServiceUnavailable,
     ResponseTooLarge,
     UpstreamError,
+    InvalidArguments,
+    Blocked,
 }
 
 /// In the order of [`Reason`]; shown with `fault_` before it.
@@ -190,6 +242,8 @@ const REASONS: &[&str] = &[
     "service_unavailable",
     "response_too_large",
     "upstream_error",
+    "invalid_arguments",
+    "blocked",
 ];
 
 /// The counters of one gate.

@@ -69,6 +69,12 @@ fn scenes() -> Vec<Scene> {
             before: true,
             ..PLAIN
         },
+        Scene {
+            title: "The answer has what must not pass",
+            keys: "guard.detect = [{ find = [\"personal:email\"], in = [\"results\"], then = \"block\" }]",
+            act: Some(Act::Error(r#"{"code":-32050,"message":"ask ann@example.com"}"#.to_owned())),
+            ..PLAIN
+        },
         Scene { title: "The upstream is not available", down: true, ..PLAIN },
         Scene { title: "The upstream is lost in mid-call", act: Some(Act::ClosesMidway), ..PLAIN },
         Scene {

@@ -29,6 +29,7 @@ mod credential;
 mod errors;
 mod events;
 mod fidelity;
+mod guard;
 mod headers;
 mod isolation;
 mod legacy;

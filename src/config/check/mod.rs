@@ -18,6 +18,7 @@ use toml::Spanned;
 use super::{
     Config, Filter, Restart, Route, Timeout, Upstream,
     access::Access,
+    guard::{self, Detector},
     limit::{self, Dearest},
     problem::{Problem, nearest},
     reader::Reader,
@@ -68,15 +69,20 @@ pub fn config(file: schema::File, folder: &Path, reader: &mut Reader<'_>) -> Con
     let reached = file.server.value.public_url.value.is_some() || !listen.ip().is_unspecified();
     auth::refuse_nowhere(&file.auth.value, reached, reader);
     auth::refuse_unseen(&file.auth.value, &file.server.value, reader);
-    let known = Known { upstreams: &behind, auth: &auth, base: &base, listen };
+    let detectors = guard::detectors(file.detectors.value.0, reader);
+    let known =
+        Known { upstreams: &behind, auth: &auth, base: &base, listen, detectors: &detectors };
     let mut config = Config {
         server: server::read(file.server.value, folder, reader),
         routes: routes
             .map(|(path, section)| route(path, section, &known, folder, reader))
             .collect(),
         auth: auth::all(file.auth.value, reader),
+        upstreams: upstreams
+            .map(|(name, one)| upstream(name, one, &detectors, folder, reader))
+            .collect(),
+        detectors,
         limit_store: store::limit_store(file.limit, reader),
-        upstreams: upstreams.map(|(name, one)| upstream(name, one, folder, reader)).collect(),
         secret_folders: BTreeSet::new(),
     };
     config.secret_folders = reader.take_secret_folders();
@@ -97,6 +103,7 @@ struct Known<'a> {
     auth: &'a [String],
     base: &'a str,
     listen: SocketAddr,
+    detectors: &'a [Detector],
 }
 
 fn route(
@@ -142,6 +149,7 @@ fn route(
         page_size: section.page_size.value.0,
         limits: limit::limits(section.limits.value, dearest, reader),
         in_flight: limit::in_flight(section.in_flight.value, reader),
+        guard: guard::guard(section.guard.value, known.detectors, reader),
     }
 }
 
@@ -240,6 +248,7 @@ fn filter(section: schema::Filter, reader: &mut Reader<'_>) -> Filter {
 fn upstream(
     name: Spanned<String>,
     section: Spanned<Apart<schema::Upstream>>,
+    detectors: &[Detector],
     folder: &Path,
     reader: &mut Reader<'_>,
 ) -> Upstream {
@@ -272,7 +281,8 @@ fn upstream(
         resources: filter(section.resources.value, reader),
         limits,
         in_flight: limit::in_flight(section.in_flight.value, reader),
-        tool_settings: limit::tools(section.tools.value.each, reader),
+        guard: guard::guard(section.guard.value, detectors, reader),
+        tool_settings: limit::tools(section.tools.value.each, detectors, reader),
         tags: rules::tags(section.tags.value),
         problem: (!absent.is_empty())
             .then(|| absent.iter().map(Problem::line).collect::<Vec<_>>().join("; ")),

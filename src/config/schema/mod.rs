@@ -10,15 +10,12 @@ use toml::{
 };
 
 use super::{
-    Expected, HttpTransport, Isolation, Names, Secret, Start,
+    HttpTransport, Isolation, Names, Secret, Start,
     access::Access,
     limit::{Cost, Rate},
     problem::{Problem, nearest},
     reader::Reader,
-    value::{
-        ActionWord, Apart, Count, Json, Key, Kind, Kit, Moment, Node, Period, Reference, Size,
-        Table, Url, table,
-    },
+    value::{Apart, Count, Key, Kind, Kit, Node, Period, Reference, Size, Table, Url, table},
 };
 
 const KIB: usize = 1 << 10;
@@ -80,12 +77,16 @@ macro_rules! section {
 
 // Below the macro, which they use.
 mod access;
+mod guard;
 mod limit;
+mod rules;
 mod store;
 
 pub use self::{
     access::{ApiKey, Auth, Credential, StepUp},
+    guard::{Detect, Detector, Filling, Guard},
     limit::{ArgumentCost, InFlight, Limit},
+    rules::{Case, Cases},
     store::Sharing,
 };
 
@@ -100,6 +101,9 @@ section! {
         routes: Table<Spanned<Route>>,
         /// Who can say who a caller is, by names of a-z, 0-9, `_` and `-`; routes name them.
         auth: Table<Spanned<Auth>>,
+        /// Detectors of your own, by names of a-z, 0-9, `_` and `-`; `detect` has them as
+        /// "custom:NAME".
+        detectors: Table<Spanned<Detector>>,
         /// Where limits are counted.
         limit: Sharing,
         /// The MCP servers behind the gate, by names of a-z, 0-9, `_` and `-`.
@@ -231,6 +235,18 @@ section! {
         /// Addresses that they are counted for; where there are more, those that failed least are
         /// forgotten.
         login_sources_max: Count<16, 10_000_000> = 10_000,
+        /// Bytes of a tool's schema that its calls can be held to.
+        schema_bytes_max: Size<KIB, GIB> = "256KiB",
+        /// Parts of such a schema, those that it refers to counted each time.
+        schema_parts_max: Count<16, 10_000_000> = 20_000,
+        /// Such schemas in memory; one that is in use is compiled again where there are more.
+        schemas_max: Count<1, 1_000_000> = 10_000,
+        /// Bytes of all results together that are kept for their callers, who were given links.
+        linked_bytes_max: Size<KIB, { 64 * GIB }> = "256MiB",
+        /// The same of one caller; the oldest makes room.
+        linked_per_caller_max: Size<KIB, { 64 * GIB }> = "64MiB",
+        /// How long such a result is kept.
+        linked_age: Period<SECOND, { 7 * DAY }> = "10m",
         /// Time from the start in which a list waits for upstreams that nothing is known of yet.
         settle: Period<0, MINUTE> = "1s",
         /// How often secrets of a Vault (`vault:PATH#FIELD`) are read anew.
@@ -277,6 +293,8 @@ section! {
         limits: Vec<Spanned<Limit>>,
         /// How many calls may be with the upstreams at once.
         in_flight: Option<Spanned<InFlight>>,
+        /// What calls are held to, and what is looked for in them.
+        guard: Option<Spanned<Guard>>,
     }
 }
 
@@ -386,6 +404,8 @@ section! {
         limits: Vec<Spanned<Limit>>,
         /// How many calls may be with it at once.
         in_flight: Option<Spanned<InFlight>>,
+        /// What calls are held to, and what is looked for in them, besides what the route says.
+        guard: Option<Spanned<Guard>>,
         /// What policies may call a group of its things: for each tag patterns of its own names.
         tags: Table<Vec<String>>,
     }
@@ -401,48 +421,11 @@ section! {
         limits: Vec<Spanned<Limit>>,
         /// How many calls of it may be under way at once.
         in_flight: Option<Spanned<InFlight>>,
-    }
-}
-
-section! {
-    /// What policies must say.
-    Cases {
-        /// Each a question and its answer.
-        case: Vec<Spanned<Case>>,
-    }
-}
-
-section! {
-    /// A question, and how policies must answer it.
-    Case {
-        /// `AUTHORITY/SUBJECT`, or the address of one that nobody vouches for.
-        caller: Option<String>,
-        /// Groups that the caller is in.
-        groups: Vec<String>,
-        /// Scopes of the caller's token.
-        scopes: Vec<String>,
-        /// Whether it logged in with a second factor.
-        mfa: bool = false,
-        /// What is to be done; calling a tool, getting a prompt, reading a resource if not said.
-        action: Option<ActionWord>,
-        /// A tool, as "UPSTREAM/NAME", with the upstream's own name for it.
-        tool: Option<Spanned<String>>,
-        /// The same of a prompt.
-        prompt: Option<Spanned<String>>,
-        /// The same of a resource, by its URI.
-        resource: Option<Spanned<String>>,
-        /// What the upstream says of the tool, in the protocol's words: { readOnlyHint = true }.
-        annotations: Json,
-        /// Tags that the upstream's section gives it.
-        tags: Vec<String>,
-        /// Arguments of the call.
-        arguments: Json,
-        /// The name of the client's program.
-        client: Option<String>,
-        /// When it is asked: "2026-11-24T10:00:00Z".
-        time: Moment,
-        /// Whether it is seen and permitted ("allow"), seen and denied ("deny"), or not even seen.
-        expect: Expected = "deny",
+        /// What its calls are held to, and what is looked for in them, besides what its upstream
+        /// and the route say.
+        guard: Option<Spanned<Guard>>,
+        /// What the gate puts into its calls.
+        arguments: Option<Spanned<Filling>>,
     }
 }
 
