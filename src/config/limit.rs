@@ -8,6 +8,7 @@ use toml::Spanned;
 use super::{
     problem::Problem,
     reader::Reader,
+    resilience::{self, Breaker, ToolTimeout},
     schema,
     value::{Count, Kind, Node, Word},
 };
@@ -69,6 +70,9 @@ pub struct Tool {
     pub cost: Cost,
     pub limits: Vec<Limit>,
     pub in_flight: Option<InFlight>,
+    /// Default none: a tool has too few calls for rates, and its upstream's breaker sees outages.
+    pub breaker: Option<Breaker>,
+    pub timeout: ToolTimeout,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -270,7 +274,10 @@ pub fn tools(
         let dearest = Some((&*name, flat(&section)));
         let limits = limits(section.limits.value, dearest, reader);
         let in_flight = in_flight(section.in_flight.value, reader);
-        (name, Tool { cost: section.cost.value, limits, in_flight })
+        let breaker = section.breaker.value;
+        let breaker = breaker.and_then(|section| resilience::tool_breaker(section, reader));
+        let timeout = resilience::tool_timeout(&section.timeout.value, reader);
+        (name, Tool { cost: section.cost.value, limits, in_flight, breaker, timeout })
     });
     each.collect()
 }

@@ -23,6 +23,7 @@ use crate::{
     },
     pipeline::Fault,
     telemetry::{Counter, Counters},
+    upstream::SendError,
 };
 
 pub const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
@@ -165,9 +166,7 @@ pub fn unrecognised(error: &AuthError, door: &Door) -> HttpReply {
 pub fn failed(fault: &Fault, id: &Id, method: Method, client: Version) -> HttpReply {
     let (status, text) = self::fault(fault, id, method, client);
     let mut reply = json_reply(status, text);
-    if let Fault::Limited(refusal) = fault
-        && let Some(wait) = refusal.retry_after()
-    {
+    if let Some(wait) = fault.retry_after() {
         let seconds = HeaderValue::from(limit::seconds(wait));
         reply.headers_mut().insert(header::RETRY_AFTER, seconds);
     }
@@ -185,6 +184,11 @@ pub fn fault(fault: &Fault, id: &Id, method: Method, client: Version) -> (Status
         // connection.
         Fault::Limited(_) if client.era() == Era::Modern && method != Method::ToolsCall => {
             StatusCode::TOO_MANY_REQUESTS
+        }
+        Fault::Upstream { error: SendError::Refused(_) | SendError::Busy(..), .. }
+            if client.era() == Era::Modern && method != Method::ToolsCall =>
+        {
+            StatusCode::SERVICE_UNAVAILABLE
         }
         Fault::UnknownMethod(_)
         | Fault::Unknown { .. }

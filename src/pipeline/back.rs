@@ -31,6 +31,7 @@ use crate::{
         state::{Bearer, Held},
         task::Task,
     },
+    resilience::Cause,
     session::Underway,
     snapshot::{Gate, Route},
     telemetry::Counter,
@@ -46,6 +47,7 @@ use super::{
     resolve::{self, Resolved},
     rounds::{self, Round},
     tasks,
+    tries::Tries,
 };
 
 /// A call under way, read event by event. Dropped before its end, it is cancelled.
@@ -59,6 +61,8 @@ pub struct Back {
     pub(super) stage: Stage,
     /// Its places among the calls under way; all that it leads to is sent on its strength.
     pub(super) pass: Pass,
+    /// How it is sent, and how often.
+    pub(super) tries: Arc<Tries>,
     /// The era spoken to the upstream.
     pub(super) era: Era,
     /// Ends with the call; none for a client without sessions.
@@ -125,20 +129,21 @@ impl Back {
         route: &Arc<Route>,
         call: Call,
         resolved: Resolved,
-        pass: Pass,
+        (pass, tries): (Pass, Arc<Tries>),
     ) -> Result<Self, Fault> {
         let underway = match &call.session {
             Some(session) => Some(session.begin(&call.id).ok_or(Fault::DuplicateId)?),
             None => None,
         };
         let upstream = Arc::clone(&resolved.target.upstream);
-        let sent = upstream.send(&resolved.ask(&call), &pass).await;
+        let sent = tries.send(&resolved.ask(&call), &pass).await;
         let mut exchange = sent.map_err(|error| Fault::Upstream { method: call.method, error })?;
         if call.method == Method::TasksResult {
             // It is silent until the task is over; whoever asks looks at that meanwhile.
-            exchange.allow_answer(upstream.settings.config.timeout.total);
+            exchange.allow_answer(tries.timeout.total);
         }
-        let mut back = Self::new((gate, route), call, resolved, (upstream, exchange), pass);
+        let mut back =
+            Self::new((gate, route), call, resolved, (upstream, exchange), (pass, tries));
         back.underway = underway;
         Ok(back)
     }
@@ -153,7 +158,8 @@ impl Back {
     ) -> Self {
         let Parked { mut exchange, upstream, asked, .. } = parked;
         exchange.restore_token(call.meta.progress_token.clone());
-        let mut back = Self::new(place, call, resolved, (upstream, exchange), pass);
+        let tries = Tries::new(&call, &resolved);
+        let mut back = Self::new(place, call, resolved, (upstream, exchange), (pass, tries));
         (back.asked, back.fresh) = (Asked::after(asked), false);
         back
     }
@@ -163,7 +169,7 @@ impl Back {
         call: Call,
         resolved: Resolved,
         (upstream, exchange): (Arc<Upstream>, Exchange),
-        pass: Pass,
+        (pass, tries): (Pass, Arc<Tries>),
     ) -> Self {
         Self {
             gate: Arc::clone(gate),
@@ -178,6 +184,7 @@ impl Back {
             era: exchange.era,
             stage: Stage::Underway(exchange),
             pass,
+            tries,
             underway: None,
             fresh: true,
             ready: VecDeque::new(),
@@ -268,20 +275,58 @@ impl Back {
             Ok(Event::Paused { retry }) => {
                 Ok(self.call.session.is_some().then_some(Out::Paused(retry)))
             }
-            Ok(Event::Answer { body, status }) => self.answer(body, status),
+            Ok(Event::Answer { body, status }) => {
+                let again = fresh && self.repeats_after((&body, status));
+                if again { Ok(None) } else { self.answer(body, status) }
+            }
             // It was not processed: once more, on a session opened anew.
             Err(SendError::SessionGone) if fresh => {
                 self.send_again(self.resolved.ask(&self.call));
                 Ok(None)
             }
-            Err(error) => Err(self.fault(self.upstream.failed(error))),
+            Err(error) => {
+                let error = self.upstream.failed(error);
+                if error.cause() == Some(Cause::Timeout) {
+                    self.gate.counters.add(Counter::UpstreamTimeouts);
+                    self.cancel(Some(error.to_string()));
+                }
+                match self.tries.after(&error).filter(|_| fresh) {
+                    Some(wait) => self.repeat(wait),
+                    None => return Err(self.fault(error)),
+                }
+                Ok(None)
+            }
         }
     }
 
-    /// Begins to send it once more.
+    /// Whether the call is sent again, having been answered so.
+    fn repeats_after(&mut self, answer: (&Body, u16)) -> bool {
+        let Stage::Underway(exchange) = &self.stage else { return false };
+        let wait = self.tries.after_answer(answer, exchange.retry_after());
+        wait.is_some_and(|wait| {
+            self.repeat(wait);
+            true
+        })
+    }
+
+    /// Begins to send it once more, as if for the first time.
+    fn repeat(&mut self, wait: Duration) {
+        let (tries, ask) = (Arc::clone(&self.tries), self.resolved.ask(&self.call));
+        let pass = self.pass.clone();
+        let sending = async move {
+            tokio::time::sleep(wait).await;
+            tries.send(&ask, &pass).await
+        };
+        (self.stage, self.fresh) = (Stage::Again(Sending(Box::pin(sending))), true);
+    }
+
+    /// Begins to send it once more: on a session opened anew, or with a client's answers.
     pub(super) fn send_again(&mut self, ask: Ask) {
-        let (upstream, pass) = (Arc::clone(&self.upstream), self.pass.clone());
-        let sending = async move { upstream.send(&ask, &pass).await };
+        let (tries, pass) = (Arc::clone(&self.tries), self.pass.clone());
+        let begun = 0 < self.rounds;
+        let sending = async move {
+            if begun { tries.carry_on(&ask, &pass).await } else { tries.send(&ask, &pass).await }
+        };
         self.stage = Stage::Again(Sending(Box::pin(sending)));
     }
 

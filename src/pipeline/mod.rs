@@ -2,7 +2,7 @@
 //!
 //! A request of either era becomes a [`Call`], finds what it is about, and is sent; what comes back
 //! is a [`Reply`]. Between `resolve` and `send` stands what judges a call on its way: `admit` (how
-//! much); who may, and what the cache has, will stand there too.
+//! much) and `tries` (how well it holds); what the cache has will stand there too.
 
 mod admit;
 mod asked;
@@ -19,6 +19,7 @@ mod resolve;
 mod resume;
 mod rounds;
 mod tasks;
+mod tries;
 
 use std::sync::Arc;
 
@@ -41,13 +42,13 @@ use crate::{
     upstream::Pass,
 };
 
-use self::resume::Resumed;
 pub use self::{
     back::{Back, Out},
     fault::Fault,
     listen::{Heard, Listening},
     open::{initialize, negotiate},
 };
+use self::{resume::Resumed, tries::Tries};
 
 /// A client's request, decoded: nothing here depends on how it came.
 #[derive(Debug, Clone)]
@@ -133,7 +134,8 @@ async fn send(gate: &Arc<Gate>, route: &Arc<Route>, call: Call) -> Result<Reply,
     };
     let resolved = resolved(gate, route, &call).await?;
     let pass = admit::sent(gate, route, &call, &resolved).await?;
-    let back = Back::send(gate, route, call, resolved, pass).await?;
+    let tries = Tries::new(&call, &resolved);
+    let back = Back::send(gate, route, call, resolved, (pass, tries)).await?;
     Ok(Reply::Back(Box::new(back)))
 }
 

@@ -63,10 +63,16 @@ pub enum Counter {
     TokensFetched,
     TokensFailed,
     RefusedSubscriptions,
+    RefusedBreaker,
+    BreakersOpened,
+    BreakersClosed,
+    Retries,
+    RefusedRetries,
+    UpstreamTimeouts,
 }
 
 /// In the order of [`Counter`].
-const NAMES: [&str; 55] = [
+const NAMES: [&str; 61] = [
     "requests",
     "refused_host",
     "refused_origin",
@@ -122,6 +128,12 @@ const NAMES: [&str; 55] = [
     "tokens_fetched",
     "tokens_failed",
     "refused_subscriptions",
+    "refused_breaker",
+    "breakers_opened",
+    "breakers_closed",
+    "retries",
+    "refused_retries",
+    "upstream_timeouts",
 ];
 
 /// The counters of one gate.

@@ -31,7 +31,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::{
     sync::{Notify, watch as phases},
     time::Instant,
@@ -52,6 +52,7 @@ use crate::{
     },
     net::Net,
     policy::Permit,
+    resilience::{Attempt, Cause, Circuit, Ending},
     telemetry::Counters,
 };
 
@@ -65,7 +66,7 @@ use self::{
     watch::Wanted,
 };
 pub use self::{
-    exchange::{Exchange, SendError},
+    exchange::{Exchange, SendError, failure},
     follow::TaskRef,
     open::Peer,
     own::Asking,
@@ -121,6 +122,8 @@ pub struct Upstream {
     inbox: Arc<Inbox>,
     wake: Notify,
     tally: Tally,
+    /// Its breakers, and what else may change while it stays as it is.
+    circuit: RwLock<Arc<Circuit>>,
     /// One clone for each exchange under way.
     underway: Arc<()>,
     retired: AtomicBool,
@@ -167,6 +170,7 @@ impl Upstream {
             inbox: Inbox::new(),
             wake: Notify::new(),
             tally: Tally::default(),
+            circuit: RwLock::new(Arc::new(Circuit::new(Arc::clone(&context.counters)))),
             underway: Arc::new(()),
             retired: AtomicBool::new(false),
             tasks,
@@ -196,27 +200,39 @@ impl Upstream {
         &self.settings.config.name
     }
 
-    /// Sends a client's request, which is permitted and let in. Errors before anything was sent are
-    /// [`SendError::Unavailable`].
-    pub async fn send(&self, ask: &Ask, _: &Pass) -> Result<Exchange, SendError> {
+    /// What protects it, and calls from it, as it is now.
+    pub fn circuit(&self) -> Arc<Circuit> {
+        Arc::clone(&self.circuit.read())
+    }
+
+    /// Takes from its section what is no part of the server's identity: breakers that are written
+    /// as before stay as they are.
+    pub fn protect(&self, section: &config::Upstream) {
+        let next = self.circuit().next(section);
+        *self.circuit.write() = Arc::new(next);
+    }
+
+    /// How long a request may take.
+    pub fn timeout(&self, ask: &Ask) -> config::Timeout {
+        self.circuit.read().timeout(ask.tool(), self.settings.config.timeout)
+    }
+
+    /// Sends a client's request, which is permitted, let in, and let through by the breakers. What
+    /// becomes of the attempt is known with the exchange's end. Nothing was sent where it fails.
+    pub async fn send(&self, ask: &Ask, _: &Pass, attempt: Attempt) -> Result<Exchange, SendError> {
         self.tally.call();
         // From here on, so that a retirement waits for those that still look for a connection.
         let underway = Arc::clone(&self.underway);
         let patience = self.settings.config.timeout.open;
         let found = tokio::time::timeout(patience, self.connection_for(ask)).await;
-        let found = found.unwrap_or_else(|_| {
-            let why = match self.pool.full().filter(|_| self.peer().is_some()) {
-                Some(count) => format!("all of its {count} places are taken (`{}`)", self.places()),
-                None => "it was not open".to_owned(),
-            };
-            Err(SendError::Unavailable(format!("{why} within {patience:?} (`timeout.open`)")))
-        });
         let sent = match found {
-            Ok((connection, leased)) => connection.call(ask, leased).await,
-            Err(error) => Err(error),
+            Ok(Ok((connection, leased))) => connection.call(ask, leased).await,
+            // It is being opened again, and no call is waited for: that is breaker enough.
+            Ok(Err(error)) => Err(error),
+            Err(_) => return Err(self.failed(self.unready(patience, attempt))),
         };
         match sent {
-            Ok(exchange) => Ok(exchange.counted(underway)),
+            Ok(exchange) => Ok(exchange.counted(underway).within(self.timeout(ask)).tried(attempt)),
             Err(error) => Err(self.failed(error)),
         }
     }
@@ -375,6 +391,19 @@ impl Upstream {
 
     pub fn status(&self) -> Status {
         self.tally.status(&self.phase.borrow(), &self.inbox, self.processes())
+    }
+
+    /// There was no connection for a request in time. That all places are taken is the gate's own
+    /// bound, and no failure of the server.
+    fn unready(&self, patience: Duration, attempt: Attempt) -> SendError {
+        let why = match self.pool.full().filter(|_| self.peer().is_some()) {
+            Some(count) => format!("all of its {count} places are taken (`{}`)", self.places()),
+            None => {
+                attempt.end(Ending::Failed(Cause::Timeout), None);
+                "it was not open".to_owned()
+            }
+        };
+        SendError::Unready(format!("{why} within {patience:?} (`timeout.open`)"))
     }
 
     /// The key that bounds its leased connections.

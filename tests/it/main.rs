@@ -37,6 +37,7 @@ mod modern;
 mod older;
 mod policy;
 mod reload;
+mod resilience;
 mod session;
 mod sse;
 mod stdio;

@@ -81,10 +81,12 @@ macro_rules! section {
 // Below the macro, which they use.
 mod access;
 mod limit;
+mod resilience;
 
 pub use self::{
     access::{ApiKey, Auth, Credential},
     limit::{ArgumentCost, InFlight, Limit},
+    resilience::{Breaker, Retry, ToolTimeout},
 };
 
 section! {
@@ -367,6 +369,10 @@ section! {
         limits: Vec<Spanned<Limit>>,
         /// How many calls may be with it at once.
         in_flight: Option<Spanned<InFlight>>,
+        /// When calls are refused, because those before them failed.
+        breaker: Option<Spanned<Breaker>>,
+        /// How often a request is sent again, where that is safe; without it once.
+        retry: Option<Spanned<Retry>>,
         /// What policies may call a group of its things: for each tag patterns of its own names.
         tags: Table<Vec<String>>,
     }
@@ -382,6 +388,11 @@ section! {
         limits: Vec<Spanned<Limit>>,
         /// How many calls of it may be under way at once.
         in_flight: Option<Spanned<InFlight>>,
+        /// A breaker of its own: what it does wrong, or slowly, then counts there and not for its
+        /// upstream.
+        breaker: Option<Spanned<Breaker>>,
+        /// How long a call of it may take.
+        timeout: ToolTimeout,
     }
 }
 
