@@ -269,6 +269,7 @@ fn every_link_leads_somewhere() {
         "tests/README.md",
         "docs/limits.md",
         "docs/policies.md",
+        "docs/resilience.md",
         "src/pipeline/README.md",
     ];
     for document in documents {

@@ -1,6 +1,6 @@
 //! What protects a call from its upstream, and that from calls: breakers, retries, times of a tool.
 
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 use toml::Spanned;
@@ -10,7 +10,7 @@ use super::{
     problem::Problem,
     reader::Reader,
     schema,
-    value::{Count, Kind, Node, Period, Word},
+    value::{Count, Key, Kind, Node, Period, Word},
 };
 
 /// Calls of a sliding window.
@@ -245,9 +245,9 @@ pub fn tool_breaker(section: Spanned<schema::Breaker>, reader: &mut Reader<'_>) 
         let help = "say from when on a call is slow: slow = \"2s\"";
         wrong(span, "`slow_rate` means nothing without `slow`".to_owned(), help);
     }
-    if let Some(span) = counts.span.filter(|_| counts.value.is_empty()) {
+    if let Some(span) = nothing(&counts, reader) {
         let help = "name what counts, or write `enabled = false`";
-        wrong(span, "this breaker counts nothing as a failure".to_owned(), help);
+        reader.problem(Problem::new(span, "this breaker counts nothing as a failure", help));
     }
     let slow = slow.value.map(|after| Slow { after: after.0, rate: slow_rate.value });
     enabled.value.then(|| Breaker {
@@ -274,7 +274,7 @@ pub fn retry(section: Option<Spanned<schema::Retry>>, reader: &mut Reader<'_>) -
         let help = "make `backoff` shorter than `backoff_max`";
         reader.problem(Problem::new(span.clone(), title, help));
     }
-    if let Some(span) = on.span.filter(|_| on.value.is_empty()) {
+    if let Some(span) = nothing(&on, reader) {
         let help = "name what is tried again, or remove `retry`";
         reader.problem(Problem::new(span, "nothing is tried again so", help));
     }
@@ -286,6 +286,11 @@ pub fn retry(section: Option<Spanned<schema::Retry>>, reader: &mut Reader<'_>) -
         budget_min: budget_min.value.0 as u32,
         on: if on.value.is_empty() { RETRIED.to_vec() } else { on.value },
     })
+}
+
+/// Where a list stands that is empty, and not only of wrong words.
+fn nothing(list: &Key<Vec<Cause>>, reader: &Reader<'_>) -> Option<Range<usize>> {
+    list.span.clone().filter(|span| list.value.is_empty() && !reader.faults(span))
 }
 
 /// The times of a tool, right if the reader has no problem.

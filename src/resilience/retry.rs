@@ -111,8 +111,8 @@ mod tests {
         assert_eq!(wait(&settings, late, 1, 0.5), None, "not in `on`");
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn what_has_no_time_left_or_no_budget_is_not_sent_again() {
+    #[test]
+    fn what_has_no_time_left_or_no_budget_is_not_sent_again() {
         let lost = Trouble { cause: Cause::Transport, wait: None };
         let minute = Duration::from_secs(60);
         let retry = Retry::new(settings("budget = 0.5, budget_min = 0, backoff = \"1s\""));

@@ -272,7 +272,7 @@ async fn a_server_is_left_alone_for_as_long_as_it_asks_if_there_is_time() {
     let gate = gateway().upstream_with("jobs", &jobs, &keys).start().await;
     let client = gate.modern();
     jobs.becomes("read", Act::Turns(vec![Act::Busy(429, 1), well.clone()]));
-    let begun = std::time::Instant::now();
+    let begun = tokio::time::Instant::now();
     ran(&client.call("read").await);
     assert!(Duration::from_secs(1) <= begun.elapsed(), "it was asked to wait a second");
     jobs.becomes("read", Act::Turns(vec![Act::Busy(503, 30), well]));

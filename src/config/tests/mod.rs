@@ -3,6 +3,7 @@
 mod import;
 mod limit;
 mod mistakes;
+mod resilience;
 mod rules;
 mod schema;
 mod writing;
