@@ -165,8 +165,13 @@ pub fn unrecognised(error: &AuthError, door: &Door) -> HttpReply {
 /// The reply of HTTP to a call that failed before anything was said of it.
 pub fn failed(fault: &Fault, id: &Id, method: Method, client: Version) -> HttpReply {
     let (status, text) = self::fault(fault, id, method, client);
+    last(status, text, fault.retry_after())
+}
+
+/// The last word on a call, alone; with when to come back, where that is known.
+pub fn last(status: StatusCode, text: Bytes, retry_after: Option<Duration>) -> HttpReply {
     let mut reply = json_reply(status, text);
-    if let Some(wait) = fault.retry_after() {
+    if let Some(wait) = retry_after {
         let seconds = HeaderValue::from(limit::seconds(wait));
         reply.headers_mut().insert(header::RETRY_AFTER, seconds);
     }

@@ -290,10 +290,10 @@ impl Back {
                     self.gate.counters.add(Counter::UpstreamTimeouts);
                     self.cancel(Some(error.to_string()));
                 }
-                match self.tries.after(&error).filter(|_| fresh) {
-                    Some(wait) => self.repeat(wait),
-                    None => return Err(self.fault(error)),
-                }
+                // Asked only where it may be: a retry that is allowed has been counted.
+                let wait = if fresh { self.tries.after(&error) } else { None };
+                let Some(wait) = wait else { return Err(self.fault(error)) };
+                self.repeat(wait);
                 Ok(None)
             }
         }

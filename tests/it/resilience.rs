@@ -1,10 +1,14 @@
 //! Breakers, retries and deadlines: what clients read, what servers are sent, and what stays as it
 //! was.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use serde_json::{Value, json};
-use tokio::time::sleep;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::{JoinHandle, JoinSet},
+    time::sleep,
+};
 
 use crate::{
     client::Client,
@@ -65,6 +69,24 @@ async fn recovers(client: &Client, tool: &str) {
     soon("the upstream to be called again", works).await;
 }
 
+/// An address that leads to a fake, until the task is aborted: then nobody listens there.
+async fn opens_door(fake: &Fake, at: SocketAddr) -> (SocketAddr, JoinHandle<()>) {
+    let listener = TcpListener::bind(at).await.unwrap();
+    let (address, to) = (listener.local_addr().unwrap(), fake.address());
+    let serving = async move {
+        let mut within = JoinSet::new();
+        loop {
+            let (mut client, _) = listener.accept().await.unwrap();
+            within.spawn(async move {
+                let mut server = TcpStream::connect(to).await.unwrap();
+                // Either side may break it.
+                tokio::io::copy_bidirectional(&mut client, &mut server).await.ok();
+            });
+        }
+    };
+    (address, tokio::spawn(serving))
+}
+
 fn calls(fake: &Fake) -> usize {
     fake.seen("tools/call").len()
 }
@@ -108,7 +130,7 @@ async fn half_of_all_calls_failing_open_a_breaker_and_other_upstreams_go_on() {
 #[tokio::test]
 async fn a_tools_own_error_opens_nothing_and_neither_does_a_client_that_goes_away() {
     let own = "{\"content\":[],\"isError\":true}";
-    let jobs = fake::http().tool("wrong").answer(own).tool("slow").does(Act::Open).tool("odd");
+    let jobs = fake::http().tool("wrong").answer(own).tool("slow").hang().tool("odd");
     jobs.becomes("odd", Act::Error("{\"code\":-32603,\"message\":\"no\"}".to_owned()));
     let keys = "breaker = { window = 1, open = \"1h\" }\n";
     let gate = gateway().upstream_with("jobs", &jobs, keys).start().await;
@@ -237,13 +259,18 @@ async fn what_reached_the_client_in_part_is_not_begun_anew() {
 #[tokio::test]
 async fn what_was_never_sent_is_sent_when_it_can_be() {
     let jobs = fake::http().tool("write");
-    let keys = "retry = { attempts = 10, backoff = \"200ms\", backoff_max = \"200ms\" }\n";
-    let gate = gateway().upstream_with("jobs", &jobs, keys).start().await;
+    let (address, door) = opens_door(&jobs, "127.0.0.1:0".parse().unwrap()).await;
+    let keys = format!(
+        "url = \"http://{address}/mcp\"\nretry = {{ attempts = 10, backoff = \"500ms\", backoff_max = \
+         \"500ms\", budget_min = 100 }}\n"
+    );
+    let gate = gateway().section("jobs", &keys).start().await;
     let client = gate.modern();
-    jobs.goes_down();
+    door.abort();
+    assert!(door.await.is_err(), "it is shut");
     let writing = tokio::spawn(async move { client.call("write").await });
     eventually("it is to be sent again", || (0 < counter(&gate, "retries")).then_some(())).await;
-    jobs.comes_back();
+    let (_, _door) = opens_door(&jobs, address).await;
     let result = soon("the call", writing).await.unwrap();
     ran(&result);
     assert_eq!(calls(&jobs), 1);
@@ -311,15 +338,16 @@ async fn progress_puts_off_silence_but_not_the_end() {
         let gate = gateway().upstream_with("jobs", &jobs, keys).start().await;
         let client = gate.modern();
         let params = json!({ "name": "slow", "_meta": { "progressToken": 7 } });
-        let mut reply = client.start("tools/call", params).await;
-        let last = async {
+        let working = async {
             loop {
                 jobs.progresses();
-                let message = reply.next().await.unwrap();
-                if message.method.is_none() {
-                    return message.result();
-                }
                 sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let last = async {
+            tokio::select! {
+                reply = client.ask("tools/call", params) => reply.result(),
+                () = working => unreachable!("it has no end"),
             }
         };
         failed(&soon("its end", last).await, "service_timeout");
