@@ -267,6 +267,7 @@ fn every_link_leads_somewhere() {
         "ARCHITECTURE.md",
         "CHANGELOG.md",
         "tests/README.md",
+        "docs/errors.md",
         "docs/limits.md",
         "docs/policies.md",
         "docs/resilience.md",

@@ -54,7 +54,8 @@ pub async fn next(back: &mut Back) -> Step {
             retry_after: None,
         }),
         Err(fault) => {
-            let (status, text) = reply::fault(&fault, &call.id, call.method, version);
+            let (status, text) =
+                reply::fault(&fault, (&call.id, call.method, version), &back.gate.counters);
             let cancelled = matches!(fault, Fault::Cancelled);
             Step::Last(Last { status, text, cancelled, retry_after: fault.retry_after() })
         }

@@ -16,6 +16,7 @@ use crate::{
         version::{Era, Version},
     },
     park::{StateError, task::TaskError},
+    telemetry::Reason,
     upstream::SendError,
 };
 
@@ -79,6 +80,39 @@ impl Fault {
             Self::Limited(refusal) => refusal.retry_after(),
             Self::Upstream { error, .. } => error.retry_after(),
             _ => None,
+        }
+    }
+
+    /// The word that metrics and audit have for it.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::UnknownMethod(_) | Self::Invalid(_) | Self::Header(_) | Self::DuplicateId => {
+                Reason::InvalidRequest
+            }
+            Self::Unknown { .. } => Reason::NotFound,
+            Self::Denied => Reason::AccessDenied,
+            Self::Limited(_) => Reason::RateLimited,
+            Self::Limit(_) => Reason::Overloaded,
+            Self::Cancelled => Reason::Cancelled,
+            Self::Unbridgeable(_) => Reason::Unbridgeable,
+            Self::MissingCapability(_) => Reason::MissingCapability,
+            Self::State(_) | Self::Task(_) => Reason::StaleState,
+            Self::NoAnswer(_) => Reason::NoAnswer,
+            Self::Declined => Reason::Declined,
+            Self::Answered(_) => Reason::ClientError,
+            Self::TaskCancelled => Reason::UpstreamError,
+            Self::Upstream { error, .. } => match error {
+                SendError::Idle(_) | SendError::Total(_) => Reason::ServiceTimeout,
+                SendError::Unavailable(_)
+                | SendError::Unready(_)
+                | SendError::Refused(_)
+                | SendError::Busy(..)
+                | SendError::Status(429 | 502..=504)
+                | SendError::SessionGone
+                | SendError::Lost(_) => Reason::ServiceUnavailable,
+                SendError::TooLarge(_) => Reason::ResponseTooLarge,
+                SendError::Garbage(_) | SendError::Status(_) => Reason::UpstreamError,
+            },
         }
     }
 

@@ -19,7 +19,7 @@ use super::{
     limit::{self, Dearest},
     problem::{Problem, nearest},
     reader::Reader,
-    resilience, rules, schema,
+    resilience, rules, schema, store,
     value::{Apart, Key},
 };
 
@@ -74,6 +74,7 @@ pub fn config(file: schema::File, folder: &Path, reader: &mut Reader<'_>) -> Con
             .map(|(path, section)| route(path, section, &known, folder, reader))
             .collect(),
         auth: auth::all(file.auth.value, reader),
+        limit_store: store::limit_store(file.limit, reader),
         upstreams: upstreams.map(|(name, one)| upstream(name, one, folder, reader)).collect(),
     }
 }

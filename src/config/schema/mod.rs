@@ -82,11 +82,13 @@ macro_rules! section {
 mod access;
 mod limit;
 mod resilience;
+mod store;
 
 pub use self::{
     access::{ApiKey, Auth, Credential},
     limit::{ArgumentCost, InFlight, Limit},
     resilience::{Breaker, Retry, ToolTimeout},
+    store::Sharing,
 };
 
 section! {
@@ -100,6 +102,8 @@ section! {
         routes: Table<Spanned<Route>>,
         /// Who can say who a caller is, by names of a-z, 0-9, `_` and `-`; routes name them.
         auth: Table<Spanned<Auth>>,
+        /// Where limits are counted.
+        limit: Sharing,
         /// The MCP servers behind the gate, by names of a-z, 0-9, `_` and `-`.
         upstreams: Table<Spanned<Apart<Upstream>>>,
     }
