@@ -4,7 +4,7 @@
 //! `asked` (a legacy server asks a modern client) and `rounds` (the reverse). A call may go on as a
 //! task of ours (`tasks`), or lead to a task of the server (`polling`, and `upstream::follow`).
 
-use std::{collections::VecDeque, pin::Pin, sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -31,7 +31,6 @@ use crate::{
         state::{Bearer, Held},
         task::Task,
     },
-    resilience::Cause,
     session::Underway,
     snapshot::{Gate, Route},
     telemetry::Counter,
@@ -46,6 +45,7 @@ use super::{
     puts::Puts,
     resolve::{self, Resolved},
     rounds::{self, Round},
+    sending::Sending,
     tasks,
     tries::Tries,
 };
@@ -84,16 +84,6 @@ pub struct Back {
     pub(super) task_at: Option<Instant>,
     /// The task that it goes on as.
     pub(super) task: Option<Arc<Task>>,
-}
-
-/// A call on its way for another time. Kept from one poll to the next: a server that takes long to
-/// open is not opened anew each time that somebody looks.
-pub(super) struct Sending(Pin<Box<dyn Future<Output = Result<Exchange, SendError>> + Send>>);
-
-impl std::fmt::Debug for Sending {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Sending(…)")
-    }
 }
 
 /// Where a call stands.
@@ -284,50 +274,8 @@ impl Back {
                 self.send_again(self.resolved.ask(&self.call));
                 Ok(None)
             }
-            Err(error) => {
-                let error = self.upstream.failed(error);
-                if error.cause() == Some(Cause::Timeout) {
-                    self.gate.counters.add(Counter::UpstreamTimeouts);
-                    self.cancel(Some(error.to_string()));
-                }
-                // Asked only where it may be: a retry that is allowed has been counted.
-                let wait = if fresh { self.tries.after(&error) } else { None };
-                let Some(wait) = wait else { return Err(self.fault(error)) };
-                self.repeat(wait);
-                Ok(None)
-            }
+            Err(error) => self.fails_or_repeats(error, fresh).map(|()| None),
         }
-    }
-
-    /// Whether the call is sent again, having been answered so.
-    fn repeats_after(&mut self, answer: (&Body, u16)) -> bool {
-        let Stage::Underway(exchange) = &self.stage else { return false };
-        let wait = self.tries.after_answer(answer, exchange.retry_after());
-        wait.is_some_and(|wait| {
-            self.repeat(wait);
-            true
-        })
-    }
-
-    /// Begins to send it once more, as if for the first time.
-    fn repeat(&mut self, wait: Duration) {
-        let (tries, ask) = (Arc::clone(&self.tries), self.resolved.ask(&self.call));
-        let pass = self.pass.clone();
-        let sending = async move {
-            tokio::time::sleep(wait).await;
-            tries.send(&ask, &pass).await
-        };
-        (self.stage, self.fresh) = (Stage::Again(Sending(Box::pin(sending))), true);
-    }
-
-    /// Begins to send it once more: on a session opened anew, or with a client's answers.
-    pub(super) fn send_again(&mut self, ask: Ask) {
-        let (tries, pass) = (Arc::clone(&self.tries), self.pass.clone());
-        let begun = 0 < self.rounds;
-        let sending = async move {
-            if begun { tries.carry_on(&ask, &pass).await } else { tries.send(&ask, &pass).await }
-        };
-        self.stage = Stage::Again(Sending(Box::pin(sending)));
     }
 
     pub(super) fn cancel(&mut self, reason: Option<String>) {

@@ -18,6 +18,7 @@ mod polling;
 mod resolve;
 mod resume;
 mod rounds;
+mod sending;
 mod tasks;
 mod tries;
 

@@ -15,6 +15,7 @@ mod link;
 mod open;
 mod own;
 mod pool;
+mod protected;
 mod shared;
 mod sign;
 pub(crate) mod sse;
@@ -52,7 +53,7 @@ use crate::{
     },
     net::Net,
     policy::Permit,
-    resilience::{Attempt, Cause, Circuit, Ending},
+    resilience::{Attempt, Circuit},
     telemetry::Counters,
 };
 
@@ -198,23 +199,6 @@ impl Upstream {
 
     pub fn name(&self) -> &str {
         &self.settings.config.name
-    }
-
-    /// What protects it, and calls from it, as it is now.
-    pub fn circuit(&self) -> Arc<Circuit> {
-        Arc::clone(&self.circuit.read())
-    }
-
-    /// Takes from its section what is no part of the server's identity: breakers that are written
-    /// as before stay as they are.
-    pub fn protect(&self, section: &config::Upstream) {
-        let next = self.circuit().next(section);
-        *self.circuit.write() = Arc::new(next);
-    }
-
-    /// How long a request may take.
-    pub fn timeout(&self, ask: &Ask) -> config::Timeout {
-        self.circuit.read().timeout(ask.tool(), self.settings.config.timeout)
     }
 
     /// Sends a client's request, which is permitted, let in, and let through by the breakers. What
@@ -391,19 +375,6 @@ impl Upstream {
 
     pub fn status(&self) -> Status {
         self.tally.status(&self.phase.borrow(), &self.inbox, self.processes())
-    }
-
-    /// There was no connection for a request in time. That all places are taken is the gate's own
-    /// bound, and no failure of the server.
-    fn unready(&self, patience: Duration, attempt: Attempt) -> SendError {
-        let why = match self.pool.full().filter(|_| self.peer().is_some()) {
-            Some(count) => format!("all of its {count} places are taken (`{}`)", self.places()),
-            None => {
-                attempt.end(Ending::Failed(Cause::Timeout), None);
-                "it was not open".to_owned()
-            }
-        };
-        SendError::Unready(format!("{why} within {patience:?} (`timeout.open`)"))
     }
 
     /// The key that bounds its leased connections.
