@@ -10,10 +10,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::{
-    call::{
-        Ask,
-        event::{Event, Notice, Question},
-    },
+    call::event::{Event, Notice, Question},
     config::Limits,
     mcp::{
         error::URL_ELICITATION_REQUIRED,

@@ -1,5 +1,5 @@
-//! A call that is sent again: on a session opened anew, with a client's answers, or because it failed
-//! and may be repeated.
+//! A call that is sent again: on a session opened anew, with a client's answers, or because it
+//! failed and may be repeated.
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
