@@ -271,6 +271,7 @@ fn every_link_leads_somewhere() {
         "docs/limits.md",
         "docs/policies.md",
         "docs/resilience.md",
+        "docs/secrets.md",
         "src/pipeline/README.md",
     ];
     for document in documents {

@@ -5,7 +5,7 @@ mod credential;
 pub mod transport;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     net::SocketAddr,
     ops::Range,
     path::Path,
@@ -68,7 +68,7 @@ pub fn config(file: schema::File, folder: &Path, reader: &mut Reader<'_>) -> Con
     let reached = file.server.value.public_url.value.is_some() || !listen.ip().is_unspecified();
     auth::refuse_nowhere(&file.auth.value, reached, reader);
     let known = Known { upstreams: &behind, auth: &auth, base: &base, listen };
-    Config {
+    let mut config = Config {
         server: server(file.server.value, folder, reader),
         routes: routes
             .map(|(path, section)| route(path, section, &known, folder, reader))
@@ -76,7 +76,10 @@ pub fn config(file: schema::File, folder: &Path, reader: &mut Reader<'_>) -> Con
         auth: auth::all(file.auth.value, reader),
         limit_store: store::limit_store(file.limit, reader),
         upstreams: upstreams.map(|(name, one)| upstream(name, one, folder, reader)).collect(),
-    }
+        secret_folders: BTreeSet::new(),
+    };
+    config.secret_folders = reader.take_secret_folders();
+    config
 }
 
 fn server(server: schema::Server, folder: &Path, reader: &mut Reader<'_>) -> Server {
@@ -152,6 +155,7 @@ fn limits(limits: &schema::Limits) -> Limits {
         keep_alive: limits.keep_alive.value.0,
         limit_keys_max: limits.limit_keys_max.value.0,
         settle: limits.settle.value.0,
+        vault_refresh: limits.vault_refresh.value.0,
         drain: limits.drain.value.0,
     }
 }
