@@ -20,8 +20,9 @@ use tokio::time::Instant;
 use tollgate::bench::{
     Action, Bearer, Body, Bounds, Caller, Client, Held, Incoming, Limits, ListKind, Listing,
     Message, Meta, Method, Object, ObjectKind, Question, Raw, Request, Sealer, States, Tool,
-    Version, View, Wanted, Wish, admits, caller, check_depth, decode, event, guard, judge, message,
-    message_of, meta, request_digest, rules, schemas, sessions, splice, view,
+    Version, View, Wanted, Wish, admits, attempts, caller, check_depth, circuit, decode, event,
+    guard, judge, message, message_of, meta, request_digest, rules, schemas, sessions, splice,
+    view,
 };
 
 /// The argument with which it runs itself under callgrind.
@@ -150,6 +151,7 @@ fn stages() -> Result<Vec<Stage>> {
     sealing(&mut stages)?;
     targets(&mut stages)?;
     limits(&mut stages)?;
+    breakers(&mut stages)?;
     policies(&mut stages)?;
     guards(&mut stages)?;
     crossing(&mut stages)?;
@@ -296,6 +298,25 @@ fn guards(stages: &mut Stages) -> Result<()> {
         let result = Raw::trusted(format!(r#"{{"content":[{{"type":"text","text":"{text}"}}]}}"#));
         stages.add(format!("guard: all detectors, result of {size}"), move || {
             guard.heard(black_box(&result)).is_ok()
+        });
+    }
+    Ok(())
+}
+
+/// A call that the breakers let through, and that is answered.
+fn breakers(stages: &mut Stages) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("routes.toml");
+    let timed = "breaker.window = \"60s\"\ntools.tool_57.breaker = { slow = \"1s\" }\n";
+    for (name, keys) in [
+        ("none", "breaker.enabled = false\n"),
+        ("one, the last 20 calls", ""),
+        ("of upstream (60 s) and tool", timed),
+    ] {
+        fs::write(&file, format!("{ROUTES}{keys}"))?;
+        let circuit = circuit(&file).map_err(|problems| anyhow::anyhow!("{problems}"))?;
+        stages.add(format!("breakers: {name}"), move || {
+            assert!(attempts(&circuit, black_box("tool_57")), "it is closed");
         });
     }
     Ok(())

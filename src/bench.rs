@@ -12,6 +12,7 @@ use crate::{
     config::{self, Problems},
     guard::Guards,
     policy::{self, Bounds as Judgement},
+    resilience::Ending,
     telemetry::Counters,
     upstream::{Settings, Upstream, sse::Decoder},
 };
@@ -37,6 +38,7 @@ pub use crate::{
     },
     park::state::{Bearer, Held, States},
     policy::{Asked as Question, Judge, Object, caller},
+    resilience::Circuit,
     session::{Sessions, seal::Sealer},
 };
 
@@ -83,6 +85,22 @@ pub fn guard(config: &Path, tool: &str) -> Result<Guard, Problems> {
 /// No schemas yet.
 pub fn schemas() -> Schemas {
     Schemas::new(&Limits::default(), Arc::default())
+}
+
+/// The breakers of the first upstream of a configuration.
+pub fn circuit(config: &Path) -> Result<Circuit, Problems> {
+    let config = config::load(config, &|_| None)?;
+    let upstream = config.upstreams.first().expect("a configuration has an upstream");
+    Ok(Circuit::new(Arc::default()).next(upstream))
+}
+
+/// A call of this tool that is let through and answered.
+pub fn attempts(circuit: &Circuit, tool: &str) -> bool {
+    let attempt = circuit.attempt(Some(tool));
+    attempt.is_ok_and(|attempt| {
+        attempt.end(Ending::Answered, None);
+        true
+    })
 }
 
 /// Whether a request is let in at once.

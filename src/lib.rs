@@ -14,6 +14,7 @@ mod auth;
 mod policy;
 mod guard;
 mod limit;
+mod resilience;
 mod kit;
 pub mod upstream;
 mod catalog;

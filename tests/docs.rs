@@ -278,6 +278,7 @@ fn every_link_leads_somewhere() {
         "docs/limits.md",
         "docs/logins.md",
         "docs/policies.md",
+        "docs/resilience.md",
         "docs/secrets.md",
         "src/pipeline/README.md",
     ];

@@ -9,6 +9,7 @@ use super::{
     guard::{self, Detector, Filling, Guard},
     problem::Problem,
     reader::Reader,
+    resilience::{self, Breaker, ToolTimeout},
     schema,
     value::{Count, Kind, Node, Word},
 };
@@ -72,6 +73,9 @@ pub struct Tool {
     pub in_flight: Option<InFlight>,
     pub guard: Guard,
     pub filling: Filling,
+    /// Default none: a tool has too few calls for rates, and its upstream's breaker sees outages.
+    pub breaker: Option<Breaker>,
+    pub timeout: ToolTimeout,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -277,7 +281,11 @@ pub fn tools(
         let in_flight = in_flight(section.in_flight.value, reader);
         let guard = guard::guard(section.guard.value, detectors, reader);
         let filling = guard::filling(section.arguments.value, reader);
-        (name, Tool { cost: section.cost.value, limits, in_flight, guard, filling })
+        let breaker = section.breaker.value;
+        let breaker = breaker.and_then(|section| resilience::tool_breaker(section, reader));
+        let timeout = resilience::tool_timeout(&section.timeout.value, reader);
+        let cost = section.cost.value;
+        (name, Tool { cost, limits, in_flight, guard, filling, breaker, timeout })
     });
     each.collect()
 }

@@ -2,9 +2,9 @@
 //!
 //! [`Config`] is what the rest of the gateway sees: every value is checked and has its default.
 //! The way in is `read`. `schema` is the table of all keys and defaults, `value` the kinds of their
-//! values, `reader` what a text stands for, `check`, `limit` and `store` what only several keys
-//! together tell, `auth` and `credential` who is who, `problem` how it is said. `import` writes
-//! such a file.
+//! values, `reader` what a text stands for, `check`, `limit`, `resilience` and `store` what only
+//! several keys together tell, `auth` and `credential` who is who, `problem` how it is said.
+//! `import` writes such a file.
 
 mod access;
 mod auth;
@@ -16,6 +16,7 @@ mod limit;
 mod problem;
 mod read;
 mod reader;
+mod resilience;
 mod rules;
 mod schema;
 mod sidecar;
@@ -40,6 +41,7 @@ pub use import::import;
 pub use limit::{Bound, Cost, InFlight, Limit, Per, Rate, Tool, Window};
 pub use problem::{Problem, Problems, nearest};
 pub use read::{environment, load, load_layered, parse};
+pub use resilience::{Breaker, Cause, Retry, Share, Sliding, ToolTimeout};
 pub use rules::{Case, CaseFile, Expected, RuleFile, Rules};
 pub use schema::schema;
 pub use sidecar::{Sidecar, sidecar};
@@ -383,6 +385,10 @@ pub struct Upstream {
     pub limits: Vec<Limit>,
     pub in_flight: Option<InFlight>,
     pub guard: Guard,
+    /// None where it is switched off.
+    pub breaker: Option<Breaker>,
+    /// Default none: each request is sent once.
+    pub retry: Option<Retry>,
     /// By their own names.
     pub tool_settings: BTreeMap<String, Tool>,
     /// What policies may call a group of its things: patterns of its own names, by tag.

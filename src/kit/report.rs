@@ -61,6 +61,25 @@ pub struct Upstream {
     pub processes: usize,
     /// Its tools whose arguments cannot be checked, since their schemas are of no use; and why.
     pub unusable_schemas: Vec<String>,
+    /// How its breaker stands. Null if it has none.
+    pub breaker: Option<Breaker>,
+    /// Times that a breaker of it, or of one of its tools, opened.
+    pub breaker_opened: u64,
+    /// Calls that one refused.
+    pub breaker_refused: u64,
+    /// Its tools that have a breaker of their own.
+    pub tool_breakers: BTreeMap<String, Breaker>,
+}
+
+/// Whether calls are let through, or refused because those before them failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum Breaker {
+    Closed,
+    Open,
+    /// A few are let through, to see how they fare.
+    HalfOpen,
 }
 
 /// How an upstream is reached.
@@ -88,6 +107,8 @@ pub enum State {
     Ready,
     /// It was ready before, or part of it is; what is known of it is still listed.
     Degraded,
+    /// Its breaker is open: calls are refused, because those before them failed.
+    Tripped,
     /// It could not be opened; it is tried again.
     Failed,
 }
@@ -113,6 +134,18 @@ impl Kind {
     }
 }
 
+impl Breaker {
+    pub const ALL: [Self; 3] = [Self::Closed, Self::Open, Self::HalfOpen];
+
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::HalfOpen => "half_open",
+        }
+    }
+}
+
 impl State {
     pub fn word(self) -> &'static str {
         match self {
@@ -120,6 +153,7 @@ impl State {
             Self::Opening => "opening",
             Self::Ready => "ready",
             Self::Degraded => "degraded",
+            Self::Tripped => "tripped",
             Self::Failed => "failed",
         }
     }

@@ -4,16 +4,13 @@
 //! `asked` (a legacy server asks a modern client) and `rounds` (the reverse). A call may go on as a
 //! task of ours (`tasks`), or lead to a task of the server (`polling`, and `upstream::follow`).
 
-use std::{collections::VecDeque, pin::Pin, sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::{
-    call::{
-        Ask,
-        event::{Event, Notice, Question},
-    },
+    call::event::{Event, Notice, Question},
     config::Limits,
     mcp::{
         error::URL_ELICITATION_REQUIRED,
@@ -44,7 +41,9 @@ use super::{
     puts::Puts,
     resolve::{self, Resolved},
     rounds::{self, Round},
+    sending::Sending,
     tasks,
+    tries::Tries,
 };
 
 /// A call under way, read event by event. Dropped before its end, it is cancelled.
@@ -58,6 +57,8 @@ pub struct Back {
     pub(super) stage: Stage,
     /// Its places among the calls under way; all that it leads to is sent on its strength.
     pub(super) pass: Pass,
+    /// How it is sent, and how often.
+    pub(super) tries: Arc<Tries>,
     /// The era spoken to the upstream.
     pub(super) era: Era,
     /// Ends with the call; none for a client without sessions.
@@ -79,16 +80,6 @@ pub struct Back {
     pub(super) task_at: Option<Instant>,
     /// The task that it goes on as.
     pub(super) task: Option<Arc<Task>>,
-}
-
-/// A call on its way for another time. Kept from one poll to the next: a server that takes long to
-/// open is not opened anew each time that somebody looks.
-pub(super) struct Sending(Pin<Box<dyn Future<Output = Result<Exchange, SendError>> + Send>>);
-
-impl std::fmt::Debug for Sending {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Sending(…)")
-    }
 }
 
 /// Where a call stands.
@@ -124,20 +115,21 @@ impl Back {
         route: &Arc<Route>,
         call: Call,
         resolved: Resolved,
-        pass: Pass,
+        (pass, tries): (Pass, Arc<Tries>),
     ) -> Result<Self, Fault> {
         let underway = match &call.session {
             Some(session) => Some(session.begin(&call.id).ok_or(Fault::DuplicateId)?),
             None => None,
         };
         let upstream = Arc::clone(&resolved.target.upstream);
-        let sent = upstream.send(&resolved.ask(&call), &pass).await;
+        let sent = tries.send(&resolved.ask(&call), &pass).await;
         let mut exchange = sent.map_err(|error| Fault::Upstream { method: call.method, error })?;
         if call.method == Method::TasksResult {
             // It is silent until the task is over; whoever asks looks at that meanwhile.
-            exchange.allow_answer(upstream.settings.config.timeout.total);
+            exchange.allow_answer(tries.timeout.total);
         }
-        let mut back = Self::new((gate, route), call, resolved, (upstream, exchange), pass);
+        let mut back =
+            Self::new((gate, route), call, resolved, (upstream, exchange), (pass, tries));
         back.underway = underway;
         Ok(back)
     }
@@ -152,7 +144,8 @@ impl Back {
     ) -> Self {
         let Parked { mut exchange, upstream, asked, .. } = parked;
         exchange.restore_token(call.meta.progress_token.clone());
-        let mut back = Self::new(place, call, resolved, (upstream, exchange), pass);
+        let tries = Tries::new(&call, &resolved);
+        let mut back = Self::new(place, call, resolved, (upstream, exchange), (pass, tries));
         (back.asked, back.fresh) = (Asked::after(asked), false);
         back
     }
@@ -162,7 +155,7 @@ impl Back {
         call: Call,
         resolved: Resolved,
         (upstream, exchange): (Arc<Upstream>, Exchange),
-        pass: Pass,
+        (pass, tries): (Pass, Arc<Tries>),
     ) -> Self {
         Self {
             gate: Arc::clone(gate),
@@ -177,6 +170,7 @@ impl Back {
             era: exchange.era,
             stage: Stage::Underway(exchange),
             pass,
+            tries,
             underway: None,
             fresh: true,
             ready: VecDeque::new(),
@@ -267,21 +261,17 @@ impl Back {
             Ok(Event::Paused { retry }) => {
                 Ok(self.call.session.is_some().then_some(Out::Paused(retry)))
             }
-            Ok(Event::Answer { body, status }) => self.answer(body, status),
+            Ok(Event::Answer { body, status }) => {
+                let again = fresh && self.repeats_after((&body, status));
+                if again { Ok(None) } else { self.answer(body, status) }
+            }
             // It was not processed: once more, on a session opened anew.
             Err(SendError::SessionGone) if fresh => {
                 self.send_again(self.resolved.ask(&self.call));
                 Ok(None)
             }
-            Err(error) => Err(self.fault(self.upstream.failed(error))),
+            Err(error) => self.fails_or_repeats(error, fresh).map(|()| None),
         }
-    }
-
-    /// Begins to send it once more.
-    pub(super) fn send_again(&mut self, ask: Ask) {
-        let (upstream, pass) = (Arc::clone(&self.upstream), self.pass.clone());
-        let sending = async move { upstream.send(&ask, &pass).await };
-        self.stage = Stage::Again(Sending(Box::pin(sending)));
     }
 
     pub(super) fn cancel(&mut self, reason: Option<String>) {

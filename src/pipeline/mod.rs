@@ -2,7 +2,8 @@
 //!
 //! A request of either era becomes a [`Call`], finds what it is about, and is sent; what comes back
 //! is a [`Reply`]. Between `resolve` and `send` stands what judges a call on its way: `clean` (what
-//! it says) and `admit` (how much); what the cache has will stand there too.
+//! it says), `admit` (how much) and `tries` (how well it holds); what the cache has will stand there
+//! too.
 
 mod admit;
 mod asked;
@@ -20,7 +21,9 @@ mod polling;
 mod resolve;
 mod resume;
 mod rounds;
+mod sending;
 mod tasks;
+mod tries;
 
 use std::sync::Arc;
 
@@ -43,13 +46,13 @@ use crate::{
     upstream::Pass,
 };
 
-use self::resume::Resumed;
 pub use self::{
     back::{Back, Out},
     fault::Fault,
     listen::{Heard, Listening},
     open::{initialize, negotiate},
 };
+use self::{resume::Resumed, tries::Tries};
 
 /// A client's request, decoded: nothing here depends on how it came.
 #[derive(Debug, Clone)]
@@ -141,7 +144,8 @@ async fn send(gate: &Arc<Gate>, route: &Arc<Route>, call: Call) -> Result<Reply,
     let mut resolved = resolved(gate, route, &call).await?;
     clean::request(gate, &call, &mut resolved)?;
     let pass = admit::sent(gate, route, &call, &resolved).await?;
-    let back = Back::send(gate, route, call, resolved, pass).await?;
+    let tries = Tries::new(&call, &resolved);
+    let back = Back::send(gate, route, call, resolved, (pass, tries)).await?;
     Ok(Reply::Back(Box::new(back)))
 }
 

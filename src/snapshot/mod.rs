@@ -155,17 +155,19 @@ impl Gate {
         let members: Vec<_> = config
             .upstreams
             .iter()
-            .map(|settings| {
-                let (config, filters) = parted(settings);
+            .map(|section| {
+                let (config, filters) = parted(section);
                 let settings = Settings { config, answer_bytes_max: limits.answer_bytes_max };
                 let same = |member: &&Member| {
                     member.upstream.settings == settings
                         && member.items_max == limits.list_items_max
                 };
-                match earlier.members.iter().find(same) {
+                let member = match earlier.members.iter().find(same) {
                     Some(member) => Member { filters, ..member.clone() },
                     None => self.member(settings, limits.list_items_max, filters, &earlier),
-                }
+                };
+                member.upstream.protect(section);
+                member
             })
             .collect();
         let gone: Vec<_> =
@@ -420,13 +422,15 @@ impl std::fmt::Debug for Gate {
     }
 }
 
-/// An upstream's section without what is shown of it, and that. How much may be asked of it is no
-/// matter of the server's either.
+/// An upstream's section without what is shown of it, and that. How much may be asked of it, and
+/// what protects it, is no matter of the server's either.
 fn parted(section: &config::Upstream) -> (config::Upstream, Arc<Filters>) {
     let mut config = section.clone();
     config.limits = Vec::new();
     config.in_flight = None;
     config.guard = config::Guard::default();
+    config.breaker = None;
+    config.retry = None;
     config.tool_settings = std::collections::BTreeMap::new();
     let filters = Filters {
         tools: std::mem::take(&mut config.tools),

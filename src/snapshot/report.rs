@@ -3,8 +3,11 @@
 use crate::{
     call::ListKind,
     guard::Schemas,
-    kit::report::{Report, Route as RouteReport, Source, State, Upstream as UpstreamReport},
+    kit::report::{
+        Breaker, Report, Route as RouteReport, Source, State, Upstream as UpstreamReport,
+    },
     mcp::version::{Era, Version},
+    resilience::Standing,
     upstream,
 };
 
@@ -50,10 +53,14 @@ impl Route {
 }
 
 impl Member {
-    /// Where it stands: degraded while it is not open and its last known lists are served.
+    /// Where it stands: degraded while it is not open and its last known lists are served, or its
+    /// breaker lets a few calls through only.
     pub fn state(&self) -> State {
         let listed = self.shelf.listing().is_some();
+        let breaker = self.upstream.circuit().look().standing;
         match self.upstream.status().state {
+            upstream::State::Ready if breaker == Some(Standing::Open) => State::Tripped,
+            upstream::State::Ready if breaker == Some(Standing::HalfOpen) => State::Degraded,
             upstream::State::Ready if self.shelf.error().is_some() => State::Degraded,
             upstream::State::Ready => State::Ready,
             upstream::State::Idle => State::Idle,
@@ -64,7 +71,7 @@ impl Member {
     }
 
     fn report(&self, schemas: &Schemas) -> UpstreamReport {
-        let status = self.upstream.status();
+        let (status, look) = (self.upstream.status(), self.upstream.circuit().look());
         let listing = self.shelf.listing();
         let count = |kind| listing.as_ref().map_or(0, |listing| listing.items(kind).len());
         let source = if self.shelf.is_confirmed() { Source::Upstream } else { Source::Disk };
@@ -85,7 +92,19 @@ impl Member {
             failures: status.failures,
             processes: status.processes,
             unusable_schemas: schemas.unusable(self.upstream.name()),
+            breaker: look.standing.map(breaker),
+            breaker_opened: look.opened,
+            breaker_refused: look.refused,
+            tool_breakers: look.tools.into_iter().map(|(name, at)| (name, breaker(at))).collect(),
         }
+    }
+}
+
+fn breaker(standing: Standing) -> Breaker {
+    match standing {
+        Standing::Closed => Breaker::Closed,
+        Standing::Open => Breaker::Open,
+        Standing::HalfOpen => Breaker::HalfOpen,
     }
 }
 

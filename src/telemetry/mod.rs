@@ -101,6 +101,12 @@ pub enum Counter {
     CustomFlagged,
     CustomRedacted,
     CustomBlocked,
+    RefusedBreaker,
+    BreakersOpened,
+    BreakersClosed,
+    Retries,
+    RefusedRetries,
+    UpstreamTimeouts,
 }
 
 /// In the order of [`Counter`].
@@ -198,6 +204,12 @@ const NAMES: &[&str] = &[
     "custom_flagged",
     "custom_redacted",
     "custom_blocked",
+    "refused_breaker",
+    "breakers_opened",
+    "breakers_closed",
+    "retries",
+    "refused_retries",
+    "upstream_timeouts",
 ];
 
 /// Why a call ended without an answer of its upstream's own: the closed set of words that metrics

@@ -15,6 +15,7 @@ mod link;
 mod open;
 mod own;
 mod pool;
+mod protected;
 mod scope;
 mod shared;
 mod sign;
@@ -32,7 +33,7 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::{
     sync::{Notify, watch as phases},
     time::Instant,
@@ -53,6 +54,7 @@ use crate::{
     },
     net::Net,
     policy::Permit,
+    resilience::{Attempt, Circuit},
     telemetry::Counters,
 };
 
@@ -61,7 +63,7 @@ use self::{
     status::Tally, watch::Wanted,
 };
 pub use self::{
-    exchange::{Exchange, SendError},
+    exchange::{Exchange, SendError, failure},
     follow::TaskRef,
     open::Peer,
     own::Asking,
@@ -117,6 +119,8 @@ pub struct Upstream {
     inbox: Arc<Inbox>,
     wake: Notify,
     tally: Tally,
+    /// Its breakers, and what else may change while it stays as it is.
+    circuit: RwLock<Arc<Circuit>>,
     /// One clone for each exchange under way.
     underway: Arc<()>,
     retired: AtomicBool,
@@ -156,6 +160,7 @@ impl Upstream {
             inbox: Inbox::new(),
             wake: Notify::new(),
             tally: Tally::default(),
+            circuit: RwLock::new(Arc::new(Circuit::new(Arc::clone(&context.counters)))),
             underway: Arc::new(()),
             retired: AtomicBool::new(false),
             tasks,
@@ -193,28 +198,23 @@ impl Upstream {
         }
     }
 
-    /// Sends a client's request, which is permitted and let in. Errors before anything was sent are
-    /// [`SendError::Unavailable`].
-    pub async fn send(&self, ask: &Ask, _: &Pass) -> Result<Exchange, SendError> {
+    /// Sends a client's request, which is permitted, let in, and let through by the breakers. What
+    /// becomes of the attempt is known with the exchange's end. Nothing was sent where it fails.
+    pub async fn send(&self, ask: &Ask, _: &Pass, attempt: Attempt) -> Result<Exchange, SendError> {
         self.tally.call();
         self.check_caller(ask)?;
         // From here on, so that a retirement waits for those that still look for a connection.
         let underway = Arc::clone(&self.underway);
         let patience = self.settings.config.timeout.open;
         let found = tokio::time::timeout(patience, self.connection_for(ask)).await;
-        let found = found.unwrap_or_else(|_| {
-            let why = match self.pool.full().filter(|_| self.peer().is_some()) {
-                Some(count) => format!("all of its {count} places are taken (`{}`)", self.places()),
-                None => "it was not open".to_owned(),
-            };
-            Err(SendError::Unavailable(format!("{why} within {patience:?} (`timeout.open`)")))
-        });
         let sent = match found {
-            Ok((connection, leased)) => connection.call(ask, leased).await,
-            Err(error) => Err(error),
+            Ok(Ok((connection, leased))) => connection.call(ask, leased).await,
+            // It is being opened again, and no call is waited for: that is breaker enough.
+            Ok(Err(error)) => Err(error),
+            Err(_) => return Err(self.failed(self.unready(patience, attempt))),
         };
         match sent {
-            Ok(exchange) => Ok(exchange.counted(underway)),
+            Ok(exchange) => Ok(exchange.counted(underway).within(self.timeout(ask)).tried(attempt)),
             Err(error) => Err(self.failed(error)),
         }
     }

@@ -39,6 +39,7 @@ mod modern;
 mod older;
 mod policy;
 mod reload;
+mod resilience;
 mod session;
 mod sse;
 mod stdio;

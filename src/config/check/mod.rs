@@ -22,7 +22,7 @@ use super::{
     limit::{self, Dearest},
     problem::{Problem, nearest},
     reader::Reader,
-    rules, schema, store,
+    resilience, rules, schema, store,
     value::{Apart, Key},
 };
 
@@ -282,6 +282,8 @@ fn upstream(
         limits,
         in_flight: limit::in_flight(section.in_flight.value, reader),
         guard: guard::guard(section.guard.value, detectors, reader),
+        breaker: resilience::breaker(section.breaker.value, reader),
+        retry: resilience::retry(section.retry.value, reader),
         tool_settings: limit::tools(section.tools.value.each, detectors, reader),
         tags: rules::tags(section.tags.value),
         problem: (!absent.is_empty())

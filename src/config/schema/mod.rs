@@ -79,6 +79,7 @@ macro_rules! section {
 mod access;
 mod guard;
 mod limit;
+mod resilience;
 mod rules;
 mod store;
 
@@ -86,6 +87,7 @@ pub use self::{
     access::{ApiKey, Auth, Credential, StepUp},
     guard::{Detect, Detector, Filling, Guard},
     limit::{ArgumentCost, InFlight, Limit},
+    resilience::{Breaker, Retry, ToolTimeout},
     rules::{Case, Cases},
     store::Sharing,
 };
@@ -406,6 +408,10 @@ section! {
         in_flight: Option<Spanned<InFlight>>,
         /// What calls are held to, and what is looked for in them, besides what the route says.
         guard: Option<Spanned<Guard>>,
+        /// When calls are refused, because those before them failed.
+        breaker: Option<Spanned<Breaker>>,
+        /// How often a request is sent again, where that is safe; without it once.
+        retry: Option<Spanned<Retry>>,
         /// What policies may call a group of its things: for each tag patterns of its own names.
         tags: Table<Vec<String>>,
     }
@@ -426,6 +432,11 @@ section! {
         guard: Option<Spanned<Guard>>,
         /// What the gate puts into its calls.
         arguments: Option<Spanned<Filling>>,
+        /// A breaker of its own: what it does wrong, or slowly, then counts there and not for its
+        /// upstream.
+        breaker: Option<Spanned<Breaker>>,
+        /// How long a call of it may take.
+        timeout: ToolTimeout,
     }
 }
 
