@@ -13,6 +13,7 @@ mod session;
 mod auth;
 mod policy;
 mod limit;
+mod resilience;
 mod kit;
 pub mod upstream;
 mod catalog;

@@ -6,6 +6,7 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 use toml::Spanned;
 
 use super::{
+    check,
     problem::Problem,
     reader::Reader,
     schema,
@@ -69,6 +70,8 @@ pub struct Tool {
     pub cost: Cost,
     pub limits: Vec<Limit>,
     pub in_flight: Option<InFlight>,
+    /// In place of its upstream's.
+    pub hedge: Option<Duration>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -270,7 +273,8 @@ pub fn tools(
         let dearest = Some((&*name, flat(&section)));
         let limits = limits(section.limits.value, dearest, reader);
         let in_flight = in_flight(section.in_flight.value, reader);
-        (name, Tool { cost: section.cost.value, limits, in_flight })
+        let hedge = check::replicas::hedge(section.hedge.value.as_ref(), reader);
+        (name, Tool { cost: section.cost.value, limits, in_flight, hedge })
     });
     each.collect()
 }

@@ -15,6 +15,7 @@ use super::{
     limit::Cost,
     problem::{Problem, nearest},
     reader::Reader,
+    replicas::Urls,
     value::{
         ActionWord, Apart, Count, Json, Key, Kind, Kit, Moment, Node, Period, Reference, Size,
         Table, Url, table,
@@ -81,10 +82,12 @@ macro_rules! section {
 // Below the macro, which they use.
 mod access;
 mod limit;
+mod replicas;
 
 pub use self::{
     access::{ApiKey, Auth, Credential},
     limit::{ArgumentCost, InFlight, Limit},
+    replicas::{Canary, Ejection, Health, Hedge, Shadow},
 };
 
 section! {
@@ -319,8 +322,9 @@ section! {
         env: Table<Spanned<Secret>>,
         /// The folder it starts in; a relative path begins beside the file.
         cwd: Option<PathBuf>,
-        /// The address of a server that speaks MCP over HTTP.
-        url: Option<Url>,
+        /// The address of a server that speaks MCP over HTTP; of several replicas of one server, all
+        /// addresses: ["http://a/mcp", "http://b/mcp"].
+        url: Option<Urls>,
         /// What is spoken there: Streamable HTTP ("http"), HTTP+SSE of 2024-11-05 ("sse"), or
         /// whichever of them it turns out to be ("auto").
         transport: HttpTransport = "auto",
@@ -365,6 +369,16 @@ section! {
         in_flight: Option<Spanned<InFlight>>,
         /// What policies may call a group of its things: for each tag patterns of its own names.
         tags: Table<Vec<String>>,
+        /// How each of several replicas is probed; without it calls alone show what fails.
+        health: Option<Health>,
+        /// When one of several replicas gets no calls for a while.
+        ejection: Ejection,
+        /// When a call is sent to a second replica; for tools that are safe to call twice.
+        hedge: Option<Spanned<Hedge>>,
+        /// A successor that gets some callers' calls.
+        canary: Option<Spanned<Canary>>,
+        /// A successor whose answers are only compared.
+        shadow: Option<Spanned<Shadow>>,
     }
 }
 
@@ -378,6 +392,8 @@ section! {
         limits: Vec<Spanned<Limit>>,
         /// How many calls of it may be under way at once.
         in_flight: Option<Spanned<InFlight>>,
+        /// When a call of it is sent to a second replica, in place of what its upstream says.
+        hedge: Option<Spanned<Hedge>>,
     }
 }
 
