@@ -10,6 +10,7 @@ use std::{
     hash::{Hash, Hasher},
     net::IpAddr,
     sync::Arc,
+    time::Duration,
 };
 
 use crate::mcp::{
@@ -167,6 +168,13 @@ impl fmt::Display for Caller {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SessionKey(pub u128);
 
+impl SessionKey {
+    /// Half of it: random, too.
+    pub fn number(self) -> u64 {
+        u64::try_from(self.0 >> 64).unwrap_or_default()
+    }
+}
+
 impl fmt::Debug for SessionKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:08x}…", self.0 >> 96)
@@ -192,6 +200,12 @@ pub struct Ask {
     pub as_task: bool,
     /// What a legacy client set by `logging/setLevel`, or a modern one wants of this request.
     pub log_level: Option<String>,
+    /// It may be sent a second time.
+    pub safe: bool,
+    /// Silence after which another replica is asked too, where it is safe.
+    pub hedge: Option<Duration>,
+    /// Which of several replicas knows what it is about.
+    pub replica: Option<u64>,
 }
 
 impl Ask {

@@ -97,6 +97,7 @@ pub fn modern(
             session: None,
             streams: true,
             mirrored: read.mirrored,
+            place: None,
         }),
         Err(refused) => Err(Box::new((request.id, refused))),
     }
@@ -120,7 +121,20 @@ pub fn legacy(
             let client = Arc::clone(&session.client);
             let session = Some(session);
             let (streams, mirrored) = (true, None);
-            Ok(Call { id, method, params, named, meta, caller, client, session, streams, mirrored })
+            let place = None;
+            Ok(Call {
+                id,
+                method,
+                params,
+                named,
+                meta,
+                caller,
+                client,
+                session,
+                streams,
+                mirrored,
+                place,
+            })
         }
         Err(fault) => Err(Box::new((id, fault))),
     }

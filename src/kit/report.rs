@@ -55,6 +55,37 @@ pub struct Upstream {
     pub failures: u64,
     /// Its running processes.
     pub processes: usize,
+    /// The servers that are the same one, where there are several.
+    pub replicas: Vec<Replica>,
+    /// The server that is to take its place, where one is on trial.
+    pub canary: Option<Canary>,
+}
+
+/// One of several servers that are the same.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(transform = without_formats)]
+pub struct Replica {
+    pub url: String,
+    pub state: State,
+    /// It did worse than the others, and gets no calls for a while.
+    pub ejected: bool,
+    /// It does not answer its probes, and gets no calls until it does.
+    pub ill: bool,
+    /// Calls that are under way there.
+    pub in_flight: u32,
+    pub calls: u64,
+}
+
+/// A server on trial in the place of another.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(transform = without_formats)]
+pub struct Canary {
+    /// The name of its upstream.
+    pub upstream: String,
+    /// How many percent of callers it gets; 0 once it was taken back.
+    pub weight: u32,
+    /// Why it was taken back, and gets nothing until its section is edited.
+    pub back: Option<String>,
 }
 
 /// How an upstream is reached.

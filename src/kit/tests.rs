@@ -89,6 +89,8 @@ fn upstream(name: &str, state: State) -> Upstream {
         calls: 30,
         failures: 1,
         processes: 1,
+        replicas: Vec::new(),
+        canary: None,
     }
 }
 

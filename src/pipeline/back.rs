@@ -28,7 +28,7 @@ use crate::{
     },
     park::{
         Parked,
-        state::{Bearer, Held},
+        state::{Bearer, Held, Place},
         task::Task,
     },
     session::Underway,
@@ -40,11 +40,14 @@ use crate::{
 use super::{
     Call, Fault,
     asked::{self, Asked},
-    fit, pages,
+    fit,
+    migrate::{self, OnTrial},
+    pages,
     polling::Polling,
     puts::Puts,
     resolve::{self, Resolved},
     rounds::{self, Round},
+    shadow::{self, Shadowed},
     tasks,
 };
 
@@ -57,6 +60,12 @@ pub struct Back {
     pub(super) resolved: Resolved,
     pub(super) upstream: Arc<Upstream>,
     pub(super) stage: Stage,
+    /// Which of several replicas has it.
+    pub(super) replica: Option<u64>,
+    /// It is with a successor on trial.
+    pub(super) trial: Option<Box<OnTrial>>,
+    /// Who compares its answer with a successor's.
+    pub(super) shadow: Option<Shadowed>,
     /// Its places among the calls under way; all that it leads to is sent on its strength.
     pub(super) pass: Pass,
     /// The era spoken to the upstream.
@@ -127,19 +136,21 @@ impl Back {
         resolved: Resolved,
         pass: Pass,
     ) -> Result<Self, Fault> {
+        let shadow = shadow::begin(gate, &call, &resolved, &pass);
+        let (resolved, trial) = migrate::turned(gate, &call, resolved);
         let underway = match &call.session {
             Some(session) => Some(session.begin(&call.id).ok_or(Fault::DuplicateId)?),
             None => None,
         };
-        let upstream = Arc::clone(&resolved.target.upstream);
-        let sent = upstream.send(&resolved.ask(&call), &pass).await;
+        let (resolved, trial, sent) = migrate::send(&call, resolved, trial, &pass).await;
         let mut exchange = sent.map_err(|error| Fault::Upstream { method: call.method, error })?;
+        let upstream = Arc::clone(&resolved.target.upstream);
         if call.method == Method::TasksResult {
             // It is silent until the task is over; whoever asks looks at that meanwhile.
             exchange.allow_answer(upstream.settings.config.timeout.total);
         }
         let mut back = Self::new((gate, route), call, resolved, (upstream, exchange), pass);
-        back.underway = underway;
+        (back.underway, back.trial, back.shadow) = (underway, trial, shadow);
         Ok(back)
     }
 
@@ -176,6 +187,9 @@ impl Back {
             resolved,
             upstream,
             era: exchange.era,
+            replica: exchange.replica,
+            trial: None,
+            shadow: None,
             stage: Stage::Underway(exchange),
             pass,
             underway: None,
@@ -247,7 +261,7 @@ impl Back {
             Stage::Again(sending) => {
                 let sent = (&mut sending.0).await;
                 let exchange = sent.map_err(|error| self.fault(error))?;
-                self.era = exchange.era;
+                (self.era, self.replica) = (exchange.era, exchange.replica);
                 self.stage = Stage::Underway(exchange);
                 Ok(None)
             }
@@ -262,6 +276,13 @@ impl Back {
 
     fn hear(&mut self, event: Result<Event, SendError>) -> Result<Option<Out>, Fault> {
         let fresh = std::mem::replace(&mut self.fresh, false);
+        if let Stage::Underway(exchange) = &self.stage {
+            // Another replica may have answered in the place of the first.
+            (self.era, self.replica) = (exchange.era, exchange.replica);
+        }
+        if self.falls_back(&event, fresh) {
+            return Ok(None);
+        }
         match event {
             Ok(Event::Notice(notice)) => Ok(self.notice(&notice)),
             Ok(Event::Question(question)) => self.question(question),
@@ -281,6 +302,7 @@ impl Back {
     /// Begins to send it once more.
     pub(super) fn send_again(&mut self, ask: Ask) {
         let (upstream, pass) = (Arc::clone(&self.upstream), self.pass.clone());
+        let ask = Ask { replica: self.replica, ..ask };
         let sending = async move { upstream.send(&ask, &pass).await };
         self.stage = Stage::Again(Sending(Box::pin(sending)));
     }
@@ -444,6 +466,9 @@ impl Back {
 
     /// The last word, after all that belongs before it.
     pub(super) fn end(&mut self, body: Body, status: u16) -> Out {
+        if let Some(shadow) = self.shadow.take() {
+            shadow.answered(&body);
+        }
         let body = match self.name_task(body) {
             Body::Result(result) => Body::Result(self.of_no_task(result)),
             error @ Body::Error(_) => error,
@@ -475,9 +500,14 @@ impl Back {
         let Some(state) = splice::member(&result, "requestState") else { return result };
         let age = self.limits().session_age;
         let request = self.call.digest();
-        let held = Held::Upstream(self.upstream.name().to_owned(), state);
+        let held = Held::Upstream(self.place(), state);
         let state = self.state(held, request, age);
         splice::edit(&result, &[("requestState", Some(state.bytes()))])
+    }
+
+    /// Who knows what the server gave this call.
+    pub(super) fn place(&self) -> Place {
+        Place { upstream: self.upstream.name().to_owned(), replica: self.replica }
     }
 
     fn state(&self, held: Held, request: [u8; 16], patience: Duration) -> Raw {

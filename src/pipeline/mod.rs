@@ -11,6 +11,7 @@ mod carried;
 mod fault;
 mod fit;
 mod listen;
+mod migrate;
 mod open;
 mod pages;
 mod puts;
@@ -18,6 +19,7 @@ mod polling;
 mod resolve;
 mod resume;
 mod rounds;
+mod shadow;
 mod tasks;
 
 use std::sync::Arc;
@@ -36,6 +38,7 @@ use crate::{
         raw::Raw,
         version::Era,
     },
+    park::state::Place,
     session::Session,
     snapshot::{Gate, Route},
     upstream::Pass,
@@ -65,6 +68,8 @@ pub struct Call {
     /// Decoded `Mcp-Param-*` headers by their names in lower case; none where no header had to be
     /// sent.
     pub mirrored: Option<Vec<(String, String)>>,
+    /// Who knows the state that came with it.
+    pub place: Option<Place>,
 }
 
 /// What a call leads to.
@@ -232,6 +237,17 @@ impl Call {
 }
 
 impl resolve::Resolved {
+    /// Whether it may be sent a second time: by the tool's own word, or since it only reads. Not
+    /// with answers of the client's: the server may take them once.
+    fn is_safe(&self, call: &Call) -> bool {
+        let reads = matches!(
+            call.method,
+            Method::PromptsGet | Method::ResourcesRead | Method::Complete | Method::TasksGet
+        );
+        let may = reads || call.method == Method::ToolsCall && self.target.hints.is_safe();
+        may && !self.as_task && !self.wishes_task && call.place.is_none()
+    }
+
     /// The request as the upstream gets it.
     fn ask(&self, call: &Call) -> Ask {
         Ask {
@@ -248,6 +264,9 @@ impl resolve::Resolved {
                 Some(session) => session.log_level(),
                 None => call.meta.log_level.clone(),
             },
+            safe: self.is_safe(call),
+            hedge: self.target.hedge,
+            replica: self.target.replica.or(call.place.as_ref().and_then(|place| place.replica)),
         }
     }
 }

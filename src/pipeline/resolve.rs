@@ -10,7 +10,7 @@ use crate::{
         head::Named,
         message::Body,
         method::Method,
-        mirror::{Mirrored, Mirrors},
+        mirror::Mirrored,
         raw::Raw,
         splice,
         version::Era,
@@ -130,18 +130,15 @@ fn permit(route: &Route, call: &Call, target: &Target) -> Result<Permit, Fault> 
 /// A legacy server's task is the session's that was given it; a modern server's has an id that is
 /// sealed for its caller. Neither server can tell whose a task is.
 fn find_task(gate: &Gate, route: &Route, call: &Call, id: &str) -> Option<Arc<Target>> {
-    let target = |upstream, own: &str| {
-        let (own, mirrors) = (own.to_owned(), Mirrors::default());
-        Some(Arc::new(Target { upstream, own, mirrors, task: false, object: None }))
-    };
     let Some(session) = &call.session else {
         let (path, states) = (&route.settings.path, &gate.lot.states);
-        let (upstream, own) = states.open_theirs(id, path, &call.caller)?;
-        return target(Arc::clone(&route.member(&upstream)?.upstream), &own);
+        let (place, own) = states.open_theirs(id, path, &call.caller)?;
+        let upstream = gate.snapshot().behind(route, &place.upstream)?;
+        return Some(Arc::new(Target::of_task(&upstream, &own, place.replica)));
     };
     // Relayed on a route of one server only.
     let member = route.members.first().filter(|_| !route.is_merged())?;
-    if session.has_task(id) { target(Arc::clone(&member.upstream), id) } else { None }
+    session.has_task(id).then(|| Arc::new(Target::of_task(&member.upstream, id, None)))
 }
 
 /// The params without a legacy client's wish for a task; none where it has none. Where it is
@@ -181,7 +178,7 @@ fn renamed(call: &Call, target: &Target) -> Raw {
 
 /// Headers that mirror arguments must say what the body says (2026-07-28); a legacy client sends
 /// none.
-fn check_mirrored(target: &Target, call: &Call) -> Result<Vec<(String, String)>, Fault> {
+pub(super) fn check_mirrored(target: &Target, call: &Call) -> Result<Vec<(String, String)>, Fault> {
     // What is not recognised is forwarded as it is (2026-07-28, transports: intermediaries).
     let unknown = |known: &[Mirrored]| {
         let headers = call.mirrored.clone().unwrap_or_default().into_iter();

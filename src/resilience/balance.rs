@@ -74,6 +74,14 @@ impl Load {
         latency.at = now;
     }
 
+    /// A call was given up after so long without a sign.
+    pub fn abandoned(&self, took: Duration, now: Instant) {
+        let mut latency = self.latency.lock();
+        if latency.seconds * latency.left(now) < took.as_secs_f64() {
+            *latency = Latency { seconds: took.as_secs_f64(), at: now };
+        }
+    }
+
     /// In seconds of work that stand before one more call.
     pub fn cost(&self, now: Instant) -> f64 {
         let in_flight = f64::from(self.in_flight());

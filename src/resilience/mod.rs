@@ -8,3 +8,4 @@ pub mod balance;
 pub mod canary;
 pub mod ejection;
 pub mod health;
+pub mod spare;

@@ -2,12 +2,14 @@
 
 use crate::{
     call::ListKind,
-    kit::report::{Report, Route as RouteReport, Source, State, Upstream as UpstreamReport},
+    kit::report::{
+        Canary, Replica, Report, Route as RouteReport, Source, State, Upstream as UpstreamReport,
+    },
     mcp::version::{Era, Version},
     upstream,
 };
 
-use super::{Gate, Member, Route};
+use super::{Gate, Member, Route, Snapshot};
 
 impl Gate {
     /// A look at everything, cheap enough to be taken for every question.
@@ -18,12 +20,17 @@ impl Gate {
         let mut counters = self.counters.read();
         counters.insert("parked_now".to_owned(), self.lot.count() as u64);
         counters.insert("limit_keys_now".to_owned(), snapshot.limits.key_count() as u64);
+        let replicas = || snapshot.members.iter().flat_map(|it| it.upstream.status().replicas);
+        let ready = replicas().filter(|replica| replica.state == upstream::State::Ready).count();
+        let ejected = replicas().filter(|replica| replica.ejected).count();
+        counters.insert("replicas_ready_now".to_owned(), ready as u64);
+        counters.insert("replicas_ejected_now".to_owned(), ejected as u64);
         counters.insert("tasks_now".to_owned(), self.lot.board.count() as u64);
         Report {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_seconds: self.uptime().as_secs(),
             routes: routes.map(|route| route.report()).collect(),
-            upstreams: snapshot.members.iter().map(Member::report).collect(),
+            upstreams: snapshot.members.iter().map(|member| member.report(&snapshot)).collect(),
             counters,
         }
     }
@@ -57,7 +64,7 @@ impl Member {
         }
     }
 
-    fn report(&self) -> UpstreamReport {
+    fn report(&self, snapshot: &Snapshot) -> UpstreamReport {
         let status = self.upstream.status();
         let listing = self.shelf.listing();
         let count = |kind| listing.as_ref().map_or(0, |listing| listing.items(kind).len());
@@ -78,8 +85,30 @@ impl Member {
             calls: status.calls,
             failures: status.failures,
             processes: status.processes,
+            replicas: status.replicas.into_iter().map(replica).collect(),
+            canary: snapshot.canary(self.upstream.name()),
         }
     }
+}
+
+impl Snapshot {
+    fn canary(&self, upstream: &str) -> Option<Canary> {
+        let trial = &self.migration(upstream)?.canary.as_ref()?.trial;
+        let settings = &trial.settings;
+        let weight = if trial.is_back() { 0 } else { settings.weight };
+        Some(Canary { upstream: settings.upstream.clone(), weight, back: trial.why() })
+    }
+}
+
+fn replica(status: upstream::ReplicaStatus) -> Replica {
+    let state = match status.state {
+        upstream::State::Idle => State::Idle,
+        upstream::State::Opening => State::Opening,
+        upstream::State::Ready => State::Ready,
+        upstream::State::Failed => State::Failed,
+    };
+    let upstream::ReplicaStatus { url, ejected, ill, in_flight, calls, .. } = status;
+    Replica { url, state, ejected, ill, in_flight, calls }
 }
 
 fn spoken(version: Version) -> String {

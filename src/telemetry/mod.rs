@@ -63,10 +63,24 @@ pub enum Counter {
     TokensFetched,
     TokensFailed,
     RefusedSubscriptions,
+    ReplicaPicks,
+    ReplicasEjected,
+    ReplicaFailovers,
+    Hedges,
+    HedgesWon,
+    ProbesFailed,
+    CanaryCalls,
+    CanaryFailures,
+    CanaryFallbacks,
+    CanariesBack,
+    ShadowCalls,
+    ShadowMismatches,
+    ShadowFailures,
+    ShadowSkipped,
 }
 
 /// In the order of [`Counter`].
-const NAMES: [&str; 55] = [
+const NAMES: [&str; 69] = [
     "requests",
     "refused_host",
     "refused_origin",
@@ -122,6 +136,20 @@ const NAMES: [&str; 55] = [
     "tokens_fetched",
     "tokens_failed",
     "refused_subscriptions",
+    "replica_picks",
+    "replicas_ejected",
+    "replica_failovers",
+    "hedges",
+    "hedges_won",
+    "probes_failed",
+    "canary_calls",
+    "canary_failures",
+    "canary_fallbacks",
+    "canaries_back",
+    "shadow_calls",
+    "shadow_mismatches",
+    "shadow_failures",
+    "shadow_skipped",
 ];
 
 /// The counters of one gate.

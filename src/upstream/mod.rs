@@ -1,14 +1,16 @@
 //! Servers behind the gate: opened, kept open, and spoken to in whichever era they speak.
 //!
-//! [`Upstream::send`] is the one way to a server. Which connection a request takes (the one that
-//! all share, the client session's own, or one leased from a pool) is decided in
-//! [`Upstream::connection_for`].
+//! [`Upstream::send`] is the one way to a server. Which of its replicas gets a request is decided in
+//! [`group`]; which connection it takes there (the one that all share, the client session's own, or
+//! one leased from a pool) in [`Replica::connection_for`].
 
 mod backoff;
 pub mod child;
+mod course;
 mod credential;
 mod exchange;
 mod follow;
+mod group;
 mod http;
 mod lines;
 mod link;
@@ -18,6 +20,7 @@ mod pool;
 mod shared;
 mod sign;
 pub(crate) mod sse;
+mod standing;
 mod status;
 mod watch;
 
@@ -30,7 +33,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::join_all;
+use futures_util::{FutureExt as _, future::join_all};
 use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, watch as phases},
@@ -57,6 +60,7 @@ use crate::{
 
 use self::{
     credential::Credential,
+    group::Lead,
     open::Connection,
     own::Own,
     pool::{Leased, Pool},
@@ -67,10 +71,12 @@ use self::{
 pub use self::{
     exchange::{Exchange, SendError},
     follow::TaskRef,
+    group::Upstream,
     open::Peer,
     own::Asking,
     sign::{Said, Sign},
-    status::{State, Status},
+    standing::is_failure,
+    status::{ReplicaStatus, State, Status},
 };
 
 /// How often connections that nobody uses are looked for.
@@ -83,6 +89,17 @@ pub struct Settings {
     /// Without its filters: what is shown of it does not make it another server.
     pub config: config::Upstream,
     pub answer_bytes_max: usize,
+}
+
+impl Settings {
+    /// Those of one of several replicas.
+    fn of_replica(&self, address: &str) -> Self {
+        let mut settings = self.clone();
+        if let Transport::Http { url, .. } = &mut settings.config.transport {
+            address.clone_into(url);
+        }
+        settings
+    }
 }
 
 /// What all upstreams of a gate share.
@@ -101,9 +118,17 @@ pub struct Pass {
     pub admission: Arc<Admission>,
 }
 
-/// A server behind the gate.
-pub struct Upstream {
-    pub settings: Settings,
+impl Pass {
+    /// For a copy of a request, which nobody waits for.
+    pub fn without_places(&self) -> Self {
+        let admission = Arc::new(self.admission.without_places());
+        Self { permit: self.permit.clone(), admission }
+    }
+}
+
+/// One server: an upstream itself, or one of several that are the same.
+pub struct Replica {
+    settings: Settings,
     context: Arc<Context>,
     phase: phases::Sender<Phase>,
     own: Mutex<HashMap<SessionKey, Arc<Own>>>,
@@ -115,16 +140,25 @@ pub struct Upstream {
     sse: AtomicBool,
     /// It is modern and refused `initialize`.
     refuses_legacy: AtomicBool,
-    wanted: Wanted,
-    /// What sessions without a connection of their own want to hear of, by its rank.
-    levels: Mutex<HashMap<SessionKey, usize>>,
-    inbox: Arc<Inbox>,
+    common: Common,
     wake: Notify,
     tally: Tally,
     /// One clone for each exchange under way.
     underway: Arc<()>,
     retired: AtomicBool,
+    /// Among its like.
+    place: usize,
     tasks: Tasks,
+}
+
+/// What the replicas of one upstream share.
+#[derive(Clone)]
+struct Common {
+    wanted: Arc<Wanted>,
+    /// What sessions without a connection of their own want to hear of, by its rank.
+    levels: Arc<Mutex<HashMap<SessionKey, usize>>>,
+    inbox: Arc<Inbox>,
+    lead: Arc<Lead>,
 }
 
 /// The connection that all share.
@@ -143,8 +177,8 @@ enum Scope {
     Pooled,
 }
 
-impl Upstream {
-    pub fn new(settings: Settings, context: &Arc<Context>) -> Arc<Self> {
+impl Replica {
+    fn new(settings: Settings, context: &Arc<Context>, place: usize, common: Common) -> Arc<Self> {
         let pooled = match settings.config.transport {
             Transport::Http { .. } => settings.config.sessions_max,
             // One place is the shared process's own.
@@ -162,9 +196,8 @@ impl Upstream {
             era: Mutex::default(),
             sse: AtomicBool::new(settings.config.transport.over_http() == Some(HttpTransport::Sse)),
             refuses_legacy: AtomicBool::new(false),
-            wanted: Wanted::new(settings.config.timeout.open),
-            levels: Mutex::default(),
-            inbox: Inbox::new(),
+            common,
+            place,
             wake: Notify::new(),
             tally: Tally::default(),
             underway: Arc::new(()),
@@ -184,8 +217,8 @@ impl Upstream {
 
     /// Takes over what clients wanted of the one that it replaces: subscriptions and log levels.
     pub fn inherit(&self, predecessor: &Self) {
-        self.wanted.inherit(&predecessor.wanted);
-        self.levels.lock().extend(predecessor.levels.lock().iter());
+        self.common.wanted.inherit(&predecessor.common.wanted);
+        self.common.levels.lock().extend(predecessor.common.levels.lock().iter());
         let theirs = predecessor.own.lock();
         let heirs = theirs.iter().filter(|(_, own)| !own.subscribed.lock().is_empty());
         let heirs = heirs.map(|(key, own)| (*key, Arc::new(own.heir())));
@@ -246,16 +279,6 @@ impl Upstream {
         }
     }
 
-    /// The next sign that its lists changed; for one reader.
-    pub async fn next_sign(&self) -> Sign {
-        self.inbox.next_sign().await
-    }
-
-    /// What it says to clients outside of calls; for one reader.
-    pub async fn next_said(&self) -> Option<Said> {
-        self.inbox.next_said().await
-    }
-
     /// Waits until the first opening has succeeded or failed; a lazy one that nobody called counts.
     pub async fn settled(&self) {
         if self.settings.config.start == Start::Lazy {
@@ -272,7 +295,7 @@ impl Upstream {
     pub async fn subscribe(&self, ask: &Ask, uri: &str, pass: &Pass) -> Result<Body, SendError> {
         let wants = ask.method == Method::Subscribe;
         if let (Scope::Session(key), _) = self.scope(ask).await? {
-            let found = Box::pin(self.own(key, ask)).await;
+            let found = self.own(key, ask).boxed().await;
             let connection = found.map_err(|error| SendError::Unavailable(error.to_string()))?;
             // As the gate's own: what the server logs meanwhile is for the session's stream.
             let body = connection.ask(ask.method, &ask.params, None).await?.answer().await?;
@@ -297,12 +320,12 @@ impl Upstream {
     /// Hears of `uri` on the shared connection from now on. Dropped or failed, it changes nothing.
     pub async fn want(&self, uri: &str, _: &Pass) -> Result<(), SendError> {
         self.shared().await?;
-        self.wanted.add(uri).await
+        self.common.wanted.add(uri).await
     }
 
     /// Undoes one [`Upstream::want`].
     pub fn unwant(&self, uri: &str) {
-        self.wanted.remove(uri);
+        self.common.wanted.remove(uri);
     }
 
     /// Passes on what a legacy client says outside of calls, to its own connection if it has one.
@@ -323,7 +346,7 @@ impl Upstream {
             Some(connection) => tell_level(&connection, level).await,
             None => {
                 if let Some(rank) = level::rank(level) {
-                    self.levels.lock().insert(key, rank);
+                    self.common.levels.lock().insert(key, rank);
                 }
                 let Phase::Ready(shared) = self.phase.borrow().clone() else { return };
                 self.tell_lowest(&shared).await
@@ -335,7 +358,7 @@ impl Upstream {
     }
 
     async fn tell_lowest(&self, shared: &Connection) -> Result<(), SendError> {
-        let lowest = self.levels.lock().values().min().copied();
+        let lowest = self.common.levels.lock().values().min().copied();
         match lowest.and_then(|rank| LEVELS.get(rank)) {
             Some(level) => tell_level(shared, level).await,
             None => Ok(()),
@@ -345,7 +368,7 @@ impl Upstream {
     /// The client's session is over: its own connection ends, and what it subscribed to there,
     /// which is returned.
     pub async fn end_session(&self, key: SessionKey) -> BTreeSet<String> {
-        self.levels.lock().remove(&key);
+        self.common.levels.lock().remove(&key);
         let Some(own) = self.own.lock().remove(&key) else { return BTreeSet::new() };
         let subscribed = std::mem::take(&mut *own.subscribed.lock());
         own.close().await;
@@ -374,7 +397,7 @@ impl Upstream {
     }
 
     pub fn status(&self) -> Status {
-        self.tally.status(&self.phase.borrow(), &self.inbox, self.processes())
+        self.tally.status(&self.phase.borrow(), &self.common.inbox, self.processes())
     }
 
     /// The key that bounds its leased connections.
@@ -399,9 +422,9 @@ impl Upstream {
         let found = match scope {
             Scope::Shared => return Ok((shared, None)),
             Scope::Session(key) => {
-                Box::pin(self.own(key, ask)).await.map(|connection| (connection, None))
+                self.own(key, ask).boxed().await.map(|connection| (connection, None))
             }
-            Scope::Pooled => Box::pin(self.leased(ask)).await.map(|leased| {
+            Scope::Pooled => self.leased(ask).boxed().await.map(|leased| {
                 let connection = leased.connection().expect("leased with a connection");
                 (connection, Some(leased))
             }),
@@ -479,9 +502,9 @@ impl std::fmt::Debug for Context {
     }
 }
 
-impl std::fmt::Debug for Upstream {
+impl std::fmt::Debug for Replica {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Upstream").field("name", &self.name()).finish_non_exhaustive()
+        f.debug_struct("Replica").field("name", &self.name()).finish_non_exhaustive()
     }
 }
 
