@@ -3,6 +3,7 @@
 mod import;
 mod limit;
 mod mistakes;
+mod replicas;
 mod rules;
 mod schema;
 mod writing;
