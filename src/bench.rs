@@ -7,6 +7,7 @@ use futures_util::FutureExt as _;
 
 use crate::{
     app::offline::idle,
+    call::tasks::Tasks,
     catalog::Part,
     config::{self, Problems},
     policy::{self, Bounds as Judgement},
@@ -17,9 +18,12 @@ use crate::{
 pub use crate::{
     call::{Action, Caller, Client, ListKind, ObjectKind},
     catalog::{View, listing::Listing},
-    config::Limits,
+    config::{Back, Canary, Ejection, Limits},
     ingress::{decode, sse::event},
-    limit::{Limits as Rules, Request as Wish, Target as Wanted},
+    limit::{
+        Limits as Rules, Refusal, Request as Wish, Target as Wanted,
+        twin::{Twin, script},
+    },
     mcp::{
         digest::request_digest,
         message::{self, Body, Bounds, Incoming, Message, Request},
@@ -31,6 +35,11 @@ pub use crate::{
     },
     park::state::{Bearer, Held, States},
     policy::{Asked as Question, Judge, Object, caller},
+    resilience::{
+        balance::{self, Load},
+        canary::Trial,
+        ejection::Ejections,
+    },
     session::{Sessions, seal::Sealer},
 };
 
@@ -59,7 +68,12 @@ pub fn judge(config: &Path) -> Result<Judge, Problems> {
 /// The limits of a configuration.
 pub fn rules(config: &Path) -> Result<Rules, Problems> {
     let config = config::load(config, &|_| None)?;
-    Ok(Rules::new(Arc::default()).next(&config))
+    Ok(Rules::new(Arc::default(), Tasks::default()).next(&config))
+}
+
+/// The limits of a text's first upstream.
+pub fn twin(routes: &str) -> Result<Twin, Problems> {
+    Ok(Twin::new(&config::parse("routes.toml", routes, &|_| None)?))
 }
 
 /// Whether a request is let in at once.

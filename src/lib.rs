@@ -22,6 +22,7 @@ mod snapshot;
 mod pipeline;
 mod ingress;
 mod reload;
+mod admin;
 pub mod app;
 pub mod cli;
 #[cfg(feature = "bench")]

@@ -248,6 +248,19 @@ fn the_policies_of_the_document_are_right() {
     assert!(!tollgate(&["check"], folder.path()).status.success());
 }
 
+/// What `docs/replicas.md` shows is right.
+#[test]
+fn the_replicas_and_successors_of_the_document_are_right() {
+    let document = fs::read_to_string(root().join("docs/replicas.md")).unwrap();
+    let route = "[routes.\"/mcp\"]\nupstreams = [\"*\"]\n";
+    for toml in blocks(&document, &["toml"]) {
+        let whole =
+            if toml.contains("[routes") { toml.to_owned() } else { format!("{route}{toml}") };
+        let (right, said) = checked(&whole);
+        assert!(right, "{said}");
+    }
+}
+
 #[test]
 fn the_shipped_file_is_right_by_check_and_by_the_printed_schema() {
     let (right, said) = checked(SHIPPED);
@@ -267,8 +280,10 @@ fn every_link_leads_somewhere() {
         "ARCHITECTURE.md",
         "CHANGELOG.md",
         "tests/README.md",
+        "docs/errors.md",
         "docs/limits.md",
         "docs/policies.md",
+        "docs/replicas.md",
         "src/pipeline/README.md",
     ];
     for document in documents {

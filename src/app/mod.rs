@@ -14,7 +14,7 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpListener,
+    net::{TcpListener, TcpSocket},
     sync::{mpsc, oneshot},
     time::Instant,
 };
@@ -22,6 +22,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    admin::Desk,
     call::{Caller, tasks::Tasks},
     config::{self, Config, Layers, Problems},
     ingress::{
@@ -51,6 +52,8 @@ const SWEEP: Duration = Duration::from_secs(30);
 /// What ends after the calls has this long: processes above all, which are asked before they are
 /// killed.
 const END: Duration = Duration::from_secs(2);
+/// Connections of operators that wait to be accepted.
+const ADMIN_BACKLOG: u32 = 64;
 /// The file in the state folder that holds the key.
 const KEY_FILE: &str = "session.key";
 
@@ -109,6 +112,7 @@ pub enum StartError {
 pub struct Gate {
     core: Core,
     address: SocketAddr,
+    admin: Option<SocketAddr>,
 }
 
 /// A gate, whatever doors it has.
@@ -173,11 +177,34 @@ impl Plan {
         let address =
             listener.local_addr().map_err(|error| StartError::Listen { address, error })?;
         let tls = self.tls.take();
+        let desk = self.bind_admin()?;
+        let admin = desk.as_ref().and_then(|listener| listener.local_addr().ok());
         let core = self.start_core();
+        if let Some(listener) = desk {
+            let desk = Desk::new(Arc::clone(&core.inner), listener);
+            core.doors.spawn("admin", desk.run(core.stop.clone()));
+        }
         let front = Front::new(Arc::clone(&core.inner), listener, tls);
         let stopping = core.stop.clone();
         core.doors.finish(front.run(async move { stopping.cancelled().await }));
-        Ok(Gate { core, address })
+        Ok(Gate { core, address, admin })
+    }
+
+    /// The operators' door, where there is one. Shared, so that a gate that takes over can open it
+    /// while the old one ends.
+    fn bind_admin(&self) -> Result<Option<TcpListener>, StartError> {
+        let Some(address) = self.config.server.admin else { return Ok(None) };
+        let bound = || {
+            let socket = match address.is_ipv4() {
+                true => TcpSocket::new_v4()?,
+                false => TcpSocket::new_v6()?,
+            };
+            socket.set_reuseaddr(true)?;
+            socket.set_reuseport(cfg!(feature = "pingora"))?;
+            socket.bind(address)?;
+            socket.listen(ADMIN_BACKLOG)
+        };
+        bound().map(Some).map_err(|error| StartError::Listen { address, error })
     }
 
     /// Starts all but the doors.
@@ -197,6 +224,11 @@ impl Plan {
 impl Gate {
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where operators are served.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin
     }
 
     /// Waits until every eager upstream has been opened, or has failed, once, and all that they
@@ -401,6 +433,8 @@ fn look(gate: &Arc<OnceLock<Weak<snapshot::Gate>>>) -> Look {
                 routes: Vec::new(),
                 upstreams: Vec::new(),
                 counters: std::collections::BTreeMap::new(),
+                degraded: Vec::new(),
+                edit_refused: None,
             },
             |gate| gate.report(),
         )

@@ -2,8 +2,8 @@
 //!
 //! [`Config`] is what the rest of the gateway sees: every value is checked and has its default.
 //! The way in is `read`. `schema` is the table of all keys and defaults, `value` the kinds of their
-//! values, `reader` what a text stands for, `check` and `limit` what only several keys together
-//! tell, `problem` how it is said. `import` writes such a file.
+//! values, `reader` what a text stands for, `check`, `limit` and `store` what only several keys
+//! together tell, `problem` how it is said. `import` writes such a file.
 
 mod access;
 mod authority;
@@ -17,6 +17,7 @@ mod replicas;
 mod rules;
 mod schema;
 mod sidecar;
+mod store;
 mod value;
 
 use std::{
@@ -35,6 +36,7 @@ pub use replicas::{Back, Canary, Ejection, Health, Replicas, Shadow};
 pub use rules::{Case, CaseFile, Expected, RuleFile, Rules};
 pub use schema::schema;
 pub use sidecar::{Sidecar, sidecar};
+pub use store::LimitStore;
 #[cfg(test)]
 pub use {import::Imported, read::parse_layered};
 
@@ -65,6 +67,8 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// In the order of the file; `routes` refer to them by name.
     pub auth: Vec<Auth>,
+    /// Where gates count together; none: each by itself.
+    pub limit_store: Option<LimitStore>,
     /// In the order of the file; `routes` refer to them by name.
     pub upstreams: Vec<Upstream>,
 }
@@ -98,6 +102,8 @@ impl Config {
 pub struct Server {
     pub listen: SocketAddr,
     pub tls: Option<Tls>,
+    /// Where operators are served; none: nowhere.
+    pub admin: Option<SocketAddr>,
     /// Values of `Host` taken besides the loopback names and the listening address; `*` takes any.
     /// That of `public_url` is one of them.
     pub hosts: Vec<String>,

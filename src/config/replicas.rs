@@ -115,7 +115,8 @@ impl Kind for Share {
         };
         let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
         if share.is_none() {
-            reader.refuse(node, "a share", "write a number from 0 to 1, such as 0.5");
+            let help = "write a number from 0 to 1, such as 0.5";
+            reader.problem(Problem::new(node.span(), format!("`{text}` is not a share"), help));
         }
         share.map(Self)
     }

@@ -4,7 +4,7 @@
 mod channel;
 pub mod decode;
 mod events;
-mod guard;
+pub mod guard;
 pub mod listen;
 mod notice;
 mod reply;

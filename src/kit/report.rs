@@ -15,6 +15,10 @@ pub struct Report {
     pub routes: Vec<Route>,
     pub upstreams: Vec<Upstream>,
     pub counters: BTreeMap<String, u64>,
+    /// What the whole gate does less well for now, and why.
+    pub degraded: Vec<String>,
+    /// Why the last edit of the configuration is not in force.
+    pub edit_refused: Option<String>,
 }
 
 /// An endpoint of the gateway, and how much it offers.
@@ -125,6 +129,13 @@ pub enum Source {
     Upstream,
     /// The last good ones, kept from before.
     Disk,
+}
+
+impl Replica {
+    /// Whether it gets calls.
+    pub fn is_well(&self) -> bool {
+        matches!(self.state, State::Ready | State::Idle) && !self.ejected && !self.ill
+    }
 }
 
 impl Kind {

@@ -26,11 +26,7 @@ use crate::{
         splice,
         version::Era,
     },
-    park::{
-        Parked,
-        state::{Bearer, Held, Place},
-        task::Task,
-    },
+    park::{Parked, state::Held, task::Task},
     session::Underway,
     snapshot::{Gate, Route},
     telemetry::Counter,
@@ -54,7 +50,7 @@ use super::{
 /// A call under way, read event by event. Dropped before its end, it is cancelled.
 #[derive(Debug)]
 pub struct Back {
-    pub(super) gate: Arc<Gate>,
+    pub gate: Arc<Gate>,
     pub(super) route: Arc<Route>,
     pub(super) call: Call,
     pub(super) resolved: Resolved,
@@ -433,7 +429,7 @@ impl Back {
         }
         let kind = match &body {
             Body::Result(result) if self.era == Era::Modern => {
-                result_type(result, self.call.client.era())
+                fit::result_type(result, self.call.client.era())
             }
             Body::Result(_) | Body::Error(_) => None,
         };
@@ -493,37 +489,4 @@ impl Back {
         asked::park(&self.gate, &self.route, &self.call, parked)
             .map(|result| Out::Answer { body: Body::Result(result), status: 200 })
     }
-
-    /// A modern server's own state, bound to this client's request: the server may not be able to
-    /// tell one client from another.
-    fn sealed(&self, result: Raw) -> Raw {
-        let Some(state) = splice::member(&result, "requestState") else { return result };
-        let age = self.limits().session_age;
-        let request = self.call.digest();
-        let held = Held::Upstream(self.place(), state);
-        let state = self.state(held, request, age);
-        splice::edit(&result, &[("requestState", Some(state.bytes()))])
-    }
-
-    /// Who knows what the server gave this call.
-    pub(super) fn place(&self) -> Place {
-        Place { upstream: self.upstream.name().to_owned(), replica: self.replica }
-    }
-
-    fn state(&self, held: Held, request: [u8; 16], patience: Duration) -> Raw {
-        let bearer =
-            Bearer { route: &self.route.settings.path, caller: &self.call.caller, request };
-        self.gate.lot.states.seal(held, bearer, crate::park::seconds(patience))
-    }
-}
-
-/// What kind of result it is, where it is not the usual one. To a modern client only one kind
-/// matters, and most results need not be walked to know that they are none of it.
-fn result_type(result: &Raw, client: Era) -> Option<String> {
-    let may = |word: &[u8]| memchr::memmem::find(result.bytes(), word).is_some();
-    if client == Era::Modern && !may(b"input_required") && !may(b"\\u") {
-        return None;
-    }
-    let kind = splice::member(result, "resultType")?;
-    (kind.as_str() != "\"complete\"").then(|| kind.try_read().unwrap_or_default())
 }

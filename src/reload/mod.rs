@@ -106,6 +106,7 @@ impl Reloader {
         match self.read() {
             Ok(changed) => {
                 self.shown = None;
+                self.gate.refuse_edit(None);
                 if let Some((config, rules)) = changed {
                     self.apply(config, rules);
                 }
@@ -113,6 +114,7 @@ impl Reloader {
             Err(text) if self.shown.as_ref() != Some(&text) => {
                 self.gate.counters.add(Counter::ReloadsRefused);
                 tracing::error!("the edit is not applied, {text}");
+                self.gate.refuse_edit(Some(text.clone()));
                 self.shown = Some(text);
             }
             Err(_) => (),
@@ -156,6 +158,7 @@ fn needs_restart(before: &Config, after: &Config) -> Vec<&'static str> {
     let (before, after) = (&before.server, &after.server);
     let pairs = [
         ("server.listen", before.listen != after.listen),
+        ("server.admin", before.admin != after.admin),
         ("server.tls", before.tls != after.tls),
         ("server.state", before.state != after.state),
         ("server.session_key", before.session_key != after.session_key),

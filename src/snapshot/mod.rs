@@ -84,6 +84,7 @@ pub struct Gate {
     changes: mpsc::Sender<Change>,
     started: Instant,
     closing: CancellationToken,
+    edit_refused: Mutex<Option<String>>,
 }
 
 impl Gate {
@@ -96,7 +97,8 @@ impl Gate {
         lot: Lot,
     ) -> (Arc<Self>, mpsc::Receiver<Change>) {
         let (changes, inbox) = mpsc::channel(CHANGES_MAX);
-        let (routes, limits) = (HashMap::new(), Limits::new(Arc::clone(&context.counters)));
+        let limits = Limits::new(Arc::clone(&context.counters), context.tasks.clone());
+        let routes = HashMap::new();
         let (authorities, members, limits) = (Authorities::default(), Vec::new(), Arc::new(limits));
         let rules = Arc::default();
         let migrations = HashMap::new();
@@ -113,8 +115,14 @@ impl Gate {
             changes,
             started: Instant::now(),
             closing: CancellationToken::new(),
+            edit_refused: Mutex::default(),
         };
         (Arc::new(gate), inbox)
+    }
+
+    /// Says why the last edit of the configuration is not in force; nothing where it is.
+    pub fn refuse_edit(&self, why: Option<String>) {
+        *self.edit_refused.lock() = why;
     }
 
     /// The snapshot of now; to be taken once per call.

@@ -19,12 +19,14 @@ impl Gate {
             snapshot.config.routes.iter().filter_map(|route| snapshot.routes.get(&route.path));
         let mut counters = self.counters.read();
         counters.insert("parked_now".to_owned(), self.lot.count() as u64);
+        let degraded: Vec<_> = snapshot.limits.degraded().into_iter().collect();
+        counters.insert("limit_store_degraded_now".to_owned(), degraded.len() as u64);
         counters.insert("limit_keys_now".to_owned(), snapshot.limits.key_count() as u64);
         let replicas = || snapshot.members.iter().flat_map(|it| it.upstream.status().replicas);
         let ready = replicas().filter(|replica| replica.state == upstream::State::Ready).count();
         let ejected = replicas().filter(|replica| replica.ejected).count();
         counters.insert("replicas_ready_now".to_owned(), ready as u64);
-        counters.insert("replicas_ejected_now".to_owned(), ejected as u64);
+        counters.insert("replicas_out_now".to_owned(), ejected as u64);
         counters.insert("tasks_now".to_owned(), self.lot.board.count() as u64);
         Report {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -32,6 +34,8 @@ impl Gate {
             routes: routes.map(|route| route.report()).collect(),
             upstreams: snapshot.members.iter().map(|member| member.report(&snapshot)).collect(),
             counters,
+            degraded,
+            edit_refused: self.edit_refused.lock().clone(),
         }
     }
 }

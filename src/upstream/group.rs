@@ -373,10 +373,10 @@ impl Upstream {
         status.restarts = each.iter().map(|one| one.restarts).sum();
         status.processes = each.iter().map(|one| one.processes).sum();
         let now = Instant::now();
-        let urls = self.settings.config.replicas.urls.iter().zip(each).enumerate();
-        status.replicas = urls
-            .map(|(at, (url, one))| ReplicaStatus {
-                url: url.clone(),
+        let several = each.into_iter().enumerate().filter(|_| 1 < self.replicas.len());
+        status.replicas = several
+            .map(|(at, one)| ReplicaStatus {
+                url: self.standing.url(at),
                 state: one.state,
                 ejected: self.standing.is_ejected(at, now),
                 ill: self.standing.is_ill(at),

@@ -12,6 +12,7 @@ mod exchange;
 mod follow;
 mod group;
 mod http;
+mod levels;
 mod lines;
 mod link;
 mod open;
@@ -45,14 +46,7 @@ use crate::{
     config::{self, HttpTransport, Isolation, Start, Transport},
     kit,
     limit::Admission,
-    mcp::{
-        level::{self, LEVELS},
-        message::Body,
-        method::Method,
-        raw::Raw,
-        splice,
-        version::Era,
-    },
+    mcp::{message::Body, method::Method, raw::Raw, splice, version::Era},
     net::Net,
     policy::Permit,
     telemetry::Counters,
@@ -337,34 +331,6 @@ impl Replica {
         }
     }
 
-    /// What a legacy client wants to hear of: told to its own connection if it has one, else the
-    /// most that any client wants is told to the shared one.
-    pub async fn set_level(&self, key: SessionKey, level: &str) {
-        let own = self.own.lock().get(&key).map(Arc::clone);
-        let own = own.and_then(|own| own.connection.get().cloned());
-        let told = match own {
-            Some(connection) => tell_level(&connection, level).await,
-            None => {
-                if let Some(rank) = level::rank(level) {
-                    self.common.levels.lock().insert(key, rank);
-                }
-                let Phase::Ready(shared) = self.phase.borrow().clone() else { return };
-                self.tell_lowest(&shared).await
-            }
-        };
-        if let Err(error) = told {
-            tracing::debug!(upstream = self.name(), %error, "a log level was not taken");
-        }
-    }
-
-    async fn tell_lowest(&self, shared: &Connection) -> Result<(), SendError> {
-        let lowest = self.common.levels.lock().values().min().copied();
-        match lowest.and_then(|rank| LEVELS.get(rank)) {
-            Some(level) => tell_level(shared, level).await,
-            None => Ok(()),
-        }
-    }
-
     /// The client's session is over: its own connection ends, and what it subscribed to there,
     /// which is returned.
     pub async fn end_session(&self, key: SessionKey) -> BTreeSet<String> {
@@ -506,14 +472,4 @@ impl std::fmt::Debug for Replica {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Replica").field("name", &self.name()).finish_non_exhaustive()
     }
-}
-
-/// A server without the capability is told nothing.
-async fn tell_level(connection: &Connection, level: &str) -> Result<(), SendError> {
-    let legacy = connection.peer.version.era() == Era::Legacy;
-    if !legacy || splice::member(&connection.peer.capabilities, "logging").is_none() {
-        return Ok(());
-    }
-    let params = Raw::encode(&serde_json::json!({ "level": level }));
-    connection.ask(Method::SetLevel, &params, None).await?.answer().await.map(drop)
 }

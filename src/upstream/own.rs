@@ -22,9 +22,9 @@ use crate::{
 
 use super::{
     CLOSING, Replica, SendError,
+    levels::tell_level,
     open::{Connection, OpenError},
     pool::{Found, Guard, Key, Leased, Room},
-    tell_level,
 };
 
 /// How long a session's first call waits for the session's own stream.

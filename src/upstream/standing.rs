@@ -98,14 +98,20 @@ impl Standing {
 
     fn note(&self, at: usize, good: bool, now: Instant) {
         for (out, long) in self.ejections.note(at, good, now) {
-            self.counters.add(Counter::ReplicasEjected);
+            self.counters.add(Counter::ReplicaEjections);
             let url = self.url(out);
             tracing::warn!(upstream = self.upstream, url, ?long, "this replica is ejected");
         }
     }
 
-    fn url(&self, at: usize) -> &str {
-        self.settings.urls.get(at).map_or("", String::as_str)
+    /// The address of a replica without what may be secret: a password, a query.
+    pub fn url(&self, at: usize) -> String {
+        let url = self.settings.urls.get(at).map_or("", String::as_str);
+        let url = url.split(['?', '#']).next().unwrap_or_default();
+        let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let host = authority.rsplit('@').next().unwrap_or_default();
+        format!("{scheme}://{host}/{path}")
     }
 }
 

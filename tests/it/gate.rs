@@ -28,7 +28,7 @@ pub struct Plan {
 pub struct Gate {
     running: Option<app::Gate>,
     endpoint: Endpoint,
-    folder: TempDir,
+    pub folder: TempDir,
 }
 
 pub fn gateway() -> Plan {

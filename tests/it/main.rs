@@ -18,6 +18,7 @@ mod message;
 mod pipe;
 mod transcript;
 
+mod admin;
 mod auth;
 mod bad_input;
 mod bridge;
@@ -25,6 +26,7 @@ mod cancel;
 mod catalog;
 mod channel;
 mod credential;
+mod errors;
 mod events;
 mod fidelity;
 mod headers;

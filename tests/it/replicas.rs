@@ -88,7 +88,7 @@ async fn one_that_fails_is_ejected_and_no_safe_call_is_lost() {
         }
     }
     assert_eq!(left_out(&gate), [(true, false), (false, false)]);
-    assert_eq!(counter(&gate, "replicas_ejected"), 1);
+    assert_eq!(counter(&gate, "replica_ejections"), 1);
     assert!(1 <= counter(&gate, "replica_failovers"));
     let before = calls(&a);
     join_all((0..16).map(|_| client.call("write"))).await;

@@ -20,7 +20,7 @@ use super::{
     limit::{self, Dearest},
     problem::{Problem, nearest},
     reader::Reader,
-    rules, schema,
+    rules, schema, store,
     value::{Apart, Key},
 };
 
@@ -77,6 +77,7 @@ pub fn config(file: schema::File, folder: &Path, reader: &mut Reader<'_>) -> Con
             .map(|(path, section)| route(path, section, &known, folder, reader))
             .collect(),
         auth: auth::all(file.auth.value, reader),
+        limit_store: store::limit_store(file.limit, reader),
         upstreams: upstreams
             .map(|(name, one)| upstream(name, one, (&names, folder), reader))
             .collect(),
@@ -98,6 +99,7 @@ fn server(server: schema::Server, folder: &Path, reader: &mut Reader<'_>) -> Ser
     hosts.extend(public.and_then(|url| url.host().map(str::to_owned)));
     Server {
         listen: server.listen.value,
+        admin: server.admin.value,
         tls: server.tls.value.and_then(|pair| tls(pair, folder, reader)),
         hosts,
         origins: server.origins.value,

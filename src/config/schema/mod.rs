@@ -83,11 +83,13 @@ macro_rules! section {
 mod access;
 mod limit;
 mod replicas;
+mod store;
 
 pub use self::{
     access::{ApiKey, Auth, Credential},
     limit::{ArgumentCost, InFlight, Limit},
     replicas::{Canary, Ejection, Health, Hedge, Shadow},
+    store::Sharing,
 };
 
 section! {
@@ -101,6 +103,8 @@ section! {
         routes: Table<Spanned<Route>>,
         /// Who can say who a caller is, by names of a-z, 0-9, `_` and `-`; routes name them.
         auth: Table<Spanned<Auth>>,
+        /// Where limits are counted.
+        limit: Sharing,
         /// The MCP servers behind the gate, by names of a-z, 0-9, `_` and `-`.
         upstreams: Table<Spanned<Apart<Upstream>>>,
     }
@@ -111,6 +115,10 @@ section! {
     Server {
         /// Address and port to listen on.
         listen: SocketAddr = "127.0.0.1:8080",
+        /// Address and port that operators are served on: /livez, /readyz with what is troubled,
+        /// /metrics for Prometheus, and /report. Whoever reaches it may read them, so it belongs on
+        /// loopback or a network of operators. Without it only the first two words are served.
+        admin: Option<SocketAddr>,
         /// The address clients know the gate by; without it that of `listen`. With a route's path
         /// behind it, it is the audience of tokens.
         public_url: Option<Url>,

@@ -1,0 +1,136 @@
+//! What the gate counts, as Prometheus reads it (`OpenMetrics` 1.0): label values come from the
+//! configuration alone, so no stranger can make one.
+
+use std::fmt::Error;
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, NoLabelSet, text},
+    metrics::MetricType,
+    registry::Registry,
+};
+
+use crate::kit::report::{Replica, Report, State, Upstream};
+
+const STATES: [State; 5] =
+    [State::Idle, State::Opening, State::Ready, State::Degraded, State::Failed];
+
+/// What is read of an upstream.
+type Read = fn(&Upstream) -> u64;
+
+/// Counts of each upstream, by name.
+const COUNTS: [(&str, &str, Read); 3] = [
+    ("upstream_calls", "Requests sent to an upstream", |one| one.calls),
+    ("upstream_failures", "Requests that an upstream failed", |one| one.failures),
+    ("upstream_restarts", "Times that an upstream was opened anew", |one| one.restarts),
+];
+
+/// Levels of each upstream, by name.
+const LEVELS: [(&str, &str, Read); 2] = [
+    ("upstream_processes", "Running processes of an upstream", |one| one.processes as u64),
+    ("upstream_tools", "Tools that an upstream lists", |one| one.tools as u64),
+];
+
+/// What is read of a replica.
+type ReadReplica = fn(&Replica) -> u64;
+
+/// Levels of each of several replicas, by name.
+const REPLICA_LEVELS: [(&str, &str, ReadReplica); 3] = [
+    ("replica_well", "1 for a replica that gets calls", |one| u64::from(one.is_well())),
+    ("replica_ejected", "1 for a replica that did worse than the others", |one| {
+        u64::from(one.ejected)
+    }),
+    ("replica_calls_under_way", "Calls that are with a replica", |one| one.in_flight.into()),
+];
+
+/// A report in words of Prometheus.
+pub fn text(report: Report) -> String {
+    let mut registry = Registry::with_prefix("tollgate");
+    registry.register_collector(Box::new(Reported(report)));
+    let mut text = String::new();
+    // A String takes everything.
+    text::encode(&mut text, &registry).ok();
+    text
+}
+
+#[derive(Debug)]
+struct Reported(Report);
+
+impl Collector for Reported {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        let Self(report) = self;
+        let version = &[("version", report.version.as_str())];
+        let help = "The version that runs";
+        let mut build = encoder.encode_descriptor("build_info", help, None, MetricType::Gauge)?;
+        build.encode_family(version)?.encode_gauge(&1_u64)?;
+        let help = "Seconds since the start";
+        let mut uptime =
+            encoder.encode_descriptor("uptime_seconds", help, None, MetricType::Gauge)?;
+        uptime.encode_gauge(&report.uptime_seconds)?;
+        for (name, value) in &report.counters {
+            let help = name.replace('_', " ");
+            match name.strip_suffix("_now") {
+                Some(name) => encoder
+                    .encode_descriptor(name, &help, None, MetricType::Gauge)?
+                    .encode_gauge(value)?,
+                None => encoder
+                    .encode_descriptor(name, &help, None, MetricType::Counter)?
+                    .encode_counter::<NoLabelSet, _, u64>(value, None)?,
+            }
+        }
+        self.upstreams(&mut encoder)
+    }
+}
+
+impl Reported {
+    fn upstreams(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+        let upstreams = &self.0.upstreams;
+        for (name, help, read) in COUNTS {
+            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for one in upstreams {
+                metric
+                    .encode_family(&[("upstream", one.name.as_str())])?
+                    .encode_counter::<NoLabelSet, _, u64>(&read(one), None)?;
+            }
+        }
+        for (name, help, read) in LEVELS {
+            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for one in upstreams {
+                let labels = &[("upstream", one.name.as_str())];
+                metric.encode_family(labels)?.encode_gauge(&read(one))?;
+            }
+        }
+        let help = "1 for the state that an upstream is in";
+        let mut metric =
+            encoder.encode_descriptor("upstream_state", help, None, MetricType::Gauge)?;
+        for one in upstreams {
+            for state in STATES {
+                let labels = &[("upstream", one.name.as_str()), ("state", state.word())];
+                metric.encode_family(labels)?.encode_gauge(&u64::from(one.state == state))?;
+            }
+        }
+        self.replicas(encoder)
+    }
+
+    fn replicas(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+        let upstreams = &self.0.upstreams;
+        for (name, help, read) in REPLICA_LEVELS {
+            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for one in upstreams {
+                for replica in &one.replicas {
+                    let labels =
+                        &[("upstream", one.name.as_str()), ("replica", replica.url.as_str())];
+                    metric.encode_family(labels)?.encode_gauge(&read(replica))?;
+                }
+            }
+        }
+        let help = "Percent of callers that a successor gets";
+        let mut metric =
+            encoder.encode_descriptor("canary_weight", help, None, MetricType::Gauge)?;
+        for (one, canary) in upstreams.iter().filter_map(|one| Some((one, one.canary.as_ref()?))) {
+            let labels = &[("upstream", one.name.as_str()), ("successor", &*canary.upstream)];
+            metric.encode_family(labels)?.encode_gauge(&u64::from(canary.weight))?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,158 @@
+//! The operators' door: whether the gate lives, how it is, and what it counts, on a listener of its
+//! own.
+//!
+//! Whoever reaches it may read; it names upstreams and what went wrong with them, so it belongs on
+//! loopback or a network of operators. Off the way of a call: nothing here is fast.
+
+mod metrics;
+
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::json;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    ingress::guard,
+    kit::report::{Replica, Report, State, Upstream},
+    snapshot::Gate,
+};
+
+/// Connections at once: a scraper, a probe and some people. More wait.
+const CONNECTIONS_MAX: usize = 32;
+/// For a request's head to come, and a connection to be used again. Scrapers come each 15 to 60 s.
+const PATIENCE: Duration = Duration::from_secs(90);
+/// After an error such as too many open files, accepting again at once would only burn the core.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+const JSON: &str = "application/json";
+const TEXT: &str = "text/plain; charset=utf-8";
+const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+type Reply = Response<Full<Bytes>>;
+
+/// The door, and the gate that it shows.
+pub struct Desk {
+    gate: Arc<Gate>,
+    listener: TcpListener,
+}
+
+impl Desk {
+    pub fn new(gate: Arc<Gate>, listener: TcpListener) -> Self {
+        Self { gate, listener }
+    }
+
+    /// Serves until `stop`; connections end with it, whatever they ask.
+    pub async fn run(self, stop: CancellationToken) {
+        let local = self.listener.local_addr().unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
+        let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        loop {
+            let accepted = tokio::select! {
+                // Dropped, a connection that waits is closed with the listener.
+                accepted = async {
+                    let place = Arc::clone(&room).acquire_owned().await;
+                    (self.listener.accept().await, place)
+                } => accepted,
+                () = stop.cancelled() => return,
+            };
+            let (Ok((stream, _)), Ok(place)) = accepted else {
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            };
+            let (gate, stop) = (Arc::clone(&self.gate), stop.clone());
+            self.gate.tasks.spawn("admin: connection", async move {
+                tokio::select! {
+                    // Dropped at a stop: an operator asks again.
+                    () = serve(gate, local, stream) => (),
+                    () = stop.cancelled() => (),
+                }
+                drop(place);
+            });
+        }
+    }
+}
+
+async fn serve(gate: Arc<Gate>, local: SocketAddr, stream: TcpStream) {
+    let service = hyper::service::service_fn(move |request| {
+        let reply = answer(&gate, local, &request);
+        async move { Ok::<_, Infallible>(reply) }
+    });
+    let mut builder = hyper::server::conn::http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
+    if let Err(error) = builder.serve_connection(TokioIo::new(stream), service).await {
+        tracing::debug!(%error, "a connection of an operator ended");
+    }
+}
+
+fn answer(gate: &Arc<Gate>, local: SocketAddr, request: &Request<Incoming>) -> Reply {
+    let snapshot = gate.snapshot();
+    let server = &snapshot.config.server;
+    if let Err(refusal) = guard::check(server, local, request.headers(), request.uri()) {
+        return reply(StatusCode::FORBIDDEN, TEXT, format!("{refusal}\n"));
+    }
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        let mut reply = reply(StatusCode::METHOD_NOT_ALLOWED, TEXT, "allowed here: GET\n");
+        reply.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return reply;
+    }
+    match request.uri().path() {
+        "/livez" => reply(StatusCode::OK, TEXT, "alive\n"),
+        "/readyz" => readiness(gate),
+        "/metrics" => reply(StatusCode::OK, OPEN_METRICS, metrics::text(gate.report())),
+        "/report" => reply(StatusCode::OK, JSON, json!(gate.report()).to_string()),
+        _ => {
+            let known = "there are /livez, /readyz, /metrics and /report\n";
+            reply(StatusCode::NOT_FOUND, TEXT, known)
+        }
+    }
+}
+
+/// Ready is a gate that takes calls, whatever its upstreams do: one that is down costs its own
+/// tools, and no balancer should take the whole gate away for it.
+fn readiness(gate: &Gate) -> Reply {
+    let Report { upstreams, degraded, edit_refused, .. } = gate.report();
+    let is_well = |one: &&Upstream| {
+        let back = one.canary.as_ref().and_then(|canary| canary.back.as_ref());
+        matches!(one.state, State::Ready | State::Idle)
+            && one.replicas.iter().all(Replica::is_well)
+            && back.is_none()
+    };
+    let troubled = upstreams.iter().filter(|one| !is_well(one)).map(|one| {
+        let ill: Vec<_> = one.replicas.iter().filter(|replica| !replica.is_well()).collect();
+        json!({
+            "name": one.name,
+            "state": one.state,
+            "last_error": one.last_error,
+            "replicas": ill,
+            "canary": one.canary,
+        })
+    });
+    let (status, word) = match gate.is_closing() {
+        true => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
+        false => (StatusCode::OK, "ready"),
+    };
+    let detail = json!({
+        "status": word,
+        "troubled": troubled.collect::<Vec<_>>(),
+        "degraded": degraded,
+        "edit_refused": edit_refused,
+    });
+    reply(status, JSON, detail.to_string())
+}
+
+fn reply(status: StatusCode, kind: &'static str, text: impl Into<Bytes>) -> Reply {
+    let mut reply = Response::new(Full::new(text.into()));
+    *reply.status_mut() = status;
+    let headers = reply.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    reply
+}

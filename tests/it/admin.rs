@@ -1,0 +1,101 @@
+//! What operators are shown, on a listener of its own.
+
+use serde_json::Value;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+use crate::{
+    eventually, fake,
+    gate::{Gate, gateway},
+    soon,
+};
+
+const ADMIN: &str = "admin = \"127.0.0.1:0\"";
+
+/// The head and the body of what operators get.
+async fn get(gate: &Gate, path: &str) -> (String, String) {
+    ask(gate, &format!("GET {path} HTTP/1.1\r\nHost: localhost")).await
+}
+
+async fn ask(gate: &Gate, head: &str) -> (String, String) {
+    let mut stream = TcpStream::connect(gate.app().admin_address().unwrap()).await.unwrap();
+    let text = format!("{head}\r\nConnection: close\r\n\r\n");
+    stream.write_all(text.as_bytes()).await.unwrap();
+    let mut reply = String::new();
+    soon("the operators' door", stream.read_to_string(&mut reply)).await.unwrap();
+    let (head, body) = reply.split_once("\r\n\r\n").unwrap();
+    (head.to_owned(), body.to_owned())
+}
+
+#[tokio::test]
+async fn metrics_name_every_counter_and_every_upstream() {
+    let git = fake::http().tool("log");
+    let down = "url = \"http://127.0.0.1:9/mcp\"\n";
+    let plan = gateway().server(ADMIN).upstream("git", &git);
+    let gate = plan.extra(&crate::gate::section("down", down)).start().await;
+    gate.modern().call("log").await;
+    let (head, text) = get(&gate, "/metrics").await;
+    assert!(head.starts_with("HTTP/1.1 200") && head.contains("openmetrics-text"), "{head}");
+    for line in [
+        "tollgate_requests_total 1",
+        "tollgate_refused_rate_total 0",
+        "tollgate_upstream_calls_total{upstream=\"git\"} 1",
+        "tollgate_upstream_state{upstream=\"git\",state=\"ready\"} 1",
+        "tollgate_upstream_state{upstream=\"down\",state=\"failed\"} 1",
+        "tollgate_upstream_state{upstream=\"down\",state=\"ready\"} 0",
+        "# TYPE tollgate_parked gauge",
+        "# EOF",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
+    }
+    let report = gate.app().viewer().report();
+    for name in report.counters.keys() {
+        let name = name.strip_suffix("_now").unwrap_or(name);
+        assert!(text.contains(&format!("# TYPE tollgate_{name} ")), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn readiness_says_what_is_troubled_and_which_edit_is_not_in_force() {
+    let plan = gateway().server(ADMIN).upstream("git", &fake::http().tool("log"));
+    let down = crate::gate::section("down", "url = \"http://127.0.0.1:9/mcp\"\n");
+    let gate = plan.extra(&down).start().await;
+    let (head, detail) = get(&gate, "/readyz").await;
+    let detail: Value = serde_json::from_str(&detail).unwrap();
+    assert!(head.starts_with("HTTP/1.1 200"), "one that is down takes no gate away: {head}");
+    assert_eq!(detail["status"], "ready");
+    assert_eq!(
+        (&detail["troubled"][0]["name"], &detail["troubled"][0]["state"]),
+        (&Value::from("down"), &Value::from("failed"))
+    );
+    assert_eq!(detail["edit_refused"], Value::Null);
+
+    let before = std::fs::read_to_string(gate.folder.path().join("routes.toml")).unwrap();
+    gate.edit(|toml| format!("nonsense = 1\n{toml}"));
+    let refused =
+        eventually("the edit to be refused", || gate.app().viewer().report().edit_refused);
+    assert!(refused.await.contains("`nonsense`"));
+    gate.edit(|_| before);
+    let mended = || gate.app().viewer().report().edit_refused.is_none().then_some(());
+    eventually("the edit to be mended", mended).await;
+}
+
+#[tokio::test]
+async fn only_reads_of_a_known_host_are_answered() {
+    let gate = gateway().server(ADMIN).upstream("git", &fake::http().tool("log")).start().await;
+    for (head, status) in [
+        ("GET /livez HTTP/1.1\r\nHost: 127.0.0.1", 200),
+        ("GET /metrics HTTP/1.1\r\nHost: evil.example", 403),
+        ("GET /metrics HTTP/1.1\r\nHost: localhost\r\nOrigin: https://evil.example", 403),
+        ("POST /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0", 405),
+        ("GET /mcp HTTP/1.1\r\nHost: localhost", 404),
+    ] {
+        let (reply, _) = ask(&gate, head).await;
+        assert!(reply.starts_with(&format!("HTTP/1.1 {status} ")), "{head}: {reply}");
+    }
+    let (_, report) = get(&gate, "/report").await;
+    let report: Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(report["upstreams"][0]["name"], "git");
+}
