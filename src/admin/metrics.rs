@@ -112,16 +112,14 @@ impl Reported {
         self.replicas(encoder)
     }
 
-    fn replicas(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+    fn replicas<'a>(&'a self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
         let upstreams = &self.0.upstreams;
         for (name, help, read) in REPLICA_LEVELS {
             let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-            for one in upstreams {
-                for replica in &one.replicas {
-                    let labels =
-                        &[("upstream", one.name.as_str()), ("replica", replica.url.as_str())];
-                    metric.encode_family(labels)?.encode_gauge(&read(replica))?;
-                }
+            let each = |one: &'a Upstream| one.replicas.iter().map(|it| (one.name.as_str(), it));
+            for (upstream, replica) in upstreams.iter().flat_map(each) {
+                let labels = &[("upstream", upstream), ("replica", replica.url.as_str())];
+                metric.encode_family(labels)?.encode_gauge(&read(replica))?;
             }
         }
         let help = "Percent of callers that a successor gets";

@@ -1,10 +1,10 @@
 //! Limits that several gates share: their buckets are in a store, and each gate's own beside them.
 //!
 //! The store decides by its own clock, all limits of a request at once. While it is away a gate
-//! decides by its own buckets, in which it counts all the time what it lets in itself: alone it lets
-//! in no more than the limit, and N gates no more than N times that. What is too much by its own
-//! buckets it never asks the store for, which may have lost its memory; only requests that ask at
-//! the same moment do not know of each other then.
+//! decides by its own buckets, in which it counts all the time what it lets in itself: alone it
+//! lets in no more than the limit, and N gates no more than N times that. What is too much by its
+//! own buckets it never asks the store for, which may have lost its memory; only requests that ask
+//! at the same moment do not know of each other then.
 
 use std::{sync::Arc, time::Duration};
 

@@ -21,9 +21,7 @@ use crate::{
         level,
         message::{self, Body},
         method::Method,
-        older,
-        raw::Raw,
-        splice,
+        older, splice,
         version::Era,
     },
     park::{Parked, state::Held, task::Task},
@@ -133,12 +131,12 @@ impl Back {
         pass: Pass,
     ) -> Result<Self, Fault> {
         let shadow = shadow::begin(gate, &call, &resolved, &pass);
-        let (resolved, trial) = migrate::turned(gate, &call, resolved);
+        let (mut resolved, mut trial) = migrate::turned(gate, &call, resolved);
         let underway = match &call.session {
             Some(session) => Some(session.begin(&call.id).ok_or(Fault::DuplicateId)?),
             None => None,
         };
-        let (resolved, trial, sent) = migrate::send(&call, resolved, trial, &pass).await;
+        let sent = migrate::send(&call, &mut resolved, &mut trial, &pass).await;
         let mut exchange = sent.map_err(|error| Fault::Upstream { method: call.method, error })?;
         let upstream = Arc::clone(&resolved.target.upstream);
         if call.method == Method::TasksResult {

@@ -74,23 +74,27 @@ pub fn turned(gate: &Gate, call: &Call, resolved: Resolved) -> (Resolved, Option
 }
 
 /// Sends it; where the successor cannot take it, to its own upstream.
+///
+/// # Errors
+/// Why that could not, either.
 pub async fn send(
     call: &Call,
-    resolved: Resolved,
-    trial: Option<Box<OnTrial>>,
+    resolved: &mut Resolved,
+    on_trial: &mut Option<Box<OnTrial>>,
     pass: &Pass,
-) -> (Resolved, Option<Box<OnTrial>>, Result<Exchange, SendError>) {
-    let sent = resolved.target.upstream.send(&resolved.ask(call), pass).await;
-    match (sent, trial) {
-        (Err(_), Some(mut trial)) => {
-            trial.note(true);
-            trial.counters.add(Counter::CanaryFallbacks);
-            let resolved = trial.stable;
-            let sent = resolved.target.upstream.send(&resolved.ask(call), pass).await;
-            (resolved, None, sent)
-        }
-        (sent, trial) => (resolved, trial, sent),
-    }
+) -> Result<Exchange, SendError> {
+    let ask = Box::new(resolved.ask(call));
+    let failed = match resolved.target.upstream.send(&ask, pass).await {
+        Ok(exchange) => return Ok(exchange),
+        Err(error) => error,
+    };
+    let Some(mut trial) = on_trial.take() else { return Err(failed) };
+    trial.note(true);
+    trial.counters.add(Counter::CanaryFallbacks);
+    *resolved = trial.stable;
+    // Boxed: rare, and large.
+    let ask = resolved.ask(call);
+    Box::pin(resolved.target.upstream.send(&ask, pass)).await
 }
 
 /// What has begun at one of the two goes on there. A caller always has the same one; an address may

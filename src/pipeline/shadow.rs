@@ -122,8 +122,10 @@ mod tests {
 
     #[test]
     fn spelling_and_a_servers_own_business_make_no_difference() {
-        let ours =
-            result(r#"{"content":[{"type":"text","text":"é"}],"structuredContent":{"a":1,"b":2}}"#);
+        let ours = result(
+            r#"{"content":[{"type":"text","text":"é"}],
+                "structuredContent":{"a":1,"b":2}}"#,
+        );
         let same = result(
             r#"{"_meta":{"x":1},"structuredContent":{"b":2.0,"a":1},"isError":false,
                 "content":[{"text":"\u00e9","type":"text"}],"resultType":"complete"}"#,
@@ -131,7 +133,8 @@ mod tests {
         assert!(is_same(&ours, &same));
         for other in [
             r#"{"content":[{"type":"text","text":"e"}],"structuredContent":{"a":1,"b":2}}"#,
-            r#"{"content":[{"type":"text","text":"é"}],"structuredContent":{"a":1,"b":2},"isError":true}"#,
+            r#"{"content":[{"type":"text","text":"é"}],"structuredContent":{"a":1,"b":2},
+                "isError":true}"#,
             r#"{"content":[{"type":"text","text":"é"}]}"#,
         ] {
             assert!(!is_same(&ours, &result(other)), "{other}");

@@ -68,7 +68,11 @@ mod tests {
         }
 
         #[test]
-        fn a_growing_share_keeps_those_it_has(key: u64, small in 0_u32..=100, large in 0_u32..=100) {
+        fn a_growing_share_keeps_those_it_has(
+            key: u64,
+            small in 0_u32..=100,
+            large in 0_u32..=100,
+        ) {
             let (small, large) = (small.min(large), small.max(large));
             prop_assert!(!is_among(key, small) || is_among(key, large));
             prop_assert!(!is_among(key, 0) && is_among(key, 100));

@@ -101,6 +101,16 @@ impl Course {
         true
     }
 
+    /// The other request is the call's own from now on.
+    fn hands_over(&mut self, exchange: &mut Exchange) {
+        if self.lost.is_none() {
+            self.upstream.count(Counter::HedgesWon);
+        }
+        if let Rival::Underway(rival) = std::mem::replace(&mut self.rival, Rival::None) {
+            exchange.succeeded_by(*rival);
+        }
+    }
+
     /// What the other request hears first. Safe to drop.
     async fn heard(&mut self) -> Result<Event, SendError> {
         if let Rival::Sending(sending) = &mut self.rival {
@@ -162,12 +172,7 @@ async fn race(exchange: &mut Exchange) -> Result<Event, SendError> {
                 return Ok(event);
             }
             Heard::Rival(Ok(event)) => {
-                if let Rival::Underway(rival) = std::mem::replace(&mut course.rival, Rival::None) {
-                    if course.lost.is_none() {
-                        course.upstream.count(Counter::HedgesWon);
-                    }
-                    exchange.succeeded_by(*rival);
-                }
+                course.hands_over(exchange);
                 held.course = None;
                 return Ok(event);
             }

@@ -167,33 +167,27 @@ impl Upstream {
     async fn send_to_any(self: &Arc<Self>, ask: &Ask, pass: &Pass) -> Result<Exchange, SendError> {
         self.spare.earn();
         let mut tried = Vec::new();
-        let mut last = None;
-        loop {
-            let Some(at) = self.choose(ask, &tried) else {
-                if let Some(error) = last {
-                    return Err(error);
-                }
-                self.opened().await?;
-                last = Some(SendError::Unavailable("no replica is open".to_owned()));
-                continue;
-            };
+        let mut last = SendError::Unavailable("no replica is open".to_owned());
+        if self.choose(ask, &tried).is_none() {
+            self.opened().await?;
+        }
+        while let Some(at) = self.choose(ask, &tried) {
+            if !tried.is_empty() {
+                self.count(Counter::ReplicaFailovers);
+            }
             tried.push(at);
-            match self.send_to(at, ask, pass).await {
+            last = match self.send_to(at, ask, pass).await {
                 Ok(exchange) => {
                     // What a session has done counts where it was done.
                     let hedge = ask.hedge.filter(|_| ask.safe && !self.is_homed(ask));
                     let course = Course::new(Arc::clone(self), (ask, pass), tried, hedge);
                     return Ok(exchange.with(course));
                 }
-                Err(error @ SendError::Unavailable(_)) => {
-                    if tried.len() < self.replicas.len() {
-                        self.count(Counter::ReplicaFailovers);
-                    }
-                    last = Some(error);
-                }
+                Err(error @ SendError::Unavailable(_)) => error,
                 Err(error) => return Err(error),
-            }
+            };
         }
+        Err(last)
     }
 
     /// Sends it to one of several replicas.
@@ -403,8 +397,8 @@ impl Upstream {
         let each = self.replicas.iter().map(|replica| Box::pin(replica.shared()));
         let patience = self.settings.config.timeout.open;
         let late = || format!("no replica was open within {patience:?} (`timeout.open`)");
-        let opened = timeout(patience, select_ok(each)).await;
-        opened.map_err(|_| SendError::Unavailable(late()))?.map(drop)
+        let opened = timeout(patience, select_ok(each)).await.map(|opened| opened.map(drop));
+        opened.unwrap_or_else(|_| Err(SendError::Unavailable(late())))
     }
 
     /// Whether a legacy client's session has a connection of its own at a replica.

@@ -1,8 +1,8 @@
 //! Servers behind the gate: opened, kept open, and spoken to in whichever era they speak.
 //!
-//! [`Upstream::send`] is the one way to a server. Which of its replicas gets a request is decided in
-//! [`group`]; which connection it takes there (the one that all share, the client session's own, or
-//! one leased from a pool) in [`Replica::connection_for`].
+//! [`Upstream::send`] is the one way to a server. Which of its replicas gets a request is decided
+//! in [`group`]; which connection it takes there (the one that all share, the client session's own,
+//! or one leased from a pool) in [`Replica::connection_for`].
 
 mod backoff;
 pub mod child;

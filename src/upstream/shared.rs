@@ -151,7 +151,7 @@ impl Replica {
             let (why, held) = match self.open_shared().await {
                 Ok(connection) => {
                     let opened = Instant::now();
-                    (self.hold(connection).await, Some(opened.elapsed()))
+                    (Box::pin(self.hold(connection)).await, Some(opened.elapsed()))
                 }
                 Err(error) => {
                     self.forget();

@@ -330,8 +330,8 @@ section! {
         env: Table<Spanned<Secret>>,
         /// The folder it starts in; a relative path begins beside the file.
         cwd: Option<PathBuf>,
-        /// The address of a server that speaks MCP over HTTP; of several replicas of one server, all
-        /// addresses: ["http://a/mcp", "http://b/mcp"].
+        /// The address of a server that speaks MCP over HTTP; of several replicas of one server, an
+        /// array of all addresses.
         url: Option<Urls>,
         /// What is spoken there: Streamable HTTP ("http"), HTTP+SSE of 2024-11-05 ("sse"), or
         /// whichever of them it turns out to be ("auto").
