@@ -2,6 +2,7 @@
 //! loopback, asked by one after the other and by many at once.
 //!
 //! `cargo bench --features bench --bench shared`; it needs `redis-server`.
+#![allow(clippy::print_stdout, reason = "a bench prints its numbers")]
 
 use std::{
     fs,

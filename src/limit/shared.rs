@@ -152,10 +152,8 @@ impl Line {
         for number in 0.. {
             match self.connect().await {
                 Ok(remote) => {
-                    if matches!(*self.state.borrow(), State::Away(_)) {
-                        tracing::info!("limits are shared again");
-                    }
-                    self.state.send_replace(State::Open(number, remote.clone()));
+                    let before = self.state.send_replace(State::Open(number, remote.clone()));
+                    said_again(&before);
                     self.watch(number, &remote).await;
                 }
                 Err(error) => self.lose(None, &error.to_string()),
@@ -221,6 +219,12 @@ impl Line {
                 self.lost.notify_one();
             }
         }
+    }
+}
+
+fn said_again(before: &State) {
+    if matches!(before, State::Away(_)) {
+        tracing::info!("limits are shared again");
     }
 }
 

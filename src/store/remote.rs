@@ -45,7 +45,7 @@ impl Remote {
             .set_response_timeout(None);
         let client = Client::open(info)?;
         let opening = client.get_multiplexed_async_connection_with_config(&config);
-        Ok(Self(within(timeout, opening).await?))
+        Ok(Self(Box::pin(within(timeout, opening)).await?))
     }
 
     /// Whether it answers within `timeout`.

@@ -6,9 +6,11 @@
     clippy::indexing_slicing,
     clippy::string_slice,
     clippy::disallowed_methods,
+    clippy::disallowed_types,
     reason = "a test that starts a process"
 )]
 #![allow(clippy::needless_pass_by_value, reason = "`json!` reads lighter without a borrow")]
+#![allow(clippy::excessive_nesting, reason = "shared with the tests that have tables in loops")]
 #![allow(dead_code, unused_imports, reason = "what is taken from tests/it can do more")]
 
 #[path = "../it/client.rs"]
