@@ -83,6 +83,7 @@ pub async fn send(
     on_trial: &mut Option<Box<OnTrial>>,
     pass: &Pass,
 ) -> Result<Exchange, SendError> {
+    // Boxed: it stays for as long as the sending does, which is large.
     let ask = Box::new(resolved.ask(call));
     let failed = match resolved.target.upstream.send(&ask, pass).await {
         Ok(exchange) => return Ok(exchange),
