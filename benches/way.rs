@@ -21,9 +21,9 @@ use tokio::time::Instant;
 use tollgate::bench::{
     Action, Back, Bearer, Body, Bounds, Caller, Canary, Client, Ejection, Ejections, Held,
     Incoming, Limits, ListKind, Listing, Load, Message, Meta, Method, Object, ObjectKind, Question,
-    Raw, Request, Sealer, States, Trial, Version, View, Wanted, Wish, admits, balance, caller,
-    check_depth, decode, event, judge, message, message_of, meta, request_digest, rules, sessions,
-    splice, view,
+    Raw, Request, Sealer, States, Trial, Version, View, Wanted, Wish, admits, attempts, balance,
+    caller, check_depth, circuit, decode, event, judge, message, message_of, meta, request_digest,
+    rules, sessions, splice, view,
 };
 
 /// The argument with which it runs itself under callgrind.
@@ -152,6 +152,7 @@ fn stages() -> Result<Vec<Stage>> {
     sealing(&mut stages)?;
     targets(&mut stages)?;
     limits(&mut stages)?;
+    breakers(&mut stages)?;
     policies(&mut stages)?;
     crossing(&mut stages)?;
     questions(&mut stages)?;
@@ -265,6 +266,25 @@ fn limits(stages: &mut Stages) -> Result<()> {
             let let_in =
                 admits(&rules, black_box(asked), Wanted { upstream: "a", name: "tool_57" });
             assert!(let_in, "there is enough for the whole bench");
+        });
+    }
+    Ok(())
+}
+
+/// A call that the breakers let through, and that is answered.
+fn breakers(stages: &mut Stages) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("routes.toml");
+    let timed = "breaker.window = \"60s\"\ntools.tool_57.breaker = { slow = \"1s\" }\n";
+    for (name, keys) in [
+        ("none", "breaker.enabled = false\n"),
+        ("one, the last 20 calls", ""),
+        ("of upstream (60 s) and tool", timed),
+    ] {
+        fs::write(&file, format!("{ROUTES}{keys}"))?;
+        let circuit = circuit(&file).map_err(|problems| anyhow::anyhow!("{problems}"))?;
+        stages.add(format!("breakers: {name}"), move || {
+            assert!(attempts(&circuit, black_box("tool_57")), "it is closed");
         });
     }
     Ok(())

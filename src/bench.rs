@@ -11,6 +11,7 @@ use crate::{
     catalog::Part,
     config::{self, Problems},
     policy::{self, Bounds as Judgement},
+    resilience::Ending,
     telemetry::Counters,
     upstream::{Settings, Upstream, sse::Decoder},
 };
@@ -36,6 +37,7 @@ pub use crate::{
     park::state::{Bearer, Held, States},
     policy::{Asked as Question, Judge, Object, caller},
     resilience::{
+        Circuit,
         balance::{self, Load},
         canary::Trial,
         ejection::Ejections,
@@ -74,6 +76,22 @@ pub fn rules(config: &Path) -> Result<Rules, Problems> {
 /// The limits of a text's first upstream.
 pub fn twin(routes: &str) -> Result<Twin, Problems> {
     Ok(Twin::new(&config::parse("routes.toml", routes, &|_| None)?))
+}
+
+/// The breakers of the first upstream of a configuration.
+pub fn circuit(config: &Path) -> Result<Circuit, Problems> {
+    let config = config::load(config, &|_| None)?;
+    let upstream = config.upstreams.first().expect("a configuration has an upstream");
+    Ok(Circuit::new(Arc::default()).next(upstream))
+}
+
+/// A call of this tool that is let through and answered.
+pub fn attempts(circuit: &Circuit, tool: &str) -> bool {
+    let attempt = circuit.attempt(Some(tool));
+    attempt.is_ok_and(|attempt| {
+        attempt.end(Ending::Answered, None);
+        true
+    })
 }
 
 /// Whether a request is let in at once.

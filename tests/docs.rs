@@ -284,6 +284,7 @@ fn every_link_leads_somewhere() {
         "docs/limits.md",
         "docs/policies.md",
         "docs/replicas.md",
+        "docs/resilience.md",
         "src/pipeline/README.md",
     ];
     for document in documents {

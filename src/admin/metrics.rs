@@ -10,19 +10,21 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::kit::report::{Replica, Report, State, Upstream};
+use crate::kit::report::{Breaker, Replica, Report, State, Upstream};
 
-const STATES: [State; 5] =
-    [State::Idle, State::Opening, State::Ready, State::Degraded, State::Failed];
+const STATES: [State; 6] =
+    [State::Idle, State::Opening, State::Ready, State::Degraded, State::Tripped, State::Failed];
 
 /// What is read of an upstream.
 type Read = fn(&Upstream) -> u64;
 
 /// Counts of each upstream, by name.
-const COUNTS: [(&str, &str, Read); 3] = [
+const COUNTS: [(&str, &str, Read); 5] = [
     ("upstream_calls", "Requests sent to an upstream", |one| one.calls),
     ("upstream_failures", "Requests that an upstream failed", |one| one.failures),
     ("upstream_restarts", "Times that an upstream was opened anew", |one| one.restarts),
+    ("breaker_opened", "Times that a breaker of an upstream opened", |one| one.breaker_opened),
+    ("breaker_refused", "Calls that an open breaker refused", |one| one.breaker_refused),
 ];
 
 /// Levels of each upstream, by name.
@@ -109,7 +111,25 @@ impl Reported {
                 metric.encode_family(labels)?.encode_gauge(&u64::from(one.state == state))?;
             }
         }
+        self.breakers(encoder)?;
         self.replicas(encoder)
+    }
+
+    /// Each breaker is in one of three states; that of a whole upstream has an empty `tool`.
+    fn breakers(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+        let help = "1 for the state that a breaker is in";
+        let mut metric = encoder.encode_descriptor("breaker", help, None, MetricType::Gauge)?;
+        for one in &self.0.upstreams {
+            let tools = one.tool_breakers.iter().map(|(name, at)| (name.as_str(), *at));
+            for (tool, at) in one.breaker.map(|at| ("", at)).into_iter().chain(tools) {
+                for state in Breaker::ALL {
+                    let labels =
+                        &[("upstream", one.name.as_str()), ("tool", tool), ("state", state.word())];
+                    metric.encode_family(labels)?.encode_gauge(&u64::from(at == state))?;
+                }
+            }
+        }
+        Ok(())
     }
 
     fn replicas<'a>(&'a self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {

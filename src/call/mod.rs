@@ -209,6 +209,11 @@ pub struct Ask {
 }
 
 impl Ask {
+    /// The tool that is called; none where it is about anything else.
+    pub fn tool(&self) -> Option<&str> {
+        self.name.as_deref().filter(|_| self.method == Method::ToolsCall)
+    }
+
     /// What a legacy client declares, as a modern server of these capabilities is shown it. A
     /// client that reads no stream can be asked nothing; for one that does the gate brings tasks to
     /// their end.

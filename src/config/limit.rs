@@ -9,6 +9,7 @@ use super::{
     check,
     problem::Problem,
     reader::Reader,
+    resilience::{self, Breaker, ToolTimeout},
     schema,
     value::{Count, Kind, Node, Word},
 };
@@ -72,6 +73,9 @@ pub struct Tool {
     pub in_flight: Option<InFlight>,
     /// In place of its upstream's.
     pub hedge: Option<Duration>,
+    /// Default none: a tool has too few calls for rates, and its upstream's breaker sees outages.
+    pub breaker: Option<Breaker>,
+    pub timeout: ToolTimeout,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -273,8 +277,11 @@ pub fn tools(
         let dearest = Some((&*name, flat(&section)));
         let limits = limits(section.limits.value, dearest, reader);
         let in_flight = in_flight(section.in_flight.value, reader);
+        let breaker = section.breaker.value;
+        let breaker = breaker.and_then(|section| resilience::tool_breaker(section, reader));
+        let timeout = resilience::tool_timeout(&section.timeout.value, reader);
         let hedge = check::replicas::hedge(section.hedge.value.as_ref(), reader);
-        (name, Tool { cost: section.cost.value, limits, in_flight, hedge })
+        (name, Tool { cost: section.cost.value, limits, in_flight, breaker, timeout, hedge })
     });
     each.collect()
 }

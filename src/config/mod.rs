@@ -2,8 +2,8 @@
 //!
 //! [`Config`] is what the rest of the gateway sees: every value is checked and has its default.
 //! The way in is `read`. `schema` is the table of all keys and defaults, `value` the kinds of their
-//! values, `reader` what a text stands for, `check`, `limit` and `store` what only several keys
-//! together tell, `problem` how it is said. `import` writes such a file.
+//! values, `reader` what a text stands for, `check`, `limit`, `resilience` and `store` what only
+//! several keys together tell, `problem` how it is said. `import` writes such a file.
 
 mod access;
 mod authority;
@@ -14,6 +14,7 @@ mod problem;
 mod read;
 mod reader;
 mod replicas;
+mod resilience;
 mod rules;
 mod schema;
 mod sidecar;
@@ -33,6 +34,7 @@ pub use limit::{Bound, Cost, InFlight, Limit, Per, Tool, Window};
 pub use problem::{Problem, Problems, nearest};
 pub use read::{environment, load, load_layered, parse};
 pub use replicas::{Back, Canary, Ejection, Health, Replicas, Shadow};
+pub use resilience::{Breaker, Cause, Retry, Share, Sliding, ToolTimeout};
 pub use rules::{Case, CaseFile, Expected, RuleFile, Rules};
 pub use schema::schema;
 pub use sidecar::{Sidecar, sidecar};
@@ -335,6 +337,10 @@ pub struct Upstream {
     /// Of every request that is sent there.
     pub limits: Vec<Limit>,
     pub in_flight: Option<InFlight>,
+    /// None where it is switched off.
+    pub breaker: Option<Breaker>,
+    /// Default none: each request is sent once.
+    pub retry: Option<Retry>,
     /// By their own names.
     pub tool_settings: BTreeMap<String, Tool>,
     pub replicas: Replicas,

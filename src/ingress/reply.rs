@@ -23,6 +23,7 @@ use crate::{
     },
     pipeline::Fault,
     telemetry::{Counter, Counters},
+    upstream::SendError,
 };
 
 pub const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
@@ -164,10 +165,13 @@ pub fn unrecognised(error: &AuthError, door: &Door) -> HttpReply {
 /// The reply of HTTP to a call that failed before anything was said of it.
 pub fn failed(fault: &Fault, call: (&Id, Method, Version), counters: &Counters) -> HttpReply {
     let (status, text) = self::fault(fault, call, counters);
+    last(status, text, fault.retry_after())
+}
+
+/// The last word on a call, alone; with when to come back, where that is known.
+pub fn last(status: StatusCode, text: Bytes, retry_after: Option<Duration>) -> HttpReply {
     let mut reply = json_reply(status, text);
-    if let Fault::Limited(refusal) = fault
-        && let Some(wait) = refusal.retry_after()
-    {
+    if let Some(wait) = retry_after {
         let seconds = HeaderValue::from(limit::seconds(wait));
         reply.headers_mut().insert(header::RETRY_AFTER, seconds);
     }
@@ -190,6 +194,11 @@ pub fn fault(
         // connection.
         Fault::Limited(_) if client.era() == Era::Modern && method != Method::ToolsCall => {
             StatusCode::TOO_MANY_REQUESTS
+        }
+        Fault::Upstream { error: SendError::Refused(_) | SendError::Busy(..), .. }
+            if client.era() == Era::Modern && method != Method::ToolsCall =>
+        {
+            StatusCode::SERVICE_UNAVAILABLE
         }
         Fault::UnknownMethod(_)
         | Fault::Unknown { .. }

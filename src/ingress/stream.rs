@@ -57,7 +57,8 @@ pub async fn back(gate: &Arc<Gate>, limits: &Limits, back: Box<Back>, takes: Tak
                 let session = held.done().call().session.clone();
                 let session = session.filter(|_| takes == Takes::StreamRather);
                 let streamed = session.and_then(|session| single(limits, &session, &last.text));
-                return streamed.unwrap_or_else(|| reply::json_reply(last.status, last.text));
+                return streamed
+                    .unwrap_or_else(|| reply::last(last.status, last.text, last.retry_after));
             }
             // A client that takes no stream gets the answer alone.
             Ok(Step::Message(_) | Step::Paused(_)) | Err(_) if takes == Takes::Json => (),

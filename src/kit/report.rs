@@ -63,6 +63,14 @@ pub struct Upstream {
     pub replicas: Vec<Replica>,
     /// The server that is to take its place, where one is on trial.
     pub canary: Option<Canary>,
+    /// How its breaker stands. Null if it has none.
+    pub breaker: Option<Breaker>,
+    /// Times that a breaker of it, or of one of its tools, opened.
+    pub breaker_opened: u64,
+    /// Calls that one refused.
+    pub breaker_refused: u64,
+    /// Its tools that have a breaker of their own.
+    pub tool_breakers: BTreeMap<String, Breaker>,
 }
 
 /// One of several servers that are the same.
@@ -75,6 +83,8 @@ pub struct Replica {
     pub ejected: bool,
     /// It does not answer its probes, and gets no calls until it does.
     pub ill: bool,
+    /// Its breaker is open: it gets no calls, because those before them failed.
+    pub tripped: bool,
     /// Calls that are under way there.
     pub in_flight: u32,
     pub calls: u64,
@@ -90,6 +100,17 @@ pub struct Canary {
     pub weight: u32,
     /// Why it was taken back, and gets nothing until its section is edited.
     pub back: Option<String>,
+}
+
+/// Whether calls are let through, or refused because those before them failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum Breaker {
+    Closed,
+    Open,
+    /// A few are let through, to see how they fare.
+    HalfOpen,
 }
 
 /// How an upstream is reached.
@@ -117,6 +138,8 @@ pub enum State {
     Ready,
     /// It was ready before, or part of it is; what is known of it is still listed.
     Degraded,
+    /// Its breaker is open: calls are refused, because those before them failed.
+    Tripped,
     /// It could not be opened; it is tried again.
     Failed,
 }
@@ -134,7 +157,10 @@ pub enum Source {
 impl Replica {
     /// Whether it gets calls.
     pub fn is_well(&self) -> bool {
-        matches!(self.state, State::Ready | State::Idle) && !self.ejected && !self.ill
+        matches!(self.state, State::Ready | State::Idle)
+            && !self.ejected
+            && !self.ill
+            && !self.tripped
     }
 }
 
@@ -149,6 +175,18 @@ impl Kind {
     }
 }
 
+impl Breaker {
+    pub const ALL: [Self; 3] = [Self::Closed, Self::Open, Self::HalfOpen];
+
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::HalfOpen => "half_open",
+        }
+    }
+}
+
 impl State {
     pub fn word(self) -> &'static str {
         match self {
@@ -156,6 +194,7 @@ impl State {
             Self::Opening => "opening",
             Self::Ready => "ready",
             Self::Degraded => "degraded",
+            Self::Tripped => "tripped",
             Self::Failed => "failed",
         }
     }

@@ -9,7 +9,7 @@ use tokio::io::{
 
 use super::{
     gate,
-    report::{Kind, Report, Route, Source, State, Upstream},
+    report::{Breaker, Kind, Report, Route, Source, State, Upstream},
 };
 
 /// The client's end of the pipe.
@@ -91,6 +91,10 @@ fn upstream(name: &str, state: State) -> Upstream {
         processes: 1,
         replicas: Vec::new(),
         canary: None,
+        breaker: Some(Breaker::Closed),
+        breaker_opened: 0,
+        breaker_refused: 0,
+        tool_breakers: BTreeMap::new(),
     }
 }
 

@@ -25,6 +25,7 @@ use crate::{
         version::Era,
     },
     park::{Parked, state::Held, task::Task},
+    resilience::Cause,
     session::Underway,
     snapshot::{Gate, Route},
     telemetry::Counter,
@@ -43,6 +44,7 @@ use super::{
     rounds::{self, Round},
     shadow::{self, Shadowed},
     tasks,
+    tries::Tries,
 };
 
 /// A call under way, read event by event. Dropped before its end, it is cancelled.
@@ -62,6 +64,8 @@ pub struct Back {
     pub(super) shadow: Option<Shadowed>,
     /// Its places among the calls under way; all that it leads to is sent on its strength.
     pub(super) pass: Pass,
+    /// How it is sent, and how often.
+    pub(super) tries: Arc<Tries>,
     /// The era spoken to the upstream.
     pub(super) era: Era,
     /// Ends with the call; none for a client without sessions.
@@ -87,7 +91,9 @@ pub struct Back {
 
 /// A call on its way for another time. Kept from one poll to the next: a server that takes long to
 /// open is not opened anew each time that somebody looks.
-pub(super) struct Sending(Pin<Box<dyn Future<Output = Result<Exchange, SendError>> + Send>>);
+pub(super) struct Sending(
+    pub(super) Pin<Box<dyn Future<Output = Result<Exchange, SendError>> + Send>>,
+);
 
 impl std::fmt::Debug for Sending {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -136,14 +142,16 @@ impl Back {
             Some(session) => Some(session.begin(&call.id).ok_or(Fault::DuplicateId)?),
             None => None,
         };
-        let sent = migrate::send(&call, &mut resolved, &mut trial, &pass).await;
+        let mut tries = Tries::new(&call, &resolved);
+        let sent = migrate::send(&call, (&mut resolved, &mut tries), &mut trial, &pass).await;
         let mut exchange = sent.map_err(|error| Fault::Upstream { method: call.method, error })?;
         let upstream = Arc::clone(&resolved.target.upstream);
         if call.method == Method::TasksResult {
             // It is silent until the task is over; whoever asks looks at that meanwhile.
-            exchange.allow_answer(upstream.settings.config.timeout.total);
+            exchange.allow_answer(tries.timeout.total);
         }
-        let mut back = Self::new((gate, route), call, resolved, (upstream, exchange), pass);
+        let mut back =
+            Self::new((gate, route), call, resolved, (upstream, exchange), (pass, tries));
         (back.underway, back.trial, back.shadow) = (underway, trial, shadow);
         Ok(back)
     }
@@ -158,7 +166,8 @@ impl Back {
     ) -> Self {
         let Parked { mut exchange, upstream, asked, .. } = parked;
         exchange.restore_token(call.meta.progress_token.clone());
-        let mut back = Self::new(place, call, resolved, (upstream, exchange), pass);
+        let tries = Tries::new(&call, &resolved);
+        let mut back = Self::new(place, call, resolved, (upstream, exchange), (pass, tries));
         (back.asked, back.fresh) = (Asked::after(asked), false);
         back
     }
@@ -168,7 +177,7 @@ impl Back {
         call: Call,
         resolved: Resolved,
         (upstream, exchange): (Arc<Upstream>, Exchange),
-        pass: Pass,
+        (pass, tries): (Pass, Arc<Tries>),
     ) -> Self {
         Self {
             gate: Arc::clone(gate),
@@ -186,6 +195,7 @@ impl Back {
             shadow: None,
             stage: Stage::Underway(exchange),
             pass,
+            tries,
             underway: None,
             fresh: true,
             ready: VecDeque::new(),
@@ -283,22 +293,28 @@ impl Back {
             Ok(Event::Paused { retry }) => {
                 Ok(self.call.session.is_some().then_some(Out::Paused(retry)))
             }
-            Ok(Event::Answer { body, status }) => self.answer(body, status),
+            Ok(Event::Answer { body, status }) => {
+                let again = fresh && self.repeats_after((&body, status));
+                if again { Ok(None) } else { self.answer(body, status) }
+            }
             // It was not processed: once more, on a session opened anew.
             Err(SendError::SessionGone) if fresh => {
                 self.send_again(self.resolved.ask(&self.call));
                 Ok(None)
             }
-            Err(error) => Err(self.fault(self.upstream.failed(error))),
+            Err(error) => {
+                let error = self.upstream.failed(error);
+                if error.cause() == Some(Cause::Timeout) {
+                    self.gate.counters.add(Counter::UpstreamTimeouts);
+                    self.cancel(Some(error.to_string()));
+                }
+                // Asked only where it may be: a retry that is allowed has been counted.
+                let wait = if fresh { self.tries.after(&error) } else { None };
+                let Some(wait) = wait else { return Err(self.fault(error)) };
+                self.repeat(wait);
+                Ok(None)
+            }
         }
-    }
-
-    /// Begins to send it once more.
-    pub(super) fn send_again(&mut self, ask: Ask) {
-        let (upstream, pass) = (Arc::clone(&self.upstream), self.pass.clone());
-        let ask = Ask { replica: self.replica, ..ask };
-        let sending = async move { upstream.send(&ask, &pass).await };
-        self.stage = Stage::Again(Sending(Box::pin(sending)));
     }
 
     pub(super) fn cancel(&mut self, reason: Option<String>) {

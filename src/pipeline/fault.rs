@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::{
-    limit::Refusal,
+    limit::{self, Refusal},
     mcp::{
         error::{self, ErrorObject},
         message::Body,
@@ -74,6 +74,15 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// When the same request may fare better, where that is known.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Limited(refusal) => refusal.retry_after(),
+            Self::Upstream { error, .. } => error.retry_after(),
+            _ => None,
+        }
+    }
+
     /// The word that metrics and audit have for it.
     pub fn reason(&self) -> Reason {
         match self {
@@ -94,9 +103,13 @@ impl Fault {
             Self::TaskCancelled => Reason::UpstreamError,
             Self::Upstream { error, .. } => match error {
                 SendError::Idle(_) | SendError::Total(_) => Reason::ServiceTimeout,
-                SendError::Unavailable(_) | SendError::SessionGone | SendError::Lost(_) => {
-                    Reason::ServiceUnavailable
-                }
+                SendError::Unavailable(_)
+                | SendError::Unready(_)
+                | SendError::Refused(_)
+                | SendError::Busy(..)
+                | SendError::Status(429 | 502..=504)
+                | SendError::SessionGone
+                | SendError::Lost(_) => Reason::ServiceUnavailable,
                 SendError::TooLarge(_) => Reason::ResponseTooLarge,
                 SendError::Garbage(_) | SendError::Status(_) => Reason::UpstreamError,
             },
@@ -232,8 +245,23 @@ fn failed_tool(said: &ToolError, era: Era) -> Raw {
 
 /// A failure upstream in words that any client may read: no address, no command, no stack.
 fn tool_error(error: &SendError) -> ToolError {
+    if let Some(wait) = error.retry_after() {
+        let what = match error {
+            SendError::Refused(_) => {
+                "has failed too often, and is left alone for a while; nothing was done"
+            }
+            _ => "has no room for this now",
+        };
+        let seconds = limit::seconds(wait);
+        return ToolError {
+            error: "service_unavailable",
+            message: format!("The server behind this {what}. Try again in {seconds} s."),
+            retriable: true,
+            retry_after_ms: Some(milliseconds(wait)),
+        };
+    }
     let (word, message, retriable) = match error {
-        SendError::Unavailable(_) => (
+        SendError::Unavailable(_) | SendError::Unready(_) | SendError::Refused(_) => (
             "service_unavailable",
             "The server behind this is not available now; nothing was done. Try again shortly.",
             true,
@@ -257,6 +285,12 @@ fn tool_error(error: &SendError) -> ToolError {
             "response_too_large",
             "The answer is larger than this gateway lets through. Ask for less.",
             false,
+        ),
+        // What proxies answer in place of a server that is away, or has too much to do.
+        SendError::Busy(..) | SendError::Status(429 | 502..=504) => (
+            "service_unavailable",
+            "The server behind this is not available now. Try again shortly.",
+            true,
         ),
         SendError::Garbage(_) | SendError::Status(_) => (
             "upstream_error",

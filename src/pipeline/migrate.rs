@@ -10,15 +10,16 @@ use crate::{
     catalog::Target,
     mcp::{message::Body, method::Method, splice},
     park::state::Place,
-    resilience::{affinity, canary::Trial},
+    resilience::{Cause, affinity, canary::Trial},
     snapshot::{Canary, Gate},
     telemetry::{Counter, Counters},
-    upstream::{Exchange, Pass, SendError, is_failure},
+    upstream::{Exchange, Pass, SendError, failure},
 };
 
 use super::{
     Back, Call,
     resolve::{self, Resolved},
+    tries::Tries,
 };
 
 /// What is kept of a call that a successor has.
@@ -79,13 +80,13 @@ pub fn turned(gate: &Gate, call: &Call, resolved: Resolved) -> (Resolved, Option
 /// Why that could not, either.
 pub async fn send(
     call: &Call,
-    resolved: &mut Resolved,
+    (resolved, tries): (&mut Resolved, &mut Arc<Tries>),
     on_trial: &mut Option<Box<OnTrial>>,
     pass: &Pass,
 ) -> Result<Exchange, SendError> {
     // Boxed: it stays for as long as the sending does, which is large.
     let ask = Box::new(resolved.ask(call));
-    let failed = match resolved.target.upstream.send(&ask, pass).await {
+    let failed = match tries.send(&ask, pass).await {
         Ok(exchange) => return Ok(exchange),
         Err(error) => error,
     };
@@ -95,7 +96,8 @@ pub async fn send(
     *resolved = trial.stable;
     // Boxed: rare, and large.
     let ask = resolved.ask(call);
-    Box::pin(resolved.target.upstream.send(&ask, pass)).await
+    *tries = Tries::new(call, resolved);
+    Box::pin(tries.send(&ask, pass)).await
 }
 
 /// What has begun at one of the two goes on there. A caller always has the same one; an address may
@@ -122,19 +124,20 @@ impl Back {
         let failed = match event {
             Ok(Event::Notice(_) | Event::Question(_) | Event::Paused { .. }) => return false,
             Ok(Event::Answer { body, status }) => {
-                let failed = is_failure(body, *status);
+                let failed = is_fault(failure(body, *status));
                 trial.note(failed || trial.trial.settings.back.tool_errors && is_tool_error(body));
                 failed
             }
             // It is sent once more, to the same one.
             Err(SendError::SessionGone) if fresh => return false,
             Err(error) => {
-                trial.note(error.is_failure());
-                error.is_failure()
+                let failed = is_fault(error.cause());
+                trial.note(failed);
+                failed
             }
         };
         let Some(trial) = self.trial.take() else { return false };
-        let unsent = matches!(event, Err(SendError::Unavailable(_)));
+        let unsent = event.as_ref().is_err_and(SendError::is_unsent);
         let may = fresh && failed && self.call.place.is_none();
         if !may || !(unsent || self.resolved.is_safe(&self.call)) {
             return false;
@@ -142,7 +145,7 @@ impl Back {
         trial.counters.add(Counter::CanaryFallbacks);
         self.resolved = trial.stable;
         self.upstream = Arc::clone(&self.resolved.target.upstream);
-        self.replica = None;
+        (self.replica, self.tries) = (None, Tries::new(&self.call, &self.resolved));
         self.send_again(self.resolved.ask(&self.call));
         true
     }
@@ -159,6 +162,11 @@ impl OnTrial {
         let successor = &self.trial.settings.upstream;
         tracing::error!(upstream, successor, why, "this successor gets nothing any more");
     }
+}
+
+/// Whether it speaks against a successor: that it has too much to do, too.
+fn is_fault(cause: Option<Cause>) -> bool {
+    cause.is_some()
 }
 
 fn is_tool_error(body: &Body) -> bool {

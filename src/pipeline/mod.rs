@@ -2,7 +2,7 @@
 //!
 //! A request of either era becomes a [`Call`], finds what it is about, and is sent; what comes back
 //! is a [`Reply`]. Between `resolve` and `send` stands what judges a call on its way: `admit` (how
-//! much); who may, and what the cache has, will stand there too.
+//! much) and `tries` (how well it holds); what the cache has will stand there too.
 
 mod admit;
 mod asked;
@@ -22,6 +22,7 @@ mod rounds;
 mod sealed;
 mod shadow;
 mod tasks;
+mod tries;
 
 use std::sync::Arc;
 

@@ -58,7 +58,10 @@ pub fn begin(gate: &Gate, call: &Call, resolved: &Resolved, pass: &Pass) -> Opti
     let (answered, answer) = oneshot::channel();
     let counters = Arc::clone(&gate.counters);
     gate.tasks.spawn("shadow: compare", async move {
-        let asked = async { upstream.send(&ask, &pass).await?.answer().await };
+        let asked = async {
+            let attempt = upstream.circuit().attempt(ask.tool())?;
+            upstream.send(&ask, &pass, attempt).await?.answer().await
+        };
         // The client's call may end without an answer: then there is nothing to compare.
         let (theirs, ours) = tokio::join!(asked, answer);
         if let Ok(ours) = ours {

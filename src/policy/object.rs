@@ -49,6 +49,15 @@ impl Object {
         may.then(|| splice::member(entry, "annotations")).flatten()
     }
 
+    /// Whether a tool says that to call it again, with the same arguments, changes nothing more. A
+    /// server that lies harms itself.
+    pub fn is_repeatable(&self) -> bool {
+        let said = self.annotations.as_ref().filter(|said| said.is_object());
+        let says =
+            |hint| said.and_then(|said| splice::member(said, hint)?.try_read()).unwrap_or(false);
+        says("readOnlyHint") || says("idempotentHint")
+    }
+
     pub(super) fn uid(&self) -> EntityUid {
         uid(self.kind.name(), &self.id)
     }

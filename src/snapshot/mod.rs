@@ -145,17 +145,19 @@ impl Gate {
         let members: Vec<_> = config
             .upstreams
             .iter()
-            .map(|settings| {
-                let (config, filters) = parted(settings);
+            .map(|section| {
+                let (config, filters) = parted(section);
                 let settings = Settings { config, answer_bytes_max: limits.answer_bytes_max };
                 let same = |member: &&Member| {
                     member.upstream.settings == settings
                         && member.items_max == limits.list_items_max
                 };
-                match earlier.members.iter().find(same) {
+                let member = match earlier.members.iter().find(same) {
                     Some(member) => Member { filters, ..member.clone() },
                     None => self.member(settings, limits.list_items_max, filters, &earlier),
-                }
+                };
+                member.upstream.protect(section);
+                member
             })
             .collect();
         let gone: Vec<_> =
@@ -434,8 +436,8 @@ impl std::fmt::Debug for Gate {
     }
 }
 
-/// An upstream's section without what is shown of it, and that. How much may be asked of it is no
-/// matter of the server's either.
+/// An upstream's section without what is shown of it, and that. How much may be asked of it, and
+/// what protects it, is no matter of the server's either.
 fn parted(section: &config::Upstream) -> (config::Upstream, Arc<Filters>) {
     let mut config = section.clone();
     config.limits = Vec::new();
@@ -443,6 +445,8 @@ fn parted(section: &config::Upstream) -> (config::Upstream, Arc<Filters>) {
     let tools = std::mem::take(&mut config.tool_settings).into_iter();
     let hedges = tools.filter_map(|(name, tool)| Some((name, tool.hedge?))).collect();
     (config.canary, config.shadow) = (None, None);
+    config.breaker = None;
+    config.retry = None;
     let filters = Filters {
         tools: std::mem::take(&mut config.tools),
         prompts: std::mem::take(&mut config.prompts),

@@ -3,9 +3,11 @@
 use crate::{
     call::ListKind,
     kit::report::{
-        Canary, Replica, Report, Route as RouteReport, Source, State, Upstream as UpstreamReport,
+        Breaker, Canary, Replica, Report, Route as RouteReport, Source, State,
+        Upstream as UpstreamReport,
     },
     mcp::version::{Era, Version},
+    resilience::Standing,
     upstream,
 };
 
@@ -55,10 +57,14 @@ impl Route {
 }
 
 impl Member {
-    /// Where it stands: degraded while it is not open and its last known lists are served.
+    /// Where it stands: degraded while it is not open and its last known lists are served, or its
+    /// breaker lets a few calls through only.
     pub fn state(&self) -> State {
         let listed = self.shelf.listing().is_some();
+        let breaker = self.upstream.look().standing;
         match self.upstream.status().state {
+            upstream::State::Ready if breaker == Some(Standing::Open) => State::Tripped,
+            upstream::State::Ready if breaker == Some(Standing::HalfOpen) => State::Degraded,
             upstream::State::Ready if self.shelf.error().is_some() => State::Degraded,
             upstream::State::Ready => State::Ready,
             upstream::State::Idle => State::Idle,
@@ -69,7 +75,7 @@ impl Member {
     }
 
     fn report(&self, snapshot: &Snapshot) -> UpstreamReport {
-        let status = self.upstream.status();
+        let (status, look) = (self.upstream.status(), self.upstream.look());
         let listing = self.shelf.listing();
         let count = |kind| listing.as_ref().map_or(0, |listing| listing.items(kind).len());
         let source = if self.shelf.is_confirmed() { Source::Upstream } else { Source::Disk };
@@ -91,6 +97,10 @@ impl Member {
             processes: status.processes,
             replicas: status.replicas.into_iter().map(replica).collect(),
             canary: snapshot.canary(self.upstream.name()),
+            breaker: look.standing.map(breaker),
+            breaker_opened: look.opened,
+            breaker_refused: look.refused,
+            tool_breakers: look.tools.into_iter().map(|(name, at)| (name, breaker(at))).collect(),
         }
     }
 }
@@ -111,8 +121,16 @@ fn replica(status: upstream::ReplicaStatus) -> Replica {
         upstream::State::Ready => State::Ready,
         upstream::State::Failed => State::Failed,
     };
-    let upstream::ReplicaStatus { url, ejected, ill, in_flight, calls, .. } = status;
-    Replica { url, state, ejected, ill, in_flight, calls }
+    let upstream::ReplicaStatus { url, ejected, ill, tripped, in_flight, calls, .. } = status;
+    Replica { url, state, ejected, ill, tripped, in_flight, calls }
+}
+
+fn breaker(standing: Standing) -> Breaker {
+    match standing {
+        Standing::Closed => Breaker::Closed,
+        Standing::Open => Breaker::Open,
+        Standing::HalfOpen => Breaker::HalfOpen,
+    }
 }
 
 fn spoken(version: Version) -> String {

@@ -79,10 +79,16 @@ pub enum Counter {
     ShadowMismatches,
     ShadowFailures,
     ShadowSkipped,
+    RefusedBreaker,
+    BreakersOpened,
+    BreakersClosed,
+    Retries,
+    RefusedRetries,
+    UpstreamTimeouts,
 }
 
 /// In the order of [`Counter`].
-const NAMES: [&str; 71] = [
+const NAMES: [&str; 77] = [
     "requests",
     "refused_host",
     "refused_origin",
@@ -154,6 +160,12 @@ const NAMES: [&str; 71] = [
     "shadow_mismatches",
     "shadow_failures",
     "shadow_skipped",
+    "refused_breaker",
+    "breakers_opened",
+    "breakers_closed",
+    "retries",
+    "refused_retries",
+    "upstream_timeouts",
 ];
 
 /// Why a call ended without an answer of its upstream's own: the closed set of words that metrics

@@ -74,14 +74,14 @@ impl Course {
     /// Sends it to another replica after this error, if it may be; false where not.
     fn repeats(&mut self, error: &SendError) -> bool {
         let may = match error {
-            SendError::Unavailable(_) => true,
-            SendError::Lost(_) => self.ask.safe && self.upstream.may_send_twice(),
-            SendError::Status(status) => {
-                self.ask.safe && 500 <= *status && self.upstream.may_send_twice()
+            SendError::Unavailable(_) | SendError::Unready(_) | SendError::Refused(_) => true,
+            SendError::Lost(_) | SendError::Status(500..) | SendError::Busy(..) => {
+                self.ask.safe && self.upstream.may_send_twice()
             }
             // Whoever waited so long has no time left, and what is wrong is so elsewhere, too.
             SendError::Idle(_)
             | SendError::Total(_)
+            | SendError::Status(_)
             | SendError::TooLarge(_)
             | SendError::Garbage(_)
             | SendError::SessionGone => false,
@@ -92,11 +92,12 @@ impl Course {
     /// False where there is no other.
     fn send_elsewhere(&mut self, counter: Counter) -> bool {
         let Some(at) = self.upstream.choose(&self.ask, &self.tried) else { return false };
+        let Ok(attempt) = self.upstream.circuit().attempt(self.ask.tool()) else { return false };
         self.tried.push(at);
         self.upstream.count(counter);
         let (upstream, ask, pass) =
             (Arc::clone(&self.upstream), self.ask.clone(), self.pass.clone());
-        let sending = async move { upstream.send_to(at, &ask, &pass).await };
+        let sending = async move { upstream.send_to(at, &ask, &pass, attempt).await };
         self.rival = Rival::Sending(Box::pin(sending));
         true
     }

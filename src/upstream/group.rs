@@ -17,7 +17,7 @@ use std::{
 };
 
 use futures_util::future::{join_all, select_ok};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Instant, timeout},
@@ -28,7 +28,7 @@ use crate::{
     config::{Health, Start, Transport},
     kit::report::Kind,
     mcp::{message::Body, method::Method, raw::Raw},
-    resilience::{affinity, spare::Spare},
+    resilience::{Attempt, Circuit, affinity, spare::Spare},
     telemetry::{Counter, Counters},
 };
 
@@ -51,9 +51,13 @@ pub struct Upstream {
     ids: Vec<u64>,
     /// Where legacy sessions are, of several replicas.
     homes: Mutex<HashMap<SessionKey, usize>>,
-    standing: Arc<Standing>,
+    pub(super) standing: Arc<Standing>,
     spare: Spare,
     common: Common,
+    /// Its breakers, and what else may change while it stays as it is.
+    pub(super) circuit: RwLock<Arc<Circuit>>,
+    /// Each replica's own breaker, where there are several.
+    pub(super) guards: Vec<RwLock<Arc<Circuit>>>,
     counters: Arc<Counters>,
     tally: Tally,
     tasks: Tasks,
@@ -114,14 +118,17 @@ impl Upstream {
             });
             each.collect()
         };
+        let circuit = || RwLock::new(Arc::new(Circuit::new(Arc::clone(&counters))));
         Arc::new(Self {
+            circuit: circuit(),
+            guards: urls.iter().map(|_| circuit()).collect(),
             replicas,
             ids: urls.iter().map(|url| affinity::number(url)).collect(),
             homes: Mutex::default(),
             standing,
             spare: Spare::default(),
             common,
-            counters,
+            counters: Arc::clone(&counters),
             tally: Tally::default(),
             tasks: context.tasks.child(),
             settings,
@@ -154,18 +161,30 @@ impl Upstream {
         &self.settings.config.name
     }
 
-    /// Sends a client's request, which is permitted and let in. Errors before anything was sent are
-    /// [`SendError::Unavailable`]: then all replicas were tried.
-    pub async fn send(self: &Arc<Self>, ask: &Ask, pass: &Pass) -> Result<Exchange, SendError> {
+    /// Sends a client's request, which is permitted, let in, and let through by the breakers. What
+    /// becomes of the attempt is known with the exchange's end. Nothing was sent where it fails: of
+    /// several replicas all were tried then.
+    pub async fn send(
+        self: &Arc<Self>,
+        ask: &Ask,
+        pass: &Pass,
+        attempt: Attempt,
+    ) -> Result<Exchange, SendError> {
         if let [only] = &*self.replicas {
-            return only.send(ask, pass).await;
+            return only.send(ask, self.timeout(ask), attempt).await;
         }
-        let sending: Sending<'_> = Box::pin(self.send_to_any(ask, pass));
+        let sending: Sending<'_> = Box::pin(self.send_to_any(ask, pass, attempt));
         sending.await
     }
 
-    async fn send_to_any(self: &Arc<Self>, ask: &Ask, pass: &Pass) -> Result<Exchange, SendError> {
+    async fn send_to_any(
+        self: &Arc<Self>,
+        ask: &Ask,
+        pass: &Pass,
+        attempt: Attempt,
+    ) -> Result<Exchange, SendError> {
         self.spare.earn();
+        let mut attempt = Some(attempt);
         let mut tried = Vec::new();
         let mut last = SendError::Unavailable("no replica is open".to_owned());
         if self.choose(ask, &tried).is_none() {
@@ -176,15 +195,19 @@ impl Upstream {
                 self.count(Counter::ReplicaFailovers);
             }
             tried.push(at);
-            last = match self.send_to(at, ask, pass).await {
+            let attempt = match attempt.take() {
+                Some(attempt) => attempt,
+                None => self.circuit().attempt(ask.tool())?,
+            };
+            last = match self.send_to(at, ask, pass, attempt).await {
                 Ok(exchange) => {
                     // What a session has done counts where it was done.
                     let hedge = ask.hedge.filter(|_| ask.safe && !self.is_homed(ask));
                     let course = Course::new(Arc::clone(self), (ask, pass), tried, hedge);
                     return Ok(exchange.with(course));
                 }
-                Err(error @ SendError::Unavailable(_)) => error,
-                Err(error) => return Err(error),
+                // Nothing was sent.
+                Err(error) => error,
             };
         }
         Err(last)
@@ -195,13 +218,16 @@ impl Upstream {
         &self,
         at: usize,
         ask: &Ask,
-        pass: &Pass,
+        _: &Pass,
+        attempt: Attempt,
     ) -> Result<Exchange, SendError> {
-        let found = self.replicas.get(at).zip(self.ids.get(at));
-        let (replica, id) = found.expect("only places of replicas are chosen");
+        let found = self.replicas.get(at).zip(self.ids.get(at)).zip(self.guards.get(at));
+        let ((replica, id), guard) = found.expect("only places of replicas are chosen");
+        let guard = Arc::clone(&guard.read());
+        let attempt = attempt.at(guard.attempt(None)?);
         self.settle_home(at, ask);
         let picked = self.standing.begin(at);
-        match replica.send(ask, pass).await {
+        match replica.send(ask, self.timeout(ask), attempt).await {
             Ok(exchange) => Ok(exchange.sent_to(*id, picked)),
             Err(error) => {
                 picked.failed();
@@ -218,8 +244,7 @@ impl Upstream {
             !tried.contains(at) && self.replicas.get(*at).is_some_and(|it| it.is_open())
         };
         let open: Vec<usize> = (0..self.replicas.len()).filter(is_open).collect();
-        let fit: Vec<usize> =
-            open.iter().copied().filter(|at| self.standing.is_fit(*at, now)).collect();
+        let fit: Vec<usize> = open.iter().copied().filter(|at| self.is_fit(*at, now)).collect();
         let candidates = if fit.is_empty() { open } else { fit };
         let known = ask.replica.and_then(|id| self.ids.iter().position(|it| *it == id));
         if let Some(known) = known.filter(|at| candidates.contains(at)) {
@@ -229,6 +254,15 @@ impl Upstream {
             return self.home(key, &candidates);
         }
         self.standing.pick(&candidates, now)
+    }
+
+    /// Whether nothing speaks against a replica: its deeds, its probes, its breaker.
+    fn is_fit(&self, at: usize, now: Instant) -> bool {
+        self.standing.is_fit(at, now) && !self.is_tripped(at)
+    }
+
+    fn is_tripped(&self, at: usize) -> bool {
+        self.guards.get(at).is_some_and(|guard| guard.read().is_open())
     }
 
     /// Whether a safe call may be sent once more.
@@ -374,6 +408,7 @@ impl Upstream {
                 state: one.state,
                 ejected: self.standing.is_ejected(at, now),
                 ill: self.standing.is_ill(at),
+                tripped: self.is_tripped(at),
                 in_flight: self.standing.in_flight(at),
                 calls: one.calls,
             })

@@ -11,6 +11,7 @@ mod credential;
 mod exchange;
 mod follow;
 mod group;
+mod guard;
 mod http;
 mod levels;
 mod lines;
@@ -49,6 +50,7 @@ use crate::{
     mcp::{message::Body, method::Method, raw::Raw, splice, version::Era},
     net::Net,
     policy::Permit,
+    resilience::{Attempt, Cause, Ending},
     telemetry::Counters,
 };
 
@@ -63,13 +65,12 @@ use self::{
     watch::Wanted,
 };
 pub use self::{
-    exchange::{Exchange, SendError},
+    exchange::{Exchange, SendError, failure},
     follow::TaskRef,
     group::Upstream,
     open::Peer,
     own::Asking,
     sign::{Said, Sign},
-    standing::is_failure,
     status::{ReplicaStatus, State, Status},
 };
 
@@ -223,27 +224,27 @@ impl Replica {
         &self.settings.config.name
     }
 
-    /// Sends a client's request, which is permitted and let in. Errors before anything was sent are
-    /// [`SendError::Unavailable`].
-    pub async fn send(&self, ask: &Ask, _: &Pass) -> Result<Exchange, SendError> {
+    /// Sends a client's request, which is permitted, let in, and let through by the breakers. What
+    /// becomes of the attempt is known with the exchange's end. Nothing was sent where it fails.
+    async fn send(
+        &self,
+        ask: &Ask,
+        timeout: config::Timeout,
+        attempt: Attempt,
+    ) -> Result<Exchange, SendError> {
         self.tally.call();
         // From here on, so that a retirement waits for those that still look for a connection.
         let underway = Arc::clone(&self.underway);
         let patience = self.settings.config.timeout.open;
         let found = tokio::time::timeout(patience, self.connection_for(ask)).await;
-        let found = found.unwrap_or_else(|_| {
-            let why = match self.pool.full().filter(|_| self.peer().is_some()) {
-                Some(count) => format!("all of its {count} places are taken (`{}`)", self.places()),
-                None => "it was not open".to_owned(),
-            };
-            Err(SendError::Unavailable(format!("{why} within {patience:?} (`timeout.open`)")))
-        });
         let sent = match found {
-            Ok((connection, leased)) => connection.call(ask, leased).await,
-            Err(error) => Err(error),
+            Ok(Ok((connection, leased))) => connection.call(ask, leased).await,
+            // It is being opened again, and no call is waited for: that is breaker enough.
+            Ok(Err(error)) => Err(error),
+            Err(_) => return Err(self.failed(self.unready(patience, attempt))),
         };
         match sent {
-            Ok(exchange) => Ok(exchange.counted(underway)),
+            Ok(exchange) => Ok(exchange.counted(underway).within(timeout).tried(attempt)),
             Err(error) => Err(self.failed(error)),
         }
     }
@@ -364,6 +365,19 @@ impl Replica {
 
     pub fn status(&self) -> Status {
         self.tally.status(&self.phase.borrow(), &self.common.inbox, self.processes())
+    }
+
+    /// There was no connection for a request in time. That all places are taken is the gate's own
+    /// bound, and no failure of the server.
+    fn unready(&self, patience: Duration, attempt: Attempt) -> SendError {
+        let why = match self.pool.full().filter(|_| self.peer().is_some()) {
+            Some(count) => format!("all of its {count} places are taken (`{}`)", self.places()),
+            None => {
+                attempt.end(Ending::Failed(Cause::Timeout), None);
+                "it was not open".to_owned()
+            }
+        };
+        SendError::Unready(format!("{why} within {patience:?} (`timeout.open`)"))
     }
 
     /// The key that bounds its leased connections.

@@ -295,7 +295,7 @@ impl Replica {
         };
         let asked = async { connection.ask(method, &Raw::object(), None).await?.answer().await };
         let answered = tokio::time::timeout(patience, asked).await;
-        Some(answered.is_ok_and(|answer| answer.err().is_none_or(|error| !error.is_failure())))
+        Some(answered.is_ok_and(|answer| answer.err().is_none_or(|error| error.cause().is_none())))
     }
 }
 

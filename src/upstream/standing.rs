@@ -7,8 +7,8 @@ use tokio::time::Instant;
 use crate::{
     call::event::Event,
     config::Replicas,
-    mcp::{error::INTERNAL_ERROR, message::Body, raw::Raw},
     resilience::{
+        Cause,
         balance::{self, Load},
         ejection::Ejections,
         health::Probes,
@@ -16,7 +16,7 @@ use crate::{
     telemetry::{Counter, Counters},
 };
 
-use super::SendError;
+use super::{SendError, failure};
 
 /// Of all replicas, by their places.
 #[derive(Debug)]
@@ -119,9 +119,9 @@ impl Picked {
     /// Notes what came of it.
     pub fn hear(&mut self, event: &Result<Event, SendError>) {
         let (good, ends) = match event {
-            Ok(Event::Answer { body, status }) => (!is_failure(body, *status), true),
+            Ok(Event::Answer { body, status }) => (!is_fault(failure(body, *status)), true),
             Ok(Event::Notice(_) | Event::Question(_) | Event::Paused { .. }) => (true, false),
-            Err(error) if error.is_failure() => (false, true),
+            Err(error) if is_fault(error.cause()) => (false, true),
             Err(_) => (true, false),
         };
         self.observe(!good);
@@ -162,15 +162,7 @@ impl Drop for Picked {
     }
 }
 
-/// Whether an answer speaks against the server: a tool's own error does not.
-pub fn is_failure(body: &Body, status: u16) -> bool {
-    #[derive(serde::Deserialize)]
-    struct Code {
-        code: i64,
-    }
-    let internal = |error: &Raw| error.try_read().is_some_and(|it: Code| it.code == INTERNAL_ERROR);
-    match body {
-        Body::Result(_) => false,
-        Body::Error(error) => 500 <= status || internal(error),
-    }
+/// Whether it speaks against a replica: that it has too much to do, its load says.
+fn is_fault(cause: Option<Cause>) -> bool {
+    cause.is_some_and(|cause| cause != Cause::TooManyRequests)
 }

@@ -49,6 +49,8 @@ pub struct ReplicaStatus {
     pub ejected: bool,
     /// By its probes.
     pub ill: bool,
+    /// Its breaker is open.
+    pub tripped: bool,
     pub in_flight: u32,
     pub calls: u64,
 }

@@ -40,6 +40,7 @@ mod older;
 mod policy;
 mod reload;
 mod replicas;
+mod resilience;
 mod session;
 mod sse;
 mod stdio;

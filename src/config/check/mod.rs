@@ -20,7 +20,7 @@ use super::{
     limit::{self, Dearest},
     problem::{Problem, nearest},
     reader::Reader,
-    rules, schema, store,
+    resilience, rules, schema, store,
     value::{Apart, Key},
 };
 
@@ -356,6 +356,8 @@ fn upstream(
         resources: filter(section.resources.value, reader),
         limits,
         in_flight: limit::in_flight(section.in_flight.value, reader),
+        breaker: resilience::breaker(section.breaker.value, reader),
+        retry: resilience::retry(section.retry.value, reader),
         tool_settings: limit::tools(section.tools.value.each, reader),
         tags: rules::tags(section.tags.value),
         replicas,

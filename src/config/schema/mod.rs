@@ -83,12 +83,14 @@ macro_rules! section {
 mod access;
 mod limit;
 mod replicas;
+mod resilience;
 mod store;
 
 pub use self::{
     access::{ApiKey, Auth, Credential},
     limit::{ArgumentCost, InFlight, Limit},
     replicas::{Canary, Ejection, Health, Hedge, Shadow},
+    resilience::{Breaker, Retry, Timeout, ToolTimeout},
     store::Sharing,
 };
 
@@ -375,6 +377,10 @@ section! {
         limits: Vec<Spanned<Limit>>,
         /// How many calls may be with it at once.
         in_flight: Option<Spanned<InFlight>>,
+        /// When calls are refused, because those before them failed.
+        breaker: Option<Spanned<Breaker>>,
+        /// How often a request is sent again, where that is safe; without it once.
+        retry: Option<Spanned<Retry>>,
         /// What policies may call a group of its things: for each tag patterns of its own names.
         tags: Table<Vec<String>>,
         /// How each of several replicas is probed; without it calls alone show what fails.
@@ -402,6 +408,11 @@ section! {
         in_flight: Option<Spanned<InFlight>>,
         /// When a call of it is sent to a second replica, in place of what its upstream says.
         hedge: Option<Spanned<Hedge>>,
+        /// A breaker of its own: what it does wrong, or slowly, then counts there and not for its
+        /// upstream.
+        breaker: Option<Spanned<Breaker>>,
+        /// How long a call of it may take.
+        timeout: ToolTimeout,
     }
 }
 
@@ -444,18 +455,6 @@ section! {
         time: Moment,
         /// Whether it is seen and permitted ("allow"), seen and denied ("deny"), or not even seen.
         expect: Expected = "deny",
-    }
-}
-
-section! {
-    /// How long an upstream may take.
-    Timeout {
-        /// From the start of opening until the server has answered.
-        open: Period<10, { 60 * MINUTE }> = "30s",
-        /// Silence within a call; progress ends it.
-        idle: Period<10, DAY> = "60s",
-        /// A whole call.
-        total: Period<10, { 7 * DAY }> = "10m",
     }
 }
 

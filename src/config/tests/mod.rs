@@ -4,6 +4,7 @@ mod import;
 mod limit;
 mod mistakes;
 mod replicas;
+mod resilience;
 mod rules;
 mod schema;
 mod writing;

@@ -206,7 +206,13 @@ impl Exchange {
             matches!(act, Act::LiesAboutVersion | Act::EndlessPages | Act::Endpoint(_))
                 || (matches!(act, Act::MillionTools) && !listing)
         };
-        script.act("").filter(|act| !quiet(act)).or_else(|| script.target(&self.message)).cloned()
+        let act = script.act("").filter(|act| !quiet(act));
+        let act = act.or_else(|| script.target(&self.message)).cloned();
+        drop(script);
+        match act {
+            Some(Act::Turns(_)) => self.fake.0.script.lock().turn(&self.message),
+            act => act,
+        }
     }
 
     async fn answer(self) -> Response<Body> {
@@ -232,6 +238,11 @@ impl Exchange {
             Act::Result(raw) => self.result(&raw),
             Act::Error(raw) => self.refuse((200, raw)),
             Act::Status(code) => self.ends(status(code)),
+            Act::Busy(code, seconds) => {
+                let mut response = status(code);
+                response.headers_mut().insert("retry-after", seconds.into());
+                self.ends(response)
+            }
             Act::Open => {
                 let (sender, body) = events();
                 let token = self.message.params()["_meta"]["progressToken"].clone();
@@ -271,7 +282,7 @@ impl Exchange {
                 let id = self.message.id.clone().unwrap();
                 self.endless(move |sent| million(&id, sent))
             }
-            Act::LiesAboutVersion | Act::EndlessPages | Act::Endpoint(_) => {
+            Act::LiesAboutVersion | Act::EndlessPages | Act::Endpoint(_) | Act::Turns(_) => {
                 unreachable!("these act by their answers")
             }
         }

@@ -109,6 +109,10 @@ pub enum Act {
     Stray,
     /// Over HTTP: this status with no MCP in it.
     Status(u16),
+    /// The same with so many seconds of `Retry-After`.
+    Busy(u16, u64),
+    /// Over HTTP: each time the next of them; the last one stays.
+    Turns(Vec<Act>),
     /// Over HTTP+SSE: this is said to be where messages go.
     Endpoint(String),
 }
