@@ -4,16 +4,13 @@
 //! `asked` (a legacy server asks a modern client) and `rounds` (the reverse). A call may go on as a
 //! task of ours (`tasks`), or lead to a task of the server (`polling`, and `upstream::follow`).
 
-use std::{collections::VecDeque, pin::Pin, sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::{
-    call::{
-        Ask,
-        event::{Event, Notice, Question},
-    },
+    call::event::{Event, Notice, Question},
     config::Limits,
     mcp::{
         error::URL_ELICITATION_REQUIRED,
@@ -44,7 +41,7 @@ use super::{
     rounds::{self, Round},
     shadow::{self, Shadowed},
     tasks,
-    tries::Tries,
+    tries::{Sending, Tries},
 };
 
 /// A call under way, read event by event. Dropped before its end, it is cancelled.
@@ -87,18 +84,6 @@ pub struct Back {
     pub(super) task_at: Option<Instant>,
     /// The task that it goes on as.
     pub(super) task: Option<Arc<Task>>,
-}
-
-/// A call on its way for another time. Kept from one poll to the next: a server that takes long to
-/// open is not opened anew each time that somebody looks.
-pub(super) struct Sending(
-    pub(super) Pin<Box<dyn Future<Output = Result<Exchange, SendError>> + Send>>,
-);
-
-impl std::fmt::Debug for Sending {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Sending(…)")
-    }
 }
 
 /// Where a call stands.

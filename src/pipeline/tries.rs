@@ -2,6 +2,7 @@
 //! again where that is safe.
 
 use std::{
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -19,11 +20,7 @@ use crate::{
     upstream::{Exchange, Pass, SendError, Upstream, failure},
 };
 
-use super::{
-    Back, Call,
-    back::{Sending, Stage},
-    resolve::Resolved,
-};
+use super::{Back, Call, back::Stage, resolve::Resolved};
 
 /// Members of a request that carries on with one that a server has begun to answer (2026-07-28).
 const ANSWERS: [&str; 2] = ["inputResponses", "requestState"];
@@ -39,6 +36,18 @@ pub struct Tries {
     pub timeout: Timeout,
     deadline: Instant,
     retries: AtomicU32,
+}
+
+/// A call on its way for another time. Kept from one poll to the next: a server that takes long to
+/// open is not opened anew each time that somebody looks.
+pub(super) struct Sending(
+    pub(super) Pin<Box<dyn Future<Output = Result<Exchange, SendError>> + Send>>,
+);
+
+impl std::fmt::Debug for Sending {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Sending(…)")
+    }
 }
 
 impl Tries {
