@@ -285,6 +285,7 @@ fn every_link_leads_somewhere() {
         "docs/policies.md",
         "docs/replicas.md",
         "docs/resilience.md",
+        "docs/secrets.md",
         "src/pipeline/README.md",
     ];
     for document in documents {

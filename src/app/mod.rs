@@ -4,6 +4,7 @@ pub(crate) mod offline;
 #[cfg(feature = "pingora")]
 mod pingora;
 mod process;
+mod secrets;
 
 use std::{
     net::SocketAddr,
@@ -24,13 +25,13 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     admin::Desk,
     call::{Caller, tasks::Tasks},
-    config::{self, Config, Layers, Problems},
+    config::{Config, Layers, Problems},
     ingress::{
         listen::{self, Front},
         stdio::{self, Opening},
     },
     kit::report::{Look, Report},
-    net::Net,
+    net::{Net, vault::Vault},
     park::Lot,
     policy::{self, Rulebook},
     reload::Reloader,
@@ -46,6 +47,7 @@ pub use self::pingora::serve;
 #[cfg(not(feature = "pingora"))]
 pub use self::process::serve;
 pub use self::process::{runtime, serve_stdio};
+pub use crate::net::vault::Access as VaultAccess;
 
 /// How often sessions that nobody uses are looked for, and buckets that are full again.
 const SWEEP: Duration = Duration::from_secs(30);
@@ -76,6 +78,8 @@ pub struct Options {
     /// Whether [`serve`] takes the listening socket over from the gate that runs on the same state
     /// folder; only a build with the feature `pingora` can.
     pub upgrade: bool,
+    /// Where `vault:` secrets are; without it as the environment says.
+    pub vault: Option<VaultAccess>,
 }
 
 /// Why a gate did not start.
@@ -131,7 +135,7 @@ pub struct Served(oneshot::Receiver<()>);
 
 /// Reads, binds, begins to open the upstreams, and serves; returns as soon as it listens.
 pub async fn start(options: Options) -> Result<Gate, StartError> {
-    let plan = Plan::new(options)?;
+    let plan = Plan::new(options).await?;
     let listener = plan.bind().await?;
     plan.start(listener)
 }
@@ -144,11 +148,13 @@ struct Plan {
     tls: Option<TlsAcceptor>,
     store: Store,
     secret: Vec<u8>,
+    vault: Arc<Vault>,
 }
 
 impl Plan {
-    fn new(options: Options) -> Result<Self, StartError> {
-        let config = load(&options)?;
+    async fn new(options: Options) -> Result<Self, StartError> {
+        // Boxed: once, and large.
+        let (config, vault) = Box::pin(secrets::load(&options)).await?;
         let rules = policy::compile(&config).map_err(StartError::Config)?;
         let tls =
             config.server.tls.as_ref().map(listen::tls).transpose().map_err(StartError::Tls)?;
@@ -164,7 +170,7 @@ impl Plan {
         if secret.len() < Sealer::SECRET_BYTES_MIN {
             return Err(StartError::Key);
         }
-        Ok(Self { options, config, rules, tls, store, secret })
+        Ok(Self { options, config, rules, tls, store, secret, vault })
     }
 
     async fn bind(&self) -> Result<TcpListener, StartError> {
@@ -209,12 +215,15 @@ impl Plan {
 
     /// Starts all but the doors.
     fn start_core(self) -> Core {
-        let Self { options, config, rules, tls: _, store, secret } = self;
+        let Self { options, config, rules, tls: _, store, secret, vault } = self;
         let gate = build(&options, (config, rules), store, &secret);
         let (reload, asked) = mpsc::channel(1);
         if options.watch {
             let (file, layers) = (&options.config, options.layers);
-            let reloader = Reloader::new(Arc::clone(&gate), file, layers, options.listen);
+            let keeping = secrets::keep(Arc::clone(&gate), Arc::clone(&vault));
+            gate.tasks.spawn("secrets of Vault", keeping);
+            let both = (Arc::clone(&gate), vault);
+            let reloader = Reloader::new(both, file, layers, options.listen);
             gate.tasks.spawn("reload", reloader.run(asked));
         }
         Core { inner: gate, stop: CancellationToken::new(), doors: Tasks::default(), reload }
@@ -372,15 +381,6 @@ async fn shut(gate: &Arc<snapshot::Gate>, deadline: Instant) -> bool {
     let closed = tokio::time::timeout_at(last, closing).await.is_ok();
     gate.tasks.stop();
     gate.tasks.drained(last.saturating_duration_since(Instant::now())).await && closed
-}
-
-fn load(options: &Options) -> Result<Arc<Config>, StartError> {
-    let read = config::load_layered(&options.config, &options.layers, &config::environment);
-    let mut config = read.map_err(StartError::Config)?;
-    if let Some(address) = options.listen {
-        config.listen_on(address).map_err(|route| StartError::Open { address, route })?;
-    }
-    Ok(Arc::new(config))
 }
 
 fn build(

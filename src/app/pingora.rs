@@ -55,7 +55,7 @@ pub fn serve<T: Future<Output = Result<(), StartError>>>(
 ) -> Result<(), StartError> {
     process::runtime()?.block_on(async {
         // First of all: a mistake in the new configuration must leave the old process alone.
-        let plan = Plan::new(options)?;
+        let plan = Plan::new(options).await?;
         let server = &plan.config.server;
         let (address, path) = (server.listen, server.state.join(SOCKET_FILE));
         let taken = if plan.options.upgrade { take_over(&path, address).await? } else { None };

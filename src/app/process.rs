@@ -52,7 +52,7 @@ pub fn serve_stdio(
 ) -> Result<(), StartError> {
     let runtime = runtime()?;
     let served = runtime.block_on(async {
-        let core = Plan::new(options)?.start_core();
+        let core = Plan::new(options).await?.start_core();
         let mut stop = Stop::new()?;
         let served = tokio::select! {
             // Nothing has been read: nothing is lost.

@@ -179,7 +179,8 @@ impl Entry {
                  keep it elsewhere"
             ));
         }
-        let reference = ["env:", "file:", "text:"].iter().any(|mark| text.starts_with(mark));
+        let reference =
+            ["env:", "file:", "vault:", "text:"].iter().any(|mark| text.starts_with(mark));
         let mark = if reference { "text:" } else { "" };
         let text = format!("{mark}{}", self.variables(&text));
         self.lines.push(format!("{table}.{} = {}", bare_or_quoted(name), quote(&text)));

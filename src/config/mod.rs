@@ -73,6 +73,8 @@ pub struct Config {
     pub limit_store: Option<LimitStore>,
     /// In the order of the file; `routes` refer to them by name.
     pub upstreams: Vec<Upstream>,
+    /// The folders that secret files stand in.
+    pub secret_folders: BTreeSet<PathBuf>,
 }
 
 impl Config {
@@ -208,6 +210,9 @@ pub struct Limits {
     /// Time from the start in which a list waits for upstreams that nothing is known of yet.
     /// Default 1 s.
     pub settle: Duration,
+    /// How often secrets of a Vault are read anew. Default 1 min: a rotated one is in use soon
+    /// enough, as the old one holds for longer.
+    pub vault_refresh: Duration,
     /// Time that calls under way have when the gate stops. Default 10 s.
     pub drain: Duration,
 }
@@ -249,6 +254,7 @@ impl Default for Limits {
             keep_alive: Duration::from_secs(15),
             limit_keys_max: 100_000,
             settle: Duration::from_secs(1),
+            vault_refresh: Duration::from_secs(60),
             drain: Duration::from_secs(10),
         }
     }

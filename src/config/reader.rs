@@ -1,9 +1,10 @@
 //! What a text of `routes.toml` stands for: variables, secrets kept elsewhere, or itself.
 
 use std::{
+    collections::BTreeSet,
     fs,
     ops::Range,
-    path::{self, Path},
+    path::{self, Path, PathBuf},
     str::FromStr,
 };
 
@@ -28,6 +29,8 @@ pub struct Reader<'a> {
     absent: Vec<Problem>,
     /// Of other files that this one names.
     elsewhere: Vec<Problems>,
+    /// Where secret files are, or should be.
+    secret_folders: BTreeSet<PathBuf>,
 }
 
 impl<'a> Reader<'a> {
@@ -38,6 +41,7 @@ impl<'a> Reader<'a> {
             problems: Vec::new(),
             absent: Vec::new(),
             elsewhere: Vec::new(),
+            secret_folders: BTreeSet::new(),
         }
     }
 
@@ -59,6 +63,11 @@ impl<'a> Reader<'a> {
     /// What is wrong with other files.
     pub fn take_elsewhere(&mut self) -> Vec<Problems> {
         std::mem::take(&mut self.elsewhere)
+    }
+
+    /// The folders of secret files.
+    pub fn take_secret_folders(&mut self) -> BTreeSet<PathBuf> {
+        std::mem::take(&mut self.secret_folders)
     }
 
     /// Whether something was wrong within these bytes.
@@ -116,8 +125,8 @@ impl<'a> Reader<'a> {
         found
     }
 
-    /// `env:NAME`, `file:PATH`, or a text with variables. What follows `text:` is such a text
-    /// even if it begins like a reference.
+    /// `env:NAME`, `file:PATH`, `vault:PATH#FIELD`, or a text with variables. What follows `text:`
+    /// is such a text even if it begins like a reference.
     pub fn secret(&mut self, node: &Node<'_>) -> Option<Secret> {
         let span = node.span();
         let text = match node.get_ref().as_str() {
@@ -125,6 +134,7 @@ impl<'a> Reader<'a> {
             Some(text) => match text.split_once(':') {
                 Some(("env", name)) => self.variable(name, &span),
                 Some(("file", path)) => self.file(path, &span),
+                Some(("vault", reference)) => self.vault(reference, &span),
                 Some(("text", text)) => self.expand(text, &span),
                 Some(_) | None => self.expand(text, &span),
             },
@@ -178,9 +188,29 @@ impl<'a> Reader<'a> {
         value
     }
 
+    /// A secret of a Vault, which the environment has, too.
+    fn vault(&mut self, reference: &str, span: &Range<usize>) -> Option<String> {
+        let reference = self.expand(reference, span)?;
+        if !is_in_vault(&reference) {
+            let title = format!("`{reference}` is not the place of a secret in Vault");
+            let help = "write vault:MOUNT/data/PATH#FIELD, such as \"vault:secret/data/jobs#key\"";
+            self.problem(Problem::new(span.clone(), title, help));
+            return None;
+        }
+        let value = (self.environment)(&format!("vault:{reference}"));
+        if value.is_none() {
+            let title = format!("`{reference}` is not known from Vault");
+            let help = "see that the field is there, and VAULT_ADDR and VAULT_TOKEN; the log says \
+                        why it cannot be read";
+            self.absent(Problem::new(span.clone(), title, help));
+        }
+        value
+    }
+
     /// The content of a secret file, without the newline at its end.
     fn file(&mut self, path: &str, span: &Range<usize>) -> Option<String> {
         let path = self.folder.join(self.expand(path, span)?);
+        self.secret_folders.extend(path.parent().map(|folder| Path::new(".").join(folder)));
         match fs::read_to_string(&path) {
             Ok(text) => Some(text.trim_end_matches(['\r', '\n']).to_owned()),
             Err(error) => {
@@ -191,6 +221,16 @@ impl<'a> Reader<'a> {
             }
         }
     }
+}
+
+/// Whether this is a path of an API of Vault with a field: nothing in it leads elsewhere.
+fn is_in_vault(reference: &str) -> bool {
+    let Some((path, field)) = reference.split_once('#') else { return false };
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.~".contains(c);
+    let part =
+        |part: &str| !part.is_empty() && part != "." && part != ".." && part.chars().all(plain);
+    let parts: Vec<_> = path.split('/').collect();
+    !field.is_empty() && parts.len() > 2 && parts.iter().copied().all(part)
 }
 
 /// Whether an environment variable can be referred to by this name.

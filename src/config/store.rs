@@ -60,7 +60,7 @@ impl Kind for StoreUrl {
     }
 
     fn schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "pattern": r"^(rediss?://|(env|file):.|.*\$\{)" })
+        json_schema!({ "type": "string", "pattern": r"^(rediss?://|(env|file|vault):.|.*\$\{)" })
     }
 }
 

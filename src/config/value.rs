@@ -281,10 +281,11 @@ impl Kind for Secret {
 
 impl Kind for Reference {
     fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self> {
-        let plain = |text: &str| !text.starts_with("env:") && !text.starts_with("file:");
+        let kept = ["env:", "file:", "vault:"];
+        let plain = |text: &str| !kept.iter().any(|scheme| text.starts_with(scheme));
         if node.get_ref().as_str().is_some_and(plain) {
             let title = "this secret must not stand in the file itself";
-            let help = "name where it is kept: \"env:NAME\" or \"file:PATH\"";
+            let help = "name where it is kept: \"env:NAME\", \"file:PATH\" or \"vault:PATH#FIELD\"";
             reader.problem(Problem::new(node.span(), title, help));
             return None;
         }
@@ -292,7 +293,7 @@ impl Kind for Reference {
     }
 
     fn schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "string", "pattern": "^(env|file):." })
+        json_schema!({ "type": "string", "pattern": "^(env|file|vault):." })
     }
 }
 

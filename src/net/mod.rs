@@ -1,4 +1,7 @@
-//! Dialling out: pooled HTTP/1.1 and HTTP/2 connections to upstreams, TLS included.
+//! Dialling out: pooled HTTP/1.1 and HTTP/2 connections to upstreams, TLS included; and the secrets
+//! that a Vault keeps.
+
+pub mod vault;
 
 use std::{sync::Arc, time::Duration};
 

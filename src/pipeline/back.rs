@@ -22,7 +22,6 @@ use crate::{
         version::Era,
     },
     park::{Parked, state::Held, task::Task},
-    resilience::Cause,
     session::Underway,
     snapshot::{Gate, Route},
     telemetry::Counter,
@@ -39,9 +38,10 @@ use super::{
     puts::Puts,
     resolve::{self, Resolved},
     rounds::{self, Round},
+    sending::Sending,
     shadow::{self, Shadowed},
     tasks,
-    tries::{Sending, Tries},
+    tries::Tries,
 };
 
 /// A call under way, read event by event. Dropped before its end, it is cancelled.
@@ -287,18 +287,7 @@ impl Back {
                 self.send_again(self.resolved.ask(&self.call));
                 Ok(None)
             }
-            Err(error) => {
-                let error = self.upstream.failed(error);
-                if error.cause() == Some(Cause::Timeout) {
-                    self.gate.counters.add(Counter::UpstreamTimeouts);
-                    self.cancel(Some(error.to_string()));
-                }
-                // Asked only where it may be: a retry that is allowed has been counted.
-                let wait = if fresh { self.tries.after(&error) } else { None };
-                let Some(wait) = wait else { return Err(self.fault(error)) };
-                self.repeat(wait);
-                Ok(None)
-            }
+            Err(error) => self.fails_or_repeats(error, fresh).map(|()| None),
         }
     }
 

@@ -76,11 +76,11 @@ pub enum Fault {
 impl Fault {
     /// When the same request may fare better, where that is known.
     pub fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::Limited(refusal) => refusal.retry_after(),
-            Self::Upstream { error, .. } => error.retry_after(),
-            _ => None,
+        if let Self::Limited(refusal) = self {
+            return refusal.retry_after();
         }
+        let Self::Upstream { error, .. } = self else { return None };
+        error.retry_after()
     }
 
     /// The word that metrics and audit have for it.
@@ -246,11 +246,10 @@ fn failed_tool(said: &ToolError, era: Era) -> Raw {
 /// A failure upstream in words that any client may read: no address, no command, no stack.
 fn tool_error(error: &SendError) -> ToolError {
     if let Some(wait) = error.retry_after() {
-        let what = match error {
-            SendError::Refused(_) => {
-                "has failed too often, and is left alone for a while; nothing was done"
-            }
-            _ => "has no room for this now",
+        let what = if matches!(error, SendError::Refused(_)) {
+            "has failed too often, and is left alone for a while; nothing was done"
+        } else {
+            "has no room for this now"
         };
         let seconds = limit::seconds(wait);
         return ToolError {

@@ -20,6 +20,7 @@ mod resolve;
 mod resume;
 mod rounds;
 mod sealed;
+mod sending;
 mod shadow;
 mod tasks;
 mod tries;

@@ -2,7 +2,6 @@
 //! again where that is safe.
 
 use std::{
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -20,7 +19,7 @@ use crate::{
     upstream::{Exchange, Pass, SendError, Upstream, failure},
 };
 
-use super::{Back, Call, back::Stage, resolve::Resolved};
+use super::{Call, resolve::Resolved};
 
 /// Members of a request that carries on with one that a server has begun to answer (2026-07-28).
 const ANSWERS: [&str; 2] = ["inputResponses", "requestState"];
@@ -36,18 +35,6 @@ pub struct Tries {
     pub timeout: Timeout,
     deadline: Instant,
     retries: AtomicU32,
-}
-
-/// A call on its way for another time. Kept from one poll to the next: a server that takes long to
-/// open is not opened anew each time that somebody looks.
-pub(super) struct Sending(
-    pub(super) Pin<Box<dyn Future<Output = Result<Exchange, SendError>> + Send>>,
-);
-
-impl std::fmt::Debug for Sending {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Sending(…)")
-    }
 }
 
 impl Tries {
@@ -130,39 +117,5 @@ impl Tries {
         let safe = self.method.is_repeatable() || (self.method == Method::ToolsCall && hinted());
         let carries_on = || ANSWERS.iter().any(|name| splice::member(params, name).is_some());
         safe && !as_task && !wishes_task && !carries_on()
-    }
-}
-
-impl Back {
-    /// Whether the call is sent again, having been answered so.
-    pub(super) fn repeats_after(&mut self, answer: (&Body, u16)) -> bool {
-        let Stage::Underway(exchange) = &self.stage else { return false };
-        let wait = self.tries.after_answer(answer, exchange.retry_after());
-        wait.is_some_and(|wait| {
-            self.repeat(wait);
-            true
-        })
-    }
-
-    /// Begins to send it once more, as if for the first time.
-    pub(super) fn repeat(&mut self, wait: Duration) {
-        let (tries, ask) = (Arc::clone(&self.tries), self.resolved.ask(&self.call));
-        let pass = self.pass.clone();
-        let sending = async move {
-            tokio::time::sleep(wait).await;
-            tries.send(&ask, &pass).await
-        };
-        (self.stage, self.fresh) = (Stage::Again(Sending(Box::pin(sending))), true);
-    }
-
-    /// Begins to send it once more: on a session opened anew, or with a client's answers.
-    pub(super) fn send_again(&mut self, ask: Ask) {
-        let (tries, pass) = (Arc::clone(&self.tries), self.pass.clone());
-        let ask = Ask { replica: self.replica, ..ask };
-        let begun = 0 < self.rounds;
-        let sending = async move {
-            if begun { tries.carry_on(&ask, &pass).await } else { tries.send(&ask, &pass).await }
-        };
-        self.stage = Stage::Again(Sending(Box::pin(sending)));
     }
 }

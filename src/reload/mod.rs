@@ -13,6 +13,7 @@ use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
     config::{self, Config, Layers, Problems},
+    net::vault::Vault,
     policy::{self, Rulebook},
     snapshot::Gate,
     telemetry::Counter,
@@ -20,13 +21,14 @@ use crate::{
 
 /// Editors write in several steps; after this much silence the file is read.
 const SETTLE: Duration = Duration::from_millis(150);
-/// Looked at even without a sign: network file systems give none, and files that hold secrets are
-/// elsewhere.
+/// Looked at even without a sign: network file systems give none, and a folder that is replaced
+/// takes its watch with it.
 const POLL: Duration = Duration::from_secs(1);
 
 /// Watches one file.
 pub struct Reloader {
     gate: Arc<Gate>,
+    vault: Arc<Vault>,
     path: PathBuf,
     layers: Layers,
     listen: Option<std::net::SocketAddr>,
@@ -41,14 +43,14 @@ pub struct Reloader {
 impl Reloader {
     /// `layers` and `listen` are what the command line said besides the file, and in its place.
     pub fn new(
-        gate: Arc<Gate>,
+        (gate, vault): (Arc<Gate>, Arc<Vault>),
         path: &Path,
         layers: Layers,
         listen: Option<std::net::SocketAddr>,
     ) -> Self {
         let bound = gate.snapshot().config.server.listen;
         let watched = BTreeSet::new();
-        Self { gate, path: path.to_owned(), layers, listen, bound, watched, shown: None }
+        Self { gate, vault, path: path.to_owned(), layers, listen, bound, watched, shown: None }
     }
 
     /// Runs for as long as the gate does. `asked` wakes it at once (SIGHUP).
@@ -68,7 +70,7 @@ impl Reloader {
                 () = tokio::time::sleep_until(next) => (),
             }
             while signs.try_recv().is_ok() {}
-            watcher.iter_mut().for_each(|watcher| self.watch_rules(watcher));
+            watcher.iter_mut().for_each(|watcher| self.watch_more(watcher));
             next = Instant::now() + POLL;
             self.look();
         }
@@ -87,9 +89,10 @@ impl Reloader {
         Some(watcher)
     }
 
-    /// The folders of policies, too, as they are now.
-    fn watch_rules(&mut self, watcher: &mut notify::RecommendedWatcher) {
-        for folder in self.gate.snapshot().config.rule_folders() {
+    /// The folders of policies and of secret files, too, as they are now.
+    fn watch_more(&mut self, watcher: &mut notify::RecommendedWatcher) {
+        let config = &self.gate.snapshot().config;
+        for folder in config.rule_folders().union(&config.secret_folders).cloned() {
             if self.watched.contains(&folder) {
                 continue;
             }
@@ -123,7 +126,7 @@ impl Reloader {
 
     /// A configuration that differs from the one in force, with its policies.
     fn read(&self) -> Result<Option<(Config, Rulebook)>, String> {
-        let read = config::load_layered(&self.path, &self.layers, &config::environment);
+        let read = config::load_layered(&self.path, &self.layers, &|name| self.vault.lookup(name));
         let told = |problems: Problems| {
             format!("{} problem(s):\n{}", problems.len(), problems.render(false))
         };

@@ -27,6 +27,8 @@ pub enum Counter {
     RefusedCost,
     WaitedInFlight,
     LimitKeysEvicted,
+    VaultRead,
+    VaultFailed,
     LimitStoreLost,
     LimitStoreLocal,
     SessionsOpened,
@@ -88,7 +90,7 @@ pub enum Counter {
 }
 
 /// In the order of [`Counter`].
-const NAMES: [&str; 77] = [
+const NAMES: [&str; 79] = [
     "requests",
     "refused_host",
     "refused_origin",
@@ -108,6 +110,8 @@ const NAMES: [&str; 77] = [
     "refused_cost",
     "waited_in_flight",
     "limit_keys_evicted",
+    "vault_read",
+    "vault_failed",
     "limit_store_lost",
     "limit_store_local",
     "sessions_opened",

@@ -422,10 +422,8 @@ impl SendError {
 
     /// How long the server, or the gate in its place, asks to be left alone.
     pub fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::Busy(_, wait) | Self::Refused(Refusal(wait)) => Some(*wait),
-            _ => None,
-        }
+        let (Self::Busy(_, wait) | Self::Refused(Refusal(wait))) = self else { return None };
+        Some(*wait)
     }
 
     fn ending(&self) -> Ending {

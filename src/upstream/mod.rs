@@ -11,7 +11,6 @@ mod credential;
 mod exchange;
 mod follow;
 mod group;
-mod guard;
 mod http;
 mod levels;
 mod lines;
@@ -19,6 +18,7 @@ mod link;
 mod open;
 mod own;
 mod pool;
+mod protected;
 mod shared;
 mod sign;
 pub(crate) mod sse;
@@ -50,7 +50,7 @@ use crate::{
     mcp::{message::Body, method::Method, raw::Raw, splice, version::Era},
     net::Net,
     policy::Permit,
-    resilience::{Attempt, Cause, Ending},
+    resilience::Attempt,
     telemetry::Counters,
 };
 
@@ -365,19 +365,6 @@ impl Replica {
 
     pub fn status(&self) -> Status {
         self.tally.status(&self.phase.borrow(), &self.common.inbox, self.processes())
-    }
-
-    /// There was no connection for a request in time. That all places are taken is the gate's own
-    /// bound, and no failure of the server.
-    fn unready(&self, patience: Duration, attempt: Attempt) -> SendError {
-        let why = match self.pool.full().filter(|_| self.peer().is_some()) {
-            Some(count) => format!("all of its {count} places are taken (`{}`)", self.places()),
-            None => {
-                attempt.end(Ending::Failed(Cause::Timeout), None);
-                "it was not open".to_owned()
-            }
-        };
-        SendError::Unready(format!("{why} within {patience:?} (`timeout.open`)"))
     }
 
     /// The key that bounds its leased connections.

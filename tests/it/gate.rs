@@ -22,6 +22,7 @@ pub struct Plan {
     routes: String,
     policy: String,
     extra: String,
+    vault: Option<Box<app::VaultAccess>>,
 }
 
 /// A gate that serves; it derefs to its endpoint `/mcp`.
@@ -29,11 +30,12 @@ pub struct Gate {
     running: Option<app::Gate>,
     endpoint: Endpoint,
     pub folder: TempDir,
+    vault: Option<Box<app::VaultAccess>>,
 }
 
 pub fn gateway() -> Plan {
     let [server, upstreams, routes, policy, extra] = std::array::from_fn(|_| String::new());
-    Plan { server, upstreams, names: Vec::new(), routes, policy, extra }
+    Plan { server, upstreams, names: Vec::new(), routes, policy, extra, vault: None }
 }
 
 impl Plan {
@@ -83,6 +85,13 @@ impl Plan {
         self
     }
 
+    /// Its secrets are in this Vault, by this token.
+    pub fn vault(mut self, address: &str, token: &str) -> Self {
+        let (address, token) = (address.to_owned(), token.to_owned());
+        self.vault = Some(Box::new(app::VaultAccess { address, token, namespace: None }));
+        self
+    }
+
     /// Starts it, and waits until every upstream was opened or failed once.
     pub async fn start(self) -> Gate {
         let gate = self.open().await;
@@ -107,8 +116,8 @@ impl Plan {
         let server = format!("[server]\nlimits.drain = \"2s\"\n{}", self.server);
         let toml = format!("{server}\n{routes}\n{}{}", self.upstreams, self.extra);
         fs::write(folder.path().join("routes.toml"), toml).unwrap();
-        let (running, endpoint) = run(&folder).await;
-        Gate { running: Some(running), endpoint, folder }
+        let (running, endpoint) = run(&folder, self.vault.clone()).await;
+        Gate { running: Some(running), endpoint, folder, vault: self.vault }
     }
 }
 
@@ -121,11 +130,12 @@ pub fn section(name: &str, keys: &str) -> String {
     format!("[upstreams.{name}]\n{keys}{restart}\n")
 }
 
-async fn run(folder: &TempDir) -> (app::Gate, Endpoint) {
+async fn run(folder: &TempDir, vault: Option<Box<app::VaultAccess>>) -> (app::Gate, Endpoint) {
     let options = app::Options {
         config: folder.path().join("routes.toml"),
         listen: Some("127.0.0.1:0".parse().unwrap()),
         watch: true,
+        vault: vault.map(|vault| *vault),
         ..app::Options::default()
     };
     let running = match app::start(options).await {
@@ -166,7 +176,7 @@ impl Gate {
     /// Stops, and starts again on the same folder and another port.
     pub async fn restarts(&mut self) {
         self.stops().await;
-        let (running, endpoint) = run(&self.folder).await;
+        let (running, endpoint) = run(&self.folder, self.vault.clone()).await;
         self.running = Some(running);
         self.endpoint = endpoint;
     }

@@ -46,6 +46,7 @@ mod sse;
 mod stdio;
 mod stream;
 mod tasks;
+mod vault;
 mod wire;
 
 use std::time::Duration;

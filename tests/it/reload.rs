@@ -1,6 +1,6 @@
 //! Edits of `routes.toml` while the gate serves.
 
-use std::time::Duration;
+use std::{os::unix::fs::symlink, time::Duration};
 
 use serde_json::json;
 use tokio::time::{Instant, timeout};
@@ -36,6 +36,35 @@ async fn a_new_upstream_is_told_and_the_others_are_not_touched() {
     assert_eq!(git.seen("initialize").len(), opened, "same session upstream");
     let calls = git.seen("tools/call");
     assert_eq!(calls[0].header("mcp-session-id"), calls[1].header("mcp-session-id"));
+}
+
+/// As Kubernetes mounts a secret: a name that links through `..data`, which is swapped as a whole.
+#[tokio::test]
+async fn a_secret_file_is_read_again_each_time_its_folder_is_swapped() {
+    let folder = tempfile::tempdir().unwrap();
+    let swap = |version: &str| {
+        let path = |name: &str| folder.path().join(name);
+        std::fs::create_dir(path(version)).unwrap();
+        std::fs::write(path(version).join("token"), version).unwrap();
+        symlink(version, path("..data_next")).unwrap();
+        std::fs::rename(path("..data_next"), path("..data")).unwrap();
+    };
+    swap("..1");
+    symlink("..data/token", folder.path().join("token")).unwrap();
+    let git = fake::http().tool("log");
+    let key = format!("headers.X-Token = \"file:{}/token\"", folder.path().display());
+    let gate = gateway().upstream_with("git", &git, &key).start().await;
+    let client = gate.modern();
+    let token = async || {
+        client.call("log").await;
+        git.seen("tools/call").last().unwrap().header("x-token").to_owned()
+    };
+    assert_eq!(token().await, "..1");
+    for version in ["..2", "..3", "..4"] {
+        swap(version);
+        let changed = async { while token().await != version {} };
+        timeout(A_SECOND, changed).await.expect("it is applied within a second");
+    }
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ pub mod replicas;
 pub mod transport;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     net::SocketAddr,
     ops::Range,
     path::Path,
@@ -71,7 +71,7 @@ pub fn config(file: schema::File, folder: &Path, reader: &mut Reader<'_>) -> Con
     let successors = successors(&file.upstreams.value.0);
     let upstreams = file.upstreams.value.0.into_iter();
     let known = Known { upstreams: &behind, successors, auth: &auth, base: &base, listen };
-    Config {
+    let mut config = Config {
         server: server(file.server.value, folder, reader),
         routes: routes
             .map(|(path, section)| route(path, section, &known, folder, reader))
@@ -81,7 +81,10 @@ pub fn config(file: schema::File, folder: &Path, reader: &mut Reader<'_>) -> Con
         upstreams: upstreams
             .map(|(name, one)| upstream(name, one, (&names, folder), reader))
             .collect(),
-    }
+        secret_folders: BTreeSet::new(),
+    };
+    config.secret_folders = reader.take_secret_folders();
+    config
 }
 
 fn server(server: schema::Server, folder: &Path, reader: &mut Reader<'_>) -> Server {
@@ -157,6 +160,7 @@ fn limits(limits: &schema::Limits) -> Limits {
         keep_alive: limits.keep_alive.value.0,
         limit_keys_max: limits.limit_keys_max.value.0,
         settle: limits.settle.value.0,
+        vault_refresh: limits.vault_refresh.value.0,
         drain: limits.drain.value.0,
     }
 }

@@ -81,12 +81,12 @@ section! {
         discover: bool = false,
         /// Who the gate is there.
         client_id: Option<String>,
-        /// `env:NAME` or `file:PATH` of its secret.
+        /// `env:NAME`, `file:PATH` or `vault:PATH#FIELD` of its secret.
         client_secret: Option<Reference>,
         /// Whether the secret is sent in a header ("basic") or in the form ("post").
         method: SecretWord = "basic",
-        /// In place of a secret, `file:PATH` or `env:NAME` of a private key in PEM: the gate signs
-        /// who it is (RFC 7523).
+        /// In place of a secret, `file:PATH`, `env:NAME` or `vault:PATH#FIELD` of a private key in
+        /// PEM: the gate signs who it is (RFC 7523).
         private_key: Option<Reference>,
         /// The algorithm of that signature, such as "ES256".
         algorithm: Option<Spanned<String>>,

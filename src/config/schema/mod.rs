@@ -133,8 +133,8 @@ section! {
         origins: Vec<String>,
         /// Folder for the key and the last good catalogs; a relative path begins beside the file.
         state: PathBuf = "state",
-        /// `env:NAME` or `file:PATH` of the key that session ids are sealed with, at least 32
-        /// bytes. Without it one is made and kept in `state`.
+        /// `env:NAME`, `file:PATH` or `vault:PATH#FIELD` of the key that session ids are sealed
+        /// with, at least 32 bytes. Without it one is made and kept in `state`.
         session_key: Option<Spanned<Reference>>,
         /// Every bound of the gateway itself.
         limits: Limits,
@@ -229,6 +229,8 @@ section! {
         limit_keys_max: Count<16, 10_000_000> = 100_000,
         /// Time from the start in which a list waits for upstreams that nothing is known of yet.
         settle: Period<0, MINUTE> = "1s",
+        /// How often secrets of a Vault (`vault:PATH#FIELD`) are read anew.
+        vault_refresh: Period<SECOND, DAY> = "1m",
         /// Time that calls under way have when the gate stops.
         drain: Period<0, { 60 * MINUTE }> = "10s",
     }
@@ -327,8 +329,8 @@ section! {
         command: Option<String>,
         /// Its arguments.
         args: Vec<String>,
-        /// Its environment variables: a text, or `env:NAME` or `file:PATH` where that is kept;
-        /// `text:…` for a text that begins so by itself.
+        /// Its environment variables: a text, or `env:NAME`, `file:PATH` or `vault:PATH#FIELD`
+        /// where that is kept; `text:…` for a text that begins so by itself.
         env: Table<Spanned<Secret>>,
         /// The folder it starts in; a relative path begins beside the file.
         cwd: Option<PathBuf>,
@@ -338,7 +340,7 @@ section! {
         /// What is spoken there: Streamable HTTP ("http"), HTTP+SSE of 2024-11-05 ("sse"), or
         /// whichever of them it turns out to be ("auto").
         transport: HttpTransport = "auto",
-        /// HTTP headers sent to it: as `env`, a text, `env:NAME` or `file:PATH`.
+        /// HTTP headers sent to it: as `env`, a text or where that is kept.
         headers: Table<Spanned<Secret>>,
         /// How the gate gets a token for it.
         credential: Option<Spanned<Credential>>,

@@ -17,10 +17,11 @@ section! {
     /// counts by itself.
     Sharing {
         /// A Redis (5 or later) or Valkey, in which several gates count together:
-        /// "redis://HOST:PORT/DATABASE", "rediss://…" with TLS, or `env:NAME` or `file:PATH` of
-        /// that. While it is away each gate counts by itself, and no call fails.
+        /// "redis://HOST:PORT/DATABASE", "rediss://…" with TLS, or `env:NAME`, `file:PATH` or
+        /// `vault:PATH#FIELD` of that. While it is away each gate counts by itself, and no call
+        /// fails.
         store: Option<Spanned<StoreUrl>>,
-        /// `env:NAME` or `file:PATH` of its password.
+        /// `env:NAME`, `file:PATH` or `vault:PATH#FIELD` of its password.
         store_password: Option<Reference>,
         /// How long a request waits for it, before this gate decides alone.
         store_timeout: Period<1, { 10 * SECOND }> = "50ms",

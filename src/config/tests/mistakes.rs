@@ -363,3 +363,27 @@ fn what_follows_from_a_syntax_error_is_not_told() {
         &["error: string values must be quoted", "error: duplicate key", "routes.toml:3:"],
     );
 }
+
+#[test]
+fn a_secret_of_vault_has_a_path_and_a_field() {
+    let header =
+        |value: &str| of_upstream(&format!("url = \"http://a\"\nheaders.X = \"{value}\"\n"));
+    for wrong in [
+        "vault:",
+        "vault:secret/data/a",
+        "vault:a#b",
+        "vault:secret/data/../x#b",
+        "vault:secret/data/a?version=1#b",
+        "vault:/secret/data/a#b",
+        "vault:secret/data/a#",
+    ] {
+        let reference = wrong.trim_start_matches("vault:");
+        told(&header(wrong), &[&format!("error: `{reference}` is not the place of a secret")]);
+    }
+    let variables =
+        |name: &str| (name == "vault:secret/data/team/jobs#key").then(|| "s3cret".to_owned());
+    let right = header("vault:secret/data/team/jobs#key");
+    let config = crate::config::parse("routes.toml", &right, &variables).expect("a right file");
+    assert_eq!(config.upstreams[0].problem, None);
+    assert!(!format!("{config:?}").contains("s3cret"));
+}

@@ -13,9 +13,9 @@ fn keys(keys: &str) -> String {
 #[test]
 fn what_a_file_says_of_resilience4j_can_be_said_here() {
     let jobs = upstream(
-        "url = \"http://a/\"\ntimeout = { open = \"2s\", idle = \"5s\" }\nbreaker = { failure_rate = \
-         0.5, window = 10, open = \"30s\", probes = 5 }\nretry = { attempts = 3, backoff = \
-         \"200ms\", on = [\"transport\"] }\n",
+        "url = \"http://a/\"\ntimeout = { open = \"2s\", idle = \"5s\" }\n\
+         breaker = { failure_rate = 0.5, window = 10, open = \"30s\", probes = 5 }\n\
+         retry = { attempts = 3, backoff = \"200ms\", on = [\"transport\"] }\n",
     );
     let breaker = jobs.breaker.expect("a breaker");
     assert_eq!((breaker.window, breaker.calls_min), (Sliding::Calls(10), 10));

@@ -1,15 +1,15 @@
-//! The breakers of an upstream, of its tools and of its replicas, and the times of its calls: what
-//! may change while the upstream stays as it is.
+//! What protects a server, and calls from it: its circuit, which an edit changes while the server
+//! stays as it is. Of several replicas each has the upstream's breaker for itself.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{
     call::Ask,
     config,
-    resilience::{Circuit, Look, Standing},
+    resilience::{Attempt, Cause, Circuit, Ending, Look, Standing},
 };
 
-use super::Upstream;
+use super::{Replica, SendError, Upstream};
 
 impl Upstream {
     /// What protects it, and calls from it, as it is now.
@@ -52,5 +52,20 @@ impl Upstream {
     /// How long a request may take.
     pub fn timeout(&self, ask: &Ask) -> config::Timeout {
         self.circuit.read().timeout(ask.tool(), self.settings.config.timeout)
+    }
+}
+
+impl Replica {
+    /// There was no connection for a request in time. That all places are taken is the gate's own
+    /// bound, and no failure of the server.
+    pub(super) fn unready(&self, patience: Duration, attempt: Attempt) -> SendError {
+        let why = match self.pool.full().filter(|_| self.peer().is_some()) {
+            Some(count) => format!("all of its {count} places are taken (`{}`)", self.places()),
+            None => {
+                attempt.end(Ending::Failed(Cause::Timeout), None);
+                "it was not open".to_owned()
+            }
+        };
+        SendError::Unready(format!("{why} within {patience:?} (`timeout.open`)"))
     }
 }
