@@ -11,6 +11,7 @@ use std::{
     net::{IpAddr, Ipv4Addr},
     path::Path,
     process::{ExitCode, Stdio},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -18,11 +19,11 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 use tollgate::bench::{
-    Action, Bearer, Body, Bounds, Caller, Client, Held, Incoming, Limits, ListKind, Listing,
-    Message, Meta, Method, Object, ObjectKind, Question, Raw, Request, Sealer, States, Tool,
-    Version, View, Wanted, Wish, admits, attempts, caller, check_depth, circuit, decode, event,
-    guard, judge, message, message_of, meta, request_digest, rules, schemas, sessions, splice,
-    view,
+    Action, Back, Bearer, Body, Bounds, Caller, Canary, Client, Ejection, Ejections, Held,
+    Incoming, Limits, ListKind, Listing, Load, Message, Meta, Method, Object, ObjectKind, Question,
+    Raw, Request, Sealer, States, Tool, Trial, Version, View, Wanted, Wish, admits, attempts,
+    balance, caller, check_depth, circuit, decode, event, guard, judge, message, message_of, meta,
+    request_digest, rules, schemas, sessions, splice, view,
 };
 
 /// The argument with which it runs itself under callgrind.
@@ -159,6 +160,7 @@ fn stages() -> Result<Vec<Stage>> {
     for (size, bytes) in SIZES {
         answers(&mut stages, size, bytes)?;
     }
+    replicas(&mut stages);
     lists(&mut stages)?;
     Ok(stages.0)
 }
@@ -422,6 +424,53 @@ fn answers(stages: &mut Stages, size: &str, bytes: usize) -> Result<()> {
         event(None, black_box(&framed))
     });
     Ok(())
+}
+
+/// Which replica gets a call, what is noted of it, and whether a successor gets it.
+fn replicas(stages: &mut Stages) {
+    let (begin, settings) = (
+        Instant::now(),
+        Ejection {
+            max: 0.5,
+            consecutive: 5,
+            failure_rate: 0.5,
+            calls_min: 20,
+            interval: Duration::from_secs(10),
+            base: Duration::from_secs(30),
+            base_max: Duration::from_secs(300),
+        },
+    );
+    let loads: Vec<_> = (0..3).map(|_| Load::new(begin)).collect();
+    for load in &loads {
+        load.observe(Duration::from_millis(20), false, begin);
+    }
+    let ejections = Ejections::new(settings, loads.len(), begin);
+    let mut draw = 0_u64;
+    stages.add("replica picked of three, its answer noted", move || {
+        draw = draw.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let fit: Vec<_> = (0..3).filter(|at| !ejections.is_ejected(*at, begin)).collect();
+        let draws = [draw >> 32, draw & 0xffff];
+        let at = balance::pick(&fit, draws, |at| loads.get(at).map_or(0.0, |it| it.cost(begin)));
+        if let Some((at, load)) = at.and_then(|at| Some((at, loads.get(at)?))) {
+            load.begin();
+            load.observe(Duration::from_millis(20), false, begin);
+            ejections.note(at, true, begin);
+            load.end();
+        }
+        at
+    });
+    let back = Back {
+        failure_rate: 0.05,
+        slow: None,
+        slow_rate: 0.5,
+        window: 50,
+        calls_min: 20,
+        tool_errors: false,
+    };
+    let trial = Trial::new(Canary { upstream: "b".to_owned(), weight: 50, back });
+    stages.add("successor chosen, its answer noted", move || {
+        black_box(trial.takes(black_box(7))) && trial.note(false, Duration::ZERO).is_none()
+    });
 }
 
 fn lists(stages: &mut Stages) -> Result<()> {

@@ -20,7 +20,7 @@ use crate::{
 pub use crate::{
     call::{Action, Caller, Client, ListKind, ObjectKind},
     catalog::{View, listing::Listing},
-    config::Limits,
+    config::{Back, Canary, Ejection, Limits},
     guard::{Guard, Schemas, Tool},
     ingress::{decode, sse::event},
     limit::{
@@ -38,7 +38,12 @@ pub use crate::{
     },
     park::state::{Bearer, Held, States},
     policy::{Asked as Question, Judge, Object, caller},
-    resilience::Circuit,
+    resilience::{
+        Circuit,
+        balance::{self, Load},
+        canary::Trial,
+        ejection::Ejections,
+    },
     session::{Sessions, seal::Sealer},
 };
 

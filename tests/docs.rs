@@ -254,6 +254,19 @@ fn the_policies_of_the_document_are_right() {
     assert!(!tollgate(&["check"], folder.path()).status.success());
 }
 
+/// What `docs/replicas.md` shows is right.
+#[test]
+fn the_replicas_and_successors_of_the_document_are_right() {
+    let document = fs::read_to_string(root().join("docs/replicas.md")).unwrap();
+    let route = "[routes.\"/mcp\"]\nupstreams = [\"*\"]\n";
+    for toml in blocks(&document, &["toml"]) {
+        let whole =
+            if toml.contains("[routes") { toml.to_owned() } else { format!("{route}{toml}") };
+        let (right, said) = checked(&whole);
+        assert!(right, "{said}");
+    }
+}
+
 #[test]
 fn the_shipped_file_is_right_by_check_and_by_the_printed_schema() {
     let (right, said) = checked(SHIPPED);
@@ -278,6 +291,7 @@ fn every_link_leads_somewhere() {
         "docs/limits.md",
         "docs/logins.md",
         "docs/policies.md",
+        "docs/replicas.md",
         "docs/resilience.md",
         "docs/secrets.md",
         "src/pipeline/README.md",

@@ -10,7 +10,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::kit::report::{Breaker, Report, State, Upstream};
+use crate::kit::report::{Breaker, Replica, Report, State, Upstream};
 
 const STATES: [State; 6] =
     [State::Idle, State::Opening, State::Ready, State::Degraded, State::Tripped, State::Failed];
@@ -31,6 +31,18 @@ const COUNTS: [(&str, &str, Read); 5] = [
 const LEVELS: [(&str, &str, Read); 2] = [
     ("upstream_processes", "Running processes of an upstream", |one| one.processes as u64),
     ("upstream_tools", "Tools that an upstream lists", |one| one.tools as u64),
+];
+
+/// What is read of a replica.
+type ReadReplica = fn(&Replica) -> u64;
+
+/// Levels of each of several replicas, by name.
+const REPLICA_LEVELS: [(&str, &str, ReadReplica); 3] = [
+    ("replica_well", "1 for a replica that gets calls", |one| u64::from(one.is_well())),
+    ("replica_ejected", "1 for a replica that did worse than the others", |one| {
+        u64::from(one.ejected)
+    }),
+    ("replica_calls_under_way", "Calls that are with a replica", |one| one.in_flight.into()),
 ];
 
 /// A report in words of Prometheus.
@@ -99,7 +111,8 @@ impl Reported {
                 metric.encode_family(labels)?.encode_gauge(&u64::from(one.state == state))?;
             }
         }
-        self.breakers(encoder)
+        self.breakers(encoder)?;
+        self.replicas(encoder)
     }
 
     /// Each breaker is in one of three states; that of a whole upstream has an empty `tool`.
@@ -115,6 +128,26 @@ impl Reported {
                     metric.encode_family(labels)?.encode_gauge(&u64::from(at == state))?;
                 }
             }
+        }
+        Ok(())
+    }
+
+    fn replicas<'a>(&'a self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+        let upstreams = &self.0.upstreams;
+        for (name, help, read) in REPLICA_LEVELS {
+            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            let each = |one: &'a Upstream| one.replicas.iter().map(|it| (one.name.as_str(), it));
+            for (upstream, replica) in upstreams.iter().flat_map(each) {
+                let labels = &[("upstream", upstream), ("replica", replica.url.as_str())];
+                metric.encode_family(labels)?.encode_gauge(&read(replica))?;
+            }
+        }
+        let help = "Percent of callers that a successor gets";
+        let mut metric =
+            encoder.encode_descriptor("canary_weight", help, None, MetricType::Gauge)?;
+        for (one, canary) in upstreams.iter().filter_map(|one| Some((one, one.canary.as_ref()?))) {
+            let labels = &[("upstream", one.name.as_str()), ("successor", &*canary.upstream)];
+            metric.encode_family(labels)?.encode_gauge(&u64::from(canary.weight))?;
         }
         Ok(())
     }

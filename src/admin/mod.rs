@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     ingress::guard,
-    kit::report::{Report, State},
+    kit::report::{Replica, Report, State, Upstream},
     snapshot::Gate,
 };
 
@@ -119,13 +119,26 @@ fn answer(gate: &Arc<Gate>, local: SocketAddr, request: &Request<Incoming>) -> R
 /// tools, and no balancer should take the whole gate away for it.
 fn readiness(gate: &Gate) -> Reply {
     let Report { upstreams, degraded, edit_refused, .. } = gate.report();
-    let troubled = upstreams.iter().filter(|one| !matches!(one.state, State::Ready | State::Idle));
-    let troubled = troubled
-        .map(|one| json!({ "name": one.name, "state": one.state, "last_error": one.last_error }));
     let mut unusable = serde_json::Map::new();
     for one in upstreams.iter().filter(|one| !one.unusable_schemas.is_empty()) {
         unusable.insert(one.name.clone(), json!(one.unusable_schemas));
     }
+    let is_well = |one: &&Upstream| {
+        let back = one.canary.as_ref().and_then(|canary| canary.back.as_ref());
+        matches!(one.state, State::Ready | State::Idle)
+            && one.replicas.iter().all(Replica::is_well)
+            && back.is_none()
+    };
+    let troubled = upstreams.iter().filter(|one| !is_well(one)).map(|one| {
+        let ill: Vec<_> = one.replicas.iter().filter(|replica| !replica.is_well()).collect();
+        json!({
+            "name": one.name,
+            "state": one.state,
+            "last_error": one.last_error,
+            "replicas": ill,
+            "canary": one.canary,
+        })
+    });
     let (status, word) = match gate.is_closing() {
         true => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
         false => (StatusCode::OK, "ready"),

@@ -5,7 +5,7 @@ pub mod event;
 mod identity;
 pub mod tasks;
 
-use std::{fmt, net::IpAddr, sync::Arc};
+use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
 use http::HeaderMap;
 
@@ -145,6 +145,13 @@ impl fmt::Display for Caller {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SessionKey(pub u128);
 
+impl SessionKey {
+    /// Half of it: random, too.
+    pub fn number(self) -> u64 {
+        u64::try_from(self.0 >> 64).unwrap_or_default()
+    }
+}
+
 impl fmt::Debug for SessionKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:08x}…", self.0 >> 96)
@@ -172,6 +179,12 @@ pub struct Ask {
     pub forwarded: Option<Arc<HeaderMap>>,
     /// What a legacy client set by `logging/setLevel`, or a modern one wants of this request.
     pub log_level: Option<String>,
+    /// It may be sent a second time.
+    pub safe: bool,
+    /// Silence after which another replica is asked too, where it is safe.
+    pub hedge: Option<Duration>,
+    /// Which of several replicas knows what it is about.
+    pub replica: Option<u64>,
 }
 
 impl Ask {

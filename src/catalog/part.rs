@@ -1,12 +1,12 @@
 //! What views are made of: an upstream's part, who it is shown to, and where a name leads.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{
     call::{Caller, ListKind, ObjectKind},
     config::Filter,
     guard::Tool,
-    mcp::mirror::Mirrors,
+    mcp::{mirror::Mirrors, raw::Raw, splice},
     policy::{Judge, Object},
     upstream::Upstream,
 };
@@ -33,9 +33,18 @@ pub struct Filters {
     pub resources: Filter,
     /// Patterns of its own names, by tag.
     pub tags: BTreeMap<String, Vec<String>>,
+    /// Silence after which a safe call is sent to another replica too.
+    pub hedge: Option<Duration>,
+    /// The same for single tools.
+    pub hedges: BTreeMap<String, Duration>,
 }
 
 impl Filters {
+    /// How long a call of this tool waits for one replica.
+    pub fn hedge_of(&self, own: &str) -> Option<Duration> {
+        self.hedges.get(own).copied().or(self.hedge)
+    }
+
     /// The tags of a thing of this name.
     fn tags_of(&self, own: &str) -> Vec<String> {
         let has =
@@ -64,6 +73,64 @@ pub struct Target {
     pub object: Option<Object>,
     /// What arguments and results are held to; none where it is no tool.
     pub tool: Option<Arc<Tool>>,
+    pub hints: Hints,
+    pub hedge: Option<Duration>,
+    /// Which of several replicas knows it.
+    pub replica: Option<u64>,
+}
+
+/// What a tool says of itself (schema: `ToolAnnotations`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Hints {
+    pub read_only: bool,
+    pub idempotent: bool,
+}
+
+impl Hints {
+    fn of(annotations: &Raw) -> Self {
+        let says = |hint| {
+            splice::member(annotations, hint).and_then(|said| said.try_read()).unwrap_or(false)
+        };
+        Self { read_only: says("readOnlyHint"), idempotent: says("idempotentHint") }
+    }
+
+    /// Whether it may be called twice in the place of once.
+    pub fn is_safe(self) -> bool {
+        self.read_only || self.idempotent
+    }
+}
+
+impl Target {
+    /// Of an entry of a list.
+    pub fn of(part: &Part, kind: ListKind, item: &Item, task: bool) -> Self {
+        let annotations = Object::annotations_of(&item.raw).filter(Raw::is_object);
+        Self {
+            upstream: Arc::clone(&part.upstream),
+            own: item.key.clone(),
+            mirrors: item.mirrors.clone(),
+            task,
+            object: Some(part.object(kind, item)),
+            tool: (kind == ListKind::Tools).then(|| Arc::new(Tool::new(item.said().clone()))),
+            hints: annotations.as_ref().map(Hints::of).unwrap_or_default(),
+            hedge: part.filters.hedge_of(&item.key),
+            replica: None,
+        }
+    }
+
+    /// A task of a server, by its own id of it.
+    pub fn of_task(upstream: &Arc<Upstream>, own: &str, replica: Option<u64>) -> Self {
+        Self {
+            upstream: Arc::clone(upstream),
+            own: own.to_owned(),
+            mirrors: Mirrors::default(),
+            task: false,
+            object: None,
+            tool: None,
+            hints: Hints::default(),
+            hedge: None,
+            replica,
+        }
+    }
 }
 
 impl Part {
@@ -96,7 +163,7 @@ pub fn passing(upstream: &Arc<Upstream>, filters: &Filters, own: &str) -> Option
     filter::passes(&filters.resources, own).then(|| {
         let tags = filters.tags_of(own);
         let object = Object::new(ObjectKind::Resource, upstream.name(), own, None, tags);
-        let (upstream, own, mirrors) = (Arc::clone(upstream), own.to_owned(), Mirrors::default());
-        Arc::new(Target { upstream, own, mirrors, task: false, object: Some(object), tool: None })
+        let (hedge, object) = (filters.hedge, Some(object));
+        Arc::new(Target { hedge, object, ..Target::of_task(upstream, own, None) })
     })
 }

@@ -11,7 +11,6 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     call::{ListKind, gateway_info},
     config::{Filter, Isolation, Names, Route, Transport},
-    guard::Tool,
     mcp::{
         error::{ErrorObject, INVALID_PARAMS},
         meta::SERVER_INFO,
@@ -319,13 +318,9 @@ impl View {
 
     /// Enters one item under its name; returns its text as shown.
     fn add(&mut self, kind: ListKind, name: String, item: &Item, part: &Part) -> Option<Raw> {
-        let upstream = Arc::clone(&part.upstream);
-        let own = item.key.clone();
         let task = kind == ListKind::Tools
             && part.listing.as_ref().is_some_and(|listing| listing.must_be_task(item));
-        let (mirrors, object) = (item.mirrors.clone(), Some(part.object(kind, item)));
-        let tool = (kind == ListKind::Tools).then(|| Arc::new(Tool::new(item.said().clone())));
-        let target = Arc::new(Target { upstream, own, mirrors, task, object, tool });
+        let target = Arc::new(Target::of(part, kind, item, task));
         if kind == ListKind::Templates {
             let filters = Arc::clone(&part.filters);
             self.templates.push((Template::new(&name), Arc::clone(&target), filters));

@@ -6,6 +6,7 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 use toml::Spanned;
 
 use super::{
+    check,
     guard::{self, Detector, Filling, Guard},
     problem::Problem,
     reader::Reader,
@@ -73,6 +74,8 @@ pub struct Tool {
     pub in_flight: Option<InFlight>,
     pub guard: Guard,
     pub filling: Filling,
+    /// In place of its upstream's.
+    pub hedge: Option<Duration>,
     /// Default none: a tool has too few calls for rates, and its upstream's breaker sees outages.
     pub breaker: Option<Breaker>,
     pub timeout: ToolTimeout,
@@ -284,8 +287,9 @@ pub fn tools(
         let breaker = section.breaker.value;
         let breaker = breaker.and_then(|section| resilience::tool_breaker(section, reader));
         let timeout = resilience::tool_timeout(&section.timeout.value, reader);
+        let hedge = check::replicas::hedge(section.hedge.value.as_ref(), reader);
         let cost = section.cost.value;
-        (name, Tool { cost, limits, in_flight, guard, filling, breaker, timeout })
+        (name, Tool { cost, limits, in_flight, guard, filling, breaker, timeout, hedge })
     });
     each.collect()
 }

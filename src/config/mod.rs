@@ -16,6 +16,7 @@ mod limit;
 mod problem;
 mod read;
 mod reader;
+mod replicas;
 mod resilience;
 mod rules;
 mod schema;
@@ -41,6 +42,7 @@ pub use import::import;
 pub use limit::{Bound, Cost, InFlight, Limit, Per, Rate, Tool, Window};
 pub use problem::{Problem, Problems, nearest};
 pub use read::{environment, load, load_layered, parse};
+pub use replicas::{Back, Canary, Ejection, Health, Replicas, Shadow};
 pub use resilience::{Breaker, Cause, Retry, Share, Sliding, ToolTimeout};
 pub use rules::{Case, CaseFile, Expected, RuleFile, Rules};
 pub use schema::schema;
@@ -391,6 +393,12 @@ pub struct Upstream {
     pub retry: Option<Retry>,
     /// By their own names.
     pub tool_settings: BTreeMap<String, Tool>,
+    pub replicas: Replicas,
+    /// Silence after which a safe call is sent to another replica too. Default none: that doubles
+    /// the load of a server that is slow because of its load.
+    pub hedge: Option<Duration>,
+    pub canary: Option<Canary>,
+    pub shadow: Option<Shadow>,
     /// What policies may call a group of its things: patterns of its own names, by tag.
     pub tags: BTreeMap<String, Vec<String>>,
     /// Why this upstream cannot be opened although the file is right: a variable that is not set,

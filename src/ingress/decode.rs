@@ -98,6 +98,7 @@ pub fn modern(
             streams: true,
             mirrored: read.mirrored,
             forwarded: None,
+            place: None,
         }),
         Err(refused) => Err(Box::new((request.id, refused))),
     }
@@ -120,7 +121,7 @@ pub fn legacy(
         Ok((method, named, meta)) => {
             let client = Arc::clone(&session.client);
             let session = Some(session);
-            let (streams, mirrored, forwarded) = (true, None, None);
+            let (streams, mirrored, forwarded, place) = (true, None, None, None);
             Ok(Call {
                 id,
                 method,
@@ -133,6 +134,7 @@ pub fn legacy(
                 streams,
                 mirrored,
                 forwarded,
+                place,
             })
         }
         Err(fault) => Err(Box::new((id, fault))),

@@ -90,6 +90,8 @@ fn upstream(name: &str, state: State) -> Upstream {
         failures: 1,
         processes: 1,
         unusable_schemas: vec![],
+        replicas: Vec::new(),
+        canary: None,
         breaker: Some(Breaker::Closed),
         breaker_opened: 0,
         breaker_refused: 0,

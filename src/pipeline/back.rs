@@ -17,16 +17,10 @@ use crate::{
         id::Id,
         message::{self, Body},
         method::Method,
-        older,
-        raw::Raw,
-        splice,
+        older, splice,
         version::Era,
     },
-    park::{
-        Parked,
-        state::{Bearer, Held},
-        task::Task,
-    },
+    park::{Parked, state::Held, task::Task},
     session::Underway,
     snapshot::{Gate, Route},
     telemetry::Counter,
@@ -36,12 +30,15 @@ use crate::{
 use super::{
     Call, Fault,
     asked::{self, Asked},
-    fit, pages,
+    fit,
+    migrate::{self, OnTrial},
+    pages,
     polling::Polling,
     puts::Puts,
     resolve::{self, Resolved},
     rounds::{self, Round},
     sending::Sending,
+    shadow::{self, Shadowed},
     tasks,
     tries::Tries,
 };
@@ -55,6 +52,12 @@ pub struct Back {
     pub(super) resolved: Resolved,
     pub(super) upstream: Arc<Upstream>,
     pub(super) stage: Stage,
+    /// Which of several replicas has it.
+    pub(super) replica: Option<u64>,
+    /// It is with a successor on trial.
+    pub(super) trial: Option<Box<OnTrial>>,
+    /// Who compares its answer with a successor's.
+    pub(super) shadow: Option<Shadowed>,
     /// Its places among the calls under way; all that it leads to is sent on its strength.
     pub(super) pass: Pass,
     /// How it is sent, and how often.
@@ -115,22 +118,25 @@ impl Back {
         route: &Arc<Route>,
         call: Call,
         resolved: Resolved,
-        (pass, tries): (Pass, Arc<Tries>),
+        pass: Pass,
     ) -> Result<Self, Fault> {
+        let shadow = shadow::begin(gate, &call, &resolved, &pass);
+        let (mut resolved, mut trial) = migrate::turned(gate, &call, resolved);
         let underway = match &call.session {
             Some(session) => Some(session.begin(&call.id).ok_or(Fault::DuplicateId)?),
             None => None,
         };
-        let upstream = Arc::clone(&resolved.target.upstream);
-        let sent = tries.send(&resolved.ask(&call), &pass).await;
+        let mut tries = Tries::new(&call, &resolved);
+        let sent = migrate::send(&call, (&mut resolved, &mut tries), &mut trial, &pass).await;
         let mut exchange = sent.map_err(|error| Fault::Upstream { method: call.method, error })?;
+        let upstream = Arc::clone(&resolved.target.upstream);
         if call.method == Method::TasksResult {
             // It is silent until the task is over; whoever asks looks at that meanwhile.
             exchange.allow_answer(tries.timeout.total);
         }
         let mut back =
             Self::new((gate, route), call, resolved, (upstream, exchange), (pass, tries));
-        back.underway = underway;
+        (back.underway, back.trial, back.shadow) = (underway, trial, shadow);
         Ok(back)
     }
 
@@ -168,6 +174,9 @@ impl Back {
             resolved,
             upstream,
             era: exchange.era,
+            replica: exchange.replica,
+            trial: None,
+            shadow: None,
             stage: Stage::Underway(exchange),
             pass,
             tries,
@@ -240,7 +249,7 @@ impl Back {
             Stage::Again(sending) => {
                 let sent = (&mut sending.0).await;
                 let exchange = sent.map_err(|error| self.fault(error))?;
-                self.era = exchange.era;
+                (self.era, self.replica) = (exchange.era, exchange.replica);
                 self.stage = Stage::Underway(exchange);
                 Ok(None)
             }
@@ -255,6 +264,13 @@ impl Back {
 
     fn hear(&mut self, event: Result<Event, SendError>) -> Result<Option<Out>, Fault> {
         let fresh = std::mem::replace(&mut self.fresh, false);
+        if let Stage::Underway(exchange) = &self.stage {
+            // Another replica may have answered in the place of the first.
+            (self.era, self.replica) = (exchange.era, exchange.replica);
+        }
+        if self.falls_back(&event, fresh) {
+            return Ok(None);
+        }
         match event {
             Ok(Event::Notice(notice)) => Ok(self.notice(&notice)),
             Ok(Event::Question(question)) => self.question(question),
@@ -380,7 +396,7 @@ impl Back {
         }
         let kind = match &body {
             Body::Result(result) if self.era == Era::Modern => {
-                result_type(result, self.call.client.era())
+                fit::result_type(result, self.call.client.era())
             }
             Body::Result(_) | Body::Error(_) => None,
         };
@@ -413,6 +429,9 @@ impl Back {
 
     /// The last word, after all that belongs before it.
     pub(super) fn end(&mut self, body: Body, status: u16) -> Out {
+        if let Some(shadow) = self.shadow.take() {
+            shadow.answered(&body);
+        }
         let body = match self.name_task(body) {
             Body::Result(result) => Body::Result(self.of_no_task(result)),
             error @ Body::Error(_) => error,
@@ -437,32 +456,4 @@ impl Back {
         asked::park(&self.gate, &self.route, &self.call, parked)
             .map(|result| Out::Answer { body: Body::Result(result), status: 200 })
     }
-
-    /// A modern server's own state, bound to this client's request: the server may not be able to
-    /// tell one client from another.
-    fn sealed(&self, result: Raw) -> Raw {
-        let Some(state) = splice::member(&result, "requestState") else { return result };
-        let age = self.limits().session_age;
-        let request = self.call.digest();
-        let held = Held::Upstream(self.upstream.name().to_owned(), state);
-        let state = self.state(held, request, age);
-        splice::edit(&result, &[("requestState", Some(state.bytes()))])
-    }
-
-    fn state(&self, held: Held, request: [u8; 16], patience: Duration) -> Raw {
-        let bearer =
-            Bearer { route: &self.route.settings.path, caller: &self.call.caller, request };
-        self.gate.lot.states.seal(held, bearer, crate::park::seconds(patience))
-    }
-}
-
-/// What kind of result it is, where it is not the usual one. To a modern client only one kind
-/// matters, and most results need not be walked to know that they are none of it.
-fn result_type(result: &Raw, client: Era) -> Option<String> {
-    let may = |word: &[u8]| memchr::memmem::find(result.bytes(), word).is_some();
-    if client == Era::Modern && !may(b"input_required") && !may(b"\\u") {
-        return None;
-    }
-    let kind = splice::member(result, "resultType")?;
-    (kind.as_str() != "\"complete\"").then(|| kind.try_read().unwrap_or_default())
 }

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use crate::{
+    call::Ask,
     mcp::{message::Body, meta::RELATED_TASK, method::Method, raw::Raw, splice, version::Era},
     telemetry::Counter,
     upstream::TaskRef,
@@ -20,7 +21,7 @@ impl Back {
     /// The server gave a task in place of a result, for the gate to bring to its end.
     pub(super) fn begin_polling(&mut self, result: &Raw) -> Result<Option<Out>, Fault> {
         self.gate.counters.add(Counter::TasksCarried);
-        let call = self.resolved.ask(&self.call);
+        let call = Ask { replica: self.replica, ..self.resolved.ask(&self.call) };
         let to = (Arc::clone(&self.upstream), self.pass.clone());
         let polling = Polling::begin(result, call, to, self.since, self.gate.tasks.clone())?;
         self.stage = Stage::Polling(Box::new(polling));
@@ -97,7 +98,7 @@ impl Back {
             _ if !is_task(result) => return body,
             _ => {
                 let (path, caller) = (&self.route.settings.path, &self.call.caller);
-                self.gate.lot.states.seal_theirs(self.upstream.name(), &own, path, caller)
+                self.gate.lot.states.seal_theirs(&self.place(), &own, path, caller)
             }
         };
         let shown = Raw::encode(&shown);

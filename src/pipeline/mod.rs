@@ -13,6 +13,7 @@ mod clean;
 mod fault;
 mod fit;
 mod listen;
+mod migrate;
 mod notices;
 mod open;
 mod pages;
@@ -21,7 +22,9 @@ mod polling;
 mod resolve;
 mod resume;
 mod rounds;
+mod sealed;
 mod sending;
+mod shadow;
 mod tasks;
 mod tries;
 
@@ -41,18 +44,19 @@ use crate::{
         raw::Raw,
         version::Era,
     },
+    park::state::Place,
     session::Session,
     snapshot::{Gate, Route},
     upstream::Pass,
 };
 
+use self::resume::Resumed;
 pub use self::{
     back::{Back, Out},
     fault::Fault,
     listen::{Heard, Listening},
     open::{initialize, negotiate},
 };
-use self::{resume::Resumed, tries::Tries};
 
 /// A client's request, decoded: nothing here depends on how it came.
 #[derive(Debug, Clone)]
@@ -72,6 +76,8 @@ pub struct Call {
     pub mirrored: Option<Vec<(String, String)>>,
     /// Headers that some upstream is to have.
     pub forwarded: Option<Arc<http::HeaderMap>>,
+    /// Who knows the state that came with it.
+    pub place: Option<Place>,
 }
 
 /// What a call leads to.
@@ -144,8 +150,7 @@ async fn send(gate: &Arc<Gate>, route: &Arc<Route>, call: Call) -> Result<Reply,
     let mut resolved = resolved(gate, route, &call).await?;
     clean::request(gate, &call, &mut resolved)?;
     let pass = admit::sent(gate, route, &call, &resolved).await?;
-    let tries = Tries::new(&call, &resolved);
-    let back = Back::send(gate, route, call, resolved, (pass, tries)).await?;
+    let back = Back::send(gate, route, call, resolved, pass).await?;
     Ok(Reply::Back(Box::new(back)))
 }
 
@@ -244,6 +249,17 @@ impl Call {
 }
 
 impl resolve::Resolved {
+    /// Whether it may be sent a second time: by the tool's own word, or since it only reads. Not
+    /// with answers of the client's: the server may take them once.
+    fn is_safe(&self, call: &Call) -> bool {
+        let reads = matches!(
+            call.method,
+            Method::PromptsGet | Method::ResourcesRead | Method::Complete | Method::TasksGet
+        );
+        let may = reads || call.method == Method::ToolsCall && self.target.hints.is_safe();
+        may && !self.as_task && !self.wishes_task && call.place.is_none()
+    }
+
     /// The request as the upstream gets it.
     fn ask(&self, call: &Call) -> Ask {
         Ask {
@@ -261,6 +277,9 @@ impl resolve::Resolved {
                 Some(session) => session.log_level(),
                 None => call.meta.log_level.clone(),
             },
+            safe: self.is_safe(call),
+            hedge: self.target.hedge,
+            replica: self.target.replica.or(call.place.as_ref().and_then(|place| place.replica)),
         }
     }
 }

@@ -272,6 +272,8 @@ fn request(call: &Ask, id: &str, method: Method, params: &Raw) -> Ask {
         params: splice::edit(params, &[("taskId", Some(id_text.bytes()))]),
         name: Some(id.to_owned()),
         mirrored: Vec::new(),
+        safe: method == Method::TasksGet,
+        hedge: None,
         ..call.clone()
     }
 }

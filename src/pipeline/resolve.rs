@@ -11,7 +11,7 @@ use crate::{
         head::Named,
         message::Body,
         method::Method,
-        mirror::{Mirrored, Mirrors},
+        mirror::Mirrored,
         raw::Raw,
         splice,
         version::Era,
@@ -144,18 +144,15 @@ fn permit(route: &Route, call: &Call, target: &Target, params: &Raw) -> Result<P
 /// A legacy server's task is the session's that was given it; a modern server's has an id that is
 /// sealed for its caller. Neither server can tell whose a task is.
 fn find_task(gate: &Gate, route: &Route, call: &Call, id: &str) -> Option<Arc<Target>> {
-    let target = |upstream, own: &str| {
-        let (own, mirrors) = (own.to_owned(), Mirrors::default());
-        Some(Arc::new(Target { upstream, own, mirrors, task: false, object: None, tool: None }))
-    };
     let Some(session) = &call.session else {
         let (path, states) = (&route.settings.path, &gate.lot.states);
-        let (upstream, own) = states.open_theirs(id, path, &call.caller)?;
-        return target(Arc::clone(&route.member(&upstream)?.upstream), &own);
+        let (place, own) = states.open_theirs(id, path, &call.caller)?;
+        let upstream = gate.snapshot().behind(route, &place.upstream)?;
+        return Some(Arc::new(Target::of_task(&upstream, &own, place.replica)));
     };
     // Relayed on a route of one server only.
     let member = route.members.first().filter(|_| !route.is_merged())?;
-    if session.has_task(id) { target(Arc::clone(&member.upstream), id) } else { None }
+    session.has_task(id).then(|| Arc::new(Target::of_task(&member.upstream, id, None)))
 }
 
 /// The params without a legacy client's wish for a task; none where it has none. Where it is
@@ -202,7 +199,7 @@ impl Resolved {
 
 /// Headers that mirror arguments must say what the body says (2026-07-28); a legacy client sends
 /// none.
-fn check_mirrored(target: &Target, call: &Call) -> Result<(), Fault> {
+pub(super) fn check_mirrored(target: &Target, call: &Call) -> Result<(), Fault> {
     let Some(headers) = call.mirrored.as_ref().filter(|_| call.client.era() == Era::Modern) else {
         return Ok(());
     };

@@ -13,7 +13,7 @@ use crate::{
     telemetry::Counter,
 };
 
-use super::{Back, Call, Fault, Reply, admit, asked, pages, resolve};
+use super::{Back, Call, Fault, Reply, admit, asked, migrate, pages, resolve};
 
 /// What a retry leads to.
 pub enum Resumed {
@@ -52,12 +52,14 @@ async fn opened(
     let bearer =
         Bearer { route: &route.settings.path, caller: &call.caller, request: call.digest() };
     match gate.lot.states.open(&text, bearer)? {
-        Held::Upstream(upstream, own) => {
+        Held::Upstream(place, own) => {
             // The name may lead to another server by now, which is not to see what is not its own.
-            if resolve::resolve(gate, route, &call)?.target.upstream.name() != upstream {
+            let now = resolve::resolve(gate, route, &call)?;
+            if !migrate::leads_to(gate, &now, &place) {
                 return Err(StateError::Used.into());
             }
             call.params = splice::edit(&call.params, &[("requestState", Some(own.bytes()))]);
+            call.place = Some(place);
             Ok(Resumed::Call(Box::new(call)))
         }
         Held::Anew if pages::are_opened(&responses(&call)) => {

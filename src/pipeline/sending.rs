@@ -64,6 +64,7 @@ impl Back {
     /// Begins to send it once more: on a session opened anew, or with a client's answers.
     pub(super) fn send_again(&mut self, ask: Ask) {
         let (tries, pass) = (Arc::clone(&self.tries), self.pass.clone());
+        let ask = Ask { replica: self.replica, ..ask };
         let begun = 0 < self.rounds;
         let sending = async move {
             if begun { tries.carry_on(&ask, &pass).await } else { tries.send(&ask, &pass).await }

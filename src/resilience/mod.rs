@@ -1,13 +1,19 @@
-//! How well it holds: breakers of an upstream and its tools, retries within a budget, and the times
-//! of a tool.
+//! How well it holds: breakers of an upstream and its tools, retries within a budget, the times of
+//! a tool; which of several replicas gets a call, and the trial of a successor.
 //!
 //! Each upstream has a [`Circuit`]. [`Circuit::attempt`] is the one maker of an [`Attempt`] for a
 //! call, without which `upstream` sends nothing; it learns how that went, once.
 
+pub mod affinity;
+pub mod balance;
 mod breaker;
 mod budget;
+pub mod canary;
+pub mod ejection;
+pub mod health;
 mod machine;
 mod retry;
+pub mod spare;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -122,6 +128,11 @@ impl Circuit {
         Ok(Attempt { whole, tool })
     }
 
+    /// Whether the breaker of the whole refuses what comes now.
+    pub fn is_open(&self) -> bool {
+        self.whole.as_ref().is_some_and(|breaker| breaker.standing() == Standing::Open)
+    }
+
     /// Counts a request that is sent for the first time: retries are a share of them.
     pub fn request(&self) {
         if let Some(retry) = &self.retry {
@@ -174,6 +185,11 @@ impl Circuit {
 }
 
 impl Attempt {
+    /// The same at one of several replicas, which lets it through by a breaker of its own.
+    pub fn at(self, replica: Self) -> Self {
+        Self { whole: replica.whole, tool: self.tool }
+    }
+
     /// For what a call that was let through leads to: what is begun is brought to its end.
     pub fn following() -> Self {
         Self { whole: None, tool: None }

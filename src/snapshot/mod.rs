@@ -5,6 +5,7 @@
 //! moves over by name, as long as its own section of the configuration stays the same.
 
 mod ear;
+mod migration;
 mod push;
 mod report;
 mod route;
@@ -36,7 +37,12 @@ use crate::{
     upstream::{Context, Settings, Upstream},
 };
 
-pub use self::{ear::Ear, push::Push, route::Route};
+pub use self::{
+    ear::Ear,
+    migration::{Canary, Migration},
+    push::Push,
+    route::Route,
+};
 
 /// Changes that wait to be worked on; an upstream's keeper with one more waits.
 const CHANGES_MAX: usize = 1_024;
@@ -54,6 +60,8 @@ pub struct Snapshot {
     pub limits: Arc<Limits>,
     pub guards: Arc<Guards>,
     members: Vec<Member>,
+    /// Successors, by the upstreams that have one.
+    migrations: HashMap<String, Arc<Migration>>,
 }
 
 /// An upstream and what is known of it.
@@ -107,7 +115,9 @@ impl Gate {
         let counters = || Arc::clone(&context.counters);
         let schemas = Arc::new(Schemas::new(&config.server.limits, counters()));
         let linked = Linked::new(counters());
-        let empty = Snapshot { config, rules, routes, authorities, limits, guards, members };
+        let migrations = HashMap::new();
+        let empty =
+            Snapshot { config, rules, routes, authorities, limits, guards, members, migrations };
         let gate = Self {
             current: ArcSwap::from_pointee(empty),
             building: Mutex::new(()),
@@ -360,7 +370,9 @@ impl Gate {
             routes.insert(settings.path.clone(), route);
         }
         let limits = Arc::new(earlier.limits.next(&config));
-        let next = Snapshot { config, rules, routes, authorities, limits, guards, members };
+        let migrations = migration::build(&config, &members, &earlier.migrations);
+        let next =
+            Snapshot { config, rules, routes, authorities, limits, guards, members, migrations };
         self.current.store(Arc::new(next));
         for (route, push) in announced {
             // Nobody listening is no error.
@@ -372,6 +384,31 @@ impl Gate {
 impl Snapshot {
     pub fn member(&self, upstream: &str) -> Option<&Member> {
         self.members.iter().find(|member| member.upstream.name() == upstream)
+    }
+
+    /// What is said of an upstream's successors; none where it has none.
+    pub fn migration(&self, upstream: &str) -> Option<&Arc<Migration>> {
+        if self.migrations.is_empty() { None } else { self.migrations.get(upstream) }
+    }
+
+    /// The upstream of this name, where it is behind a route: as one of its own, or as a successor
+    /// of one.
+    pub fn behind(&self, route: &Route, upstream: &str) -> Option<Arc<Upstream>> {
+        let own = route.member(upstream).map(|member| Arc::clone(&member.upstream));
+        own.or_else(|| self.successors(route).into_iter().find(|it| it.name() == upstream))
+    }
+
+    /// A route's own upstreams, and their successors.
+    pub fn all_behind(&self, route: &Route) -> Vec<Arc<Upstream>> {
+        let own = route.members.iter().map(|member| Arc::clone(&member.upstream));
+        own.chain(self.successors(route)).collect()
+    }
+
+    /// Upstreams that get calls of a route in the place of its own.
+    pub fn successors(&self, route: &Route) -> Vec<Arc<Upstream>> {
+        let names = route.members.iter().map(|member| member.upstream.name());
+        let canaries = names.filter_map(|name| self.migration(name)?.canary.as_ref());
+        canaries.map(|canary| Arc::clone(&canary.successor.upstream)).collect()
     }
 
     async fn forget_session(&self, session: &Session) {
@@ -429,14 +466,18 @@ fn parted(section: &config::Upstream) -> (config::Upstream, Arc<Filters>) {
     config.limits = Vec::new();
     config.in_flight = None;
     config.guard = config::Guard::default();
+    let tools = std::mem::take(&mut config.tool_settings).into_iter();
+    let hedges = tools.filter_map(|(name, tool)| Some((name, tool.hedge?))).collect();
+    (config.canary, config.shadow) = (None, None);
     config.breaker = None;
     config.retry = None;
-    config.tool_settings = std::collections::BTreeMap::new();
     let filters = Filters {
         tools: std::mem::take(&mut config.tools),
         prompts: std::mem::take(&mut config.prompts),
         resources: std::mem::take(&mut config.resources),
         tags: std::mem::take(&mut config.tags),
+        hedge: config.hedge.take(),
+        hedges,
     };
     (config, Arc::new(filters))
 }

@@ -19,11 +19,13 @@ use crate::{
 };
 
 use super::{
+    course::{self, Course},
     follow::{TaskRef, Watch},
     http::HttpCall,
     lines::LinesCall,
     open::Connection,
     pool::Leased,
+    standing::Picked,
 };
 
 /// A request under way. Dropped before its answer, it is cancelled upstream.
@@ -47,6 +49,12 @@ pub struct Exchange {
     leased: Option<Leased>,
     /// What it was sent on, where it may lead to a task.
     connection: Option<Box<Connection>>,
+    /// Which of several replicas it was sent to.
+    pub replica: Option<u64>,
+    /// What that replica's standing hears of it.
+    picked: Option<Picked>,
+    /// What happens where that replica fails it, or is slow.
+    pub(super) course: Option<Box<Course>>,
     /// When it was sent.
     since: Instant,
     /// A person was asked, or the server works on a task: it is not slow.
@@ -121,6 +129,9 @@ impl Exchange {
             watch: None,
             leased: None,
             connection: None,
+            replica: None,
+            picked: None,
+            course: None,
             since: now,
             unhurried: false,
             attempt: None,
@@ -211,6 +222,23 @@ impl Exchange {
         Self { _counted: Some(underway), ..self }
     }
 
+    pub(super) fn sent_to(self, replica: u64, picked: Picked) -> Self {
+        Self { replica: Some(replica), picked: Some(picked), ..self }
+    }
+
+    pub(super) fn with(self, course: Course) -> Self {
+        Self { course: Some(Box::new(course)), ..self }
+    }
+
+    /// Another replica answered in its place. What time the call has is as it was.
+    pub(super) fn succeeded_by(&mut self, other: Self) {
+        let total_at = self.total_at;
+        let token = self.token.take();
+        *self = other;
+        self.total_at = total_at;
+        self.restore_token(token);
+    }
+
     /// Without deadlines: for a stream that is open for as long as somebody listens.
     pub(super) fn endless(mut self) -> Self {
         let far = Duration::from_secs(60 * 60 * 24 * 365);
@@ -224,6 +252,22 @@ impl Exchange {
     ///
     /// Safe to drop: what was received stays for the next call.
     pub async fn next(&mut self) -> Result<Event, SendError> {
+        if self.course.is_some() {
+            return course::first(self).await;
+        }
+        self.next_here().await
+    }
+
+    /// The same, whatever other replicas could do.
+    pub(super) async fn next_here(&mut self) -> Result<Event, SendError> {
+        let event = self.next_event().await;
+        if let Some(picked) = &mut self.picked {
+            picked.hear(&event);
+        }
+        event
+    }
+
+    async fn next_event(&mut self) -> Result<Event, SendError> {
         let event = loop {
             let deadline = self.idle_at.min(self.total_at);
             let came = tokio::time::timeout_at(deadline, self.came()).await;

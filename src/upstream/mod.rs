@@ -1,15 +1,18 @@
 //! Servers behind the gate: opened, kept open, and spoken to in whichever era they speak.
 //!
-//! [`Upstream::send`] is the one way to a server. Which connection a request takes (the one that
-//! all share, the client session's own, or one leased from a pool) is decided in
-//! `scope`.
+//! [`Upstream::send`] is the one way to a server. Which of its replicas gets a request is decided
+//! in [`group`]; which connection it takes there (the one that all share, the client session's own,
+//! or one leased from a pool) in `scope`.
 
 mod backoff;
 pub mod child;
+mod course;
 mod credential;
 mod exchange;
 mod follow;
+mod group;
 mod http;
+mod levels;
 mod lines;
 mod link;
 mod open;
@@ -20,6 +23,7 @@ mod scope;
 mod shared;
 mod sign;
 pub(crate) mod sse;
+mod standing;
 mod status;
 mod watch;
 
@@ -32,8 +36,8 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::join_all;
-use parking_lot::{Mutex, RwLock};
+use futures_util::{FutureExt as _, future::join_all};
+use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, watch as phases},
     time::Instant,
@@ -44,31 +48,25 @@ use crate::{
     config::{self, HttpTransport, Start, Transport},
     kit,
     limit::Admission,
-    mcp::{
-        level::{self, LEVELS},
-        message::Body,
-        method::Method,
-        raw::Raw,
-        splice,
-        version::Era,
-    },
+    mcp::{message::Body, method::Method, raw::Raw, version::Era},
     net::Net,
     policy::Permit,
-    resilience::{Attempt, Circuit},
+    resilience::Attempt,
     telemetry::Counters,
 };
 
 use self::{
-    credential::Credential, open::Connection, own::Own, pool::Pool, scope::Scope, sign::Inbox,
-    status::Tally, watch::Wanted,
+    credential::Credential, group::Lead, open::Connection, own::Own, pool::Pool, scope::Scope,
+    sign::Inbox, status::Tally, watch::Wanted,
 };
 pub use self::{
     exchange::{Exchange, SendError, failure},
     follow::TaskRef,
+    group::Upstream,
     open::Peer,
     own::Asking,
     sign::{Said, Sign},
-    status::{State, Status},
+    status::{ReplicaStatus, State, Status},
 };
 
 /// How often connections that nobody uses are looked for.
@@ -81,6 +79,17 @@ pub struct Settings {
     /// Without its filters: what is shown of it does not make it another server.
     pub config: config::Upstream,
     pub answer_bytes_max: usize,
+}
+
+impl Settings {
+    /// Those of one of several replicas.
+    fn of_replica(&self, address: &str) -> Self {
+        let mut settings = self.clone();
+        if let Transport::Http { url, .. } = &mut settings.config.transport {
+            address.clone_into(url);
+        }
+        settings
+    }
 }
 
 /// What all upstreams of a gate share.
@@ -99,9 +108,17 @@ pub struct Pass {
     pub admission: Arc<Admission>,
 }
 
-/// A server behind the gate.
-pub struct Upstream {
-    pub settings: Settings,
+impl Pass {
+    /// For a copy of a request, which nobody waits for.
+    pub fn without_places(&self) -> Self {
+        let admission = Arc::new(self.admission.without_places());
+        Self { permit: self.permit.clone(), admission }
+    }
+}
+
+/// One server: an upstream itself, or one of several that are the same.
+pub struct Replica {
+    settings: Settings,
     context: Arc<Context>,
     phase: phases::Sender<Phase>,
     own: Mutex<HashMap<SessionKey, Arc<Own>>>,
@@ -113,18 +130,25 @@ pub struct Upstream {
     sse: AtomicBool,
     /// It is modern and refused `initialize`.
     refuses_legacy: AtomicBool,
-    wanted: Wanted,
-    /// What sessions without a connection of their own want to hear of, by its rank.
-    levels: Mutex<HashMap<SessionKey, usize>>,
-    inbox: Arc<Inbox>,
+    common: Common,
     wake: Notify,
     tally: Tally,
-    /// Its breakers, and what else may change while it stays as it is.
-    circuit: RwLock<Arc<Circuit>>,
     /// One clone for each exchange under way.
     underway: Arc<()>,
     retired: AtomicBool,
+    /// Among its like.
+    place: usize,
     tasks: Tasks,
+}
+
+/// What the replicas of one upstream share.
+#[derive(Clone)]
+struct Common {
+    wanted: Arc<Wanted>,
+    /// What sessions without a connection of their own want to hear of, by its rank.
+    levels: Arc<Mutex<HashMap<SessionKey, usize>>>,
+    inbox: Arc<Inbox>,
+    lead: Arc<Lead>,
 }
 
 /// The connection that all share.
@@ -136,8 +160,8 @@ enum Phase {
     Failed(String),
 }
 
-impl Upstream {
-    pub fn new(settings: Settings, context: &Arc<Context>) -> Arc<Self> {
+impl Replica {
+    fn new(settings: Settings, context: &Arc<Context>, place: usize, common: Common) -> Arc<Self> {
         let pooled = match settings.config.transport {
             Transport::Http { .. } => settings.config.sessions_max,
             // One place is the shared process's own.
@@ -155,12 +179,10 @@ impl Upstream {
             era: Mutex::default(),
             sse: AtomicBool::new(settings.config.transport.over_http() == Some(HttpTransport::Sse)),
             refuses_legacy: AtomicBool::new(false),
-            wanted: Wanted::new(settings.config.timeout.open),
-            levels: Mutex::default(),
-            inbox: Inbox::new(),
+            common,
+            place,
             wake: Notify::new(),
             tally: Tally::default(),
-            circuit: RwLock::new(Arc::new(Circuit::new(Arc::clone(&context.counters)))),
             underway: Arc::new(()),
             retired: AtomicBool::new(false),
             tasks,
@@ -178,8 +200,8 @@ impl Upstream {
 
     /// Takes over what clients wanted of the one that it replaces: subscriptions and log levels.
     pub fn inherit(&self, predecessor: &Self) {
-        self.wanted.inherit(&predecessor.wanted);
-        self.levels.lock().extend(predecessor.levels.lock().iter());
+        self.common.wanted.inherit(&predecessor.common.wanted);
+        self.common.levels.lock().extend(predecessor.common.levels.lock().iter());
         let theirs = predecessor.own.lock();
         let heirs = theirs.iter().filter(|(_, own)| !own.subscribed.lock().is_empty());
         let heirs = heirs.map(|(key, own)| (*key, Arc::new(own.heir())));
@@ -190,17 +212,14 @@ impl Upstream {
         &self.settings.config.name
     }
 
-    /// Headers of clients' requests that it is to have, in lower case.
-    pub fn forwards(&self) -> &[String] {
-        match &self.settings.config.transport {
-            Transport::Http { forward_headers, .. } => forward_headers,
-            Transport::Stdio { .. } | Transport::Builtin { .. } => &[],
-        }
-    }
-
     /// Sends a client's request, which is permitted, let in, and let through by the breakers. What
     /// becomes of the attempt is known with the exchange's end. Nothing was sent where it fails.
-    pub async fn send(&self, ask: &Ask, _: &Pass, attempt: Attempt) -> Result<Exchange, SendError> {
+    async fn send(
+        &self,
+        ask: &Ask,
+        timeout: config::Timeout,
+        attempt: Attempt,
+    ) -> Result<Exchange, SendError> {
         self.tally.call();
         self.check_caller(ask)?;
         // From here on, so that a retirement waits for those that still look for a connection.
@@ -214,7 +233,7 @@ impl Upstream {
             Err(_) => return Err(self.failed(self.unready(patience, attempt))),
         };
         match sent {
-            Ok(exchange) => Ok(exchange.counted(underway).within(self.timeout(ask)).tried(attempt)),
+            Ok(exchange) => Ok(exchange.counted(underway).within(timeout).tried(attempt)),
             Err(error) => Err(self.failed(error)),
         }
     }
@@ -244,16 +263,6 @@ impl Upstream {
         }
     }
 
-    /// The next sign that its lists changed; for one reader.
-    pub async fn next_sign(&self) -> Sign {
-        self.inbox.next_sign().await
-    }
-
-    /// What it says to clients outside of calls; for one reader.
-    pub async fn next_said(&self) -> Option<Said> {
-        self.inbox.next_said().await
-    }
-
     /// Waits until the first opening has succeeded or failed; a lazy one that nobody called counts.
     pub async fn settled(&self) {
         if self.settings.config.start == Start::Lazy {
@@ -271,7 +280,7 @@ impl Upstream {
         let wants = ask.method == Method::Subscribe;
         self.check_caller(ask)?;
         if let (Scope::Session(key), _) = self.scope(ask).await? {
-            let found = Box::pin(self.own(key, ask)).await;
+            let found = self.own(key, ask).boxed().await;
             let connection = found.map_err(|error| SendError::Unavailable(error.to_string()))?;
             // As the gate's own: what the server logs meanwhile is for the session's stream.
             let body = connection.ask(ask.method, &ask.params, None).await?.answer().await?;
@@ -296,12 +305,12 @@ impl Upstream {
     /// Hears of `uri` on the shared connection from now on. Dropped or failed, it changes nothing.
     pub async fn want(&self, uri: &str, _: &Pass) -> Result<(), SendError> {
         self.shared().await?;
-        self.wanted.add(uri).await
+        self.common.wanted.add(uri).await
     }
 
     /// Undoes one [`Upstream::want`].
     pub fn unwant(&self, uri: &str) {
-        self.wanted.remove(uri);
+        self.common.wanted.remove(uri);
     }
 
     /// Passes on what a legacy client says outside of calls, to its own connection if it has one.
@@ -313,38 +322,10 @@ impl Upstream {
         }
     }
 
-    /// What a legacy client wants to hear of: told to its own connection if it has one, else the
-    /// most that any client wants is told to the shared one.
-    pub async fn set_level(&self, key: SessionKey, level: &str) {
-        let own = self.own.lock().get(&key).map(Arc::clone);
-        let own = own.and_then(|own| own.connection.get().cloned());
-        let told = match own {
-            Some(connection) => tell_level(&connection, level).await,
-            None => {
-                if let Some(rank) = level::rank(level) {
-                    self.levels.lock().insert(key, rank);
-                }
-                let Phase::Ready(shared) = self.phase.borrow().clone() else { return };
-                self.tell_lowest(&shared).await
-            }
-        };
-        if let Err(error) = told {
-            tracing::debug!(upstream = self.name(), %error, "a log level was not taken");
-        }
-    }
-
-    async fn tell_lowest(&self, shared: &Connection) -> Result<(), SendError> {
-        let lowest = self.levels.lock().values().min().copied();
-        match lowest.and_then(|rank| LEVELS.get(rank)) {
-            Some(level) => tell_level(shared, level).await,
-            None => Ok(()),
-        }
-    }
-
     /// The client's session is over: its own connection ends, and what it subscribed to there,
     /// which is returned.
     pub async fn end_session(&self, key: SessionKey) -> BTreeSet<String> {
-        self.levels.lock().remove(&key);
+        self.common.levels.lock().remove(&key);
         let Some(own) = self.own.lock().remove(&key) else { return BTreeSet::new() };
         let subscribed = std::mem::take(&mut *own.subscribed.lock());
         own.close().await;
@@ -373,7 +354,7 @@ impl Upstream {
     }
 
     pub fn status(&self) -> Status {
-        self.tally.status(&self.phase.borrow(), &self.inbox, self.processes())
+        self.tally.status(&self.phase.borrow(), &self.common.inbox, self.processes())
     }
 
     /// The key that bounds its leased connections.
@@ -410,18 +391,8 @@ impl std::fmt::Debug for Context {
     }
 }
 
-impl std::fmt::Debug for Upstream {
+impl std::fmt::Debug for Replica {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Upstream").field("name", &self.name()).finish_non_exhaustive()
+        f.debug_struct("Replica").field("name", &self.name()).finish_non_exhaustive()
     }
-}
-
-/// A server without the capability is told nothing.
-async fn tell_level(connection: &Connection, level: &str) -> Result<(), SendError> {
-    let legacy = connection.peer.version.era() == Era::Legacy;
-    if !legacy || splice::member(&connection.peer.capabilities, "logging").is_none() {
-        return Ok(());
-    }
-    let params = Raw::encode(&serde_json::json!({ "level": level }));
-    connection.ask(Method::SetLevel, &params, None).await?.answer().await.map(drop)
 }

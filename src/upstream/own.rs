@@ -21,10 +21,10 @@ use crate::{
 };
 
 use super::{
-    CLOSING, SendError, Upstream,
+    CLOSING, Replica, SendError,
+    levels::tell_level,
     open::{Connection, OpenError},
     pool::{Found, Guard, Key, Leased, Room},
-    tell_level,
 };
 
 /// How long a session's first call waits for the session's own stream.
@@ -96,7 +96,23 @@ impl Asking {
     }
 }
 
-impl Upstream {
+impl Replica {
+    /// What a session subscribed to here; it is subscribed to elsewhere from now on.
+    pub(super) fn take_subscribed(&self, key: SessionKey) -> BTreeSet<String> {
+        let own = self.own.lock().get(&key).map(Arc::clone);
+        own.map(|own| std::mem::take(&mut *own.subscribed.lock())).unwrap_or_default()
+    }
+
+    /// A session's connection subscribes to these when it is opened.
+    pub(super) fn subscribes_anew(&self, key: SessionKey, uris: BTreeSet<String>) {
+        let mut all = self.own.lock();
+        let subscribed = Mutex::new(uris);
+        let fresh = Arc::new(Own { subscribed, ..Own::default() });
+        if let Some(before) = all.insert(key, fresh) {
+            self.tasks.finish(before.close());
+        }
+    }
+
     /// A connection opened as for a client that can be asked anything: some servers list more for
     /// one (legacy). None where every client shares one process anyway, or where one connection
     /// lists all there is.

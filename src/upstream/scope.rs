@@ -10,7 +10,7 @@ use crate::{
 };
 
 use super::{
-    SendError, Upstream,
+    Replica, SendError,
     credential::Credential,
     open::{Connection, Peer},
     pool::Leased,
@@ -23,7 +23,7 @@ pub(super) enum Scope {
     Pooled,
 }
 
-impl Upstream {
+impl Replica {
     pub(super) async fn connection_for(
         &self,
         ask: &Ask,

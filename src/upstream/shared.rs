@@ -1,6 +1,7 @@
 //! The connection that all share: opened, held, and opened again.
 
 use std::{
+    convert::Infallible,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -12,24 +13,30 @@ use crate::{
     call::{Client, SessionKey, Token},
     config::{HttpTransport, Start, Transport},
     kit,
-    mcp::version::{Era, Version},
+    mcp::{
+        method::Method,
+        raw::Raw,
+        version::{Era, Version},
+    },
 };
 
 use super::{
-    CLOSING, Phase, SendError, Upstream,
+    CLOSING, Phase, Replica, SendError,
     backoff::Backoff,
     child,
+    group::Leading,
     http::{Endpoint, Http, events},
     lines,
     link::Link,
     open::{Connection, OpenError, PROBE_TIMEOUT},
     sign::Signs,
+    watch::Wanted,
 };
 
 /// What fits between a built-in server and the gate.
 const BUILTIN_BYTES: usize = 64 << 10;
 
-impl Upstream {
+impl Replica {
     /// The connection that all share, as soon as it is open; an error once it is known that it is
     /// not.
     pub(super) async fn shared(&self) -> Result<Connection, SendError> {
@@ -124,7 +131,7 @@ impl Upstream {
     fn signs(&self, session: Option<SessionKey>, exclusive: bool) -> Signs {
         let counters = Arc::clone(&self.context.counters);
         let bytes_max = self.settings.answer_bytes_max;
-        let signs = Signs::new(Arc::clone(&self.inbox), session, counters, bytes_max);
+        let signs = Signs::new(Arc::clone(&self.common.inbox), session, counters, bytes_max);
         // A server that lists more for the one client of a leased connection has not changed for
         // the others.
         if exclusive { signs.without_changes() } else { signs }
@@ -146,7 +153,7 @@ impl Upstream {
             let (why, held) = match self.open_shared().await {
                 Ok(connection) => {
                     let opened = Instant::now();
-                    (self.hold(connection).await, Some(opened.elapsed()))
+                    (Box::pin(self.hold(connection)).await, Some(opened.elapsed()))
                 }
                 Err(error) => {
                     self.forget();
@@ -238,15 +245,22 @@ impl Upstream {
         let peer = &connection.peer;
         let (kind, version) = (self.kind().word(), peer.version);
         tracing::info!(upstream = self.name(), kind, %version, "open");
-        self.wanted.forgotten();
+        let leads = self.common.lead.try_take(self.place);
+        if leads.is_some() {
+            self.common.wanted.forgotten();
+        }
         self.phase.send_replace(Phase::Ready(connection.clone()));
-        self.inbox.opened();
         let signs = self.signs(None, false);
         let watching = async {
             if let Err(error) = self.tell_lowest(&connection).await {
                 tracing::debug!(upstream = self.name(), %error, "a log level was not taken");
             }
-            self.wanted.keep(&connection, &signs).await;
+            let _leads = match leads {
+                Some(leads) => leads,
+                None => self.follow(&connection, &signs).await,
+            };
+            self.common.inbox.opened();
+            self.common.wanted.keep(&connection, &signs).await;
             std::future::pending::<()>().await;
         };
         tokio::select! {
@@ -254,6 +268,36 @@ impl Upstream {
             () = watching => String::new(),
             why = connection.closed() => why,
         }
+    }
+}
+
+impl Replica {
+    /// Another replica leads: until that is lost, only changes of lists are heard here.
+    async fn follow(&self, connection: &Connection, signs: &Signs) -> Leading {
+        let none = Wanted::new(self.settings.config.timeout.open);
+        let listening = async {
+            none.keep(connection, signs).await;
+            std::future::pending::<Infallible>().await
+        };
+        let leads = tokio::select! {
+            // Nobody asked to hear what is lost here.
+            leads = self.common.lead.take(self.place) => leads,
+            never = listening => match never {},
+        };
+        self.common.wanted.forgotten();
+        leads
+    }
+
+    /// Whether it answers; none where it is not open.
+    pub(super) async fn probe(&self, patience: Duration) -> Option<bool> {
+        let Phase::Ready(connection) = self.phase.borrow().clone() else { return None };
+        let method = match connection.peer.version.era() {
+            Era::Modern => Method::Discover,
+            Era::Legacy => Method::Ping,
+        };
+        let asked = async { connection.ask(method, &Raw::object(), None).await?.answer().await };
+        let answered = tokio::time::timeout(patience, asked).await;
+        Some(answered.is_ok_and(|answer| answer.err().is_none_or(|error| error.cause().is_none())))
     }
 }
 

@@ -3,6 +3,7 @@
 mod auth;
 mod credential;
 mod forward;
+pub mod replicas;
 mod server;
 pub mod transport;
 
@@ -61,7 +62,6 @@ pub fn config(file: schema::File, folder: &Path, reader: &mut Reader<'_>) -> Con
     }
     forward::refuse_sharing(&file, reader);
     let routes = file.routes.value.0.into_iter();
-    let upstreams = file.upstreams.value.0.into_iter();
     let base = base_url(&file.server.value);
     let listen = file.server.value.listen.value;
     let auth = file.auth.value.0.iter().map(|(name, _)| name.get_ref().clone());
@@ -70,8 +70,17 @@ pub fn config(file: schema::File, folder: &Path, reader: &mut Reader<'_>) -> Con
     auth::refuse_nowhere(&file.auth.value, reached, reader);
     auth::refuse_unseen(&file.auth.value, &file.server.value, reader);
     let detectors = guard::detectors(file.detectors.value.0, reader);
-    let known =
-        Known { upstreams: &behind, auth: &auth, base: &base, listen, detectors: &detectors };
+    let names: Vec<_> = behind.iter().map(|(name, _)| name.clone()).collect();
+    let successors = successors(&file.upstreams.value.0);
+    let upstreams = file.upstreams.value.0.into_iter();
+    let known = Known {
+        upstreams: &behind,
+        successors,
+        auth: &auth,
+        base: &base,
+        listen,
+        detectors: &detectors,
+    };
     let mut config = Config {
         server: server::read(file.server.value, folder, reader),
         routes: routes
@@ -79,7 +88,7 @@ pub fn config(file: schema::File, folder: &Path, reader: &mut Reader<'_>) -> Con
             .collect(),
         auth: auth::all(file.auth.value, reader),
         upstreams: upstreams
-            .map(|(name, one)| upstream(name, one, &detectors, folder, reader))
+            .map(|(name, one)| upstream(name, one, (&names, &detectors), folder, reader))
             .collect(),
         detectors,
         limit_store: store::limit_store(file.limit, reader),
@@ -100,6 +109,8 @@ fn base_url(server: &schema::Server) -> String {
 /// What a route may name, and where it is reached.
 struct Known<'a> {
     upstreams: &'a Behind,
+    /// What `*` does not mean: they take over from others.
+    successors: HashSet<String>,
     auth: &'a [String],
     base: &'a str,
     listen: SocketAddr,
@@ -126,7 +137,7 @@ fn route(
         reader.problem(Problem::new(at.clone(), title, help));
     }
     let names: Vec<_> = known.upstreams.iter().map(|(name, _)| name.clone()).collect();
-    let upstreams = members(section.upstreams, &at, &names, reader);
+    let upstreams = members(section.upstreams, &at, (&names, &known.successors), reader);
     let access = section.auth.value.map(Spanned::into_inner);
     let behind = known.upstreams.iter().filter(|(name, _)| upstreams.contains(name));
     let dearest = behind.filter_map(|(_, dearest)| dearest.as_ref());
@@ -176,7 +187,7 @@ fn path_fault(path: &str) -> Option<(&'static str, &'static str)> {
 fn members(
     list: Key<Vec<Spanned<String>>>,
     route: &Range<usize>,
-    known: &[String],
+    (known, successors): (&[String], &HashSet<String>),
     reader: &mut Reader<'_>,
 ) -> Vec<String> {
     let Some(span) = list.span else {
@@ -202,7 +213,8 @@ fn members(
             reader.problem(Problem::new(span, format!("there is no upstream `{text}`"), help));
         }
     }
-    let rest = |_: &str| known.iter().filter(|name| !named.contains(name.as_str())).cloned();
+    let is_rest = |name: &&String| !named.contains(name.as_str()) && !successors.contains(*name);
+    let rest = |_: &str| known.iter().filter(is_rest).cloned();
     let expand = |name: &Spanned<String>| match name.get_ref().as_str() {
         "*" => rest("*").collect(),
         name => vec![name.to_owned()],
@@ -248,7 +260,7 @@ fn filter(section: schema::Filter, reader: &mut Reader<'_>) -> Filter {
 fn upstream(
     name: Spanned<String>,
     section: Spanned<Apart<schema::Upstream>>,
-    detectors: &[Detector],
+    (names, detectors): (&[String], &[Detector]),
     folder: &Path,
     reader: &mut Reader<'_>,
 ) -> Upstream {
@@ -265,6 +277,10 @@ fn upstream(
     absent.extend(unfit);
     let limits = std::mem::take(&mut section.limits.value);
     let limits = limit::limits(limits, limit::dearest(&section), reader);
+    let replicas = replicas::replicas(&section, reader);
+    let hedge = replicas::hedge(section.hedge.value.as_ref(), reader);
+    let canary = replicas::canary(section.canary.value.take(), &name, names, reader);
+    let shadow = replicas::shadow(section.shadow.value.take(), &name, names, reader);
     Upstream {
         name,
         transport,
@@ -286,9 +302,25 @@ fn upstream(
         retry: resilience::retry(section.retry.value, reader),
         tool_settings: limit::tools(section.tools.value.each, detectors, reader),
         tags: rules::tags(section.tags.value),
+        replicas,
+        hedge,
+        canary,
+        shadow,
         problem: (!absent.is_empty())
             .then(|| absent.iter().map(Problem::line).collect::<Vec<_>>().join("; ")),
     }
+}
+
+/// The upstreams that others name as their successors.
+fn successors(all: &[(Spanned<String>, Spanned<Apart<schema::Upstream>>)]) -> HashSet<String> {
+    let sections = all.iter().map(|(_, section)| &section.get_ref().value);
+    let named = sections.flat_map(|section| {
+        let canary = section.canary.value.as_ref();
+        let shadow = section.shadow.value.as_ref();
+        let canary = canary.and_then(|canary| canary.get_ref().upstream.value.clone());
+        canary.into_iter().chain(shadow.and_then(|shadow| shadow.get_ref().upstream.value.clone()))
+    });
+    named.collect()
 }
 
 /// Whether an upstream may be called so.

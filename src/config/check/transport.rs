@@ -93,9 +93,11 @@ pub fn is_env_name(name: &str) -> bool {
 }
 
 fn over_http(section: &mut schema::Upstream, reader: &mut Reader<'_>) -> Transport {
-    let url = section.url.value.take().map(|url| url.0).unwrap_or_default();
+    // The first; `replicas` has all, where there are several.
+    let urls = section.url.value.as_ref().map(|urls| urls.0.clone()).unwrap_or_default();
+    let url = urls.first().cloned().unwrap_or_default();
     if let (Some(span), true, true) =
-        (&section.h2c.span, section.h2c.value, url.starts_with("https:"))
+        (&section.h2c.span, section.h2c.value, urls.iter().any(|url| url.starts_with("https:")))
     {
         let help = "remove it: over TLS, HTTP/2 is agreed by itself";
         reader.problem(Problem::new(span.clone(), "`h2c` is for http: URLs only", help));

@@ -15,6 +15,7 @@ use super::{
     limit::{Cost, Rate},
     problem::{Problem, nearest},
     reader::Reader,
+    replicas::Urls,
     value::{Apart, Count, Key, Kind, Kit, Node, Period, Reference, Size, Table, Url, table},
 };
 
@@ -79,6 +80,7 @@ macro_rules! section {
 mod access;
 mod guard;
 mod limit;
+mod replicas;
 mod resilience;
 mod rules;
 mod store;
@@ -87,7 +89,8 @@ pub use self::{
     access::{ApiKey, Auth, Credential, StepUp},
     guard::{Detect, Detector, Filling, Guard},
     limit::{ArgumentCost, InFlight, Limit},
-    resilience::{Breaker, Retry, ToolTimeout},
+    replicas::{Canary, Ejection, Health, Hedge, Shadow},
+    resilience::{Breaker, Retry, Timeout, ToolTimeout},
     rules::{Case, Cases},
     store::Sharing,
 };
@@ -360,8 +363,9 @@ section! {
         env: Table<Spanned<Secret>>,
         /// The folder it starts in; a relative path begins beside the file.
         cwd: Option<PathBuf>,
-        /// The address of a server that speaks MCP over HTTP.
-        url: Option<Url>,
+        /// The address of a server that speaks MCP over HTTP; of several replicas of one server, an
+        /// array of all addresses.
+        url: Option<Urls>,
         /// What is spoken there: Streamable HTTP ("http"), HTTP+SSE of 2024-11-05 ("sse"), or
         /// whichever of them it turns out to be ("auto").
         transport: HttpTransport = "auto",
@@ -414,6 +418,16 @@ section! {
         retry: Option<Spanned<Retry>>,
         /// What policies may call a group of its things: for each tag patterns of its own names.
         tags: Table<Vec<String>>,
+        /// How each of several replicas is probed; without it calls alone show what fails.
+        health: Option<Health>,
+        /// When one of several replicas gets no calls for a while.
+        ejection: Ejection,
+        /// When a call is sent to a second replica; for tools that are safe to call twice.
+        hedge: Option<Spanned<Hedge>>,
+        /// A successor that gets some callers' calls.
+        canary: Option<Spanned<Canary>>,
+        /// A successor whose answers are only compared.
+        shadow: Option<Spanned<Shadow>>,
     }
 }
 
@@ -432,23 +446,13 @@ section! {
         guard: Option<Spanned<Guard>>,
         /// What the gate puts into its calls.
         arguments: Option<Spanned<Filling>>,
+        /// When a call of it is sent to a second replica, in place of what its upstream says.
+        hedge: Option<Spanned<Hedge>>,
         /// A breaker of its own: what it does wrong, or slowly, then counts there and not for its
         /// upstream.
         breaker: Option<Spanned<Breaker>>,
         /// How long a call of it may take.
         timeout: ToolTimeout,
-    }
-}
-
-section! {
-    /// How long an upstream may take.
-    Timeout {
-        /// From the start of opening until the server has answered.
-        open: Period<10, { 60 * MINUTE }> = "30s",
-        /// Silence within a call; progress ends it.
-        idle: Period<10, DAY> = "60s",
-        /// A whole call.
-        total: Period<10, { 7 * DAY }> = "10m",
     }
 }
 

@@ -68,3 +68,15 @@ section! {
         total: Option<Period<10, { 7 * DAY }>>,
     }
 }
+
+section! {
+    /// How long an upstream may take.
+    Timeout {
+        /// From the start of opening until the server has answered.
+        open: Period<10, { 60 * MINUTE }> = "30s",
+        /// Silence within a call; progress ends it.
+        idle: Period<10, DAY> = "60s",
+        /// A whole call.
+        total: Period<10, { 7 * DAY }> = "10m",
+    }
+}

@@ -5,6 +5,7 @@ mod guard;
 mod import;
 mod limit;
 mod mistakes;
+mod replicas;
 mod resilience;
 mod rules;
 mod schema;

@@ -51,7 +51,12 @@ impl Fake {
         tokio::spawn(async move {
             let listener = TcpListener::from_std(listener).unwrap();
             loop {
-                let (stream, _): (_, SocketAddr) = listener.accept().await.unwrap();
+                let mut dead = accepting.0.dead.subscribe();
+                let accepted = tokio::select! {
+                    accepted = listener.accept() => accepted,
+                    _ = dead.wait_for(|dead| *dead) => return,
+                };
+                let (stream, _): (_, SocketAddr) = accepted.unwrap();
                 accepting.0.connections.fetch_add(1, Ordering::Relaxed);
                 tokio::spawn(accepting.clone().converse(stream));
             }

@@ -45,6 +45,7 @@ struct Inner {
     live: Mutex<Live>,
     place: Place,
     down: watch::Sender<bool>,
+    dead: watch::Sender<bool>,
     connections: AtomicUsize,
 }
 
@@ -382,6 +383,18 @@ impl Fake {
         self.0.down.send_replace(true);
     }
 
+    /// Every connection breaks, and nothing listens any more.
+    pub fn dies(&self) {
+        self.0.dead.send_replace(true);
+        self.goes_down();
+    }
+
+    /// The addresses of several that are the same server.
+    pub fn replicas(all: &[&Self]) -> String {
+        let urls = all.iter().map(|fake| format!("\"http://{}/mcp\"", fake.address()));
+        format!("url = [{}]\n", urls.collect::<Vec<_>>().join(", "))
+    }
+
     pub fn comes_back(&self) {
         self.0.down.send_replace(false);
     }
@@ -477,6 +490,7 @@ impl Fake {
             live: Mutex::default(),
             place,
             down: watch::channel(false).0,
+            dead: watch::channel(false).0,
             connections: AtomicUsize::new(0),
         }))
     }
