@@ -113,7 +113,8 @@ fn credentials_are_read_whole() {
     assert_eq!(found.grant.fetching.pause, Duration::from_secs(3));
 
     let aws = "credential = { kind = \"aws_sigv4\", region = \"eu-central-1\", \
-               service = \"lambda\", access_key_id = \"env:HOME_TOKEN\", secret_access_key = \"env:HOME_TOKEN\" }";
+               service = \"lambda\", access_key_id = \"env:HOME_TOKEN\", \
+               secret_access_key = \"env:HOME_TOKEN\" }";
     let Transport::Http { credential: Some(Credential::Aws(keys)), .. } =
         upstream(&format!("{URL}\n{aws}\n")).transport
     else {

@@ -201,6 +201,6 @@ async fn certificates_are_read_again_when_they_change() {
             tokio::task::yield_now().await;
         }
     };
-    soon("the new authority's client", let_in).await;
+    soon("the new authority's client", Box::pin(let_in)).await;
     assert_eq!(files.call(&gate, Some(&own), None).await, None, "of the former authority");
 }
