@@ -13,6 +13,7 @@ mod session;
 mod auth;
 mod policy;
 mod limit;
+mod cache;
 mod kit;
 pub mod upstream;
 mod catalog;

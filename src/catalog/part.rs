@@ -61,6 +61,8 @@ pub struct Target {
     pub task: bool,
     /// What policies judge; none for a task, which is its caller's own.
     pub object: Option<Object>,
+    /// Of the tool as its server lists it: another one means another tool. 0 for anything else.
+    pub definition: u64,
 }
 
 impl Part {
@@ -94,6 +96,13 @@ pub fn passing(upstream: &Arc<Upstream>, filters: &Filters, own: &str) -> Option
         let tags = filters.tags_of(own);
         let object = Object::new(ObjectKind::Resource, upstream.name(), own, None, tags);
         let (upstream, own, mirrors) = (Arc::clone(upstream), own.to_owned(), Mirrors::default());
-        Arc::new(Target { upstream, own, mirrors, task: false, object: Some(object) })
+        Arc::new(Target {
+            upstream,
+            own,
+            mirrors,
+            task: false,
+            object: Some(object),
+            definition: 0,
+        })
     })
 }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     sync::{Arc, OnceLock},
 };
 
@@ -318,7 +319,8 @@ impl View {
         let task = kind == ListKind::Tools
             && part.listing.as_ref().is_some_and(|listing| listing.must_be_task(item));
         let (mirrors, object) = (item.mirrors.clone(), Some(part.object(kind, item)));
-        let target = Arc::new(Target { upstream, own, mirrors, task, object });
+        let definition = if kind == ListKind::Tools { definition_of(&item.raw) } else { 0 };
+        let target = Arc::new(Target { upstream, own, mirrors, task, object, definition });
         if kind == ListKind::Templates {
             let filters = Arc::clone(&part.filters);
             self.templates.push((Template::new(&name), Arc::clone(&target), filters));
@@ -400,6 +402,13 @@ impl List {
         let [a, b, c, d, ..] = self.fingerprint;
         format!("{a:02x}{b:02x}{c:02x}{d:02x}-{page}")
     }
+}
+
+/// Tells one definition of a tool from another; it need not stand against anybody.
+fn definition_of(tool: &Raw) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    tool.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// A page without its end.

@@ -6,6 +6,7 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 use toml::Spanned;
 
 use super::{
+    cache::{self, Keep},
     problem::Problem,
     reader::Reader,
     schema,
@@ -67,6 +68,10 @@ pub struct InFlight {
 pub struct Tool {
     /// What a call counts for in every limit. Default 1.
     pub cost: Cost,
+    /// Its results are kept.
+    pub cache: Option<Keep>,
+    /// Tools of the same upstream of which no result is good any more after a call.
+    pub invalidates: Vec<String>,
     pub limits: Vec<Limit>,
     pub in_flight: Option<InFlight>,
 }
@@ -265,12 +270,15 @@ pub fn tools(
     sections: Vec<(Spanned<String>, schema::Tool)>,
     reader: &mut Reader<'_>,
 ) -> BTreeMap<String, Tool> {
+    cache::refuse_unkept(&sections, reader);
     let each = sections.into_iter().map(|(name, section)| {
         let name = name.into_inner();
         let dearest = Some((&*name, flat(&section)));
         let limits = limits(section.limits.value, dearest, reader);
         let in_flight = in_flight(section.in_flight.value, reader);
-        (name, Tool { cost: section.cost.value, limits, in_flight })
+        let cache = cache::keep(section.cache.value, reader);
+        let invalidates = section.invalidates.value.into_iter().map(Spanned::into_inner).collect();
+        (name, Tool { cost: section.cost.value, cache, invalidates, limits, in_flight })
     });
     each.collect()
 }

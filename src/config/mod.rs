@@ -7,6 +7,7 @@
 
 mod access;
 mod authority;
+mod cache;
 mod check;
 mod import;
 mod limit;
@@ -26,6 +27,7 @@ use std::{
 };
 
 pub use authority::{ApiKey, Auth, AuthKind, ClientSecret, Credential, JwtAuth};
+pub use cache::{Cache, Keep, Resources};
 pub use import::import;
 pub use limit::{Bound, Cost, InFlight, Limit, Per, Tool, Window};
 pub use problem::{Problem, Problems, nearest};
@@ -63,6 +65,7 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// In the order of the file; `routes` refer to them by name.
     pub auth: Vec<Auth>,
+    pub cache: Cache,
     /// In the order of the file; `routes` refer to them by name.
     pub upstreams: Vec<Upstream>,
 }

@@ -18,19 +18,12 @@ use crate::{
     mcp::{
         error::URL_ELICITATION_REQUIRED,
         id::Id,
-        level,
         message::{self, Body},
         method::Method,
-        older,
-        raw::Raw,
-        splice,
+        older, splice,
         version::Era,
     },
-    park::{
-        Parked,
-        state::{Bearer, Held},
-        task::Task,
-    },
+    park::{Parked, state::Held, task::Task},
     session::Underway,
     snapshot::{Gate, Route},
     telemetry::Counter,
@@ -40,6 +33,7 @@ use crate::{
 use super::{
     Call, Fault,
     asked::{self, Asked},
+    cached::{self, Outdated, Shared, Wait},
     fit, pages,
     polling::Polling,
     puts::Puts,
@@ -80,6 +74,10 @@ pub struct Back {
     pub(super) task_at: Option<Instant>,
     /// The task that it goes on as.
     pub(super) task: Option<Arc<Task>>,
+    /// Of its answer with others.
+    pub(super) shared: Shared,
+    /// What is kept and no longer good once it is over.
+    pub(super) outdated: Option<Outdated>,
 }
 
 /// A call on its way for another time. Kept from one poll to the next: a server that takes long to
@@ -105,6 +103,8 @@ pub(super) enum Stage {
     Polling(Box<Polling>),
     /// The client is being asked what a modern server wants to know.
     Asking(Round),
+    /// Another call asks the same.
+    Waiting(Wait),
     Over,
 }
 
@@ -121,25 +121,27 @@ pub enum Out {
 
 impl Back {
     pub(super) async fn send(
-        gate: &Arc<Gate>,
-        route: &Arc<Route>,
+        place: (&Arc<Gate>, &Arc<Route>),
         call: Call,
         resolved: Resolved,
         pass: Pass,
+        shared: &mut Shared,
     ) -> Result<Self, Fault> {
         let underway = match &call.session {
             Some(session) => Some(session.begin(&call.id).ok_or(Fault::DuplicateId)?),
             None => None,
         };
         let upstream = Arc::clone(&resolved.target.upstream);
+        let outdated = Outdated::by(place.0, &call, &resolved);
         let sent = upstream.send(&resolved.ask(&call), &pass).await;
         let mut exchange = sent.map_err(|error| Fault::Upstream { method: call.method, error })?;
         if call.method == Method::TasksResult {
             // It is silent until the task is over; whoever asks looks at that meanwhile.
             exchange.allow_answer(upstream.settings.config.timeout.total);
         }
-        let mut back = Self::new((gate, route), call, resolved, (upstream, exchange), pass);
-        back.underway = underway;
+        let mut back = Self::new(place, call, resolved, (upstream, exchange), pass);
+        (back.underway, back.outdated) = (underway, outdated);
+        back.shared = std::mem::take(shared);
         Ok(back)
     }
 
@@ -152,31 +154,48 @@ impl Back {
         pass: Pass,
     ) -> Self {
         let Parked { mut exchange, upstream, asked, .. } = parked;
+        let outdated = Outdated::by(place.0, &call, &resolved);
         exchange.restore_token(call.meta.progress_token.clone());
         let mut back = Self::new(place, call, resolved, (upstream, exchange), pass);
-        (back.asked, back.fresh) = (Asked::after(asked), false);
+        (back.asked, back.fresh, back.outdated) = (Asked::after(asked), false, outdated);
         back
     }
 
     fn new(
-        (gate, route): (&Arc<Gate>, &Arc<Route>),
+        place: (&Arc<Gate>, &Arc<Route>),
         call: Call,
         resolved: Resolved,
         (upstream, exchange): (Arc<Upstream>, Exchange),
         pass: Pass,
     ) -> Self {
+        let task_at = tasks::due(place.0, &call, exchange.era);
+        let era = exchange.era;
+        let back = Self::staged(place, call, resolved, pass, Stage::Underway(exchange));
+        Self { upstream, era, task_at, ..back }
+    }
+
+    /// At a stage that needs no exchange.
+    pub(super) fn staged(
+        (gate, route): (&Arc<Gate>, &Arc<Route>),
+        call: Call,
+        resolved: Resolved,
+        pass: Pass,
+        stage: Stage,
+    ) -> Self {
+        let upstream = Arc::clone(&resolved.target.upstream);
+        let era = upstream.peer().map_or(Era::Legacy, |peer| peer.version.era());
         Self {
             gate: Arc::clone(gate),
             route: Arc::clone(route),
-            task_at: tasks::due(gate, &call, exchange.era),
+            task_at: tasks::due(gate, &call, era),
             since: Instant::now(),
             task: None,
             refuses: !call.streams,
             call,
             resolved,
             upstream,
-            era: exchange.era,
-            stage: Stage::Underway(exchange),
+            era,
+            stage,
             pass,
             underway: None,
             fresh: true,
@@ -185,6 +204,8 @@ impl Back {
             puts: Puts::default(),
             rounds: 0,
             pages: Vec::new(),
+            shared: Shared::default(),
+            outdated: None,
         }
     }
 
@@ -196,8 +217,10 @@ impl Back {
             if let Some(ready) = self.ready.pop_front() {
                 return ready;
             }
-            if let Some(out) = self.step_or_end().await? {
-                return Ok(out);
+            match self.step_or_end().await {
+                Ok(None) => (),
+                Ok(Some(out)) => return Ok(out),
+                Err(fault) => return self.fell(fault),
             }
         }
     }
@@ -256,6 +279,11 @@ impl Back {
                 self.answered(answered);
                 Ok(None)
             }
+            Stage::Waiting(wait) => {
+                let late_at = self.since + self.upstream.settings.config.timeout.total;
+                let waited = cached::waited(wait, self.task_at, late_at).await;
+                self.waited(waited)
+            }
             Stage::Over => Err(Fault::Cancelled),
         }
     }
@@ -293,7 +321,14 @@ impl Back {
             (Stage::Polling(polling), _) => {
                 self.ready.extend(polling.withdrawn().into_iter().map(Ok));
             }
-            (Stage::Underway(_) | Stage::Following(..) | Stage::Again(_) | Stage::Over, _) => (),
+            (
+                Stage::Underway(_)
+                | Stage::Following(..)
+                | Stage::Again(_)
+                | Stage::Waiting(_)
+                | Stage::Over,
+                _,
+            ) => (),
         }
     }
 
@@ -319,6 +354,7 @@ impl Back {
 
     /// A question of a legacy server; dropped, it is refused.
     fn question(&mut self, question: Question) -> Result<Option<Out>, Fault> {
+        self.shared.spoil();
         let Some(session) = &self.call.session else {
             let added = self.asked.add(question, &self.call, &self.limits());
             if let Err(fault) = &added {
@@ -352,6 +388,9 @@ impl Back {
         if notice.method == Some(Method::Cancelled) {
             return self.withdrawn(notice);
         }
+        if notice.method == Some(Method::ResourceUpdated) {
+            self.gate.snapshot().updated(self.upstream.name(), &notice.params);
+        }
         let fits = || older::notice(self.call.client.version, notice.method, &notice.whole);
         let whole = self.wants(notice).then(fits).flatten()?;
         self.heard(notice);
@@ -366,37 +405,14 @@ impl Back {
         self.puts.withdraw(&id, &notice.params)
     }
 
-    /// A client hears what it asked for, whatever others asked of a server that all share.
-    fn wants(&self, notice: &Notice) -> bool {
-        match notice.method {
-            Some(Method::LogMessage) => self.hears(notice),
-            Some(Method::Progress) => self.call.meta.progress_token.is_some(),
-            _ => true,
-        }
-    }
-
-    fn hears(&self, notice: &Notice) -> bool {
-        let least = match &self.call.session {
-            Some(session) => session.log_level(),
-            // A modern upstream knows itself what this very request asked for.
-            None if self.era == Era::Modern => return true,
-            None => match &self.call.meta.log_level {
-                Some(level) => Some(level.clone()),
-                None => return false,
-            },
-        };
-        let Some(least) = least.and_then(|level| level::rank(&level)) else { return true };
-        let said = splice::member(&notice.params, "level").and_then(|level| level.try_read());
-        said.and_then(|level: String| level::rank(&level)).is_none_or(|said| least <= said)
-    }
-
-    fn answer(&mut self, body: Body, status: u16) -> Result<Option<Out>, Fault> {
+    pub(super) fn answer(&mut self, body: Body, status: u16) -> Result<Option<Out>, Fault> {
         if let Body::Result(result) = &body
             && !result.is_object()
         {
             let error = SendError::Garbage("a result that is no object".to_owned());
             return Err(self.fault(self.upstream.failed(error)));
         }
+        self.share(&body);
         if resolve::is_missing(&self.route, &self.call, &body) {
             return Err(resolve::unknown(&self.call));
         }
@@ -411,7 +427,7 @@ impl Back {
         }
         let kind = match &body {
             Body::Result(result) if self.era == Era::Modern => {
-                result_type(result, self.call.client.era())
+                fit::result_type(result, self.call.client.era())
             }
             Body::Result(_) | Body::Error(_) => None,
         };
@@ -444,6 +460,7 @@ impl Back {
 
     /// The last word, after all that belongs before it.
     pub(super) fn end(&mut self, body: Body, status: u16) -> Out {
+        drop(self.outdated.take());
         let body = match self.name_task(body) {
             Body::Result(result) => Body::Result(self.of_no_task(result)),
             error @ Body::Error(_) => error,
@@ -468,32 +485,4 @@ impl Back {
         asked::park(&self.gate, &self.route, &self.call, parked)
             .map(|result| Out::Answer { body: Body::Result(result), status: 200 })
     }
-
-    /// A modern server's own state, bound to this client's request: the server may not be able to
-    /// tell one client from another.
-    fn sealed(&self, result: Raw) -> Raw {
-        let Some(state) = splice::member(&result, "requestState") else { return result };
-        let age = self.limits().session_age;
-        let request = self.call.digest();
-        let held = Held::Upstream(self.upstream.name().to_owned(), state);
-        let state = self.state(held, request, age);
-        splice::edit(&result, &[("requestState", Some(state.bytes()))])
-    }
-
-    fn state(&self, held: Held, request: [u8; 16], patience: Duration) -> Raw {
-        let bearer =
-            Bearer { route: &self.route.settings.path, caller: &self.call.caller, request };
-        self.gate.lot.states.seal(held, bearer, crate::park::seconds(patience))
-    }
-}
-
-/// What kind of result it is, where it is not the usual one. To a modern client only one kind
-/// matters, and most results need not be walked to know that they are none of it.
-fn result_type(result: &Raw, client: Era) -> Option<String> {
-    let may = |word: &[u8]| memchr::memmem::find(result.bytes(), word).is_some();
-    if client == Era::Modern && !may(b"input_required") && !may(b"\\u") {
-        return None;
-    }
-    let kind = splice::member(result, "resultType")?;
-    (kind.as_str() != "\"complete\"").then(|| kind.try_read().unwrap_or_default())
 }

@@ -2,15 +2,17 @@
 //!
 //! A request of either era becomes a [`Call`], finds what it is about, and is sent; what comes back
 //! is a [`Reply`]. Between `resolve` and `send` stands what judges a call on its way: `admit` (how
-//! much); who may, and what the cache has, will stand there too.
+//! much), and `cached`, which has the answer already.
 
 mod admit;
 mod asked;
 mod back;
+mod cached;
 mod carried;
 mod fault;
 mod fit;
 mod listen;
+mod notices;
 mod open;
 mod pages;
 mod puts;
@@ -18,6 +20,7 @@ mod polling;
 mod resolve;
 mod resume;
 mod rounds;
+mod sealed;
 mod tasks;
 
 use std::sync::Arc;
@@ -133,8 +136,7 @@ async fn send(gate: &Arc<Gate>, route: &Arc<Route>, call: Call) -> Result<Reply,
     };
     let resolved = resolved(gate, route, &call).await?;
     let pass = admit::sent(gate, route, &call, &resolved).await?;
-    let back = Back::send(gate, route, call, resolved, pass).await?;
-    Ok(Reply::Back(Box::new(back)))
+    cached::send((gate, route), call, resolved, pass).await
 }
 
 /// What a call is about. One that is about nothing counts for its route, too.

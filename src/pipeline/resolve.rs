@@ -132,7 +132,7 @@ fn permit(route: &Route, call: &Call, target: &Target) -> Result<Permit, Fault> 
 fn find_task(gate: &Gate, route: &Route, call: &Call, id: &str) -> Option<Arc<Target>> {
     let target = |upstream, own: &str| {
         let (own, mirrors) = (own.to_owned(), Mirrors::default());
-        Some(Arc::new(Target { upstream, own, mirrors, task: false, object: None }))
+        Some(Arc::new(Target { upstream, own, mirrors, task: false, object: None, definition: 0 }))
     };
     let Some(session) = &call.session else {
         let (path, states) = (&route.settings.path, &gate.lot.states);

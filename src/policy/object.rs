@@ -49,6 +49,13 @@ impl Object {
         may.then(|| splice::member(entry, "annotations")).flatten()
     }
 
+    /// Whether it says that it changes nothing (schema: `ToolAnnotations`); not so where it says
+    /// nothing.
+    pub fn is_read_only(&self) -> bool {
+        let said = self.annotations.as_ref().filter(|said| said.is_object());
+        said.and_then(|said| splice::member(said, "readOnlyHint")?.try_read()).unwrap_or(false)
+    }
+
     pub(super) fn uid(&self) -> EntityUid {
         uid(self.kind.name(), &self.id)
     }

@@ -18,17 +18,18 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     auth::{Authorities, Means},
+    cache::{Cache, Kind, Subject},
     call::tasks::Tasks,
     catalog::{self, Change, Filters, Part, shelf::Shelf},
     config::{self, Config, Start},
     limit::Limits,
-    mcp::method::Method,
+    mcp::{method::Method, raw::Raw, splice},
     park::Lot,
     policy::{Bounds, Judge, Rulebook},
     session::{Session, Sessions},
     store::Store,
     telemetry::Counters,
-    upstream::{Context, Settings, Upstream},
+    upstream::{Context, SendError, Settings, Upstream},
 };
 
 pub use self::{ear::Ear, push::Push, route::Route};
@@ -47,6 +48,7 @@ pub struct Snapshot {
     pub routes: HashMap<String, Arc<Route>>,
     authorities: Authorities,
     pub limits: Arc<Limits>,
+    pub cache: Cache<SendError>,
     members: Vec<Member>,
 }
 
@@ -91,8 +93,8 @@ impl Gate {
         let (changes, inbox) = mpsc::channel(CHANGES_MAX);
         let (routes, limits) = (HashMap::new(), Limits::new(Arc::clone(&context.counters)));
         let (authorities, members, limits) = (Authorities::default(), Vec::new(), Arc::new(limits));
-        let rules = Arc::default();
-        let empty = Snapshot { config, rules, routes, authorities, limits, members };
+        let (rules, cache) = (Arc::default(), Cache::new(Arc::clone(&context.counters)));
+        let empty = Snapshot { config, rules, routes, authorities, limits, cache, members };
         let gate = Self {
             current: ArcSwap::from_pointee(empty),
             building: Mutex::new(()),
@@ -167,7 +169,11 @@ impl Gate {
             match change {
                 Change::Listed { upstream, said } => self.relist(&upstream, said),
                 Change::Notice { upstream, session, notice } => {
-                    push::notice(&self.snapshot(), &self.sessions, &upstream, session, &notice);
+                    let snapshot = self.snapshot();
+                    if notice.method == Some(Method::ResourceUpdated) {
+                        snapshot.updated(&upstream, &notice.params);
+                    }
+                    push::notice(&snapshot, &self.sessions, &upstream, session, &notice);
                 }
                 Change::Question { session, question } => {
                     push::question(
@@ -336,7 +342,12 @@ impl Gate {
             routes.insert(settings.path.clone(), route);
         }
         let limits = Arc::new(earlier.limits.next(&config));
-        let next = Snapshot { config, rules, routes, authorities, limits, members };
+        let is_same = |name: &str| {
+            let member = members.iter().find(|member| member.upstream.name() == name);
+            member.is_some_and(|member| has(&earlier.members, member))
+        };
+        let cache = earlier.cache.next(&config, is_same);
+        let next = Snapshot { config, rules, routes, authorities, limits, cache, members };
         self.current.store(Arc::new(next));
         for (route, push) in announced {
             // Nobody listening is no error.
@@ -348,6 +359,15 @@ impl Gate {
 impl Snapshot {
     pub fn member(&self, upstream: &str) -> Option<&Member> {
         self.members.iter().find(|member| member.upstream.name() == upstream)
+    }
+
+    /// A resource is another one now, as its upstream says.
+    pub fn updated(&self, upstream: &str, params: &Raw) {
+        let uri = splice::member(params, "uri").and_then(|uri| uri.try_read::<Box<str>>());
+        if let Some(name) = uri {
+            let subject = Subject { kind: Kind::Resource, upstream: upstream.into(), name };
+            self.cache.forget_one(&subject);
+        }
     }
 
     async fn forget_session(&self, session: &Session) {

@@ -18,6 +18,9 @@ impl Gate {
         let mut counters = self.counters.read();
         counters.insert("parked_now".to_owned(), self.lot.count() as u64);
         counters.insert("limit_keys_now".to_owned(), snapshot.limits.key_count() as u64);
+        let (results, bytes) = snapshot.cache.size();
+        counters.insert("cache_entries_now".to_owned(), results);
+        counters.insert("cache_bytes_now".to_owned(), bytes);
         counters.insert("tasks_now".to_owned(), self.lot.board.count() as u64);
         Report {
             version: env!("CARGO_PKG_VERSION").to_owned(),

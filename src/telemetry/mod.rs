@@ -63,10 +63,19 @@ pub enum Counter {
     TokensFetched,
     TokensFailed,
     RefusedSubscriptions,
+    CacheHits,
+    CacheMisses,
+    CacheStale,
+    CacheStaleOnError,
+    CacheJoined,
+    CacheEvicted,
+    CacheInvalidated,
+    CacheTooLarge,
+    CacheRefusedWriting,
 }
 
 /// In the order of [`Counter`].
-const NAMES: [&str; 55] = [
+const NAMES: [&str; 64] = [
     "requests",
     "refused_host",
     "refused_origin",
@@ -122,6 +131,15 @@ const NAMES: [&str; 55] = [
     "tokens_fetched",
     "tokens_failed",
     "refused_subscriptions",
+    "cache_hits",
+    "cache_misses",
+    "cache_stale",
+    "cache_stale_on_error",
+    "cache_joined",
+    "cache_evicted",
+    "cache_invalidated",
+    "cache_too_large",
+    "cache_refused_writing",
 ];
 
 /// The counters of one gate.

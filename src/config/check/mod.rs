@@ -16,6 +16,7 @@ use toml::Spanned;
 use super::{
     Config, Filter, Limits, Restart, Route, Server, Timeout, Tls, Upstream,
     access::Access,
+    cache,
     limit::{self, Dearest},
     problem::{Problem, nearest},
     reader::Reader,
@@ -74,6 +75,7 @@ pub fn config(file: schema::File, folder: &Path, reader: &mut Reader<'_>) -> Con
             .map(|(path, section)| route(path, section, &known, folder, reader))
             .collect(),
         auth: auth::all(file.auth.value, reader),
+        cache: cache::cache(file.cache.value, reader),
         upstreams: upstreams.map(|(name, one)| upstream(name, one, folder, reader)).collect(),
     }
 }

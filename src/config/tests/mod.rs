@@ -1,5 +1,6 @@
 //! Tests of the configuration, by what its user does: write, make mistakes, import.
 
+mod cache;
 mod import;
 mod limit;
 mod mistakes;
