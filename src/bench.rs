@@ -8,6 +8,7 @@ use futures_util::FutureExt as _;
 use crate::{
     app::offline::idle,
     cache::{Cache, Join, Look},
+    call::tasks::Tasks,
     catalog::Part,
     config::{self, Problems},
     policy::{self, Bounds as Judgement},
@@ -21,7 +22,10 @@ pub use crate::{
     catalog::{View, listing::Listing},
     config::Limits,
     ingress::{decode, sse::event},
-    limit::{Limits as Rules, Request as Wish, Target as Wanted},
+    limit::{
+        Limits as Rules, Refusal, Request as Wish, Target as Wanted,
+        twin::{Twin, script},
+    },
     mcp::{
         digest::request_digest,
         message::{self, Body, Bounds, Incoming, Message, Request},
@@ -61,7 +65,12 @@ pub fn judge(config: &Path) -> Result<Judge, Problems> {
 /// The limits of a configuration.
 pub fn rules(config: &Path) -> Result<Rules, Problems> {
     let config = config::load(config, &|_| None)?;
-    Ok(Rules::new(Arc::default()).next(&config))
+    Ok(Rules::new(Arc::default(), Tasks::default()).next(&config))
+}
+
+/// The limits of a text's first upstream.
+pub fn twin(routes: &str) -> Result<Twin, Problems> {
+    Ok(Twin::new(&config::parse("routes.toml", routes, &|_| None)?))
 }
 
 /// Whether a request is let in at once.

@@ -268,6 +268,7 @@ fn every_link_leads_somewhere() {
         "CHANGELOG.md",
         "tests/README.md",
         "docs/cache.md",
+        "docs/errors.md",
         "docs/limits.md",
         "docs/policies.md",
         "src/pipeline/README.md",

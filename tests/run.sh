@@ -18,6 +18,7 @@ if [ $quick = no ]; then
   require "python3's venv (Debian: apt install python3-venv)" python3 -c 'import venv, ensurepip'
   require "node of version 20 or later (https://nodejs.org)" \
     node -e 'process.exit(process.versions.node.split(".")[0] >= 20 ? 0 : 1)'
+  require "redis-server (Debian: apt install redis-server)" redis-server --version
   require "npm and npx (they come with node)" npx --version
 fi
 if [ ${#missing[@]} -gt 0 ]; then
@@ -44,6 +45,7 @@ step format cargo fmt --check
 step lint cargo clippy --locked --all-targets --features bench -- -D warnings
 step tests cargo test --locked
 if [ $quick = no ]; then
+  step redis cargo test --locked --features bench --test it_redis
   step build cargo build --locked
   step real bash tests/real/run.sh
   step conformance bash tests/conformance/run.sh

@@ -125,7 +125,7 @@ async fn answer(gate: &Arc<Gate>, local: SocketAddr, request: Request<Incoming>)
 /// Ready is a gate that takes calls, whatever its upstreams do: one that is down costs its own
 /// tools, and no balancer should take the whole gate away for it.
 fn readiness(gate: &Gate) -> Reply {
-    let Report { upstreams, edit_refused, .. } = gate.report();
+    let Report { upstreams, degraded, edit_refused, .. } = gate.report();
     let troubled = upstreams.iter().filter(|one| !matches!(one.state, State::Ready | State::Idle));
     let troubled = troubled
         .map(|one| json!({ "name": one.name, "state": one.state, "last_error": one.last_error }));
@@ -136,6 +136,7 @@ fn readiness(gate: &Gate) -> Reply {
     let detail = json!({
         "status": word,
         "troubled": troubled.collect::<Vec<_>>(),
+        "degraded": degraded,
         "edit_refused": edit_refused,
     });
     reply(status, JSON, detail.to_string())

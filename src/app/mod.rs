@@ -433,6 +433,7 @@ fn look(gate: &Arc<OnceLock<Weak<snapshot::Gate>>>) -> Look {
                 routes: Vec::new(),
                 upstreams: Vec::new(),
                 counters: std::collections::BTreeMap::new(),
+                degraded: Vec::new(),
                 edit_refused: None,
             },
             |gate| gate.report(),

@@ -128,6 +128,7 @@ pub fn idle() -> Context {
             routes: Vec::new(),
             upstreams: Vec::new(),
             counters: std::collections::BTreeMap::new(),
+            degraded: Vec::new(),
             edit_refused: None,
         }),
         tasks,

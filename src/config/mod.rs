@@ -2,8 +2,8 @@
 //!
 //! [`Config`] is what the rest of the gateway sees: every value is checked and has its default.
 //! The way in is `read`. `schema` is the table of all keys and defaults, `value` the kinds of their
-//! values, `reader` what a text stands for, `check` and `limit` what only several keys together
-//! tell, `problem` how it is said. `import` writes such a file.
+//! values, `reader` what a text stands for, `check`, `limit` and `store` what only several keys
+//! together tell, `problem` how it is said. `import` writes such a file.
 
 mod access;
 mod authority;
@@ -17,6 +17,7 @@ mod reader;
 mod rules;
 mod schema;
 mod sidecar;
+mod store;
 mod value;
 
 use std::{
@@ -35,6 +36,7 @@ pub use read::{environment, load, load_layered, parse};
 pub use rules::{Case, CaseFile, Expected, RuleFile, Rules};
 pub use schema::schema;
 pub use sidecar::{Sidecar, sidecar};
+pub use store::LimitStore;
 #[cfg(test)]
 pub use {import::Imported, read::parse_layered};
 
@@ -66,6 +68,8 @@ pub struct Config {
     /// In the order of the file; `routes` refer to them by name.
     pub auth: Vec<Auth>,
     pub cache: Cache,
+    /// Where gates count together; none: each by itself.
+    pub limit_store: Option<LimitStore>,
     /// In the order of the file; `routes` refer to them by name.
     pub upstreams: Vec<Upstream>,
 }

@@ -162,8 +162,8 @@ pub fn unrecognised(error: &AuthError, door: &Door) -> HttpReply {
 }
 
 /// The reply of HTTP to a call that failed before anything was said of it.
-pub fn failed(fault: &Fault, id: &Id, method: Method, client: Version) -> HttpReply {
-    let (status, text) = self::fault(fault, id, method, client);
+pub fn failed(fault: &Fault, call: (&Id, Method, Version), counters: &Counters) -> HttpReply {
+    let (status, text) = self::fault(fault, call, counters);
     let mut reply = json_reply(status, text);
     if let Fault::Limited(refusal) = fault
         && let Some(wait) = refusal.retry_after()
@@ -174,8 +174,13 @@ pub fn failed(fault: &Fault, id: &Id, method: Method, client: Version) -> HttpRe
     reply
 }
 
-/// Status and message of a call that failed, for a client of this version.
-pub fn fault(fault: &Fault, id: &Id, method: Method, client: Version) -> (StatusCode, Bytes) {
+/// Status and message of a call that failed, for a client of this version. It is counted.
+pub fn fault(
+    fault: &Fault,
+    (id, method, client): (&Id, Method, Version),
+    counters: &Counters,
+) -> (StatusCode, Bytes) {
+    counters.fault(fault.reason());
     let status = match fault {
         Fault::UnknownMethod(_) if client.era() == Era::Modern => StatusCode::NOT_FOUND,
         Fault::Header(_) | Fault::DuplicateId | Fault::State(_) | Fault::MissingCapability(_) => {

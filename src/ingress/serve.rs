@@ -18,7 +18,7 @@ use crate::{
         method::Method,
         version::{Era, Version},
     },
-    pipeline::{self, Call},
+    pipeline::{self, Call, Fault},
     session::{Session, outbox::EventId},
     snapshot::{Gate, Route, Snapshot},
     telemetry::Counter,
@@ -244,12 +244,16 @@ impl Door {
         }
     }
 
+    fn failed(&self, fault: &Fault, call: (&Id, Method, Version)) -> HttpReply {
+        reply::failed(fault, call, &self.gate.counters)
+    }
+
     async fn initialize(&self, request: &McpRequest) -> HttpReply {
         let client = match pipeline::negotiate(&request.params) {
             Ok(client) => client,
             Err(fault) => {
                 let (method, version) = (Method::Initialize, Version::LEGACY_LATEST);
-                return reply::failed(&fault, &request.id, method, version);
+                return self.failed(&fault, (&request.id, method, version));
             }
         };
         let version = client.version;
@@ -257,7 +261,7 @@ impl Door {
         let (_, id, body) = match opened {
             Ok(opened) => opened,
             Err(fault) => {
-                return reply::failed(&fault, &request.id, Method::Initialize, version);
+                return self.failed(&fault, (&request.id, Method::Initialize, version));
             }
         };
         let mut reply =
@@ -277,7 +281,7 @@ impl Door {
                     Err(refused) => {
                         let (id, fault) = *refused;
                         // Which method it is matters only once it has been sent.
-                        reply::failed(&fault, &id, Method::Ping, version)
+                        self.failed(&fault, (&id, Method::Ping, version))
                     }
                 }
             }
@@ -311,7 +315,7 @@ impl Door {
                 stream::back(&self.gate, &self.limits, back, takes).await
             }
             Ok(pipeline::Reply::Listen(listening)) => stream::listen(&self.limits, *listening),
-            Err(fault) => reply::failed(&fault, &id, method, version),
+            Err(fault) => self.failed(&fault, (&id, method, version)),
         }
     }
 

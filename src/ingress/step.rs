@@ -51,7 +51,8 @@ pub async fn next(back: &mut Back) -> Step {
             cancelled: false,
         }),
         Err(fault) => {
-            let (status, text) = reply::fault(&fault, &call.id, call.method, version);
+            let (status, text) =
+                reply::fault(&fault, (&call.id, call.method, version), &back.gate.counters);
             Step::Last(Last { status, text, cancelled: matches!(fault, Fault::Cancelled) })
         }
     }

@@ -83,7 +83,8 @@ fn start(
         let call = back.call();
         let fault =
             Fault::Limit("too many streams are open in this session (`streams_max`)".to_owned());
-        let (status, text) = reply::fault(&fault, &call.id, call.method, call.client.version);
+        let call = (&call.id, call.method, call.client.version);
+        let (status, text) = reply::fault(&fault, call, &gate.counters);
         return reply::json_reply(status, text);
     };
     let reader = stream.read(0);

@@ -15,6 +15,8 @@ pub struct Report {
     pub routes: Vec<Route>,
     pub upstreams: Vec<Upstream>,
     pub counters: BTreeMap<String, u64>,
+    /// What the whole gate does less well for now, and why.
+    pub degraded: Vec<String>,
     /// Why the last edit of the configuration is not in force.
     pub edit_refused: Option<String>,
 }

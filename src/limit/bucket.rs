@@ -92,6 +92,46 @@ impl Meter {
         }
     }
 
+    /// A bucket after `cost` that was let in by others than its gate, enough or not.
+    pub fn charge(&self, bucket: Option<Bucket>, now: Now, cost: NonZeroU32) -> Bucket {
+        let bucket = bucket.filter(|bucket| !self.is_full(*bucket, now));
+        match self {
+            Self::Rate(quota) => {
+                let from = bucket.map_or(now.elapsed, |bucket| bucket.full_at);
+                let longer = quota.replenish_interval().saturating_mul(cost.get());
+                Bucket { full_at: from.saturating_add(longer), spent: 0 }
+            }
+            Self::Budget { window, .. } => {
+                let ends = || Duration::from_secs(window.end(now.unix));
+                let bucket = bucket.unwrap_or_else(|| Bucket { full_at: ends(), spent: 0 });
+                Bucket { spent: bucket.spent.saturating_add(cost.get()), ..bucket }
+            }
+        }
+    }
+
+    /// The words by which the store's script knows it.
+    pub fn words(&self) -> [String; 5] {
+        let number = |number: u64| number.to_string();
+        match self {
+            Self::Rate(quota) => {
+                let each = quota.replenish_interval();
+                let all = each.saturating_mul(quota.burst_size().get());
+                let [each, all] = [each, all]
+                    .map(|time| [number(time.as_secs()), number(u64::from(time.subsec_nanos()))]);
+                let ([seconds, nanos], [all_seconds, all_nanos]) = (each, all);
+                ["rate".to_owned(), seconds, nanos, all_seconds, all_nanos]
+            }
+            Self::Budget { amount, window } => {
+                let word = match window {
+                    Window::Day => "day",
+                    Window::Month => "month",
+                };
+                let none = || number(0);
+                [word.to_owned(), number(u64::from(*amount)), none(), none(), none()]
+            }
+        }
+    }
+
     pub fn is_full(&self, bucket: Bucket, now: Now) -> bool {
         bucket.full_at
             <= match self {

@@ -8,6 +8,9 @@ mod bucket;
 mod cap;
 mod keys;
 mod rule;
+mod shared;
+#[cfg(feature = "bench")]
+pub mod twin;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -20,13 +23,18 @@ use serde::de::IgnoredAny;
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use crate::{
-    call::{Caller, Client, clock},
+    call::{Caller, Client, clock, tasks::Tasks},
     config::{self, Config, Cost, InFlight, Limit},
     mcp::{method::Method, raw::Raw, splice},
     telemetry::{Counter, Counters},
 };
 
-use self::{bucket::Now, cap::Cap, rule::Rule};
+use self::{
+    bucket::Now,
+    cap::Cap,
+    rule::Rule,
+    shared::{Asked, Away, Shared},
+};
 
 /// The member of a call's params that has what the tool is asked for.
 const ARGUMENTS: &str = "arguments";
@@ -40,6 +48,9 @@ pub struct Limits {
     keys_max: usize,
     /// Where the time of all buckets begins.
     epoch: Instant,
+    /// Where other gates count, too.
+    shared: Option<Arc<Shared>>,
+    tasks: Tasks,
     counters: Arc<Counters>,
 }
 
@@ -114,27 +125,31 @@ struct Tool {
 struct Met<'a> {
     sections: Vec<&'a Section>,
     keys: Vec<(&'a Rule, u64)>,
+    /// The same for a store; empty where there is none.
+    shared_keys: Vec<String>,
     cost: NonZeroU32,
 }
 
 impl Limits {
-    /// None at all.
-    pub fn new(counters: Arc<Counters>) -> Self {
-        let (routes, upstreams) = (HashMap::new(), HashMap::new());
-        Self { routes, upstreams, keys_max: 0, epoch: Instant::now(), counters }
+    /// None at all. `tasks` keep a store open, where there is one.
+    pub fn new(counters: Arc<Counters>, tasks: Tasks) -> Self {
+        let (routes, upstreams, epoch) = (HashMap::new(), HashMap::new(), Instant::now());
+        Self { routes, upstreams, keys_max: 0, epoch, shared: None, tasks, counters }
     }
 
-    /// Those of the configuration that follows.
+    /// Those of the configuration that follows; one with a store needs a runtime.
     pub fn next(&self, config: &Config) -> Self {
         let routes = config.routes.iter().map(|route| {
             let before = self.routes.get(&route.path);
-            (route.path.clone(), Section::build(&route.limits, route.in_flight, before))
+            let names = ["route", &route.path];
+            (route.path.clone(), Section::build(&names, &route.limits, route.in_flight, before))
         });
         let upstreams = config.upstreams.iter().map(|upstream| {
             let before = self.upstreams.get(&upstream.name);
             let (limits, cap) = (&upstream.limits, upstream.in_flight);
-            let whole = Section::build(limits, cap, before.map(|before| &before.whole));
-            let tools = tools(&upstream.tool_settings, before);
+            let names = ["upstream", &upstream.name];
+            let whole = Section::build(&names, limits, cap, before.map(|before| &before.whole));
+            let tools = tools(&upstream.name, &upstream.tool_settings, before);
             (upstream.name.clone(), Upstream { whole, tools })
         });
         Self {
@@ -142,6 +157,8 @@ impl Limits {
             upstreams: upstreams.collect(),
             keys_max: config.server.limits.limit_keys_max,
             epoch: self.epoch,
+            shared: self.next_shared(config),
+            tasks: self.tasks.clone(),
             counters: Arc::clone(&self.counters),
         }
     }
@@ -164,9 +181,15 @@ impl Limits {
     ///
     /// # Errors
     /// As [`Limits::admit`].
-    pub fn admit_here(&self, request: Request<'_>) -> Result<(), Refusal> {
+    pub async fn admit_here(&self, request: Request<'_>) -> Result<(), Refusal> {
         let met = self.met(request, None);
-        self.take(&met).inspect_err(|refusal| self.count(refusal))
+        self.take(&met).await.inspect_err(|refusal| self.count(refusal))
+    }
+
+    /// Why this gate counts by itself, where it should not: its store is away.
+    pub fn degraded(&self) -> Option<String> {
+        let error = self.shared.as_ref()?.away()?;
+        Some(format!("limits are not shared: the store is away: {error}"))
     }
 
     /// Forgets the keys whose buckets are full again.
@@ -180,6 +203,13 @@ impl Limits {
         self.rules().map(|rule| rule.key_count()).sum()
     }
 
+    fn next_shared(&self, config: &Config) -> Option<Arc<Shared>> {
+        let settings = config.limit_store.as_ref()?;
+        let same = self.shared.as_ref().filter(|shared| shared.settings() == settings);
+        let open = || Shared::open(settings.clone(), &self.tasks, Arc::clone(&self.counters));
+        Some(same.map_or_else(|| Arc::new(open()), Arc::clone))
+    }
+
     fn rules(&self) -> impl Iterator<Item = &Arc<Rule>> {
         let of_upstreams = self.upstreams.values().flat_map(|upstream| {
             let tools = upstream.tools.values().map(|tool| &tool.section);
@@ -189,7 +219,7 @@ impl Limits {
     }
 
     fn met(&self, request: Request<'_>, target: Option<Target<'_>>) -> Met<'_> {
-        let mut met = Met { sections: Vec::new(), keys: Vec::new(), cost: NonZeroU32::MIN };
+        let mut met = Met::default();
         if !is_limited(request.method) {
             return met;
         }
@@ -200,8 +230,14 @@ impl Limits {
         met.sections.extend(upstream.map(|upstream| &upstream.whole));
         met.sections.extend(self.routes.get(request.route));
         met.cost = tool.map_or(NonZeroU32::MIN, |tool| cost(&tool.cost, request.params));
-        let rules = met.sections.iter().flat_map(|section| &section.rules);
-        met.keys = rules.map(|rule| (&**rule, rule.key(request, target))).collect();
+        let rules = || met.sections.iter().flat_map(|section| &section.rules);
+        let keys = rules().map(|rule| (&**rule, rule.key(request, target))).collect();
+        if let Some(shared) = &self.shared {
+            let prefix = &shared.settings().prefix;
+            let key = |rule: &Arc<Rule>| format!("{prefix}:{}", rule.shared_key(request, target));
+            met.shared_keys = rules().map(key).collect();
+        }
+        met.keys = keys;
         met
     }
 
@@ -215,14 +251,50 @@ impl Limits {
         for cap in caps {
             places.push(cap.enter(&self.counters).await?);
         }
-        self.take(met)?;
+        self.take(met).await?;
         Ok(Admission { _places: places })
     }
 
-    fn take(&self, met: &Met<'_>) -> Result<(), Refusal> {
+    async fn take(&self, met: &Met<'_>) -> Result<(), Refusal> {
         if met.keys.is_empty() {
             return Ok(());
         }
+        let Some(shared) = &self.shared else { return self.take_own(met) };
+        // Boxed: not everybody has a store.
+        match Box::pin(self.take_shared(shared, met)).await {
+            Ok(decided) => decided,
+            Err(Away) => {
+                self.counters.add(Counter::LimitStoreLocal);
+                self.take_own(met)
+            }
+        }
+    }
+
+    /// Out of the buckets that all gates share, and then out of this gate's own.
+    async fn take_shared(
+        &self,
+        shared: &Shared,
+        met: &Met<'_>,
+    ) -> Result<Result<(), Refusal>, Away> {
+        let now = self.now();
+        // What this gate alone let in is too much: nobody else need be asked.
+        if let Err(refusal) = rule::look(&met.keys, met.cost, now).map(drop) {
+            return Ok(Err(refusal));
+        }
+        let words = met.keys.iter().flat_map(|(rule, _)| rule.words());
+        let arguments = [met.cost.to_string()].into_iter().chain(words).collect();
+        let waits = shared.take(&Asked { keys: met.shared_keys.clone(), arguments }).await?;
+        if let Some(refusal) = shared::refusal(&met.keys, &waits) {
+            return Ok(Err(refusal));
+        }
+        // By the time before it was asked for: this gate's buckets are never behind.
+        let charged =
+            met.keys.iter().map(|(rule, key)| rule.charge(*key, met.cost, self.keys_max, now));
+        (0..charged.sum()).for_each(|_| self.counters.add(Counter::LimitKeysEvicted));
+        Ok(Ok(()))
+    }
+
+    fn take_own(&self, met: &Met<'_>) -> Result<(), Refusal> {
         let now = self.now();
         let forgotten = rule::look(&met.keys, met.cost, now)?.take(self.keys_max, now);
         (0..forgotten).for_each(|_| self.counters.add(Counter::LimitKeysEvicted));
@@ -244,20 +316,36 @@ impl Limits {
 }
 
 impl Section {
-    fn build(limits: &[Limit], in_flight: Option<InFlight>, before: Option<&Self>) -> Self {
+    /// `names` tell the section from all others.
+    fn build(
+        names: &[&str],
+        limits: &[Limit],
+        in_flight: Option<InFlight>,
+        before: Option<&Self>,
+    ) -> Self {
         let mut earlier = before.map(|before| before.rules.clone()).unwrap_or_default();
-        let mut rule = |limit: &Limit| match earlier.iter().position(|rule| rule.is(limit)) {
+        let mut rule = |(at, limit): (usize, &Limit)| {
             // Of two that are alike each has its own.
-            Some(same) => earlier.remove(same),
-            None => Arc::new(Rule::new(limit)),
+            if let Some(same) = earlier.iter().position(|rule| rule.is(limit)) {
+                return earlier.remove(same);
+            }
+            let alike = limits.iter().take(at).filter(|other| *other == limit).count();
+            Arc::new(Rule::new(limit, names, alike))
         };
-        let rules = limits.iter().map(&mut rule).collect();
+        let rules = limits.iter().enumerate().map(&mut rule).collect();
         let cap = in_flight.map(|settings| {
             let earlier = before.and_then(|before| before.cap.as_ref());
             let same = earlier.filter(|cap| cap.settings == settings);
             same.map_or_else(|| Arc::new(Cap::new(settings)), Arc::clone)
         });
         Self { rules, cap }
+    }
+}
+
+impl Default for Met<'_> {
+    fn default() -> Self {
+        let (sections, keys, shared_keys) = (Vec::new(), Vec::new(), Vec::new());
+        Self { sections, keys, shared_keys, cost: NonZeroU32::MIN }
     }
 }
 
@@ -317,13 +405,15 @@ fn amount(argument: &Raw) -> u32 {
 }
 
 fn tools(
+    upstream: &str,
     settings: &BTreeMap<String, config::Tool>,
     before: Option<&Upstream>,
 ) -> HashMap<String, Tool> {
     let each = settings.iter().map(|(name, tool)| {
         let before = before.and_then(|before| before.tools.get(name));
         let before = before.map(|before| &before.section);
-        let section = Section::build(&tool.limits, tool.in_flight, before);
+        let names = ["tool", upstream, name];
+        let section = Section::build(&names, &tool.limits, tool.in_flight, before);
         (name.clone(), Tool { cost: tool.cost.clone(), section })
     });
     each.collect()

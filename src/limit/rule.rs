@@ -2,10 +2,12 @@
 
 use std::{num::NonZeroU32, ptr, time::Duration};
 
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use parking_lot::MutexGuard;
+use sha2::{Digest as _, Sha256};
 
 use crate::{
-    call::Client,
+    call::{Caller, Client},
     config::{Bound, Limit, Per},
     mcp::{method::Method, splice},
 };
@@ -21,15 +23,30 @@ pub struct Rule {
     limit: Limit,
     meter: Meter,
     keys: Keys,
+    /// What the limit is, in a store that others share: whatever names it is in.
+    digest: Digest,
 }
+
+/// The bytes of a key in a store: no two that somebody finds are the same.
+const KEY_BYTES: usize = 20;
+
+/// A hash of texts, each with its length, so that no two rows of texts look alike.
+#[derive(Debug, Clone, Default)]
+struct Digest(Sha256);
 
 /// The buckets of a request, locked, with what they become: all of them, or dropped, none.
 #[derive(Debug)]
 pub struct Held<'a>(Vec<(&'a Rule, u64, MutexGuard<'a, Shard>, Bucket)>);
 
 impl Rule {
-    pub fn new(limit: &Limit) -> Self {
-        Self { limit: limit.clone(), meter: Meter::new(limit.bound), keys: Keys::default() }
+    /// A limit of a section, and how many before it there are written the same.
+    pub fn new(limit: &Limit, section: &[&str], before: usize) -> Self {
+        let meter = Meter::new(limit.bound);
+        let mut digest = Digest::default();
+        let words = [format!("{:?}", limit.per), meter.words().join(" "), before.to_string()];
+        section.iter().for_each(|name| digest.text(name));
+        words.iter().for_each(|word| digest.text(word));
+        Self { limit: limit.clone(), meter, keys: Keys::default(), digest }
     }
 
     /// Whether it is what this says.
@@ -53,6 +70,44 @@ impl Rule {
         ))
     }
 
+    /// The same in a store: what several gates know it by.
+    pub fn shared_key(&self, request: Request<'_>, target: Option<Target<'_>>) -> String {
+        let mut digest = self.digest.clone();
+        for per in &self.limit.per {
+            match per {
+                Per::Caller => digest.caller(request.caller),
+                Per::Client => digest.optional(name(request.client).as_deref()),
+                Per::Route => digest.text(request.route),
+                Per::Upstream => digest.optional(target.map(|target| target.upstream)),
+                Per::Tool => match target.filter(|_| request.method == Method::ToolsCall) {
+                    Some(tool) => ["tool", tool.upstream, tool.name]
+                        .into_iter()
+                        .for_each(|text| digest.text(text)),
+                    None => ["method", request.method.name()]
+                        .into_iter()
+                        .for_each(|text| digest.text(text)),
+                },
+            }
+        }
+        digest.key()
+    }
+
+    /// The words by which a store's script knows the limit.
+    pub fn words(&self) -> [String; 5] {
+        self.meter.words()
+    }
+
+    /// Takes what a store let in, enough or not: how many keys had to be forgotten, of which it
+    /// keeps `keys_max`.
+    pub fn charge(&self, key: u64, cost: NonZeroU32, keys_max: usize, now: Now) -> usize {
+        let mut shard = self.keys.shard(key);
+        let bucket = self.meter.charge(shard.get(&key).copied(), now, cost);
+        let is_new = !shard.contains_key(&key);
+        let forgotten = if is_new { make_room(&mut shard, self.meter, now, keys_max) } else { 0 };
+        shard.insert(key, bucket);
+        forgotten
+    }
+
     pub fn sweep(&self, now: Now) {
         self.keys.sweep(self.meter, now);
     }
@@ -61,7 +116,7 @@ impl Rule {
         self.keys.count()
     }
 
-    fn refusal(&self, short: Short) -> Refusal {
+    pub fn refusal(&self, short: Short) -> Refusal {
         match (short, self.limit.bound) {
             (Short::For(wait), Bound::Rate { .. }) => Refusal::Rate(wait),
             (Short::For(wait), Bound::Budget { .. }) => Refusal::Budget(wait),
@@ -85,8 +140,7 @@ pub fn look<'a>(keys: &[(&'a Rule, u64)], cost: NonZeroU32, now: Now) -> Result<
         match rule.meter.take(shard.get(&key).copied(), now, cost) {
             Ok(bucket) => held.push((rule, key, shard, bucket)),
             Err(short) => {
-                let refusals = refused.into_iter().chain([rule.refusal(short)]);
-                refused = refusals.max_by_key(|refusal| longest(*refusal));
+                refused = worst(refused.into_iter().chain([rule.refusal(short)]));
             }
         }
     }
@@ -106,6 +160,43 @@ impl Held<'_> {
         }
         forgotten
     }
+}
+
+impl Digest {
+    fn text(&mut self, text: &str) {
+        self.0.update((text.len() as u64).to_le_bytes());
+        self.0.update(text);
+    }
+
+    fn optional(&mut self, text: Option<&str>) {
+        self.text(if text.is_some() { "some" } else { "none" });
+        self.text(text.unwrap_or_default());
+    }
+
+    fn caller(&mut self, caller: &Caller) {
+        match caller {
+            Caller::Parent => self.text("parent"),
+            Caller::Address(address) => {
+                self.text("address");
+                self.text(&address.to_string());
+            }
+            Caller::Known(identity) => {
+                let known = [&identity.authority, &identity.issuer, &identity.subject];
+                self.text("known");
+                known.into_iter().for_each(|text| self.text(text));
+            }
+        }
+    }
+
+    fn key(self) -> String {
+        let hash = self.0.finalize();
+        URL_SAFE_NO_PAD.encode(hash.get(..KEY_BYTES).unwrap_or(&hash))
+    }
+}
+
+/// The one that takes longest.
+pub fn worst(refusals: impl IntoIterator<Item = Refusal>) -> Option<Refusal> {
+    refusals.into_iter().max_by_key(|refusal| longest(*refusal))
 }
 
 fn longest(refusal: Refusal) -> Duration {

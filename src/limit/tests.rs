@@ -1,5 +1,7 @@
 //! Limits at moments that are said, and the bound that none of them ever passes.
 
+use std::collections::BTreeSet;
+
 use proptest::{collection::vec, prelude::*};
 
 use super::{
@@ -7,6 +9,7 @@ use super::{
     *,
 };
 use crate::{
+    call::Identity,
     config::{Bound, Per, Window},
     mcp::{raw::Raw, version::Version},
 };
@@ -27,6 +30,10 @@ fn budget(amount: u32, window: Window) -> Limit {
     Limit { per: EVERYONE, bound: Bound::Budget { amount, window } }
 }
 
+fn alone(limit: &Limit) -> Rule {
+    Rule::new(limit, &[], 0)
+}
+
 /// Takes `cost` out of one bucket of each rule, or out of none.
 fn take(rules: &[&Rule], key: u64, cost: u32, now: Now) -> Result<usize, Refusal> {
     let keys: Vec<_> = rules.iter().map(|&rule| (rule, key)).collect();
@@ -45,7 +52,7 @@ fn config(toml: &str) -> Config {
 
 #[test]
 fn a_burst_then_one_by_one_then_a_burst_again() {
-    let rule = Rule::new(&rate(EVERYONE, 60, MINUTE, 3));
+    let rule = alone(&rate(EVERYONE, 60, MINUTE, 3));
     let take = |cost, millis| take(&[&rule], 7, cost, at(Duration::from_millis(millis)));
     assert_eq!((take(2, 0), take(1, 0)), (Ok(0), Ok(0)));
     let refusal = |millis| Err(Refusal::Rate(Duration::from_millis(millis)));
@@ -60,7 +67,7 @@ fn a_burst_then_one_by_one_then_a_burst_again() {
 #[test]
 fn a_budget_lasts_until_its_day_or_month_ends_in_utc() {
     for (window, ends) in [(Window::Day, 43_200), (Window::Month, 43_200 + 30 * 86_400)] {
-        let rule = Rule::new(&budget(3, window));
+        let rule = alone(&budget(3, window));
         let take = |cost, seconds| take(&[&rule], 7, cost, at(Duration::from_secs(seconds)));
         assert_eq!(take(2, 0), Ok(0));
         let wait = Duration::from_secs(ends - 100);
@@ -72,7 +79,7 @@ fn a_budget_lasts_until_its_day_or_month_ends_in_utc() {
 
 #[test]
 fn a_month_has_its_own_days() {
-    let rule = Rule::new(&budget(1, Window::Month));
+    let rule = alone(&budget(1, Window::Month));
     // 2028-02-29 23:59:59, a leap year.
     let last = Now { elapsed: Duration::ZERO, unix: 1_835_481_599 };
     assert!(take(&[&rule], 1, 1, last).is_ok());
@@ -83,9 +90,9 @@ fn a_month_has_its_own_days() {
 #[test]
 fn what_one_limit_refuses_counts_in_none() {
     let rules = [
-        Rule::new(&rate(EVERYONE, 1, MINUTE, 1)),
-        Rule::new(&rate(EVERYONE, 100, MINUTE, 100)),
-        Rule::new(&budget(2, Window::Day)),
+        alone(&rate(EVERYONE, 1, MINUTE, 1)),
+        alone(&rate(EVERYONE, 100, MINUTE, 100)),
+        alone(&budget(2, Window::Day)),
     ];
     let all: Vec<_> = rules.iter().collect();
     assert!(take(&all, 1, 1, at(Duration::ZERO)).is_ok());
@@ -101,7 +108,7 @@ fn what_one_limit_refuses_counts_in_none() {
 
 #[test]
 fn keys_are_bounded_and_who_took_most_is_forgotten_last() {
-    let rule = Rule::new(&rate(EVERYONE, 1, MINUTE, 1));
+    let rule = alone(&rate(EVERYONE, 1, MINUTE, 1));
     let abuser = 16;
     let mut forgotten = 0;
     assert!(take(&[&rule], abuser, 1, at(MINUTE)).is_ok());
@@ -134,7 +141,7 @@ fn a_bucket_is_shared_by_what_per_does_not_name() {
         (Per::Upstream, base, Some(Target { upstream: "db", ..log })),
     ];
     for (per, other, target) in others {
-        let alone = Rule::new(&rate(vec![per], 1, MINUTE, 1));
+        let alone = alone(&rate(vec![per], 1, MINUTE, 1));
         let key = alone.key(base, Some(log));
         assert_ne!(alone.key(other, target), key, "{per:?}");
         for (another, other, target) in others {
@@ -142,10 +149,69 @@ fn a_bucket_is_shared_by_what_per_does_not_name() {
             assert_eq!(alone.key(other, target) != key, apart, "{per:?} {another:?}");
         }
     }
-    let per_tool = Rule::new(&rate(vec![Per::Tool], 1, MINUTE, 1));
+    let per_tool = alone(&rate(vec![Per::Tool], 1, MINUTE, 1));
     let read = Request { method: Method::ResourcesRead, ..base };
     let keys = [log, query].map(|target| per_tool.key(read, Some(target)));
     assert_eq!(keys[0], keys[1], "what is no tool counts by its method");
+}
+
+/// A caller is all of what makes them one, and nobody can choose words that lead to another's key.
+#[test]
+fn a_key_in_a_store_is_of_one_limit_and_one_caller_alone() {
+    let known = |authority: &str, issuer: &str, subject: &str| {
+        let (authority, issuer) = (authority.to_owned(), issuer.to_owned());
+        let subject = subject.to_owned();
+        let (groups, scopes, claims) = (BTreeSet::new(), BTreeSet::new(), Raw::object());
+        Caller::Known(Arc::new(Identity { authority, issuer, subject, groups, scopes, claims }))
+    };
+    let callers = [
+        Caller::Parent,
+        Caller::Address([127, 0, 0, 1].into()),
+        known("a", "b", "c"),
+        known("a", "bc", ""),
+        known("ab", "", "c"),
+        known("", "parent", ""),
+        known("address", "127.0.0.1", ""),
+        known("a", "b", "c\0"),
+    ];
+    let clients = ["a", "b", "tool"].map(client);
+    let targets = [
+        None,
+        Some(Target { upstream: "git", name: "log" }),
+        Some(Target { upstream: "gitl", name: "og" }),
+        Some(Target { upstream: "git", name: "tools/call" }),
+    ];
+    let every = vec![Per::Caller, Per::Client, Per::Route, Per::Upstream, Per::Tool];
+    let limit = |per: &[Per], count| rate(per.to_vec(), count, MINUTE, 1);
+    let rules = [
+        Rule::new(&limit(&every, 1), &["route", "/x"], 0),
+        Rule::new(&limit(&every, 1), &["route", "/x"], 1),
+        Rule::new(&limit(&every, 1), &["route", "/"], 0),
+        Rule::new(&limit(&every, 2), &["route", "/x"], 0),
+        Rule::new(&limit(&every[..4], 1), &["route", "/x"], 0),
+        Rule::new(&budget(1, Window::Day), &["route", "/x"], 0),
+        Rule::new(&budget(1, Window::Month), &["route", "/x"], 0),
+    ];
+    let (mut keys, mut buckets) = (BTreeSet::new(), 0);
+    for (caller, client) in callers.iter().flat_map(|one| clients.iter().map(move |two| (one, two)))
+    {
+        let request = Request {
+            method: Method::ToolsCall,
+            caller,
+            client,
+            route: "/x",
+            params: &Raw::object(),
+        };
+        keys.extend(targets.map(|target| rules[0].shared_key(request, target)));
+        buckets += targets.len();
+    }
+    assert_eq!(keys.len(), buckets);
+    let (caller, client, params) = (&Caller::Parent, &clients[0], &Raw::object());
+    let request = Request { method: Method::ToolsCall, caller, client, route: "/x", params };
+    let each: BTreeSet<_> = rules.iter().map(|rule| rule.shared_key(request, None)).collect();
+    assert_eq!(each.len(), rules.len(), "each limit has keys of its own");
+    let again = Rule::new(&limit(&every, 1), &["route", "/x"], 0);
+    assert_eq!(again.shared_key(request, None), rules[0].shared_key(request, None));
 }
 
 const GATE: &str = "[routes.\"/mcp\"]\nupstreams = [\"*\"]\n[upstreams.it]\ncommand = \"a\"\n";
@@ -162,7 +228,7 @@ async fn admit(limits: &Limits, tool: &str) -> Result<Admission, Refusal> {
 async fn a_limit_that_is_written_as_before_keeps_its_buckets() {
     let (one, two) = ("{ rate = \"1/d\" }", "{ rate = \"2/d\" }");
     let limits = |list: &str| config(&format!("{GATE}limits = [{list}]\n"));
-    let first = Limits::new(Arc::default()).next(&limits(one));
+    let first = Limits::new(Arc::default(), Tasks::default()).next(&limits(one));
     assert!(admit(&first, "x").await.is_ok());
     let second = first.next(&limits(&format!("{two}, {one}")));
     assert!(admit(&second, "x").await.is_err(), "moved down, it is the same");
@@ -184,7 +250,7 @@ async fn a_cost_is_taken_out_of_every_limit_but_places() {
         "{GATE}limits = [{{ rate = \"10/d\" }}]\nin_flight.max = 3\n\
          tools.dear = {{ cost = 5 }}\n"
     );
-    let limits = Limits::new(Arc::default()).next(&config(&toml));
+    let limits = Limits::new(Arc::default(), Tasks::default()).next(&config(&toml));
     let _both = [admit(&limits, "dear").await.unwrap(), admit(&limits, "dear").await.unwrap()];
     let refused = admit(&limits, "cheap").await.unwrap_err();
     assert!(matches!(refused, Refusal::Rate(_)));
@@ -218,7 +284,7 @@ fn an_argument_says_what_a_call_costs() {
 #[tokio::test]
 async fn places_are_given_back_and_outlive_a_reload() {
     let toml = format!("{GATE}in_flight.max = 1\n");
-    let first = Limits::new(Arc::default()).next(&config(&toml));
+    let first = Limits::new(Arc::default(), Tasks::default()).next(&config(&toml));
     let held = admit(&first, "x").await.unwrap();
     let second = first.next(&config(&toml));
     let refused = admit(&second, "x").await.unwrap_err();
@@ -238,7 +304,7 @@ proptest! {
     ) {
         let period = Duration::from_secs(period);
         let rules = [rate(EVERYONE, count, period, burst), rate(EVERYONE, 7, MINUTE, 50)];
-        let rules = rules.map(|limit| Rule::new(&limit));
+        let rules = rules.map(|limit| alone(&limit));
         let (mut now, mut admitted) = (Duration::ZERO, Vec::new());
         for (wait, cost) in asks {
             now += Duration::from_nanos(wait);

@@ -50,18 +50,24 @@ pub async fn subscribed(
 ///
 /// # Errors
 /// Where a limit of its route has not enough left.
-pub fn here(gate: &Gate, route: &Route, call: &Call) -> Result<(), Fault> {
-    gate.snapshot().limits.admit_here(call.asked_on(route)).map_err(Fault::Limited)
+pub async fn here(gate: &Gate, route: &Route, call: &Call) -> Result<(), Fault> {
+    let limits = &gate.snapshot().limits;
+    limits.admit_here(call.asked_on(route)).await.map_err(Fault::Limited)
 }
 
 /// Lets a client in that opens a session.
 ///
 /// # Errors
 /// As [`here`].
-pub fn opening(gate: &Gate, route: &Route, caller: &Caller, client: &Client) -> Result<(), Fault> {
+pub async fn opening(
+    gate: &Gate,
+    route: &Route,
+    caller: &Caller,
+    client: &Client,
+) -> Result<(), Fault> {
     let (method, route) = (Method::Initialize, &*route.settings.path);
     let request = Request { method, caller, client, route, params: &Raw::object() };
-    gate.snapshot().limits.admit_here(request).map_err(Fault::Limited)
+    gate.snapshot().limits.admit_here(request).await.map_err(Fault::Limited)
 }
 
 impl Call {

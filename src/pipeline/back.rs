@@ -45,7 +45,7 @@ use super::{
 /// A call under way, read event by event. Dropped before its end, it is cancelled.
 #[derive(Debug)]
 pub struct Back {
-    pub(super) gate: Arc<Gate>,
+    pub gate: Arc<Gate>,
     pub(super) route: Arc<Route>,
     pub(super) call: Call,
     pub(super) resolved: Resolved,

@@ -16,6 +16,7 @@ use crate::{
         version::{Era, Version},
     },
     park::{StateError, task::TaskError},
+    telemetry::Reason,
     upstream::SendError,
 };
 
@@ -73,6 +74,35 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// The word that metrics and audit have for it.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::UnknownMethod(_) | Self::Invalid(_) | Self::Header(_) | Self::DuplicateId => {
+                Reason::InvalidRequest
+            }
+            Self::Unknown { .. } => Reason::NotFound,
+            Self::Denied => Reason::AccessDenied,
+            Self::Limited(_) => Reason::RateLimited,
+            Self::Limit(_) => Reason::Overloaded,
+            Self::Cancelled => Reason::Cancelled,
+            Self::Unbridgeable(_) => Reason::Unbridgeable,
+            Self::MissingCapability(_) => Reason::MissingCapability,
+            Self::State(_) | Self::Task(_) => Reason::StaleState,
+            Self::NoAnswer(_) => Reason::NoAnswer,
+            Self::Declined => Reason::Declined,
+            Self::Answered(_) => Reason::ClientError,
+            Self::TaskCancelled => Reason::UpstreamError,
+            Self::Upstream { error, .. } => match error {
+                SendError::Idle(_) | SendError::Total(_) => Reason::ServiceTimeout,
+                SendError::Unavailable(_) | SendError::SessionGone | SendError::Lost(_) => {
+                    Reason::ServiceUnavailable
+                }
+                SendError::TooLarge(_) => Reason::ResponseTooLarge,
+                SendError::Garbage(_) | SendError::Status(_) => Reason::UpstreamError,
+            },
+        }
+    }
+
     /// The answer to a request that failed so, for a client of this version: an error, or for a
     /// tool what a model can read.
     pub fn body(&self, method: Method, client: Version) -> Body {

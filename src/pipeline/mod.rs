@@ -92,7 +92,7 @@ pub async fn run(gate: &Arc<Gate>, route: &Arc<Route>, call: Call) -> Result<Rep
     }
     // What is sent on is judged once its target is known, by all limits at once.
     if is_answered_here(&call) {
-        admit::here(gate, route, &call)?;
+        admit::here(gate, route, &call).await?;
     }
     if let Some(kind) = ListKind::of(call.method) {
         return list(gate, route, kind, &call).await;
@@ -107,7 +107,7 @@ pub async fn run(gate: &Arc<Gate>, route: &Arc<Route>, call: Call) -> Result<Rep
         Method::TasksGet | Method::TasksUpdate | Method::TasksCancel
             if call.client.era() == Era::Modern =>
         {
-            match tasks::own(gate, route, &call)? {
+            match tasks::own(gate, route, &call).await? {
                 Some(reply) => Ok(reply),
                 None => send(gate, route, call).await,
             }
@@ -159,7 +159,7 @@ async fn resolved(
         resolved => resolved,
     };
     if resolved.is_err() {
-        admit::here(gate, route, call)?;
+        admit::here(gate, route, call).await?;
     }
     resolved
 }

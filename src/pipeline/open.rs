@@ -55,7 +55,7 @@ pub async fn initialize(
     caller: &Caller,
     client: Client,
 ) -> Result<(Arc<Session>, String, Body), Fault> {
-    admit::opening(gate, route, caller, &client)?;
+    admit::opening(gate, route, caller, &client).await?;
     gate.settled_early(route).await;
     let (snapshot, route) = (gate.snapshot(), &gate.route_now(route));
     let version = client.version;

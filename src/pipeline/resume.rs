@@ -35,7 +35,7 @@ pub async fn resume(
     let asked = call.clone();
     let resumed = opened(gate, route, call, state).await;
     if let Err(Fault::State(error)) = &resumed {
-        admit::here(gate, route, &asked)?;
+        admit::here(gate, route, &asked).await?;
         gate.counters.add(Counter::RefusedStates);
         tracing::debug!(?error, "a request state was refused");
     }

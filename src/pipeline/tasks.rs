@@ -25,14 +25,14 @@ const ACKNOWLEDGED: &str = r#"{"resultType":"complete"}"#;
 /// # Errors
 /// Where the client has not declared the extension, and where the task is not there any more or
 /// another's.
-pub fn own(gate: &Gate, route: &Route, call: &Call) -> Result<Option<Reply>, Fault> {
+pub async fn own(gate: &Gate, route: &Route, call: &Call) -> Result<Option<Reply>, Fault> {
     check(&call.client)?;
     let Some(name) = call.named.header() else { return Ok(None) };
     let path = &route.settings.path;
     let Some((owner, id, is_own)) = gate.lot.states.open_task(name, path, &call.caller) else {
         return Ok(None);
     };
-    admit::here(gate, route, call)?;
+    admit::here(gate, route, call).await?;
     if !is_own {
         gate.counters.add(Counter::RefusedStates);
         return Err(Fault::Unknown { kind: "task", name: name.to_owned() });
@@ -101,7 +101,10 @@ async fn drive(gate: Arc<Gate>, mut back: Box<Back>, task: Arc<Task>) {
             // Neither progress nor logs exist for tasks.
             Ok(Out::Message(_) | Out::Paused(_)) => (),
             Ok(Out::Answer { body, .. }) => break body,
-            Err(fault) => break fault.body(Method::ToolsCall, back.call().client.version),
+            Err(fault) => {
+                gate.counters.fault(fault.reason());
+                break fault.body(Method::ToolsCall, back.call().client.version);
+            }
         }
     };
     gate.lot.board.end(&task, body, &gate.snapshot().config.server.limits);

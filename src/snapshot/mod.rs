@@ -91,7 +91,8 @@ impl Gate {
         lot: Lot,
     ) -> (Arc<Self>, mpsc::Receiver<Change>) {
         let (changes, inbox) = mpsc::channel(CHANGES_MAX);
-        let (routes, limits) = (HashMap::new(), Limits::new(Arc::clone(&context.counters)));
+        let limits = Limits::new(Arc::clone(&context.counters), context.tasks.clone());
+        let routes = HashMap::new();
         let (authorities, members, limits) = (Authorities::default(), Vec::new(), Arc::new(limits));
         let (rules, cache) = (Arc::default(), Cache::new(Arc::clone(&context.counters)));
         let empty = Snapshot { config, rules, routes, authorities, limits, cache, members };

@@ -17,6 +17,8 @@ impl Gate {
             snapshot.config.routes.iter().filter_map(|route| snapshot.routes.get(&route.path));
         let mut counters = self.counters.read();
         counters.insert("parked_now".to_owned(), self.lot.count() as u64);
+        let degraded: Vec<_> = snapshot.limits.degraded().into_iter().collect();
+        counters.insert("limit_store_degraded_now".to_owned(), degraded.len() as u64);
         counters.insert("limit_keys_now".to_owned(), snapshot.limits.key_count() as u64);
         let (results, bytes) = snapshot.cache.size();
         counters.insert("cache_entries_now".to_owned(), results);
@@ -28,6 +30,7 @@ impl Gate {
             routes: routes.map(|route| route.report()).collect(),
             upstreams: snapshot.members.iter().map(Member::report).collect(),
             counters,
+            degraded,
             edit_refused: self.edit_refused.lock().clone(),
         }
     }

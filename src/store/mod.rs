@@ -1,4 +1,7 @@
-//! What outlives the process: small files in the state folder, written whole or not at all.
+//! What outlives the process: small files in the state folder, written whole or not at all; and
+//! what several gates share, in `remote`.
+
+pub mod remote;
 
 use std::{
     io::{self, Write as _},

@@ -27,6 +27,8 @@ pub enum Counter {
     RefusedCost,
     WaitedInFlight,
     LimitKeysEvicted,
+    LimitStoreLost,
+    LimitStoreLocal,
     SessionsOpened,
     SessionsRevived,
     SessionsEvicted,
@@ -75,7 +77,7 @@ pub enum Counter {
 }
 
 /// In the order of [`Counter`].
-const NAMES: [&str; 64] = [
+const NAMES: [&str; 66] = [
     "requests",
     "refused_host",
     "refused_origin",
@@ -95,6 +97,8 @@ const NAMES: [&str; 64] = [
     "refused_cost",
     "waited_in_flight",
     "limit_keys_evicted",
+    "limit_store_lost",
+    "limit_store_local",
     "sessions_opened",
     "sessions_revived",
     "sessions_evicted",
@@ -142,19 +146,74 @@ const NAMES: [&str; 64] = [
     "cache_refused_writing",
 ];
 
+/// Why a call ended without an answer of its upstream's own: the closed set of words that metrics
+/// and audit have for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    InvalidRequest,
+    NotFound,
+    AccessDenied,
+    RateLimited,
+    Overloaded,
+    Cancelled,
+    Unbridgeable,
+    MissingCapability,
+    StaleState,
+    NoAnswer,
+    Declined,
+    ClientError,
+    ServiceTimeout,
+    ServiceUnavailable,
+    ResponseTooLarge,
+    UpstreamError,
+}
+
+/// In the order of [`Reason`]; shown with `fault_` before it.
+const REASONS: [&str; 16] = [
+    "invalid_request",
+    "not_found",
+    "access_denied",
+    "rate_limited",
+    "overloaded",
+    "cancelled",
+    "unbridgeable",
+    "missing_capability",
+    "stale_state",
+    "no_answer",
+    "declined",
+    "client_error",
+    "service_timeout",
+    "service_unavailable",
+    "response_too_large",
+    "upstream_error",
+];
+
 /// The counters of one gate.
 #[derive(Debug)]
-pub struct Counters([AtomicU64; NAMES.len()]);
+pub struct Counters {
+    counts: [AtomicU64; NAMES.len()],
+    faults: [AtomicU64; REASONS.len()],
+}
 
 impl Default for Counters {
     fn default() -> Self {
-        Self(std::array::from_fn(|_| AtomicU64::new(0)))
+        Self {
+            counts: std::array::from_fn(|_| AtomicU64::new(0)),
+            faults: std::array::from_fn(|_| AtomicU64::new(0)),
+        }
     }
 }
 
 impl Counters {
     pub fn add(&self, counter: Counter) {
-        if let Some(count) = self.0.get(counter as usize) {
+        if let Some(count) = self.counts.get(counter as usize) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A call ended so.
+    pub fn fault(&self, reason: Reason) {
+        if let Some(count) = self.faults.get(reason as usize) {
             count.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -164,7 +223,10 @@ impl Counters {
         let read = |(name, count): (&&str, &AtomicU64)| {
             ((*name).to_owned(), count.load(Ordering::Relaxed))
         };
-        NAMES.iter().zip(&self.0).map(read).collect()
+        let faults = REASONS.iter().zip(&self.faults);
+        let faults =
+            faults.map(|(word, count)| (format!("fault_{word}"), count.load(Ordering::Relaxed)));
+        NAMES.iter().zip(&self.counts).map(read).chain(faults).collect()
     }
 }
 
@@ -194,7 +256,9 @@ mod tests {
         let counters = Counters::default();
         counters.add(Counter::ReloadsRefused);
         counters.add(Counter::Requests);
+        counters.fault(Reason::UpstreamError);
         let read = counters.read();
         assert_eq!((read["reloads_refused"], read["requests"], read["reloads"]), (1, 1, 0));
+        assert_eq!((read["fault_upstream_error"], read["fault_invalid_request"]), (1, 0));
     }
 }

@@ -27,6 +27,7 @@ mod cancel;
 mod catalog;
 mod channel;
 mod credential;
+mod errors;
 mod events;
 mod fidelity;
 mod headers;

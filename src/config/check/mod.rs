@@ -20,7 +20,7 @@ use super::{
     limit::{self, Dearest},
     problem::{Problem, nearest},
     reader::Reader,
-    rules, schema,
+    rules, schema, store,
     value::{Apart, Key},
 };
 
@@ -76,6 +76,7 @@ pub fn config(file: schema::File, folder: &Path, reader: &mut Reader<'_>) -> Con
             .collect(),
         auth: auth::all(file.auth.value, reader),
         cache: cache::cache(file.cache.value, reader),
+        limit_store: store::limit_store(file.limit, reader),
         upstreams: upstreams.map(|(name, one)| upstream(name, one, folder, reader)).collect(),
     }
 }

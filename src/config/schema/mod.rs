@@ -82,11 +82,13 @@ macro_rules! section {
 mod access;
 mod cache;
 mod limit;
+mod store;
 
 pub use self::{
     access::{ApiKey, Auth, Credential},
     cache::{Cache, ToolCache},
     limit::{ArgumentCost, InFlight, Limit},
+    store::Sharing,
 };
 
 section! {
@@ -102,6 +104,8 @@ section! {
         auth: Table<Spanned<Auth>>,
         /// Results that are kept and served again.
         cache: Cache,
+        /// Where limits are counted.
+        limit: Sharing,
         /// The MCP servers behind the gate, by names of a-z, 0-9, `_` and `-`.
         upstreams: Table<Spanned<Apart<Upstream>>>,
     }

@@ -159,3 +159,33 @@ tools.dear = { cost = 5, limits = [{ rate = "1/s" }] }
         ],
     );
 }
+
+#[test]
+fn limits_are_shared_in_a_store_whose_password_is_elsewhere() {
+    let gate = "[routes.\"/mcp\"]\nupstreams = [\"gate\"]\n[upstreams.gate]\nbuiltin = \"gate\"\n";
+    let with = |keys: &str| format!("[limit]\n{keys}\n{gate}");
+    assert_eq!(read(gate).limit_store, None);
+    let store = read(&with("store = \"rediss://cache.example.com:6380/2\"")).limit_store.unwrap();
+    assert_eq!(store.url.expose(), "rediss://cache.example.com:6380/2");
+    assert_eq!((store.timeout.as_millis(), store.in_flight_max), (50, 256));
+    assert_eq!((store.prefix.as_str(), store.password), ("tollgate", None));
+    let all = "store = \"redis://gate@[::1]\"\nstore_password = \"env:A\"\nstore_timeout = \"1s\"\n\
+               store_in_flight_max = 9\nstore_prefix = \"{edge}:1\"";
+    told(&with(all), &["error: variable A is not set"]);
+    told(
+        &with("store = \"redis://:secret@a\""),
+        &["error: the store's password must not stand in the file itself", "2:9"],
+    );
+    told(&with("store = \"http://a\""), &["error: this is not the address of a store"]);
+    told(&with("store = \"redis://a/b\""), &["error: this is not the address of a store"]);
+    told(&with("stor = \"redis://a\""), &["error: unknown key `stor`", "did you mean `store`?"]);
+    told(&with("store_timeout = \"1s\""), &["error: there is no `store`", "2:17"]);
+    told(
+        &with("store = \"redis://a\"\nstore_prefix = \"a b\""),
+        &["error: `a b` is not a prefix of keys"],
+    );
+    told(
+        &with("store = \"redis://a\"\nstore_password = \"b\""),
+        &["error: this secret must not stand in the file itself"],
+    );
+}

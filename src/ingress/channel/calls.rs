@@ -122,7 +122,9 @@ impl Channel {
             Ok(Reply::Answer(body)) => Some(message::response(Some(&id), &body)),
             Ok(Reply::Back(back)) => self.back(back).await,
             Ok(Reply::Listen(listening)) => self.listen(*listening).await,
-            Err(fault) => Some(reply::fault(&fault, &id, method, version).1),
+            Err(fault) => {
+                Some(reply::fault(&fault, (&id, method, version), &self.gate().counters).1)
+            }
         }
     }
 

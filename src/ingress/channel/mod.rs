@@ -195,7 +195,8 @@ impl Channel {
         decode::legacy(session, self.caller(), request).map_err(|refused| {
             let (id, fault) = *refused;
             // Which method it is matters only once it has been sent.
-            reply::fault(&fault, &id, Method::Ping, version).1
+            let counters = &self.gate().counters;
+            reply::fault(&fault, (&id, Method::Ping, version), counters).1
         })
     }
 
@@ -249,13 +250,15 @@ impl Channel {
             if matches!(fault, Fault::Limit(_)) {
                 self.gate().counters.add(Counter::RefusedCalls);
             }
-            reply::fault(&fault, &call.id, Method::Ping, call.client.version).1
+            let call = (&call.id, Method::Ping, call.client.version);
+            reply::fault(&fault, call, &self.gate().counters).1
         })
     }
 
     async fn initialize(&self, request: &Request) {
         let refusal = |fault: &Fault| {
-            reply::fault(fault, &request.id, Method::Initialize, Version::LEGACY_LATEST).1
+            let opening = (&request.id, Method::Initialize, Version::LEGACY_LATEST);
+            reply::fault(fault, opening, &self.gate().counters).1
         };
         let client = match pipeline::negotiate(&request.params) {
             Ok(client) => client,
