@@ -90,6 +90,7 @@ pub fn cached(config: &Path, lookup: Lookup<'_>, result: &Raw) -> Result<Kept, P
 }
 
 /// A cache with something in it.
+#[derive(Debug)]
 pub struct Kept(Cache<()>);
 
 impl Kept {

@@ -53,7 +53,8 @@ pub async fn answer(gate: &Gate, request: Request<Incoming>) -> Reply {
         return reply;
     }
     let kind = request.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
-    if !kind.is_some_and(|kind| kind.split(';').next().unwrap_or_default().trim() == JSON) {
+    let is_json = |kind: &str| kind.split(';').next().unwrap_or_default().trim() == JSON;
+    if kind.is_none_or(|kind| !is_json(kind)) {
         let text = "send JSON, with `Content-Type: application/json`\n";
         return reply(StatusCode::UNSUPPORTED_MEDIA_TYPE, TEXT, text);
     }

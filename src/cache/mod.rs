@@ -128,6 +128,7 @@ impl<F: Clone> Cache<F> {
     }
 
     /// Whether results of this kind may be kept at all: cheap, and asked of every call.
+    #[allow(clippy::wildcard_enum_match_arm, reason = "of nothing else are results kept")]
     pub fn may_keep(&self, method: Method, upstream: &str, name: &str) -> bool {
         match method {
             Method::ResourcesRead => self.shelf.settings().resources != Resources::Off,

@@ -62,7 +62,7 @@ pub struct Shelf<F> {
     entries: sync::Cache<Key, Arc<Entry>>,
     desk: Mutex<Desk<F>>,
     /// What was put out and is still in the index. Held for a moment only, also under the desk.
-    gone: Arc<Mutex<Vec<(Key, Arc<Subject>)>>>,
+    gone: Arc<Mutex<Gone>>,
     /// Places of refreshes under way.
     refreshes: Arc<Semaphore>,
     counters: Arc<Counters>,
@@ -79,6 +79,9 @@ struct Desk<F> {
     flights: HashMap<Key, Arc<Flight<F>>>,
     index: HashMap<Arc<Subject>, HashSet<Key>>,
 }
+
+/// What moka put out.
+type Gone = Vec<(Key, Arc<Subject>)>;
 
 /// Each entry has a time of its own.
 struct Lasts;
@@ -107,7 +110,7 @@ impl Expiry<Key, Arc<Entry>> for Lasts {
 
 impl<F: Clone> Shelf<F> {
     pub fn new(settings: &config::Cache, counters: &Arc<Counters>) -> Self {
-        let gone: Arc<Mutex<Vec<_>>> = Arc::default();
+        let gone: Arc<Mutex<Gone>> = Arc::default();
         let (put_out, counts) = (Arc::clone(&gone), Arc::clone(counters));
         let entries = sync::Cache::builder()
             .max_capacity(settings.bytes_max as u64)
@@ -230,11 +233,10 @@ impl<F: Clone> Shelf<F> {
             if self.entries.contains_key(&key) {
                 continue;
             }
-            if let Some(keys) = desk.index.get_mut(&subject) {
-                keys.remove(&key);
-                if keys.is_empty() {
-                    desk.index.remove(&subject);
-                }
+            let Some(keys) = desk.index.get_mut(&subject) else { continue };
+            keys.remove(&key);
+            if keys.is_empty() {
+                desk.index.remove(&subject);
             }
         }
     }

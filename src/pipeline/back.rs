@@ -388,9 +388,7 @@ impl Back {
         if notice.method == Some(Method::Cancelled) {
             return self.withdrawn(notice);
         }
-        if notice.method == Some(Method::ResourceUpdated) {
-            self.gate.snapshot().updated(self.upstream.name(), &notice.params);
-        }
+        self.gate.snapshot().heard(self.upstream.name(), notice);
         let fits = || older::notice(self.call.client.version, notice.method, &notice.whole);
         let whole = self.wants(notice).then(fits).flatten()?;
         self.heard(notice);

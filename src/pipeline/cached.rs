@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use crate::{
@@ -48,15 +49,25 @@ pub enum Waited {
     Late,
 }
 
-/// Answers a call that is let in: from memory where that has it, else by its upstream.
-pub async fn send(
-    (gate, route): (&Arc<Gate>, &Arc<Route>),
-    call: Call,
+/// Answers such a call: from memory where that has it, else by its upstream.
+///
+/// Boxed: large, and few calls go this way.
+pub fn answer<'a>(
+    place: (&'a Arc<Gate>, &'a Arc<Route>),
+    found: (Call, Look<SendError>),
+    resolved: Resolved,
+    pass: Pass,
+) -> BoxFuture<'a, Result<Reply, Fault>> {
+    Box::pin(answered(place, found, resolved, pass))
+}
+
+async fn answered(
+    place: (&Arc<Gate>, &Arc<Route>),
+    (call, look): (Call, Look<SendError>),
     resolved: Resolved,
     pass: Pass,
 ) -> Result<Reply, Fault> {
-    let place = (gate, route);
-    let (join, fallback) = match look(gate, &call, &resolved) {
+    let (join, fallback) = match look {
         Look::Pass => {
             let back = Back::send(place, call, resolved, pass, &mut Shared::default()).await?;
             return Ok(Reply::Back(Box::new(back)));
@@ -84,7 +95,7 @@ pub async fn send(
                 (Err(fault), again) => {
                     let found = shared.fell(&fault).zip(again);
                     let (kept, (call, resolved)) = found.ok_or(fault)?;
-                    gate.counters.add(Counter::CacheStaleOnError);
+                    place.0.counters.add(Counter::CacheStaleOnError);
                     return served(place, call, resolved, pass, &kept);
                 }
             }
@@ -93,7 +104,8 @@ pub async fn send(
     Ok(Reply::Back(Box::new(back)))
 }
 
-fn look(gate: &Gate, call: &Call, resolved: &Resolved) -> Look<SendError> {
+/// What the cache says of a call that is let in.
+pub fn look(gate: &Gate, call: &Call, resolved: &Resolved) -> Look<SendError> {
     let (snapshot, target) = (gate.snapshot(), &resolved.target);
     let upstream = target.upstream.name();
     if resolved.as_task

@@ -28,6 +28,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::{
+    cache::Look,
     call::{Ask, Caller, Client, ListKind},
     mcp::{
         digest::{RequestDigest, request_digest},
@@ -44,13 +45,13 @@ use crate::{
     upstream::Pass,
 };
 
-use self::resume::Resumed;
 pub use self::{
     back::{Back, Out},
     fault::Fault,
     listen::{Heard, Listening},
     open::{initialize, negotiate},
 };
+use self::{cached::Shared, resume::Resumed};
 
 /// A client's request, decoded: nothing here depends on how it came.
 #[derive(Debug, Clone)]
@@ -136,7 +137,12 @@ async fn send(gate: &Arc<Gate>, route: &Arc<Route>, call: Call) -> Result<Reply,
     };
     let resolved = resolved(gate, route, &call).await?;
     let pass = admit::sent(gate, route, &call, &resolved).await?;
-    cached::send((gate, route), call, resolved, pass).await
+    match cached::look(gate, &call, &resolved) {
+        Look::Pass => (),
+        look => return cached::answer((gate, route), (call, look), resolved, pass).await,
+    }
+    let back = Back::send((gate, route), call, resolved, pass, &mut Shared::default()).await?;
+    Ok(Reply::Back(Box::new(back)))
 }
 
 /// What a call is about. One that is about nothing counts for its route, too.

@@ -19,11 +19,11 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     auth::{Authorities, Means},
     cache::{Cache, Kind, Subject},
-    call::tasks::Tasks,
+    call::{event::Notice, tasks::Tasks},
     catalog::{self, Change, Filters, Part, shelf::Shelf},
     config::{self, Config, Start},
     limit::Limits,
-    mcp::{method::Method, raw::Raw, splice},
+    mcp::{method::Method, splice},
     park::Lot,
     policy::{Bounds, Judge, Rulebook},
     session::{Session, Sessions},
@@ -171,9 +171,7 @@ impl Gate {
                 Change::Listed { upstream, said } => self.relist(&upstream, said),
                 Change::Notice { upstream, session, notice } => {
                     let snapshot = self.snapshot();
-                    if notice.method == Some(Method::ResourceUpdated) {
-                        snapshot.updated(&upstream, &notice.params);
-                    }
+                    snapshot.heard(&upstream, &notice);
                     push::notice(&snapshot, &self.sessions, &upstream, session, &notice);
                 }
                 Change::Question { session, question } => {
@@ -362,9 +360,12 @@ impl Snapshot {
         self.members.iter().find(|member| member.upstream.name() == upstream)
     }
 
-    /// A resource is another one now, as its upstream says.
-    pub fn updated(&self, upstream: &str, params: &Raw) {
-        let uri = splice::member(params, "uri").and_then(|uri| uri.try_read::<Box<str>>());
+    /// Forgets a resource that is another one now, if that is what its upstream says.
+    pub fn heard(&self, upstream: &str, notice: &Notice) {
+        if notice.method != Some(Method::ResourceUpdated) {
+            return;
+        }
+        let uri = splice::member(&notice.params, "uri").and_then(|uri| uri.try_read::<Box<str>>());
         if let Some(name) = uri {
             let subject = Subject { kind: Kind::Resource, upstream: upstream.into(), name };
             self.cache.forget_one(&subject);
