@@ -20,10 +20,10 @@ use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 use tollgate::bench::{
     Action, Back, Bearer, Body, Bounds, Caller, Canary, Client, Ejection, Ejections, Held,
-    Incoming, Limits, ListKind, Listing, Load, Message, Meta, Method, Object, ObjectKind, Question,
-    Raw, Request, Sealer, States, Tool, Trial, Version, View, Wanted, Wish, admits, attempts,
-    balance, caller, check_depth, circuit, decode, event, guard, judge, message, message_of, meta,
-    request_digest, rules, schemas, sessions, splice, view,
+    Incoming, Limits, ListKind, Listing, Load, Lookup, Message, Meta, Method, Object, ObjectKind,
+    Question, Raw, Request, Sealer, States, Tool, Trial, Version, View, Wanted, Wish, admits,
+    attempts, balance, cached, caller, check_depth, circuit, decode, event, guard, judge, message,
+    message_of, meta, request_digest, rules, schemas, sessions, splice, view,
 };
 
 /// The argument with which it runs itself under callgrind.
@@ -155,6 +155,7 @@ fn stages() -> Result<Vec<Stage>> {
     breakers(&mut stages)?;
     policies(&mut stages)?;
     guards(&mut stages)?;
+    cache(&mut stages)?;
     crossing(&mut stages)?;
     questions(&mut stages)?;
     for (size, bytes) in SIZES {
@@ -354,6 +355,40 @@ fn policies(stages: &mut Stages) -> Result<()> {
         ensure!(permitted(), "it is permitted");
         stages.add(format!("policy: 20 policies, {name}"), permitted);
     }
+    Ok(())
+}
+
+/// What a tool pays whose results are kept, and what it gets. One of which nothing is kept pays two
+/// look-ups by name.
+fn cache(stages: &mut Stages) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("routes.toml");
+    let keep = "[upstreams.a.tools.tool_57]\ncache = { ttl = \"1h\" }\n";
+    fs::write(&path, format!("{ROUTES}{keep}"))?;
+    let params = request(&Bytes::from_static(MODERN_CALL.as_bytes()))?.params;
+    let (client, caller) = (client(), Caller::Address(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+    let lookup = move |params: &Raw, ask: &dyn Fn(Lookup<'_>)| {
+        ask(Lookup {
+            method: Method::ToolsCall,
+            upstream: "a",
+            name: "tool_57",
+            definition: 1,
+            read_only: true,
+            params,
+            mirrored: &[],
+            caller: &caller,
+            client: &client,
+        });
+    };
+    let result = Raw::trusted(r#"{"content":[{"type":"text","text":"4 degrees, rain"}]}"#);
+    let made = std::cell::OnceCell::new();
+    lookup(&params, &|lookup| drop(made.set(cached(&path, lookup, &result))));
+    let made = made.into_inner().context("it was looked up")?;
+    let kept = made.map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
+    lookup(&params, &|lookup| assert!(kept.hit(lookup).is_some(), "it is there"));
+    stages.add("cache: key and hit, modern call", move || {
+        lookup(black_box(&params), &|lookup| drop(black_box(kept.hit(lookup))));
+    });
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use futures_util::FutureExt as _;
 
 use crate::{
     app::offline::idle,
+    cache::{Cache, Join, Look},
     call::tasks::Tasks,
     catalog::Part,
     config::{self, Problems},
@@ -18,6 +19,7 @@ use crate::{
 };
 
 pub use crate::{
+    cache::Question as Lookup,
     call::{Action, Caller, Client, ListKind, ObjectKind},
     catalog::{View, listing::Listing},
     config::{Back, Canary, Ejection, Limits},
@@ -111,6 +113,31 @@ pub fn attempts(circuit: &Circuit, tool: &str) -> bool {
 /// Whether a request is let in at once.
 pub fn admits(rules: &Rules, wish: Wish<'_>, wanted: Wanted<'_>) -> bool {
     rules.admit(wish, wanted).now_or_never().is_some_and(|admitted| admitted.is_ok())
+}
+
+/// The cache of a configuration in which the answer to a question is.
+pub fn cached(config: &Path, lookup: Lookup<'_>, result: &Raw) -> Result<Kept, Problems> {
+    let config = config::load(config, &|_| None)?;
+    let cache = Cache::new(Arc::default()).next(&config, |_| false);
+    if let Look::Join(Join::Lead(lead), _) = cache.look(lookup) {
+        let kept = cache.kept(lead.subject(), result, Era::Modern).expect("it may be kept");
+        lead.land(kept);
+    }
+    Ok(Kept(cache))
+}
+
+/// A cache with something in it.
+#[derive(Debug)]
+pub struct Kept(Cache<()>);
+
+impl Kept {
+    /// What is served.
+    pub fn hit(&self, lookup: Lookup<'_>) -> Option<Raw> {
+        match self.0.look(lookup) {
+            Look::Hit(kept) => Some(kept.served()),
+            Look::Pass | Look::Stale(..) | Look::Join(..) => None,
+        }
+    }
 }
 
 /// The message of an event that came whole.

@@ -18,6 +18,7 @@ mod auth;
 mod policy;
 mod guard;
 mod limit;
+mod cache;
 mod resilience;
 mod kit;
 pub mod upstream;

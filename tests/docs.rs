@@ -79,7 +79,7 @@ fn fault(line: &str) -> Option<String> {
     // What follows `--` is another program's.
     let words: Vec<_> = line.split_whitespace().take_while(|word| *word != "--").collect();
     // Of these a command has a command of its own.
-    let depth = if words.first() == Some(&"key") { 2 } else { 1 };
+    let depth = if matches!(words.first(), Some(&"key" | &"cache")) { 2 } else { 1 };
     let named = words.iter().take(depth).filter(|word| !word.starts_with('-'));
     let asked: Vec<_> = named.copied().chain(["--help"]).collect();
     let help = tollgate(&asked, root());
@@ -286,6 +286,7 @@ fn every_link_leads_somewhere() {
         "ARCHITECTURE.md",
         "CHANGELOG.md",
         "tests/README.md",
+        "docs/cache.md",
         "docs/errors.md",
         "docs/credentials.md",
         "docs/limits.md",

@@ -1,6 +1,11 @@
 //! What views are made of: an upstream's part, who it is shown to, and where a name leads.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::Arc,
+    time::Duration,
+};
 
 use crate::{
     call::{Caller, ListKind, ObjectKind},
@@ -73,6 +78,8 @@ pub struct Target {
     pub object: Option<Object>,
     /// What arguments and results are held to; none where it is no tool.
     pub tool: Option<Arc<Tool>>,
+    /// Of the tool as its server lists it: another one means another tool. 0 for anything else.
+    pub definition: u64,
     pub hints: Hints,
     pub hedge: Option<Duration>,
     /// Which of several replicas knows it.
@@ -110,6 +117,7 @@ impl Target {
             mirrors: item.mirrors.clone(),
             task,
             object: Some(part.object(kind, item)),
+            definition: if kind == ListKind::Tools { definition_of(&item.raw) } else { 0 },
             tool: (kind == ListKind::Tools).then(|| Arc::new(Tool::new(item.said().clone()))),
             hints: annotations.as_ref().map(Hints::of).unwrap_or_default(),
             hedge: part.filters.hedge_of(&item.key),
@@ -125,6 +133,7 @@ impl Target {
             mirrors: Mirrors::default(),
             task: false,
             object: None,
+            definition: 0,
             tool: None,
             hints: Hints::default(),
             hedge: None,
@@ -166,4 +175,11 @@ pub fn passing(upstream: &Arc<Upstream>, filters: &Filters, own: &str) -> Option
         let (hedge, object) = (filters.hedge, Some(object));
         Arc::new(Target { hedge, object, ..Target::of_task(upstream, own, None) })
     })
+}
+
+/// Tells one definition of a tool from another; it need not stand against anybody.
+fn definition_of(tool: &Raw) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    tool.hash(&mut hasher);
+    hasher.finish()
 }

@@ -6,6 +6,7 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 use toml::Spanned;
 
 use super::{
+    cache::{self, Keep},
     check,
     guard::{self, Detector, Filling, Guard},
     problem::Problem,
@@ -70,6 +71,10 @@ pub struct InFlight {
 pub struct Tool {
     /// What a call counts for in every limit. Default 1.
     pub cost: Cost,
+    /// Its results are kept.
+    pub cache: Option<Keep>,
+    /// Tools of the same upstream of which no result is good any more after a call.
+    pub invalidates: Vec<String>,
     pub limits: Vec<Limit>,
     pub in_flight: Option<InFlight>,
     pub guard: Guard,
@@ -277,11 +282,14 @@ pub fn tools(
     detectors: &[Detector],
     reader: &mut Reader<'_>,
 ) -> BTreeMap<String, Tool> {
+    cache::refuse_unkept(&sections, reader);
     let each = sections.into_iter().map(|(name, section)| {
         let name = name.into_inner();
         let dearest = Some((&*name, flat(&section)));
         let limits = limits(section.limits.value, dearest, reader);
         let in_flight = in_flight(section.in_flight.value, reader);
+        let cache = cache::keep(section.cache.value, reader);
+        let invalidates = section.invalidates.value.into_iter().map(Spanned::into_inner).collect();
         let guard = guard::guard(section.guard.value, detectors, reader);
         let filling = guard::filling(section.arguments.value, reader);
         let breaker = section.breaker.value;
@@ -289,7 +297,19 @@ pub fn tools(
         let timeout = resilience::tool_timeout(&section.timeout.value, reader);
         let hedge = check::replicas::hedge(section.hedge.value.as_ref(), reader);
         let cost = section.cost.value;
-        (name, Tool { cost, limits, in_flight, guard, filling, breaker, timeout, hedge })
+        let tool = Tool {
+            cost,
+            cache,
+            invalidates,
+            limits,
+            in_flight,
+            guard,
+            filling,
+            hedge,
+            breaker,
+            timeout,
+        };
+        (name, tool)
     });
     each.collect()
 }

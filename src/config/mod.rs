@@ -8,6 +8,7 @@
 
 mod access;
 mod auth;
+mod cache;
 mod check;
 mod credential;
 mod guard;
@@ -34,6 +35,7 @@ use std::{
 pub use auth::{
     ApiKey, Auth, AuthKind, CertificateAuth, Fetching, JwtAuth, OpaqueAuth, StepUp, SubjectOf,
 };
+pub use cache::{Cache, Keep, Resources};
 pub use credential::{ClientAuth, ClientSecret, Credential, Exchange, Grant, SigV4};
 pub use guard::{
     Against, Check, Detect, Detector, Filling, Guard, Place, Then, TooLarge, Unusable, built_in,
@@ -80,6 +82,7 @@ pub struct Config {
     pub auth: Vec<Auth>,
     /// Of the file's own.
     pub detectors: Vec<Detector>,
+    pub cache: Cache,
     /// Where gates count together; none: each by itself.
     pub limit_store: Option<LimitStore>,
     /// In the order of the file; `routes` refer to them by name.

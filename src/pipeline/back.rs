@@ -30,6 +30,7 @@ use crate::{
 use super::{
     Call, Fault,
     asked::{self, Asked},
+    cached::{self, Outdated, Shared, Wait},
     fit,
     migrate::{self, OnTrial},
     pages,
@@ -83,6 +84,10 @@ pub struct Back {
     pub(super) task_at: Option<Instant>,
     /// The task that it goes on as.
     pub(super) task: Option<Arc<Task>>,
+    /// Of its answer with others.
+    pub(super) shared: Shared,
+    /// What is kept and no longer good once it is over.
+    pub(super) outdated: Option<Outdated>,
 }
 
 /// Where a call stands.
@@ -98,6 +103,8 @@ pub(super) enum Stage {
     Polling(Box<Polling>),
     /// The client is being asked what a modern server wants to know.
     Asking(Round),
+    /// Another call asks the same.
+    Waiting(Wait),
     Over,
 }
 
@@ -114,14 +121,16 @@ pub enum Out {
 
 impl Back {
     pub(super) async fn send(
-        gate: &Arc<Gate>,
-        route: &Arc<Route>,
+        place: (&Arc<Gate>, &Arc<Route>),
         call: Call,
         resolved: Resolved,
         pass: Pass,
+        shared: &mut Shared,
     ) -> Result<Self, Fault> {
-        let shadow = shadow::begin(gate, &call, &resolved, &pass);
-        let (mut resolved, mut trial) = migrate::turned(gate, &call, resolved);
+        let shadow = shadow::begin(place.0, &call, &resolved, &pass);
+        // By its own upstream's name, whoever gets it.
+        let outdated = Outdated::by(place.0, &call, &resolved);
+        let (mut resolved, mut trial) = migrate::turned(place.0, &call, resolved);
         let underway = match &call.session {
             Some(session) => Some(session.begin(&call.id).ok_or(Fault::DuplicateId)?),
             None => None,
@@ -134,9 +143,9 @@ impl Back {
             // It is silent until the task is over; whoever asks looks at that meanwhile.
             exchange.allow_answer(tries.timeout.total);
         }
-        let mut back =
-            Self::new((gate, route), call, resolved, (upstream, exchange), (pass, tries));
+        let mut back = Self::new(place, call, resolved, (upstream, exchange), (pass, tries));
         (back.underway, back.trial, back.shadow) = (underway, trial, shadow);
+        (back.outdated, back.shared) = (outdated, std::mem::take(shared));
         Ok(back)
     }
 
@@ -149,35 +158,53 @@ impl Back {
         pass: Pass,
     ) -> Self {
         let Parked { mut exchange, upstream, asked, .. } = parked;
+        let outdated = Outdated::by(place.0, &call, &resolved);
         exchange.restore_token(call.meta.progress_token.clone());
         let tries = Tries::new(&call, &resolved);
         let mut back = Self::new(place, call, resolved, (upstream, exchange), (pass, tries));
-        (back.asked, back.fresh) = (Asked::after(asked), false);
+        (back.asked, back.fresh, back.outdated) = (Asked::after(asked), false, outdated);
         back
     }
 
     fn new(
-        (gate, route): (&Arc<Gate>, &Arc<Route>),
+        place: (&Arc<Gate>, &Arc<Route>),
         call: Call,
         resolved: Resolved,
         (upstream, exchange): (Arc<Upstream>, Exchange),
         (pass, tries): (Pass, Arc<Tries>),
     ) -> Self {
+        let task_at = tasks::due(place.0, &call, exchange.era);
+        let (era, replica) = (exchange.era, exchange.replica);
+        let back = Self::staged(place, call, resolved, pass, Stage::Underway(exchange));
+        Self { upstream, era, replica, tries, task_at, ..back }
+    }
+
+    /// At a stage that needs no exchange.
+    pub(super) fn staged(
+        (gate, route): (&Arc<Gate>, &Arc<Route>),
+        call: Call,
+        resolved: Resolved,
+        pass: Pass,
+        stage: Stage,
+    ) -> Self {
+        let upstream = Arc::clone(&resolved.target.upstream);
+        let era = upstream.peer().map_or(Era::Legacy, |peer| peer.version.era());
+        let tries = Tries::new(&call, &resolved);
         Self {
             gate: Arc::clone(gate),
             route: Arc::clone(route),
-            task_at: tasks::due(gate, &call, exchange.era),
+            task_at: tasks::due(gate, &call, era),
             since: Instant::now(),
             task: None,
             refuses: !call.streams,
             call,
             resolved,
             upstream,
-            era: exchange.era,
-            replica: exchange.replica,
+            era,
+            replica: None,
             trial: None,
             shadow: None,
-            stage: Stage::Underway(exchange),
+            stage,
             pass,
             tries,
             underway: None,
@@ -187,6 +214,8 @@ impl Back {
             puts: Puts::default(),
             rounds: 0,
             pages: Vec::new(),
+            shared: Shared::default(),
+            outdated: None,
         }
     }
 
@@ -198,8 +227,10 @@ impl Back {
             if let Some(ready) = self.ready.pop_front() {
                 return ready;
             }
-            if let Some(out) = self.step_or_end().await? {
-                return Ok(out);
+            match self.step_or_end().await {
+                Ok(None) => (),
+                Ok(Some(out)) => return Ok(out),
+                Err(fault) => return self.fell(fault),
             }
         }
     }
@@ -258,6 +289,11 @@ impl Back {
                 self.answered(answered);
                 Ok(None)
             }
+            Stage::Waiting(wait) => {
+                let late_at = self.since + self.tries.timeout.total;
+                let waited = cached::waited(wait, self.task_at, late_at).await;
+                self.waited(waited)
+            }
             Stage::Over => Err(Fault::Cancelled),
         }
     }
@@ -298,7 +334,14 @@ impl Back {
             (Stage::Polling(polling), _) => {
                 self.ready.extend(polling.withdrawn().into_iter().map(Ok));
             }
-            (Stage::Underway(_) | Stage::Following(..) | Stage::Again(_) | Stage::Over, _) => (),
+            (
+                Stage::Underway(_)
+                | Stage::Following(..)
+                | Stage::Again(_)
+                | Stage::Waiting(_)
+                | Stage::Over,
+                _,
+            ) => (),
         }
     }
 
@@ -324,6 +367,7 @@ impl Back {
 
     /// A question of a legacy server; dropped, it is refused.
     fn question(&mut self, question: Question) -> Result<Option<Out>, Fault> {
+        self.shared.spoil();
         // One that must not pass is refused as one that nobody hears.
         let Ok(params) = self.heard_of(&question.params) else { return Ok(None) };
         let question = Question { params, ..question };
@@ -360,6 +404,7 @@ impl Back {
         if notice.method == Some(Method::Cancelled) {
             return self.withdrawn(notice);
         }
+        self.gate.snapshot().heard(self.upstream.name(), notice);
         let clean = if self.wants(notice) { self.clean_notice(notice) } else { None };
         let whole = older::notice(self.call.client.version, notice.method, &clean?)?;
         self.heard(notice);
@@ -374,13 +419,14 @@ impl Back {
         self.puts.withdraw(&id, &notice.params)
     }
 
-    fn answer(&mut self, body: Body, status: u16) -> Result<Option<Out>, Fault> {
+    pub(super) fn answer(&mut self, body: Body, status: u16) -> Result<Option<Out>, Fault> {
         if let Body::Result(result) = &body
             && !result.is_object()
         {
             let error = SendError::Garbage("a result that is no object".to_owned());
             return Err(self.fault(self.upstream.failed(error)));
         }
+        self.share(&body);
         if resolve::is_missing(&self.route, &self.call, &body) {
             return Err(resolve::unknown(&self.call));
         }
@@ -429,6 +475,7 @@ impl Back {
 
     /// The last word, after all that belongs before it.
     pub(super) fn end(&mut self, body: Body, status: u16) -> Out {
+        drop(self.outdated.take());
         if let Some(shadow) = self.shadow.take() {
             shadow.answered(&body);
         }

@@ -80,6 +80,7 @@ impl Back {
             | Stage::Underway(_)
             | Stage::Polling(_)
             | Stage::Asking(_)
+            | Stage::Waiting(_)
             | Stage::Over) => other,
         };
     }

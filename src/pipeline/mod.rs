@@ -2,12 +2,13 @@
 //!
 //! A request of either era becomes a [`Call`], finds what it is about, and is sent; what comes back
 //! is a [`Reply`]. Between `resolve` and `send` stands what judges a call on its way: `clean` (what
-//! it says), `admit` (how much) and `tries` (how well it holds); what the cache has will stand there
-//! too.
+//! it says), `admit` (how much), `cached`, which has the answer already, and `tries` (how well it
+//! holds).
 
 mod admit;
 mod asked;
 mod back;
+mod cached;
 mod carried;
 mod clean;
 mod fault;
@@ -33,6 +34,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::{
+    cache::Look,
     call::{Ask, Caller, Client, ListKind},
     mcp::{
         digest::{RequestDigest, request_digest},
@@ -50,13 +52,13 @@ use crate::{
     upstream::Pass,
 };
 
-use self::resume::Resumed;
 pub use self::{
     back::{Back, Out},
     fault::Fault,
     listen::{Heard, Listening},
     open::{initialize, negotiate},
 };
+use self::{cached::Shared, resume::Resumed};
 
 /// A client's request, decoded: nothing here depends on how it came.
 #[derive(Debug, Clone)]
@@ -150,7 +152,11 @@ async fn send(gate: &Arc<Gate>, route: &Arc<Route>, call: Call) -> Result<Reply,
     let mut resolved = resolved(gate, route, &call).await?;
     clean::request(gate, &call, &mut resolved)?;
     let pass = admit::sent(gate, route, &call, &resolved).await?;
-    let back = Back::send(gate, route, call, resolved, pass).await?;
+    match cached::look(gate, &call, &resolved) {
+        Look::Pass => (),
+        look => return cached::answer((gate, route), (call, look), resolved, pass).await,
+    }
+    let back = Back::send((gate, route), call, resolved, pass, &mut Shared::default()).await?;
     Ok(Reply::Back(Box::new(back)))
 }
 

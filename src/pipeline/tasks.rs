@@ -168,6 +168,8 @@ impl Back {
             since: self.since,
             task_at: None,
             task: Some(Arc::clone(&task)),
+            shared: std::mem::take(&mut self.shared),
+            outdated: self.outdated.take(),
         };
         own.put_to_task(&task);
         let body = Body::Result(created(&task));

@@ -23,18 +23,19 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     auth::{Authorities, Means},
-    call::tasks::Tasks,
+    cache::{Cache, Kind, Subject},
+    call::{event::Notice, tasks::Tasks},
     catalog::{self, Change, Filters, Part, shelf::Shelf},
     config::{self, Config, Start},
     guard::{Guards, Linked, Schemas},
     limit::Limits,
-    mcp::method::Method,
+    mcp::{method::Method, splice},
     park::Lot,
     policy::{Bounds, Judge, Rulebook},
     session::{Session, Sessions},
     store::Store,
     telemetry::Counters,
-    upstream::{Context, Settings, Upstream},
+    upstream::{Context, SendError, Settings, Upstream},
 };
 
 pub use self::{
@@ -59,6 +60,7 @@ pub struct Snapshot {
     authorities: Authorities,
     pub limits: Arc<Limits>,
     pub guards: Arc<Guards>,
+    pub cache: Cache<SendError>,
     members: Vec<Member>,
     /// Successors, by the upstreams that have one.
     migrations: HashMap<String, Arc<Migration>>,
@@ -115,9 +117,18 @@ impl Gate {
         let counters = || Arc::clone(&context.counters);
         let schemas = Arc::new(Schemas::new(&config.server.limits, counters()));
         let linked = Linked::new(counters());
-        let migrations = HashMap::new();
-        let empty =
-            Snapshot { config, rules, routes, authorities, limits, guards, members, migrations };
+        let cache = Cache::new(counters());
+        let empty = Snapshot {
+            config,
+            rules,
+            routes,
+            authorities,
+            limits,
+            guards,
+            cache,
+            members,
+            migrations: HashMap::new(),
+        };
         let gate = Self {
             current: ArcSwap::from_pointee(empty),
             building: Mutex::new(()),
@@ -200,7 +211,9 @@ impl Gate {
             match change {
                 Change::Listed { upstream, said } => self.relist(&upstream, said),
                 Change::Notice { upstream, session, notice } => {
-                    push::notice(&self.snapshot(), &self.sessions, &upstream, session, &notice);
+                    let snapshot = self.snapshot();
+                    snapshot.heard(&upstream, &notice);
+                    push::notice(&snapshot, &self.sessions, &upstream, session, &notice);
                 }
                 Change::Question { session, question } => {
                     push::question(
@@ -371,8 +384,22 @@ impl Gate {
         }
         let limits = Arc::new(earlier.limits.next(&config));
         let migrations = migration::build(&config, &members, &earlier.migrations);
-        let next =
-            Snapshot { config, rules, routes, authorities, limits, guards, members, migrations };
+        let is_same = |name: &str| {
+            let member = members.iter().find(|member| member.upstream.name() == name);
+            member.is_some_and(|member| has(&earlier.members, member))
+        };
+        let cache = earlier.cache.next(&config, is_same);
+        let next = Snapshot {
+            config,
+            rules,
+            routes,
+            authorities,
+            limits,
+            guards,
+            cache,
+            members,
+            migrations,
+        };
         self.current.store(Arc::new(next));
         for (route, push) in announced {
             // Nobody listening is no error.
@@ -409,6 +436,18 @@ impl Snapshot {
         let names = route.members.iter().map(|member| member.upstream.name());
         let canaries = names.filter_map(|name| self.migration(name)?.canary.as_ref());
         canaries.map(|canary| Arc::clone(&canary.successor.upstream)).collect()
+    }
+
+    /// Forgets a resource that is another one now, if that is what its upstream says.
+    pub fn heard(&self, upstream: &str, notice: &Notice) {
+        if notice.method != Some(Method::ResourceUpdated) {
+            return;
+        }
+        let uri = splice::member(&notice.params, "uri").and_then(|uri| uri.try_read::<Box<str>>());
+        if let Some(name) = uri {
+            let subject = Subject { kind: Kind::Resource, upstream: upstream.into(), name };
+            self.cache.forget_one(&subject);
+        }
     }
 
     async fn forget_session(&self, session: &Session) {

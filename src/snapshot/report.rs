@@ -31,6 +31,9 @@ impl Gate {
         let ejected = replicas().filter(|replica| replica.ejected).count();
         counters.insert("replicas_ready_now".to_owned(), ready as u64);
         counters.insert("replicas_out_now".to_owned(), ejected as u64);
+        let (results, bytes) = snapshot.cache.size();
+        counters.insert("cache_entries_now".to_owned(), results);
+        counters.insert("cache_bytes_now".to_owned(), bytes);
         counters.insert("tasks_now".to_owned(), self.lot.board.count() as u64);
         Report {
             version: env!("CARGO_PKG_VERSION").to_owned(),

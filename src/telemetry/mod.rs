@@ -121,6 +121,15 @@ pub enum Counter {
     Retries,
     RefusedRetries,
     UpstreamTimeouts,
+    CacheHits,
+    CacheMisses,
+    CacheStale,
+    CacheStaleOnError,
+    CacheJoined,
+    CacheEvicted,
+    CacheInvalidated,
+    CacheTooLarge,
+    CacheRefusedWriting,
 }
 
 /// In the order of [`Counter`].
@@ -238,6 +247,15 @@ const NAMES: &[&str] = &[
     "retries",
     "refused_retries",
     "upstream_timeouts",
+    "cache_hits",
+    "cache_misses",
+    "cache_stale",
+    "cache_stale_on_error",
+    "cache_joined",
+    "cache_evicted",
+    "cache_invalidated",
+    "cache_too_large",
+    "cache_refused_writing",
 ];
 
 /// Why a call ended without an answer of its upstream's own: the closed set of words that metrics

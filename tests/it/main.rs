@@ -22,6 +22,7 @@ mod admin;
 mod auth;
 mod bad_input;
 mod bridge;
+mod cache;
 mod cancel;
 mod catalog;
 mod channel;

@@ -19,6 +19,7 @@ use toml::Spanned;
 use super::{
     Config, Filter, Restart, Route, Timeout, Upstream,
     access::Access,
+    cache,
     guard::{self, Detector},
     limit::{self, Dearest},
     problem::{Problem, nearest},
@@ -87,6 +88,7 @@ pub fn config(file: schema::File, folder: &Path, reader: &mut Reader<'_>) -> Con
             .map(|(path, section)| route(path, section, &known, folder, reader))
             .collect(),
         auth: auth::all(file.auth.value, reader),
+        cache: cache::cache(file.cache.value, reader),
         upstreams: upstreams
             .map(|(name, one)| upstream(name, one, (&names, &detectors), folder, reader))
             .collect(),

@@ -78,6 +78,7 @@ macro_rules! section {
 
 // Below the macro, which they use.
 mod access;
+mod cache;
 mod guard;
 mod limit;
 mod replicas;
@@ -87,6 +88,7 @@ mod store;
 
 pub use self::{
     access::{ApiKey, Auth, Credential, StepUp},
+    cache::{Cache, ToolCache},
     guard::{Detect, Detector, Filling, Guard},
     limit::{ArgumentCost, InFlight, Limit},
     replicas::{Canary, Ejection, Health, Hedge, Shadow},
@@ -109,6 +111,8 @@ section! {
         /// Detectors of your own, by names of a-z, 0-9, `_` and `-`; `detect` has them as
         /// "custom:NAME".
         detectors: Table<Spanned<Detector>>,
+        /// Results that are kept and served again.
+        cache: Cache,
         /// Where limits are counted.
         limit: Sharing,
         /// The MCP servers behind the gate, by names of a-z, 0-9, `_` and `-`.
@@ -122,8 +126,9 @@ section! {
         /// Address and port to listen on.
         listen: SocketAddr = "127.0.0.1:8080",
         /// Address and port that operators are served on: /livez, /readyz with what is troubled,
-        /// /metrics for Prometheus, and /report. Whoever reaches it may read them, so it belongs on
-        /// loopback or a network of operators. Without it only the first two words are served.
+        /// /metrics for Prometheus, and /report; POST /cache/purge forgets results that are kept.
+        /// Whoever reaches it may use them, so it belongs on loopback or a network of operators.
+        /// Without it only the first two words are served.
         admin: Option<SocketAddr>,
         /// The address clients know the gate by; without it that of `listen`. With a route's path
         /// behind it, it is the audience of tokens.
@@ -437,6 +442,11 @@ section! {
         /// What one call counts for in every limit, of the route and the upstream too: a number,
         /// or what an argument says.
         cost: Cost = 1,
+        /// Results of it are kept, and served again.
+        cache: Option<Spanned<ToolCache>>,
+        /// Tools of this upstream of which no result is good any more once this one was called,
+        /// whatever came of it.
+        invalidates: Vec<Spanned<String>>,
         /// How much it may be called, besides what its upstream and the route allow.
         limits: Vec<Spanned<Limit>>,
         /// How many calls of it may be under way at once.

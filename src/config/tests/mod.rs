@@ -1,6 +1,7 @@
 //! Tests of the configuration, by what its user does: write, make mistakes, import.
 
 mod access;
+mod cache;
 mod guard;
 mod import;
 mod limit;

@@ -246,7 +246,8 @@ impl Exchange {
             Act::Open => {
                 let (sender, body) = events();
                 let token = self.message.params()["_meta"]["progressToken"].clone();
-                self.fake.0.live.lock().open.push((token, sender));
+                let id = self.message.id.clone().unwrap();
+                self.fake.0.live.lock().open.push((token, id, sender));
                 self.ends(body)
             }
             Act::Task(steps) => self.begins_job(steps),
