@@ -359,7 +359,15 @@ fn caller() -> impl Strategy<Value = Caller> {
     let known = (word(), word(), word(), words(), words(), claims);
     let known = known.prop_map(|(authority, issuer, subject, groups, scopes, claims)| {
         let claims = Raw::trusted(claims);
-        Caller::Known(Arc::new(Identity { authority, issuer, subject, groups, scopes, claims }))
+        Caller::Known(Arc::new(Identity {
+            authority,
+            issuer,
+            subject,
+            groups,
+            scopes,
+            claims,
+            ..Identity::default()
+        }))
     });
     prop_oneof![
         6 => known,
