@@ -175,8 +175,9 @@ impl Back {
     ) -> Self {
         let task_at = tasks::due(place.0, &call, exchange.era);
         let (era, replica) = (exchange.era, exchange.replica);
-        let back = Self::staged(place, call, resolved, pass, Stage::Underway(exchange));
-        Self { upstream, era, replica, tries, task_at, ..back }
+        let stage = Stage::Underway(exchange);
+        let back = Self::staged(place, call, resolved, (pass, tries), stage);
+        Self { upstream, era, replica, task_at, ..back }
     }
 
     /// At a stage that needs no exchange.
@@ -184,12 +185,11 @@ impl Back {
         (gate, route): (&Arc<Gate>, &Arc<Route>),
         call: Call,
         resolved: Resolved,
-        pass: Pass,
+        (pass, tries): (Pass, Arc<Tries>),
         stage: Stage,
     ) -> Self {
         let upstream = Arc::clone(&resolved.target.upstream);
         let era = upstream.peer().map_or(Era::Legacy, |peer| peer.version.era());
-        let tries = Tries::new(&call, &resolved);
         Self {
             gate: Arc::clone(gate),
             route: Arc::clone(route),

@@ -17,7 +17,7 @@ use crate::{
     upstream::{Pass, SendError},
 };
 
-use super::{Back, Call, Fault, Out, Reply, back::Stage, resolve::Resolved};
+use super::{Back, Call, Fault, Out, Reply, back::Stage, resolve::Resolved, tries::Tries};
 
 pub type Lead = cache::Lead<SendError>;
 pub type Wait = cache::Wait<SendError>;
@@ -144,7 +144,8 @@ fn served(
         // As any call: its id is not to be that of one under way.
         drop(session.begin(&call.id).ok_or(Fault::DuplicateId)?);
     }
-    let mut back = Back::staged(place, call, resolved, pass, Stage::Over);
+    let tries = Tries::new(&call, &resolved);
+    let mut back = Back::staged(place, call, resolved, (pass, tries), Stage::Over);
     match back.serve(kept)? {
         Some(Out::Answer { body, .. }) => Ok(Reply::Answer(body)),
         Some(Out::Message(_) | Out::Paused(_)) | None => Err(Fault::Cancelled),
@@ -160,7 +161,8 @@ fn refresh(
     lead: Lead,
 ) {
     let ask = resolved.ask(&call);
-    let mut back = Back::staged(place, call, resolved, pass, Stage::Over);
+    let tries = Tries::new(&call, &resolved);
+    let mut back = Back::staged(place, call, resolved, (pass, tries), Stage::Over);
     back.shared.lead = Some(lead);
     back.refuse_questions();
     back.send_again(ask);
@@ -237,7 +239,8 @@ impl Back {
             Some(session) => Some(session.begin(&call.id).ok_or(Fault::DuplicateId)?),
             None => None,
         };
-        let mut back = Self::staged(place, call, resolved, pass, Stage::Waiting(wait));
+        let (tries, stage) = (Tries::new(&call, &resolved), Stage::Waiting(wait));
+        let mut back = Self::staged(place, call, resolved, (pass, tries), stage);
         (back.underway, back.shared) = (underway, shared);
         Ok(back)
     }

@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -35,6 +35,8 @@ pub struct Tries {
     pub timeout: Timeout,
     deadline: Instant,
     retries: AtomicU32,
+    /// Whether it was sent at all: what is answered from memory gives no budget.
+    sent: AtomicBool,
 }
 
 impl Tries {
@@ -43,7 +45,6 @@ impl Tries {
         let circuit = upstream.circuit();
         let tool = Some(&*resolved.target.own).filter(|_| call.method == Method::ToolsCall);
         let timeout = circuit.timeout(tool, upstream.settings.config.timeout);
-        circuit.request();
         Arc::new(Self {
             upstream,
             circuit,
@@ -52,6 +53,7 @@ impl Tries {
             timeout,
             deadline: Instant::now() + timeout.total,
             retries: AtomicU32::new(0),
+            sent: AtomicBool::new(false),
         })
     }
 
@@ -60,6 +62,9 @@ impl Tries {
     /// # Errors
     /// Where a breaker refuses it, or there is no connection for it.
     pub async fn send(&self, ask: &Ask, pass: &Pass) -> Result<Exchange, SendError> {
+        if !self.sent.swap(true, Ordering::Relaxed) {
+            self.circuit.request();
+        }
         loop {
             let attempt = self.circuit.attempt(ask.tool())?;
             match self.upstream.send(ask, pass, attempt).await {
