@@ -11,6 +11,7 @@ use std::{
     net::{IpAddr, Ipv4Addr},
     path::Path,
     process::{ExitCode, Stdio},
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
@@ -18,10 +19,11 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 use tollgate::bench::{
-    Action, Bearer, Body, Bounds, Caller, Client, Held, Incoming, Limits, ListKind, Listing,
-    Message, Meta, Method, Object, ObjectKind, Question, Raw, Request, Sealer, States, Version,
-    View, Wanted, Wish, admits, caller, check_depth, decode, event, judge, message, message_of,
-    meta, request_digest, rules, sessions, splice, view,
+    Action, Back, Bearer, Body, Bounds, Caller, Canary, Client, Ejection, Ejections, Held,
+    Incoming, Limits, ListKind, Listing, Load, Lookup, Message, Meta, Method, Object, ObjectKind,
+    Question, Raw, Request, Sealer, States, Tool, Trial, Version, View, Wanted, Wish, admits,
+    attempts, balance, cached, caller, check_depth, circuit, decode, event, guard, judge, message,
+    message_of, meta, request_digest, rules, schemas, sessions, splice, view,
 };
 
 /// The argument with which it runs itself under callgrind.
@@ -150,12 +152,16 @@ fn stages() -> Result<Vec<Stage>> {
     sealing(&mut stages)?;
     targets(&mut stages)?;
     limits(&mut stages)?;
+    breakers(&mut stages)?;
     policies(&mut stages)?;
+    guards(&mut stages)?;
+    cache(&mut stages)?;
     crossing(&mut stages)?;
     questions(&mut stages)?;
     for (size, bytes) in SIZES {
         answers(&mut stages, size, bytes)?;
     }
+    replicas(&mut stages);
     lists(&mut stages)?;
     Ok(stages.0)
 }
@@ -267,6 +273,58 @@ fn limits(stages: &mut Stages) -> Result<()> {
     Ok(())
 }
 
+/// Whether calls and results are clean.
+fn guards(stages: &mut Stages) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("routes.toml");
+    let params = request(&Bytes::from_static(MODERN_CALL.as_bytes()))?.params;
+    let all = "[\"secrets\", \"personal\", \"injection\", \"exfiltration\"]";
+    let plain = String::new();
+    let detects = |place: &str| {
+        format!("guard.detect = [{{ find = {all}, in = [\"{place}\"], then = \"redact\" }}]\n")
+    };
+    let each = [("held to the schema", plain), ("and all detectors", detects("arguments"))];
+    for (name, keys) in each {
+        fs::write(&file, format!("{ROUTES}{keys}"))?;
+        let guard = guard(&file, "tool_57").map_err(|problems| anyhow::anyhow!("{problems}"))?;
+        let (tool, schemas) = (Tool::new(Raw::trusted(format!("{{{TOOL}}}"))), schemas());
+        let params = params.clone();
+        let admitted = move || guard.admit(black_box(&params), Some(&tool), &schemas).is_ok();
+        ensure!(admitted(), "the arguments are right");
+        stages.add(format!("guard: arguments, {name}"), admitted);
+    }
+    fs::write(&file, format!("{ROUTES}{}", detects("results")))?;
+    for (size, bytes) in SIZES {
+        let guard = guard(&file, "tool_57").map_err(|problems| anyhow::anyhow!("{problems}"))?;
+        let line = r#"The weather in \"Reykjavik\": 4 °C, rain.\n"#;
+        let text = line.repeat(bytes.div_ceil(line.len()));
+        let result = Raw::trusted(format!(r#"{{"content":[{{"type":"text","text":"{text}"}}]}}"#));
+        stages.add(format!("guard: all detectors, result of {size}"), move || {
+            guard.heard(black_box(&result)).is_ok()
+        });
+    }
+    Ok(())
+}
+
+/// A call that the breakers let through, and that is answered.
+fn breakers(stages: &mut Stages) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("routes.toml");
+    let timed = "breaker.window = \"60s\"\ntools.tool_57.breaker = { slow = \"1s\" }\n";
+    for (name, keys) in [
+        ("none", "breaker.enabled = false\n"),
+        ("one, the last 20 calls", ""),
+        ("of upstream (60 s) and tool", timed),
+    ] {
+        fs::write(&file, format!("{ROUTES}{keys}"))?;
+        let circuit = circuit(&file).map_err(|problems| anyhow::anyhow!("{problems}"))?;
+        stages.add(format!("breakers: {name}"), move || {
+            assert!(attempts(&circuit, black_box("tool_57")), "it is closed");
+        });
+    }
+    Ok(())
+}
+
 /// Whether a call is permitted: 20 policies are asked, of which one reads an argument, or what was
 /// decided before is found. That the tool may be seen is found in both.
 fn policies(stages: &mut Stages) -> Result<()> {
@@ -297,6 +355,40 @@ fn policies(stages: &mut Stages) -> Result<()> {
         ensure!(permitted(), "it is permitted");
         stages.add(format!("policy: 20 policies, {name}"), permitted);
     }
+    Ok(())
+}
+
+/// What a tool pays whose results are kept, and what it gets. One of which nothing is kept pays two
+/// look-ups by name.
+fn cache(stages: &mut Stages) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("routes.toml");
+    let keep = "[upstreams.a.tools.tool_57]\ncache = { ttl = \"1h\" }\n";
+    fs::write(&path, format!("{ROUTES}{keep}"))?;
+    let params = request(&Bytes::from_static(MODERN_CALL.as_bytes()))?.params;
+    let (client, caller) = (client(), Caller::Address(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+    let lookup = move |params: &Raw, ask: &dyn Fn(Lookup<'_>)| {
+        ask(Lookup {
+            method: Method::ToolsCall,
+            upstream: "a",
+            name: "tool_57",
+            definition: 1,
+            read_only: true,
+            params,
+            mirrored: &[],
+            caller: &caller,
+            client: &client,
+        });
+    };
+    let result = Raw::trusted(r#"{"content":[{"type":"text","text":"4 degrees, rain"}]}"#);
+    let made = std::cell::OnceCell::new();
+    lookup(&params, &|lookup| drop(made.set(cached(&path, lookup, &result))));
+    let made = made.into_inner().context("it was looked up")?;
+    let kept = made.map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
+    lookup(&params, &|lookup| assert!(kept.hit(lookup).is_some(), "it is there"));
+    stages.add("cache: key and hit, modern call", move || {
+        lookup(black_box(&params), &|lookup| drop(black_box(kept.hit(lookup))));
+    });
     Ok(())
 }
 
@@ -367,6 +459,53 @@ fn answers(stages: &mut Stages, size: &str, bytes: usize) -> Result<()> {
         event(None, black_box(&framed))
     });
     Ok(())
+}
+
+/// Which replica gets a call, what is noted of it, and whether a successor gets it.
+fn replicas(stages: &mut Stages) {
+    let (begin, settings) = (
+        Instant::now(),
+        Ejection {
+            max: 0.5,
+            consecutive: 5,
+            failure_rate: 0.5,
+            calls_min: 20,
+            interval: Duration::from_secs(10),
+            base: Duration::from_secs(30),
+            base_max: Duration::from_secs(300),
+        },
+    );
+    let loads: Vec<_> = (0..3).map(|_| Load::new(begin)).collect();
+    for load in &loads {
+        load.observe(Duration::from_millis(20), false, begin);
+    }
+    let ejections = Ejections::new(settings, loads.len(), begin);
+    let mut draw = 0_u64;
+    stages.add("replica picked of three, its answer noted", move || {
+        draw = draw.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let fit: Vec<_> = (0..3).filter(|at| !ejections.is_ejected(*at, begin)).collect();
+        let draws = [draw >> 32, draw & 0xffff];
+        let at = balance::pick(&fit, draws, |at| loads.get(at).map_or(0.0, |it| it.cost(begin)));
+        if let Some((at, load)) = at.and_then(|at| Some((at, loads.get(at)?))) {
+            load.begin();
+            load.observe(Duration::from_millis(20), false, begin);
+            ejections.note(at, true, begin);
+            load.end();
+        }
+        at
+    });
+    let back = Back {
+        failure_rate: 0.05,
+        slow: None,
+        slow_rate: 0.5,
+        window: 50,
+        calls_min: 20,
+        tool_errors: false,
+    };
+    let trial = Trial::new(Canary { upstream: "b".to_owned(), weight: 50, back });
+    stages.add("successor chosen, its answer noted", move || {
+        black_box(trial.takes(black_box(7))) && trial.note(false, Duration::ZERO).is_none()
+    });
 }
 
 fn lists(stages: &mut Stages) -> Result<()> {

@@ -7,18 +7,23 @@ use futures_util::FutureExt as _;
 
 use crate::{
     app::offline::idle,
+    cache::{Cache, Join, Look},
     call::tasks::Tasks,
     catalog::Part,
     config::{self, Problems},
+    guard::Guards,
     policy::{self, Bounds as Judgement},
+    resilience::Ending,
     telemetry::Counters,
     upstream::{Settings, Upstream, sse::Decoder},
 };
 
 pub use crate::{
+    cache::Question as Lookup,
     call::{Action, Caller, Client, ListKind, ObjectKind},
     catalog::{View, listing::Listing},
-    config::Limits,
+    config::{Back, Canary, Ejection, Limits},
+    guard::{Guard, Schemas, Tool},
     ingress::{decode, sse::event},
     limit::{
         Limits as Rules, Refusal, Request as Wish, Target as Wanted,
@@ -35,6 +40,12 @@ pub use crate::{
     },
     park::state::{Bearer, Held, States},
     policy::{Asked as Question, Judge, Object, caller},
+    resilience::{
+        Circuit,
+        balance::{self, Load},
+        canary::Trial,
+        ejection::Ejections,
+    },
     session::{Sessions, seal::Sealer},
 };
 
@@ -71,9 +82,62 @@ pub fn twin(routes: &str) -> Result<Twin, Problems> {
     Ok(Twin::new(&config::parse("routes.toml", routes, &|_| None)?))
 }
 
+/// What holds for calls of a tool of upstream `a` on the first route of a configuration.
+pub fn guard(config: &Path, tool: &str) -> Result<Guard, Problems> {
+    let config = config::load(config, &|_| None)?;
+    let route = &config.routes.first().expect("a configuration has a route").path;
+    Ok(Guards::new(Arc::default()).next(&config).of(route, "a", Some(tool)))
+}
+
+/// No schemas yet.
+pub fn schemas() -> Schemas {
+    Schemas::new(&Limits::default(), Arc::default())
+}
+
+/// The breakers of the first upstream of a configuration.
+pub fn circuit(config: &Path) -> Result<Circuit, Problems> {
+    let config = config::load(config, &|_| None)?;
+    let upstream = config.upstreams.first().expect("a configuration has an upstream");
+    Ok(Circuit::new(Arc::default()).next(upstream))
+}
+
+/// A call of this tool that is let through and answered.
+pub fn attempts(circuit: &Circuit, tool: &str) -> bool {
+    let attempt = circuit.attempt(Some(tool));
+    attempt.is_ok_and(|attempt| {
+        attempt.end(Ending::Answered, None);
+        true
+    })
+}
+
 /// Whether a request is let in at once.
 pub fn admits(rules: &Rules, wish: Wish<'_>, wanted: Wanted<'_>) -> bool {
     rules.admit(wish, wanted).now_or_never().is_some_and(|admitted| admitted.is_ok())
+}
+
+/// The cache of a configuration in which the answer to a question is.
+pub fn cached(config: &Path, lookup: Lookup<'_>, result: &Raw) -> Result<Kept, Problems> {
+    let config = config::load(config, &|_| None)?;
+    let cache = Cache::new(Arc::default()).next(&config, |_| false);
+    if let Look::Join(Join::Lead(lead), _) = cache.look(lookup) {
+        let kept = cache.kept(lead.subject(), result, Era::Modern).expect("it may be kept");
+        lead.land(kept);
+    }
+    Ok(Kept(cache))
+}
+
+/// A cache with something in it.
+#[derive(Debug)]
+pub struct Kept(Cache<()>);
+
+impl Kept {
+    /// What is served.
+    pub fn hit(&self, lookup: Lookup<'_>) -> Option<Raw> {
+        match self.0.look(lookup) {
+            Look::Hit(kept) => Some(kept.served()),
+            Look::Pass | Look::Stale(..) | Look::Join(..) => None,
+        }
+    }
 }
 
 /// The message of an event that came whole.

@@ -9,6 +9,9 @@ use std::{
 
 const README: &str = include_str!("../README.md");
 const LIMITS: &str = include_str!("../docs/limits.md");
+const LOGINS: &str = include_str!("../docs/logins.md");
+const CREDENTIALS: &str = include_str!("../docs/credentials.md");
+const GUARD: &str = include_str!("../docs/guard.md");
 const SHIPPED: &str = include_str!("../routes.toml");
 /// How the README calls the binary.
 const CALLS: [&str; 3] = ["tollgate", "target/debug/tollgate", "cargo run --"];
@@ -20,7 +23,8 @@ fn root() -> &'static Path {
 fn tollgate(arguments: &[&str], folder: &Path) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
     let command = command.args(arguments).current_dir(folder).env_remove("TOLLGATE_CONFIG");
-    command.output().unwrap()
+    // What the documents refer to.
+    command.env("GATE_SECRET", "s3cret").output().unwrap()
 }
 
 #[track_caller]
@@ -75,7 +79,7 @@ fn fault(line: &str) -> Option<String> {
     // What follows `--` is another program's.
     let words: Vec<_> = line.split_whitespace().take_while(|word| *word != "--").collect();
     // Of these a command has a command of its own.
-    let depth = if words.first() == Some(&"key") { 2 } else { 1 };
+    let depth = if matches!(words.first(), Some(&"key" | &"cache")) { 2 } else { 1 };
     let named = words.iter().take(depth).filter(|word| !word.starts_with('-'));
     let asked: Vec<_> = named.copied().chain(["--help"]).collect();
     let help = tollgate(&asked, root());
@@ -124,7 +128,9 @@ fn a_key_is_shown_once_and_only_its_hash_is_kept() {
 #[test]
 fn every_configuration_of_the_documents_is_right() {
     let mut blocks = blocks(README, &["toml"]);
-    blocks.extend(self::blocks(LIMITS, &["toml"]));
+    for document in [LIMITS, LOGINS, CREDENTIALS, GUARD] {
+        blocks.extend(self::blocks(document, &["toml"]));
+    }
     assert!(blocks.iter().any(|block| block.contains("[routes.")), "no whole one: {blocks:?}");
     for block in blocks {
         let whole = block.contains("[routes.");
@@ -248,6 +254,19 @@ fn the_policies_of_the_document_are_right() {
     assert!(!tollgate(&["check"], folder.path()).status.success());
 }
 
+/// What `docs/replicas.md` shows is right.
+#[test]
+fn the_replicas_and_successors_of_the_document_are_right() {
+    let document = fs::read_to_string(root().join("docs/replicas.md")).unwrap();
+    let route = "[routes.\"/mcp\"]\nupstreams = [\"*\"]\n";
+    for toml in blocks(&document, &["toml"]) {
+        let whole =
+            if toml.contains("[routes") { toml.to_owned() } else { format!("{route}{toml}") };
+        let (right, said) = checked(&whole);
+        assert!(right, "{said}");
+    }
+}
+
 #[test]
 fn the_shipped_file_is_right_by_check_and_by_the_printed_schema() {
     let (right, said) = checked(SHIPPED);
@@ -267,9 +286,14 @@ fn every_link_leads_somewhere() {
         "ARCHITECTURE.md",
         "CHANGELOG.md",
         "tests/README.md",
+        "docs/cache.md",
         "docs/errors.md",
+        "docs/credentials.md",
         "docs/limits.md",
+        "docs/logins.md",
         "docs/policies.md",
+        "docs/replicas.md",
+        "docs/resilience.md",
         "docs/secrets.md",
         "src/pipeline/README.md",
     ];

@@ -175,6 +175,13 @@ impl Client {
         Ok(Self { sender, aside, era, work, path, tool, headers, meta, ids: 0 }.naming(tool))
     }
 
+    /// It shows a token.
+    pub fn with_token(mut self, token: &str) -> Result<Self> {
+        let value = HeaderValue::from_str(&format!("Bearer {token}"))?;
+        self.headers.insert(header::AUTHORIZATION, value);
+        Ok(self)
+    }
+
     /// It calls another tool.
     pub fn naming(mut self, tool: &'static str) -> Self {
         self.tool = tool;

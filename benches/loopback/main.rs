@@ -10,6 +10,7 @@ mod asked;
 mod load;
 mod parked;
 mod process;
+mod stages;
 mod upstream;
 
 use std::time::Duration;
@@ -24,6 +25,8 @@ use self::{
 
 /// The argument that makes the numbers worthless, and the run short.
 const QUICK: &str = "quick";
+/// The argument that measures only what judges and keeps calls.
+const STAGES: &str = "stages";
 const CONNECTIONS: [usize; 3] = [1, 16, 64];
 const CELLS: [Cell; 9] = [
     Cell::new(Era::Modern, Era::Modern, Work::Plain),
@@ -107,9 +110,13 @@ fn main() -> Result<()> {
 
 async fn measure() -> Result<()> {
     let upstream = Upstream::start().await?;
+    if std::env::args().any(|argument| argument == STAGES) {
+        return stages::measure(&upstream, is_quick()).await;
+    }
     // First: what is started later inherits the clients' core.
     memory(&upstream).await?;
     parked::measure(&upstream, is_quick()).await?;
+    stages::measure(&upstream, is_quick()).await?;
     speed(&upstream).await
 }
 

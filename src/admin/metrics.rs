@@ -10,25 +10,39 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::kit::report::{Report, State, Upstream};
+use crate::kit::report::{Breaker, Replica, Report, State, Upstream};
 
-const STATES: [State; 5] =
-    [State::Idle, State::Opening, State::Ready, State::Degraded, State::Failed];
+const STATES: [State; 6] =
+    [State::Idle, State::Opening, State::Ready, State::Degraded, State::Tripped, State::Failed];
 
 /// What is read of an upstream.
 type Read = fn(&Upstream) -> u64;
 
 /// Counts of each upstream, by name.
-const COUNTS: [(&str, &str, Read); 3] = [
+const COUNTS: [(&str, &str, Read); 5] = [
     ("upstream_calls", "Requests sent to an upstream", |one| one.calls),
     ("upstream_failures", "Requests that an upstream failed", |one| one.failures),
     ("upstream_restarts", "Times that an upstream was opened anew", |one| one.restarts),
+    ("breaker_opened", "Times that a breaker of an upstream opened", |one| one.breaker_opened),
+    ("breaker_refused", "Calls that an open breaker refused", |one| one.breaker_refused),
 ];
 
 /// Levels of each upstream, by name.
 const LEVELS: [(&str, &str, Read); 2] = [
     ("upstream_processes", "Running processes of an upstream", |one| one.processes as u64),
     ("upstream_tools", "Tools that an upstream lists", |one| one.tools as u64),
+];
+
+/// What is read of a replica.
+type ReadReplica = fn(&Replica) -> u64;
+
+/// Levels of each of several replicas, by name.
+const REPLICA_LEVELS: [(&str, &str, ReadReplica); 3] = [
+    ("replica_well", "1 for a replica that gets calls", |one| u64::from(one.is_well())),
+    ("replica_ejected", "1 for a replica that did worse than the others", |one| {
+        u64::from(one.ejected)
+    }),
+    ("replica_calls_under_way", "Calls that are with a replica", |one| one.in_flight.into()),
 ];
 
 /// A report in words of Prometheus.
@@ -96,6 +110,44 @@ impl Reported {
                 let labels = &[("upstream", one.name.as_str()), ("state", state.word())];
                 metric.encode_family(labels)?.encode_gauge(&u64::from(one.state == state))?;
             }
+        }
+        self.breakers(encoder)?;
+        self.replicas(encoder)
+    }
+
+    /// Each breaker is in one of three states; that of a whole upstream has an empty `tool`.
+    fn breakers(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+        let help = "1 for the state that a breaker is in";
+        let mut metric = encoder.encode_descriptor("breaker", help, None, MetricType::Gauge)?;
+        for one in &self.0.upstreams {
+            let tools = one.tool_breakers.iter().map(|(name, at)| (name.as_str(), *at));
+            for (tool, at) in one.breaker.map(|at| ("", at)).into_iter().chain(tools) {
+                for state in Breaker::ALL {
+                    let labels =
+                        &[("upstream", one.name.as_str()), ("tool", tool), ("state", state.word())];
+                    metric.encode_family(labels)?.encode_gauge(&u64::from(at == state))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn replicas<'a>(&'a self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+        let upstreams = &self.0.upstreams;
+        for (name, help, read) in REPLICA_LEVELS {
+            let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            let each = |one: &'a Upstream| one.replicas.iter().map(|it| (one.name.as_str(), it));
+            for (upstream, replica) in upstreams.iter().flat_map(each) {
+                let labels = &[("upstream", upstream), ("replica", replica.url.as_str())];
+                metric.encode_family(labels)?.encode_gauge(&read(replica))?;
+            }
+        }
+        let help = "Percent of callers that a successor gets";
+        let mut metric =
+            encoder.encode_descriptor("canary_weight", help, None, MetricType::Gauge)?;
+        for (one, canary) in upstreams.iter().filter_map(|one| Some((one, one.canary.as_ref()?))) {
+            let labels = &[("upstream", one.name.as_str()), ("successor", &*canary.upstream)];
+            metric.encode_family(labels)?.encode_gauge(&u64::from(canary.weight))?;
         }
         Ok(())
     }

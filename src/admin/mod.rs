@@ -1,10 +1,12 @@
 //! The operators' door: whether the gate lives, how it is, and what it counts, on a listener of its
 //! own.
 //!
-//! Whoever reaches it may read; it names upstreams and what went wrong with them, so it belongs on
-//! loopback or a network of operators. Off the way of a call: nothing here is fast.
+//! Whoever reaches it may read, and have what is kept forgotten; it names upstreams and
+//! what went wrong with them, so it belongs on loopback or a network of operators. Off the way
+//! of a call: nothing here is fast.
 
 mod metrics;
+mod purge;
 
 use std::{collections::VecDeque, convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -19,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     ingress::guard,
-    kit::report::{Report, State},
+    kit::report::{Replica, Report, State, Upstream},
     snapshot::Gate,
 };
 
@@ -34,6 +36,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+pub use self::purge::{PATH as PURGE_PATH, Purge};
 
 type Reply = Response<Full<Bytes>>;
 
@@ -84,8 +88,8 @@ impl Desk {
 
 async fn serve(gate: Arc<Gate>, local: SocketAddr, stream: TcpStream) {
     let service = hyper::service::service_fn(move |request| {
-        let reply = answer(&gate, local, &request);
-        async move { Ok::<_, Infallible>(reply) }
+        let gate = Arc::clone(&gate);
+        async move { Ok::<_, Infallible>(answer(&gate, local, request).await) }
     });
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(PATIENCE).keep_alive(false);
@@ -94,11 +98,14 @@ async fn serve(gate: Arc<Gate>, local: SocketAddr, stream: TcpStream) {
     }
 }
 
-fn answer(gate: &Arc<Gate>, local: SocketAddr, request: &Request<Incoming>) -> Reply {
+async fn answer(gate: &Arc<Gate>, local: SocketAddr, request: Request<Incoming>) -> Reply {
     let snapshot = gate.snapshot();
     let server = &snapshot.config.server;
     if let Err(refusal) = guard::check(server, local, request.headers(), request.uri()) {
         return reply(StatusCode::FORBIDDEN, TEXT, format!("{refusal}\n"));
+    }
+    if request.uri().path() == purge::PATH {
+        return purge::answer(gate, request).await;
     }
     if request.method() != Method::GET && request.method() != Method::HEAD {
         let mut reply = reply(StatusCode::METHOD_NOT_ALLOWED, TEXT, "allowed here: GET\n");
@@ -111,7 +118,7 @@ fn answer(gate: &Arc<Gate>, local: SocketAddr, request: &Request<Incoming>) -> R
         "/metrics" => reply(StatusCode::OK, OPEN_METRICS, metrics::text(gate.report())),
         "/report" => reply(StatusCode::OK, JSON, json!(gate.report()).to_string()),
         _ => {
-            let known = "there are /livez, /readyz, /metrics and /report\n";
+            let known = "there are /livez, /readyz, /metrics, /report and /cache/purge\n";
             reply(StatusCode::NOT_FOUND, TEXT, known)
         }
     }
@@ -121,9 +128,26 @@ fn answer(gate: &Arc<Gate>, local: SocketAddr, request: &Request<Incoming>) -> R
 /// tools, and no balancer should take the whole gate away for it.
 fn readiness(gate: &Gate) -> Reply {
     let Report { upstreams, degraded, edit_refused, .. } = gate.report();
-    let troubled = upstreams.iter().filter(|one| !matches!(one.state, State::Ready | State::Idle));
-    let troubled = troubled
-        .map(|one| json!({ "name": one.name, "state": one.state, "last_error": one.last_error }));
+    let mut unusable = serde_json::Map::new();
+    for one in upstreams.iter().filter(|one| !one.unusable_schemas.is_empty()) {
+        unusable.insert(one.name.clone(), json!(one.unusable_schemas));
+    }
+    let is_well = |one: &&Upstream| {
+        let back = one.canary.as_ref().and_then(|canary| canary.back.as_ref());
+        matches!(one.state, State::Ready | State::Idle)
+            && one.replicas.iter().all(Replica::is_well)
+            && back.is_none()
+    };
+    let troubled = upstreams.iter().filter(|one| !is_well(one)).map(|one| {
+        let ill: Vec<_> = one.replicas.iter().filter(|replica| !replica.is_well()).collect();
+        json!({
+            "name": one.name,
+            "state": one.state,
+            "last_error": one.last_error,
+            "replicas": ill,
+            "canary": one.canary,
+        })
+    });
     let (status, word) = match gate.is_closing() {
         true => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
         false => (StatusCode::OK, "ready"),
@@ -131,6 +155,7 @@ fn readiness(gate: &Gate) -> Reply {
     let detail = json!({
         "status": word,
         "troubled": troubled.collect::<Vec<_>>(),
+        "unusable_schemas": unusable,
         "degraded": degraded,
         "edit_refused": edit_refused,
     });

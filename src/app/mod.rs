@@ -19,7 +19,6 @@ use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
 };
-use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -27,8 +26,9 @@ use crate::{
     call::{Caller, tasks::Tasks},
     config::{Config, Layers, Problems},
     ingress::{
-        listen::{self, Front},
+        listen::Front,
         stdio::{self, Opening},
+        tls::Certificates,
     },
     kit::report::{Look, Report},
     net::{Net, vault::Vault},
@@ -145,7 +145,7 @@ struct Plan {
     options: Options,
     config: Arc<Config>,
     rules: Rulebook,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Arc<Certificates>>,
     store: Store,
     secret: Vec<u8>,
     vault: Arc<Vault>,
@@ -156,8 +156,8 @@ impl Plan {
         // Boxed: once, and large.
         let (config, vault) = Box::pin(secrets::load(&options)).await?;
         let rules = policy::compile(&config).map_err(StartError::Config)?;
-        let tls =
-            config.server.tls.as_ref().map(listen::tls).transpose().map_err(StartError::Tls)?;
+        let tls = config.server.tls.as_ref().map(Certificates::read).transpose();
+        let tls = tls.map_err(StartError::Tls)?;
         let folder = &config.server.state;
         let failed = |error| StartError::State { folder: folder.clone(), error };
         let store = Store::open(folder).map_err(failed)?;
@@ -186,6 +186,10 @@ impl Plan {
         let desk = self.bind_admin()?;
         let admin = desk.as_ref().and_then(|listener| listener.local_addr().ok());
         let core = self.start_core();
+        if let Some(tls) = &tls {
+            let following = Arc::clone(tls).follow(Arc::clone(&core.inner.counters));
+            core.inner.tasks.spawn("tls: certificates", following);
+        }
         if let Some(listener) = desk {
             let desk = Desk::new(Arc::clone(&core.inner), listener);
             core.doors.spawn("admin", desk.run(core.stop.clone()));
@@ -446,6 +450,7 @@ async fn sweep(gate: Arc<snapshot::Gate>) {
         tokio::time::sleep(SWEEP).await;
         let snapshot = gate.snapshot();
         snapshot.limits.sweep();
+        gate.linked.sweep();
         let limits = snapshot.config.server.limits.clone();
         for session in gate.sessions.sweep(&limits) {
             gate.forget_session(session);

@@ -1,25 +1,21 @@
 //! Access tokens that are JWTs (RFC 9068, RFC 8725): an issuer's signature, an audience, a time.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use jsonwebtoken::{Algorithm, Validation, errors::ErrorKind};
 use moka::sync::Cache;
 use serde_json::Value;
-use sha2::{Digest as _, Sha256};
 
 use crate::{
-    call::{Identity, clock},
+    call::{Identity, Token, clock},
     config::JwtAuth,
-    mcp::raw::Raw,
 };
 
 use super::{
     AuthError, Means, Refusal,
+    claims::{self, digest},
     keyring::{Keyring, NoKey},
 };
-
-/// A token that was found good is taken at its word for so long, and never beyond its `exp`.
-const REMEMBERED: Duration = Duration::from_secs(60);
 
 /// What an access token calls itself (RFC 9068 §2.1), and what most issuers still write.
 const TYPES: [&str; 3] = ["JWT", "at+jwt", "application/at+jwt"];
@@ -49,23 +45,25 @@ impl Tokens {
             settings: settings.clone(),
             algorithms: algorithms.collect(),
             keyring: Keyring::new(settings, means),
-            good: Cache::builder().max_capacity(capacity).time_to_live(REMEMBERED).build(),
+            good: Cache::builder().max_capacity(capacity).time_to_live(settings.remember).build(),
         })
     }
 
-    /// Whose token it is. `resource` is its audience, where the configuration names no other.
+    /// Whose token it is, where that is known of late. `resource` is its audience, where the
+    /// configuration names no other.
+    pub fn known(&self, token: &str, resource: &str) -> Option<Arc<Identity>> {
+        let now = clock::unix_seconds();
+        let good = self.good.get(&digest(token, resource)).filter(|good| now < good.until);
+        good.map(|good| good.identity)
+    }
+
+    /// Whose token it is.
     pub async fn identify(&self, token: &str, resource: &str) -> Result<Arc<Identity>, Refusal> {
         if self.settings.token_bytes_max < token.len() {
             return invalid("the token is too long");
         }
-        let digest = Sha256::new().chain_update(resource).chain_update([0]).chain_update(token);
-        let digest: [u8; 32] = digest.finalize().into();
-        let now = clock::unix_seconds();
-        if let Some(good) = self.good.get(&digest).filter(|good| now < good.until) {
-            return Ok(good.identity);
-        }
         let good = self.verify(token, resource).await?;
-        self.good.insert(digest, good.clone());
+        self.good.insert(digest(token, resource), good.clone());
         Ok(good.identity)
     }
 
@@ -100,11 +98,15 @@ impl Tokens {
         let mut error = ErrorKind::InvalidSignature;
         for key in keys {
             match jsonwebtoken::decode::<Value>(token, &key.decoding, &validation) {
-                Ok(verified) => return self.good(&verified.claims),
+                Ok(verified) => return self.good(token, &verified.claims),
                 // Another key may have made it.
                 Err(other) if *other.kind() == ErrorKind::InvalidSignature => (),
                 Err(other) => error = other.into_kind(),
             }
+        }
+        // Its signature is good: nobody guesses such a one.
+        if error == ErrorKind::ExpiredSignature {
+            return Err(Refusal::Error(AuthError::Expired("the token has expired")));
         }
         invalid(in_words(&error))
     }
@@ -122,22 +124,20 @@ impl Tokens {
         validation
     }
 
-    fn good(&self, claims: &Value) -> Result<Good, Refusal> {
-        let subject = claim(claims, &self.settings.subject_claim).and_then(Value::as_str);
-        let Some(subject) = subject.filter(|subject| !subject.is_empty()) else {
+    fn good(&self, token: &str, claims: &Value) -> Result<Good, Refusal> {
+        let names = (&*self.settings.subject_claim, &*self.settings.groups_claim);
+        let expires = claims::seconds(claims, "exp").unwrap_or_default();
+        let until = expires.saturating_add(self.settings.leeway.as_secs());
+        let Some(identity) = claims::identity(claims, names) else {
             return invalid("the token does not say whose it is");
         };
         let identity = Identity {
             authority: self.name.clone(),
             issuer: self.settings.issuer.clone(),
-            subject: subject.to_owned(),
-            groups: groups(claim(claims, &self.settings.groups_claim), &self.settings.groups_claim),
-            scopes: words(claims.get("scope").or_else(|| claims.get("scp"))),
-            claims: Raw::encode(claims),
+            expires: Some(until),
+            token: Some(Token::new(token)),
+            ..identity
         };
-        let expires = claims.get("exp").and_then(Value::as_f64).unwrap_or_default();
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
-        let until = (expires.max(0.0) as u64).saturating_add(self.settings.leeway.as_secs());
         Ok(Good { identity: Arc::new(identity), until })
     }
 }
@@ -152,59 +152,15 @@ fn invalid<T>(why: &'static str) -> Result<T, Refusal> {
     Err(Refusal::Error(AuthError::Invalid(why)))
 }
 
-/// A claim of this very name, else one within others, as in `realm_access.roles`.
-fn claim<'a>(claims: &'a Value, name: &str) -> Option<&'a Value> {
-    claims.get(name).or_else(|| name.split('.').try_fold(claims, |inner, part| inner.get(part)))
-}
-
-/// A claim of groups: a list of texts, or one text, which is one group whatever it has within. Only
-/// what is written as `scope` is (RFC 8693 §4.2) is one text of several words.
-fn groups(found: Option<&Value>, name: &str) -> std::collections::BTreeSet<String> {
-    match found {
-        Some(Value::String(text)) if !matches!(name, "scope" | "scp") => {
-            std::iter::once(text.clone()).filter(|text| !text.is_empty()).collect()
-        }
-        _ => words(found),
-    }
-}
-
-/// A claim of several words: a list of texts, or one text with spaces.
-fn words(claim: Option<&Value>) -> std::collections::BTreeSet<String> {
-    match claim {
-        Some(Value::String(text)) => text.split_whitespace().map(str::to_owned).collect(),
-        Some(Value::Array(list)) => {
-            list.iter().filter_map(Value::as_str).map(str::to_owned).collect()
-        }
-        _ => std::collections::BTreeSet::new(),
-    }
-}
-
 /// What a stranger may read of it.
 #[allow(clippy::wildcard_enum_match_arm, reason = "all others are a token that is none")]
 fn in_words(error: &ErrorKind) -> &'static str {
     match error {
-        ErrorKind::ExpiredSignature => "the token has expired",
         ErrorKind::ImmatureSignature => "the token is not valid yet",
         ErrorKind::InvalidAudience => "the token is for another audience",
         ErrorKind::InvalidIssuer => "the token is of another issuer",
         ErrorKind::InvalidSignature => "the token's signature is wrong",
         ErrorKind::MissingRequiredClaim(_) => "the token lacks `exp`, `iss` or `aud`",
         _ => "the token cannot be read",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn one_text_is_one_group() {
-        let of = |value: Value, name| groups(Some(&value), name).into_iter().collect::<Vec<_>>();
-        assert_eq!(of(json!("site admins"), "groups"), ["site admins"]);
-        assert_eq!(of(json!(["a b", "c", 1]), "groups"), ["a b", "c"]);
-        assert_eq!(of(json!("read write"), "scope"), ["read", "write"]);
-        assert_eq!(of(json!(""), "groups"), [""; 0]);
     }
 }

@@ -3,27 +3,20 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use http::{Request, header};
-use http_body_util::{BodyExt as _, Full, Limited};
 use jsonwebtoken::{
     Algorithm, DecodingKey,
     jwk::{Jwk, PublicKeyUse},
 };
 use parking_lot::RwLock;
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::Deserialize;
 use tokio::{sync::Mutex, time::Instant};
 
-use crate::{config::JwtAuth, telemetry::Counter};
+use crate::{
+    config::{Fetching, JwtAuth},
+    telemetry::Counter,
+};
 
-use super::Means;
-
-/// How long the issuer may take for one answer.
-const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
-/// Bytes of such an answer; the largest issuers have a few tens of KiB.
-const FETCH_BYTES_MAX: usize = 512 << 10;
-/// Of a token that names no key so many are tried.
-const TRIES_MAX: usize = 8;
+use super::{Means, client::Metadata};
 
 /// The keys of one issuer, and how to get them.
 pub struct Keyring {
@@ -31,8 +24,9 @@ pub struct Keyring {
     jwks_url: Option<String>,
     refresh: Duration,
     stale: Duration,
-    pause: Duration,
+    bounds: Fetching,
     keys_max: usize,
+    tries_max: usize,
     means: Means,
     known: RwLock<Option<Arc<Known>>>,
     /// Held while they are fetched; the last attempt.
@@ -69,8 +63,9 @@ impl Keyring {
             jwks_url: settings.jwks_url.clone(),
             refresh: settings.refresh,
             stale: settings.stale,
-            pause: settings.fetch_pause,
+            bounds: settings.fetching,
             keys_max: settings.keys_max,
+            tries_max: settings.tries_max,
             means: means.clone(),
             known: RwLock::default(),
             fetching: Mutex::default(),
@@ -85,14 +80,14 @@ impl Keyring {
         algorithm: Algorithm,
     ) -> Result<Vec<Arc<Key>>, NoKey> {
         let known = self.current().await?;
-        let found = known.fitting(id, algorithm);
+        let found = known.fitting(id, algorithm, self.tries_max);
         if !found.is_empty() {
             return Ok(found);
         }
         // The issuer may have a new one.
         self.fetch(Some(known.fetched)).await;
         let known = self.known.read().clone().ok_or(NoKey::Unavailable)?;
-        let found = known.fitting(id, algorithm);
+        let found = known.fitting(id, algorithm, self.tries_max);
         if found.is_empty() { Err(NoKey::Unknown) } else { Ok(found) }
     }
 
@@ -124,7 +119,7 @@ impl Keyring {
     /// Fetches what is newer than `seen`, unless somebody else just did, or tried. Waits for its
     /// turn no longer than one attempt takes.
     async fn fetch(&self, seen: Option<Instant>) {
-        let locked = tokio::time::timeout(FETCH_TIMEOUT, self.fetching.lock()).await;
+        let locked = tokio::time::timeout(self.bounds.timeout, self.fetching.lock()).await;
         let Ok(mut last) = locked else { return };
         let newest = self.known.read().as_ref().map(|known| known.fetched);
         if newest != seen || self.is_too_soon(*last) {
@@ -135,18 +130,19 @@ impl Keyring {
     }
 
     fn is_too_soon(&self, last: Option<Instant>) -> bool {
-        last.is_some_and(|last| last.elapsed() < self.pause)
+        last.is_some_and(|last| last.elapsed() < self.bounds.pause)
     }
 
     async fn attempt(&self) {
-        match tokio::time::timeout(FETCH_TIMEOUT, self.read()).await {
+        let patience = self.bounds.timeout;
+        match tokio::time::timeout(patience, self.read()).await {
             Ok(Ok(keys)) => {
                 self.means.counters.add(Counter::KeysFetched);
                 let known = Known { keys, fetched: Instant::now() };
                 *self.known.write() = Some(Arc::new(known));
             }
             Ok(Err(error)) => self.failed(&error),
-            Err(_) => self.failed(&format!("no answer within {FETCH_TIMEOUT:?}")),
+            Err(_) => self.failed(&format!("no answer within {patience:?} (`fetch_timeout`)")),
         }
     }
 
@@ -164,7 +160,7 @@ impl Keyring {
             Some(url) => url.clone(),
             None => self.discover().await?,
         };
-        let set: Set = self.get(&url).await?;
+        let set: Set = self.means.net.get(&url, &self.bounds).await?;
         if self.keys_max < set.keys.len() {
             let (count, max) = (set.keys.len(), self.keys_max);
             return Err(format!("{url} has {count} keys, more than {max} (`keys_max`)"));
@@ -174,61 +170,23 @@ impl Keyring {
         if keys.is_empty() { Err(format!("{url} has no key that can be used")) } else { Ok(keys) }
     }
 
-    /// OIDC Discovery 1.0 §4, then RFC 8414 §3.
     async fn discover(&self) -> Result<String, String> {
-        #[derive(Deserialize)]
-        struct Metadata {
-            issuer: String,
-            jwks_uri: String,
-        }
-        let first =
-            format!("{}/.well-known/openid-configuration", self.issuer.trim_end_matches('/'));
-        let found: Result<Metadata, _> = self.get(&first).await;
-        let metadata = match (found, authorization_server(&self.issuer)) {
-            (Ok(metadata), _) => metadata,
-            (Err(error), Some(second)) => match self.get::<Metadata>(&second).await {
-                Ok(metadata) => metadata,
-                Err(_) => return Err(error),
-            },
-            (Err(error), None) => return Err(error),
-        };
+        let metadata = Metadata::of(&self.issuer, &self.means.net, &self.bounds).await?;
         if metadata.issuer != self.issuer {
-            return Err(format!("{first} is the metadata of `{}`", metadata.issuer));
+            return Err(format!("the metadata is that of `{}`", metadata.issuer));
         }
-        let downgraded =
-            self.issuer.starts_with("https:") && metadata.jwks_uri.starts_with("http:");
-        if downgraded {
-            Err("its `jwks_uri` is not https".to_owned())
-        } else {
-            Ok(metadata.jwks_uri)
-        }
-    }
-
-    async fn get<T: DeserializeOwned>(&self, url: &str) -> Result<T, String> {
-        let request = Request::get(url)
-            .header(header::ACCEPT, "application/json")
-            .header(header::USER_AGENT, concat!("tollgate/", env!("CARGO_PKG_VERSION")))
-            .body(Full::<Bytes>::default())
-            .map_err(|error| format!("{url}: {error}"))?;
-        let reply = self.means.net.send(request, false).await;
-        let reply = reply.map_err(|error| format!("{url}: {error}"))?;
-        if reply.status() != http::StatusCode::OK {
-            return Err(format!("{url}: {}", reply.status()));
-        }
-        let body = Limited::new(reply.into_body(), FETCH_BYTES_MAX).collect().await;
-        let body = body.map_err(|error| format!("{url}: {error}"))?.to_bytes();
-        serde_json::from_slice(&body).map_err(|error| format!("{url}: {error}"))
+        metadata.jwks_uri.ok_or_else(|| "the metadata names no `jwks_uri`".to_owned())
     }
 }
 
 impl Known {
-    fn fitting(&self, id: Option<&str>, algorithm: Algorithm) -> Vec<Arc<Key>> {
+    fn fitting(&self, id: Option<&str>, algorithm: Algorithm, tries_max: usize) -> Vec<Arc<Key>> {
         let fits = |key: &&Arc<Key>| {
             key.algorithm.is_none_or(|own| own == algorithm)
                 && key.decoding.family() == algorithm.family()
                 && (id.is_none() || key.id.as_deref() == id)
         };
-        self.keys.iter().filter(fits).take(TRIES_MAX).cloned().collect()
+        self.keys.iter().filter(fits).take(tries_max).cloned().collect()
     }
 }
 
@@ -253,12 +211,4 @@ impl std::fmt::Debug for Keyring {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Keyring").field("issuer", &self.issuer).finish_non_exhaustive()
     }
-}
-
-/// RFC 8414 §3.1: the well-known part stands before the issuer's path.
-fn authorization_server(issuer: &str) -> Option<String> {
-    let uri: http::Uri = issuer.parse().ok()?;
-    let (scheme, authority) = (uri.scheme_str()?, uri.authority()?);
-    let path = uri.path().trim_end_matches('/');
-    Some(format!("{scheme}://{authority}/.well-known/oauth-authorization-server{path}"))
 }

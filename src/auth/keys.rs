@@ -62,31 +62,49 @@ impl Keys {
             expires: key.expires,
             identity: Arc::new(Identity {
                 authority: name.to_owned(),
-                issuer: String::new(),
                 subject: key.caller.clone(),
                 groups: key.groups.iter().cloned().collect(),
                 scopes: key.scopes.iter().cloned().collect(),
                 claims: Raw::encode(&json!({ "key": key.id, "label": key.label })),
+                expires: key.expires,
+                key: Some(key.hash),
+                ..Identity::default()
             }),
         };
         Self(keys.iter().map(|key| (key.id.clone(), known(key))).collect())
     }
 
     pub fn identify(&self, key: &str) -> Result<Arc<Identity>, Refusal> {
-        let Some(id) = key.strip_prefix(PREFIX).and_then(|rest| rest.split('_').next()) else {
-            return Err(Refusal::Foreign);
-        };
         // Keys of another section are told from wrong ones by their ids, which are no secrets.
+        let id = id_of(key).ok_or(Refusal::Foreign)?;
         let known = self.0.get(id).ok_or(Refusal::Foreign)?;
         if !bool::from(known.hash.ct_eq(&hash(key))) {
             return Err(Refusal::Error(AuthError::Invalid("the key is wrong")));
         }
         // Only who has the key learns what became of it.
         if known.expires.is_some_and(|expires| expires <= clock::unix_seconds()) {
-            return Err(Refusal::Error(AuthError::Invalid("the key has expired")));
+            return Err(Refusal::Error(AuthError::Expired("the key has expired")));
         }
         Ok(Arc::clone(&known.identity))
     }
+
+    /// Whether there is a key of this id.
+    pub fn has(&self, id: &str) -> bool {
+        self.0.contains_key(id)
+    }
+
+    /// Whether the key that somebody came with is still theirs.
+    pub fn vouches(&self, identity: &Identity) -> bool {
+        let same = |known: &Known| {
+            Some(known.hash) == identity.key && known.identity.subject == identity.subject
+        };
+        self.0.values().any(same)
+    }
+}
+
+/// The id within a key; none where it is no such key.
+pub fn id_of(key: &str) -> Option<&str> {
+    key.strip_prefix(PREFIX)?.split('_').next()
 }
 
 fn hash(key: &str) -> [u8; 32] {
@@ -127,7 +145,8 @@ mod tests {
         assert_eq!(both[0], both[1], "two live keys of one caller");
         assert_eq!((&*both[0].authority, &*both[0].subject), ("agents", "ci"));
         assert!(both[0].groups.contains("build"));
-        assert_eq!(keys.identify(&gone.key), refused("the key has expired"));
+        let expired = AuthError::Expired("the key has expired");
+        assert_eq!(keys.identify(&gone.key), Err(Refusal::Error(expired)));
     }
 
     #[test]

@@ -2,29 +2,41 @@
 //! order.
 //!
 //! A [`Door`] stands before each route. [`jwt`] takes tokens of an issuer, whose keys [`keyring`]
-//! keeps; [`keys`] takes the gate's own API keys. What a failed login is told has no word of what
-//! would have succeeded.
+//! keeps; [`opaque`] asks an issuer about tokens; [`keys`] takes the gate's own API keys;
+//! [`certificate`] reads what clients show in TLS. [`logins`] counts those that fail. What a failed
+//! login is told has no word of what would have succeeded.
 
+mod certificate;
+mod claims;
+mod client;
 mod credential;
+mod door;
 mod jwt;
 mod keyring;
 mod keys;
+mod logins;
+mod opaque;
 
-use std::{collections::BTreeMap, sync::Arc};
-
-use http::HeaderMap;
-use serde_json::{Value, json};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{
     call::{Identity, tasks::Tasks},
-    config,
+    config::{self, Config, StepUp},
     net::Net,
-    telemetry::{Counter, Counters},
+    telemetry::Counters,
 };
 
-use self::{credential::Credential, jwt::Tokens, keys::Keys};
+use self::{
+    certificate::Certificates, credential::Credential, jwt::Tokens, keys::Keys, logins::Logins,
+    opaque::Opaque,
+};
 
-pub use self::keys::NewKey;
+pub use self::{
+    certificate::Certificate,
+    client::{Metadata, form, well_known},
+    door::{Door, Peer, WELL_KNOWN},
+    keys::NewKey,
+};
 
 /// What the authorities of all routes share.
 #[derive(Debug, Clone)]
@@ -36,7 +48,10 @@ pub struct Means {
 
 /// All authorities of a configuration, by their names. Cloned, they are the same.
 #[derive(Debug, Clone, Default)]
-pub struct Authorities(BTreeMap<String, Arc<Authority>>);
+pub struct Authorities {
+    all: BTreeMap<String, Arc<Authority>>,
+    logins: Option<Arc<Logins>>,
+}
 
 /// Whoever can say who a caller is.
 #[derive(Debug)]
@@ -48,17 +63,9 @@ struct Authority {
 #[derive(Debug)]
 enum Kind {
     Tokens(Arc<Tokens>),
+    Opaque(Arc<Opaque>),
     Keys(Keys),
-}
-
-/// What stands before a route. Without authorities it is open.
-#[derive(Debug, Clone)]
-pub struct Door {
-    authorities: Vec<Arc<Authority>>,
-    /// The route as the audience of tokens (RFC 8707, RFC 9728): an absolute URL.
-    resource: String,
-    scopes: Vec<String>,
-    counters: Arc<Counters>,
+    Certificates(Certificates),
 }
 
 /// Why nobody was recognised.
@@ -72,10 +79,19 @@ pub enum AuthError {
     /// RFC 6750: `invalid_token`.
     #[error("{0}")]
     Invalid(&'static str),
+    /// The same of one that was good: it is nobody's guess.
+    #[error("{0}")]
+    Expired(&'static str),
     /// RFC 6750: `insufficient_scope`.
     #[error("the token lacks a scope; needed are: {}", .0.join(" "))]
     Scope(Vec<String>),
-    /// The keys that would tell are out of reach, and there are none from before.
+    /// RFC 9470: `insufficient_user_authentication`.
+    #[error("this needs another login, a stronger or a more recent one")]
+    StepUp(StepUp),
+    /// Too many logins from there have failed; one is listened to after so long.
+    #[error("too many logins have failed: try again later")]
+    Limited(Duration),
+    /// Whoever would tell is out of reach, and nothing is known from before.
     #[error("logins cannot be checked at the moment: try again shortly")]
     Unavailable,
 }
@@ -88,143 +104,107 @@ pub enum Refusal {
     Error(AuthError),
 }
 
+/// What a caller shows.
+#[derive(Debug, Clone, Copy)]
+struct Shown<'a> {
+    credential: Option<&'a Credential>,
+    certificate: Option<&'a Certificate>,
+    /// The route as the audience of tokens.
+    resource: &'a str,
+}
+
 impl Authorities {
     /// Those of a configuration; where a section is as it was, so is its authority, with the keys
     /// and the tokens it knows.
-    pub fn build(settings: &[config::Auth], before: &Self, means: &Means) -> Self {
-        let each = settings.iter().map(|settings| {
-            let kept = before.0.get(&settings.name).filter(|kept| kept.settings == *settings);
+    pub fn build(config: &Config, before: &Self, means: &Means) -> Self {
+        let each = config.auth.iter().map(|settings| {
+            let kept = before.all.get(&settings.name).filter(|kept| kept.settings == *settings);
             let authority =
                 kept.map_or_else(|| Arc::new(Authority::new(settings.clone(), means)), Arc::clone);
             (settings.name.clone(), authority)
         });
-        Self(each.collect())
+        let limits = &config.server.limits;
+        let kept = before.logins.as_ref().filter(|kept| kept.is_of(limits));
+        let logins =
+            kept.map_or_else(|| Arc::new(Logins::new(limits, &means.counters)), Arc::clone);
+        Self { all: each.collect(), logins: Some(logins) }
     }
 
     /// What stands before this route.
     pub fn door(&self, route: &config::Route, counters: &Arc<Counters>) -> Door {
-        let named = route.auth.iter().filter_map(|name| self.0.get(name));
-        Door {
-            authorities: named.cloned().collect(),
-            resource: route.resource.clone(),
-            scopes: route.scopes.clone(),
-            counters: Arc::clone(counters),
-        }
+        let named = route.auth.iter().filter_map(|name| self.all.get(name));
+        Door::new(named.cloned().collect(), route, self.logins.clone(), counters)
     }
 }
 
 impl Authority {
     fn new(settings: config::Auth, means: &Means) -> Self {
+        let name = &settings.name;
         let kind = match &settings.kind {
-            config::AuthKind::Jwt(jwt) => Kind::Tokens(Tokens::new(&settings.name, jwt, means)),
-            config::AuthKind::Keys(keys) => Kind::Keys(Keys::new(&settings.name, keys)),
+            config::AuthKind::Jwt(jwt) => Kind::Tokens(Tokens::new(name, jwt, means)),
+            config::AuthKind::Opaque(opaque) => Kind::Opaque(Opaque::new(name, opaque, means)),
+            config::AuthKind::Keys(keys) => Kind::Keys(Keys::new(name, keys)),
+            config::AuthKind::Certificate(certificates) => {
+                Kind::Certificates(Certificates::new(name, certificates))
+            }
         };
         Self { settings, kind }
     }
 
-    async fn identify(
-        &self,
-        credential: &Credential,
-        resource: &str,
-    ) -> Result<Arc<Identity>, Refusal> {
-        match (&self.kind, credential) {
-            (Kind::Tokens(tokens), Credential::Bearer(token)) if !keys::is_key(token) => {
-                tokens.identify(token, resource).await
+    /// Who it is, as far as that is known without any effort.
+    fn known(&self, shown: Shown<'_>) -> Option<Arc<Identity>> {
+        match (&self.kind, shown.credential) {
+            (Kind::Tokens(tokens), Some(Credential::Bearer(token))) => {
+                tokens.known(token, shown.resource)
             }
-            (Kind::Keys(keys), Credential::Bearer(key) | Credential::ApiKey(key)) => {
+            (Kind::Opaque(opaque), Some(Credential::Bearer(token))) => {
+                opaque.known(token, shown.resource)
+            }
+            // One hash tells.
+            (Kind::Keys(keys), Some(Credential::Bearer(key) | Credential::ApiKey(key))) => {
+                keys.identify(key).ok()
+            }
+            (Kind::Certificates(all), _) => {
+                shown.certificate.and_then(|shown| all.identify(shown).ok())
+            }
+            (Kind::Tokens(_) | Kind::Opaque(_) | Kind::Keys(_), _) => None,
+        }
+    }
+
+    /// Who it is. Keys of the gate's own are shown to no issuer.
+    async fn identify(&self, shown: Shown<'_>) -> Result<Arc<Identity>, Refusal> {
+        match (&self.kind, shown.credential) {
+            (Kind::Tokens(tokens), Some(Credential::Bearer(token))) if !keys::is_key(token) => {
+                tokens.identify(token, shown.resource).await
+            }
+            (Kind::Opaque(opaque), Some(Credential::Bearer(token))) if !keys::is_key(token) => {
+                opaque.identify(token, shown.resource).await
+            }
+            (Kind::Keys(keys), Some(Credential::Bearer(key) | Credential::ApiKey(key))) => {
                 keys.identify(key)
             }
-            (Kind::Tokens(_), _) => Err(Refusal::Foreign),
-        }
-    }
-}
-
-impl Door {
-    /// Whether anybody may pass, unrecognised.
-    pub fn is_open(&self) -> bool {
-        self.authorities.is_empty()
-    }
-
-    /// Who sends these headers. Waits for an issuer's keys where they are not known yet: for its
-    /// turn to fetch them, and for the answer, 10 s each at most.
-    pub async fn identify(&self, headers: &HeaderMap) -> Result<Arc<Identity>, AuthError> {
-        let identified = self.judge(headers).await;
-        if let Err(error) = &identified {
-            self.counters.add(match error {
-                AuthError::Missing => Counter::RefusedAnonymous,
-                AuthError::Malformed(_) | AuthError::Invalid(_) => Counter::RefusedCredentials,
-                AuthError::Scope(_) => Counter::RefusedScopes,
-                AuthError::Unavailable => Counter::AuthUnavailable,
-            });
-            tracing::debug!(resource = self.resource, %error, "nobody was recognised");
-        }
-        identified
-    }
-
-    async fn judge(&self, headers: &HeaderMap) -> Result<Arc<Identity>, AuthError> {
-        let credential = Credential::of(headers)?;
-        // What an authority finds wrong with a credential of its kind is more than that another
-        // does not know it.
-        let mut error = AuthError::Invalid("nobody here knows this credential");
-        for authority in &self.authorities {
-            match authority.identify(&credential, &self.resource).await {
-                Ok(identity) => return self.scoped(identity),
-                Err(Refusal::Foreign) => (),
-                Err(Refusal::Error(said)) => error = said,
+            (Kind::Certificates(all), _) => {
+                shown.certificate.map_or(Err(Refusal::Foreign), |shown| all.identify(shown))
             }
+            (Kind::Tokens(_) | Kind::Opaque(_) | Kind::Keys(_), _) => Err(Refusal::Foreign),
         }
-        Err(error)
     }
 
-    fn scoped(&self, identity: Arc<Identity>) -> Result<Arc<Identity>, AuthError> {
-        if self.scopes.iter().all(|scope| identity.scopes.contains(scope)) {
-            return Ok(identity);
+    /// Whether a caller whom it vouched for is still one.
+    fn vouches(&self, identity: &Identity) -> bool {
+        match (&self.kind, &self.settings.kind) {
+            (Kind::Keys(keys), _) => keys.vouches(identity),
+            (_, config::AuthKind::Jwt(jwt)) => jwt.issuer == identity.issuer,
+            _ => true,
         }
-        Err(AuthError::Scope(self.scopes.clone()))
     }
 
-    /// The scopes that a caller needs, as `scope` has them; none where none are.
-    pub fn scope(&self) -> Option<String> {
-        (!self.scopes.is_empty()).then(|| self.scopes.join(" "))
-    }
-
-    /// OAuth 2.0 Protected Resource Metadata (RFC 9728 §2); none where no client can log in by
-    /// itself.
-    pub fn metadata(&self) -> Option<Value> {
-        let issuers: Vec<_> = self
-            .authorities
-            .iter()
-            .filter_map(|authority| match &authority.settings.kind {
-                config::AuthKind::Jwt(jwt) => Some(jwt.issuer.as_str()),
-                config::AuthKind::Keys(_) => None,
-            })
-            .collect();
-        if issuers.is_empty() {
-            return None;
+    /// Where clients can log in for it.
+    fn issuer(&self) -> Option<&str> {
+        match &self.settings.kind {
+            config::AuthKind::Jwt(jwt) => Some(&jwt.issuer),
+            config::AuthKind::Opaque(opaque) => opaque.issuer.as_deref(),
+            config::AuthKind::Keys(_) | config::AuthKind::Certificate(_) => None,
         }
-        let metadata = json!({
-            "resource": self.resource,
-            "authorization_servers": issuers,
-            "bearer_methods_supported": ["header"],
-            "scopes_supported": self.scopes,
-        });
-        Some(metadata)
-    }
-
-    /// Where that is to be had (RFC 9728 §3.1); none where it is not.
-    pub fn metadata_url(&self) -> Option<String> {
-        self.metadata()?;
-        let path = self.path()?;
-        let resource = self.resource.trim_end_matches('/');
-        Some(format!("{}{WELL_KNOWN}{path}", resource.strip_suffix(path)?))
-    }
-
-    /// The path of the resource, as clients know it, without a slash at its end.
-    pub fn path(&self) -> Option<&str> {
-        let (_, rest) = self.resource.split_once("://")?;
-        Some(rest.find('/').and_then(|at| rest.get(at..)).unwrap_or("").trim_end_matches('/'))
     }
 }
-
-/// The path, before that of the resource.
-pub const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";

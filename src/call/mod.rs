@@ -2,15 +2,12 @@
 
 pub mod clock;
 pub mod event;
+mod identity;
 pub mod tasks;
 
-use std::{
-    collections::BTreeSet,
-    fmt,
-    hash::{Hash, Hasher},
-    net::IpAddr,
-    sync::Arc,
-};
+use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
+
+use http::HeaderMap;
 
 use crate::mcp::{
     meta::TASKS,
@@ -19,6 +16,8 @@ use crate::mcp::{
     splice,
     version::{Era, Version},
 };
+
+pub use self::identity::{Identity, Token};
 
 /// A client as it declares itself: by `initialize`, or in the `_meta` of each request.
 #[derive(Debug, Clone)]
@@ -119,34 +118,13 @@ pub enum Caller {
     Known(Arc<Identity>),
 }
 
-/// What is known of a caller who proved who they are. Two are the same where one authority knows
-/// both by one subject: what else it says of them changes with each token.
-#[derive(Debug, Clone)]
-pub struct Identity {
-    /// The name of the `[auth.NAME]` section that vouches for it.
-    pub authority: String,
-    /// The issuer of its tokens; empty for a key. Another issuer's subjects are other people.
-    pub issuer: String,
-    /// A token's `sub`, the id of a key: one of its authority's.
-    pub subject: String,
-    pub groups: BTreeSet<String>,
-    pub scopes: BTreeSet<String>,
-    /// All that a token claims, an object; that of a key has its label.
-    pub claims: Raw,
-}
-
-impl PartialEq for Identity {
-    fn eq(&self, other: &Self) -> bool {
-        let other = (&other.authority, &other.issuer, &other.subject);
-        (&self.authority, &self.issuer, &self.subject) == other
-    }
-}
-
-impl Eq for Identity {}
-
-impl Hash for Identity {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        (&self.authority, &self.issuer, &self.subject).hash(state);
+impl Caller {
+    /// The token that it came with, where it was one.
+    pub fn token(&self) -> Option<&Token> {
+        match self {
+            Self::Known(known) => known.token.as_ref(),
+            Self::Address(_) | Self::Parent => None,
+        }
     }
 }
 
@@ -166,6 +144,13 @@ impl fmt::Display for Caller {
 /// A legacy session of a client, by the random number sealed in its id.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SessionKey(pub u128);
+
+impl SessionKey {
+    /// Half of it: random, too.
+    pub fn number(self) -> u64 {
+        u64::try_from(self.0 >> 64).unwrap_or_default()
+    }
+}
 
 impl fmt::Debug for SessionKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -190,11 +175,24 @@ pub struct Ask {
     pub streams: bool,
     /// A legacy server takes it only as a task (2025-11-25, tasks).
     pub as_task: bool,
+    /// Headers of the client's request, as far as some upstream is to have them.
+    pub forwarded: Option<Arc<HeaderMap>>,
     /// What a legacy client set by `logging/setLevel`, or a modern one wants of this request.
     pub log_level: Option<String>,
+    /// It may be sent a second time.
+    pub safe: bool,
+    /// Silence after which another replica is asked too, where it is safe.
+    pub hedge: Option<Duration>,
+    /// Which of several replicas knows what it is about.
+    pub replica: Option<u64>,
 }
 
 impl Ask {
+    /// The tool that is called; none where it is about anything else.
+    pub fn tool(&self) -> Option<&str> {
+        self.name.as_deref().filter(|_| self.method == Method::ToolsCall)
+    }
+
     /// What a legacy client declares, as a modern server of these capabilities is shown it. A
     /// client that reads no stream can be asked nothing; for one that does the gate brings tasks to
     /// their end.

@@ -31,6 +31,9 @@ pub struct Item {
     /// Arguments mirrored in headers.
     #[serde(skip)]
     pub mirrors: Mirrors,
+    /// As the upstream wrote it, where clients are shown something else.
+    #[serde(skip)]
+    said: Option<Raw>,
 }
 
 /// Everything that an upstream lists.
@@ -111,7 +114,7 @@ impl Listing {
         if splice::member(&self.capabilities, "tools").is_none() {
             return Ok(());
         }
-        let Some(asking) = upstream.asking().await? else { return Ok(()) };
+        let Some(asking) = Box::pin(upstream.asking()).await? else { return Ok(()) };
         let mut all = Self { tools: Vec::new(), ..self.clone() };
         let read = all.read_list(&Via::Asking(&asking), ListKind::Tools, bounds).await;
         asking.close().await;
@@ -127,6 +130,22 @@ impl Listing {
             ListKind::Prompts => &self.prompts,
             ListKind::Resources => &self.resources,
             ListKind::Templates => &self.templates,
+        }
+    }
+
+    /// The listing with every entry as `show` has it; what it has none for is left out.
+    pub fn shown(&self, show: impl Fn(ListKind, &Item) -> Option<Raw>) -> Self {
+        let all = |kind: ListKind, items: &[Item]| {
+            let each = items.iter().filter_map(|item| Some(item.shown(show(kind, item)?)));
+            each.collect()
+        };
+        Self {
+            tools: all(ListKind::Tools, &self.tools),
+            asked_tools: all(ListKind::Tools, &self.asked_tools),
+            prompts: all(ListKind::Prompts, &self.prompts),
+            resources: all(ListKind::Resources, &self.resources),
+            templates: all(ListKind::Templates, &self.templates),
+            ..self.clone()
         }
     }
 
@@ -249,6 +268,16 @@ impl Via<'_> {
 }
 
 impl Item {
+    /// As the upstream wrote it.
+    pub fn said(&self) -> &Raw {
+        self.said.as_ref().unwrap_or(&self.raw)
+    }
+
+    fn shown(&self, raw: Raw) -> Self {
+        let said = (raw != self.raw).then(|| self.said().clone());
+        Self { raw, said: said.or_else(|| self.said.clone()), ..self.clone() }
+    }
+
     /// None for what is no entry, and for a tool that must not be offered.
     fn of(kind: ListKind, raw: Raw, strict_mirrors: bool) -> Option<Self> {
         if !raw.is_object() {
@@ -261,7 +290,7 @@ impl Item {
             tracing::warn!(tool = key, %why, "left out");
             return None;
         }
-        Some(Self { key, raw, mirrors: found.unwrap_or_default() })
+        Some(Self { key, raw, mirrors: found.unwrap_or_default(), said: None })
     }
 }
 

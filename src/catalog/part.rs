@@ -1,11 +1,17 @@
 //! What views are made of: an upstream's part, who it is shown to, and where a name leads.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::Arc,
+    time::Duration,
+};
 
 use crate::{
     call::{Caller, ListKind, ObjectKind},
     config::Filter,
-    mcp::mirror::Mirrors,
+    guard::Tool,
+    mcp::{mirror::Mirrors, raw::Raw, splice},
     policy::{Judge, Object},
     upstream::Upstream,
 };
@@ -32,9 +38,18 @@ pub struct Filters {
     pub resources: Filter,
     /// Patterns of its own names, by tag.
     pub tags: BTreeMap<String, Vec<String>>,
+    /// Silence after which a safe call is sent to another replica too.
+    pub hedge: Option<Duration>,
+    /// The same for single tools.
+    pub hedges: BTreeMap<String, Duration>,
 }
 
 impl Filters {
+    /// How long a call of this tool waits for one replica.
+    pub fn hedge_of(&self, own: &str) -> Option<Duration> {
+        self.hedges.get(own).copied().or(self.hedge)
+    }
+
     /// The tags of a thing of this name.
     pub(super) fn tags_of(&self, own: &str) -> Vec<String> {
         let has =
@@ -61,10 +76,18 @@ pub struct Target {
     pub task: bool,
     /// What policies judge; none for a task, which is its caller's own.
     pub object: Option<Object>,
+    /// What arguments and results are held to; none where it is no tool.
+    pub tool: Option<Arc<Tool>>,
+    /// Of the tool as its server lists it: another one means another tool. 0 for anything else.
+    pub definition: u64,
     /// What must be permitted as well: the template that it is reached through, and what other
     /// spellings of its URI name.
     pub besides: Vec<Object>,
     pub found: Found,
+    pub hints: Hints,
+    pub hedge: Option<Duration>,
+    /// Which of several replicas knows it.
+    pub replica: Option<u64>,
 }
 
 /// How a name leads to its target.
@@ -77,7 +100,65 @@ pub enum Found {
     Guess,
 }
 
+/// What a tool says of itself (schema: `ToolAnnotations`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Hints {
+    pub read_only: bool,
+    pub idempotent: bool,
+}
+
+impl Hints {
+    fn of(annotations: &Raw) -> Self {
+        let says = |hint| {
+            splice::member(annotations, hint).and_then(|said| said.try_read()).unwrap_or(false)
+        };
+        Self { read_only: says("readOnlyHint"), idempotent: says("idempotentHint") }
+    }
+
+    /// Whether it may be called twice in the place of once.
+    pub fn is_safe(self) -> bool {
+        self.read_only || self.idempotent
+    }
+}
+
 impl Target {
+    /// Of an entry of a list.
+    pub fn of(part: &Part, kind: ListKind, item: &Item, task: bool) -> Self {
+        let annotations = Object::annotations_of(&item.raw).filter(Raw::is_object);
+        Self {
+            upstream: Arc::clone(&part.upstream),
+            own: item.key.clone(),
+            mirrors: item.mirrors.clone(),
+            task,
+            object: Some(part.object(kind, item)),
+            definition: if kind == ListKind::Tools { definition_of(&item.raw) } else { 0 },
+            tool: (kind == ListKind::Tools).then(|| Arc::new(Tool::new(item.said().clone()))),
+            hints: annotations.as_ref().map(Hints::of).unwrap_or_default(),
+            hedge: part.filters.hedge_of(&item.key),
+            replica: None,
+            besides: Vec::new(),
+            found: Found::Listed,
+        }
+    }
+
+    /// A task of a server, by its own id of it.
+    pub fn of_task(upstream: &Arc<Upstream>, own: &str, replica: Option<u64>) -> Self {
+        Self {
+            upstream: Arc::clone(upstream),
+            own: own.to_owned(),
+            mirrors: Mirrors::default(),
+            task: false,
+            object: None,
+            definition: 0,
+            tool: None,
+            hints: Hints::default(),
+            hedge: None,
+            replica,
+            besides: Vec::new(),
+            found: Found::Listed,
+        }
+    }
+
     /// All that a caller must be permitted for it.
     pub fn judged(&self) -> impl Iterator<Item = &Object> {
         self.object.iter().chain(&self.besides)
@@ -107,4 +188,11 @@ impl For<'_> {
 /// What of a list is for clients that can be asked.
 pub fn extra(listing: &Listing, kind: ListKind, asked: bool) -> &[Item] {
     if asked && kind == ListKind::Tools { &listing.asked_tools } else { &[] }
+}
+
+/// Tells one definition of a tool from another; it need not stand against anybody.
+fn definition_of(tool: &Raw) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    tool.hash(&mut hasher);
+    hasher.finish()
 }

@@ -11,6 +11,7 @@ use crate::{
         event::{Notice, Question},
     },
     config::Transport,
+    guard::Schemas,
     mcp::method::Method,
     telemetry::Counters,
     upstream::{Said, Sign, Upstream},
@@ -53,11 +54,11 @@ pub async fn keep(
     upstream: Arc<Upstream>,
     shelf: Arc<Shelf>,
     items_max: usize,
-    counters: Arc<Counters>,
+    (counters, schemas): (Arc<Counters>, Arc<Schemas>),
     changes: mpsc::Sender<Change>,
 ) {
     let relaying = relay(&upstream, &changes);
-    let keeping = keep_lists(&upstream, &shelf, items_max, &counters, &changes);
+    let keeping = keep_lists(&upstream, &shelf, items_max, (&counters, &schemas), &changes);
     tokio::select! {
         // Each ends with the gate only.
         () = relaying => (),
@@ -84,7 +85,7 @@ async fn keep_lists(
     upstream: &Arc<Upstream>,
     shelf: &Shelf,
     items_max: usize,
-    counters: &Counters,
+    (counters, schemas): (&Counters, &Schemas),
     changes: &mpsc::Sender<Change>,
 ) {
     let name = upstream.name().to_owned();
@@ -120,6 +121,7 @@ async fn keep_lists(
         {
             return;
         }
+        prepare(&name, &listing, schemas).await;
         if !opened {
             continue;
         }
@@ -147,6 +149,15 @@ impl Brake {
     fn pause(&mut self, now: Instant) -> Duration {
         self.next = self.next.max(now) + BRAKE;
         self.next.duration_since(now).saturating_sub(BRAKE * BURST)
+    }
+}
+
+/// Has schemas compiled before they are needed, and gives way after each.
+async fn prepare(upstream: &str, listing: &Listing, schemas: &Schemas) {
+    schemas.retain(upstream, |name| listing.tools.iter().any(|tool| tool.key == name));
+    for tool in &listing.tools {
+        schemas.prepare(upstream, &tool.key, &tool.raw);
+        tokio::task::yield_now().await;
     }
 }
 

@@ -9,7 +9,7 @@ use std::{collections::HashMap, sync::Arc};
 use crate::{
     call::{ListKind, ObjectKind},
     config::{Filter, Route},
-    mcp::{mirror::Mirrors, uri},
+    mcp::uri,
     policy::Object,
     upstream::Upstream,
 };
@@ -110,15 +110,9 @@ impl Unlisted {
             }
         }
         let found = if way.template.is_some() { Found::Template } else { Found::Guess };
-        Some(Arc::new(Target {
-            upstream: Arc::clone(way.upstream),
-            own: own.to_owned(),
-            mirrors: Mirrors::default(),
-            task: false,
-            object: Some(way.object(own)),
-            besides,
-            found,
-        }))
+        let (object, hedge) = (Some(way.object(own)), way.filters.hedge);
+        let plain = Target::of_task(way.upstream, own, None);
+        Some(Arc::new(Target { object, besides, found, hedge, ..plain }))
     }
 
     fn way(&self, uri: &str) -> Option<Way<'_>> {

@@ -25,7 +25,7 @@ use super::{
     capabilities, filter,
     listing::{Item, Listing},
     names::Namer,
-    part::{For, Found, Part, Target, extra},
+    part::{For, Part, Target, extra},
     unlisted::Unlisted,
 };
 
@@ -190,6 +190,11 @@ impl View {
         (self.ttl_ms, if self.public { "public" } else { "private" })
     }
 
+    /// Says that resources can be read, whatever the servers have: the gate keeps some itself.
+    pub fn offer_resources(&mut self) {
+        self.capabilities.entry("resources").or_insert_with(|| Map::new().into());
+    }
+
     /// Adds what a server is, for those who may see something of it.
     fn merge_server(&mut self, part: &Part, seen: bool) {
         let Some(listing) = &part.listing else {
@@ -278,13 +283,9 @@ impl View {
 
     /// Enters one item under its name; returns its text as shown.
     fn add(&mut self, kind: ListKind, name: String, item: &Item, part: &Part) -> Option<Raw> {
-        let upstream = Arc::clone(&part.upstream);
-        let own = item.key.clone();
         let task = kind == ListKind::Tools
             && part.listing.as_ref().is_some_and(|listing| listing.must_be_task(item));
-        let (mirrors, object) = (item.mirrors.clone(), Some(part.object(kind, item)));
-        let (besides, found) = (Vec::new(), Found::Listed);
-        let target = Arc::new(Target { upstream, own, mirrors, task, object, besides, found });
+        let target = Arc::new(Target::of(part, kind, item, task));
         self.unlisted.note(kind, &name, &target, part);
         let targets = self.targets.entry(kind).or_default();
         if targets.contains_key(&name) {

@@ -1,5 +1,6 @@
 //! The command line: arguments in, words for people out.
 
+mod cache;
 mod client;
 mod explain;
 mod key;
@@ -89,6 +90,9 @@ enum Command {
     Tools(tools::ListArguments),
     /// Call a tool: `tollgate call echo message=hello`
     Call(tools::CallArguments),
+    /// Results that the running gate keeps
+    #[command(subcommand)]
+    Cache(cache::Command),
     /// API keys of the gate's own
     #[command(subcommand)]
     Key(key::Command),
@@ -126,6 +130,7 @@ fn usual_log(command: &Command) -> String {
         | Command::Import { .. }
         | Command::Tools(_)
         | Command::Call(_)
+        | Command::Cache(_)
         | Command::Key(_)
         | Command::Explain(_)
         | Command::Completions { .. } => LOG_OF_OTHERS.to_owned(),
@@ -155,6 +160,7 @@ fn dispatch(command: Command, common: &Common, names_config: bool) -> anyhow::Re
         Command::Import { file, output } => import(&file, output.as_deref()),
         Command::Tools(arguments) => tools::list(&common.config, &arguments),
         Command::Call(arguments) => tools::call(&common.config, &arguments),
+        Command::Cache(command) => cache::run(&common.config, &command),
         Command::Key(command) => key::run(&common.config, &command),
         Command::Explain(arguments) => explain::run(&common.config, &arguments),
         Command::Completions { shell } => {

@@ -4,9 +4,15 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 use toml::Spanned;
 
 use super::{
+    SubjectOf,
     reader::Reader,
     value::{Kind, Node, Word},
 };
+
+/// Algorithms of signatures that have a public key (RFC 7518 §3.1, RFC 8037): who can check one
+/// must not be able to make one.
+pub const SIGNATURES: [&str; 9] =
+    ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"];
 
 /// The hash of an API key.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -29,13 +35,18 @@ pub enum Access {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuthWord {
     Jwt,
+    Introspection,
     Keys,
+    Certificate,
 }
 
 /// How the gate gets a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CredentialWord {
     ClientCredentials,
+    TokenExchange,
+    Pass,
+    AwsSigV4,
 }
 
 /// Where a client's secret is sent.
@@ -47,12 +58,26 @@ pub enum SecretWord {
 }
 
 impl Word for AuthWord {
-    const WORDS: &'static [(&'static str, Self)] = &[("jwt", Self::Jwt), ("keys", Self::Keys)];
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("jwt", Self::Jwt),
+        ("introspection", Self::Introspection),
+        ("keys", Self::Keys),
+        ("certificate", Self::Certificate),
+    ];
+}
+
+impl Word for SubjectOf {
+    const WORDS: &'static [(&'static str, Self)] =
+        &[("san:uri", Self::Uri), ("san:dns", Self::Dns), ("subject", Self::Subject)];
 }
 
 impl Word for CredentialWord {
-    const WORDS: &'static [(&'static str, Self)] =
-        &[("client_credentials", Self::ClientCredentials)];
+    const WORDS: &'static [(&'static str, Self)] = &[
+        ("client_credentials", Self::ClientCredentials),
+        ("token_exchange", Self::TokenExchange),
+        ("pass", Self::Pass),
+        ("aws_sigv4", Self::AwsSigV4),
+    ];
 }
 
 impl Word for SecretWord {

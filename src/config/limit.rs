@@ -6,8 +6,12 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 use toml::Spanned;
 
 use super::{
+    cache::{self, Keep},
+    check,
+    guard::{self, Detector, Filling, Guard},
     problem::Problem,
     reader::Reader,
+    resilience::{self, Breaker, ToolTimeout},
     schema,
     value::{Count, Kind, Node, Word},
 };
@@ -67,8 +71,19 @@ pub struct InFlight {
 pub struct Tool {
     /// What a call counts for in every limit. Default 1.
     pub cost: Cost,
+    /// Its results are kept.
+    pub cache: Option<Keep>,
+    /// Tools of the same upstream of which no result is good any more after a call.
+    pub invalidates: Vec<String>,
     pub limits: Vec<Limit>,
     pub in_flight: Option<InFlight>,
+    pub guard: Guard,
+    pub filling: Filling,
+    /// In place of its upstream's.
+    pub hedge: Option<Duration>,
+    /// Default none: a tool has too few calls for rates, and its upstream's breaker sees outages.
+    pub breaker: Option<Breaker>,
+    pub timeout: ToolTimeout,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -91,8 +106,9 @@ impl Default for Cost {
 /// A text such as "60/min".
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rate {
-    count: u32,
-    period: Duration,
+    /// At least 1.
+    pub count: u32,
+    pub period: Duration,
 }
 
 /// A text such as "10000/day".
@@ -263,14 +279,37 @@ pub fn in_flight(
 /// The settings of tools, by their own names.
 pub fn tools(
     sections: Vec<(Spanned<String>, schema::Tool)>,
+    detectors: &[Detector],
     reader: &mut Reader<'_>,
 ) -> BTreeMap<String, Tool> {
+    cache::refuse_unkept(&sections, reader);
     let each = sections.into_iter().map(|(name, section)| {
         let name = name.into_inner();
         let dearest = Some((&*name, flat(&section)));
         let limits = limits(section.limits.value, dearest, reader);
         let in_flight = in_flight(section.in_flight.value, reader);
-        (name, Tool { cost: section.cost.value, limits, in_flight })
+        let cache = cache::keep(section.cache.value, reader);
+        let invalidates = section.invalidates.value.into_iter().map(Spanned::into_inner).collect();
+        let guard = guard::guard(section.guard.value, detectors, reader);
+        let filling = guard::filling(section.arguments.value, reader);
+        let breaker = section.breaker.value;
+        let breaker = breaker.and_then(|section| resilience::tool_breaker(section, reader));
+        let timeout = resilience::tool_timeout(&section.timeout.value, reader);
+        let hedge = check::replicas::hedge(section.hedge.value.as_ref(), reader);
+        let cost = section.cost.value;
+        let tool = Tool {
+            cost,
+            cache,
+            invalidates,
+            limits,
+            in_flight,
+            guard,
+            filling,
+            hedge,
+            breaker,
+            timeout,
+        };
+        (name, tool)
     });
     each.collect()
 }

@@ -2,17 +2,23 @@
 //!
 //! [`Config`] is what the rest of the gateway sees: every value is checked and has its default.
 //! The way in is `read`. `schema` is the table of all keys and defaults, `value` the kinds of their
-//! values, `reader` what a text stands for, `check`, `limit` and `store` what only several keys
-//! together tell, `problem` how it is said. `import` writes such a file.
+//! values, `reader` what a text stands for, `check`, `limit`, `resilience` and `store` what only
+//! several keys together tell, `auth` and `credential` who is who, `problem` how it is said.
+//! `import` writes such a file.
 
 mod access;
-mod authority;
+mod auth;
+mod cache;
 mod check;
+mod credential;
+mod guard;
 mod import;
 mod limit;
 mod problem;
 mod read;
 mod reader;
+mod replicas;
+mod resilience;
 mod rules;
 mod schema;
 mod sidecar;
@@ -26,11 +32,20 @@ use std::{
     time::Duration,
 };
 
-pub use authority::{ApiKey, Auth, AuthKind, ClientSecret, Credential, JwtAuth};
+pub use auth::{
+    ApiKey, Auth, AuthKind, CertificateAuth, Fetching, JwtAuth, OpaqueAuth, StepUp, SubjectOf,
+};
+pub use cache::{Cache, Keep, Resources};
+pub use credential::{ClientAuth, ClientSecret, Credential, Exchange, Grant, SigV4};
+pub use guard::{
+    Against, Check, Detect, Detector, Filling, Guard, Place, Then, TooLarge, Unusable, built_in,
+};
 pub use import::import;
-pub use limit::{Bound, Cost, InFlight, Limit, Per, Tool, Window};
+pub use limit::{Bound, Cost, InFlight, Limit, Per, Rate, Tool, Window};
 pub use problem::{Problem, Problems, nearest};
 pub use read::{environment, load, load_layered, parse};
+pub use replicas::{Back, Canary, Ejection, Health, Replicas, Shadow};
+pub use resilience::{Breaker, Cause, Retry, Share, Sliding, ToolTimeout};
 pub use rules::{Case, CaseFile, Expected, RuleFile, Rules};
 pub use schema::schema;
 pub use sidecar::{Sidecar, sidecar};
@@ -65,6 +80,9 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// In the order of the file; `routes` refer to them by name.
     pub auth: Vec<Auth>,
+    /// Of the file's own.
+    pub detectors: Vec<Detector>,
+    pub cache: Cache,
     /// Where gates count together; none: each by itself.
     pub limit_store: Option<LimitStore>,
     /// In the order of the file; `routes` refer to them by name.
@@ -122,6 +140,8 @@ pub struct Server {
 pub struct Tls {
     pub certificate: PathBuf,
     pub key: PathBuf,
+    /// Certificates whose holders' certificates are taken; none: clients are asked for none.
+    pub client_ca: Option<PathBuf>,
 }
 
 /// `[server.limits]`: every bound of the gateway itself.
@@ -203,6 +223,25 @@ pub struct Limits {
     pub keep_alive: Duration,
     /// Keys that one rule of the `limits` remembers. Default 100,000: some 5 MiB.
     pub limit_keys_max: usize,
+    /// Failed logins of one address. Default 30 a minute: a person who mistypes, or an agent with a
+    /// stale key that tries again every few seconds, is still told why.
+    pub failed_logins: Rate,
+    /// Addresses that failed logins are counted for. Default 10,000.
+    pub login_sources_max: usize,
+    /// Bytes of a schema that calls are held to. Default 256 KiB: the longest seen of a real server
+    /// has a tenth of it.
+    pub schema_bytes_max: usize,
+    /// Parts of such a schema with all references followed. Default 20,000: a call that fits is
+    /// checked in a millisecond or so.
+    pub schema_parts_max: usize,
+    /// Compiled schemas in memory. Default 10,000, as many as one list has entries.
+    pub schemas_max: usize,
+    /// Bytes of all results that are kept behind links. Default 256 MiB.
+    pub linked_bytes_max: usize,
+    /// The same of one caller. Default 64 MiB, one of the largest.
+    pub linked_per_caller_max: usize,
+    /// How long such a result is kept. Default 10 min: it is read in the next step, or never.
+    pub linked_age: Duration,
     /// Time from the start in which a list waits for upstreams that nothing is known of yet.
     /// Default 1 s.
     pub settle: Duration,
@@ -249,6 +288,14 @@ impl Default for Limits {
             judged_items_max: 1_000,
             keep_alive: Duration::from_secs(15),
             limit_keys_max: 100_000,
+            failed_logins: Rate { count: 30, period: Duration::from_secs(60) },
+            login_sources_max: 10_000,
+            schema_bytes_max: 256 << 10,
+            schema_parts_max: 20_000,
+            schemas_max: 10_000,
+            linked_bytes_max: 256 << 20,
+            linked_per_caller_max: 64 << 20,
+            linked_age: Duration::from_secs(10 * 60),
             settle: Duration::from_secs(1),
             vault_refresh: Duration::from_secs(60),
             drain: Duration::from_secs(10),
@@ -267,6 +314,8 @@ pub struct Route {
     pub everybody: bool,
     /// Scopes that a caller needs.
     pub scopes: Vec<String>,
+    /// How a caller must have logged in.
+    pub step_up: Option<StepUp>,
     /// The absolute URL that clients know it by: the audience of tokens.
     pub resource: String,
     /// Names of upstreams in order of precedence; `*` is already replaced by all of them.
@@ -286,6 +335,7 @@ pub struct Route {
     /// Of every request. Default none, as for all of these: what is right depends on who calls.
     pub limits: Vec<Limit>,
     pub in_flight: Option<InFlight>,
+    pub guard: Guard,
 }
 
 /// How an upstream's names are shown on a route.
@@ -339,8 +389,19 @@ pub struct Upstream {
     /// Of every request that is sent there.
     pub limits: Vec<Limit>,
     pub in_flight: Option<InFlight>,
+    pub guard: Guard,
+    /// None where it is switched off.
+    pub breaker: Option<Breaker>,
+    /// Default none: each request is sent once.
+    pub retry: Option<Retry>,
     /// By their own names.
     pub tool_settings: BTreeMap<String, Tool>,
+    pub replicas: Replicas,
+    /// Silence after which a safe call is sent to another replica too. Default none: that doubles
+    /// the load of a server that is slow because of its load.
+    pub hedge: Option<Duration>,
+    pub canary: Option<Canary>,
+    pub shadow: Option<Shadow>,
     /// What policies may call a group of its things: patterns of its own names, by tag.
     pub tags: BTreeMap<String, Vec<String>>,
     /// Why this upstream cannot be opened although the file is right: a variable that is not set,
@@ -363,6 +424,8 @@ pub enum Transport {
         h2c: bool,
         http: HttpTransport,
         credential: Option<Credential>,
+        /// Headers of a client's request that are sent on, in lower case.
+        forward_headers: Vec<String>,
     },
     /// A server built into Tollgate, by its name; there is one, `gate`.
     Builtin { kit: String },

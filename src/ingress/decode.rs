@@ -97,6 +97,8 @@ pub fn modern(
             session: None,
             streams: true,
             mirrored: read.mirrored,
+            forwarded: None,
+            place: None,
         }),
         Err(refused) => Err(Box::new((request.id, refused))),
     }
@@ -119,8 +121,21 @@ pub fn legacy(
         Ok((method, named, meta)) => {
             let client = Arc::clone(&session.client);
             let session = Some(session);
-            let (streams, mirrored) = (true, None);
-            Ok(Call { id, method, params, named, meta, caller, client, session, streams, mirrored })
+            let (streams, mirrored, forwarded, place) = (true, None, None, None);
+            Ok(Call {
+                id,
+                method,
+                params,
+                named,
+                meta,
+                caller,
+                client,
+                session,
+                streams,
+                mirrored,
+                forwarded,
+                place,
+            })
         }
         Err(fault) => Err(Box::new((id, fault))),
     }

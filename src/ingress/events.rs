@@ -58,9 +58,10 @@ impl Streams {
         let id = format!("{:032x}", rand::random::<u128>());
         let first = sse::endpoint(&endpoint(&path, &id));
         self.0.lock().insert(id.clone(), entry);
+        let of = caller.clone();
         let opening = Opening { gate: Arc::clone(gate), route: path, caller, modern: false };
         let (channel, queue) = Channel::open(opening);
-        gate.tasks.spawn("sse: take", take(channel, posted));
+        gate.tasks.spawn("sse: take", take(channel, posted, (route.settings.path.clone(), of)));
         let open = Open { queue, _place: Place { streams: Arc::clone(self), id } };
         let keep_alive = limits.keep_alive;
         reply::event_reply(unfold((open, Some(first)), move |(mut open, first)| async move {
@@ -122,9 +123,13 @@ impl Drop for Place {
     }
 }
 
-/// Takes what is posted, in its order, until the stream is closed; when the gate closes, calls
-/// under way may end first.
-async fn take(channel: Channel, mut posted: mpsc::Receiver<Incoming>) {
+/// Takes what is posted, in its order, until the stream is closed, or its caller may no longer be
+/// here; when the gate closes, calls under way may end first.
+async fn take(
+    channel: Channel,
+    mut posted: mpsc::Receiver<Incoming>,
+    (route, caller): (String, Caller),
+) {
     let gate = Arc::clone(channel.gate());
     let taking = async {
         while let Some(incoming) = posted.recv().await {
@@ -136,6 +141,8 @@ async fn take(channel: Channel, mut posted: mpsc::Receiver<Incoming>) {
         () = taking => (),
         () = channel.closed() => (),
         () = gate.closing() => channel.finish().await,
+        // The stream is the session: who may not be here any more has none.
+        () = gate.unvouched(&route, &caller) => gate.revoked(&route, &caller),
     }
     channel.close();
 }

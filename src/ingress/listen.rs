@@ -1,4 +1,4 @@
-//! Accepting connections: HTTP/1.1 and HTTP/2 (also in clear text), TLS by certificate files, all
+//! Accepting connections: HTTP/1.1 and HTTP/2 (also in clear text), with TLS or without, all
 //! bounded.
 
 use std::{
@@ -21,7 +21,6 @@ use hyper_util::{
         graceful::{GracefulShutdown, Watcher},
     },
 };
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
@@ -30,12 +29,17 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use crate::{call::Caller, config::Tls, snapshot::Gate, telemetry::Counter};
+use crate::{
+    auth::{Certificate, Peer},
+    snapshot::Gate,
+    telemetry::Counter,
+};
 
 use super::{
     events::Streams,
     reply::{self, HttpBody, HttpReply, Refused},
     serve::serve,
+    tls::Certificates,
 };
 
 /// How often a client of HTTP/2 is asked whether it is still there; it has hyper's 20 s to answer.
@@ -50,11 +54,11 @@ const FIRST_BYTES: Duration = Duration::from_millis(250);
 pub struct Front {
     gate: Arc<Gate>,
     listener: TcpListener,
-    tls: Option<TlsAcceptor>,
+    tls: Option<Arc<Certificates>>,
 }
 
 impl Front {
-    pub fn new(gate: Arc<Gate>, listener: TcpListener, tls: Option<TlsAcceptor>) -> Self {
+    pub fn new(gate: Arc<Gate>, listener: TcpListener, tls: Option<Arc<Certificates>>) -> Self {
         Self { gate, listener, tls }
     }
 
@@ -67,7 +71,7 @@ impl Front {
         let door = Door {
             gate: Arc::clone(&self.gate),
             local,
-            caller: Caller::Address(local.ip()),
+            peer: Peer { address: local.ip(), certificate: None },
             requests: Arc::new(Semaphore::new(limits.requests_max)),
             streams: Arc::default(),
         };
@@ -86,8 +90,8 @@ impl Front {
                 self.gate.counters.add(Counter::RefusedConnections);
                 continue; // closed at once
             };
-            let serving =
-                Box::pin(door.to(peer.ip()).accept(stream, self.tls.clone(), graceful.watcher()));
+            let tls = self.tls.as_ref().map(|tls| tls.acceptor());
+            let serving = Box::pin(door.to(peer.ip()).accept(stream, tls, graceful.watcher()));
             self.gate.tasks.finish(async move {
                 serving.await;
                 drop(place);
@@ -109,8 +113,7 @@ impl Front {
 struct Door {
     gate: Arc<Gate>,
     local: SocketAddr,
-    /// Who is at the other end.
-    caller: Caller,
+    peer: Peer,
     /// Room for requests under way.
     requests: Arc<Semaphore>,
     /// Those of the older HTTP+SSE.
@@ -120,17 +123,36 @@ struct Door {
 impl Door {
     /// The same for a connection from this address. One of IPv4 is the same over a socket of IPv6.
     fn to(&self, peer: IpAddr) -> Self {
-        Self { caller: Caller::Address(peer.to_canonical()), ..self.clone() }
+        let peer = Peer { address: peer.to_canonical(), certificate: None };
+        Self { peer, ..self.clone() }
     }
 
-    async fn accept(self, stream: TcpStream, tls: Option<TlsAcceptor>, graceful: Watcher) {
+    async fn accept(
+        self,
+        stream: TcpStream,
+        tls: Option<(TlsAcceptor, CancellationToken)>,
+        graceful: Watcher,
+    ) {
         // An option that only costs latency where it cannot be set.
         stream.set_nodelay(true).ok();
         let patience = self.gate.snapshot().config.server.limits.request_timeout;
-        let Some(tls) = tls else { return self.serve(stream, graceful, patience).await };
+        let Some((tls, replaced)) = tls else {
+            return self.serve(stream, graceful, patience).await;
+        };
         match tokio::time::timeout(patience, tls.accept(stream)).await {
-            // Boxed: TLS is large.
-            Ok(Ok(stream)) => Box::pin(self.serve(stream, graceful, patience)).await,
+            Ok(Ok(stream)) => {
+                let shown = stream.get_ref().1.peer_certificates();
+                let shown = shown.and_then(|chain| Certificate::read(chain.first()?));
+                let peer = Peer { certificate: shown.map(Arc::new), ..self.peer.clone() };
+                let known = peer.certificate.is_some();
+                let serving = Self { peer, ..self }.serve(stream, graceful, patience);
+                tokio::select! {
+                    // Boxed: TLS is large. Dropped, what is under way ends as if the client had
+                    // closed: nobody vouches for it any more.
+                    () = Box::pin(serving) => (),
+                    () = replaced.cancelled(), if known => (),
+                }
+            }
             Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
             Err(_) => self.gate.counters.add(Counter::RefusedSlow),
         }
@@ -177,8 +199,7 @@ impl Door {
             return reply::refused(&Refused::Overloaded, None, &self.gate.counters);
         };
         // Boxed: what the connection holds is to stay small.
-        let reply =
-            Box::pin(serve(self.gate, self.streams, self.local, self.caller, request)).await;
+        let reply = Box::pin(serve(self.gate, self.streams, self.local, self.peer, request)).await;
         reply.map(|body| Counted { body, _place: place }.boxed_unsync())
     }
 }
@@ -207,27 +228,4 @@ impl Body for Counted {
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
     }
-}
-
-/// Reads certificate and key.
-///
-/// # Errors
-/// Names the file and what is wrong with it.
-pub fn tls(files: &Tls) -> Result<TlsAcceptor, String> {
-    let certificate = files.certificate.display();
-    let chain = CertificateDer::pem_file_iter(&files.certificate)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| format!("{certificate}: no certificate can be read from it: {error}"))?;
-    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| {
-        format!("{}: no private key can be read from it: {error}", files.key.display())
-    })?;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .map_err(|error| format!("{certificate} and its key cannot be used: {error}"))?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(TlsAcceptor::from(Arc::new(config)))
 }

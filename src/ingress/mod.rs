@@ -13,3 +13,4 @@ pub mod sse;
 pub mod stdio;
 mod step;
 mod stream;
+pub mod tls;

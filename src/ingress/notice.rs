@@ -39,9 +39,8 @@ pub fn read(notification: &Notification) -> Notice {
 
 /// Tells all upstreams at once; the client waits for none of them.
 pub fn pass_on(gate: &Gate, route: &Arc<Route>, key: SessionKey, method: Method, params: Raw) {
-    let route = Arc::clone(route);
+    let all = gate.snapshot().all_behind(route);
     gate.tasks.spawn("session: pass on", async move {
-        let members = route.members.iter();
-        join_all(members.map(|member| member.upstream.notify(key, method, &params))).await;
+        join_all(all.iter().map(|upstream| upstream.notify(key, method, &params))).await;
     });
 }

@@ -23,6 +23,7 @@ use crate::{
     },
     pipeline::Fault,
     telemetry::{Counter, Counters},
+    upstream::SendError,
 };
 
 pub const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
@@ -130,44 +131,73 @@ pub fn refused(refused: &Refused, id: Option<&Id>, counters: &Counters) -> HttpR
 }
 
 /// A request of nobody that the route knows: what is wrong, and how a client logs in (RFC 6750 §3,
-/// RFC 9728 §5.1).
-pub fn unrecognised(error: &AuthError, door: &Door) -> HttpReply {
+/// RFC 9728 §5.1, RFC 9470 §3).
+pub fn unrecognised(error: &AuthError, id: Option<&Id>, door: &Door) -> HttpReply {
     let (status, word) = match error {
         AuthError::Missing => (StatusCode::UNAUTHORIZED, None),
         AuthError::Malformed(_) => (StatusCode::BAD_REQUEST, Some("invalid_request")),
-        AuthError::Invalid(_) => (StatusCode::UNAUTHORIZED, Some("invalid_token")),
+        AuthError::Invalid(_) | AuthError::Expired(_) => {
+            (StatusCode::UNAUTHORIZED, Some("invalid_token"))
+        }
         AuthError::Scope(_) => (StatusCode::FORBIDDEN, Some("insufficient_scope")),
+        AuthError::StepUp(_) => {
+            (StatusCode::UNAUTHORIZED, Some("insufficient_user_authentication"))
+        }
+        AuthError::Limited(_) => (StatusCode::TOO_MANY_REQUESTS, None),
         AuthError::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, None),
     };
     let object = ErrorObject::new(error::INVALID_REQUEST, error.to_string());
-    let mut reply = json_reply(status, message::response(None, &Body::Error(object.raw())));
-    if *error == AuthError::Unavailable {
-        reply.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("10"));
+    let mut reply = json_reply(status, message::response(id, &Body::Error(object.raw())));
+    let wait = match error {
+        AuthError::Unavailable => Some(10),
+        AuthError::Limited(wait) => Some(limit::seconds(*wait)),
+        AuthError::Missing
+        | AuthError::Malformed(_)
+        | AuthError::Invalid(_)
+        | AuthError::Expired(_)
+        | AuthError::Scope(_)
+        | AuthError::StepUp(_) => None,
+    };
+    if let Some(seconds) = wait {
+        reply.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         return reply;
     }
+    // Scopes of the configuration may have characters that no header takes.
+    if let Ok(value) = HeaderValue::try_from(challenge(error, word, door)) {
+        reply.headers_mut().insert(header::WWW_AUTHENTICATE, value);
+    }
+    reply
+}
+
+/// How a client can come to be recognised.
+fn challenge(error: &AuthError, word: Option<&str>, door: &Door) -> String {
     let mut parts = Vec::new();
     let mut part = |name: &str, value: &str| parts.push(format!("{name}=\"{value}\""));
     if let Some(word) = word {
         part("error", word);
         part("error_description", &error.to_string().replace('"', "'"));
     }
+    if let AuthError::StepUp(demanded) = error {
+        if !demanded.acr.is_empty() {
+            part("acr_values", &demanded.acr.join(" "));
+        }
+        demanded.max_age.iter().for_each(|age| part("max_age", &age.as_secs().to_string()));
+    }
     door.scope().iter().for_each(|scope| part("scope", scope));
     door.metadata_url().iter().for_each(|url| part("resource_metadata", url));
-    let challenge = format!("Bearer {}", parts.join(", "));
-    // Scopes of the configuration may have characters that no header takes.
-    if let Ok(value) = HeaderValue::try_from(challenge.trim_end()) {
-        reply.headers_mut().insert(header::WWW_AUTHENTICATE, value);
-    }
-    reply
+    format!("Bearer {}", parts.join(", ")).trim_end().to_owned()
 }
 
 /// The reply of HTTP to a call that failed before anything was said of it.
 pub fn failed(fault: &Fault, call: (&Id, Method, Version), counters: &Counters) -> HttpReply {
     let (status, text) = self::fault(fault, call, counters);
+    last(status, text, fault.retry_after())
+}
+
+/// The last word on a call, alone; with when to come back, where that is known.
+pub fn last(status: StatusCode, text: Bytes, retry_after: Option<Duration>) -> HttpReply {
     let mut reply = json_reply(status, text);
-    if let Fault::Limited(refusal) = fault
-        && let Some(wait) = refusal.retry_after()
-    {
+    if let Some(wait) = retry_after {
         let seconds = HeaderValue::from(limit::seconds(wait));
         reply.headers_mut().insert(header::RETRY_AFTER, seconds);
     }
@@ -191,6 +221,11 @@ pub fn fault(
         Fault::Limited(_) if client.era() == Era::Modern && method != Method::ToolsCall => {
             StatusCode::TOO_MANY_REQUESTS
         }
+        Fault::Upstream { error: SendError::Refused(_) | SendError::Busy(..), .. }
+            if client.era() == Era::Modern && method != Method::ToolsCall =>
+        {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
         Fault::UnknownMethod(_)
         | Fault::Unknown { .. }
         | Fault::Invalid(_)
@@ -198,8 +233,10 @@ pub fn fault(
         | Fault::Cancelled
         | Fault::Unbridgeable(_)
         | Fault::Denied
+        | Fault::StepUp(_)
         | Fault::Limit(_)
         | Fault::Limited(_)
+        | Fault::Guard(_)
         | Fault::NoAnswer(_)
         | Fault::Declined
         | Fault::Task(_)

@@ -9,7 +9,7 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming as HttpIncoming;
 
 use crate::{
-    auth::{self, AuthError, WELL_KNOWN},
+    auth::{self, AuthError, Peer, WELL_KNOWN},
     call::Caller,
     config::Limits,
     mcp::{
@@ -21,7 +21,7 @@ use crate::{
     pipeline::{self, Call, Fault},
     session::{Session, outbox::EventId},
     snapshot::{Gate, Route, Snapshot},
-    telemetry::Counter,
+    telemetry::{Counter, Reason},
 };
 
 use super::{
@@ -40,7 +40,7 @@ pub async fn serve(
     gate: Arc<Gate>,
     streams: Arc<Streams>,
     local: SocketAddr,
-    caller: Caller,
+    peer: Peer,
     request: Request<HttpIncoming>,
 ) -> HttpReply {
     gate.counters.add(Counter::Requests);
@@ -68,11 +68,13 @@ pub async fn serve(
             ),
         };
     };
-    let caller = match recognised(&route, caller, request.headers()).await {
+    let caller = match recognised(&route, &peer, request.headers()).await {
         Ok(caller) => caller,
-        Err(error) => return reply::unrecognised(&error, &route.door),
+        Err(error) => return reply::unrecognised(&error, None, &route.door),
     };
-    let door = Door { gate, streams, route, caller, limits: server.limits.clone() };
+    let forwarded = route.forwarded(request.headers()).map(Arc::new);
+    let limits = server.limits.clone();
+    let door = Door { gate, streams, route, caller, limits, forwarded };
     match (place, request.method()) {
         (Place::Route, &Verb::POST) => door.post(request).await,
         (Place::Route, &Verb::GET) => door.get(request.headers()),
@@ -87,15 +89,11 @@ pub async fn serve(
 }
 
 /// Who calls, where the route wants to know that.
-async fn recognised(
-    route: &Route,
-    caller: Caller,
-    headers: &HeaderMap,
-) -> Result<Caller, AuthError> {
+async fn recognised(route: &Route, peer: &Peer, headers: &HeaderMap) -> Result<Caller, AuthError> {
     if route.door.is_open() {
-        return Ok(caller);
+        return Ok(Caller::Address(peer.address));
     }
-    Box::pin(route.door.identify(headers)).await.map(Caller::Known)
+    Box::pin(route.door.identify(peer, headers)).await.map(Caller::Known)
 }
 
 /// How clients log in at a route (RFC 9728 §3): its path stands behind the well-known one; without
@@ -144,6 +142,8 @@ struct Door {
     route: Arc<Route>,
     caller: Caller,
     limits: Limits,
+    /// What of the request's headers upstreams are to have.
+    forwarded: Option<Arc<HeaderMap>>,
 }
 
 impl Door {
@@ -300,7 +300,8 @@ impl Door {
     }
 
     async fn run(&self, call: Call, takes: Takes) -> HttpReply {
-        let call = Call { streams: takes != Takes::Json, ..call };
+        let (streams, forwarded) = (takes != Takes::Json, self.forwarded.clone());
+        let call = Call { streams, forwarded, ..call };
         let (id, method, version) = (call.id.clone(), call.method, call.client.version);
         let session = call.session.clone().filter(|_| takes == Takes::StreamRather);
         // Boxed: the way is large, and everything up to the connection would hold it inside.
@@ -315,6 +316,13 @@ impl Door {
                 stream::back(&self.gate, &self.limits, back, takes).await
             }
             Ok(pipeline::Reply::Listen(listening)) => stream::listen(&self.limits, *listening),
+            // What another login would help against is said as HTTP has it.
+            Err(Fault::StepUp(demanded)) => {
+                self.gate.counters.fault(Reason::AccessDenied);
+                self.gate.counters.add(Counter::RefusedStepUp);
+                let error = AuthError::StepUp(*demanded);
+                reply::unrecognised(&error, Some(&id), &self.route.door)
+            }
             Err(fault) => self.failed(&fault, (&id, method, version)),
         }
     }

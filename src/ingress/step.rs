@@ -28,6 +28,8 @@ pub struct Last {
     /// The response, whole.
     pub text: Bytes,
     cancelled: bool,
+    /// When the same request may fare better.
+    pub retry_after: Option<Duration>,
 }
 
 impl Last {
@@ -49,11 +51,13 @@ pub async fn next(back: &mut Back) -> Step {
             status: reply::status(status, &body, version.era()),
             text: message::response(Some(&call.id), &body),
             cancelled: false,
+            retry_after: None,
         }),
         Err(fault) => {
             let (status, text) =
                 reply::fault(&fault, (&call.id, call.method, version), &back.gate.counters);
-            Step::Last(Last { status, text, cancelled: matches!(fault, Fault::Cancelled) })
+            let cancelled = matches!(fault, Fault::Cancelled);
+            Step::Last(Last { status, text, cancelled, retry_after: fault.retry_after() })
         }
     }
 }

@@ -57,7 +57,8 @@ pub async fn back(gate: &Arc<Gate>, limits: &Limits, back: Box<Back>, takes: Tak
                 let session = held.done().call().session.clone();
                 let session = session.filter(|_| takes == Takes::StreamRather);
                 let streamed = session.and_then(|session| single(limits, &session, &last.text));
-                return streamed.unwrap_or_else(|| reply::json_reply(last.status, last.text));
+                return streamed
+                    .unwrap_or_else(|| reply::last(last.status, last.text, last.retry_after));
             }
             // A client that takes no stream gets the answer alone.
             Ok(Step::Message(_) | Step::Paused(_)) | Err(_) if takes == Takes::Json => (),
@@ -300,10 +301,21 @@ impl Pump {
         session: Weak<Session>,
     ) {
         loop {
+            let Some(listener) = listener(&session) else { return };
             let push = tokio::select! {
                 // A receiver keeps its place when dropped.
                 push = pushes.recv() => push,
                 () = self.stream.ended() => return,
+                () = unvouched(&gate, ear.route(), listener.as_ref()) => {
+                    // Who came with another proof meanwhile listens on by that.
+                    match self::listener(&session).flatten() {
+                        Some(caller) if !gate.vouches(ear.route(), &caller) => {
+                            gate.revoked(ear.route(), &caller);
+                            return self.stream.end();
+                        }
+                        Some(_) | None => continue,
+                    }
+                }
             };
             let Some(session) = session.upgrade() else { return };
             ear.listens_as(session.listener());
@@ -333,6 +345,19 @@ impl Pump {
         for _ in 0..self.stream.push(text, self.bytes_max) {
             self.counters.add(Counter::OutboxDropped);
         }
+    }
+}
+
+/// Who listens to a session's stream; none where the session is gone.
+fn listener(session: &Weak<Session>) -> Option<Option<Caller>> {
+    session.upgrade().map(|session| session.listener())
+}
+
+/// Waits until whoever listens may do so no more.
+async fn unvouched(gate: &Gate, route: &str, listener: Option<&Caller>) {
+    match listener {
+        Some(caller) => gate.unvouched(route, caller).await,
+        None => std::future::pending().await,
     }
 }
 

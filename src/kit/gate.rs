@@ -109,10 +109,9 @@ impl Gate {
         for upstream in &report.upstreams {
             *upstreams.entry(upstream.state.word()).or_default() += 1;
         }
-        let troubled = report
-            .upstreams
-            .into_iter()
-            .filter(|upstream| matches!(upstream.state, State::Degraded | State::Failed));
+        let troubled = report.upstreams.into_iter().filter(|upstream| {
+            matches!(upstream.state, State::Degraded | State::Tripped | State::Failed)
+        });
         let status = Status {
             version: report.version,
             uptime_seconds: report.uptime_seconds,

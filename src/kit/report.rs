@@ -59,6 +59,60 @@ pub struct Upstream {
     pub failures: u64,
     /// Its running processes.
     pub processes: usize,
+    /// Its tools whose arguments cannot be checked, since their schemas are of no use; and why.
+    pub unusable_schemas: Vec<String>,
+    /// The servers that are the same one, where there are several.
+    pub replicas: Vec<Replica>,
+    /// The server that is to take its place, where one is on trial.
+    pub canary: Option<Canary>,
+    /// How its breaker stands. Null if it has none.
+    pub breaker: Option<Breaker>,
+    /// Times that a breaker of it, or of one of its tools, opened.
+    pub breaker_opened: u64,
+    /// Calls that one refused.
+    pub breaker_refused: u64,
+    /// Its tools that have a breaker of their own.
+    pub tool_breakers: BTreeMap<String, Breaker>,
+}
+
+/// One of several servers that are the same.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(transform = without_formats)]
+pub struct Replica {
+    pub url: String,
+    pub state: State,
+    /// It did worse than the others, and gets no calls for a while.
+    pub ejected: bool,
+    /// It does not answer its probes, and gets no calls until it does.
+    pub ill: bool,
+    /// Its breaker is open: it gets no calls, because those before them failed.
+    pub tripped: bool,
+    /// Calls that are under way there.
+    pub in_flight: u32,
+    pub calls: u64,
+}
+
+/// A server on trial in the place of another.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[schemars(transform = without_formats)]
+pub struct Canary {
+    /// The name of its upstream.
+    pub upstream: String,
+    /// How many percent of callers it gets; 0 once it was taken back.
+    pub weight: u32,
+    /// Why it was taken back, and gets nothing until its section is edited.
+    pub back: Option<String>,
+}
+
+/// Whether calls are let through, or refused because those before them failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum Breaker {
+    Closed,
+    Open,
+    /// A few are let through, to see how they fare.
+    HalfOpen,
 }
 
 /// How an upstream is reached.
@@ -86,6 +140,8 @@ pub enum State {
     Ready,
     /// It was ready before, or part of it is; what is known of it is still listed.
     Degraded,
+    /// Its breaker is open: calls are refused, because those before them failed.
+    Tripped,
     /// It could not be opened; it is tried again.
     Failed,
 }
@@ -100,6 +156,16 @@ pub enum Source {
     Disk,
 }
 
+impl Replica {
+    /// Whether it gets calls.
+    pub fn is_well(&self) -> bool {
+        matches!(self.state, State::Ready | State::Idle)
+            && !self.ejected
+            && !self.ill
+            && !self.tripped
+    }
+}
+
 impl Kind {
     pub fn word(self) -> &'static str {
         match self {
@@ -111,6 +177,18 @@ impl Kind {
     }
 }
 
+impl Breaker {
+    pub const ALL: [Self; 3] = [Self::Closed, Self::Open, Self::HalfOpen];
+
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::HalfOpen => "half_open",
+        }
+    }
+}
+
 impl State {
     pub fn word(self) -> &'static str {
         match self {
@@ -118,6 +196,7 @@ impl State {
             Self::Opening => "opening",
             Self::Ready => "ready",
             Self::Degraded => "degraded",
+            Self::Tripped => "tripped",
             Self::Failed => "failed",
         }
     }

@@ -9,7 +9,7 @@ use tokio::io::{
 
 use super::{
     gate,
-    report::{Kind, Report, Route, Source, State, Upstream},
+    report::{Breaker, Kind, Report, Route, Source, State, Upstream},
 };
 
 /// The client's end of the pipe.
@@ -89,6 +89,13 @@ fn upstream(name: &str, state: State) -> Upstream {
         calls: 30,
         failures: 1,
         processes: 1,
+        unusable_schemas: vec![],
+        replicas: Vec::new(),
+        canary: None,
+        breaker: Some(Breaker::Closed),
+        breaker_opened: 0,
+        breaker_refused: 0,
+        tool_breakers: BTreeMap::new(),
     }
 }
 

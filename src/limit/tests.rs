@@ -162,7 +162,15 @@ fn a_key_in_a_store_is_of_one_limit_and_one_caller_alone() {
         let (authority, issuer) = (authority.to_owned(), issuer.to_owned());
         let subject = subject.to_owned();
         let (groups, scopes, claims) = (BTreeSet::new(), BTreeSet::new(), Raw::object());
-        Caller::Known(Arc::new(Identity { authority, issuer, subject, groups, scopes, claims }))
+        Caller::Known(Arc::new(Identity {
+            authority,
+            issuer,
+            subject,
+            groups,
+            scopes,
+            claims,
+            ..Identity::default()
+        }))
     };
     let callers = [
         Caller::Parent,

@@ -32,6 +32,12 @@ pub fn request_digest(method: Method, params: &Raw) -> RequestDigest {
     std::array::from_fn(|at| whole.get(at).copied().unwrap_or_default())
 }
 
+/// The canonical form of a JSON text (RFC 8785); none where it has none.
+pub fn canonical(text: &Raw) -> Option<Vec<u8>> {
+    let value = text.try_read::<serde_json::Value>()?;
+    serde_json_canonicalizer::to_vec(&value).ok()
+}
+
 /// Every run of more digits than a double holds, in no order that a client's spelling decides.
 fn long_numbers(text: &[u8]) -> Vec<&[u8]> {
     let runs = text.split(|byte| !byte.is_ascii_digit());

@@ -1,6 +1,9 @@
-//! Dialling out: pooled HTTP/1.1 and HTTP/2 connections to upstreams, TLS included; and the secrets
-//! that a Vault keeps.
+//! Dialling out: pooled HTTP/1.1 and HTTP/2 connections to upstreams, TLS included; small documents
+//! ([`fetch`]), what is fetched once for all who want it ([`flight`]), and the secrets that a Vault
+//! keeps.
 
+mod fetch;
+pub mod flight;
 pub mod vault;
 
 use std::{sync::Arc, time::Duration};
@@ -13,6 +16,8 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
+
+pub use self::fetch::FetchError;
 
 /// A TCP connection that is not there after this long will not come; the upstream's own deadline
 /// may be longer.

@@ -17,10 +17,19 @@ use super::StateError;
 pub enum Held {
     /// A call that is parked in the gate process `owner`, for one retry.
     Call { owner: u64, id: u128 },
-    /// The own state of the upstream of this name, the very JSON text of it.
-    Upstream(String, Raw),
+    /// The own state of an upstream, the very JSON text of it.
+    Upstream(Place, Raw),
     /// Nothing is held: once the pages were opened the call is sent anew.
     Anew,
+}
+
+/// Who knows what a state or an id says: an upstream, and which of its replicas, where it has
+/// several.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", from = "String")]
+pub struct Place {
+    pub upstream: String,
+    pub replica: Option<u64>,
 }
 
 /// Who a state is for, and for which request.
@@ -77,13 +86,13 @@ impl States {
 
     /// An id of an upstream's own task, for this caller only: the upstream sees the gate alone, and
     /// could not tell who asks.
-    pub fn seal_theirs(&self, upstream: &str, own: &str, route: &str, caller: &Caller) -> String {
-        let text = Raw::encode(&(upstream, own));
+    pub fn seal_theirs(&self, place: &Place, own: &str, route: &str, caller: &Caller) -> String {
+        let text = Raw::encode(&(place, own));
         self.0.seal(text.bytes(), &theirs_bound(route, caller))
     }
 
-    /// The upstream and its own id of a task; none for an id that is not this caller's.
-    pub fn open_theirs(&self, id: &str, route: &str, caller: &Caller) -> Option<(String, String)> {
+    /// Whose it is, and its own id of a task; none for an id that is not this caller's.
+    pub fn open_theirs(&self, id: &str, route: &str, caller: &Caller) -> Option<(Place, String)> {
         let text = self.0.open(id, &theirs_bound(route, caller))?;
         serde_json::from_slice(&text).ok()
     }
@@ -99,6 +108,25 @@ impl States {
             return Err(StateError::Expired);
         }
         Ok(sealed.held)
+    }
+}
+
+/// `NAME`, or `NAME@REPLICA`: no upstream has `@` in its name.
+impl From<Place> for String {
+    fn from(place: Place) -> Self {
+        match place.replica {
+            None => place.upstream,
+            Some(replica) => format!("{}@{replica:x}", place.upstream),
+        }
+    }
+}
+
+impl From<String> for Place {
+    fn from(text: String) -> Self {
+        let parts = text.split_once('@');
+        let replica = parts.and_then(|(_, id)| u64::from_str_radix(id, 16).ok());
+        let upstream = parts.map(|(name, _)| name.to_owned()).unwrap_or(text);
+        Self { upstream, replica }
     }
 }
 
@@ -165,7 +193,8 @@ mod tests {
     fn the_text_of_an_upstreams_state_stays_as_it_is() {
         let states = States::new(&[1; 32]);
         let own = caller(1);
-        let inner = Held::Upstream("up".to_owned(), Raw::trusted(r#""\u00e9 \/ 1""#));
+        let place = Place { upstream: "up".to_owned(), replica: Some(u64::MAX) };
+        let inner = Held::Upstream(place, Raw::trusted(r#""\u00e9 \/ 1""#));
         let state: String = states.seal(inner.clone(), bearer(&own), 60).read().unwrap();
         assert_eq!(states.open(&state, bearer(&own)), Ok(inner));
     }

@@ -26,7 +26,9 @@ pub async fn sent(
 ) -> Result<Pass, Fault> {
     let target = Target { upstream: resolved.target.upstream.name(), name: &resolved.target.own };
     let limits = &gate.snapshot().limits;
-    let admission = limits.admit(call.asked_on(route), target).await.map_err(Fault::Limited)?;
+    // As it is sent: what the configuration puts into it costs the same as a client's own.
+    let request = Request { params: &resolved.params, ..call.asked_on(route) };
+    let admission = limits.admit(request, target).await.map_err(Fault::Limited)?;
     Ok(Pass { permit: resolved.permit.clone(), admission: Arc::new(admission) })
 }
 

@@ -4,33 +4,23 @@
 //! `asked` (a legacy server asks a modern client) and `rounds` (the reverse). A call may go on as a
 //! task of ours (`tasks`), or lead to a task of the server (`polling`, and `upstream::follow`).
 
-use std::{collections::VecDeque, pin::Pin, sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::{
-    call::{
-        Ask,
-        event::{Event, Notice, Question},
-    },
+    call::event::{Event, Notice, Question},
     config::Limits,
     mcp::{
         error::URL_ELICITATION_REQUIRED,
         id::Id,
-        level,
         message::{self, Body},
         method::Method,
-        older,
-        raw::Raw,
-        splice,
+        older, splice,
         version::Era,
     },
-    park::{
-        Parked,
-        state::{Bearer, Held},
-        task::Task,
-    },
+    park::{Parked, state::Held, task::Task},
     session::Underway,
     snapshot::{Gate, Route},
     telemetry::Counter,
@@ -40,12 +30,18 @@ use crate::{
 use super::{
     Call, Fault,
     asked::{self, Asked},
-    fit, pages,
+    cached::{self, Outdated, Shared, Wait},
+    fit,
+    migrate::{self, OnTrial},
+    pages,
     polling::Polling,
     puts::Puts,
     resolve::{self, Resolved},
     rounds::{self, Round},
+    sending::Sending,
+    shadow::{self, Shadowed},
     shown, tasks,
+    tries::Tries,
 };
 
 /// A call under way, read event by event. Dropped before its end, it is cancelled.
@@ -57,8 +53,16 @@ pub struct Back {
     pub(super) resolved: Resolved,
     pub(super) upstream: Arc<Upstream>,
     pub(super) stage: Stage,
+    /// Which of several replicas has it.
+    pub(super) replica: Option<u64>,
+    /// It is with a successor on trial.
+    pub(super) trial: Option<Box<OnTrial>>,
+    /// Who compares its answer with a successor's.
+    pub(super) shadow: Option<Shadowed>,
     /// Its places among the calls under way; all that it leads to is sent on its strength.
     pub(super) pass: Pass,
+    /// How it is sent, and how often.
+    pub(super) tries: Arc<Tries>,
     /// The era spoken to the upstream.
     pub(super) era: Era,
     /// Ends with the call; none for a client without sessions.
@@ -80,16 +84,10 @@ pub struct Back {
     pub(super) task_at: Option<Instant>,
     /// The task that it goes on as.
     pub(super) task: Option<Arc<Task>>,
-}
-
-/// A call on its way for another time. Kept from one poll to the next: a server that takes long to
-/// open is not opened anew each time that somebody looks.
-pub(super) struct Sending(Pin<Box<dyn Future<Output = Result<Exchange, SendError>> + Send>>);
-
-impl std::fmt::Debug for Sending {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Sending(…)")
-    }
+    /// Of its answer with others.
+    pub(super) shared: Shared,
+    /// What is kept and no longer good once it is over.
+    pub(super) outdated: Option<Outdated>,
 }
 
 /// Where a call stands.
@@ -105,6 +103,8 @@ pub(super) enum Stage {
     Polling(Box<Polling>),
     /// The client is being asked what a modern server wants to know.
     Asking(Round),
+    /// Another call asks the same.
+    Waiting(Wait),
     Over,
 }
 
@@ -121,26 +121,33 @@ pub enum Out {
 
 impl Back {
     pub(super) async fn send(
-        gate: &Arc<Gate>,
-        route: &Arc<Route>,
+        place: (&Arc<Gate>, &Arc<Route>),
         call: Call,
         resolved: Resolved,
-        pass: Pass,
+        mut pass: Pass,
+        shared: &mut Shared,
     ) -> Result<Self, Fault> {
+        let shadow = shadow::begin(place.0, &call, &resolved, &pass);
+        // By its own upstream's name, whoever gets it.
+        let outdated = Outdated::by(place.0, &call, &resolved);
+        let (mut resolved, mut trial) = migrate::turned(place.0, &call, resolved);
         let underway = match &call.session {
             Some(session) => Some(session.begin(&call.id).ok_or(Fault::DuplicateId)?),
             None => None,
         };
-        let upstream = Arc::clone(&resolved.target.upstream);
-        let sent = upstream.send(&resolved.ask(&call), &pass).await;
-        let failed = |error| resolve::failed(route, &call, &resolved.target, error);
+        let mut tries = Tries::new(&call, &resolved);
+        let judged = Arc::clone(&resolved.target);
+        let sent = migrate::send(&call, (&mut resolved, &mut tries), &mut trial, &mut pass).await;
+        let failed = |error| resolve::failed(place.1, &call, &judged, error);
         let mut exchange = sent.map_err(failed)?;
+        let upstream = Arc::clone(&resolved.target.upstream);
         if call.method == Method::TasksResult {
             // It is silent until the task is over; whoever asks looks at that meanwhile.
-            exchange.allow_answer(upstream.settings.config.timeout.total);
+            exchange.allow_answer(tries.timeout.total);
         }
-        let mut back = Self::new((gate, route), call, resolved, (upstream, exchange), pass);
-        back.underway = underway;
+        let mut back = Self::new(place, call, resolved, (upstream, exchange), (pass, tries));
+        (back.underway, back.trial, back.shadow) = (underway, trial, shadow);
+        (back.outdated, back.shared) = (outdated, std::mem::take(shared));
         Ok(back)
     }
 
@@ -153,32 +160,55 @@ impl Back {
         pass: Pass,
     ) -> Self {
         let Parked { mut exchange, upstream, asked, .. } = parked;
+        let outdated = Outdated::by(place.0, &call, &resolved);
         exchange.restore_token(call.meta.progress_token.clone());
-        let mut back = Self::new(place, call, resolved, (upstream, exchange), pass);
-        (back.asked, back.fresh) = (Asked::after(asked), false);
+        let tries = Tries::new(&call, &resolved);
+        let mut back = Self::new(place, call, resolved, (upstream, exchange), (pass, tries));
+        (back.asked, back.fresh, back.outdated) = (Asked::after(asked), false, outdated);
         back
     }
 
     fn new(
-        (gate, route): (&Arc<Gate>, &Arc<Route>),
+        place: (&Arc<Gate>, &Arc<Route>),
         call: Call,
         resolved: Resolved,
         (upstream, exchange): (Arc<Upstream>, Exchange),
-        pass: Pass,
+        (pass, tries): (Pass, Arc<Tries>),
     ) -> Self {
+        let task_at = tasks::due(place.0, &call, exchange.era);
+        let (era, replica) = (exchange.era, exchange.replica);
+        let stage = Stage::Underway(exchange);
+        let back = Self::staged(place, call, resolved, (pass, tries), stage);
+        Self { upstream, era, replica, task_at, ..back }
+    }
+
+    /// At a stage that needs no exchange.
+    pub(super) fn staged(
+        (gate, route): (&Arc<Gate>, &Arc<Route>),
+        call: Call,
+        resolved: Resolved,
+        (pass, tries): (Pass, Arc<Tries>),
+        stage: Stage,
+    ) -> Self {
+        let upstream = Arc::clone(&resolved.target.upstream);
+        let era = upstream.peer().map_or(Era::Legacy, |peer| peer.version.era());
         Self {
             gate: Arc::clone(gate),
             route: Arc::clone(route),
-            task_at: tasks::due(gate, &call, exchange.era),
+            task_at: tasks::due(gate, &call, era),
             since: Instant::now(),
             task: None,
             refuses: !call.streams,
             call,
             resolved,
             upstream,
-            era: exchange.era,
-            stage: Stage::Underway(exchange),
+            era,
+            replica: None,
+            trial: None,
+            shadow: None,
+            stage,
             pass,
+            tries,
             underway: None,
             fresh: true,
             ready: VecDeque::new(),
@@ -186,6 +216,8 @@ impl Back {
             puts: Puts::default(),
             rounds: 0,
             pages: Vec::new(),
+            shared: Shared::default(),
+            outdated: None,
         }
     }
 
@@ -197,8 +229,10 @@ impl Back {
             if let Some(ready) = self.ready.pop_front() {
                 return ready;
             }
-            if let Some(out) = self.step_or_end().await? {
-                return Ok(out);
+            match self.step_or_end().await {
+                Ok(None) => (),
+                Ok(Some(out)) => return Ok(out),
+                Err(fault) => return self.fell(fault),
             }
         }
     }
@@ -248,7 +282,7 @@ impl Back {
             Stage::Again(sending) => {
                 let sent = (&mut sending.0).await;
                 let exchange = sent.map_err(|error| self.fault(error))?;
-                self.era = exchange.era;
+                (self.era, self.replica) = (exchange.era, exchange.replica);
                 self.stage = Stage::Underway(exchange);
                 Ok(None)
             }
@@ -257,33 +291,41 @@ impl Back {
                 self.answered(answered);
                 Ok(None)
             }
+            Stage::Waiting(wait) => {
+                let late_at = self.since + self.tries.timeout.total;
+                let waited = cached::waited(wait, self.task_at, late_at).await;
+                self.waited(waited)
+            }
             Stage::Over => Err(Fault::Cancelled),
         }
     }
 
     fn hear(&mut self, event: Result<Event, SendError>) -> Result<Option<Out>, Fault> {
         let fresh = std::mem::replace(&mut self.fresh, false);
+        if let Stage::Underway(exchange) = &self.stage {
+            // Another replica may have answered in the place of the first.
+            (self.era, self.replica) = (exchange.era, exchange.replica);
+        }
+        if self.falls_back(&event, fresh) {
+            return Ok(None);
+        }
         match event {
             Ok(Event::Notice(notice)) => Ok(self.notice(&notice)),
             Ok(Event::Question(question)) => self.question(question),
             Ok(Event::Paused { retry }) => {
                 Ok(self.call.session.is_some().then_some(Out::Paused(retry)))
             }
-            Ok(Event::Answer { body, status }) => self.answer(body, status),
+            Ok(Event::Answer { body, status }) => {
+                let again = fresh && self.repeats_after((&body, status));
+                if again { Ok(None) } else { self.answer(body, status) }
+            }
             // It was not processed: once more, on a session opened anew.
             Err(SendError::SessionGone) if fresh => {
                 self.send_again(self.resolved.ask(&self.call));
                 Ok(None)
             }
-            Err(error) => Err(self.fault(self.upstream.failed(error))),
+            Err(error) => self.fails_or_repeats(error, fresh).map(|()| None),
         }
-    }
-
-    /// Begins to send it once more.
-    pub(super) fn send_again(&mut self, ask: Ask) {
-        let (upstream, pass) = (Arc::clone(&self.upstream), self.pass.clone());
-        let sending = async move { upstream.send(&ask, &pass).await };
-        self.stage = Stage::Again(Sending(Box::pin(sending)));
     }
 
     pub(super) fn cancel(&mut self, reason: Option<String>) {
@@ -294,7 +336,14 @@ impl Back {
             (Stage::Polling(polling), _) => {
                 self.ready.extend(polling.withdrawn().into_iter().map(Ok));
             }
-            (Stage::Underway(_) | Stage::Following(..) | Stage::Again(_) | Stage::Over, _) => (),
+            (
+                Stage::Underway(_)
+                | Stage::Following(..)
+                | Stage::Again(_)
+                | Stage::Waiting(_)
+                | Stage::Over,
+                _,
+            ) => (),
         }
     }
 
@@ -320,6 +369,10 @@ impl Back {
 
     /// A question of a legacy server; dropped, it is refused.
     fn question(&mut self, question: Question) -> Result<Option<Out>, Fault> {
+        self.shared.spoil();
+        // One that must not pass is refused as one that nobody hears.
+        let Ok(params) = self.heard_of(&question.params) else { return Ok(None) };
+        let question = Question { params, ..question };
         let Some(session) = &self.call.session else {
             let added = self.asked.add(question, &self.call, &self.limits());
             if let Err(fault) = &added {
@@ -353,8 +406,9 @@ impl Back {
         if notice.method == Some(Method::Cancelled) {
             return self.withdrawn(notice);
         }
-        let fits = || older::notice(self.call.client.version, notice.method, &notice.whole);
-        let whole = self.wants(notice).then(fits).flatten()?;
+        self.gate.snapshot().heard(self.upstream.name(), notice);
+        let clean = if self.wants(notice) { self.clean_notice(notice) } else { None };
+        let whole = older::notice(self.call.client.version, notice.method, &clean?)?;
         self.heard(notice);
         Some(Out::Message(whole.bytes().clone()))
     }
@@ -367,40 +421,18 @@ impl Back {
         self.puts.withdraw(&id, &notice.params)
     }
 
-    /// A client hears what it asked for, whatever others asked of a server that all share.
-    fn wants(&self, notice: &Notice) -> bool {
-        match notice.method {
-            Some(Method::LogMessage) => self.hears(notice),
-            Some(Method::Progress) => self.call.meta.progress_token.is_some(),
-            _ => true,
-        }
-    }
-
-    fn hears(&self, notice: &Notice) -> bool {
-        let least = match &self.call.session {
-            Some(session) => session.log_level(),
-            // A modern upstream knows itself what this very request asked for.
-            None if self.era == Era::Modern => return true,
-            None => match &self.call.meta.log_level {
-                Some(level) => Some(level.clone()),
-                None => return false,
-            },
-        };
-        let Some(least) = least.and_then(|level| level::rank(&level)) else { return true };
-        let said = splice::member(&notice.params, "level").and_then(|level| level.try_read());
-        said.and_then(|level: String| level::rank(&level)).is_none_or(|said| least <= said)
-    }
-
-    fn answer(&mut self, body: Body, status: u16) -> Result<Option<Out>, Fault> {
+    pub(super) fn answer(&mut self, body: Body, status: u16) -> Result<Option<Out>, Fault> {
         if let Body::Result(result) = &body
             && !result.is_object()
         {
             let error = SendError::Garbage("a result that is no object".to_owned());
             return Err(self.fault(self.upstream.failed(error)));
         }
+        self.share(&body);
         if resolve::is_missing(&self.route, &self.call, &self.resolved.target, &body) {
             return Err(resolve::unknown(&self.call));
         }
+        let body = self.cleaned(body)?;
         self.note_task(&body);
         if let Some(task) = self.task_given(&body) {
             let stage = std::mem::replace(&mut self.stage, Stage::Over);
@@ -412,7 +444,7 @@ impl Back {
         }
         let kind = match &body {
             Body::Result(result) if self.era == Era::Modern => {
-                result_type(result, self.call.client.era())
+                fit::result_type(result, self.call.client.era())
             }
             Body::Result(_) | Body::Error(_) => None,
         };
@@ -445,6 +477,10 @@ impl Back {
 
     /// The last word, after all that belongs before it.
     pub(super) fn end(&mut self, body: Body, status: u16) -> Out {
+        drop(self.outdated.take());
+        if let Some(shadow) = self.shadow.take() {
+            shadow.answered(&body);
+        }
         let body = match self.name_task(body) {
             Body::Result(result) => Body::Result(self.of_no_task(result)),
             error @ Body::Error(_) => error,
@@ -470,32 +506,4 @@ impl Back {
         asked::park(&self.gate, &self.route, &self.call, parked)
             .map(|result| Out::Answer { body: Body::Result(result), status: 200 })
     }
-
-    /// A modern server's own state, bound to this client's request: the server may not be able to
-    /// tell one client from another.
-    fn sealed(&self, result: Raw) -> Raw {
-        let Some(state) = splice::member(&result, "requestState") else { return result };
-        let age = self.limits().session_age;
-        let request = self.call.digest();
-        let held = Held::Upstream(self.upstream.name().to_owned(), state);
-        let state = self.state(held, request, age);
-        splice::edit(&result, &[("requestState", Some(state.bytes()))])
-    }
-
-    fn state(&self, held: Held, request: [u8; 16], patience: Duration) -> Raw {
-        let bearer =
-            Bearer { route: &self.route.settings.path, caller: &self.call.caller, request };
-        self.gate.lot.states.seal(held, bearer, crate::park::seconds(patience))
-    }
-}
-
-/// What kind of result it is, where it is not the usual one. To a modern client only one kind
-/// matters, and most results need not be walked to know that they are none of it.
-fn result_type(result: &Raw, client: Era) -> Option<String> {
-    let may = |word: &[u8]| memchr::memmem::find(result.bytes(), word).is_some();
-    if client == Era::Modern && !may(b"input_required") && !may(b"\\u") {
-        return None;
-    }
-    let kind = splice::member(result, "resultType")?;
-    (kind.as_str() != "\"complete\"").then(|| kind.try_read().unwrap_or_default())
 }

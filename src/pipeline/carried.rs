@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use crate::{
+    call::Ask,
     mcp::{message::Body, meta::RELATED_TASK, method::Method, raw::Raw, splice, version::Era},
     telemetry::Counter,
     upstream::TaskRef,
@@ -20,7 +21,7 @@ impl Back {
     /// The server gave a task in place of a result, for the gate to bring to its end.
     pub(super) fn begin_polling(&mut self, result: &Raw) -> Result<Option<Out>, Fault> {
         self.gate.counters.add(Counter::TasksCarried);
-        let call = self.resolved.ask(&self.call);
+        let call = Ask { replica: self.replica, ..self.resolved.ask(&self.call) };
         let to = (Arc::clone(&self.upstream), self.pass.clone());
         let polling = Polling::begin(result, call, to, self.since, self.gate.tasks.clone())?;
         self.stage = Stage::Polling(Box::new(polling));
@@ -31,7 +32,7 @@ impl Back {
         match polled {
             Ok(Polled::Nothing) => Ok(None),
             Ok(Polled::Ask(result)) => {
-                let round = self.round(&result)?;
+                let round = self.round(&self.heard_of(&result)?)?;
                 if let Stage::Polling(polling) = &mut self.stage {
                     polling.ask(round);
                 }
@@ -39,8 +40,8 @@ impl Back {
             }
             Ok(Polled::End(body)) => {
                 self.cancel(None);
-                let end = self.end(body, 200);
-                self.ready.push_back(Ok(end));
+                let end = self.cleaned(body).map(|body| self.end(body, 200));
+                self.ready.push_back(end);
                 Ok(None)
             }
             Err(fault) => {
@@ -79,6 +80,7 @@ impl Back {
             | Stage::Underway(_)
             | Stage::Polling(_)
             | Stage::Asking(_)
+            | Stage::Waiting(_)
             | Stage::Over) => other,
         };
     }
@@ -97,7 +99,7 @@ impl Back {
             _ if !is_task(result) => return body,
             _ => {
                 let (path, caller) = (&self.route.settings.path, &self.call.caller);
-                self.gate.lot.states.seal_theirs(self.upstream.name(), &own, path, caller)
+                self.gate.lot.states.seal_theirs(&self.place(), &own, path, caller)
             }
         };
         let shown = Raw::encode(&shown);

@@ -5,7 +5,9 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::{
-    limit::Refusal,
+    config::StepUp,
+    guard,
+    limit::{self, Refusal},
     mcp::{
         error::{self, ErrorObject},
         message::Body,
@@ -36,6 +38,9 @@ pub enum Fault {
     /// What the caller may see, but not use so.
     #[error("{DENIED}")]
     Denied,
+    /// The same, and another login would do.
+    #[error("{DENIED}")]
+    StepUp(Box<StepUp>),
     #[error("a request with this id is under way already")]
     DuplicateId,
     #[error("cancelled")]
@@ -51,6 +56,9 @@ pub enum Fault {
     /// A limit that the configuration sets.
     #[error("{0}")]
     Limited(Refusal),
+    /// Its arguments, or its result, are not clean.
+    #[error("{0}")]
+    Guard(guard::Refusal),
     /// A state that came with a retry leads nowhere (2026-07-28).
     #[error("{0}")]
     State(#[from] StateError),
@@ -74,6 +82,15 @@ pub enum Fault {
 }
 
 impl Fault {
+    /// When the same request may fare better, where that is known.
+    pub fn retry_after(&self) -> Option<Duration> {
+        if let Self::Limited(refusal) = self {
+            return refusal.retry_after();
+        }
+        let Self::Upstream { error, .. } = self else { return None };
+        error.retry_after()
+    }
+
     /// The word that metrics and audit have for it.
     pub fn reason(&self) -> Reason {
         match self {
@@ -81,8 +98,16 @@ impl Fault {
                 Reason::InvalidRequest
             }
             Self::Unknown { .. } => Reason::NotFound,
-            Self::Denied => Reason::AccessDenied,
+            Self::Denied | Self::StepUp(_) => Reason::AccessDenied,
             Self::Limited(_) => Reason::RateLimited,
+            Self::Guard(refusal) => match refusal {
+                guard::Refusal::Arguments(_)
+                | guard::Refusal::ArgumentBytes(..)
+                | guard::Refusal::Unchecked => Reason::InvalidArguments,
+                guard::Refusal::Result(_) => Reason::UpstreamError,
+                guard::Refusal::ResultBytes(..) => Reason::ResponseTooLarge,
+                guard::Refusal::Blocked(..) => Reason::Blocked,
+            },
             Self::Limit(_) => Reason::Overloaded,
             Self::Cancelled => Reason::Cancelled,
             Self::Unbridgeable(_) => Reason::Unbridgeable,
@@ -94,9 +119,13 @@ impl Fault {
             Self::TaskCancelled => Reason::UpstreamError,
             Self::Upstream { error, .. } => match error {
                 SendError::Idle(_) | SendError::Total(_) => Reason::ServiceTimeout,
-                SendError::Unavailable(_) | SendError::SessionGone | SendError::Lost(_) => {
-                    Reason::ServiceUnavailable
-                }
+                SendError::Unavailable(_)
+                | SendError::Unready(_)
+                | SendError::Refused(_)
+                | SendError::Busy(..)
+                | SendError::Status(429 | 502..=504)
+                | SendError::SessionGone
+                | SendError::Lost(_) => Reason::ServiceUnavailable,
                 SendError::TooLarge(_) => Reason::ResponseTooLarge,
                 SendError::Garbage(_) | SendError::Status(_) => Reason::UpstreamError,
             },
@@ -137,8 +166,10 @@ impl Fault {
             Self::Cancelled
             | Self::Unbridgeable(_)
             | Self::Denied
+            | Self::StepUp(_)
             | Self::Limit(_)
             | Self::Limited(_)
+            | Self::Guard(_)
             | Self::NoAnswer(_)
             | Self::Declined
             | Self::TaskCancelled
@@ -188,7 +219,8 @@ pub fn tool_fault(fault: &Fault) -> Option<ToolError> {
             retriable: refusal.retry_after().is_some(),
             retry_after_ms: refusal.retry_after().map(milliseconds),
         }),
-        Fault::Denied => error("access_denied", DENIED, false),
+        Fault::Guard(refusal) => error(refusal.word(), &refusal.to_string(), false),
+        Fault::Denied | Fault::StepUp(_) => error("access_denied", DENIED, false),
         Fault::Declined => error(
             "access_denied",
             "The server behind this wants a page to be opened first, and the user declined.",
@@ -232,8 +264,22 @@ fn failed_tool(said: &ToolError, era: Era) -> Raw {
 
 /// A failure upstream in words that any client may read: no address, no command, no stack.
 fn tool_error(error: &SendError) -> ToolError {
+    if let Some(wait) = error.retry_after() {
+        let what = if matches!(error, SendError::Refused(_)) {
+            "has failed too often, and is left alone for a while; nothing was done"
+        } else {
+            "has no room for this now"
+        };
+        let seconds = limit::seconds(wait);
+        return ToolError {
+            error: "service_unavailable",
+            message: format!("The server behind this {what}. Try again in {seconds} s."),
+            retriable: true,
+            retry_after_ms: Some(milliseconds(wait)),
+        };
+    }
     let (word, message, retriable) = match error {
-        SendError::Unavailable(_) => (
+        SendError::Unavailable(_) | SendError::Unready(_) | SendError::Refused(_) => (
             "service_unavailable",
             "The server behind this is not available now; nothing was done. Try again shortly.",
             true,
@@ -257,6 +303,12 @@ fn tool_error(error: &SendError) -> ToolError {
             "response_too_large",
             "The answer is larger than this gateway lets through. Ask for less.",
             false,
+        ),
+        // What proxies answer in place of a server that is away, or has too much to do.
+        SendError::Busy(..) | SendError::Status(429 | 502..=504) => (
+            "service_unavailable",
+            "The server behind this is not available now. Try again shortly.",
+            true,
         ),
         SendError::Garbage(_) | SendError::Status(_) => (
             "upstream_error",

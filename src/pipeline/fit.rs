@@ -44,6 +44,17 @@ pub fn fit_body(body: Body, call: &Call, from: Era) -> Body {
     }
 }
 
+/// What kind of result it is, where it is not the usual one. To a modern client only one kind
+/// matters, and most results need not be walked to know that they are none of it.
+pub fn result_type(result: &Raw, client: Era) -> Option<String> {
+    let may = |word: &[u8]| memchr::memmem::find(result.bytes(), word).is_some();
+    if client == Era::Modern && !may(b"input_required") && !may(b"\\u") {
+        return None;
+    }
+    let kind = splice::member(result, "resultType")?;
+    (kind.as_str() != "\"complete\"").then(|| kind.try_read().unwrap_or_default())
+}
+
 /// The code of an error object; 0 where it is none.
 pub fn code_of(error: &Raw) -> i64 {
     #[derive(Deserialize)]

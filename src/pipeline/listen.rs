@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::sync::broadcast::{self, error::RecvError};
 
 use crate::{
-    call::{Action, clock},
+    call::{Action, Caller, clock},
     catalog::Target,
     mcp::{
         id::Id,
@@ -46,6 +46,8 @@ struct Params {
 pub struct Listening {
     gate: Arc<Gate>,
     id: Id,
+    route: String,
+    caller: Caller,
     filter: Filter,
     ear: Ear,
     pushes: broadcast::Receiver<Push>,
@@ -109,6 +111,8 @@ pub async fn open(gate: &Arc<Gate>, route: &Arc<Route>, call: Call) -> Result<Re
     Ok(Reply::Listen(Box::new(Listening {
         gate: Arc::clone(gate),
         id: call.id,
+        route: route.settings.path.clone(),
+        caller: call.caller,
         filter,
         ear,
         pushes,
@@ -142,6 +146,10 @@ impl Listening {
                 // A receiver keeps its place when dropped.
                 push = self.pushes.recv() => push,
                 () = self.gate.closing() => return self.end(),
+                () = self.gate.unvouched(&self.route, &self.caller) => {
+                    self.gate.revoked(&self.route, &self.caller);
+                    return self.end();
+                }
             };
             match push {
                 Ok(push) if !self.ear.hears(&self.gate, &push) => (),

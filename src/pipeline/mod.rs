@@ -1,16 +1,21 @@
 //! The way of a call: read this first.
 //!
 //! A request of either era becomes a [`Call`], finds what it is about, and is sent; what comes back
-//! is a [`Reply`]. Between `resolve` and `send` stands what judges a call on its way: `admit` (how
-//! much); who may, and what the cache has, will stand there too.
+//! is a [`Reply`]. Between `resolve` and `send` stands what judges a call on its way: `clean` (what
+//! it says), `admit` (how much), `cached`, which has the answer already, and `tries` (how well it
+//! holds).
 
 mod admit;
 mod asked;
 mod back;
+mod cached;
 mod carried;
+mod clean;
 mod fault;
 mod fit;
 mod listen;
+mod migrate;
+mod notices;
 mod open;
 mod pages;
 mod puts;
@@ -18,14 +23,19 @@ mod polling;
 mod resolve;
 mod resume;
 mod rounds;
+mod sealed;
+mod sending;
+mod shadow;
 mod shown;
 mod tasks;
+mod tries;
 
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
 
 use crate::{
+    cache::Look,
     call::{Ask, Caller, Client, ListKind},
     mcp::{
         digest::{RequestDigest, request_digest},
@@ -37,18 +47,19 @@ use crate::{
         raw::Raw,
         version::Era,
     },
+    park::state::Place,
     session::Session,
     snapshot::{Gate, Route},
     upstream::Pass,
 };
 
-use self::resume::Resumed;
 pub use self::{
     back::{Back, Out},
     fault::Fault,
     listen::{Heard, Listening},
     open::{initialize, negotiate},
 };
+use self::{cached::Shared, resume::Resumed};
 
 /// A client's request, decoded: nothing here depends on how it came.
 #[derive(Debug, Clone)]
@@ -66,6 +77,10 @@ pub struct Call {
     /// Decoded `Mcp-Param-*` headers by their names in lower case; none where no header had to be
     /// sent.
     pub mirrored: Option<Vec<(String, String)>>,
+    /// Headers that some upstream is to have.
+    pub forwarded: Option<Arc<http::HeaderMap>>,
+    /// Who knows the state that came with it.
+    pub place: Option<Place>,
 }
 
 /// What a call leads to.
@@ -125,6 +140,9 @@ fn is_answered_here(call: &Call) -> bool {
 
 /// Finds what a call is about, and sends it there.
 async fn send(gate: &Arc<Gate>, route: &Arc<Route>, call: Call) -> Result<Reply, Fault> {
+    if let Some(reply) = clean::linked(gate, route, &call).await? {
+        return Ok(reply);
+    }
     let mut bound = None;
     let call = match resume::state_of(&call) {
         None => call,
@@ -136,14 +154,19 @@ async fn send(gate: &Arc<Gate>, route: &Arc<Route>, call: Call) -> Result<Reply,
             Resumed::Reply(reply) => return Ok(reply),
         },
     };
-    let resolved = resolved(gate, route, &call).await?;
+    let mut resolved = resolved(gate, route, &call).await?;
     // The name may lead to another server by now, which is not to see what is not its own.
-    if bound.is_some_and(|of| resolved.target.upstream.name() != of) {
+    if bound.is_some_and(|place| !migrate::leads_to(gate, &resolved, &place)) {
         admit::here(gate, route, &call).await?;
         return Err(resume::used(gate));
     }
+    clean::request(gate, &call, &mut resolved)?;
     let pass = admit::sent(gate, route, &call, &resolved).await?;
-    let back = Back::send(gate, route, call, resolved, pass).await?;
+    match cached::look(gate, &call, &resolved) {
+        Look::Pass => (),
+        look => return cached::answer((gate, route), (call, look), resolved, pass).await,
+    }
+    let back = Back::send((gate, route), call, resolved, pass, &mut Shared::default()).await?;
     Ok(Reply::Back(Box::new(back)))
 }
 
@@ -251,6 +274,17 @@ impl Call {
 }
 
 impl resolve::Resolved {
+    /// Whether it may be sent a second time: by the tool's own word, or since it only reads. Not
+    /// with answers of the client's: the server may take them once.
+    fn is_safe(&self, call: &Call) -> bool {
+        let reads = matches!(
+            call.method,
+            Method::PromptsGet | Method::ResourcesRead | Method::Complete | Method::TasksGet
+        );
+        let may = reads || call.method == Method::ToolsCall && self.target.hints.is_safe();
+        may && !self.as_task && !self.wishes_task && call.place.is_none()
+    }
+
     /// The request as the upstream gets it.
     fn ask(&self, call: &Call) -> Ask {
         Ask {
@@ -262,11 +296,15 @@ impl resolve::Resolved {
             client: Arc::clone(&call.client),
             session: call.session.as_ref().map(|session| session.key),
             streams: call.streams,
+            forwarded: call.forwarded.clone(),
             as_task: self.as_task,
             log_level: match &call.session {
                 Some(session) => session.log_level(),
                 None => call.meta.log_level.clone(),
             },
+            safe: self.is_safe(call),
+            hedge: self.target.hedge,
+            replica: self.target.replica.or(call.place.as_ref().and_then(|place| place.replica)),
         }
     }
 }

@@ -116,12 +116,11 @@ pub fn set_level(gate: &Gate, route: &Arc<Route>, call: &Call) -> Result<Reply, 
     }
     let session = call.session.as_ref().ok_or(Fault::Invalid("needs a session".to_owned()))?;
     session.set_log_level(&params.level);
-    let (session, route) = (Arc::clone(session), Arc::clone(route));
+    let (session, members) = (Arc::clone(session), gate.snapshot().all_behind(route));
     gate.tasks.spawn("session: set level", async move {
         // Of two levels set in a row the last one counts.
         let Some(level) = session.log_level() else { return };
-        let members = route.members.iter();
-        join_all(members.map(|member| member.upstream.set_level(session.key, &level))).await;
+        join_all(members.iter().map(|upstream| upstream.set_level(session.key, &level))).await;
     });
     Ok(Reply::Answer(Body::Result(Raw::object())))
 }

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use crate::{
     call::{Ask, event::Event, tasks::Tasks},
     mcp::{message::Body, method::Method, raw::Raw, splice},
+    resilience::Attempt,
     upstream::{Exchange, Pass, SendError, Upstream},
 };
 
@@ -88,7 +89,7 @@ impl Polling {
         let garbled = || Fault::Unbridgeable("the task that it gave cannot be read".to_owned());
         let id = splice::member(result, "taskId").and_then(|id| id.try_read());
         let task: Detailed = result.try_read().ok_or_else(garbled)?;
-        let total = upstream.settings.config.timeout.total;
+        let total = upstream.timeout(&call).total;
         let mut polling = Self {
             upstream,
             call,
@@ -124,7 +125,7 @@ impl Polling {
             Next::Send(method, params) => {
                 let (method, params) = (*method, params.clone());
                 let ask = request(&self.call, &self.id, method, &params);
-                let sent = self.upstream.send(&ask, &self.pass).await;
+                let sent = self.upstream.send(&ask, &self.pass, Attempt::following()).await;
                 let exchange = sent.map_err(|error| self.failed(error))?;
                 self.next = Next::Wait(method, Box::new(exchange));
                 Ok(Polled::Nothing)
@@ -253,7 +254,8 @@ impl Drop for Polling {
         let ask = request(&self.call, &self.id, Method::TasksCancel, &Raw::object());
         let (upstream, pass) = (Arc::clone(&self.upstream), self.pass.clone());
         self.tasks.finish(async move {
-            let cancelled = async { upstream.send(&ask, &pass).await?.answer().await };
+            let cancelled =
+                async { upstream.send(&ask, &pass, Attempt::following()).await?.answer().await };
             match tokio::time::timeout(CANCEL_TIMEOUT, cancelled).await {
                 Ok(Ok(_)) => (),
                 Ok(Err(error)) => tracing::debug!(%error, "a task was not cancelled"),
@@ -270,6 +272,8 @@ fn request(call: &Ask, id: &str, method: Method, params: &Raw) -> Ask {
         params: splice::edit(params, &[("taskId", Some(id_text.bytes()))]),
         name: Some(id.to_owned()),
         mirrored: Vec::new(),
+        safe: method == Method::TasksGet,
+        hedge: None,
         ..call.clone()
     }
 }

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use crate::{
     call::{Action, ListKind, clock},
     catalog::{Found, Target},
+    guard::Guard,
     mcp::{
         error::{INVALID_PARAMS, RESOURCE_NOT_FOUND},
         head::Named,
         message::Body,
         method::Method,
-        mirror::{Mirrored, Mirrors},
+        mirror::Mirrored,
         raw::Raw,
         splice,
         version::Era,
@@ -27,6 +28,8 @@ use super::{Call, Fault, fit};
 pub struct Resolved {
     pub target: Arc<Target>,
     pub permit: Permit,
+    /// What its arguments are held to, and all that comes back.
+    pub guard: Guard,
     /// The client's params, with the upstream's own name in them.
     pub params: Raw,
     /// What `Mcp-Name` is to say.
@@ -41,16 +44,26 @@ pub struct Resolved {
 
 pub fn resolve(gate: &Gate, route: &Route, call: &Call) -> Result<Resolved, Fault> {
     let target = find(gate, route, call)?;
+    let snapshot = gate.snapshot();
+    let upstream = target.upstream.name();
+    let tool = (call.method == Method::ToolsCall).then_some(target.own.as_str());
+    // Policies judge what is sent.
+    let filled = match tool {
+        Some(tool) => snapshot.guards.filled(upstream, tool, &call.params),
+        None => call.params.clone(),
+    };
     // First: what the caller may not know of is not to be told by any other fault.
-    let permit = permit(route, call, &target)?;
-    let mirrored = check_mirrored(&target, call)?;
-    let params = renamed(call, &target);
+    let permit = permit(route, call, &target, &filled)?;
+    let guard = snapshot.guards.of(&route.settings.path, upstream, tool);
+    check_mirrored(&target, call)?;
+    let mirrored = mirrored(&target, call, &filled);
+    let params = renamed(call, &target, &filled);
     let bare = without_wish(call, &params);
     let wishes_task = bare.is_some() && relays_tasks(route, call);
     let params = bare.filter(|_| !wishes_task).unwrap_or(params);
     let name = call.named.header().map(|_| target.own.clone());
     let as_task = target.task && !wishes_task;
-    Ok(Resolved { target, permit, params, name, mirrored, as_task, wishes_task })
+    Ok(Resolved { target, permit, guard, params, name, mirrored, as_task, wishes_task })
 }
 
 /// Whether a request is about tasks that a legacy client may use.
@@ -128,7 +141,7 @@ pub fn failed(route: &Route, call: &Call, target: &Target, error: SendError) -> 
     clippy::wildcard_enum_match_arm,
     reason = "all other methods that name a target are about tasks"
 )]
-fn permit(route: &Route, call: &Call, target: &Target) -> Result<Permit, Fault> {
+fn permit(route: &Route, call: &Call, target: &Target, params: &Raw) -> Result<Permit, Fault> {
     let action = match call.method {
         Method::ToolsCall => Action::Call,
         Method::PromptsGet => Action::Get,
@@ -140,10 +153,11 @@ fn permit(route: &Route, call: &Call, target: &Target) -> Result<Permit, Fault> 
         return Err(unknown(call));
     }
     let (caller, client, now) = (&call.caller, &call.client, clock::unix_seconds());
-    let asked = |object| Asked { caller, client, action, object, params: &call.params, now };
+    let asked = |object| Asked { caller, client, action, object, params, now };
     route.judge.permit_all(target.judged(), asked).map_err(|refusal| match refusal {
         Refusal::Unseen => unknown(call),
         Refusal::Denied => Fault::Denied,
+        Refusal::StepUp(demanded) => Fault::StepUp(demanded),
     })
 }
 
@@ -156,20 +170,15 @@ pub fn can_be_heard(route: &Route, target: &Target) -> bool {
 /// A legacy server's task is the session's that was given it; a modern server's has an id that is
 /// sealed for its caller. Neither server can tell whose a task is.
 fn find_task(gate: &Gate, route: &Route, call: &Call, id: &str) -> Option<Arc<Target>> {
-    let target = |upstream, own: &str| {
-        let (own, mirrors) = (own.to_owned(), Mirrors::default());
-        let (besides, found) = (Vec::new(), Found::Listed);
-        let (task, object) = (false, None);
-        Some(Arc::new(Target { upstream, own, mirrors, task, object, besides, found }))
-    };
     let Some(session) = &call.session else {
         let (path, states) = (&route.settings.path, &gate.lot.states);
-        let (upstream, own) = states.open_theirs(id, path, &call.caller)?;
-        return target(Arc::clone(&route.member(&upstream)?.upstream), &own);
+        let (place, own) = states.open_theirs(id, path, &call.caller)?;
+        let upstream = gate.snapshot().behind(route, &place.upstream)?;
+        return Some(Arc::new(Target::of_task(&upstream, &own, place.replica)));
     };
     // Relayed on a route of one server only.
     let member = route.members.first().filter(|_| !route.is_merged())?;
-    if session.has_task(id) { target(Arc::clone(&member.upstream), id) } else { None }
+    session.has_task(id).then(|| Arc::new(Target::of_task(&member.upstream, id, None)))
 }
 
 /// The params without a legacy client's wish for a task; none where it has none. Where it is
@@ -185,53 +194,66 @@ fn without_wish(call: &Call, params: &Raw) -> Option<Raw> {
     splice::member(params, "task").map(|_| splice::edit(params, &[("task", None)]))
 }
 
-fn renamed(call: &Call, target: &Target) -> Raw {
+fn renamed(call: &Call, target: &Target, params: &Raw) -> Raw {
     let own = Raw::encode(&target.own);
     let set = |key, shown: &str| {
         if shown == target.own {
-            return call.params.clone();
+            return params.clone();
         }
-        splice::edit(&call.params, &[(key, Some(own.bytes()))])
+        splice::edit(params, &[(key, Some(own.bytes()))])
     };
     match &call.named {
-        Named::Nothing => call.params.clone(),
+        Named::Nothing => params.clone(),
         Named::Name(shown) => set("name", shown),
         Named::Uri(shown) => set("uri", shown),
         Named::Task(shown) => set("taskId", shown),
         Named::PromptReference(_) => {
-            splice::edit_within(&call.params, "ref", &[("name", Some(own.bytes()))])
+            splice::edit_within(params, "ref", &[("name", Some(own.bytes()))])
         }
         Named::TemplateReference(_) => {
-            splice::edit_within(&call.params, "ref", &[("uri", Some(own.bytes()))])
+            splice::edit_within(params, "ref", &[("uri", Some(own.bytes()))])
         }
+    }
+}
+
+impl Resolved {
+    /// Headers that mirror arguments say what these are now.
+    pub(super) fn mirror(&mut self, call: &Call) {
+        self.mirrored = mirrored(&self.target, call, &self.params);
     }
 }
 
 /// Headers that mirror arguments must say what the body says (2026-07-28); a legacy client sends
 /// none.
-fn check_mirrored(target: &Target, call: &Call) -> Result<Vec<(String, String)>, Fault> {
-    // What is not recognised is forwarded as it is (2026-07-28, transports: intermediaries).
-    let unknown = |known: &[Mirrored]| {
-        let headers = call.mirrored.clone().unwrap_or_default().into_iter();
-        headers
-            .filter(|(name, _)| known.iter().all(|value| value.header != *name))
-            .collect::<Vec<_>>()
+pub(super) fn check_mirrored(target: &Target, call: &Call) -> Result<(), Fault> {
+    let Some(headers) = call.mirrored.as_ref().filter(|_| call.client.era() == Era::Modern) else {
+        return Ok(());
     };
-    if target.mirrors.is_empty() || call.method != Method::ToolsCall {
-        return Ok(unknown(&[]));
-    }
-    let arguments = splice::member(&call.params, "arguments").filter(Raw::is_object);
-    let values = target.mirrors.values(&arguments.unwrap_or_else(Raw::object));
-    if let Some(headers) = call.mirrored.as_ref().filter(|_| call.client.era() == Era::Modern) {
-        for value in &values {
-            let header = headers.iter().find(|(name, _)| *name == value.header);
-            if !value.agrees(header.map(|(_, text)| text.as_str())) {
-                let text = format!("header `{}` does not say what the argument says", value.header);
-                return Err(Fault::Header(text));
-            }
+    for value in values(target, call, &call.params) {
+        let header = headers.iter().find(|(name, _)| *name == value.header);
+        if !value.agrees(header.map(|(_, text)| text.as_str())) {
+            let text = format!("header `{}` does not say what the argument says", value.header);
+            return Err(Fault::Header(text));
         }
     }
-    let mut mirrored = unknown(&values);
-    mirrored.extend(values.into_iter().filter_map(|value| Some((value.header, value.text?))));
-    Ok(mirrored)
+    Ok(())
+}
+
+/// Headers for these params. What is not recognised is forwarded as it is (2026-07-28, transports:
+/// intermediaries).
+fn mirrored(target: &Target, call: &Call, params: &Raw) -> Vec<(String, String)> {
+    let values = values(target, call, params);
+    let is_known = |name: &String| values.iter().any(|value| value.header == *name);
+    let headers = call.mirrored.iter().flatten();
+    let mut all: Vec<_> = headers.filter(|(name, _)| !is_known(name)).cloned().collect();
+    all.extend(values.into_iter().filter_map(|value| Some((value.header, value.text?))));
+    all
+}
+
+fn values(target: &Target, call: &Call, params: &Raw) -> Vec<Mirrored> {
+    if target.mirrors.is_empty() || call.method != Method::ToolsCall {
+        return Vec::new();
+    }
+    let arguments = splice::member(params, "arguments").filter(Raw::is_object);
+    target.mirrors.values(&arguments.unwrap_or_else(Raw::object))
 }

@@ -7,18 +7,18 @@ use crate::{
     mcp::{message::Body, raw::Raw, splice, version::Era},
     park::{
         StateError,
-        state::{Bearer, Held},
+        state::{Bearer, Held, Place},
     },
     snapshot::{Gate, Route},
     telemetry::Counter,
 };
 
-use super::{Back, Call, Fault, Reply, admit, asked, pages, resolve};
+use super::{Back, Call, Fault, Reply, admit, asked, migrate, pages, resolve};
 
 /// What a retry leads to.
 pub enum Resumed {
     /// It is sent as any other call; with an upstream's own state, to that upstream only.
-    Call(Box<Call>, Option<String>),
+    Call(Box<Call>, Option<Place>),
     Reply(Reply),
 }
 
@@ -52,9 +52,10 @@ async fn opened(
     let bearer =
         Bearer { route: &route.settings.path, caller: &call.caller, request: call.digest() };
     match gate.lot.states.open(&text, bearer)? {
-        Held::Upstream(upstream, own) => {
+        Held::Upstream(place, own) => {
             call.params = splice::edit(&call.params, &[("requestState", Some(own.bytes()))]);
-            Ok(Resumed::Call(Box::new(call), Some(upstream)))
+            call.place = Some(place.clone());
+            Ok(Resumed::Call(Box::new(call), Some(place)))
         }
         Held::Anew if pages::are_opened(&responses(&call)) => {
             let gone = [("inputResponses", None), ("requestState", None)];
@@ -80,12 +81,17 @@ async fn taken_up(
     let mut parked = gate.lot.take(held)?;
     // The name may lead elsewhere by now: what is permitted there is no permit for this.
     let target = &resolved.target;
-    if (parked.upstream.name(), &parked.own) != (target.upstream.name(), &target.own) {
+    let place = Place { upstream: parked.upstream.name().to_owned(), replica: None };
+    if parked.own != target.own || !migrate::leads_to(gate, &resolved, &place) {
         parked.end("its name leads elsewhere now");
         return Err(StateError::Used.into());
     }
     parked.open = asked::answer(parked.open, &responses(&call));
     if parked.open.is_empty() {
+        let pass = match target.upstream.name() == parked.upstream.name() {
+            true => pass,
+            false => pass.at_successor(parked.upstream.name()),
+        };
         let back = Back::resume((gate, route), call, resolved, parked, pass);
         return Ok(Reply::Back(Box::new(back)));
     }

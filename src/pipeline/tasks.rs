@@ -142,7 +142,7 @@ impl Back {
     fn become_task(&mut self) -> Option<Out> {
         let (lot, path) = (&self.gate.lot, &self.route.settings.path);
         let name = |owner, id| lot.states.seal_task(owner, id, path, &self.call.caller);
-        let total = self.upstream.settings.config.timeout.total;
+        let total = self.tries.timeout.total;
         let task = lot.board.open(name, &self.call.caller, total, &self.limits())?;
         let mut own = Self {
             gate: Arc::clone(&self.gate),
@@ -150,8 +150,12 @@ impl Back {
             call: self.call.clone(),
             resolved: self.resolved.clone(),
             upstream: Arc::clone(&self.upstream),
+            replica: self.replica,
+            trial: self.trial.take(),
+            shadow: self.shadow.take(),
             stage: std::mem::replace(&mut self.stage, Stage::Over),
             pass: self.pass.clone(),
+            tries: Arc::clone(&self.tries),
             era: self.era,
             underway: None,
             refuses: self.refuses,
@@ -164,6 +168,8 @@ impl Back {
             since: self.since,
             task_at: None,
             task: Some(Arc::clone(&task)),
+            shared: std::mem::take(&mut self.shared),
+            outdated: self.outdated.take(),
         };
         own.put_to_task(&task);
         let body = Body::Result(created(&task));

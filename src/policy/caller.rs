@@ -153,12 +153,11 @@ mod tests {
 
     fn known(subject: &str, groups: &[&str], claims: &'static str) -> Caller {
         Caller::Known(Arc::new(Identity {
-            issuer: String::new(),
             authority: "corp".to_owned(),
             subject: subject.to_owned(),
             groups: groups.iter().map(|group| (*group).to_owned()).collect(),
-            scopes: BTreeSet::new(),
             claims: Raw::trusted(claims),
+            ..Identity::default()
         }))
     }
 

@@ -72,11 +72,11 @@ pub fn caller(name: &str, groups: &[String], scopes: &[String], mfa: bool) -> Op
     let claims = if mfa { json!({ "amr": FACTORS }) } else { json!({}) };
     Some(Caller::Known(Arc::new(Identity {
         authority: authority.to_owned(),
-        issuer: String::new(),
         subject: subject.to_owned(),
         groups: groups.iter().cloned().collect(),
         scopes: scopes.iter().cloned().collect(),
         claims: Raw::encode(&claims),
+        ..Identity::default()
     })))
 }
 

@@ -8,14 +8,15 @@ use std::{
 };
 
 use cedar_policy::{
-    Policy, PolicyId, PolicySet, Schema, Template, ValidationMode, ValidationWarning, Validator,
+    Effect, Policy, PolicyId, PolicySet, Schema, Template, ValidationMode, ValidationWarning,
+    Validator,
 };
 use miette::Diagnostic;
 
-use crate::config::{Config, Problem, Problems, RuleFile, Rules, nearest};
+use crate::config::{Config, Problem, Problems, RuleFile, Rules, StepUp, nearest};
 
 use super::{
-    cases,
+    cases, demand,
     reads::{Personal, Reads},
     slice::{Known, Slices},
     text,
@@ -51,6 +52,8 @@ pub struct Rule {
     pub id: Option<String>,
     /// `file:line:column`
     pub place: String,
+    /// Its annotation `@step_up`: the login that it would not forbid.
+    pub step_up: Option<StepUp>,
 }
 
 impl std::fmt::Display for Rule {
@@ -197,7 +200,15 @@ impl Reading<'_> {
         }
         self.check_entities(&piece, &reads);
         let id = policy.annotation("id").map(str::to_owned);
-        Some((Known { policy, reads }, Rule { id, place }))
+        let words = policy.annotation("step_up");
+        let step_up = words.and_then(demand::read);
+        let forbids = policy.effect() == Effect::Forbid;
+        if words.is_some() && !(forbids && step_up.is_some()) {
+            let title = "`@step_up` says on a `forbid` which login would help";
+            let help = "write it such as @step_up(\"amr=mfa max_age=15m\"): amr, acr, max_age";
+            self.problem(&piece, 0..text.len(), title, help);
+        }
+        Some((Known { policy, reads }, Rule { id, place, step_up }))
     }
 
     /// An upstream or an authority that does not exist is one that was misspelt, or renamed.

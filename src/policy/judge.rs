@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use crate::{
     call::{Action, Caller, Client, ObjectKind},
-    config::Limits,
+    config::{Limits, StepUp},
     mcp::{
         raw::Raw,
         splice,
@@ -33,6 +33,12 @@ pub struct Permit {
 }
 
 impl Permit {
+    /// What may be done at an upstream may be done at the one that takes its place by
+    /// configuration.
+    pub fn at_successor(&self, upstream: &str) -> Self {
+        Self { upstream: upstream.into() }
+    }
+
     /// Whether it is a call of this upstream that may be made.
     pub fn is_for(&self, upstream: &str) -> bool {
         *self.upstream == *upstream
@@ -40,12 +46,14 @@ impl Permit {
 }
 
 /// Why there is none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Refusal {
     /// The caller may not even know of it: to be answered as what does not exist.
     Unseen,
     /// Not so: with these arguments, at this time, or without a second factor.
     Denied,
+    /// The same, and another login would do.
+    StepUp(Box<StepUp>),
 }
 
 /// What is asked.
@@ -69,6 +77,15 @@ pub struct Verdict {
     pub rules: Vec<Arc<Rule>>,
     /// What failed: any failure denies.
     pub errors: Vec<String>,
+}
+
+impl Verdict {
+    /// The login that would not be denied: where all that deny say so.
+    fn step_up(&self) -> Option<StepUp> {
+        let all = self.rules.iter().all(|rule| rule.step_up.is_some());
+        let helps = !self.allowed && self.errors.is_empty() && all;
+        self.rules.first().filter(|_| helps).and_then(|rule| rule.step_up.clone())
+    }
 }
 
 /// In one line, for operators.
@@ -156,7 +173,9 @@ impl Judge {
         }
         self.counters.add(Counter::Denied);
         self.log(asked, &may, "denied");
-        Err(Refusal::Denied)
+        // Who came with a token can come with another.
+        let demanded = may.step_up().filter(|_| asked.caller.token().is_some());
+        Err(demanded.map_or(Refusal::Denied, |demanded| Refusal::StepUp(Box::new(demanded))))
     }
 
     /// Whether a call may be made that each of these must be permitted for: what is not seen comes
@@ -176,6 +195,9 @@ impl Judge {
                 Ok(_) => (),
                 Err(Refusal::Unseen) => return Err(Refusal::Unseen),
                 Err(Refusal::Denied) => all = Err(Refusal::Denied),
+                // Another login does not help where something else denies it.
+                Err(Refusal::StepUp(_)) if matches!(all, Err(Refusal::Denied)) => (),
+                Err(Refusal::StepUp(demanded)) => all = Err(Refusal::StepUp(demanded)),
             }
         }
         all

@@ -2,7 +2,8 @@
 //!
 //! [`compile`] makes a [`Rulebook`] of a configuration, or all that is wrong with its policies and
 //! cases. Each route has a [`Judge`] for as long as its lists stay the same; it gives a [`Permit`]
-//! for a call, without which no upstream takes it. `text` finds policies in a file, `reads` what
+//! for a call, without which no upstream takes it. `text` finds policies in a file, `demand`
+//! what one says would help, `reads` what
 //! each of them asks for, `slice` those that can matter to a question, `caller`, `object` and
 //! `arguments` are what a question is made of, `cases` holds policies to their tests.
 //!
@@ -13,6 +14,7 @@ mod arguments;
 mod caller;
 mod cases;
 mod compile;
+mod demand;
 mod judge;
 mod object;
 mod reads;

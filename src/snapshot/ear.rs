@@ -29,6 +29,11 @@ impl Ear {
         Self { route, caller, client, open, lists }
     }
 
+    /// The path of its route.
+    pub fn route(&self) -> &str {
+        &self.route
+    }
+
     /// Listens for another caller, or for the same with other grants.
     pub fn listens_as(&mut self, caller: Option<Caller>) {
         self.caller = caller.unwrap_or(self.caller.clone());

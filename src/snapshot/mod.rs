@@ -5,33 +5,45 @@
 //! moves over by name, as long as its own section of the configuration stays the same.
 
 mod ear;
+mod migration;
 mod push;
 mod report;
 mod route;
+mod vouch;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     auth::{Authorities, Means},
-    call::tasks::Tasks,
+    cache::{Cache, Kind, Subject},
+    call::{event::Notice, tasks::Tasks},
     catalog::{self, Change, Filters, Part, shelf::Shelf},
     config::{self, Config, Start},
+    guard::{Guards, Linked, Schemas},
     limit::Limits,
-    mcp::method::Method,
+    mcp::{method::Method, splice},
     park::Lot,
     policy::{Bounds, Judge, Rulebook},
     session::{Session, Sessions},
     store::Store,
     telemetry::Counters,
-    upstream::{Context, Settings, Upstream},
+    upstream::{Context, SendError, Settings, Upstream},
 };
 
-pub use self::{ear::Ear, push::Push, route::Route};
+pub use self::{
+    ear::Ear,
+    migration::{Canary, Migration},
+    push::Push,
+    route::Route,
+};
 
 /// Changes that wait to be worked on; an upstream's keeper with one more waits.
 const CHANGES_MAX: usize = 1_024;
@@ -47,7 +59,11 @@ pub struct Snapshot {
     pub routes: HashMap<String, Arc<Route>>,
     authorities: Authorities,
     pub limits: Arc<Limits>,
+    pub guards: Arc<Guards>,
+    pub cache: Cache<SendError>,
     members: Vec<Member>,
+    /// Successors, by the upstreams that have one.
+    migrations: HashMap<String, Arc<Migration>>,
 }
 
 /// An upstream and what is known of it.
@@ -69,11 +85,16 @@ pub struct Gate {
     pub sessions: Sessions,
     /// Calls that wait for their clients.
     pub lot: Lot,
+    pub schemas: Arc<Schemas>,
+    /// Results that are too large, kept for their callers.
+    pub linked: Linked,
     pub counters: Arc<Counters>,
     pub tasks: Tasks,
     context: Arc<Context>,
     store: Store,
     changes: mpsc::Sender<Change>,
+    /// Told whenever another configuration is in force.
+    applied: watch::Sender<()>,
     started: Instant,
     closing: CancellationToken,
     edit_refused: Mutex<Option<String>>,
@@ -92,18 +113,35 @@ impl Gate {
         let limits = Limits::new(Arc::clone(&context.counters), context.tasks.clone());
         let routes = HashMap::new();
         let (authorities, members, limits) = (Authorities::default(), Vec::new(), Arc::new(limits));
-        let rules = Arc::default();
-        let empty = Snapshot { config, rules, routes, authorities, limits, members };
+        let (rules, guards) = (Arc::default(), Guards::new(Arc::clone(&context.counters)).into());
+        let counters = || Arc::clone(&context.counters);
+        let schemas = Arc::new(Schemas::new(&config.server.limits, counters()));
+        let linked = Linked::new(counters());
+        let cache = Cache::new(counters());
+        let empty = Snapshot {
+            config,
+            rules,
+            routes,
+            authorities,
+            limits,
+            guards,
+            cache,
+            members,
+            migrations: HashMap::new(),
+        };
         let gate = Self {
             current: ArcSwap::from_pointee(empty),
             building: Mutex::new(()),
             sessions,
             lot,
+            schemas,
+            linked,
             counters: Arc::clone(&context.counters),
             tasks: context.tasks.clone(),
             context,
             store,
             changes,
+            applied: watch::Sender::new(()),
             started: Instant::now(),
             closing: CancellationToken::new(),
             edit_refused: Mutex::default(),
@@ -133,20 +171,24 @@ impl Gate {
         let building = self.building.lock();
         let earlier = self.snapshot();
         let limits = &config.server.limits;
+        let names: Vec<_> = config.upstreams.iter().map(|one| one.name.as_str()).collect();
+        self.schemas.apply(limits, &names);
         let members: Vec<_> = config
             .upstreams
             .iter()
-            .map(|settings| {
-                let (config, filters) = parted(settings);
+            .map(|section| {
+                let (config, filters) = parted(section);
                 let settings = Settings { config, answer_bytes_max: limits.answer_bytes_max };
                 let same = |member: &&Member| {
                     member.upstream.settings == settings
                         && member.items_max == limits.list_items_max
                 };
-                match earlier.members.iter().find(same) {
+                let member = match earlier.members.iter().find(same) {
                     Some(member) => Member { filters, ..member.clone() },
                     None => self.member(settings, limits.list_items_max, filters, &earlier),
-                }
+                };
+                member.upstream.protect(section);
+                member
             })
             .collect();
         let gone: Vec<_> =
@@ -154,6 +196,7 @@ impl Gate {
         let drain = limits.drain;
         self.publish(&earlier, (config, Arc::new(rules)), members, &[]);
         drop(building);
+        self.applied.send_replace(());
         for member in gone {
             self.tasks.finish(async move {
                 member.upstream.retire(drain).await;
@@ -168,7 +211,9 @@ impl Gate {
             match change {
                 Change::Listed { upstream, said } => self.relist(&upstream, said),
                 Change::Notice { upstream, session, notice } => {
-                    push::notice(&self.snapshot(), &self.sessions, &upstream, session, &notice);
+                    let snapshot = self.snapshot();
+                    snapshot.heard(&upstream, &notice);
+                    push::notice(&snapshot, &self.sessions, &upstream, session, &notice);
                 }
                 Change::Question { session, question } => {
                     push::question(
@@ -284,7 +329,7 @@ impl Gate {
             Arc::clone(&upstream),
             Arc::clone(&shelf),
             items_max,
-            Arc::clone(&self.counters),
+            (Arc::clone(&self.counters), Arc::clone(&self.schemas)),
             self.changes.clone(),
         );
         tasks.spawn("catalog: keep", keeping);
@@ -321,7 +366,8 @@ impl Gate {
         members: Vec<Member>,
         said: &[(String, Method)],
     ) {
-        let authorities = Authorities::build(&config.auth, &earlier.authorities, &self.means());
+        let authorities = Authorities::build(&config, &earlier.authorities, &self.means());
+        let guards = Arc::new(earlier.guards.next(&config));
         let mut routes = HashMap::new();
         let mut announced = Vec::new();
         for settings in &config.routes {
@@ -330,14 +376,30 @@ impl Gate {
             let bounds = Bounds::of(&config.server.limits);
             let judge = Judge::new(&settings.path, policies, bounds, &self.counters);
             let door = authorities.door(settings, &self.counters);
-            let route = Arc::new(Route::build(settings, (door, judge), &members, before));
+            let route = Arc::new(Route::build(settings, (door, judge), &guards, &members, before));
             for push in route.changes(before.map(Arc::as_ref), said) {
                 announced.push((Arc::clone(&route), push));
             }
             routes.insert(settings.path.clone(), route);
         }
         let limits = Arc::new(earlier.limits.next(&config));
-        let next = Snapshot { config, rules, routes, authorities, limits, members };
+        let migrations = migration::build(&config, &members, &earlier.migrations);
+        let is_same = |name: &str| {
+            let member = members.iter().find(|member| member.upstream.name() == name);
+            member.is_some_and(|member| has(&earlier.members, member))
+        };
+        let cache = earlier.cache.next(&config, is_same);
+        let next = Snapshot {
+            config,
+            rules,
+            routes,
+            authorities,
+            limits,
+            guards,
+            cache,
+            members,
+            migrations,
+        };
         self.current.store(Arc::new(next));
         for (route, push) in announced {
             // Nobody listening is no error.
@@ -349,6 +411,43 @@ impl Gate {
 impl Snapshot {
     pub fn member(&self, upstream: &str) -> Option<&Member> {
         self.members.iter().find(|member| member.upstream.name() == upstream)
+    }
+
+    /// What is said of an upstream's successors; none where it has none.
+    pub fn migration(&self, upstream: &str) -> Option<&Arc<Migration>> {
+        if self.migrations.is_empty() { None } else { self.migrations.get(upstream) }
+    }
+
+    /// The upstream of this name, where it is behind a route: as one of its own, or as a successor
+    /// of one.
+    pub fn behind(&self, route: &Route, upstream: &str) -> Option<Arc<Upstream>> {
+        let own = route.member(upstream).map(|member| Arc::clone(&member.upstream));
+        own.or_else(|| self.successors(route).into_iter().find(|it| it.name() == upstream))
+    }
+
+    /// A route's own upstreams, and their successors.
+    pub fn all_behind(&self, route: &Route) -> Vec<Arc<Upstream>> {
+        let own = route.members.iter().map(|member| Arc::clone(&member.upstream));
+        own.chain(self.successors(route)).collect()
+    }
+
+    /// Upstreams that get calls of a route in the place of its own.
+    pub fn successors(&self, route: &Route) -> Vec<Arc<Upstream>> {
+        let names = route.members.iter().map(|member| member.upstream.name());
+        let canaries = names.filter_map(|name| self.migration(name)?.canary.as_ref());
+        canaries.map(|canary| Arc::clone(&canary.successor.upstream)).collect()
+    }
+
+    /// Forgets a resource that is another one now, if that is what its upstream says.
+    pub fn heard(&self, upstream: &str, notice: &Notice) {
+        if notice.method != Some(Method::ResourceUpdated) {
+            return;
+        }
+        let uri = splice::member(&notice.params, "uri").and_then(|uri| uri.try_read::<Box<str>>());
+        if let Some(name) = uri {
+            let subject = Subject { kind: Kind::Resource, upstream: upstream.into(), name };
+            self.cache.forget_one(&subject);
+        }
     }
 
     async fn forget_session(&self, session: &Session) {
@@ -399,18 +498,25 @@ impl std::fmt::Debug for Gate {
     }
 }
 
-/// An upstream's section without what is shown of it, and that. How much may be asked of it is no
-/// matter of the server's either.
+/// An upstream's section without what is shown of it, and that. How much may be asked of it, and
+/// what protects it, is no matter of the server's either.
 fn parted(section: &config::Upstream) -> (config::Upstream, Arc<Filters>) {
     let mut config = section.clone();
     config.limits = Vec::new();
     config.in_flight = None;
-    config.tool_settings = std::collections::BTreeMap::new();
+    config.guard = config::Guard::default();
+    let tools = std::mem::take(&mut config.tool_settings).into_iter();
+    let hedges = tools.filter_map(|(name, tool)| Some((name, tool.hedge?))).collect();
+    (config.canary, config.shadow) = (None, None);
+    config.breaker = None;
+    config.retry = None;
     let filters = Filters {
         tools: std::mem::take(&mut config.tools),
         prompts: std::mem::take(&mut config.prompts),
         resources: std::mem::take(&mut config.resources),
         tags: std::mem::take(&mut config.tags),
+        hedge: config.hedge.take(),
+        hedges,
     };
     (config, Arc::new(filters))
 }

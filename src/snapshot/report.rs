@@ -2,12 +2,17 @@
 
 use crate::{
     call::ListKind,
-    kit::report::{Report, Route as RouteReport, Source, State, Upstream as UpstreamReport},
+    guard::Schemas,
+    kit::report::{
+        Breaker, Canary, Replica, Report, Route as RouteReport, Source, State,
+        Upstream as UpstreamReport,
+    },
     mcp::version::{Era, Version},
+    resilience::Standing,
     upstream,
 };
 
-use super::{Gate, Member, Route};
+use super::{Gate, Member, Route, Snapshot};
 
 impl Gate {
     /// A look at everything, cheap enough to be taken for every question.
@@ -20,12 +25,25 @@ impl Gate {
         let degraded: Vec<_> = snapshot.limits.degraded().into_iter().collect();
         counters.insert("limit_store_degraded_now".to_owned(), degraded.len() as u64);
         counters.insert("limit_keys_now".to_owned(), snapshot.limits.key_count() as u64);
+        counters.insert("linked_now".to_owned(), self.linked.count() as u64);
+        let replicas = || snapshot.members.iter().flat_map(|it| it.upstream.status().replicas);
+        let ready = replicas().filter(|replica| replica.state == upstream::State::Ready).count();
+        let ejected = replicas().filter(|replica| replica.ejected).count();
+        counters.insert("replicas_ready_now".to_owned(), ready as u64);
+        counters.insert("replicas_out_now".to_owned(), ejected as u64);
+        let (results, bytes) = snapshot.cache.size();
+        counters.insert("cache_entries_now".to_owned(), results);
+        counters.insert("cache_bytes_now".to_owned(), bytes);
         counters.insert("tasks_now".to_owned(), self.lot.board.count() as u64);
         Report {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_seconds: self.uptime().as_secs(),
             routes: routes.map(|route| route.report()).collect(),
-            upstreams: snapshot.members.iter().map(Member::report).collect(),
+            upstreams: snapshot
+                .members
+                .iter()
+                .map(|member| member.report(&snapshot, &self.schemas))
+                .collect(),
             counters,
             degraded,
             edit_refused: self.edit_refused.lock().clone(),
@@ -48,10 +66,14 @@ impl Route {
 }
 
 impl Member {
-    /// Where it stands: degraded while it is not open and its last known lists are served.
+    /// Where it stands: degraded while it is not open and its last known lists are served, or its
+    /// breaker lets a few calls through only.
     pub fn state(&self) -> State {
         let listed = self.shelf.listing().is_some();
+        let breaker = self.upstream.look().standing;
         match self.upstream.status().state {
+            upstream::State::Ready if breaker == Some(Standing::Open) => State::Tripped,
+            upstream::State::Ready if breaker == Some(Standing::HalfOpen) => State::Degraded,
             upstream::State::Ready if self.shelf.error().is_some() => State::Degraded,
             upstream::State::Ready => State::Ready,
             upstream::State::Idle => State::Idle,
@@ -61,8 +83,8 @@ impl Member {
         }
     }
 
-    fn report(&self) -> UpstreamReport {
-        let status = self.upstream.status();
+    fn report(&self, snapshot: &Snapshot, schemas: &Schemas) -> UpstreamReport {
+        let (status, look) = (self.upstream.status(), self.upstream.look());
         let listing = self.shelf.listing();
         let count = |kind| listing.as_ref().map_or(0, |listing| listing.items(kind).len());
         let source = if self.shelf.is_confirmed() { Source::Upstream } else { Source::Disk };
@@ -82,7 +104,42 @@ impl Member {
             calls: status.calls,
             failures: status.failures,
             processes: status.processes,
+            unusable_schemas: schemas.unusable(self.upstream.name()),
+            replicas: status.replicas.into_iter().map(replica).collect(),
+            canary: snapshot.canary(self.upstream.name()),
+            breaker: look.standing.map(breaker),
+            breaker_opened: look.opened,
+            breaker_refused: look.refused,
+            tool_breakers: look.tools.into_iter().map(|(name, at)| (name, breaker(at))).collect(),
         }
+    }
+}
+
+impl Snapshot {
+    fn canary(&self, upstream: &str) -> Option<Canary> {
+        let trial = &self.migration(upstream)?.canary.as_ref()?.trial;
+        let settings = &trial.settings;
+        let weight = if trial.is_back() { 0 } else { settings.weight };
+        Some(Canary { upstream: settings.upstream.clone(), weight, back: trial.why() })
+    }
+}
+
+fn replica(status: upstream::ReplicaStatus) -> Replica {
+    let state = match status.state {
+        upstream::State::Idle => State::Idle,
+        upstream::State::Opening => State::Opening,
+        upstream::State::Ready => State::Ready,
+        upstream::State::Failed => State::Failed,
+    };
+    let upstream::ReplicaStatus { url, ejected, ill, tripped, in_flight, calls, .. } = status;
+    Replica { url, state, ejected, ill, tripped, in_flight, calls }
+}
+
+fn breaker(standing: Standing) -> Breaker {
+    match standing {
+        Standing::Closed => Breaker::Closed,
+        Standing::Open => Breaker::Open,
+        Standing::HalfOpen => Breaker::HalfOpen,
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use http::{HeaderMap, HeaderName};
 use tokio::sync::broadcast;
 
 use crate::{
@@ -10,6 +11,7 @@ use crate::{
     call::{Action, Caller, Client, ListKind, clock},
     catalog::{For, Part, View},
     config::Route as RouteSettings,
+    guard::Guards,
     mcp::{method::Method, raw::Raw},
     policy::{Asked, Judge, PerGrants},
 };
@@ -28,6 +30,8 @@ pub struct Route {
     pub members: Vec<Member>,
     pub judge: Judge,
     parts: Vec<Part>,
+    /// Results may be kept for callers to read.
+    links: bool,
     view: Arc<View>,
     /// For clients that can be asked in mid-call, where an upstream lists more for them.
     asked_view: Option<Arc<View>>,
@@ -41,6 +45,7 @@ impl Route {
     pub(super) fn build(
         settings: &RouteSettings,
         (door, judge): (Door, Judge),
+        guards: &Guards,
         members: &[Member],
         before: Option<&Arc<Self>>,
     ) -> Self {
@@ -49,12 +54,14 @@ impl Route {
             .filter_map(|name| members.iter().find(|member| member.upstream.name() == name))
             .cloned()
             .collect();
-        let parts: Vec<_> = members.iter().map(Member::part).collect();
-        let view = Arc::new(View::build(settings, &parts, false, None));
+        let parts: Vec<_> =
+            members.iter().map(|member| shown(member.part(), guards, &settings.path)).collect();
+        let links = guards.links(&settings.path, &settings.upstreams);
+        let view = Arc::new(built(settings, &parts, (false, links), None));
         let asks = |part: &Part| {
             part.listing.as_ref().is_some_and(|listing| !listing.asked_tools.is_empty())
         };
-        let build_asked = || Arc::new(View::build(settings, &parts, true, None));
+        let build_asked = || Arc::new(built(settings, &parts, (true, links), None));
         let asked_view = parts.iter().any(asks).then(build_asked);
         if before.is_none_or(|before| before.view.problems != view.problems) {
             for problem in &view.problems {
@@ -64,7 +71,7 @@ impl Route {
         let pushes = before
             .map_or_else(|| broadcast::Sender::new(PUSHES_MAX), |before| before.pushes.clone());
         let (settings, seen) = (settings.clone(), [judge.per_grants(), judge.per_grants()]);
-        Self { settings, door, members, judge, parts, view, asked_view, seen, pushes }
+        Self { settings, door, members, judge, parts, links, view, asked_view, seen, pushes }
     }
 
     /// All that clients of this kind may be shown, whoever they are: where every name leads.
@@ -112,6 +119,21 @@ impl Route {
         self.judge.is_open() && self.door.is_open()
     }
 
+    /// What of a client's headers the upstreams behind it are to have; none where that is nothing.
+    pub fn forwarded(&self, headers: &HeaderMap) -> Option<HeaderMap> {
+        let mut found = HeaderMap::new();
+        for name in self.members.iter().flat_map(|member| member.upstream.forwards()) {
+            if let Ok(name) = HeaderName::try_from(name)
+                && !found.contains_key(&name)
+            {
+                found.extend(
+                    headers.get_all(&name).iter().map(|value| (name.clone(), value.clone())),
+                );
+            }
+        }
+        (!found.is_empty()).then_some(found)
+    }
+
     /// Whether several upstreams stand behind it, so that what they name must say whose it is.
     pub fn is_merged(&self) -> bool {
         1 < self.members.len()
@@ -132,7 +154,7 @@ impl Route {
         }
         self.judge.of_grants(kept, caller, || {
             let shown_to = Some(For { judge: &self.judge, caller });
-            View::build(&self.settings, &self.parts, asked, shown_to)
+            built(&self.settings, &self.parts, (asked, self.links), shown_to)
         })
     }
 
@@ -164,4 +186,31 @@ impl Route {
         };
         methods.into_iter().map(push).collect()
     }
+}
+
+/// An upstream's part as this route shows it.
+fn shown(part: Part, guards: &Guards, route: &str) -> Part {
+    let upstream = part.upstream.name();
+    if !guards.shows_otherwise(route, upstream) {
+        return part;
+    }
+    let shown = part.listing.as_ref().map(|listing| {
+        Arc::new(listing.shown(|kind, item| {
+            guards.shown(route, upstream, &item.key, (&item.raw, kind == ListKind::Tools))
+        }))
+    });
+    Part { listing: shown, ..part }
+}
+
+fn built(
+    settings: &RouteSettings,
+    parts: &[Part],
+    (asked, links): (bool, bool),
+    shown_to: Option<For<'_>>,
+) -> View {
+    let mut view = View::build(settings, parts, asked, shown_to);
+    if links {
+        view.offer_resources();
+    }
+    view
 }

@@ -11,15 +11,21 @@ use crate::{
         tasks::Tasks,
     },
     config::Timeout,
-    mcp::{message::Body, meta::PROGRESS_TOKEN, method::Method, raw::Raw, splice, version::Era},
+    mcp::{
+        error::INTERNAL_ERROR, message::Body, meta::PROGRESS_TOKEN, method::Method, raw::Raw,
+        splice, version::Era,
+    },
+    resilience::{Attempt, Cause, Ending, Refusal},
 };
 
 use super::{
+    course::{self, Course},
     follow::{TaskRef, Watch},
     http::HttpCall,
     lines::LinesCall,
     open::Connection,
     pool::Leased,
+    standing::Picked,
 };
 
 /// A request under way. Dropped before its answer, it is cancelled upstream.
@@ -43,6 +49,18 @@ pub struct Exchange {
     leased: Option<Leased>,
     /// What it was sent on, where it may lead to a task.
     connection: Option<Box<Connection>>,
+    /// Which of several replicas it was sent to.
+    pub replica: Option<u64>,
+    /// What that replica's standing hears of it.
+    picked: Option<Picked>,
+    /// What happens where that replica fails it, or is slow.
+    pub(super) course: Option<Box<Course>>,
+    /// When it was sent.
+    since: Instant,
+    /// A person was asked, or the server works on a task: it is not slow.
+    unhurried: bool,
+    /// Until it is known how it went.
+    attempt: Option<Attempt>,
     _counted: Option<Arc<()>>,
 }
 
@@ -59,6 +77,12 @@ pub enum SendError {
     /// Nothing was sent.
     #[error("{0}")]
     Unavailable(String),
+    /// Nothing was sent: in all the time that it had, there was no connection for it.
+    #[error("{0}")]
+    Unready(String),
+    /// Nothing was sent: a breaker let it not through.
+    #[error("{0}")]
+    Refused(#[from] Refusal),
     /// It was sent; what became of it is not known.
     #[error("lost in mid-call: {0}")]
     Lost(String),
@@ -72,6 +96,9 @@ pub enum SendError {
     Garbage(String),
     #[error("answered with HTTP status {0}")]
     Status(u16),
+    /// 429 or 503, with a `Retry-After`.
+    #[error("answered with HTTP status {0}, and asks to be left alone for {1:?}")]
+    Busy(u16, Duration),
     /// The upstream forgot the session; the request was not processed.
     #[error("no longer knows its session")]
     SessionGone,
@@ -102,6 +129,12 @@ impl Exchange {
             watch: None,
             leased: None,
             connection: None,
+            replica: None,
+            picked: None,
+            course: None,
+            since: now,
+            unhurried: false,
+            attempt: None,
             _counted: None,
         }
     }
@@ -126,6 +159,31 @@ impl Exchange {
 
     pub(super) fn over(self, connection: Connection) -> Self {
         Self { connection: Some(Box::new(connection)), ..self }
+    }
+
+    /// With other times than its connection's, from when it was sent.
+    pub(super) fn within(mut self, timeout: Timeout) -> Self {
+        (self.idle_at, self.total_at) = (self.since + timeout.idle, self.since + timeout.total);
+        self.timeout = timeout;
+        self
+    }
+
+    /// No later than this, whatever the time of a whole call: it was sent before.
+    pub fn until(mut self, deadline: Instant) -> Self {
+        self.total_at = self.total_at.min(deadline);
+        self
+    }
+
+    pub(super) fn tried(self, attempt: Attempt) -> Self {
+        Self { attempt: Some(attempt), ..self }
+    }
+
+    /// How long the server asks to be left alone; known with an answer.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match &self.source {
+            Source::Lines(_) => None,
+            Source::Http(call) => call.retry_after(),
+        }
     }
 
     /// The bare request, and how long it may be silent.
@@ -155,12 +213,30 @@ impl Exchange {
         let watch = Watch::new(*connection, task, leased, tasks.clone());
         self.watch = Some(Box::new(watch));
         (self.source, self.aside) = (next.source, next.aside);
+        self.unhurried = true;
         self.idle_at = Instant::now() + self.timeout.idle;
         Ok(())
     }
 
     pub(super) fn counted(self, underway: Arc<()>) -> Self {
         Self { _counted: Some(underway), ..self }
+    }
+
+    pub(super) fn sent_to(self, replica: u64, picked: Picked) -> Self {
+        Self { replica: Some(replica), picked: Some(picked), ..self }
+    }
+
+    pub(super) fn with(self, course: Course) -> Self {
+        Self { course: Some(Box::new(course)), ..self }
+    }
+
+    /// Another replica answered in its place. What time the call has is as it was.
+    pub(super) fn succeeded_by(&mut self, other: Self) {
+        let total_at = self.total_at;
+        let token = self.token.take();
+        *self = other;
+        self.total_at = total_at;
+        self.restore_token(token);
     }
 
     /// Without deadlines: for a stream that is open for as long as somebody listens.
@@ -176,10 +252,27 @@ impl Exchange {
     ///
     /// Safe to drop: what was received stays for the next call.
     pub async fn next(&mut self) -> Result<Event, SendError> {
+        if self.course.is_some() {
+            return course::first(self).await;
+        }
+        self.next_here().await
+    }
+
+    /// The same, whatever other replicas could do.
+    pub(super) async fn next_here(&mut self) -> Result<Event, SendError> {
+        let event = self.next_event().await;
+        if let Some(picked) = &mut self.picked {
+            picked.hear(&event);
+        }
+        event
+    }
+
+    async fn next_event(&mut self) -> Result<Event, SendError> {
         let event = loop {
             let deadline = self.idle_at.min(self.total_at);
             let came = tokio::time::timeout_at(deadline, self.came()).await;
-            let came = came.unwrap_or_else(|_| Err(self.overdue()))?;
+            let came = came.unwrap_or_else(|_| Err(self.overdue()));
+            let came = came.inspect_err(|error| self.ended(error.ending()))?;
             let idle_at = Instant::now() + self.timeout.idle;
             self.idle_at = self.answer_by.map_or(idle_at, |answer_by| answer_by.max(idle_at));
             if let Some(event) = came {
@@ -188,14 +281,18 @@ impl Exchange {
         };
         Ok(match event {
             Event::Notice(notice) => Event::Notice(self.restore(notice)),
-            event @ Event::Answer { .. } => {
+            Event::Answer { body, status } => {
+                self.ended(ending(&body, status));
                 if let Some(watch) = self.watch.take() {
                     self.leased = watch.end();
                 }
                 self.leased.iter_mut().for_each(Leased::settle);
-                event
+                Event::Answer { body, status }
             }
             Event::Question(question) => {
+                // A server that asks is well, however long the answer takes.
+                self.unhurried = true;
+                self.ended(Ending::Answered);
                 if &*question.method == "roots/list" {
                     self.leased.iter_mut().for_each(Leased::asked_for_roots);
                 }
@@ -220,6 +317,7 @@ impl Exchange {
     /// What the server asked was passed on: whoever answers has `patience`, in which the server
     /// need give no sign of life.
     pub fn allow_answer(&mut self, patience: Duration) {
+        self.unhurried = true;
         let answer_by = Instant::now() + patience;
         self.answer_by = Some(answer_by);
         self.idle_at = self.idle_at.max(answer_by);
@@ -228,6 +326,7 @@ impl Exchange {
 
     /// It was left alone for so long, which is not to be the server's fault.
     pub fn postpone(&mut self, away: Duration) {
+        self.unhurried = true;
         self.idle_at = Instant::now() + self.timeout.idle;
         self.total_at += away;
     }
@@ -249,6 +348,13 @@ impl Exchange {
         }
     }
 
+    fn ended(&mut self, ending: Ending) {
+        let took = (!self.unhurried).then(|| self.since.elapsed());
+        if let Some(attempt) = self.attempt.take() {
+            attempt.end(ending, took);
+        }
+    }
+
     fn overdue(&self) -> SendError {
         if self.total_at <= self.idle_at {
             SendError::Total(self.timeout.total)
@@ -267,6 +373,64 @@ impl Exchange {
             params: splice::edit(&notice.params, edits),
             whole: splice::edit_within(&notice.whole, "params", edits),
             ..notice
+        }
+    }
+}
+
+/// How a request went that was answered so. A tool's own error is an answer.
+fn ending(body: &Body, status: u16) -> Ending {
+    failure(body, status).map_or(Ending::Answered, Ending::Failed)
+}
+
+/// Why an answer is a failure of the server all the same.
+pub fn failure(body: &Body, status: u16) -> Option<Cause> {
+    #[derive(serde::Deserialize)]
+    struct Code {
+        code: i64,
+    }
+    let Body::Error(error) = body else { return None };
+    match status {
+        429 => Some(Cause::TooManyRequests),
+        500.. => Some(Cause::ServerError),
+        _ => {
+            let code = error.try_read::<Code>().map(|error| error.code);
+            (code == Some(INTERNAL_ERROR)).then_some(Cause::InternalError)
+        }
+    }
+}
+
+impl SendError {
+    /// Why it failed, as far as the server is to blame.
+    pub fn cause(&self) -> Option<Cause> {
+        match self {
+            Self::Unavailable(_) | Self::Lost(_) | Self::Garbage(_) => Some(Cause::Transport),
+            Self::Idle(_) | Self::Total(_) => Some(Cause::Timeout),
+            Self::Status(429) | Self::Busy(429, _) => Some(Cause::TooManyRequests),
+            Self::Status(500..) | Self::Busy(..) => Some(Cause::ServerError),
+            Self::Status(_)
+            | Self::TooLarge(_)
+            | Self::Unready(_)
+            | Self::Refused(_)
+            | Self::SessionGone => None,
+        }
+    }
+
+    /// Whether the server cannot have seen anything of the request.
+    pub fn is_unsent(&self) -> bool {
+        matches!(self, Self::Unavailable(_))
+    }
+
+    /// How long the server, or the gate in its place, asks to be left alone.
+    pub fn retry_after(&self) -> Option<Duration> {
+        let (Self::Busy(_, wait) | Self::Refused(Refusal(wait))) = self else { return None };
+        Some(*wait)
+    }
+
+    fn ending(&self) -> Ending {
+        match (self.cause(), self) {
+            (Some(cause), _) => Ending::Failed(cause),
+            (None, Self::SessionGone | Self::Unready(_) | Self::Refused(_)) => Ending::Unknown,
+            (None, _) => Ending::Answered,
         }
     }
 }

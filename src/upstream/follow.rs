@@ -75,6 +75,8 @@ impl TaskRef {
             name: None,
             mirrored: Vec::new(),
             as_task: false,
+            safe: false,
+            hedge: None,
             ..call.clone()
         }
     }

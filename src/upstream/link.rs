@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use parking_lot::Mutex;
 
 use crate::{
-    call::gateway_info,
+    call::{Token, gateway_info},
     config::Timeout,
     mcp::{
         message, meta,
@@ -54,7 +54,7 @@ impl Link {
                 Source::Lines(lines.request(method, params, Origin::Gateway).await?)
             }
             Self::Http(http) => {
-                let mirrored = Mirrored { name, params: &[] };
+                let mirrored = Mirrored { name, ..Mirrored::default() };
                 Source::Http(Box::new(http.request(method, params, &mirrored)))
             }
         };
@@ -104,6 +104,14 @@ impl Link {
                 http.close(why);
                 why.to_owned()
             }
+        }
+    }
+
+    /// From here on it is its caller's with this token.
+    pub(super) fn belongs_to(&self, token: &Token) {
+        match self {
+            Self::Lines(lines, _) => lines.belongs_to(token),
+            Self::Http(http) => http.belongs_to(token),
         }
     }
 

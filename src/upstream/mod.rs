@@ -1,24 +1,30 @@
 //! Servers behind the gate: opened, kept open, and spoken to in whichever era they speak.
 //!
-//! [`Upstream::send`] is the one way to a server. Which connection a request takes (the one that
-//! all share, the client session's own, or one leased from a pool) is decided in
-//! [`Upstream::connection_for`].
+//! [`Upstream::send`] is the one way to a server. Which of its replicas gets a request is decided
+//! in [`group`]; which connection it takes there (the one that all share, the client session's own,
+//! or one leased from a pool) in `scope`.
 
 mod backoff;
 pub mod child;
+mod course;
 mod credential;
 mod exchange;
 mod follow;
+mod group;
 mod http;
+mod levels;
 mod lines;
 mod link;
 mod open;
 mod own;
 mod pass;
 mod pool;
+mod protected;
+mod scope;
 mod shared;
 mod sign;
 pub(crate) mod sse;
+mod standing;
 mod status;
 mod watch;
 
@@ -31,7 +37,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::join_all;
+use futures_util::{FutureExt as _, future::join_all};
 use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, watch as phases},
@@ -40,37 +46,27 @@ use tokio::{
 
 use crate::{
     call::{Ask, SessionKey, tasks::Tasks},
-    config::{self, HttpTransport, Isolation, Start, Transport},
+    config::{self, HttpTransport, Start, Transport},
     kit,
-    mcp::{
-        level::{self, LEVELS},
-        message::Body,
-        method::Method,
-        raw::Raw,
-        splice,
-        version::Era,
-    },
+    mcp::{message::Body, method::Method, raw::Raw, version::Era},
     net::Net,
+    resilience::Attempt,
     telemetry::Counters,
 };
 
 use self::{
-    credential::Credential,
-    open::Connection,
-    own::Own,
-    pool::{Leased, Pool},
-    sign::Inbox,
-    status::Tally,
-    watch::Wanted,
+    credential::Credential, group::Lead, open::Connection, own::Own, pool::Pool, scope::Scope,
+    sign::Inbox, status::Tally, watch::Wanted,
 };
 pub use self::{
-    exchange::{Exchange, SendError},
+    exchange::{Exchange, SendError, failure},
     follow::TaskRef,
+    group::Upstream,
     open::Peer,
     own::Asking,
     pass::Pass,
     sign::{Said, Sign},
-    status::{State, Status},
+    status::{ReplicaStatus, State, Status},
 };
 
 /// How often connections that nobody uses are looked for.
@@ -85,6 +81,17 @@ pub struct Settings {
     pub answer_bytes_max: usize,
 }
 
+impl Settings {
+    /// Those of one of several replicas.
+    fn of_replica(&self, address: &str) -> Self {
+        let mut settings = self.clone();
+        if let Transport::Http { url, .. } = &mut settings.config.transport {
+            address.clone_into(url);
+        }
+        settings
+    }
+}
+
 /// What all upstreams of a gate share.
 pub struct Context {
     pub net: Net,
@@ -94,30 +101,39 @@ pub struct Context {
     pub tasks: Tasks,
 }
 
-/// A server behind the gate.
-pub struct Upstream {
-    pub settings: Settings,
+/// One server: an upstream itself, or one of several that are the same.
+pub struct Replica {
+    settings: Settings,
     context: Arc<Context>,
     phase: phases::Sender<Phase>,
     own: Mutex<HashMap<SessionKey, Arc<Own>>>,
     pool: Arc<Pool>,
-    credential: Option<Arc<Credential>>,
+    credential: Option<Credential>,
     /// The era found last time: not probed again until an opening fails.
     era: Mutex<Option<Era>>,
     /// Over HTTP, HTTP+SSE is spoken: by configuration, or as found last time.
     sse: AtomicBool,
     /// It is modern and refused `initialize`.
     refuses_legacy: AtomicBool,
-    wanted: Wanted,
-    /// What sessions without a connection of their own want to hear of, by its rank.
-    levels: Mutex<HashMap<SessionKey, usize>>,
-    inbox: Arc<Inbox>,
+    common: Common,
     wake: Notify,
     tally: Tally,
     /// One clone for each exchange under way.
     underway: Arc<()>,
     retired: AtomicBool,
+    /// Among its like.
+    place: usize,
     tasks: Tasks,
+}
+
+/// What the replicas of one upstream share.
+#[derive(Clone)]
+struct Common {
+    wanted: Arc<Wanted>,
+    /// What sessions without a connection of their own want to hear of, by its rank.
+    levels: Arc<Mutex<HashMap<SessionKey, usize>>>,
+    inbox: Arc<Inbox>,
+    lead: Arc<Lead>,
 }
 
 /// The connection that all share.
@@ -129,15 +145,8 @@ enum Phase {
     Failed(String),
 }
 
-/// Who a connection is for.
-enum Scope {
-    Shared,
-    Session(SessionKey),
-    Pooled,
-}
-
-impl Upstream {
-    pub fn new(settings: Settings, context: &Arc<Context>) -> Arc<Self> {
+impl Replica {
+    fn new(settings: Settings, context: &Arc<Context>, place: usize, common: Common) -> Arc<Self> {
         let pooled = match settings.config.transport {
             Transport::Http { .. } => settings.config.sessions_max,
             // One place is the shared process's own.
@@ -155,9 +164,8 @@ impl Upstream {
             era: Mutex::default(),
             sse: AtomicBool::new(settings.config.transport.over_http() == Some(HttpTransport::Sse)),
             refuses_legacy: AtomicBool::new(false),
-            wanted: Wanted::new(settings.config.timeout.open),
-            levels: Mutex::default(),
-            inbox: Inbox::new(),
+            common,
+            place,
             wake: Notify::new(),
             tally: Tally::default(),
             underway: Arc::new(()),
@@ -177,8 +185,8 @@ impl Upstream {
 
     /// Takes over what clients wanted of the one that it replaces: subscriptions and log levels.
     pub fn inherit(&self, predecessor: &Self) {
-        self.wanted.inherit(&predecessor.wanted);
-        self.levels.lock().extend(predecessor.levels.lock().iter());
+        self.common.wanted.inherit(&predecessor.common.wanted);
+        self.common.levels.lock().extend(predecessor.common.levels.lock().iter());
         let theirs = predecessor.own.lock();
         let heirs = theirs.iter().filter(|(_, own)| !own.subscribed.lock().is_empty());
         let heirs = heirs.map(|(key, own)| (*key, Arc::new(own.heir())));
@@ -189,28 +197,28 @@ impl Upstream {
         &self.settings.config.name
     }
 
-    /// Sends a client's request, which is permitted and let in. Errors before anything was sent are
-    /// [`SendError::Unavailable`].
-    pub async fn send(&self, ask: &Ask, pass: &Pass) -> Result<Exchange, SendError> {
-        pass.check(self.name())?;
+    /// Sends a client's request, which is permitted, let in, and let through by the breakers. What
+    /// becomes of the attempt is known with the exchange's end. Nothing was sent where it fails.
+    async fn send(
+        &self,
+        ask: &Ask,
+        timeout: config::Timeout,
+        attempt: Attempt,
+    ) -> Result<Exchange, SendError> {
         self.tally.call();
+        self.check_caller(ask)?;
         // From here on, so that a retirement waits for those that still look for a connection.
         let underway = Arc::clone(&self.underway);
         let patience = self.settings.config.timeout.open;
         let found = tokio::time::timeout(patience, self.connection_for(ask)).await;
-        let found = found.unwrap_or_else(|_| {
-            let why = match self.pool.full().filter(|_| self.peer().is_some()) {
-                Some(count) => format!("all of its {count} places are taken (`{}`)", self.places()),
-                None => "it was not open".to_owned(),
-            };
-            Err(SendError::Unavailable(format!("{why} within {patience:?} (`timeout.open`)")))
-        });
         let sent = match found {
-            Ok((connection, leased)) => connection.call(ask, leased).await,
-            Err(error) => Err(error),
+            Ok(Ok((connection, leased))) => connection.call(ask, leased).await,
+            // It is being opened again, and no call is waited for: that is breaker enough.
+            Ok(Err(error)) => Err(error),
+            Err(_) => return Err(self.failed(self.unready(patience, attempt))),
         };
         match sent {
-            Ok(exchange) => Ok(exchange.counted(underway)),
+            Ok(exchange) => Ok(exchange.counted(underway).within(timeout).tried(attempt)),
             Err(error) => Err(self.failed(error)),
         }
     }
@@ -240,16 +248,6 @@ impl Upstream {
         }
     }
 
-    /// The next sign that its lists changed; for one reader.
-    pub async fn next_sign(&self) -> Sign {
-        self.inbox.next_sign().await
-    }
-
-    /// What it says to clients outside of calls; for one reader.
-    pub async fn next_said(&self) -> Option<Said> {
-        self.inbox.next_said().await
-    }
-
     /// Waits until the first opening has succeeded or failed; a lazy one that nobody called counts.
     pub async fn settled(&self) {
         if self.settings.config.start == Start::Lazy {
@@ -266,8 +264,9 @@ impl Upstream {
     pub async fn subscribe(&self, ask: &Ask, uri: &str, pass: &Pass) -> Result<Body, SendError> {
         pass.check(self.name())?;
         let wants = ask.method == Method::Subscribe;
+        self.check_caller(ask)?;
         if let (Scope::Session(key), _) = self.scope(ask).await? {
-            let found = Box::pin(self.own(key, ask)).await;
+            let found = self.own(key, ask).boxed().await;
             let connection = found.map_err(|error| SendError::Unavailable(error.to_string()))?;
             // As the gate's own: what the server logs meanwhile is for the session's stream.
             let body = connection.ask(ask.method, &ask.params, None).await?.answer().await?;
@@ -293,12 +292,12 @@ impl Upstream {
     pub async fn want(&self, uri: &str, pass: &Pass) -> Result<(), SendError> {
         pass.check(self.name())?;
         self.shared().await?;
-        self.wanted.add(uri).await
+        self.common.wanted.add(uri).await
     }
 
     /// Undoes one [`Upstream::want`].
     pub fn unwant(&self, uri: &str) {
-        self.wanted.remove(uri);
+        self.common.wanted.remove(uri);
     }
 
     /// Passes on what a legacy client says outside of calls, to its own connection if it has one.
@@ -310,38 +309,10 @@ impl Upstream {
         }
     }
 
-    /// What a legacy client wants to hear of: told to its own connection if it has one, else the
-    /// most that any client wants is told to the shared one.
-    pub async fn set_level(&self, key: SessionKey, level: &str) {
-        let own = self.own.lock().get(&key).map(Arc::clone);
-        let own = own.and_then(|own| own.connection.get().cloned());
-        let told = match own {
-            Some(connection) => tell_level(&connection, level).await,
-            None => {
-                if let Some(rank) = level::rank(level) {
-                    self.levels.lock().insert(key, rank);
-                }
-                let Phase::Ready(shared) = self.phase.borrow().clone() else { return };
-                self.tell_lowest(&shared).await
-            }
-        };
-        if let Err(error) = told {
-            tracing::debug!(upstream = self.name(), %error, "a log level was not taken");
-        }
-    }
-
-    async fn tell_lowest(&self, shared: &Connection) -> Result<(), SendError> {
-        let lowest = self.levels.lock().values().min().copied();
-        match lowest.and_then(|rank| LEVELS.get(rank)) {
-            Some(level) => tell_level(shared, level).await,
-            None => Ok(()),
-        }
-    }
-
     /// The client's session is over: its own connection ends, and what it subscribed to there,
     /// which is returned.
     pub async fn end_session(&self, key: SessionKey) -> BTreeSet<String> {
-        self.levels.lock().remove(&key);
+        self.common.levels.lock().remove(&key);
         let Some(own) = self.own.lock().remove(&key) else { return BTreeSet::new() };
         let subscribed = std::mem::take(&mut *own.subscribed.lock());
         own.close().await;
@@ -370,7 +341,7 @@ impl Upstream {
     }
 
     pub fn status(&self) -> Status {
-        self.tally.status(&self.phase.borrow(), &self.inbox, self.processes())
+        self.tally.status(&self.phase.borrow(), &self.common.inbox, self.processes())
     }
 
     /// The key that bounds its leased connections.
@@ -387,74 +358,6 @@ impl Upstream {
         }
         let shared = usize::from(matches!(*self.phase.borrow(), Phase::Ready(_)));
         shared + self.pool.open_count()
-    }
-
-    async fn connection_for(&self, ask: &Ask) -> Result<(Connection, Option<Leased>), SendError> {
-        let (scope, shared) = self.scope(ask).await?;
-        // Boxed: opening is rare, and large.
-        let found = match scope {
-            Scope::Shared => return Ok((shared, None)),
-            Scope::Session(key) => {
-                Box::pin(self.own(key, ask)).await.map(|connection| (connection, None))
-            }
-            Scope::Pooled => Box::pin(self.leased(ask)).await.map(|leased| {
-                let connection = leased.connection().expect("leased with a connection");
-                (connection, Some(leased))
-            }),
-        };
-        match found {
-            Ok(found) => Ok(found),
-            Err(error) if error.is_refusal() && shared.peer.version.era() == Era::Modern => {
-                tracing::info!(upstream = self.name(), %error, "it takes modern clients only");
-                self.refuses_legacy.store(true, Ordering::Relaxed);
-                Ok((shared, None))
-            }
-            Err(error) => Err(SendError::Unavailable(error.to_string())),
-        }
-    }
-
-    async fn scope(&self, ask: &Ask) -> Result<(Scope, Connection), SendError> {
-        let shared = self.shared().await?;
-        // A modern server may take legacy clients too, whether it says so or not: one attempt
-        // tells.
-        let takes_legacy = shared.peer.version.era() == Era::Legacy
-            || !self.refuses_legacy.load(Ordering::Relaxed);
-        let Some(key) = ask.session.filter(|_| takes_legacy) else {
-            let scope = self.scope_without_session(ask, &shared.peer);
-            return Ok((scope, shared));
-        };
-        let scope = match (&self.settings.config.transport, self.settings.config.isolation) {
-            (Transport::Builtin { .. }, _) | (Transport::Stdio { .. }, Isolation::Shared) => {
-                Scope::Shared
-            }
-            (Transport::Http { .. }, _) | (Transport::Stdio { .. }, Isolation::Session) => {
-                Scope::Session(key)
-            }
-            // A modern process asks in its answers: all can share it.
-            (Transport::Stdio { .. }, Isolation::Auto)
-                if ask.client.can_be_asked() && shared.peer.version.era() == Era::Legacy =>
-            {
-                Scope::Pooled
-            }
-            (Transport::Stdio { .. }, Isolation::Auto) => Scope::Shared,
-        };
-        Ok((scope, shared))
-    }
-
-    /// A modern client has no session: where a legacy server may ask in mid-call, or is to log for
-    /// this request alone, the call has a connection for itself.
-    fn scope_without_session(&self, ask: &Ask, peer: &Peer) -> Scope {
-        if peer.version.era() == Era::Modern {
-            return Scope::Shared;
-        }
-        let asks = ask.method.may_require_input() && ask.client.can_be_asked();
-        let logs =
-            ask.log_level.is_some() && splice::member(&peer.capabilities, "logging").is_some();
-        let shares = match (&self.settings.config.transport, self.settings.config.isolation) {
-            (Transport::Builtin { .. }, _) | (Transport::Stdio { .. }, Isolation::Shared) => true,
-            (Transport::Http { .. } | Transport::Stdio { .. }, _) => false,
-        };
-        if !shares && (asks || logs) { Scope::Pooled } else { Scope::Shared }
     }
 
     async fn sweep(self: Arc<Self>) {
@@ -475,18 +378,8 @@ impl std::fmt::Debug for Context {
     }
 }
 
-impl std::fmt::Debug for Upstream {
+impl std::fmt::Debug for Replica {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Upstream").field("name", &self.name()).finish_non_exhaustive()
+        f.debug_struct("Replica").field("name", &self.name()).finish_non_exhaustive()
     }
-}
-
-/// A server without the capability is told nothing.
-async fn tell_level(connection: &Connection, level: &str) -> Result<(), SendError> {
-    let legacy = connection.peer.version.era() == Era::Legacy;
-    if !legacy || splice::member(&connection.peer.capabilities, "logging").is_none() {
-        return Ok(());
-    }
-    let params = Raw::encode(&serde_json::json!({ "level": level }));
-    connection.ask(Method::SetLevel, &params, None).await?.answer().await.map(drop)
 }

@@ -175,7 +175,17 @@ impl Connection {
         } else {
             params
         };
-        let mirrored = Mirrored { name: ask.name.as_deref(), params: &ask.mirrored };
+        // A connection that is not shared is one caller's, who may have renewed the token.
+        let whose = ask.caller.token();
+        if let Some(token) = whose.filter(|_| !self.shared) {
+            self.link.belongs_to(token);
+        }
+        let mirrored = Mirrored {
+            name: ask.name.as_deref(),
+            params: &ask.mirrored,
+            whose,
+            forwarded: ask.forwarded.as_deref(),
+        };
         let mut aside = None;
         let (source, token) = match &self.link {
             Link::Lines(lines, _) => {

@@ -15,16 +15,16 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::{OnceCell, oneshot};
 
 use crate::{
-    call::{Ask, Caller, Client, SessionKey, clock},
+    call::{Ask, Caller, Client, SessionKey, Token, clock},
     config::{Isolation, Transport},
     mcp::{message::Body, method::Method, raw::Raw, version::Era},
 };
 
 use super::{
-    CLOSING, SendError, Upstream,
+    CLOSING, Replica, SendError,
+    levels::tell_level,
     open::{Connection, OpenError},
     pool::{Found, Guard, Key, Leased, Room},
-    tell_level,
 };
 
 /// How long a session's first call waits for the session's own stream.
@@ -96,7 +96,23 @@ impl Asking {
     }
 }
 
-impl Upstream {
+impl Replica {
+    /// What a session subscribed to here; it is subscribed to elsewhere from now on.
+    pub(super) fn take_subscribed(&self, key: SessionKey) -> BTreeSet<String> {
+        let own = self.own.lock().get(&key).map(Arc::clone);
+        own.map(|own| std::mem::take(&mut *own.subscribed.lock())).unwrap_or_default()
+    }
+
+    /// A session's connection subscribes to these when it is opened.
+    pub(super) fn subscribes_anew(&self, key: SessionKey, uris: BTreeSet<String>) {
+        let mut all = self.own.lock();
+        let subscribed = Mutex::new(uris);
+        let fresh = Arc::new(Own { subscribed, ..Own::default() });
+        if let Some(before) = all.insert(key, fresh) {
+            self.tasks.finish(before.close());
+        }
+    }
+
     /// A connection opened as for a client that can be asked anything: some servers list more for
     /// one (legacy). None where every client shares one process anyway, or where one connection
     /// lists all there is.
@@ -115,10 +131,10 @@ impl Upstream {
         let opened = match config.transport {
             Transport::Stdio { .. } => {
                 let key = Sha256::digest("the gateway itself").into();
-                self.pooled(key, false, &client, None).await.map(Asking::Leased)
+                self.pooled(key, false, (&client, None), None).await.map(Asking::Leased)
             }
             Transport::Http { .. } | Transport::Builtin { .. } => {
-                let opened = self.open_guarded(&client, None, true, None).await;
+                let opened = self.open_guarded(&client, (None, None), true, None).await;
                 opened.map(|(connection, guard)| Asking::Own(connection, guard))
             }
         };
@@ -141,7 +157,7 @@ impl Upstream {
         };
         own.used.store(clock::unix_seconds(), Ordering::Relaxed);
         let connection =
-            own.connection.get_or_try_init(async || self.open_own(key, &own, ask).await).await?;
+            own.connection.get_or_try_init(|| Box::pin(self.open_own(key, &own, ask))).await?;
         Ok(connection.clone())
     }
 
@@ -155,7 +171,8 @@ impl Upstream {
             Transport::Stdio { .. } => self.pool.room().await,
             Transport::Http { .. } | Transport::Builtin { .. } => None,
         };
-        let (connection, guard) = self.open_guarded(&ask.client, Some(key), false, room).await?;
+        let (connection, guard) =
+            self.open_guarded(&ask.client, (Some(key), ask.caller.token()), false, room).await?;
         if let Some(level) = &ask.log_level {
             tell_level(&connection, level).await?;
         }
@@ -198,20 +215,21 @@ impl Upstream {
             "{} {session:x} {} {told} {capabilities}",
             ask.caller, client.version
         ));
-        self.pooled(digest.into(), private, &client, level).await
+        self.pooled(digest.into(), private, (&client, ask.caller.token()), level).await
     }
 
     async fn pooled(
         &self,
         key: Key,
         private: bool,
-        client: &Client,
+        (client, whose): (&Client, Option<&Token>),
         level: Option<&str>,
     ) -> Result<Leased, OpenError> {
         match self.pool.find(&key).await {
             Found::Idle(leased) => Ok(leased),
             Found::Room(room) => {
-                let (connection, guard) = self.open_guarded(client, None, true, Some(room)).await?;
+                let (connection, guard) =
+                    self.open_guarded(client, (None, whose), true, Some(room)).await?;
                 if let Some(level) = level {
                     tell_level(&connection, level).await?;
                 }
@@ -229,11 +247,11 @@ impl Upstream {
     async fn open_guarded(
         &self,
         client: &Client,
-        session: Option<SessionKey>,
+        (session, whose): (Option<SessionKey>, Option<&Token>),
         exclusive: bool,
         room: Option<Room>,
     ) -> Result<(Connection, Guard), OpenError> {
-        let link = self.link(session, exclusive).await?;
+        let link = self.link(session, exclusive, whose).await?;
         let guard = Guard::new(link.clone(), room, &self.tasks);
         let timeout = self.settings.config.timeout;
         let connection = Connection::open(link, client, Some(Era::Legacy), timeout, false).await?;

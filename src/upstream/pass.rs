@@ -14,6 +14,18 @@ pub struct Pass {
 }
 
 impl Pass {
+    /// For a copy of a request, which nobody waits for.
+    pub fn without_places(&self) -> Self {
+        let admission = Arc::new(self.admission.without_places());
+        Self { permit: self.permit.clone(), admission }
+    }
+
+    /// For the upstream that takes the other's place by configuration.
+    pub fn at_successor(&self, upstream: &str) -> Self {
+        let admission = Arc::clone(&self.admission);
+        Self { permit: self.permit.at_successor(upstream), admission }
+    }
+
     /// A permit is good for the upstream that it was given for.
     pub(super) fn check(&self, upstream: &str) -> Result<(), SendError> {
         if self.permit.is_for(upstream) {

@@ -1,6 +1,7 @@
 //! The connection that all share: opened, held, and opened again.
 
 use std::{
+    convert::Infallible,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -9,27 +10,33 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::{
-    call::{Client, SessionKey},
+    call::{Client, SessionKey, Token},
     config::{HttpTransport, Start, Transport},
     kit,
-    mcp::version::{Era, Version},
+    mcp::{
+        method::Method,
+        raw::Raw,
+        version::{Era, Version},
+    },
 };
 
 use super::{
-    CLOSING, Phase, SendError, Upstream,
+    CLOSING, Phase, Replica, SendError,
     backoff::Backoff,
     child,
+    group::Leading,
     http::{Endpoint, Http, events},
     lines,
     link::Link,
     open::{Connection, OpenError, PROBE_TIMEOUT},
     sign::Signs,
+    watch::Wanted,
 };
 
 /// What fits between a built-in server and the gate.
 const BUILTIN_BYTES: usize = 64 << 10;
 
-impl Upstream {
+impl Replica {
     /// The connection that all share, as soon as it is open; an error once it is known that it is
     /// not.
     pub(super) async fn shared(&self) -> Result<Connection, SendError> {
@@ -60,14 +67,15 @@ impl Upstream {
         &self,
         session: Option<SessionKey>,
         exclusive: bool,
+        whose: Option<&Token>,
     ) -> Result<Link, OpenError> {
         let config = &self.settings.config;
         match &config.transport {
             Transport::Http { .. } if self.speaks_sse() => {
-                self.events(session, exclusive, config.timeout.open).await
+                self.events((session, whose), exclusive, config.timeout.open).await
             }
             Transport::Http { .. } => {
-                let endpoint = Arc::new(self.endpoint()?);
+                let endpoint = Arc::new(self.endpoint(whose)?);
                 let signs = self.signs(session, exclusive);
                 Ok(Link::Http(Http::new(endpoint, exclusive, signs, &self.tasks)))
             }
@@ -101,28 +109,29 @@ impl Upstream {
     /// A connection over HTTP+SSE.
     async fn events(
         &self,
-        session: Option<SessionKey>,
+        (session, whose): (Option<SessionKey>, Option<&Token>),
         exclusive: bool,
         patience: Duration,
     ) -> Result<Link, OpenError> {
         let signs = self.signs(session, exclusive);
         let exclusive = exclusive || session.is_some();
-        let opened = events::open(self.endpoint()?, exclusive, signs, &self.tasks, patience);
+        let opened = events::open(self.endpoint(whose)?, exclusive, signs, &self.tasks, patience);
         Ok(Link::Lines(opened.await?, Arc::default()))
     }
 
-    fn endpoint(&self) -> Result<Endpoint, OpenError> {
-        let Transport::Http { url, headers, h2c, .. } = &self.settings.config.transport else {
-            return Err(unavailable("it is not over HTTP".to_owned()));
-        };
+    /// `whose` is the caller that it is for, where it is one's alone.
+    fn endpoint(&self, whose: Option<&Token>) -> Result<Endpoint, OpenError> {
         let (net, credential) = (self.context.net.clone(), self.credential.clone());
-        Endpoint::new(net, url, headers, *h2c, credential).map_err(unavailable)
+        let transport = &self.settings.config.transport;
+        // One that says nothing of the caller is the same for all.
+        let whose = whose.filter(|_| self.is_callers()).cloned();
+        Endpoint::new(net, transport, credential, whose).map_err(unavailable)
     }
 
     fn signs(&self, session: Option<SessionKey>, exclusive: bool) -> Signs {
         let counters = Arc::clone(&self.context.counters);
         let bytes_max = self.settings.answer_bytes_max;
-        let signs = Signs::new(Arc::clone(&self.inbox), session, counters, bytes_max);
+        let signs = Signs::new(Arc::clone(&self.common.inbox), session, counters, bytes_max);
         // A server that lists more for the one client of a leased connection has not changed for
         // the others.
         if exclusive { signs.without_changes() } else { signs }
@@ -144,7 +153,7 @@ impl Upstream {
             let (why, held) = match self.open_shared().await {
                 Ok(connection) => {
                     let opened = Instant::now();
-                    (self.hold(connection).await, Some(opened.elapsed()))
+                    (Box::pin(self.hold(connection)).await, Some(opened.elapsed()))
                 }
                 Err(error) => {
                     self.forget();
@@ -172,7 +181,7 @@ impl Upstream {
 
     async fn open_shared(&self) -> Result<Connection, OpenError> {
         let deadline = Instant::now() + self.settings.config.timeout.open;
-        let link = self.link(None, false).await?;
+        let link = self.link(None, false, None).await?;
         let known = if self.speaks_sse() { Some(Era::Legacy) } else { *self.era.lock() };
         let connection = match self.agree(link, known, deadline).await {
             Ok(connection) => connection,
@@ -193,7 +202,7 @@ impl Upstream {
         deadline: Instant,
     ) -> Result<Connection, OpenError> {
         let left = deadline.saturating_duration_since(Instant::now());
-        let link = match self.events(None, false, left.min(PROBE_TIMEOUT)).await {
+        let link = match self.events((None, None), false, left.min(PROBE_TIMEOUT)).await {
             Ok(link) => link,
             Err(OpenError::NoStream(why)) => {
                 tracing::debug!(upstream = self.name(), why, "it speaks no HTTP+SSE either");
@@ -236,15 +245,22 @@ impl Upstream {
         let peer = &connection.peer;
         let (kind, version) = (self.kind().word(), peer.version);
         tracing::info!(upstream = self.name(), kind, %version, "open");
-        self.wanted.forgotten();
+        let leads = self.common.lead.try_take(self.place);
+        if leads.is_some() {
+            self.common.wanted.forgotten();
+        }
         self.phase.send_replace(Phase::Ready(connection.clone()));
-        self.inbox.opened();
         let signs = self.signs(None, false);
         let watching = async {
             if let Err(error) = self.tell_lowest(&connection).await {
                 tracing::debug!(upstream = self.name(), %error, "a log level was not taken");
             }
-            self.wanted.keep(&connection, &signs).await;
+            let _leads = match leads {
+                Some(leads) => leads,
+                None => self.follow(&connection, &signs).await,
+            };
+            self.common.inbox.opened();
+            self.common.wanted.keep(&connection, &signs).await;
             std::future::pending::<()>().await;
         };
         tokio::select! {
@@ -252,6 +268,36 @@ impl Upstream {
             () = watching => String::new(),
             why = connection.closed() => why,
         }
+    }
+}
+
+impl Replica {
+    /// Another replica leads: until that is lost, only changes of lists are heard here.
+    async fn follow(&self, connection: &Connection, signs: &Signs) -> Leading {
+        let none = Wanted::new(self.settings.config.timeout.open);
+        let listening = async {
+            none.keep(connection, signs).await;
+            std::future::pending::<Infallible>().await
+        };
+        let leads = tokio::select! {
+            // Nobody asked to hear what is lost here.
+            leads = self.common.lead.take(self.place) => leads,
+            never = listening => match never {},
+        };
+        self.common.wanted.forgotten();
+        leads
+    }
+
+    /// Whether it answers; none where it is not open.
+    pub(super) async fn probe(&self, patience: Duration) -> Option<bool> {
+        let Phase::Ready(connection) = self.phase.borrow().clone() else { return None };
+        let method = match connection.peer.version.era() {
+            Era::Modern => Method::Discover,
+            Era::Legacy => Method::Ping,
+        };
+        let asked = async { connection.ask(method, &Raw::object(), None).await?.answer().await };
+        let answered = tokio::time::timeout(patience, asked).await;
+        Some(answered.is_ok_and(|answer| answer.err().is_none_or(|error| error.cause().is_none())))
     }
 }
 

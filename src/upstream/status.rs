@@ -7,10 +7,13 @@ use parking_lot::Mutex;
 use crate::{
     config::Transport,
     kit::report::Kind,
-    mcp::{raw::Raw, version::Version},
+    mcp::{
+        raw::Raw,
+        version::{Era, Version},
+    },
 };
 
-use super::{Phase, Upstream, sign::Inbox};
+use super::{Phase, Replica, sign::Inbox};
 
 /// Where an upstream stands (DESIGN: lifecycle).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +37,29 @@ pub struct Status {
     pub failures: u64,
     pub restarts: u64,
     pub processes: usize,
+    /// Where there are several.
+    pub replicas: Vec<ReplicaStatus>,
+}
+
+/// A look at one of several replicas.
+#[derive(Debug, Clone)]
+pub struct ReplicaStatus {
+    pub url: String,
+    pub state: State,
+    pub ejected: bool,
+    /// By its probes.
+    pub ill: bool,
+    /// Its breaker is open.
+    pub tripped: bool,
+    pub in_flight: u32,
+    pub calls: u64,
+}
+
+/// What was noted of calls to an upstream, at whichever replica they were.
+#[derive(Debug)]
+pub(super) struct Noted {
+    pub failures: u64,
+    pub last_error: Option<String>,
 }
 
 /// What is counted of one upstream.
@@ -45,7 +71,7 @@ pub(super) struct Tally {
     last_error: Mutex<Option<String>>,
 }
 
-impl Upstream {
+impl Replica {
     /// How it is reached, as far as that is known.
     pub fn kind(&self) -> Kind {
         match self.settings.config.transport {
@@ -54,6 +80,16 @@ impl Upstream {
             Transport::Http { .. } => Kind::Http,
             Transport::Builtin { .. } => Kind::Builtin,
         }
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        matches!(&*self.phase.borrow(), Phase::Ready(connection) if !connection.is_closed())
+    }
+
+    /// Whether it is, or may be, a legacy server, with sessions of its clients.
+    pub(super) fn keeps_sessions(&self) -> bool {
+        let legacy = self.peer().is_some_and(|peer| peer.version.era() == Era::Legacy);
+        legacy || !self.refuses_legacy.load(Ordering::Relaxed)
     }
 
     pub(super) fn speaks_sse(&self) -> bool {
@@ -69,6 +105,11 @@ impl Tally {
     pub(super) fn failed(&self, error: &str) {
         self.failures.fetch_add(1, Ordering::Relaxed);
         *self.last_error.lock() = Some(error.to_owned());
+    }
+
+    pub(super) fn status_of_calls(&self) -> Noted {
+        let failures = self.failures.load(Ordering::Relaxed);
+        Noted { failures, last_error: self.last_error.lock().clone() }
     }
 
     /// True where it is another reason than the last time.
@@ -93,6 +134,7 @@ impl Tally {
             failures: self.failures.load(Ordering::Relaxed),
             restarts: self.restarts.load(Ordering::Relaxed),
             processes,
+            replicas: Vec::new(),
         }
     }
 }

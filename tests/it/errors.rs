@@ -29,6 +29,8 @@ struct Scene {
     act: Option<Act>,
     /// What is called: `log` is there, of every kind.
     name: &'static str,
+    /// Of a tool only: what it is called with.
+    arguments: &'static str,
     /// A call is made before, unseen.
     before: bool,
     /// The server is gone by then.
@@ -42,6 +44,7 @@ const PLAIN: Scene = Scene {
     policy: "",
     act: None,
     name: "log",
+    arguments: "",
     before: false,
     down: false,
 };
@@ -64,16 +67,34 @@ fn scenes() -> Vec<Scene> {
             ..PLAIN
         },
         Scene {
+            title: "The arguments do not fit the tool's schema",
+            arguments: r#"{"days":"three"}"#,
+            ..PLAIN
+        },
+        Scene {
             title: "A limit has not enough left",
             keys: "limits = [{ rate = \"1/h\" }]",
             before: true,
             ..PLAIN
         },
+        Scene {
+            title: "The answer has what must not pass",
+            keys: "guard.detect = [{ find = [\"personal:email\"], in = [\"results\"], then = \"block\" }]",
+            act: Some(Act::Error(r#"{"code":-32050,"message":"ask ann@example.com"}"#.to_owned())),
+            ..PLAIN
+        },
         Scene { title: "The upstream is not available", down: true, ..PLAIN },
+        Scene {
+            title: "A breaker is open",
+            keys: "breaker = { window = 1, calls_min = 1, failure_rate = 1.0, open = \"1h\" }",
+            act: Some(Act::Status(500)),
+            before: true,
+            ..PLAIN
+        },
         Scene { title: "The upstream is lost in mid-call", act: Some(Act::ClosesMidway), ..PLAIN },
         Scene {
             title: "The upstream does not answer in time",
-            keys: "timeout = { idle = \"200ms\" }",
+            keys: "timeout = { idle = \"1s\" }",
             act: Some(Act::Hang),
             ..PLAIN
         },
@@ -85,6 +106,7 @@ fn scenes() -> Vec<Scene> {
         },
         Scene { title: "The answer is no message", act: Some(Act::Garbage), ..PLAIN },
         Scene { title: "The upstream answers HTTP 500", act: Some(Act::Status(500)), ..PLAIN },
+        Scene { title: "The upstream answers HTTP 503", act: Some(Act::Status(503)), ..PLAIN },
         Scene {
             title: "The upstream answers with an error of its own",
             act: Some(Act::Error(error.to_owned())),
@@ -100,7 +122,10 @@ fn scenes() -> Vec<Scene> {
 
 impl Scene {
     fn fake(&self) -> Fake {
-        let fake = fake::dual().tool("log").prompt("log").resource("mem://log");
+        let days = json!({ "days": { "type": "integer" } });
+        let schema = json!({ "type": "object", "properties": days });
+        let tool = json!({ "name": "log", "inputSchema": schema });
+        let fake = fake::dual().tool_with(tool).prompt("log").resource("mem://log");
         for name in ["log", "mem://log"] {
             if let Some(act) = &self.act {
                 fake.becomes(name, act.clone());
@@ -113,6 +138,10 @@ impl Scene {
     async fn seen(&self) -> String {
         let (mut cells, mut reasons) = (vec![self.title.to_owned()], Vec::new());
         for (method, name) in METHODS {
+            if !self.arguments.is_empty() && method != "tools/call" {
+                cells.push("-".to_owned());
+                continue;
+            }
             let (read, reason) = self.played(true, method, name).await;
             let (read_before, reason_before) = self.played(false, method, name).await;
             reasons.extend([reason, reason_before]);
@@ -141,7 +170,10 @@ impl Scene {
             false => gate.legacy("2025-11-25").await,
         };
         let key = if method == "resources/read" { "uri" } else { "name" };
-        let params = json!({ key: name.replace("log", self.name) });
+        let mut params = json!({ key: name.replace("log", self.name) });
+        if !self.arguments.is_empty() {
+            params["arguments"] = serde_json::from_str(self.arguments).unwrap();
+        }
         if self.before {
             client.ask(method, params.clone()).await;
         }

@@ -2,6 +2,9 @@
 
 mod auth;
 mod credential;
+mod forward;
+pub mod replicas;
+mod server;
 pub mod transport;
 
 use std::{
@@ -14,12 +17,14 @@ use std::{
 use toml::Spanned;
 
 use super::{
-    Config, Filter, Limits, Restart, Route, Server, Timeout, Tls, Upstream,
+    Config, Filter, Restart, Route, Timeout, Upstream,
     access::Access,
+    cache,
+    guard::{self, Detector},
     limit::{self, Dearest},
     problem::{Problem, nearest},
     reader::Reader,
-    rules, schema, store,
+    resilience, rules, schema, store,
     value::{Apart, Key},
 };
 
@@ -28,9 +33,6 @@ pub const NAME_CHARS_MAX: usize = 32;
 
 /// Characters of a tool's name that every client takes.
 const TOOL_CHARS_MAX: usize = 64;
-
-/// Bytes that a session key has at least: those of the cipher's own key.
-const SESSION_KEY_BYTES_MIN: usize = 32;
 
 /// Paths the gate itself answers.
 const RESERVED: [&str; 4] = ["/livez", "/readyz", "/metrics", "/.well-known"];
@@ -59,116 +61,43 @@ pub fn config(file: schema::File, folder: &Path, reader: &mut Reader<'_>) -> Con
     if file.routes.value.0.is_empty() && !wrong {
         reader.problem(Problem::of_file("there is no route", NO_ROUTE));
     }
+    forward::refuse_sharing(&file, reader);
     let routes = file.routes.value.0.into_iter();
-    let upstreams = file.upstreams.value.0.into_iter();
     let base = base_url(&file.server.value);
     let listen = file.server.value.listen.value;
     let auth = file.auth.value.0.iter().map(|(name, _)| name.get_ref().clone());
     let auth: Vec<_> = auth.collect();
     let reached = file.server.value.public_url.value.is_some() || !listen.ip().is_unspecified();
     auth::refuse_nowhere(&file.auth.value, reached, reader);
-    let known = Known { upstreams: &behind, auth: &auth, base: &base, listen };
+    auth::refuse_unseen(&file.auth.value, &file.server.value, reader);
+    let detectors = guard::detectors(file.detectors.value.0, reader);
+    let names: Vec<_> = behind.iter().map(|(name, _)| name.clone()).collect();
+    let successors = successors(&file.upstreams.value.0);
+    let upstreams = file.upstreams.value.0.into_iter();
+    let known = Known {
+        upstreams: &behind,
+        successors,
+        auth: &auth,
+        base: &base,
+        listen,
+        detectors: &detectors,
+    };
     let mut config = Config {
-        server: server(file.server.value, folder, reader),
+        server: server::read(file.server.value, folder, reader),
         routes: routes
             .map(|(path, section)| route(path, section, &known, folder, reader))
             .collect(),
         auth: auth::all(file.auth.value, reader),
+        cache: cache::cache(file.cache.value, reader),
+        upstreams: upstreams
+            .map(|(name, one)| upstream(name, one, (&names, &detectors), folder, reader))
+            .collect(),
+        detectors,
         limit_store: store::limit_store(file.limit, reader),
-        upstreams: upstreams.map(|(name, one)| upstream(name, one, folder, reader)).collect(),
         secret_folders: BTreeSet::new(),
     };
     config.secret_folders = reader.take_secret_folders();
     config
-}
-
-fn server(server: schema::Server, folder: &Path, reader: &mut Reader<'_>) -> Server {
-    let key = server.session_key.value.map(|key| {
-        let (span, key) = (key.span(), key.into_inner().0);
-        if key.expose().len() < SESSION_KEY_BYTES_MIN {
-            let title = format!("the session key has {} bytes", key.expose().len());
-            let help = format!("give it {SESSION_KEY_BYTES_MIN} or more, of random");
-            reader.problem(Problem::new(span, title, help));
-        }
-        key
-    });
-    let public = server.public_url.value.and_then(|url| url.0.parse::<http::Uri>().ok());
-    let mut hosts = server.hosts.value;
-    hosts.extend(public.and_then(|url| url.host().map(str::to_owned)));
-    Server {
-        listen: server.listen.value,
-        admin: server.admin.value.map(|admin| admin_door(&admin, server.admin_open.value, reader)),
-        tls: server.tls.value.and_then(|pair| tls(pair, folder, reader)),
-        hosts,
-        origins: server.origins.value,
-        state: folder.join(server.state.value),
-        session_key: key,
-        limits: limits(&server.limits.value),
-    }
-}
-
-/// What operators see names upstreams, and what is wrong with them: none of a stranger's business.
-fn admin_door(admin: &Spanned<SocketAddr>, open: bool, reader: &mut Reader<'_>) -> SocketAddr {
-    let address = *admin.get_ref();
-    if !address.ip().is_loopback() && !open {
-        let title = format!("whoever reaches {address} may read all that operators see");
-        let help = "listen on 127.0.0.1, or say that it is meant so: admin_open = true";
-        reader.problem(Problem::new(admin.span(), title, help));
-    }
-    address
-}
-
-fn tls(pair: Spanned<schema::Tls>, folder: &Path, reader: &mut Reader<'_>) -> Option<Tls> {
-    let span = pair.span();
-    let schema::Tls { certificate, key } = pair.into_inner();
-    for (given, name) in [(&certificate.span, "certificate"), (&key.span, "key")] {
-        if given.is_none() {
-            let help = "TLS needs both: tls = { certificate = \"cert.pem\", key = \"key.pem\" }";
-            reader.problem(Problem::new(span.clone(), format!("`{name}` is missing"), help));
-        }
-    }
-    Some(Tls { certificate: folder.join(certificate.value?), key: folder.join(key.value?) })
-}
-
-fn limits(limits: &schema::Limits) -> Limits {
-    Limits {
-        body_bytes_max: limits.body_bytes_max.value.0,
-        depth_max: limits.depth_max.value.0,
-        batch_max: limits.batch_max.value.0,
-        answer_bytes_max: limits.answer_bytes_max.value.0,
-        list_items_max: limits.list_items_max.value.0,
-        sessions_max: limits.sessions_max.value.0,
-        session_idle: limits.session_idle.value.0,
-        session_age: limits.session_age.value.0,
-        connections_max: limits.connections_max.value.0,
-        request_timeout: limits.request_timeout.value.0,
-        requests_max: limits.requests_max.value.0,
-        streams_max: limits.streams_max.value.0,
-        subscriptions_max: limits.subscriptions_max.value.0,
-        channel_calls_max: limits.channel_calls_max.value.0,
-        outbox_bytes_max: limits.outbox_bytes_max.value.0,
-        answer_timeout: limits.answer_timeout.value.0,
-        stream_age: Some(limits.stream_age.value.0).filter(|age| !age.is_zero()),
-        question_window: limits.question_window.value.0,
-        questions_max: limits.questions_max.value.0,
-        rounds_max: limits.rounds_max.value.0,
-        parked_max: limits.parked_max.value.0,
-        parked_per_caller_max: limits.parked_per_caller_max.value.0,
-        task_after: limits.task_after.value.0,
-        task_ttl: limits.task_ttl.value.0,
-        tasks_max: limits.tasks_max.value.0,
-        tasks_per_caller_max: limits.tasks_per_caller_max.value.0,
-        task_bytes_max: limits.task_bytes_max.value.0,
-        grants_max: limits.grants_max.value.0,
-        decisions_max: limits.decisions_max.value.0,
-        judged_text_max: limits.judged_text_max.value.0,
-        judged_items_max: limits.judged_items_max.value.0,
-        keep_alive: limits.keep_alive.value.0,
-        limit_keys_max: limits.limit_keys_max.value.0,
-        settle: limits.settle.value.0,
-        vault_refresh: limits.vault_refresh.value.0,
-        drain: limits.drain.value.0,
-    }
 }
 
 /// What clients know the gate by, without a slash at its end.
@@ -182,9 +111,12 @@ fn base_url(server: &schema::Server) -> String {
 /// What a route may name, and where it is reached.
 struct Known<'a> {
     upstreams: &'a Behind,
+    /// What `*` does not mean: they take over from others.
+    successors: HashSet<String>,
     auth: &'a [String],
     base: &'a str,
     listen: SocketAddr,
+    detectors: &'a [Detector],
 }
 
 fn route(
@@ -207,7 +139,7 @@ fn route(
         reader.problem(Problem::new(at.clone(), title, help));
     }
     let names: Vec<_> = known.upstreams.iter().map(|(name, _)| name.clone()).collect();
-    let upstreams = members(section.upstreams, &at, &names, reader);
+    let upstreams = members(section.upstreams, &at, (&names, &known.successors), reader);
     let access = section.auth.value.map(Spanned::into_inner);
     let behind = known.upstreams.iter().filter(|(name, _)| upstreams.contains(name));
     let dearest = behind.filter_map(|(_, dearest)| dearest.as_ref());
@@ -219,6 +151,7 @@ fn route(
         everybody: matches!(access, Some(Access::Everybody)),
         auth: auth::named(access, known.auth, section.auth.span.as_ref(), reader),
         scopes: section.scopes.value,
+        step_up: auth::step_up(section.step_up.value, reader),
         upstreams,
         rules: rules::rules(section.policy, section.cases, folder, reader),
         names: section.names.value,
@@ -229,6 +162,7 @@ fn route(
         page_size: section.page_size.value.0,
         limits: limit::limits(section.limits.value, dearest, reader),
         in_flight: limit::in_flight(section.in_flight.value, reader),
+        guard: guard::guard(section.guard.value, known.detectors, reader),
     }
 }
 
@@ -255,7 +189,7 @@ fn path_fault(path: &str) -> Option<(&'static str, &'static str)> {
 fn members(
     list: Key<Vec<Spanned<String>>>,
     route: &Range<usize>,
-    known: &[String],
+    (known, successors): (&[String], &HashSet<String>),
     reader: &mut Reader<'_>,
 ) -> Vec<String> {
     let Some(span) = list.span else {
@@ -281,7 +215,8 @@ fn members(
             reader.problem(Problem::new(span, format!("there is no upstream `{text}`"), help));
         }
     }
-    let rest = |_: &str| known.iter().filter(|name| !named.contains(name.as_str())).cloned();
+    let is_rest = |name: &&String| !named.contains(name.as_str()) && !successors.contains(*name);
+    let rest = |_: &str| known.iter().filter(is_rest).cloned();
     let expand = |name: &Spanned<String>| match name.get_ref().as_str() {
         "*" => rest("*").collect(),
         name => vec![name.to_owned()],
@@ -327,6 +262,7 @@ fn filter(section: schema::Filter, reader: &mut Reader<'_>) -> Filter {
 fn upstream(
     name: Spanned<String>,
     section: Spanned<Apart<schema::Upstream>>,
+    (names, detectors): (&[String], &[Detector]),
     folder: &Path,
     reader: &mut Reader<'_>,
 ) -> Upstream {
@@ -343,6 +279,10 @@ fn upstream(
     absent.extend(unfit);
     let limits = std::mem::take(&mut section.limits.value);
     let limits = limit::limits(limits, limit::dearest(&section), reader);
+    let replicas = replicas::replicas(&section, reader);
+    let hedge = replicas::hedge(section.hedge.value.as_ref(), reader);
+    let canary = replicas::canary(section.canary.value.take(), &name, names, reader);
+    let shadow = replicas::shadow(section.shadow.value.take(), &name, names, reader);
     Upstream {
         name,
         transport,
@@ -359,11 +299,30 @@ fn upstream(
         resources: filter(section.resources.value, reader),
         limits,
         in_flight: limit::in_flight(section.in_flight.value, reader),
-        tool_settings: limit::tools(section.tools.value.each, reader),
+        guard: guard::guard(section.guard.value, detectors, reader),
+        breaker: resilience::breaker(section.breaker.value, reader),
+        retry: resilience::retry(section.retry.value, reader),
+        tool_settings: limit::tools(section.tools.value.each, detectors, reader),
         tags: rules::tags(section.tags.value),
+        replicas,
+        hedge,
+        canary,
+        shadow,
         problem: (!absent.is_empty())
             .then(|| absent.iter().map(Problem::line).collect::<Vec<_>>().join("; ")),
     }
+}
+
+/// The upstreams that others name as their successors.
+fn successors(all: &[(Spanned<String>, Spanned<Apart<schema::Upstream>>)]) -> HashSet<String> {
+    let sections = all.iter().map(|(_, section)| &section.get_ref().value);
+    let named = sections.flat_map(|section| {
+        let canary = section.canary.value.as_ref();
+        let shadow = section.shadow.value.as_ref();
+        let canary = canary.and_then(|canary| canary.get_ref().upstream.value.clone());
+        canary.into_iter().chain(shadow.and_then(|shadow| shadow.get_ref().upstream.value.clone()))
+    });
+    named.collect()
 }
 
 /// Whether an upstream may be called so.

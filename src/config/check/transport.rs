@@ -4,9 +4,12 @@ use std::{collections::BTreeMap, ops::Range, path::Path};
 
 use toml::Spanned;
 
-use crate::config::{Secret, Transport, problem::Problem, reader::Reader, schema, value::Table};
+use crate::config::{
+    HttpTransport, Secret, Transport, access::CredentialWord, problem::Problem, reader::Reader,
+    schema, value::Table,
+};
 
-use super::credential;
+use super::{credential, forward};
 
 /// Where an upstream is, and how it is spoken to.
 pub fn read(
@@ -30,6 +33,7 @@ pub fn read(
         ("transport", section.transport.span.clone()),
         ("headers", section.headers.span.clone()),
         ("credential", section.credential.span.clone()),
+        ("forward_headers", section.forward_headers.span.clone()),
         ("h2c", section.h2c.span.clone()),
         ("sessions_max", section.sessions_max.span.clone()),
     ];
@@ -89,22 +93,34 @@ pub fn is_env_name(name: &str) -> bool {
 }
 
 fn over_http(section: &mut schema::Upstream, reader: &mut Reader<'_>) -> Transport {
-    let url = section.url.value.take().map(|url| url.0).unwrap_or_default();
+    // The first; `replicas` has all, where there are several.
+    let urls = section.url.value.as_ref().map(|urls| urls.0.clone()).unwrap_or_default();
+    let url = urls.first().cloned().unwrap_or_default();
     if let (Some(span), true, true) =
-        (&section.h2c.span, section.h2c.value, url.starts_with("https:"))
+        (&section.h2c.span, section.h2c.value, urls.iter().any(|url| url.starts_with("https:")))
     {
         let help = "remove it: over TLS, HTTP/2 is agreed by itself";
         reader.problem(Problem::new(span.clone(), "`h2c` is for http: URLs only", help));
     }
     let headers = headers(&mut section.headers.value, reader);
     let own = section.credential.value.take().zip(section.credential.span.clone());
-    if let Some((_, span)) = own.as_ref().filter(|_| headers.contains_key("authorization")) {
+    // With the caller's token passed on it is what the gate's own requests have.
+    let passes =
+        |own: &Spanned<schema::Credential>| own.get_ref().kind.value == Some(CredentialWord::Pass);
+    let besides = own.as_ref().filter(|(own, _)| !passes(own));
+    if let Some((_, span)) = besides.filter(|_| headers.contains_key("authorization")) {
         let title = "`credential` besides a header `Authorization`";
         reader.problem(Problem::new(span.clone(), title, "keep one of them"));
     }
     let credential = own.and_then(|(own, span)| credential::read(own.into_inner(), &span, reader));
+    let forwarded = std::mem::take(&mut section.forward_headers.value);
+    let forward_headers = forward::names(forwarded, &headers, reader);
     let (h2c, http) = (section.h2c.value, section.transport.value);
-    Transport::Http { url, headers, h2c, http, credential }
+    if let (Some(span), HttpTransport::Sse) = (&section.forward_headers.span, http) {
+        let title = "nothing is sent on over HTTP+SSE: its messages have no headers of a request";
+        reader.problem(Problem::new(span.clone(), title, "remove `forward_headers`"));
+    }
+    Transport::Http { url, headers, h2c, http, credential, forward_headers }
 }
 
 fn headers(

@@ -32,8 +32,8 @@ section! {
         rate: Option<Rate>,
         /// How much of it may come at once; without it, the number in `rate`.
         burst: Option<Count<1, { COUNT_MAX as usize }>>,
-        /// How much in each day or month of the calendar (UTC): "10000/day", "200000/month". Without
-        /// a store of `[limit]` it is counted in memory: a restart begins anew.
+        /// How much in each day or month of the calendar (UTC): "10000/day", "200000/month".
+        /// Without a store of `[limit]` it is counted in memory: a restart begins anew.
         budget: Option<Budget>,
     }
 }

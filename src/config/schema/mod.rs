@@ -10,15 +10,13 @@ use toml::{
 };
 
 use super::{
-    Expected, HttpTransport, Isolation, Names, Secret, Start,
+    HttpTransport, Isolation, Names, Secret, Start,
     access::Access,
-    limit::Cost,
+    limit::{Cost, Rate},
     problem::{Problem, nearest},
     reader::Reader,
-    value::{
-        ActionWord, Apart, Count, Json, Key, Kind, Kit, Moment, Node, Period, Reference, Size,
-        Table, Url, table,
-    },
+    replicas::Urls,
+    value::{Apart, Count, Key, Kind, Kit, Node, Period, Reference, Size, Table, Url, table},
 };
 
 const KIB: usize = 1 << 10;
@@ -80,12 +78,22 @@ macro_rules! section {
 
 // Below the macro, which they use.
 mod access;
+mod cache;
+mod guard;
 mod limit;
+mod replicas;
+mod resilience;
+mod rules;
 mod store;
 
 pub use self::{
-    access::{ApiKey, Auth, Credential},
+    access::{ApiKey, Auth, Credential, StepUp},
+    cache::{Cache, ToolCache},
+    guard::{Detect, Detector, Filling, Guard},
     limit::{ArgumentCost, InFlight, Limit},
+    replicas::{Canary, Ejection, Health, Hedge, Shadow},
+    resilience::{Breaker, Retry, Timeout, ToolTimeout},
+    rules::{Case, Cases},
     store::Sharing,
 };
 
@@ -100,6 +108,11 @@ section! {
         routes: Table<Spanned<Route>>,
         /// Who can say who a caller is, by names of a-z, 0-9, `_` and `-`; routes name them.
         auth: Table<Spanned<Auth>>,
+        /// Detectors of your own, by names of a-z, 0-9, `_` and `-`; `detect` has them as
+        /// "custom:NAME".
+        detectors: Table<Spanned<Detector>>,
+        /// Results that are kept and served again.
+        cache: Cache,
         /// Where limits are counted.
         limit: Sharing,
         /// The MCP servers behind the gate, by names of a-z, 0-9, `_` and `-`.
@@ -113,15 +126,17 @@ section! {
         /// Address and port to listen on.
         listen: SocketAddr = "127.0.0.1:8080",
         /// Address and port that operators are served on: /livez, /readyz with what is troubled,
-        /// /metrics for Prometheus, and /report. Whoever reaches it may read them, so it belongs on
-        /// loopback or a network of operators. Without it only the first two words are served.
+        /// /metrics for Prometheus, and /report; POST /cache/purge forgets results that are kept.
+        /// Whoever reaches it may use them, so it belongs on loopback or a network of operators.
+        /// Without it only the first two words are served.
         admin: Option<Spanned<SocketAddr>>,
-        /// Says on purpose that `admin` is not on loopback: whoever reaches it may read there.
+        /// Says on purpose that `admin` is not on loopback: whoever reaches it may use it.
         admin_open: bool,
         /// The address clients know the gate by; without it that of `listen`. With a route's path
         /// behind it, it is the audience of tokens.
         public_url: Option<Url>,
-        /// Certificate and key; with them the gate speaks HTTPS.
+        /// Certificate and key; with them the gate speaks HTTPS. The files are read again when they
+        /// change.
         tls: Option<Spanned<Tls>>,
         /// Values of the header `Host` taken besides the loopback names, `listen` and `public_url`;
         /// "*" is any.
@@ -145,6 +160,8 @@ section! {
         certificate: Option<PathBuf>,
         /// Its private key.
         key: Option<PathBuf>,
+        /// Certificates whose holders may show theirs: those of `kind = "certificate"`.
+        client_ca: Option<PathBuf>,
     }
 }
 
@@ -224,6 +241,24 @@ section! {
         /// remembers; where there are more, the 64th part of them that has used least is forgotten,
         /// and begins anew.
         limit_keys_max: Count<16, 10_000_000> = 100_000,
+        /// Failed logins of one address, of IPv6 its first 64 bits. One that has more is answered
+        /// 429, but for keys that are right and tokens that are known to be good.
+        failed_logins: Rate = "30/min",
+        /// Addresses that they are counted for; where there are more, those that failed least are
+        /// forgotten.
+        login_sources_max: Count<16, 10_000_000> = 10_000,
+        /// Bytes of a tool's schema that its calls can be held to.
+        schema_bytes_max: Size<KIB, GIB> = "256KiB",
+        /// Parts of such a schema, those that it refers to counted each time.
+        schema_parts_max: Count<16, 10_000_000> = 20_000,
+        /// Such schemas in memory; one that is in use is compiled again where there are more.
+        schemas_max: Count<1, 1_000_000> = 10_000,
+        /// Bytes of all results together that are kept for their callers, who were given links.
+        linked_bytes_max: Size<KIB, { 64 * GIB }> = "256MiB",
+        /// The same of one caller; the oldest makes room.
+        linked_per_caller_max: Size<KIB, { 64 * GIB }> = "64MiB",
+        /// How long such a result is kept.
+        linked_age: Period<SECOND, { 7 * DAY }> = "10m",
         /// Time from the start in which a list waits for upstreams that nothing is known of yet.
         settle: Period<0, MINUTE> = "1s",
         /// How often secrets of a Vault (`vault:PATH#FIELD`) are read anew.
@@ -243,6 +278,8 @@ section! {
         auth: Option<Spanned<Access>>,
         /// Scopes that a caller needs, all of them.
         scopes: Vec<String>,
+        /// How a caller must have logged in.
+        step_up: Option<Spanned<StepUp>>,
         /// Files of Cedar policies, or folders of `*.cedar`, that say who may see and use what; a
         /// relative path begins beside this file. Without it everybody may everything.
         policy: Vec<Spanned<PathBuf>>,
@@ -268,6 +305,8 @@ section! {
         limits: Vec<Spanned<Limit>>,
         /// How many calls may be with the upstreams at once.
         in_flight: Option<Spanned<InFlight>>,
+        /// What calls are held to, and what is looked for in them.
+        guard: Option<Spanned<Guard>>,
     }
 }
 
@@ -331,15 +370,18 @@ section! {
         env: Table<Spanned<Secret>>,
         /// The folder it starts in; a relative path begins beside the file.
         cwd: Option<PathBuf>,
-        /// The address of a server that speaks MCP over HTTP.
-        url: Option<Url>,
+        /// The address of a server that speaks MCP over HTTP; of several replicas of one server, an
+        /// array of all addresses.
+        url: Option<Urls>,
         /// What is spoken there: Streamable HTTP ("http"), HTTP+SSE of 2024-11-05 ("sse"), or
         /// whichever of them it turns out to be ("auto").
         transport: HttpTransport = "auto",
         /// HTTP headers sent to it: as `env`, a text or where that is kept.
         headers: Table<Spanned<Secret>>,
-        /// How the gate gets a token for it.
+        /// What it is shown in `Authorization`.
         credential: Option<Spanned<Credential>>,
+        /// Headers of a client's request that are sent on to it, by their names.
+        forward_headers: Vec<Spanned<String>>,
         /// Whether HTTP/2 is spoken to it without TLS.
         h2c: bool = false,
         /// A server built into Tollgate.
@@ -375,8 +417,24 @@ section! {
         limits: Vec<Spanned<Limit>>,
         /// How many calls may be with it at once.
         in_flight: Option<Spanned<InFlight>>,
+        /// What calls are held to, and what is looked for in them, besides what the route says.
+        guard: Option<Spanned<Guard>>,
+        /// When calls are refused, because those before them failed.
+        breaker: Option<Spanned<Breaker>>,
+        /// How often a request is sent again, where that is safe; without it once.
+        retry: Option<Spanned<Retry>>,
         /// What policies may call a group of its things: for each tag patterns of its own names.
         tags: Table<Vec<String>>,
+        /// How each of several replicas is probed; without it calls alone show what fails.
+        health: Option<Health>,
+        /// When one of several replicas gets no calls for a while.
+        ejection: Ejection,
+        /// When a call is sent to a second replica; for tools that are safe to call twice.
+        hedge: Option<Spanned<Hedge>>,
+        /// A successor that gets some callers' calls.
+        canary: Option<Spanned<Canary>>,
+        /// A successor whose answers are only compared.
+        shadow: Option<Spanned<Shadow>>,
     }
 }
 
@@ -386,64 +444,27 @@ section! {
         /// What one call counts for in every limit, of the route and the upstream too: a number,
         /// or what an argument says.
         cost: Cost = 1,
+        /// Results of it are kept, and served again.
+        cache: Option<Spanned<ToolCache>>,
+        /// Tools of this upstream of which no result is good any more once this one was called,
+        /// whatever came of it.
+        invalidates: Vec<Spanned<String>>,
         /// How much it may be called, besides what its upstream and the route allow.
         limits: Vec<Spanned<Limit>>,
         /// How many calls of it may be under way at once.
         in_flight: Option<Spanned<InFlight>>,
-    }
-}
-
-section! {
-    /// What policies must say.
-    Cases {
-        /// Each a question and its answer.
-        case: Vec<Spanned<Case>>,
-    }
-}
-
-section! {
-    /// A question, and how policies must answer it.
-    Case {
-        /// `AUTHORITY/SUBJECT`, or the address of one that nobody vouches for.
-        caller: Option<String>,
-        /// Groups that the caller is in.
-        groups: Vec<String>,
-        /// Scopes of the caller's token.
-        scopes: Vec<String>,
-        /// Whether it logged in with a second factor.
-        mfa: bool = false,
-        /// What is to be done; calling a tool, getting a prompt, reading a resource if not said.
-        action: Option<ActionWord>,
-        /// A tool, as "UPSTREAM/NAME", with the upstream's own name for it.
-        tool: Option<Spanned<String>>,
-        /// The same of a prompt.
-        prompt: Option<Spanned<String>>,
-        /// The same of a resource, by its URI.
-        resource: Option<Spanned<String>>,
-        /// What the upstream says of the tool, in the protocol's words: { readOnlyHint = true }.
-        annotations: Json,
-        /// Tags that the upstream's section gives it.
-        tags: Vec<String>,
-        /// Arguments of the call.
-        arguments: Json,
-        /// The name of the client's program.
-        client: Option<String>,
-        /// When it is asked: "2026-11-24T10:00:00Z".
-        time: Moment,
-        /// Whether it is seen and permitted ("allow"), seen and denied ("deny"), or not even seen.
-        expect: Expected = "deny",
-    }
-}
-
-section! {
-    /// How long an upstream may take.
-    Timeout {
-        /// From the start of opening until the server has answered.
-        open: Period<10, { 60 * MINUTE }> = "30s",
-        /// Silence within a call; progress ends it.
-        idle: Period<10, DAY> = "60s",
-        /// A whole call.
-        total: Period<10, { 7 * DAY }> = "10m",
+        /// What its calls are held to, and what is looked for in them, besides what its upstream
+        /// and the route say.
+        guard: Option<Spanned<Guard>>,
+        /// What the gate puts into its calls.
+        arguments: Option<Spanned<Filling>>,
+        /// When a call of it is sent to a second replica, in place of what its upstream says.
+        hedge: Option<Spanned<Hedge>>,
+        /// A breaker of its own: what it does wrong, or slowly, then counts there and not for its
+        /// upstream.
+        breaker: Option<Spanned<Breaker>>,
+        /// How long a call of it may take.
+        timeout: ToolTimeout,
     }
 }
 

@@ -143,10 +143,10 @@ kind = "keys"
 fn all_problems_of_a_credential_are_told() {
     let of =
         |keys: &str| of_upstream(&format!("url = \"http://a/mcp\"\ncredential = {{ {keys} }}\n"));
+    told(&of(""), &["error: this credential has no `kind`"]);
     told(
-        &of(""),
+        &of("kind = \"client_credentials\""),
         &[
-            "error: this credential has no `kind`",
             "error: this credential has no `client_id`",
             "error: this credential has no secret",
             "error: this credential has no `token_url`",

@@ -1,8 +1,13 @@
 //! Tests of the configuration, by what its user does: write, make mistakes, import.
 
+mod access;
+mod cache;
+mod guard;
 mod import;
 mod limit;
 mod mistakes;
+mod replicas;
+mod resilience;
 mod rules;
 mod schema;
 mod writing;

@@ -175,7 +175,8 @@ expires = "1970-01-01T01:00:00+01:00"
     assert_eq!(route.resource, "https://[::]:443/a");
     let [corp, agents] = config.auth.as_slice() else { panic!("two authorities") };
     let AuthKind::Jwt(jwt) = &corp.kind else { panic!("an issuer") };
-    let seconds = [jwt.leeway, jwt.refresh, jwt.stale, jwt.fetch_pause].map(|time| time.as_secs());
+    let seconds =
+        [jwt.leeway, jwt.refresh, jwt.stale, jwt.fetching.pause].map(|time| time.as_secs());
     assert_eq!(seconds, [1, 60, 120, 3]);
     assert_eq!((jwt.keys_max, jwt.token_bytes_max, jwt.tokens_max), (4, 2 << 10, 5));
     assert_eq!((&*jwt.issuer, &*jwt.subject_claim), ("https://idp.example.com/", "oid"));

@@ -4,12 +4,15 @@
 use std::{fmt, time::Duration};
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode, header};
 use http_body_util::BodyExt as _;
 use hyper::{Response, body::Incoming};
 
 use crate::{
-    call::event::{Event, Notice},
+    call::{
+        clock,
+        event::{Event, Notice},
+    },
     mcp::{
         id::Id,
         message::{self, Body, Message},
@@ -33,6 +36,9 @@ const RESUMES_MAX: u32 = 5;
 /// The shortest pause before one is taken up again, whatever the server asks for.
 const RESUME_MIN: Duration = Duration::from_millis(50);
 
+/// No server is left alone for longer than a day, whatever it says.
+const RETRY_AFTER_MAX: u64 = 24 * 60 * 60;
+
 /// A request under way.
 pub struct HttpCall {
     http: Http,
@@ -42,6 +48,8 @@ pub struct HttpCall {
     last_event_id: Option<String>,
     retry: Duration,
     resumes: u32,
+    /// The `Retry-After` of a 429 or a 503.
+    retry_after: Option<Duration>,
     /// What is said where it is cancelled.
     reason: Option<String>,
 }
@@ -65,6 +73,7 @@ impl HttpCall {
             last_event_id: None,
             retry: RETRY,
             resumes: 0,
+            retry_after: None,
             reason: None,
         }
     }
@@ -142,6 +151,9 @@ impl HttpCall {
             self.http.end("it no longer knows the session");
             return Err(SendError::SessionGone);
         }
+        if let 429 | 503 = status.as_u16() {
+            self.retry_after = retry_after(response.headers());
+        }
         if self.method == Method::Initialize
             && let Some(session) = response.headers().get(SESSION)
         {
@@ -169,7 +181,10 @@ impl HttpCall {
                 }
                 Err(SendError::Garbage("an answer to another request".to_owned()))
             }
-            _ if !status.is_success() => Err(SendError::Status(status.as_u16())),
+            _ if !status.is_success() => Err(match self.retry_after {
+                Some(wait) => SendError::Busy(status.as_u16(), wait),
+                None => SendError::Status(status.as_u16()),
+            }),
             Ok(_) => Err(SendError::Garbage("a body that answers nothing".to_owned())),
             Err(error) => {
                 self.http.0.signs.garbage(text, &error);
@@ -237,9 +252,24 @@ impl HttpCall {
         Ok(Event::Paused { retry: self.retry })
     }
 
+    /// How long the server asks to be left alone.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
     pub fn give_reason(&mut self, reason: String) {
         self.reason = Some(reason);
     }
+}
+
+/// When a server wants to be asked again (RFC 9110, 10.2.3): in so many seconds, or at a time.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    let seconds = text.parse().ok().or_else(|| {
+        let at = u64::try_from(jiff::fmt::rfc2822::parse(text).ok()?.timestamp().as_second());
+        Some(at.ok()?.saturating_sub(clock::unix_seconds()))
+    });
+    seconds.map(|seconds: u64| Duration::from_secs(seconds.min(RETRY_AFTER_MAX)))
 }
 
 impl Http {

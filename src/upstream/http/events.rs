@@ -12,7 +12,10 @@ use hyper::{Response, body::Incoming};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
-use crate::{call::tasks::Tasks, net::NetError};
+use crate::{
+    call::{Token, tasks::Tasks},
+    net::NetError,
+};
 
 use super::{
     super::{
@@ -79,7 +82,7 @@ async fn begin(
 ) -> Result<(Incoming, String), OpenError> {
     let mut request = endpoint.request(Verb::GET, endpoint.uri.clone(), Full::default());
     request.headers_mut().insert(header::ACCEPT, EVENTS);
-    let response = endpoint.send(request).await.map_err(|error| broken(&error))?;
+    let response = endpoint.send(request, None).await.map_err(|error| broken(&error))?;
     let mut body = stream(response)?;
     let none = |why: &str| OpenError::NoStream(why.to_owned());
     loop {
@@ -134,13 +137,18 @@ async fn read(lines: Lines, mut body: Incoming, mut decoder: Decoder) -> String 
 }
 
 impl Mailbox {
+    /// From here on it is told things in the name of its caller, with this token.
+    pub fn belongs_to(&self, token: &Token) {
+        self.endpoint.belongs_to(token);
+    }
+
     /// Posts a message; nothing is sent before it is polled.
     pub fn post(&self, text: Bytes) -> Posting {
         let endpoint = Arc::clone(&self.endpoint);
         let mut request = endpoint.request(Verb::POST, self.uri.clone(), Full::new(text));
         request.headers_mut().insert(header::CONTENT_TYPE, JSON);
         Box::pin(async move {
-            let response = endpoint.send(request).await;
+            let response = endpoint.send(request, None).await;
             let response = response.map_err(|error| broken(&error))?;
             let status = response.status();
             if !status.is_success() {

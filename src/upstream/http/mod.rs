@@ -6,7 +6,6 @@ mod call;
 pub mod events;
 
 use std::{
-    collections::BTreeMap,
     future::Future,
     pin::Pin,
     sync::{
@@ -17,15 +16,15 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method as Verb, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method as Verb, Uri, header};
 use http_body_util::Full;
 use hyper::{Request, Response, body::Incoming};
 use parking_lot::Mutex;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    call::{event::Notice, tasks::Tasks},
-    config::Secret,
+    call::{Token, event::Notice, tasks::Tasks},
+    config::Transport,
     mcp::{
         header as value,
         id::Id,
@@ -67,8 +66,12 @@ pub struct Endpoint {
     pub uri: Uri,
     pub headers: HeaderMap,
     pub h2c: bool,
-    /// Tokens of the gate's own.
-    credential: Option<Arc<Credential>>,
+    /// Headers of clients that are sent on.
+    forwards: Vec<HeaderName>,
+    credential: Option<Credential>,
+    /// The caller whose connection it is, with the token that they came with last; none where it is
+    /// not one caller's.
+    whose: Mutex<Option<Token>>,
     ids: AtomicU64,
 }
 
@@ -115,6 +118,10 @@ struct Inner {
 pub struct Mirrored<'a> {
     pub name: Option<&'a str>,
     pub params: &'a [(String, String)],
+    /// The caller in whose name it is sent, where it is not the connection's.
+    pub whose: Option<&'a Token>,
+    /// The client's own headers, as far as any upstream has them.
+    pub forwarded: Option<&'a HeaderMap>,
 }
 
 type Sending = Pin<Box<dyn Future<Output = Result<Response<Incoming>, NetError>> + Send>>;
@@ -124,11 +131,13 @@ impl Endpoint {
     /// What is wrong with the address or a header; the value of a header is not repeated.
     pub fn new(
         net: Net,
-        url: &str,
-        headers: &BTreeMap<String, Secret>,
-        h2c: bool,
-        credential: Option<Arc<Credential>>,
+        transport: &Transport,
+        credential: Option<Credential>,
+        whose: Option<Token>,
     ) -> Result<Self, String> {
+        let Transport::Http { url, headers, h2c, forward_headers, .. } = transport else {
+            return Err("it is not over HTTP".to_owned());
+        };
         let uri = url.parse().map_err(|error| format!("`{url}` is no address: {error}"))?;
         let mut map = HeaderMap::new();
         for (name, secret) in headers {
@@ -139,34 +148,38 @@ impl Endpoint {
             text.set_sensitive(true);
             map.insert(key, text);
         }
-        Ok(Self { net, uri, headers: map, h2c, credential, ids: AtomicU64::new(1) })
+        let forwards = forward_headers.iter().filter_map(|name| name.parse().ok()).collect();
+        let (ids, whose) = (AtomicU64::new(1), Mutex::new(whose));
+        Ok(Self { net, uri, headers: map, h2c: *h2c, forwards, credential, whose, ids })
     }
 
-    async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, NetError> {
+    /// Its caller has come with another token.
+    pub fn belongs_to(&self, token: &Token) {
+        *self.whose.lock() = Some(token.clone());
+    }
+
+    async fn send(
+        &self,
+        request: Request<Full<Bytes>>,
+        whose: Option<Token>,
+    ) -> Result<Response<Incoming>, NetError> {
         match &self.credential {
             None => self.net.send(request, self.h2c).await,
-            // Boxed: a token may have to be fetched.
-            Some(credential) => Box::pin(self.send_with(credential, request)).await,
+            Some(credential) => {
+                let whose = whose.or_else(|| self.whose.lock().clone());
+                // Boxed: a token may have to be fetched.
+                let sending = credential.send(&self.net, request, self.h2c, whose.as_ref());
+                Box::pin(sending).await
+            }
         }
     }
 
-    /// One whose token is refused was not processed: it is sent once more with another.
-    async fn send_with(
-        &self,
-        credential: &Arc<Credential>,
-        mut request: Request<Full<Bytes>>,
-    ) -> Result<Response<Incoming>, NetError> {
-        let unsent = |why: String| NetError::Unsent(format!("no token could be had: {why}"));
-        let token = credential.token().await.map_err(unsent)?;
-        request.headers_mut().insert(header::AUTHORIZATION, token.value());
-        let mut again = request.clone();
-        let response = self.net.send(request, self.h2c).await?;
-        if response.status() != StatusCode::UNAUTHORIZED {
-            return Ok(response);
+    fn forward(&self, from: &HeaderMap, to: &mut HeaderMap) {
+        for name in &self.forwards {
+            for value in from.get_all(name) {
+                to.append(name, value.clone());
+            }
         }
-        let Some(token) = credential.instead_of(&token).await else { return Ok(response) };
-        again.headers_mut().insert(header::AUTHORIZATION, token.value());
-        self.net.send(again, self.h2c).await
     }
 
     /// A request with the headers that all have.
@@ -234,7 +247,10 @@ impl Http {
         if self.version().era() == Era::Modern || method == Method::Initialize {
             mirrored.write(method, request.headers_mut());
         }
-        HttpCall::new(self.clone(), method, id, self.send(request))
+        if let Some(forwarded) = mirrored.forwarded {
+            self.0.endpoint.forward(forwarded, request.headers_mut());
+        }
+        HttpCall::new(self.clone(), method, id, self.send_for(request, mirrored.whose.cloned()))
     }
 
     /// Posts a notification or an answer and waits until it is taken.
@@ -331,9 +347,18 @@ impl Http {
         request
     }
 
+    /// From here on what is sent in nobody else's name is in that of its caller, with this token.
+    pub fn belongs_to(&self, token: &Token) {
+        self.0.endpoint.belongs_to(token);
+    }
+
     fn send(&self, request: Request<Full<Bytes>>) -> Sending {
+        self.send_for(request, None)
+    }
+
+    fn send_for(&self, request: Request<Full<Bytes>>, whose: Option<Token>) -> Sending {
         let endpoint = Arc::clone(&self.0.endpoint);
-        Box::pin(async move { endpoint.send(request).await })
+        Box::pin(async move { endpoint.send(request, whose).await })
     }
 
     /// A broken connection may mean that the whole server is gone: it is to be probed again.

@@ -22,6 +22,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     call::{
+        Token,
         event::{Event, Notice, Question},
         tasks::Tasks,
     },
@@ -157,6 +158,14 @@ impl Lines {
             Out::Mailbox(mailbox) => call.post(mailbox.post(text)),
         }
         Ok(call)
+    }
+
+    /// From here on it is its caller's with this token. A process knows of none.
+    pub fn belongs_to(&self, token: &Token) {
+        match &self.0.out {
+            Out::Queue(_) => (),
+            Out::Mailbox(mailbox) => mailbox.belongs_to(token),
+        }
     }
 
     /// From here on the server is answered in the words of this version.

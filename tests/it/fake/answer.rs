@@ -95,6 +95,14 @@ impl Script {
         self.act(name?)
     }
 
+    /// Takes the next of the turns of a call's target.
+    pub fn turn(&mut self, message: &Message) -> Option<Act> {
+        let params = message.params();
+        let name = params["name"].as_str().or(params["uri"].as_str())?;
+        let Act::Turns(turns) = self.acts.get_mut(name)? else { return None };
+        if turns.len() == 1 { turns.first().cloned() } else { Some(turns.remove(0)) }
+    }
+
     /// A well-behaved answer to everything but streams; `None` where the method is not known.
     pub fn answer(&self, message: &Message, modern: bool) -> Option<Answer> {
         let params = message.params();

@@ -51,7 +51,12 @@ impl Fake {
         tokio::spawn(async move {
             let listener = TcpListener::from_std(listener).unwrap();
             loop {
-                let (stream, _): (_, SocketAddr) = listener.accept().await.unwrap();
+                let mut dead = accepting.0.dead.subscribe();
+                let accepted = tokio::select! {
+                    accepted = listener.accept() => accepted,
+                    _ = dead.wait_for(|dead| *dead) => return,
+                };
+                let (stream, _): (_, SocketAddr) = accepted.unwrap();
                 accepting.0.connections.fetch_add(1, Ordering::Relaxed);
                 tokio::spawn(accepting.clone().converse(stream));
             }
@@ -201,7 +206,13 @@ impl Exchange {
             matches!(act, Act::LiesAboutVersion | Act::EndlessPages | Act::Endpoint(_))
                 || (matches!(act, Act::MillionTools) && !listing)
         };
-        script.act("").filter(|act| !quiet(act)).or_else(|| script.target(&self.message)).cloned()
+        let act = script.act("").filter(|act| !quiet(act));
+        let act = act.or_else(|| script.target(&self.message)).cloned();
+        drop(script);
+        match act {
+            Some(Act::Turns(_)) => self.fake.0.script.lock().turn(&self.message),
+            act => act,
+        }
     }
 
     async fn answer(self) -> Response<Body> {
@@ -227,10 +238,16 @@ impl Exchange {
             Act::Result(raw) => self.result(&raw),
             Act::Error(raw) => self.refuse((200, raw)),
             Act::Status(code) => self.ends(status(code)),
+            Act::Busy(code, seconds) => {
+                let mut response = status(code);
+                response.headers_mut().insert("retry-after", seconds.into());
+                self.ends(response)
+            }
             Act::Open => {
                 let (sender, body) = events();
                 let token = self.message.params()["_meta"]["progressToken"].clone();
-                self.fake.0.live.lock().open.push((token, sender));
+                let id = self.message.id.clone().unwrap();
+                self.fake.0.live.lock().open.push((token, id, sender));
                 self.ends(body)
             }
             Act::Task(steps) => self.begins_job(steps),
@@ -266,7 +283,7 @@ impl Exchange {
                 let id = self.message.id.clone().unwrap();
                 self.endless(move |sent| million(&id, sent))
             }
-            Act::LiesAboutVersion | Act::EndlessPages | Act::Endpoint(_) => {
+            Act::LiesAboutVersion | Act::EndlessPages | Act::Endpoint(_) | Act::Turns(_) => {
                 unreachable!("these act by their answers")
             }
         }

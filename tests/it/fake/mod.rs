@@ -45,6 +45,7 @@ struct Inner {
     live: Mutex<Live>,
     place: Place,
     down: watch::Sender<bool>,
+    dead: watch::Sender<bool>,
     connections: AtomicUsize,
 }
 
@@ -108,6 +109,10 @@ pub enum Act {
     Stray,
     /// Over HTTP: this status with no MCP in it.
     Status(u16),
+    /// The same with so many seconds of `Retry-After`.
+    Busy(u16, u64),
+    /// Over HTTP: each time the next of them; the last one stays.
+    Turns(Vec<Act>),
     /// Over HTTP+SSE: this is said to be where messages go.
     Endpoint(String),
 }
@@ -123,8 +128,8 @@ struct Live {
     /// The same with the streams of the calls that they belong to.
     asking: Vec<(String, Stream)>,
     jobs: HashMap<String, task::Job>,
-    /// Streams of calls that are held open, with their progress tokens.
-    open: Vec<(Value, Stream)>,
+    /// Streams of calls that are held open, with their progress tokens and ids.
+    open: Vec<(Value, String, Stream)>,
     ids: usize,
     wire: Vec<Line>,
 }
@@ -295,6 +300,12 @@ impl Fake {
         self.tell("notifications/tools/list_changed", &json!({}));
     }
 
+    /// Lists these tools from now on, and says so to everyone who listens.
+    pub fn relists(&self, tools: &[Value]) {
+        self.0.script.lock().tools = tools.iter().map(Value::to_string).collect();
+        self.tell("notifications/tools/list_changed", &json!({}));
+    }
+
     /// From now on only requests with this token are taken.
     pub fn wants_token(&self, token: &str) {
         self.0.script.lock().token = Some(token.to_owned());
@@ -360,10 +371,23 @@ impl Fake {
     /// Says that the calls it holds open go on, to those who want to hear it.
     pub fn progresses(&self) {
         let live = self.0.live.lock();
-        for (token, stream) in live.open.iter().filter(|(token, _)| !token.is_null()) {
+        for (token, _, stream) in live.open.iter().filter(|(token, ..)| !token.is_null()) {
             let params = json!({ "progressToken": token, "progress": 1 });
             drop(stream.send(http::event(&notification("notifications/progress", &params))));
         }
+    }
+
+    /// Answers the calls it holds open with these very bytes as the `result`.
+    pub fn finishes(&self, result: &str) {
+        for (_, id, stream) in self.0.live.lock().open.drain(..) {
+            let text = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#);
+            drop(stream.send(http::event(&text)));
+        }
+    }
+
+    /// Breaks off the calls it holds open.
+    pub fn breaks_off(&self) {
+        self.0.live.lock().open.clear();
     }
 
     /// Sends these very bytes on every stream of sessions.
@@ -376,6 +400,18 @@ impl Fake {
     /// Every connection breaks and no new one is served.
     pub fn goes_down(&self) {
         self.0.down.send_replace(true);
+    }
+
+    /// Every connection breaks, and nothing listens any more.
+    pub fn dies(&self) {
+        self.0.dead.send_replace(true);
+        self.goes_down();
+    }
+
+    /// The addresses of several that are the same server.
+    pub fn replicas(all: &[&Self]) -> String {
+        let urls = all.iter().map(|fake| format!("\"http://{}/mcp\"", fake.address()));
+        format!("url = [{}]\n", urls.collect::<Vec<_>>().join(", "))
     }
 
     pub fn comes_back(&self) {
@@ -473,6 +509,7 @@ impl Fake {
             live: Mutex::default(),
             place,
             down: watch::channel(false).0,
+            dead: watch::channel(false).0,
             connections: AtomicUsize::new(0),
         }))
     }

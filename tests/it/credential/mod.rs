@@ -1,4 +1,7 @@
-//! Tokens of the gate's own, for the servers behind it.
+//! What the servers behind the gate are shown: tokens of its own here, those of callers in
+//! [`callers`].
+
+mod callers;
 
 use std::{collections::HashMap, sync::Arc};
 

@@ -1,159 +1,33 @@
-//! Who is calling: tokens of an issuer, keys of the gate's own, and everybody else.
+//! Who is calling: tokens of an issuer, keys of the gate's own, certificates, and everybody else.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    time::{SystemTime, UNIX_EPOCH},
-};
+mod certificate;
+mod issuer;
+mod logins;
+mod opaque;
+mod outage;
+mod revoked;
+mod step_up;
+
+use std::sync::atomic::Ordering;
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use bytes::Bytes;
-use http_body_util::Full;
-use hyper::{Request, Response, body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::TokioIo;
-use jsonwebtoken::{Algorithm, EncodingKey, Header, jwk::Jwk};
-use parking_lot::Mutex;
-use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, SignatureAlgorithm};
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
 
+pub use self::issuer::{Issuer, Signer, now};
 use crate::{
     client::{Endpoint, Reply},
     fake,
     gate::{Gate, gateway},
 };
 
-const AUDIENCE: &str = "https://gate.example.com/mcp";
-
-/// An authorization server with its metadata and its keys.
-struct Issuer {
-    url: String,
-    state: Arc<State>,
-}
-
-#[derive(Default)]
-struct State {
-    keys: Mutex<Vec<Value>>,
-    fetched: AtomicUsize,
-    down: AtomicBool,
-}
-
-/// A key pair as an issuer has it.
-struct Signer {
-    id: &'static str,
-    algorithm: Algorithm,
-    key: EncodingKey,
-    public_pem: String,
-}
-
-impl Issuer {
-    async fn start(keys: &[&Signer]) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        let state = Arc::new(State::default());
-        let issuer = Self { url: url.clone(), state: Arc::clone(&state) };
-        issuer.has(keys);
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let (url, state) = (url.clone(), Arc::clone(&state));
-                let service = service_fn(move |request| {
-                    let reply = answer(&url, &state, &request);
-                    async move { Ok::<_, hyper::Error>(reply) }
-                });
-                let connection =
-                    http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-                tokio::spawn(async move { drop(connection.await) });
-            }
-        });
-        issuer
-    }
-
-    /// From now on it has these keys.
-    fn has(&self, keys: &[&Signer]) {
-        *self.state.keys.lock() = keys.iter().map(|key| key.public()).collect();
-    }
-
-    fn fetched(&self) -> usize {
-        self.state.fetched.load(Ordering::SeqCst)
-    }
-
-    /// Claims that are good for now.
-    fn claims(&self) -> Value {
-        json!({ "iss": self.url, "aud": AUDIENCE, "sub": "ada", "exp": now() + 300, "scope": "mcp:use" })
-    }
-
-    fn section(&self) -> String {
-        format!("[auth.corp]\nkind = \"jwt\"\nissuer = \"{}\"\n", self.url)
-    }
-}
-
-fn answer(url: &str, state: &State, request: &Request<Incoming>) -> Response<Full<Bytes>> {
-    let body = match request.uri().path() {
-        _ if state.down.load(Ordering::SeqCst) => None,
-        "/.well-known/openid-configuration" => {
-            Some(json!({ "issuer": url, "jwks_uri": format!("{url}/keys") }))
-        }
-        "/keys" => {
-            state.fetched.fetch_add(1, Ordering::SeqCst);
-            Some(json!({ "keys": *state.keys.lock() }))
-        }
-        _ => None,
-    };
-    let mut reply = Response::new(Full::from(body.clone().unwrap_or_default().to_string()));
-    *reply.status_mut() = if body.is_some() { 200 } else { 503 }.try_into().unwrap();
-    reply
-}
-
-impl Signer {
-    fn elliptic(id: &'static str) -> Self {
-        Self::new(id, Algorithm::ES256, &PKCS_ECDSA_P256_SHA256, EncodingKey::from_ec_pem)
-    }
-
-    fn rsa(id: &'static str) -> Self {
-        Self::new(id, Algorithm::RS256, &PKCS_RSA_SHA256, EncodingKey::from_rsa_pem)
-    }
-
-    fn new(
-        id: &'static str,
-        algorithm: Algorithm,
-        kind: &'static SignatureAlgorithm,
-        read: fn(&[u8]) -> jsonwebtoken::errors::Result<EncodingKey>,
-    ) -> Self {
-        let pair = KeyPair::generate_for(kind).unwrap();
-        let key = read(pair.serialize_pem().as_bytes()).unwrap();
-        Self { id, algorithm, key, public_pem: pair.public_key_pem() }
-    }
-
-    fn public(&self) -> Value {
-        let mut jwk = Jwk::from_encoding_key(&self.key, self.algorithm).unwrap();
-        jwk.common.key_id = Some(self.id.to_owned());
-        serde_json::to_value(jwk).unwrap()
-    }
-
-    fn header(&self) -> Header {
-        Header { kid: Some(self.id.to_owned()), ..Header::new(self.algorithm) }
-    }
-
-    fn sign(&self, claims: &Value) -> String {
-        self.sign_with(&self.header(), claims)
-    }
-
-    fn sign_with(&self, header: &Header, claims: &Value) -> String {
-        jsonwebtoken::encode(header, claims, &self.key).unwrap()
-    }
-}
-
-#[allow(clippy::disallowed_methods, reason = "tokens are of this very time")]
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
-}
+pub const AUDIENCE: &str = "https://gate.example.com/mcp";
 
 /// A gate whose only route wants tokens of this issuer.
-async fn guarded(issuer: &Issuer, git: &fake::Fake, route: &str) -> Gate {
+/// Failures are not what is tested here.
+pub async fn guarded(issuer: &Issuer, git: &fake::Fake, route: &str) -> Gate {
     gateway()
-        .server("public_url = \"https://gate.example.com\"")
+        .server("public_url = \"https://gate.example.com\"\nlimits.failed_logins = \"1000/s\"")
         .upstream("git", git)
         .route("/mcp", &format!("upstreams = [\"git\"]\nauth = [\"corp\"]\n{route}"))
         .extra(&issuer.section())
@@ -162,12 +36,12 @@ async fn guarded(issuer: &Issuer, git: &fake::Fake, route: &str) -> Gate {
 }
 
 /// What a modern client gets that calls the tool with this token.
-async fn calls(endpoint: &Endpoint, token: &str) -> Reply {
+pub async fn calls(endpoint: &Endpoint, token: &str) -> Reply {
     let client = endpoint.with_token(token).modern();
     client.start("tools/call", json!({ "name": "log", "arguments": {} })).await
 }
 
-fn challenge(reply: &Reply) -> String {
+pub fn challenge(reply: &Reply) -> String {
     reply
         .headers
         .get("www-authenticate")
@@ -185,7 +59,7 @@ fn forged(header: Value, claims: &Value, signature: &[u8]) -> String {
 }
 
 /// The claims with one of them changed; null takes it out.
-fn changed(claims: &Value, key: &str, value: Value) -> Value {
+pub fn changed(claims: &Value, key: &str, value: Value) -> Value {
     let mut claims = claims.clone();
     if value.is_null() {
         claims.as_object_mut().unwrap().remove(key);
@@ -555,13 +429,13 @@ async fn no_edit_opens_a_route_on_the_socket_that_is_bound() {
     gate.stop().await;
 }
 
-struct Made {
-    key: String,
-    section: String,
+pub struct Made {
+    pub key: String,
+    pub section: String,
 }
 
 /// A key as `tollgate key new` makes it: the words are those of its section.
-fn tollgate_key() -> Made {
+pub fn tollgate_key() -> Made {
     use sha2::{Digest as _, Sha256};
     let id = format!("{:016x}", rand::random::<u64>());
     let key = format!("tg_{id}_{}", URL_SAFE_NO_PAD.encode(rand::random::<[u8; 32]>()));

@@ -1,0 +1,169 @@
+//! What a result is kept under: all that could make the answer to the same question another one.
+
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    call::{Caller, Client},
+    mcp::{
+        meta::{CLIENT_CAPABILITIES, CLIENT_INFO, LOG_LEVEL, PROGRESS_TOKEN, PROTOCOL_VERSION},
+        method::Method,
+        raw::Raw,
+        splice,
+        version::Version,
+    },
+};
+
+use super::canonical::canonical;
+
+/// A SHA-256: nobody finds another question with the same.
+pub type Key = [u8; 32];
+
+/// Members of `_meta` that say nothing of what is asked. What a client can do counts apart, and
+/// what the gate does not know may be a tenant's name.
+const ASIDE: [&str; 7] = [
+    PROGRESS_TOKEN,
+    PROTOCOL_VERSION,
+    CLIENT_INFO,
+    CLIENT_CAPABILITIES,
+    LOG_LEVEL,
+    "traceparent",
+    "tracestate",
+];
+
+/// Claims that are other ones in each token, and say nothing of who it is for (RFC 7519 §4.1).
+const CLAIMS_ASIDE: [&str; 4] = ["exp", "iat", "nbf", "jti"];
+
+/// A question, as it goes to an upstream.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    pub method: Method,
+    pub upstream: &'a str,
+    /// The upstream's own name for the tool, or the resource's URI.
+    pub name: &'a str,
+    /// Of the tool as it is listed: another one is another tool.
+    pub definition: u64,
+    /// The tool says that it changes nothing.
+    pub read_only: bool,
+    pub params: &'a Raw,
+    /// `Mcp-Param-*` headers.
+    pub mirrored: &'a [(String, String)],
+    pub caller: &'a Caller,
+    pub client: &'a Client,
+}
+
+/// Where the answer to a question is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keys {
+    /// Of this caller alone.
+    pub own: Key,
+    /// Of everybody.
+    pub public: Key,
+}
+
+/// The keys of a question: with the arguments in `only` alone where that is given, and with the
+/// `generation` of the upstream. None for what must not be answered from memory: answers to
+/// questions of the server, a wish for a task, members that the gate does not know, arguments that
+/// servers may read differently, and params of more than `bytes_max` bytes.
+pub fn keys(
+    question: Question<'_>,
+    only: Option<&[String]>,
+    generation: u64,
+    bytes_max: usize,
+) -> Option<Keys> {
+    if bytes_max < question.params.bytes().len() {
+        return None;
+    }
+    let named = if question.method == Method::ToolsCall { "name" } else { "uri" };
+    let (mut arguments, mut meta, mut names) = (None, None, 0);
+    for (key, value) in splice::entries(question.params) {
+        match key.as_str() {
+            "arguments" if question.method == Method::ToolsCall && arguments.is_none() => {
+                arguments = Some(value);
+            }
+            "_meta" if meta.is_none() => meta = Some(value),
+            key if key == named => names += 1,
+            _ => return None,
+        }
+    }
+    (names == 1).then_some(())?;
+    let arguments = arguments.unwrap_or_else(Raw::object);
+    let mut parts = Parts(Sha256::new());
+    parts.add(question.method.name());
+    parts.add(question.upstream);
+    parts.add(generation.to_be_bytes());
+    parts.add(question.name);
+    parts.add(question.definition.to_be_bytes());
+    parts.list(only.unwrap_or_default());
+    parts.add([u8::from(only.is_some())]);
+    parts.add(canonical(arguments.bytes(), only)?);
+    parts.add(of_meta(meta)?);
+    // They mirror arguments; those that count are told.
+    if only.is_none() {
+        let headers = question.mirrored.iter();
+        let mut headers: Vec<_> = headers.map(|(name, value)| format!("{name}:{value}")).collect();
+        headers.sort_unstable();
+        parts.list(&headers);
+    }
+    // A legacy server answers in the version of the client's own session.
+    parts.add(question.client.version.min(Version::LEGACY_LATEST).as_str());
+    parts.add(canonical(question.client.shown_to_modern().bytes(), None)?);
+    let mut own = Parts(parts.0.clone());
+    own.caller(question.caller);
+    parts.add("public");
+    Some(Keys { own: own.end(), public: parts.end() })
+}
+
+/// What of `_meta` counts.
+fn of_meta(meta: Option<Raw>) -> Option<Vec<u8>> {
+    let Some(meta) = meta else { return Some(b"{}".to_vec()) };
+    if !meta.is_object() {
+        return canonical(meta.bytes(), None);
+    }
+    canonical(splice::edit(&meta, &ASIDE.map(|key| (key, None))).bytes(), None)
+}
+
+/// A hash of parts, each with its length before it: no two rows of parts are alike.
+struct Parts(Sha256);
+
+impl Parts {
+    fn add(&mut self, part: impl AsRef<[u8]>) {
+        let part = part.as_ref();
+        self.0.update((part.len() as u64).to_be_bytes());
+        self.0.update(part);
+    }
+
+    fn list<T: AsRef<[u8]>>(&mut self, parts: impl IntoIterator<Item = T>) {
+        let parts: Vec<_> = parts.into_iter().collect();
+        self.add((parts.len() as u64).to_be_bytes());
+        parts.into_iter().for_each(|part| self.add(part));
+    }
+
+    /// Everything that is known of a caller: with other groups, scopes or claims, policies and
+    /// servers may say something else to the same person.
+    fn caller(&mut self, caller: &Caller) {
+        match caller {
+            Caller::Address(address) => {
+                self.add("address");
+                self.add(address.to_string());
+            }
+            Caller::Parent => self.add("parent"),
+            Caller::Known(known) => {
+                self.add("known");
+                self.add(&known.authority);
+                self.add(&known.issuer);
+                self.add(&known.subject);
+                self.list(&known.groups);
+                self.list(&known.scopes);
+                let is_object = known.claims.is_object();
+                let lasting = || splice::edit(&known.claims, &CLAIMS_ASIDE.map(|key| (key, None)));
+                let claims = if is_object { lasting() } else { known.claims.clone() };
+                let form = canonical(claims.bytes(), None);
+                self.add(form.unwrap_or_else(|| claims.bytes().to_vec()));
+            }
+        }
+    }
+
+    fn end(self) -> Key {
+        self.0.finalize().into()
+    }
+}

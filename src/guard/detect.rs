@@ -1,0 +1,249 @@
+//! Looks for secrets, personal data and so on in the texts of a document: for words first, all at
+//! once, and only where one is there by patterns.
+
+use std::{ops::Range, sync::Arc};
+
+use aho_corasick::{AhoCorasick, MatchKind};
+use regex::{Regex, RegexBuilder};
+
+use crate::{
+    config::{Check, Detect, Detector, Place, Then, built_in},
+    mcp::raw::Raw,
+    telemetry::{Counter, Counters},
+};
+
+use super::{
+    check,
+    texts::{self, Patch, Text},
+};
+
+/// Members at the top of params and results that are handles, not words: a server that is given
+/// another one back does not know it.
+const HANDLES: [&str; 4] = ["requestState", "taskId", "nextCursor", "resultType"];
+/// Bytes that one compiled pattern may take.
+const PATTERN_BYTES_MAX: usize = 4 << 20;
+
+/// All detectors, compiled.
+#[derive(Debug)]
+pub struct Detectors {
+    all: Vec<One>,
+    words: AhoCorasick,
+    /// Of each word: whose it is.
+    owners: Vec<usize>,
+}
+
+#[derive(Debug)]
+struct One {
+    name: String,
+    family: Family,
+    pattern: Regex,
+    check: Check,
+    unicode: bool,
+    has_words: bool,
+}
+
+/// The closed set of what metrics are counted by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Family {
+    Secrets,
+    Personal,
+    Injection,
+    Exfiltration,
+    Custom,
+}
+
+/// What is looked for in one place, by detector, and what is done then.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Look(Vec<Option<Then>>);
+
+/// What was found in a document.
+#[derive(Debug)]
+pub struct Found {
+    /// The document, with what is to be written over.
+    pub clean: Raw,
+    /// What must not pass at all: the name of what found it.
+    pub blocked: Option<String>,
+}
+
+struct Hit {
+    part: Range<usize>,
+    by: usize,
+    then: Then,
+}
+
+impl Detectors {
+    /// Tollgate's own, and these.
+    pub fn new(more: &[Detector]) -> Self {
+        let (mut all, mut words, mut owners) = (Vec::new(), Vec::new(), Vec::new());
+        for detector in built_in().iter().chain(more) {
+            let pattern =
+                RegexBuilder::new(&detector.pattern).size_limit(PATTERN_BYTES_MAX).build();
+            // Those of the file were compiled when it was read, within less.
+            let Ok(pattern) = pattern else { continue };
+            owners.extend(detector.keywords.iter().map(|_| all.len()));
+            words.extend(detector.keywords.iter().map(String::as_str));
+            all.push(One {
+                name: detector.name.clone(),
+                family: Family::of(detector.family()),
+                pattern,
+                check: detector.check,
+                unicode: detector.unicode,
+                has_words: !detector.keywords.is_empty(),
+            });
+        }
+        let words = AhoCorasick::builder()
+            .ascii_case_insensitive(true)
+            .match_kind(MatchKind::Standard)
+            .build(words)
+            .expect("a few hundred short words");
+        Self { all, words, owners }
+    }
+
+    /// What sections that say this look for in a place; none where that is nothing.
+    pub fn look(&self, detect: &[Detect], place: Place) -> Option<Arc<Look>> {
+        let mut look = Look(vec![None; self.all.len()]);
+        for detect in detect.iter().filter(|detect| detect.places.contains(&place)) {
+            for (one, then) in self.all.iter().zip(&mut look.0) {
+                let means =
+                    |word: &String| one.name == *word || one.name.split(':').next() == Some(word);
+                if detect.find.iter().any(means) {
+                    *then = (*then).max(Some(detect.then));
+                }
+            }
+        }
+        look.0.iter().any(Option::is_some).then(|| Arc::new(look))
+    }
+
+    /// Looks through a document.
+    pub fn search(&self, look: &Look, document: &Raw, counters: &Counters) -> Found {
+        let nothing = || Found { clean: document.clone(), blocked: None };
+        let bytes = document.bytes();
+        let escaped = memchr::memmem::find(bytes, b"\\u").is_some();
+        if !escaped && self.candidates(look, document.as_str(), bytes.is_ascii()).is_empty() {
+            return nothing();
+        }
+        let (mut patches, mut blocked, mut names) = (Vec::new(), None, Vec::new());
+        for text in texts::texts(document, &HANDLES) {
+            let hits = self.hits(look, &text.meant);
+            for hit in &hits {
+                let Some(one) = self.all.get(hit.by) else { continue };
+                counters.add(one.family.counter(hit.then));
+                if !names.contains(&one.name.as_str()) {
+                    names.push(one.name.as_str());
+                }
+                if hit.then == Then::Block {
+                    blocked.get_or_insert_with(|| one.name.clone());
+                }
+            }
+            self.write_over(&text, hits, &mut patches);
+        }
+        if !names.is_empty() {
+            tracing::info!(detectors = names.join(", "), blocked = blocked.is_some(), "found");
+        }
+        if patches.is_empty() && blocked.is_none() {
+            return nothing();
+        }
+        Found { clean: texts::patched(document, &patches), blocked }
+    }
+
+    /// Detectors that may find something.
+    fn candidates(&self, look: &Look, text: &str, ascii: bool) -> Vec<usize> {
+        let wanted = |at: usize| look.0.get(at).is_some_and(Option::is_some);
+        let mut found = vec![false; self.all.len()];
+        for word in self.words.find_overlapping_iter(text) {
+            let owner = self.owners.get(word.pattern().as_usize());
+            if let Some(found) = owner.and_then(|owner| found.get_mut(*owner)) {
+                *found = true;
+            }
+        }
+        let each = self.all.iter().zip(found).enumerate();
+        let may = each.filter(|(at, (one, found))| {
+            wanted(*at) && (*found || !one.has_words) && !(one.unicode && ascii)
+        });
+        may.map(|(at, _)| at).collect()
+    }
+
+    fn hits(&self, look: &Look, text: &str) -> Vec<Hit> {
+        let mut hits = Vec::new();
+        for by in self.candidates(look, text, text.is_ascii()) {
+            let (Some(one), Some(Some(then))) = (self.all.get(by), look.0.get(by)) else {
+                continue;
+            };
+            // From the end of what was found, not of the match: what ends one may begin the next.
+            let mut from = 0;
+            while let Some(found) = one.pattern.captures_at(text, from) {
+                let Some(part) = found.get(1).or_else(|| found.get(0)) else { break };
+                let holds = check::holds(one.check, part.as_str());
+                if holds {
+                    hits.push(Hit { part: part.range(), by, then: *then });
+                }
+                let step = text.get(part.start()..).and_then(|rest| rest.chars().next());
+                let next = part.start() + step.map_or(1, char::len_utf8);
+                from = if holds { part.end().max(next) } else { next };
+                if text.len() < from {
+                    break;
+                }
+            }
+        }
+        hits.sort_by_key(|hit| hit.part.start);
+        hits
+    }
+
+    fn write_over(&self, text: &Text<'_>, hits: Vec<Hit>, patches: &mut Vec<Patch>) {
+        let mut end = 0;
+        for hit in hits.into_iter().filter(|hit| hit.then != Then::Flag) {
+            let Some(one) = self.all.get(hit.by) else { continue };
+            let place = text.place(&hit.part);
+            match patches.last_mut() {
+                // Two that overlap are one.
+                Some(last) if hit.part.start < end => {
+                    last.place.end = last.place.end.max(place.end)
+                }
+                _ => patches.push(Patch { place, text: format!("[redacted: {}]", one.name) }),
+            }
+            end = end.max(hit.part.end);
+        }
+    }
+}
+
+impl Look {
+    /// What either looks for; of two actions the stronger.
+    pub fn or(&self, other: &Self) -> Self {
+        Self(self.0.iter().zip(&other.0).map(|(one, other)| *one.max(other)).collect())
+    }
+}
+
+impl Family {
+    fn of(word: &str) -> Self {
+        match word {
+            "secrets" => Self::Secrets,
+            "personal" => Self::Personal,
+            "injection" => Self::Injection,
+            "exfiltration" => Self::Exfiltration,
+            _ => Self::Custom,
+        }
+    }
+
+    fn counter(self, then: Then) -> Counter {
+        match (self, then) {
+            (Self::Secrets, Then::Flag) => Counter::SecretsFlagged,
+            (Self::Secrets, Then::Redact) => Counter::SecretsRedacted,
+            (Self::Secrets, Then::Block) => Counter::SecretsBlocked,
+            (Self::Personal, Then::Flag) => Counter::PersonalFlagged,
+            (Self::Personal, Then::Redact) => Counter::PersonalRedacted,
+            (Self::Personal, Then::Block) => Counter::PersonalBlocked,
+            (Self::Injection, Then::Flag) => Counter::InjectionFlagged,
+            (Self::Injection, Then::Redact) => Counter::InjectionRedacted,
+            (Self::Injection, Then::Block) => Counter::InjectionBlocked,
+            (Self::Exfiltration, Then::Flag) => Counter::ExfiltrationFlagged,
+            (Self::Exfiltration, Then::Redact) => Counter::ExfiltrationRedacted,
+            (Self::Exfiltration, Then::Block) => Counter::ExfiltrationBlocked,
+            (Self::Custom, Then::Flag) => Counter::CustomFlagged,
+            (Self::Custom, Then::Redact) => Counter::CustomRedacted,
+            (Self::Custom, Then::Block) => Counter::CustomBlocked,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

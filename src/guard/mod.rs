@@ -1,0 +1,381 @@
+//! Is it clean: arguments and results held to the tool's schemas and to sizes, and what detectors
+//! find in them; what the gate itself puts into calls.
+//!
+//! [`Guards`] has what the configuration says; [`Guard`] is what holds for one call. What passes
+//! untouched is relayed as the very bytes received: checks read a copy.
+
+mod check;
+mod detect;
+mod fill;
+mod linked;
+mod schema;
+mod schemas;
+mod texts;
+mod value;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use crate::{
+    config::{self, Against, Config, Detector, Filling, Place, TooLarge},
+    mcp::{raw::Raw, splice},
+    telemetry::{Counter, Counters},
+};
+
+use self::detect::{Detectors, Look};
+pub use self::{
+    linked::{Linked, spoken},
+    schemas::{Schemas, Side, Tool},
+};
+
+/// The member of a call's params that has what a tool is asked for.
+const ARGUMENTS: &str = "arguments";
+/// All that a client's request may say to a server in its own words.
+const SAID: [&str; 4] = [ARGUMENTS, "inputResponses", "argument", "context"];
+
+/// All guards of a gate, of one configuration.
+#[derive(Debug)]
+pub struct Guards {
+    routes: HashMap<String, Section>,
+    upstreams: HashMap<String, (Section, HashMap<String, (Section, Filling)>)>,
+    /// Compiled anew only where they differ; none where nothing is looked for.
+    detectors: Option<Arc<Detectors>>,
+    custom: Vec<Detector>,
+    counters: Arc<Counters>,
+}
+
+/// One section.
+#[derive(Debug, Default)]
+struct Section {
+    keys: config::Guard,
+    looks: [Option<Arc<Look>>; 3],
+}
+
+/// What holds for one call, and for its way back.
+#[derive(Debug, Clone)]
+pub struct Guard {
+    checks_arguments: bool,
+    checks_results: bool,
+    refuses_unusable: bool,
+    arguments_max: Option<usize>,
+    result_max: Option<usize>,
+    /// A result with more is kept for its caller.
+    pub links: bool,
+    looks: [Option<Arc<Look>>; 3],
+    detectors: Option<Arc<Detectors>>,
+    counters: Arc<Counters>,
+}
+
+/// Why something does not pass. What it says is for clients, and shows nothing of what was found.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("The arguments are not what this tool takes; nothing was done. {0}")]
+    Arguments(String),
+    #[error("The arguments have {0} bytes, and {1} are let through; nothing was done. Send less.")]
+    ArgumentBytes(usize, usize),
+    #[error(
+        "The arguments of this tool cannot be checked, since its server describes them in a way \
+         that this gateway cannot use; nothing was done."
+    )]
+    Unchecked,
+    #[error("The server behind this answered with something else than it promises: {0}")]
+    Result(String),
+    #[error("The answer has {0} bytes, and {1} are let through. Ask for less.")]
+    ResultBytes(usize, usize),
+    /// The place, and the name of what found it.
+    #[error("{}", blocked(*.0, .1))]
+    Blocked(Place, String),
+}
+
+impl Guards {
+    /// None at all.
+    pub fn new(counters: Arc<Counters>) -> Self {
+        let (routes, upstreams) = (HashMap::new(), HashMap::new());
+        Self { routes, upstreams, detectors: None, custom: Vec::new(), counters }
+    }
+
+    /// Those of the configuration that follows.
+    pub fn next(&self, config: &Config) -> Self {
+        let kept = self.detectors.as_ref().filter(|_| self.custom == config.detectors);
+        let anew = || Arc::new(Detectors::new(&config.detectors));
+        let detectors = detects(config).then(|| kept.map_or_else(anew, Arc::clone));
+        let section = |keys: &config::Guard| Section::build(keys, detectors.as_deref());
+        let routes = config.routes.iter().map(|route| (route.path.clone(), section(&route.guard)));
+        let tools = |tools: &BTreeMap<String, config::Tool>| {
+            let each = tools
+                .iter()
+                .map(|(name, tool)| (name.clone(), (section(&tool.guard), tool.filling.clone())));
+            each.collect()
+        };
+        let upstreams = config
+            .upstreams
+            .iter()
+            .map(|one| (one.name.clone(), (section(&one.guard), tools(&one.tool_settings))));
+        Self {
+            routes: routes.collect(),
+            upstreams: upstreams.collect(),
+            custom: config.detectors.clone(),
+            counters: Arc::clone(&self.counters),
+            detectors,
+        }
+    }
+
+    /// What holds for what is sent to a thing of an upstream: `tool` is its own name, if it is a
+    /// tool. The narrowest section that says something decides; what they look for adds up.
+    pub fn of(&self, route: &str, upstream: &str, tool: Option<&str>) -> Guard {
+        let found = self.upstreams.get(upstream);
+        let whole = found.map(|(whole, _)| whole);
+        let tool = found.zip(tool).and_then(|((_, tools), name)| tools.get(name));
+        let tool = tool.map(|(section, _)| section);
+        let sections: Vec<&Section> =
+            [tool, whole, self.routes.get(route)].into_iter().flatten().collect();
+        fn first<T>(sections: &[&Section], key: impl Fn(&config::Guard) -> Option<T>) -> Option<T> {
+            sections.iter().find_map(|section| key(&section.keys))
+        }
+        let looks = std::array::from_fn(|place| {
+            let mut found = sections.iter().filter_map(|one| one.looks.get(place)?.as_ref());
+            let widest = found.next().map(Arc::clone)?;
+            Some(found.fold(widest, |all, one| Arc::new(all.or(one))))
+        });
+        Guard {
+            checks_arguments: first(&sections, |keys| keys.arguments) != Some(Against::Off),
+            checks_results: first(&sections, |keys| keys.results) == Some(Against::Schema),
+            refuses_unusable: first(&sections, |keys| keys.unusable)
+                == Some(config::Unusable::Refuse),
+            arguments_max: first(&sections, |keys| keys.arguments_max),
+            result_max: first(&sections, |keys| keys.result_max),
+            links: first(&sections, |keys| keys.too_large) == Some(TooLarge::Link),
+            looks,
+            detectors: self.detectors.clone(),
+            counters: Arc::clone(&self.counters),
+        }
+    }
+
+    /// A tool's params with what the configuration puts into them.
+    pub fn filled(&self, upstream: &str, tool: &str, params: &Raw) -> Raw {
+        let filling = self.filling(upstream, tool);
+        filling.map_or_else(|| params.clone(), |filling| fill::filled(params, filling))
+    }
+
+    /// An entry of an upstream's list as clients see it; none where they must not. `is_tool`: what
+    /// the configuration forces upon it is no part of its schema.
+    pub fn shown(&self, route: &str, upstream: &str, own: &str, item: (&Raw, bool)) -> Option<Raw> {
+        let (item, is_tool) = item;
+        let guard = self.of(route, upstream, is_tool.then_some(own));
+        let found = guard.cleaned(Place::Descriptions, item).ok().or_else(|| {
+            tracing::warn!(upstream, name = own, "left out: its description must not pass");
+            None
+        })?;
+        let filling = self.filling(upstream, own).filter(|_| is_tool);
+        Some(filling.map_or_else(|| found.clone(), |filling| fill::shown(&found, filling)))
+    }
+
+    /// Whether lists of an upstream are shown in another way on a route than it has them.
+    pub fn shows_otherwise(&self, route: &str, upstream: &str) -> bool {
+        let looks = |section: &Section| {
+            section.looks.get(Place::Descriptions as usize).is_some_and(Option::is_some)
+        };
+        self.routes.get(route).is_some_and(looks)
+            || self.upstreams.get(upstream).is_some_and(|(whole, tools)| {
+                let fills = |filling: &Filling| *filling != Filling::default();
+                looks(whole) || tools.values().any(|(tool, put)| looks(tool) || fills(put))
+            })
+    }
+
+    /// Whether results may be kept behind links on a route with these upstreams.
+    pub fn links(&self, route: &str, upstreams: &[String]) -> bool {
+        let links = |section: &Section| section.keys.too_large == Some(TooLarge::Link);
+        self.routes.get(route).is_some_and(links)
+            || upstreams
+                .iter()
+                .filter_map(|name| self.upstreams.get(name))
+                .any(|(whole, tools)| links(whole) || tools.values().any(|(tool, _)| links(tool)))
+    }
+
+    fn filling(&self, upstream: &str, tool: &str) -> Option<&Filling> {
+        self.upstreams.get(upstream)?.1.get(tool).map(|(_, filling)| filling)
+    }
+}
+
+impl Section {
+    fn build(keys: &config::Guard, detectors: Option<&Detectors>) -> Self {
+        let places = [Place::Arguments, Place::Results, Place::Descriptions];
+        let looks = places.map(|place| detectors?.look(&keys.detect, place));
+        Self { keys: keys.clone(), looks }
+    }
+}
+
+impl Guard {
+    /// Judges what a client's request says: its params, cleaned.
+    ///
+    /// # Errors
+    /// Where its arguments are too large, are not what the tool takes, or have what must not pass.
+    pub fn admit(
+        &self,
+        params: &Raw,
+        tool: Option<&Tool>,
+        schemas: &Schemas,
+    ) -> Result<Raw, Refusal> {
+        let judged = self.judged(params, tool, schemas);
+        if let Err(refusal) = &judged {
+            refusal.counter().into_iter().for_each(|counter| self.counters.add(counter));
+        }
+        judged
+    }
+
+    /// Judges what a server answered, asked or told: it, cleaned.
+    ///
+    /// # Errors
+    /// Where it has what must not pass.
+    pub fn heard(&self, said: &Raw) -> Result<Raw, Refusal> {
+        self.cleaned(Place::Results, said)
+    }
+
+    /// Holds a tool's result to what the tool promises.
+    ///
+    /// # Errors
+    /// Where it breaks the promise.
+    pub fn check_result(
+        &self,
+        result: &Raw,
+        tool: Option<&Tool>,
+        schemas: &Schemas,
+    ) -> Result<(), Refusal> {
+        if !self.checks_results
+            || splice::at(result, &["isError"]).is_some_and(|is| is.as_str() == "true")
+        {
+            return Ok(());
+        }
+        let made = tool.and_then(|tool| tool.schema(Side::Output, schemas));
+        let Some(Ok(checker)) = made else { return Ok(()) };
+        let fault = match splice::member(result, "structuredContent") {
+            None => Some("it has no `structuredContent`".to_owned()),
+            Some(content) => match value::read(&content) {
+                Ok(value) => checker.check(&value).err(),
+                Err(error) => Some(error.to_string()),
+            },
+        };
+        let Some(fault) = fault else { return Ok(()) };
+        self.counters.add(Counter::RefusedResults);
+        Err(Refusal::Result(fault))
+    }
+
+    /// How many bytes a result has too many to be handed out.
+    ///
+    /// # Errors
+    /// Where it has.
+    pub fn check_size(&self, result: &Raw) -> Result<(), Refusal> {
+        let bytes = result.bytes().len();
+        match self.result_max {
+            Some(max) if max < bytes => Err(Refusal::ResultBytes(bytes, max)),
+            _ => Ok(()),
+        }
+    }
+
+    fn judged(&self, params: &Raw, tool: Option<&Tool>, schemas: &Schemas) -> Result<Raw, Refusal> {
+        let arguments = if self.arguments_max.is_some() || self.checks_arguments && tool.is_some() {
+            splice::member(params, ARGUMENTS)
+        } else {
+            None
+        };
+        let bytes = arguments.as_ref().map_or(0, |arguments| arguments.bytes().len());
+        if let Some(max) = self.arguments_max.filter(|max| *max < bytes) {
+            return Err(Refusal::ArgumentBytes(bytes, max));
+        }
+        if let Some(tool) = tool.filter(|_| self.checks_arguments) {
+            self.check_arguments(arguments, tool, schemas)?;
+        }
+        let place = Place::Arguments;
+        if self.looks.get(place as usize).is_none_or(Option::is_none) {
+            return Ok(params.clone());
+        }
+        SAID.iter().try_fold(params.clone(), |params, name| {
+            let Some(said) = splice::rare_member(&params, name) else { return Ok(params) };
+            let clean = self.cleaned(place, &said)?;
+            let edited = || splice::edit(&params, &[(name, Some(clean.bytes()))]);
+            Ok(if clean == said { params.clone() } else { edited() })
+        })
+    }
+
+    fn check_arguments(
+        &self,
+        arguments: Option<Raw>,
+        tool: &Tool,
+        schemas: &Schemas,
+    ) -> Result<(), Refusal> {
+        let checker = match tool.schema(Side::Input, schemas) {
+            None => return Ok(()),
+            Some(Ok(checker)) => checker,
+            Some(Err(_)) if self.refuses_unusable => return Err(Refusal::Unchecked),
+            Some(Err(_)) => {
+                self.counters.add(Counter::UncheckedCalls);
+                return Ok(());
+            }
+        };
+        // Clients that have no arguments to send leave them out, or say `null`.
+        let arguments = arguments.filter(|arguments| arguments.as_str() != "null");
+        let arguments = arguments.unwrap_or_else(Raw::object);
+        let value =
+            value::read(&arguments).map_err(|error| Refusal::Arguments(error.to_string()))?;
+        checker.check(&value).map_err(Refusal::Arguments)
+    }
+
+    fn cleaned(&self, place: Place, said: &Raw) -> Result<Raw, Refusal> {
+        let look = self.looks.get(place as usize).and_then(Option::as_ref);
+        let Some((look, detectors)) = look.zip(self.detectors.as_ref()) else {
+            return Ok(said.clone());
+        };
+        let found = detectors.search(look, said, &self.counters);
+        match found.blocked {
+            Some(name) => Err(Refusal::Blocked(place, name)),
+            None => Ok(found.clean),
+        }
+    }
+}
+
+impl Refusal {
+    /// One of the words of the error contract.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Arguments(_) | Self::ArgumentBytes(..) | Self::Unchecked => "invalid_arguments",
+            Self::Result(_) => "upstream_error",
+            Self::ResultBytes(..) => "response_too_large",
+            Self::Blocked(..) => "blocked",
+        }
+    }
+
+    /// Of a request. What was found is counted where it is found.
+    fn counter(&self) -> Option<Counter> {
+        match self {
+            Self::Arguments(_) | Self::Unchecked => Some(Counter::RefusedArguments),
+            Self::ArgumentBytes(..) => Some(Counter::RefusedArgumentBytes),
+            Self::Result(_) | Self::ResultBytes(..) | Self::Blocked(..) => None,
+        }
+    }
+}
+
+/// Whether anything is looked for anywhere.
+fn detects(config: &Config) -> bool {
+    let tools = |one: &config::Upstream| {
+        one.tool_settings.values().any(|tool| !tool.guard.detect.is_empty())
+    };
+    config.routes.iter().any(|route| !route.guard.detect.is_empty())
+        || config.upstreams.iter().any(|one| !one.guard.detect.is_empty() || tools(one))
+}
+
+fn blocked(place: Place, detector: &str) -> String {
+    match place {
+        Place::Arguments => format!(
+            "The arguments have something that must not pass here ({detector}); nothing was done. \
+             Take it out."
+        ),
+        Place::Results | Place::Descriptions => format!(
+            "The answer has something that must not pass here ({detector}), and was held back."
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,190 @@
+//! Compiled schemas, kept by what they say: a list that is read again costs nothing.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, OnceLock},
+};
+
+use parking_lot::Mutex;
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    config::Limits,
+    mcp::{raw::Raw, splice},
+    telemetry::{Counter, Counters},
+};
+
+use super::schema::{Bounds, Checker, Unusable};
+
+/// A schema, if it is of use.
+pub type Made = Result<Checker, Unusable>;
+
+type Digest = [u8; 32];
+
+/// The schemas of a gate. They outlive reloads.
+#[derive(Debug)]
+pub struct Schemas {
+    kept: Mutex<Kept>,
+    counters: Arc<Counters>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    made: HashMap<Digest, Arc<Made>>,
+    bounds: Bounds,
+    schemas_max: usize,
+    /// By upstream and tool: why calls cannot be checked.
+    unusable: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+/// What a tool says of itself, and its schemas once they were asked for.
+#[derive(Debug)]
+pub struct Tool {
+    said: Raw,
+    input: OnceLock<Option<Arc<Made>>>,
+    output: OnceLock<Option<Arc<Made>>>,
+}
+
+/// Of a tool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    Input,
+    Output,
+}
+
+impl Schemas {
+    pub fn new(limits: &Limits, counters: Arc<Counters>) -> Self {
+        let kept = Kept {
+            made: HashMap::new(),
+            bounds: bounds(limits),
+            schemas_max: limits.schemas_max,
+            unusable: BTreeMap::new(),
+        };
+        Self { kept: Mutex::new(kept), counters }
+    }
+
+    /// Goes over to other bounds, and to these upstreams.
+    pub fn apply(&self, limits: &Limits, upstreams: &[&str]) {
+        let mut kept = self.kept.lock();
+        kept.unusable.retain(|upstream, _| upstreams.contains(&upstream.as_str()));
+        kept.schemas_max = limits.schemas_max;
+        if kept.bounds != bounds(limits) {
+            kept.bounds = bounds(limits);
+            kept.made.clear();
+        }
+    }
+
+    /// Compiles what an upstream's tool says that it takes, so that no call has to. What is of no
+    /// use is logged, once.
+    pub fn prepare(&self, upstream: &str, name: &str, tool: &Raw) {
+        let Some(made) = self.of(tool, Side::Input) else { return };
+        let why = made.as_ref().as_ref().err().map(ToString::to_string);
+        let mut kept = self.kept.lock();
+        let known = kept.unusable.entry(upstream.to_owned()).or_default();
+        match why {
+            Some(why) if known.get(name) != Some(&why) => {
+                tracing::warn!(upstream, tool = name, %why, "arguments cannot be checked");
+                known.insert(name.to_owned(), why);
+            }
+            Some(_) => (),
+            None => drop(known.remove(name)),
+        }
+    }
+
+    /// An upstream has these tools only.
+    pub fn retain(&self, upstream: &str, has: impl Fn(&str) -> bool) {
+        if let Some(known) = self.kept.lock().unusable.get_mut(upstream) {
+            known.retain(|name, _| has(name));
+        }
+    }
+
+    /// Tools of an upstream whose arguments cannot be checked, each with the reason.
+    pub fn unusable(&self, upstream: &str) -> Vec<String> {
+        let kept = self.kept.lock();
+        let of_upstream = kept.unusable.get(upstream).into_iter().flatten();
+        of_upstream.map(|(name, why)| format!("{name}: {why}")).collect()
+    }
+
+    fn of(&self, tool: &Raw, side: Side) -> Option<Arc<Made>> {
+        let schema = splice::member(tool, side.member()).filter(Raw::is_object)?;
+        let digest: Digest = Sha256::digest(schema.bytes()).into();
+        let bounds = {
+            let kept = self.kept.lock();
+            if let Some(made) = kept.made.get(&digest) {
+                return Some(Arc::clone(made));
+            }
+            kept.bounds
+        };
+        // Not under the lock: it takes its time.
+        let made = Arc::new(Checker::new(&schema, bounds));
+        if made.is_err() {
+            self.counters.add(Counter::SchemasUnusable);
+        }
+        let mut kept = self.kept.lock();
+        if kept.schemas_max <= kept.made.len()
+            && let Some(any) = kept.made.keys().next().copied()
+        {
+            kept.made.remove(&any);
+            self.counters.add(Counter::SchemasEvicted);
+        }
+        kept.made.insert(digest, Arc::clone(&made));
+        Some(made)
+    }
+}
+
+impl Tool {
+    /// An entry of `tools/list`, as its server wrote it.
+    pub fn new(said: Raw) -> Self {
+        Self { said, input: OnceLock::new(), output: OnceLock::new() }
+    }
+
+    /// The schema of one side; none where the tool has none.
+    pub fn schema(&self, side: Side, schemas: &Schemas) -> Option<&Made> {
+        let place = if side == Side::Input { &self.input } else { &self.output };
+        place.get_or_init(|| schemas.of(&self.said, side)).as_deref()
+    }
+
+    /// Whether it promises a form of its results.
+    pub fn has_output(&self) -> bool {
+        splice::rare_member(&self.said, Side::Output.member()).is_some()
+    }
+}
+
+impl Side {
+    fn member(self) -> &'static str {
+        match self {
+            Self::Input => "inputSchema",
+            Self::Output => "outputSchema",
+        }
+    }
+}
+
+fn bounds(limits: &Limits) -> Bounds {
+    Bounds { bytes_max: limits.schema_bytes_max, parts_max: limits.schema_parts_max }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_schema_is_compiled_once_and_there_are_no_more_than_allowed() {
+        let limits = Limits { schemas_max: 2, ..Limits::default() };
+        let counters: Arc<Counters> = Arc::default();
+        let schemas = Schemas::new(&limits, Arc::clone(&counters));
+        let tool = |max: usize| {
+            Raw::trusted(format!(r#"{{"name":"t","inputSchema":{{"maxProperties":{max}}}}}"#))
+        };
+        let first = schemas.of(&tool(1), Side::Input).unwrap();
+        assert!(Arc::ptr_eq(&first, &schemas.of(&tool(1), Side::Input).unwrap()));
+        (2..5).for_each(|max| schemas.prepare("a", "t", &tool(max)));
+        assert_eq!(schemas.kept.lock().made.len(), 2);
+        assert_eq!(counters.read()["schemas_evicted"], 2);
+        let broken = Raw::trusted(r#"{"name":"t","inputSchema":{"pattern":"(?=a)"}}"#);
+        schemas.prepare("a", "t", &broken);
+        assert_eq!(schemas.unusable("a").len(), 1);
+        assert_eq!(counters.read()["schemas_unusable"], 1);
+        schemas.prepare("a", "t", &tool(1));
+        assert!(schemas.unusable("a").is_empty(), "it was mended");
+    }
+}

@@ -1,0 +1,183 @@
+//! The texts in a JSON document: each as it is meant, whatever escapes it is written with, and
+//! where it stands, so that a part of it can be written over and nothing else.
+
+use std::{borrow::Cow, ops::Range};
+
+use crate::mcp::{raw::Raw, splice};
+
+/// A text of a document.
+#[derive(Debug)]
+pub struct Text<'a> {
+    /// What it means.
+    pub meant: Cow<'a, str>,
+    /// Where it begins in the document, behind its quote.
+    at: usize,
+    /// Behind each escape: where that is in what is meant, and in what is written.
+    escapes: Vec<(usize, usize)>,
+}
+
+/// A part of a document, and what is to stand there.
+#[derive(Debug)]
+pub struct Patch {
+    pub place: Range<usize>,
+    pub text: String,
+}
+
+impl Text<'_> {
+    /// Where a part of what is meant stands in the document.
+    pub fn place(&self, part: &Range<usize>) -> Range<usize> {
+        self.written(part.start)..self.written(part.end)
+    }
+
+    fn written(&self, meant: usize) -> usize {
+        let before = self.escapes.partition_point(|(at, _)| *at <= meant);
+        let (from, to) =
+            before.checked_sub(1).and_then(|at| self.escapes.get(at).copied()).unwrap_or((0, 0));
+        self.at + to + (meant - from)
+    }
+}
+
+/// All texts of a document, its keys too; but for those of the members of these names at its top.
+pub fn texts<'a>(document: &'a Raw, except: &[&str]) -> Vec<Text<'a>> {
+    let bytes = &document.bytes()[..];
+    let skipped = skipped(document, except);
+    let (mut found, mut at) = (Vec::new(), 0);
+    while let Some(step) = bytes.get(at..).and_then(|rest| memchr::memchr(b'"', rest)) {
+        let start = at + step;
+        at = splice::string_end(bytes, start);
+        if skipped.iter().any(|range| range.contains(&start)) {
+            continue;
+        }
+        let inner = document.as_str().get(start + 1..at - 1).unwrap_or_default();
+        if !inner.is_empty() {
+            found.push(read(inner, start + 1));
+        }
+    }
+    found
+}
+
+/// The document with these parts written over. They must not overlap, and stand in order.
+pub fn patched(document: &Raw, patches: &[Patch]) -> Raw {
+    if patches.is_empty() {
+        return document.clone();
+    }
+    let text = document.as_str();
+    let (mut out, mut copied) = (String::with_capacity(text.len()), 0);
+    for Patch { place, text: new } in patches {
+        out.push_str(text.get(copied..place.start).unwrap_or_default());
+        out.push_str(new);
+        copied = place.end;
+    }
+    out.push_str(text.get(copied..).unwrap_or_default());
+    Raw::trusted(out)
+}
+
+fn skipped(document: &Raw, except: &[&str]) -> Vec<Range<usize>> {
+    if except.is_empty() || !document.is_object() {
+        return Vec::new();
+    }
+    let base = document.bytes().as_ptr() as usize;
+    let found = except.iter().filter_map(|name| splice::rare_member(document, name));
+    let range = |value: Raw| {
+        let start = value.bytes().as_ptr() as usize - base;
+        start..start + value.bytes().len()
+    };
+    found.map(range).collect()
+}
+
+/// What is written between two quotes. What is no character (half a surrogate) is U+FFFD.
+fn read(inner: &str, at: usize) -> Text<'_> {
+    if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
+        return Text { meant: inner.into(), at, escapes: Vec::new() };
+    }
+    let (mut meant, mut escapes, mut rest) =
+        (String::with_capacity(inner.len()), Vec::new(), inner);
+    while let Some((before, behind)) = rest.split_once('\\') {
+        meant.push_str(before);
+        let (c, taken) = escape(behind);
+        meant.push(c);
+        rest = behind.get(taken..).unwrap_or_default();
+        escapes.push((meant.len(), inner.len() - rest.len()));
+    }
+    meant.push_str(rest);
+    Text { meant: meant.into(), at, escapes }
+}
+
+/// What stands behind a backslash, and how many bytes of it.
+fn escape(text: &str) -> (char, usize) {
+    let unit = |text: &str| u32::from_str_radix(text.get(..4)?, 16).ok();
+    match text.as_bytes().first() {
+        Some(b'u') => {
+            let Some(high) = text.get(1..).and_then(unit) else { return ('\u{FFFD}', 1) };
+            if let Some(c) = char::from_u32(high) {
+                return (c, 5);
+            }
+            let low = text.get(5..).and_then(|rest| rest.strip_prefix("\\u")).and_then(unit);
+            let low = low.filter(|low| (0xDC00..0xE000).contains(low) && high < 0xDC00);
+            let both = low
+                .and_then(|low| char::from_u32(0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00)));
+            both.map_or(('\u{FFFD}', 5), |c| (c, 11))
+        }
+        Some(b'n') => ('\n', 1),
+        Some(b't') => ('\t', 1),
+        Some(b'r') => ('\r', 1),
+        Some(b'b') => ('\u{8}', 1),
+        Some(b'f') => ('\u{c}', 1),
+        Some(other) => (char::from(*other), 1),
+        None => ('\u{FFFD}', 0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_text_is_read_as_it_is_meant() {
+        let raw = Raw::trusted(
+            r#"{"a\u0041":["\\\"\/\n\u00e9","é\ud83d\ude00x","\ud83d!"],"skip":{"b":"c"},"n":1}"#,
+        );
+        let found: Vec<_> = texts(&raw, &["skip"]).into_iter().map(|text| text.meant).collect();
+        let want = ["aA", "\\\"/\né", "é😀x", "\u{FFFD}!", "skip", "n"];
+        assert_eq!(found, want);
+    }
+
+    /// Each character is written as it is, or escaped.
+    fn written(text: &str, escaped: &[bool]) -> String {
+        let mut out = String::from("\"");
+        for (at, c) in text.chars().enumerate() {
+            if escaped.get(at % escaped.len()) == Some(&true) || (c as u32) < 0x20 {
+                c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| {
+                    out.push_str(&format!("\\u{unit:04x}"));
+                });
+            } else if c == '"' || c == '\\' {
+                out.extend(['\\', c]);
+            } else {
+                out.push(c);
+            }
+        }
+        out + "\""
+    }
+
+    proptest! {
+        #[test]
+        fn a_part_is_written_over_and_nothing_else(
+            before in "\\PC{0,6}", part in "\\PC{1,6}", after in "\\PC{0,6}",
+            escaped in prop::collection::vec(any::<bool>(), 1..5),
+        ) {
+            let whole = format!("{before}{part}{after}");
+            let raw = Raw::trusted(format!("[ 1e400, {} ]", written(&whole, &escaped)));
+            let found = texts(&raw, &[]);
+            prop_assert_eq!(&found[0].meant, &whole);
+            let place = found[0].place(&(before.len()..before.len() + part.len()));
+            let new = patched(&raw, &[Patch { place: place.clone(), text: "[x]".into() }]);
+            let tail = raw.as_str().get(place.end..).unwrap();
+            prop_assert!(new.as_str().ends_with(tail));
+            let want = format!("{before}[x]{after}");
+            let again = texts(&new, &[]);
+            prop_assert_eq!(&again[0].meant, &want);
+        }
+    }
+}

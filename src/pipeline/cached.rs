@@ -1,0 +1,306 @@
+//! Calls that may be answered from memory: looked up, waited for, or asked on behalf of all who
+//! wait; and what a call makes outdated.
+//!
+//! What is kept is what the server wrote. A hit is put in the client's words as any answer is, and
+//! comes after everything that judges a call.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use tokio::time::Instant;
+
+use crate::{
+    cache::{self, Kept, Landing, Look, Question, Subject},
+    mcp::{message::Body, method::Method},
+    snapshot::{Gate, Route},
+    telemetry::Counter,
+    upstream::{Pass, SendError},
+};
+
+use super::{Back, Call, Fault, Out, Reply, back::Stage, resolve::Resolved, tries::Tries};
+
+pub type Lead = cache::Lead<SendError>;
+pub type Wait = cache::Wait<SendError>;
+type Join = cache::Join<SendError>;
+
+/// What a call under way owes to others, and may have of them.
+#[derive(Debug, Default)]
+pub struct Shared {
+    /// Others wait for its answer.
+    lead: Option<Lead>,
+    /// Served where the upstream fails.
+    fallback: Option<Kept>,
+    /// It waited for one that failed: the next failure is its own.
+    retried: bool,
+}
+
+/// What is no longer good when this is dropped: sent or not, the call may have changed it.
+#[derive(Debug)]
+pub struct Outdated {
+    gate: Arc<Gate>,
+    subjects: Vec<Subject>,
+}
+
+/// What comes of waiting for another call.
+pub enum Waited {
+    Landed(Landing<SendError>),
+    /// It is to go on as a task.
+    Task,
+    Late,
+}
+
+/// Answers such a call: from memory where that has it, else by its upstream.
+///
+/// Boxed: large, and few calls go this way.
+pub fn answer<'a>(
+    place: (&'a Arc<Gate>, &'a Arc<Route>),
+    found: (Call, Look<SendError>),
+    resolved: Resolved,
+    pass: Pass,
+) -> BoxFuture<'a, Result<Reply, Fault>> {
+    Box::pin(answered(place, found, resolved, pass))
+}
+
+async fn answered(
+    place: (&Arc<Gate>, &Arc<Route>),
+    (call, look): (Call, Look<SendError>),
+    resolved: Resolved,
+    pass: Pass,
+) -> Result<Reply, Fault> {
+    let (join, fallback) = match look {
+        Look::Pass => {
+            let back = Back::send(place, call, resolved, pass, &mut Shared::default()).await?;
+            return Ok(Reply::Back(Box::new(back)));
+        }
+        Look::Hit(kept) => return served(place, call, resolved, pass, &kept),
+        Look::Stale(kept, lead) => {
+            if let Some(lead) = lead {
+                refresh(place, call.clone(), resolved.clone(), pass.clone(), lead);
+            }
+            return served(place, call, resolved, pass, &kept);
+        }
+        Look::Join(join, fallback) => (join, fallback),
+    };
+    let back = match join {
+        Join::Wait(wait) => {
+            let shared = Shared { fallback, ..Shared::default() };
+            Back::waiting(place, call, resolved, pass, (wait, shared))?
+        }
+        Join::Lead(lead) => {
+            let mut shared = Shared { lead: Some(lead), fallback, retried: false };
+            let again = shared.fallback.as_ref().map(|_| (call.clone(), resolved.clone()));
+            let sent = Back::send(place, call, resolved, pass.clone(), &mut shared).await;
+            match (sent, again) {
+                (Ok(back), _) => back,
+                (Err(fault), again) => {
+                    let found = shared.fell(&fault).zip(again);
+                    let (kept, (call, resolved)) = found.ok_or(fault)?;
+                    place.0.counters.add(Counter::CacheStaleOnError);
+                    return served(place, call, resolved, pass, &kept);
+                }
+            }
+        }
+    };
+    Ok(Reply::Back(Box::new(back)))
+}
+
+/// What the cache says of a call that is let in.
+pub fn look(gate: &Gate, call: &Call, resolved: &Resolved) -> Look<SendError> {
+    let (snapshot, target) = (gate.snapshot(), &resolved.target);
+    let upstream = target.upstream.name();
+    if resolved.as_task
+        || resolved.wishes_task
+        || !snapshot.cache.may_keep(call.method, upstream, &target.own)
+    {
+        return Look::Pass;
+    }
+    // Of a server that another one just took the place of, nothing is kept.
+    let current = snapshot.member(upstream);
+    if !current.is_some_and(|current| Arc::ptr_eq(&current.upstream, &target.upstream)) {
+        return Look::Pass;
+    }
+    snapshot.cache.look(Question {
+        method: call.method,
+        upstream,
+        name: &target.own,
+        definition: target.definition,
+        read_only: target.object.as_ref().is_some_and(|object| object.is_read_only()),
+        params: &resolved.params,
+        mirrored: &resolved.mirrored,
+        caller: &call.caller,
+        client: &call.client,
+    })
+}
+
+/// A kept result on the way back of any answer.
+fn served(
+    place: (&Arc<Gate>, &Arc<Route>),
+    call: Call,
+    resolved: Resolved,
+    pass: Pass,
+    kept: &Kept,
+) -> Result<Reply, Fault> {
+    if let Some(session) = &call.session {
+        // As any call: its id is not to be that of one under way.
+        drop(session.begin(&call.id).ok_or(Fault::DuplicateId)?);
+    }
+    let tries = Tries::new(&call, &resolved);
+    let mut back = Back::staged(place, call, resolved, (pass, tries), Stage::Over);
+    match back.serve(kept)? {
+        Some(Out::Answer { body, .. }) => Ok(Reply::Answer(body)),
+        Some(Out::Message(_) | Out::Paused(_)) | None => Err(Fault::Cancelled),
+    }
+}
+
+/// Asks anew in the background, with what the call was let in by.
+fn refresh(
+    place: (&Arc<Gate>, &Arc<Route>),
+    call: Call,
+    resolved: Resolved,
+    pass: Pass,
+    lead: Lead,
+) {
+    let ask = resolved.ask(&call);
+    let tries = Tries::new(&call, &resolved);
+    let mut back = Back::staged(place, call, resolved, (pass, tries), Stage::Over);
+    back.shared.lead = Some(lead);
+    back.refuse_questions();
+    back.send_again(ask);
+    place.0.tasks.spawn("cache: refresh", async move {
+        while let Ok(Out::Message(_) | Out::Paused(_)) = back.next().await {}
+    });
+}
+
+/// Waits for the flight; until the call is to become a task, or is late.
+pub async fn waited(wait: &mut Wait, task_at: Option<Instant>, late_at: Instant) -> Waited {
+    let until = task_at.map_or(late_at, |task_at| task_at.min(late_at));
+    match tokio::time::timeout_at(until, wait.landed()).await {
+        Ok(landing) => Waited::Landed(landing),
+        Err(_) if task_at == Some(until) => Waited::Task,
+        Err(_) => Waited::Late,
+    }
+}
+
+impl Shared {
+    /// The call is over: its answer is kept if it may be, and is given to those who wait.
+    fn ended(&mut self, kept: Option<Kept>) {
+        match (self.lead.take(), kept) {
+            (Some(lead), Some(kept)) => lead.land(kept),
+            (Some(lead), None) => lead.unshared(),
+            (None, _) => (),
+        }
+    }
+
+    /// Something was asked, or a task was given: the answer is this call's own.
+    pub fn spoil(&mut self) {
+        self.ended(None);
+        self.fallback = None;
+    }
+
+    /// The call failed; what may be served all the same.
+    fn fell(&mut self, fault: &Fault) -> Option<Kept> {
+        let Fault::Upstream { error, .. } = fault else { return None };
+        if let Some(lead) = self.lead.take() {
+            lead.failed(error.clone());
+        }
+        self.fallback.take()
+    }
+}
+
+impl Outdated {
+    /// What a call makes outdated; none where that is nothing.
+    pub fn by(gate: &Arc<Gate>, call: &Call, resolved: &Resolved) -> Option<Self> {
+        let (target, is_tool) = (&resolved.target, call.method == Method::ToolsCall);
+        let found = || gate.snapshot().cache.invalidated_by(target.upstream.name(), &target.own);
+        let subjects = if is_tool { found() } else { Vec::new() };
+        (!subjects.is_empty()).then(|| Self { gate: Arc::clone(gate), subjects })
+    }
+}
+
+impl Drop for Outdated {
+    fn drop(&mut self) {
+        let snapshot = self.gate.snapshot();
+        for subject in &self.subjects {
+            snapshot.cache.forget_one(subject);
+        }
+    }
+}
+
+impl Back {
+    /// A call that waits for another one that asks the same.
+    fn waiting(
+        place: (&Arc<Gate>, &Arc<Route>),
+        call: Call,
+        resolved: Resolved,
+        pass: Pass,
+        (wait, shared): (Wait, Shared),
+    ) -> Result<Self, Fault> {
+        let underway = match &call.session {
+            Some(session) => Some(session.begin(&call.id).ok_or(Fault::DuplicateId)?),
+            None => None,
+        };
+        let (tries, stage) = (Tries::new(&call, &resolved), Stage::Waiting(wait));
+        let mut back = Self::staged(place, call, resolved, (pass, tries), stage);
+        (back.underway, back.shared) = (underway, shared);
+        Ok(back)
+    }
+
+    pub(super) fn waited(&mut self, waited: Waited) -> Result<Option<Out>, Fault> {
+        let total = self.tries.timeout.total;
+        let landing = match waited {
+            Waited::Landed(landing) => landing,
+            Waited::Task => return self.due(),
+            Waited::Late => return Err(self.fault(SendError::Total(total))),
+        };
+        let Stage::Waiting(wait) = std::mem::replace(&mut self.stage, Stage::Over) else {
+            return Err(Fault::Cancelled);
+        };
+        match landing {
+            Landing::Kept(kept) => return self.serve(&kept),
+            Landing::Failed(error) if self.shared.retried => return Err(self.fault(error)),
+            Landing::Failed(_) => self.shared.retried = true,
+            // It asks for itself, as all who waited do.
+            Landing::Unshared => {
+                self.send_again(self.resolved.ask(&self.call));
+                return Ok(None);
+            }
+            Landing::Abandoned => (),
+        }
+        match wait.again() {
+            Join::Wait(wait) => self.stage = Stage::Waiting(wait),
+            Join::Lead(lead) => {
+                self.shared.lead = Some(lead);
+                self.send_again(self.resolved.ask(&self.call));
+            }
+        }
+        Ok(None)
+    }
+
+    /// A kept result, as if its server had said it now.
+    fn serve(&mut self, kept: &Kept) -> Result<Option<Out>, Fault> {
+        self.era = kept.era;
+        self.answer(Body::Result(kept.served()), 200)
+    }
+
+    /// What the upstream said, before anything is done to it: kept where it may be, and given to
+    /// all who wait for it.
+    pub(super) fn share(&mut self, body: &Body) {
+        let Some(lead) = &self.shared.lead else { return };
+        let kept = match body {
+            Body::Result(result) => {
+                self.gate.snapshot().cache.kept(lead.subject(), result, self.era)
+            }
+            Body::Error(_) => None,
+        };
+        self.shared.fallback = None;
+        self.shared.ended(kept);
+    }
+
+    /// The call failed: those who wait are told, and what is still good for that is served.
+    pub(super) fn fell(&mut self, fault: Fault) -> Result<Out, Fault> {
+        let Some(kept) = self.shared.fell(&fault) else { return Err(fault) };
+        self.gate.counters.add(Counter::CacheStaleOnError);
+        self.stage = Stage::Over;
+        self.serve(&kept)?.ok_or(fault)
+    }
+}

@@ -1,0 +1,181 @@
+//! A call to an upstream that has a successor on trial: which of them gets it, and what becomes of
+//! it where the successor fails.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use crate::{
+    call::{Caller, event::Event},
+    catalog::Target,
+    mcp::{message::Body, method::Method, splice},
+    park::state::Place,
+    resilience::{Cause, affinity, canary::Trial},
+    snapshot::{Canary, Gate},
+    telemetry::{Counter, Counters},
+    upstream::{Exchange, Pass, SendError, failure},
+};
+
+use super::{
+    Back, Call,
+    resolve::{self, Resolved},
+    tries::Tries,
+};
+
+/// What is kept of a call that a successor has.
+#[derive(Debug)]
+pub struct OnTrial {
+    trial: Arc<Trial>,
+    since: Instant,
+    /// The call as its own upstream gets it.
+    stable: Resolved,
+    counters: Arc<Counters>,
+}
+
+/// Whether a state of this place belongs to what a name stands for now: its upstream, or that one's
+/// successor.
+pub fn leads_to(gate: &Gate, now: &Resolved, place: &Place) -> bool {
+    let upstream = now.target.upstream.name();
+    let snapshot = gate.snapshot();
+    let canary = || snapshot.migration(upstream).and_then(|found| found.canary.as_ref());
+    place.upstream == upstream
+        || canary().is_some_and(|it| it.successor.upstream.name() == place.upstream)
+}
+
+/// The call as the successor gets it, where that is to have it.
+pub fn turned(gate: &Gate, call: &Call, resolved: Resolved) -> (Resolved, Option<Box<OnTrial>>) {
+    let snapshot = gate.snapshot();
+    let migration = snapshot.migration(resolved.target.upstream.name());
+    let canary = migration.and_then(|migration| migration.canary.as_ref());
+    let Some(canary) = canary.filter(|canary| is_for(canary, call, &resolved)) else {
+        return (resolved, None);
+    };
+    let own = &resolved.target.own;
+    let Some(mirrors) = canary.successor.tool(own) else { return (resolved, None) };
+    gate.counters.add(Counter::CanaryCalls);
+    let (trial, counters) = (Arc::clone(&canary.trial), Arc::clone(&gate.counters));
+    let since = Instant::now();
+    let mut on_trial = Box::new(OnTrial { trial, since, stable: resolved, counters });
+    let resolved = &on_trial.stable;
+    let upstream = &canary.successor.upstream;
+    let target = Target {
+        upstream: Arc::clone(upstream),
+        mirrors: mirrors.clone(),
+        replica: None,
+        ..(*resolved.target).clone()
+    };
+    let agrees = resolve::check_mirrored(&target, call).is_ok();
+    if !agrees || upstream.peer().is_none() {
+        on_trial.note(true);
+        gate.counters.add(Counter::CanaryFallbacks);
+        return (on_trial.stable, None);
+    }
+    let mut turned = Resolved { target: Arc::new(target), ..resolved.clone() };
+    turned.mirror(call);
+    (turned, Some(on_trial))
+}
+
+/// Sends it; where the successor cannot take it, to its own upstream.
+///
+/// # Errors
+/// Why that could not, either.
+pub async fn send(
+    call: &Call,
+    (resolved, tries): (&mut Resolved, &mut Arc<Tries>),
+    on_trial: &mut Option<Box<OnTrial>>,
+    pass: &mut Pass,
+) -> Result<Exchange, SendError> {
+    // Boxed: it stays for as long as the sending does, which is large.
+    let ask = Box::new(resolved.ask(call));
+    let own = on_trial.as_ref().map(|_| pass.clone());
+    if own.is_some() {
+        *pass = pass.at_successor(resolved.target.upstream.name());
+    }
+    let failed = match tries.send(&ask, pass).await {
+        Ok(exchange) => return Ok(exchange),
+        Err(error) => error,
+    };
+    let (Some(mut trial), Some(own)) = (on_trial.take(), own) else { return Err(failed) };
+    *pass = own;
+    trial.note(true);
+    trial.counters.add(Counter::CanaryFallbacks);
+    *resolved = trial.stable;
+    // Boxed: rare, and large.
+    let ask = resolved.ask(call);
+    *tries = Tries::new(call, resolved);
+    Box::pin(tries.send(&ask, pass)).await
+}
+
+/// What has begun at one of the two goes on there. A caller always has the same one; an address may
+/// be many callers', and has sessions in its place.
+fn is_for(canary: &Canary, call: &Call, resolved: &Resolved) -> bool {
+    if let Some(place) = &call.place {
+        return place.upstream == canary.successor.upstream.name();
+    }
+    let key = || match (&call.caller, &call.session) {
+        (Caller::Address(_), Some(session)) => session.key.number(),
+        (caller, _) => affinity::number(&caller.to_string()),
+    };
+    call.method == Method::ToolsCall
+        && !resolved.as_task
+        && !resolved.wishes_task
+        && canary.trial.takes(key())
+}
+
+impl Back {
+    /// Notes how a call on trial goes; true where it begins anew at its own upstream, since
+    /// nothing came of it so far and it may.
+    pub(super) fn falls_back(&mut self, event: &Result<Event, SendError>, fresh: bool) -> bool {
+        let Some(trial) = &mut self.trial else { return false };
+        let failed = match event {
+            Ok(Event::Notice(_) | Event::Question(_) | Event::Paused { .. }) => return false,
+            Ok(Event::Answer { body, status }) => {
+                let failed = is_fault(failure(body, *status));
+                trial.note(failed || trial.trial.settings.back.tool_errors && is_tool_error(body));
+                failed
+            }
+            // It is sent once more, to the same one.
+            Err(SendError::SessionGone) if fresh => return false,
+            Err(error) => {
+                let failed = is_fault(error.cause());
+                trial.note(failed);
+                failed
+            }
+        };
+        let Some(trial) = self.trial.take() else { return false };
+        let unsent = event.as_ref().is_err_and(SendError::is_unsent);
+        let may = fresh && failed && self.call.place.is_none();
+        if !may || !(unsent || self.resolved.is_safe(&self.call)) {
+            return false;
+        }
+        trial.counters.add(Counter::CanaryFallbacks);
+        self.resolved = trial.stable;
+        self.upstream = Arc::clone(&self.resolved.target.upstream);
+        (self.replica, self.tries) = (None, Tries::new(&self.call, &self.resolved));
+        self.send_again(self.resolved.ask(&self.call));
+        true
+    }
+}
+
+impl OnTrial {
+    fn note(&mut self, failed: bool) {
+        if failed {
+            self.counters.add(Counter::CanaryFailures);
+        }
+        let Some(why) = self.trial.note(failed, self.since.elapsed()) else { return };
+        self.counters.add(Counter::CanariesBack);
+        let upstream = self.stable.target.upstream.name();
+        let successor = &self.trial.settings.upstream;
+        tracing::error!(upstream, successor, why, "this successor gets nothing any more");
+    }
+}
+
+/// Whether it speaks against a successor: that it has too much to do, too.
+fn is_fault(cause: Option<Cause>) -> bool {
+    cause.is_some()
+}
+
+fn is_tool_error(body: &Body) -> bool {
+    let Body::Result(result) = body else { return false };
+    splice::member(result, "isError").is_some_and(|is| is.as_str() == "true")
+}

@@ -1,0 +1,34 @@
+//! What a client keeps for its next request, sealed for it.
+
+use std::time::Duration;
+
+use crate::{
+    mcp::{raw::Raw, splice},
+    park::state::{Bearer, Held, Place},
+};
+
+use super::Back;
+
+impl Back {
+    /// A modern server's own state, bound to this client's request: the server may not be able to
+    /// tell one client from another.
+    pub(super) fn sealed(&self, result: Raw) -> Raw {
+        let Some(state) = splice::member(&result, "requestState") else { return result };
+        let age = self.limits().session_age;
+        let request = self.call.digest();
+        let held = Held::Upstream(self.place(), state);
+        let state = self.state(held, request, age);
+        splice::edit(&result, &[("requestState", Some(state.bytes()))])
+    }
+
+    /// Who knows what the server gave this call.
+    pub(super) fn place(&self) -> Place {
+        Place { upstream: self.upstream.name().to_owned(), replica: self.replica }
+    }
+
+    pub(super) fn state(&self, held: Held, request: [u8; 16], patience: Duration) -> Raw {
+        let bearer =
+            Bearer { route: &self.route.settings.path, caller: &self.call.caller, request };
+        self.gate.lot.states.seal(held, bearer, crate::park::seconds(patience))
+    }
+}

@@ -1,0 +1,151 @@
+//! Calls that only read are sent to a successor too, whose answers are compared, counted, and given
+//! to nobody. The client's call never waits for that.
+
+use std::sync::Arc;
+
+use tokio::sync::oneshot;
+
+use crate::{
+    call::{Ask, Client},
+    mcp::{digest::canonical, message::Body, method::Method, raw::Raw, splice},
+    snapshot::Gate,
+    telemetry::{Counter, Counters},
+    upstream::{Pass, SendError},
+};
+
+use super::{Call, fit, resolve::Resolved};
+
+/// What of a result counts: the rest is a server's own business.
+const COMPARED: [&str; 3] = ["content", "structuredContent", "isError"];
+
+/// Whoever compares waits for the client's own answer.
+#[derive(Debug)]
+pub struct Shadowed(oneshot::Sender<Body>);
+
+impl Shadowed {
+    pub fn answered(self, body: &Body) {
+        // The successor may have failed.
+        self.0.send(body.clone()).ok();
+    }
+}
+
+/// Begins to ask a successor, where one is to be asked.
+pub fn begin(gate: &Gate, call: &Call, resolved: &Resolved, pass: &Pass) -> Option<Shadowed> {
+    let snapshot = gate.snapshot();
+    let shadow = snapshot.migration(resolved.target.upstream.name())?.shadow.as_ref()?;
+    let reads = call.method == Method::ToolsCall && resolved.target.hints.read_only;
+    let plain = !resolved.as_task && !resolved.wishes_task && call.place.is_none();
+    shadow.successor.tool(&resolved.target.own)?;
+    if !reads || !plain || shadow.settings.share <= rand::random::<f64>() {
+        return None;
+    }
+    let Ok(place) = Arc::clone(&shadow.places).try_acquire_owned() else {
+        gate.counters.add(Counter::ShadowSkipped);
+        return None;
+    };
+    gate.counters.add(Counter::ShadowCalls);
+    // It can ask the client nothing, and knows of no session.
+    let client = Client { capabilities: Raw::object(), ..(*call.client).clone() };
+    let ask = Ask {
+        client: Arc::new(client),
+        session: None,
+        streams: false,
+        log_level: None,
+        hedge: None,
+        ..resolved.ask(call)
+    };
+    let (upstream, pass) = (Arc::clone(&shadow.successor.upstream), pass.without_places());
+    let pass = pass.at_successor(upstream.name());
+    let (answered, answer) = oneshot::channel();
+    let counters = Arc::clone(&gate.counters);
+    gate.tasks.spawn("shadow: compare", async move {
+        let asked = async {
+            let attempt = upstream.circuit().attempt(ask.tool())?;
+            upstream.send(&ask, &pass, attempt).await?.answer().await
+        };
+        // The client's call may end without an answer: then there is nothing to compare.
+        let (theirs, ours) = tokio::join!(asked, answer);
+        if let Ok(ours) = ours {
+            let tool = ask.name.as_deref().unwrap_or_default();
+            compare(upstream.name(), tool, (&ours, theirs), &counters);
+        }
+        drop(place);
+    });
+    Some(Shadowed(answered))
+}
+
+fn compare(
+    successor: &str,
+    tool: &str,
+    (ours, theirs): (&Body, Result<Body, SendError>),
+    counters: &Counters,
+) {
+    match theirs {
+        Err(error) => {
+            counters.add(Counter::ShadowFailures);
+            tracing::info!(successor, tool, %error, "a successor that is compared failed");
+        }
+        Ok(theirs) if is_same(ours, &theirs) => (),
+        Ok(_) => {
+            counters.add(Counter::ShadowMismatches);
+            // What they say may be somebody's own.
+            tracing::info!(successor, tool, "a successor answered otherwise");
+        }
+    }
+}
+
+/// Whether two answers say the same, however they are written (RFC 8785); of errors the code.
+fn is_same(ours: &Body, theirs: &Body) -> bool {
+    match (ours, theirs) {
+        (Body::Error(ours), Body::Error(theirs)) => fit::code_of(ours) == fit::code_of(theirs),
+        (Body::Result(ours), Body::Result(theirs)) => COMPARED.iter().all(|key| {
+            let part = |result| splice::member(result, key);
+            match (part(ours), part(theirs)) {
+                (None, None) => true,
+                // An absent `isError` is a false one.
+                (None, Some(one)) | (Some(one), None) => {
+                    *key == "isError" && one.as_str() == "false"
+                }
+                (Some(ours), Some(theirs)) => {
+                    ours.bytes() == theirs.bytes()
+                        || canonical(&ours).is_some_and(|it| Some(it) == canonical(&theirs))
+                }
+            }
+        }),
+        (Body::Result(_), Body::Error(_)) | (Body::Error(_), Body::Result(_)) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn result(text: &'static str) -> Body {
+        Body::Result(Raw::trusted(text))
+    }
+
+    #[test]
+    fn spelling_and_a_servers_own_business_make_no_difference() {
+        let ours = result(
+            r#"{"content":[{"type":"text","text":"é"}],
+                "structuredContent":{"a":1,"b":2}}"#,
+        );
+        let same = result(
+            r#"{"_meta":{"x":1},"structuredContent":{"b":2.0,"a":1},"isError":false,
+                "content":[{"text":"\u00e9","type":"text"}],"resultType":"complete"}"#,
+        );
+        assert!(is_same(&ours, &same));
+        for other in [
+            r#"{"content":[{"type":"text","text":"e"}],"structuredContent":{"a":1,"b":2}}"#,
+            r#"{"content":[{"type":"text","text":"é"}],"structuredContent":{"a":1,"b":2},
+                "isError":true}"#,
+            r#"{"content":[{"type":"text","text":"é"}]}"#,
+        ] {
+            assert!(!is_same(&ours, &result(other)), "{other}");
+        }
+        let error = |text: &'static str| Body::Error(Raw::trusted(text));
+        assert!(!is_same(&ours, &error(r#"{"code":-32603,"message":"m"}"#)));
+        let (one, two) = (r#"{"code":-32602,"message":"m"}"#, r#"{"code":-32602,"message":"n"}"#);
+        assert!(is_same(&error(one), &error(two)));
+    }
+}

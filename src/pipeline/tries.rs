@@ -1,0 +1,126 @@
+//! How well it holds: a request is sent where the breakers of its upstream let it through, and sent
+//! again where that is safe.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::{
+    call::Ask,
+    config::Timeout,
+    mcp::{message::Body, method::Method, splice},
+    resilience::{Attempt, Cause, Circuit, Trouble},
+    upstream::{Exchange, Pass, SendError, Upstream, failure},
+};
+
+use super::{Call, resolve::Resolved};
+
+/// Members of a request that carries on with one that a server has begun to answer (2026-07-28).
+const ANSWERS: [&str; 2] = ["inputResponses", "requestState"];
+
+/// The attempts at one request.
+#[derive(Debug)]
+pub struct Tries {
+    upstream: Arc<Upstream>,
+    circuit: Arc<Circuit>,
+    resolved: Resolved,
+    method: Method,
+    /// How long each may take, and all together.
+    pub timeout: Timeout,
+    deadline: Instant,
+    retries: AtomicU32,
+    /// Whether it was sent at all: what is answered from memory gives no budget.
+    sent: AtomicBool,
+}
+
+impl Tries {
+    pub fn new(call: &Call, resolved: &Resolved) -> Arc<Self> {
+        let upstream = Arc::clone(&resolved.target.upstream);
+        let circuit = upstream.circuit();
+        let tool = Some(&*resolved.target.own).filter(|_| call.method == Method::ToolsCall);
+        let timeout = circuit.timeout(tool, upstream.settings.config.timeout);
+        Arc::new(Self {
+            upstream,
+            circuit,
+            resolved: resolved.clone(),
+            method: call.method,
+            timeout,
+            deadline: Instant::now() + timeout.total,
+            retries: AtomicU32::new(0),
+            sent: AtomicBool::new(false),
+        })
+    }
+
+    /// Sends it: once more, and so on, as long as nothing can be sent.
+    ///
+    /// # Errors
+    /// Where a breaker refuses it, or there is no connection for it.
+    pub async fn send(&self, ask: &Ask, pass: &Pass) -> Result<Exchange, SendError> {
+        if !self.sent.swap(true, Ordering::Relaxed) {
+            self.circuit.request();
+        }
+        loop {
+            let attempt = self.circuit.attempt(ask.tool())?;
+            match self.upstream.send(ask, pass, attempt).await {
+                Ok(exchange) => return Ok(exchange.until(self.deadline)),
+                Err(error) => match self.after(&error) {
+                    Some(wait) => tokio::time::sleep(wait).await,
+                    None => return Err(error),
+                },
+            }
+        }
+    }
+
+    /// Carries on with one that was let through and answered in part: with a client's answers.
+    ///
+    /// # Errors
+    /// Where there is no connection for it.
+    pub async fn carry_on(&self, ask: &Ask, pass: &Pass) -> Result<Exchange, SendError> {
+        self.upstream.send(ask, pass, Attempt::following()).await
+    }
+
+    /// After how long it is sent again, having failed before anything came of it.
+    pub fn after(&self, error: &SendError) -> Option<Duration> {
+        let may = error.is_unsent() || self.is_repeatable();
+        self.again(error.cause()?, error.retry_after(), may)
+    }
+
+    /// The same where it was answered so, and that is all that came.
+    pub fn after_answer(
+        &self,
+        (body, status): (&Body, u16),
+        wait: Option<Duration>,
+    ) -> Option<Duration> {
+        self.again(failure(body, status)?, wait, self.is_repeatable())
+    }
+
+    fn again(&self, cause: Cause, wait: Option<Duration>, may: bool) -> Option<Duration> {
+        if !may {
+            return None;
+        }
+        let attempts = 1 + self.retries.load(Ordering::Relaxed);
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        let trouble = Trouble { cause, wait };
+        let wait = self.circuit.again(trouble, attempts, left)?;
+        self.retries.fetch_add(1, Ordering::Relaxed);
+        let upstream = self.upstream.name();
+        let method = self.method.name();
+        tracing::debug!(upstream, method, ?cause, ?wait, attempts, "to be sent again");
+        Some(wait)
+    }
+
+    /// Whether a server that has done it once may be asked to do it again.
+    fn is_repeatable(&self) -> bool {
+        let Resolved { target, params, as_task, wishes_task, .. } = &self.resolved;
+        let hinted = || target.object.as_ref().is_some_and(|tool| tool.is_repeatable());
+        let safe = self.method.is_repeatable() || (self.method == Method::ToolsCall && hinted());
+        let carries_on = || ANSWERS.iter().any(|name| splice::member(params, name).is_some());
+        safe && !as_task && !wishes_task && !carries_on()
+    }
+}

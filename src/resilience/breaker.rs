@@ -1,0 +1,160 @@
+//! A breaker that calls on all cores share.
+//!
+//! While it is closed a call is let in by one load, and takes the lock only for its outcome, for
+//! some tens of nanoseconds.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::{
+    config,
+    telemetry::{Counter, Counters},
+};
+
+use super::{
+    Refusal,
+    machine::{Machine, Mark, Standing},
+};
+
+/// A breaker; it counts what it does.
+#[derive(Debug)]
+pub struct Breaker {
+    /// Whose it is, for the log.
+    name: String,
+    settings: config::Breaker,
+    machine: Mutex<Machine>,
+    /// The generation while it is closed, else 0.
+    closed: AtomicU64,
+    /// Where its time begins.
+    epoch: Instant,
+    opened: AtomicU64,
+    refused: AtomicU64,
+    counters: Arc<Counters>,
+}
+
+/// That a call was let in. Dropped without an outcome, nothing is known of it.
+#[derive(Debug)]
+pub struct Held {
+    breaker: Arc<Breaker>,
+    generation: u64,
+    ended: bool,
+}
+
+impl Breaker {
+    pub fn new(name: String, settings: config::Breaker, counters: &Arc<Counters>) -> Arc<Self> {
+        let machine = Machine::new(settings.clone());
+        Arc::new(Self {
+            name,
+            settings,
+            closed: AtomicU64::new(machine.closed().unwrap_or_default()),
+            machine: Mutex::new(machine),
+            epoch: Instant::now(),
+            opened: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            counters: Arc::clone(counters),
+        })
+    }
+
+    /// Whether it is made of these settings.
+    pub fn is(&self, settings: &config::Breaker) -> bool {
+        self.settings == *settings
+    }
+
+    pub fn counts(&self, cause: config::Cause) -> bool {
+        self.settings.counts.contains(&cause)
+    }
+
+    /// Whether an answer that took so long is slow.
+    pub fn is_slow(&self, took: Duration) -> bool {
+        self.settings.slow.is_some_and(|slow| slow.after <= took)
+    }
+
+    /// Lets a call in.
+    ///
+    /// # Errors
+    /// While it is open, or half-open with all of its probes under way.
+    pub fn admit(self: &Arc<Self>) -> Result<Held, Refusal> {
+        let closed = self.closed.load(Ordering::Relaxed);
+        if closed != 0 {
+            return Ok(self.hold(closed));
+        }
+        let admitted = {
+            let mut machine = self.machine.lock();
+            machine.admit(self.epoch.elapsed())
+        };
+        match admitted {
+            Ok(generation) => Ok(self.hold(generation)),
+            Err(wait) => {
+                self.refused.fetch_add(1, Ordering::Relaxed);
+                self.counters.add(Counter::RefusedBreaker);
+                Err(Refusal(wait))
+            }
+        }
+    }
+
+    pub fn standing(&self) -> Standing {
+        self.machine.lock().standing(self.epoch.elapsed())
+    }
+
+    /// How often it opened.
+    pub fn opened(&self) -> u64 {
+        self.opened.load(Ordering::Relaxed)
+    }
+
+    /// How many calls it refused.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    fn hold(self: &Arc<Self>, generation: u64) -> Held {
+        Held { breaker: Arc::clone(self), generation, ended: false }
+    }
+
+    fn end(&self, generation: u64, mark: Mark) {
+        let now = self.epoch.elapsed();
+        let mut machine = self.machine.lock();
+        if !machine.end(generation, mark, now) {
+            return;
+        }
+        // Under the lock, so that the last change is the one that stays.
+        self.closed.store(machine.closed().unwrap_or_default(), Ordering::Relaxed);
+        let standing = machine.standing(now);
+        drop(machine);
+        if standing == Standing::Closed {
+            self.counters.add(Counter::BreakersClosed);
+            tracing::info!(breaker = self.name, "closed again");
+        } else {
+            self.opened.fetch_add(1, Ordering::Relaxed);
+            self.counters.add(Counter::BreakersOpened);
+            tracing::warn!(breaker = self.name, "open: too many calls failed, or were slow");
+        }
+    }
+}
+
+impl Held {
+    pub fn breaker(&self) -> &Breaker {
+        &self.breaker
+    }
+
+    pub fn end(mut self, mark: Mark) {
+        self.ended = true;
+        self.breaker.end(self.generation, mark);
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // Where all are let in, nobody waits for its permit.
+        if !self.ended && self.breaker.closed.load(Ordering::Relaxed) != self.generation {
+            self.breaker.machine.lock().forget(self.generation);
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! What a breaker is, without a clock or a lock: closed, open and half-open over a sliding window.
+//!
+//! The states, rates and probes are those of resilience4j 2 (`CircuitBreakerStateMachine`), with
+//! two differences. A call's outcome counts for the state that let the call in and for no later
+//! one: what was sent before it opened does not judge the probes. And a probe that is given up says
+//! nothing, so that its permit is another's.
+
+use std::{collections::VecDeque, time::Duration};
+
+use crate::config::{self, Sliding};
+
+/// Parts of a window of time; the oldest leaves it as a whole.
+const PARTS: u64 = 20;
+/// When to come back where all probes are out: they may be answered in a moment.
+const PROBING: Duration = Duration::from_secs(1);
+
+/// How a breaker stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Standing {
+    Closed,
+    Open,
+    /// Some calls are let through, to see how they fare.
+    HalfOpen,
+}
+
+/// How a call went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Mark {
+    pub failed: bool,
+    pub slow: bool,
+}
+
+/// A breaker; times are since whatever moment its owner likes, and never go back.
+#[derive(Debug)]
+pub struct Machine {
+    settings: config::Breaker,
+    phase: Phase,
+    /// One for each time that it changed.
+    generation: u64,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Closed(Window),
+    Open { until: Duration },
+    HalfOpen { free: u32, seen: Tally },
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Tally {
+    calls: u32,
+    failed: u32,
+    slow: u32,
+}
+
+#[derive(Debug)]
+enum Window {
+    Calls { marks: VecDeque<Mark>, max: usize, tally: Tally },
+    Time { parts: Vec<(u64, Tally)>, length: Duration },
+}
+
+impl Machine {
+    pub fn new(settings: config::Breaker) -> Self {
+        let phase = Phase::Closed(Window::new(settings.window));
+        Self { settings, phase, generation: 1 }
+    }
+
+    /// Lets a call in, and says which generation it belongs to; or when to come back.
+    pub fn admit(&mut self, now: Duration) -> Result<u64, Duration> {
+        match &mut self.phase {
+            Phase::Closed(_) => Ok(self.generation),
+            Phase::Open { until } if now < *until => Err(*until - now),
+            Phase::Open { .. } => {
+                let free = self.settings.probes - 1;
+                self.turn(Phase::HalfOpen { free, seen: Tally::default() });
+                Ok(self.generation)
+            }
+            Phase::HalfOpen { free: 0, .. } => Err(PROBING),
+            Phase::HalfOpen { free, .. } => {
+                *free -= 1;
+                Ok(self.generation)
+            }
+        }
+    }
+
+    /// Takes the outcome of a call that was let in; true where the breaker changed by it.
+    pub fn end(&mut self, generation: u64, mark: Mark, now: Duration) -> bool {
+        if generation != self.generation {
+            return false;
+        }
+        let (seen, enough, probing) = match &mut self.phase {
+            Phase::Closed(window) => (window.add(mark, now), self.settings.calls_min, false),
+            Phase::HalfOpen { seen, .. } => {
+                seen.add(mark);
+                (*seen, self.settings.probes, true)
+            }
+            // Nothing is let in.
+            Phase::Open { .. } => return false,
+        };
+        if seen.calls < enough {
+            return false;
+        }
+        if self.is_bad(seen) {
+            self.turn(Phase::Open { until: now + self.settings.open });
+        } else if probing {
+            self.turn(Phase::Closed(Window::new(self.settings.window)));
+        } else {
+            return false;
+        }
+        true
+    }
+
+    /// A call that was let in was given up: nothing is known of it.
+    pub fn forget(&mut self, generation: u64) {
+        if let Phase::HalfOpen { free, .. } = &mut self.phase
+            && generation == self.generation
+        {
+            *free += 1;
+        }
+    }
+
+    /// One whose time has come is half-open: the next call is a probe.
+    pub fn standing(&self, now: Duration) -> Standing {
+        match self.phase {
+            Phase::Closed(_) => Standing::Closed,
+            Phase::Open { until } if now < until => Standing::Open,
+            Phase::Open { .. } | Phase::HalfOpen { .. } => Standing::HalfOpen,
+        }
+    }
+
+    /// The generation, while every call is let in.
+    pub fn closed(&self) -> Option<u64> {
+        matches!(self.phase, Phase::Closed(_)).then_some(self.generation)
+    }
+
+    fn turn(&mut self, phase: Phase) {
+        self.phase = phase;
+        self.generation += 1;
+    }
+
+    fn is_bad(&self, seen: Tally) -> bool {
+        let reached = |share: config::Share, count: u32| {
+            share.is_reached(u64::from(count), u64::from(seen.calls))
+        };
+        reached(self.settings.failure_rate, seen.failed)
+            || self.settings.slow.is_some_and(|slow| reached(slow.rate, seen.slow))
+    }
+}
+
+impl Window {
+    fn new(sliding: Sliding) -> Self {
+        match sliding {
+            Sliding::Calls(max) => {
+                let max = max as usize;
+                Self::Calls { marks: VecDeque::new(), max, tally: Tally::default() }
+            }
+            Sliding::Time(time) => {
+                let parts = (0..PARTS).map(|_| (0, Tally::default())).collect();
+                Self::Time { parts, length: time / PARTS as u32 }
+            }
+        }
+    }
+
+    /// Adds one, and counts what is in the window then.
+    fn add(&mut self, mark: Mark, now: Duration) -> Tally {
+        match self {
+            Self::Calls { marks, max, tally } => {
+                if marks.len() == *max
+                    && let Some(oldest) = marks.pop_front()
+                {
+                    tally.take(oldest);
+                }
+                marks.push_back(mark);
+                tally.add(mark);
+                *tally
+            }
+            Self::Time { parts, length } => {
+                let at = part(now, *length);
+                let slot = parts.iter_mut().nth((at % PARTS) as usize);
+                if let Some((of, tally)) = slot {
+                    if *of != at {
+                        (*of, *tally) = (at, Tally::default());
+                    }
+                    tally.add(mark);
+                }
+                let inside = parts.iter().filter(|(of, _)| at < *of + PARTS);
+                inside.fold(Tally::default(), |sum, (_, tally)| sum.plus(*tally))
+            }
+        }
+    }
+}
+
+impl Tally {
+    fn add(&mut self, mark: Mark) {
+        self.calls += 1;
+        self.failed += u32::from(mark.failed);
+        self.slow += u32::from(mark.slow);
+    }
+
+    fn take(&mut self, mark: Mark) {
+        self.calls -= 1;
+        self.failed -= u32::from(mark.failed);
+        self.slow -= u32::from(mark.slow);
+    }
+
+    fn plus(self, other: Self) -> Self {
+        Self {
+            calls: self.calls + other.calls,
+            failed: self.failed + other.failed,
+            slow: self.slow + other.slow,
+        }
+    }
+}
+
+/// Which part of all time a moment is in.
+fn part(now: Duration, length: Duration) -> u64 {
+    (now.as_nanos() / length.as_nanos().max(1)) as u64
+}
+
+#[cfg(test)]
+mod tests;

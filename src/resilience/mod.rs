@@ -1,0 +1,228 @@
+//! How well it holds: breakers of an upstream and its tools, retries within a budget, the times of
+//! a tool; which of several replicas gets a call, and the trial of a successor.
+//!
+//! Each upstream has a [`Circuit`]. [`Circuit::attempt`] is the one maker of an [`Attempt`] for a
+//! call, without which `upstream` sends nothing; it learns how that went, once.
+
+pub mod affinity;
+pub mod balance;
+mod breaker;
+mod budget;
+pub mod canary;
+pub mod ejection;
+pub mod health;
+mod machine;
+mod retry;
+pub mod spare;
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use crate::{
+    config::{self, Timeout, ToolTimeout},
+    telemetry::{Counter, Counters},
+};
+
+use self::{
+    breaker::{Breaker, Held},
+    machine::Mark,
+    retry::{Again, Retry},
+};
+pub use self::{machine::Standing, retry::Trouble};
+pub use crate::config::Cause;
+
+/// What protects one upstream, and calls from it. Made anew for the next configuration, it takes
+/// over each breaker and the budget that are written as before.
+#[derive(Debug)]
+pub struct Circuit {
+    whole: Option<Arc<Breaker>>,
+    tools: HashMap<String, Tool>,
+    retry: Option<Arc<Retry>>,
+    counters: Arc<Counters>,
+}
+
+#[derive(Debug)]
+struct Tool {
+    breaker: Option<Arc<Breaker>>,
+    timeout: ToolTimeout,
+}
+
+/// That a request may be sent once. Dropped without an outcome (its client went away, say) it says
+/// nothing, and gives back what permits it has.
+#[derive(Debug)]
+pub struct Attempt {
+    whole: Option<Held>,
+    tool: Option<Held>,
+}
+
+/// How a request went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// The server answered: also with a tool's own error, or by asking back.
+    Answered,
+    Failed(Cause),
+    /// Not by the server's doing.
+    Unknown,
+}
+
+/// A breaker lets no call through for as long; what it says is for operators.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("its breaker is open for {0:?} more (`breaker`)")]
+pub struct Refusal(pub Duration);
+
+/// A look at the breakers of one upstream.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Look {
+    /// None where there is no breaker.
+    pub standing: Option<Standing>,
+    /// Times that one opened, those of tools included.
+    pub opened: u64,
+    /// Calls refused by one.
+    pub refused: u64,
+    /// Tools that have a breaker of their own.
+    pub tools: BTreeMap<String, Standing>,
+}
+
+impl Circuit {
+    /// One that lets everything through.
+    pub fn new(counters: Arc<Counters>) -> Self {
+        Self { whole: None, tools: HashMap::new(), retry: None, counters }
+    }
+
+    /// That of the section that follows.
+    pub fn next(&self, section: &config::Upstream) -> Self {
+        let upstream = &section.name;
+        let build = |settings: &Option<config::Breaker>, before, name: String| {
+            settings.as_ref().map(|settings| {
+                let same = Option::<&Arc<Breaker>>::filter(before, |breaker| breaker.is(settings));
+                let fresh = || Breaker::new(name, settings.clone(), &self.counters);
+                same.map_or_else(fresh, Arc::clone)
+            })
+        };
+        let whole = build(&section.breaker, self.whole.as_ref(), upstream.clone());
+        let tools = section.tool_settings.iter().map(|(name, tool)| {
+            let before = self.tools.get(name).and_then(|before| before.breaker.as_ref());
+            let breaker = build(&tool.breaker, before, format!("{upstream}/{name}"));
+            (name.clone(), Tool { breaker, timeout: tool.timeout })
+        });
+        let tools = tools.collect();
+        let retry = section.retry.as_ref().map(|settings| {
+            let same = self.retry.as_ref().filter(|retry| retry.is(settings));
+            same.map_or_else(|| Arc::new(Retry::new(settings.clone())), Arc::clone)
+        });
+        Self { whole, tools, retry, counters: Arc::clone(&self.counters) }
+    }
+
+    /// Lets a request through: a call of this tool, or one about anything else.
+    ///
+    /// # Errors
+    /// Where the breaker of the tool or of the whole upstream refuses it.
+    pub fn attempt(&self, tool: Option<&str>) -> Result<Attempt, Refusal> {
+        let tool = self.tool(tool).and_then(|tool| tool.breaker.as_ref());
+        // What the second refuses gives the first its permit back.
+        let tool = tool.map(Breaker::admit).transpose()?;
+        let whole = self.whole.as_ref().map(Breaker::admit).transpose()?;
+        Ok(Attempt { whole, tool })
+    }
+
+    /// Whether the breaker of the whole refuses what comes now.
+    pub fn is_open(&self) -> bool {
+        self.whole.as_ref().is_some_and(|breaker| breaker.standing() == Standing::Open)
+    }
+
+    /// Counts a request that is sent for the first time: retries are a share of them.
+    pub fn request(&self) {
+        if let Some(retry) = &self.retry {
+            retry.request();
+        }
+    }
+
+    /// After how long a request that may be repeated is sent again, having been sent `attempts`
+    /// times; none where it is not.
+    pub fn again(&self, trouble: Trouble, attempts: u32, left: Duration) -> Option<Duration> {
+        match self.retry.as_ref()?.again(trouble, attempts, left) {
+            Again::In(wait) => {
+                self.counters.add(Counter::Retries);
+                Some(wait)
+            }
+            Again::Spent => {
+                self.counters.add(Counter::RefusedRetries);
+                None
+            }
+            Again::Never => None,
+        }
+    }
+
+    /// The times of a call of this tool, where its upstream has these.
+    pub fn timeout(&self, tool: Option<&str>, upstream: Timeout) -> Timeout {
+        self.tool(tool).map_or(upstream, |tool| tool.timeout.over(upstream))
+    }
+
+    /// How its breakers stand.
+    pub fn look(&self) -> Look {
+        let tools =
+            self.tools.iter().filter_map(|(name, tool)| Some((name, tool.breaker.as_ref()?)));
+        let mut look = Look {
+            standing: self.whole.as_ref().map(|breaker| breaker.standing()),
+            ..Look::default()
+        };
+        let mut count = |breaker: &Breaker| {
+            look.opened += breaker.opened();
+            look.refused += breaker.refused();
+        };
+        self.whole.iter().for_each(|breaker| count(breaker));
+        tools.clone().for_each(|(_, breaker)| count(breaker));
+        look.tools = tools.map(|(name, breaker)| (name.clone(), breaker.standing())).collect();
+        look
+    }
+
+    fn tool(&self, tool: Option<&str>) -> Option<&Tool> {
+        tool.filter(|_| !self.tools.is_empty()).and_then(|tool| self.tools.get(tool))
+    }
+}
+
+impl Attempt {
+    /// The same at one of several replicas, which lets it through by a breaker of its own.
+    pub fn at(self, replica: Self) -> Self {
+        Self { whole: replica.whole, tool: self.tool }
+    }
+
+    /// For what a call that was let through leads to: what is begun is brought to its end.
+    pub fn following() -> Self {
+        Self { whole: None, tool: None }
+    }
+
+    /// Says how it went. `took` is the time of the server; none where a person's is in it.
+    pub fn end(self, ending: Ending, took: Option<Duration>) {
+        if ending == Ending::Unknown {
+            return;
+        }
+        let mark = |held: &Held| {
+            let failed = matches!(ending, Ending::Failed(cause) if held.breaker().counts(cause));
+            let slow = took.is_some_and(|took| held.breaker().is_slow(took));
+            Mark { failed, slow }
+        };
+        let broken = ending == Ending::Failed(Cause::Transport);
+        match (self.whole, self.tool) {
+            (Some(whole), None) => {
+                let mark = mark(&whole);
+                whole.end(mark);
+            }
+            (whole, Some(tool)) => {
+                let mark = mark(&tool);
+                tool.end(mark);
+                // A tool that has a breaker of its own opens no other; a connection is not its own.
+                if let Some(whole) = whole.filter(|_| broken || mark == Mark::default()) {
+                    whole.end(mark);
+                }
+            }
+            (None, None) => (),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

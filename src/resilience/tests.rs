@@ -1,0 +1,119 @@
+//! Circuits: whose breaker counts what, and what a reload keeps.
+
+use super::*;
+
+fn section(keys: &str) -> config::Upstream {
+    let toml = format!(
+        "[routes.\"/mcp\"]\nupstreams = [\"jobs\"]\n[upstreams.jobs]\nurl = \
+         \"http://jobs/\"\n{keys}\n"
+    );
+    let config = config::parse("routes.toml", &toml, &|_| None).expect("a right file");
+    config.upstreams[0].clone()
+}
+
+fn circuit(keys: &str) -> Circuit {
+    Circuit::new(Arc::default()).next(&section(keys))
+}
+
+#[track_caller]
+fn ends(circuit: &Circuit, tool: &str, ending: Ending) {
+    circuit.attempt(Some(tool)).expect("let through").end(ending, None);
+}
+
+const LOST: Ending = Ending::Failed(Cause::Transport);
+const LATE: Ending = Ending::Failed(Cause::Timeout);
+
+#[test]
+fn by_default_it_opens_when_none_of_twenty_calls_succeeded() {
+    let circuit = circuit("");
+    let settings = config::Breaker::default();
+    (0..19).for_each(|_| ends(&circuit, "a", LATE));
+    ends(&circuit, "a", Ending::Answered);
+    (0..19).for_each(|_| ends(&circuit, "a", Ending::Failed(Cause::ServerError)));
+    assert_eq!(circuit.look().standing, Some(Standing::Closed), "one of them was answered");
+    ends(&circuit, "a", LOST);
+    let refusal = circuit.attempt(None).expect_err("open");
+    assert!(refusal.0 <= settings.open && !refusal.0.is_zero(), "{refusal}");
+    assert_eq!((circuit.look().opened, circuit.look().refused), (1, 1));
+    assert!(self::circuit("breaker.enabled = false").look().standing.is_none());
+}
+
+/// The first attempt that is let through again.
+fn waits(circuit: &Circuit, tool: &str) -> Attempt {
+    loop {
+        match circuit.attempt(Some(tool)) {
+            Ok(attempt) => return attempt,
+            Err(Refusal(_)) => std::thread::yield_now(),
+        }
+    }
+}
+
+#[test]
+fn probes_that_are_given_up_are_others_and_those_answered_close_it() {
+    let circuit = circuit("breaker = { window = 1, open = \"10ms\", probes = 3 }");
+    ends(&circuit, "a", LOST);
+    let first = waits(&circuit, "a");
+    let others: Vec<_> = (0..2).map(|_| circuit.attempt(None).expect("a probe")).collect();
+    circuit.attempt(None).expect_err("all probes are out");
+    assert_eq!(circuit.look().standing, Some(Standing::HalfOpen));
+    drop(others);
+    first.end(Ending::Answered, None);
+    (0..2).for_each(|_| ends(&circuit, "a", Ending::Answered));
+    assert_eq!(circuit.look().standing, Some(Standing::Closed));
+}
+
+#[test]
+fn what_a_tool_with_a_breaker_does_counts_there_alone() {
+    let keys = "breaker = { window = 2, open = \"1h\" }\ntools.a.breaker = { window = 3, \
+                failure_rate = 0.5, open = \"10ms\" }";
+    let circuit = circuit(keys);
+    (0..3).for_each(|_| ends(&circuit, "a", LATE));
+    assert_eq!((circuit.look().standing, circuit.look().opened), (Some(Standing::Closed), 1));
+    ends(&circuit, "b", LOST);
+    waits(&circuit, "a").end(LOST, None);
+    assert_eq!(circuit.look().standing, Some(Standing::Open), "a connection is of both");
+    assert_ne!(circuit.look().tools["a"], Standing::Closed);
+    circuit.attempt(Some("b")).expect_err("open");
+}
+
+#[test]
+fn what_does_not_count_is_an_answer_and_what_is_given_up_is_nothing() {
+    let circuit = circuit("breaker = { window = 2, counts = [\"internal_error\"] }");
+    ends(&circuit, "a", Ending::Failed(Cause::InternalError));
+    ends(&circuit, "a", Ending::Unknown);
+    ends(&circuit, "a", LATE);
+    ends(&circuit, "a", Ending::Failed(Cause::InternalError));
+    assert_eq!(circuit.look().standing, Some(Standing::Closed));
+    ends(&circuit, "a", Ending::Failed(Cause::InternalError));
+    assert_eq!(circuit.look().standing, Some(Standing::Open));
+}
+
+#[test]
+fn a_breaker_written_as_before_stays_as_it_is() {
+    let before = circuit("breaker.window = 1\ntools.a.breaker.window = 1");
+    ends(&before, "a", LOST);
+    let standings = |circuit: &Circuit| (circuit.look().standing, circuit.look().tools);
+    let same = before.next(&section(
+        "breaker.window = 1\nretry = {}\ntools.a = { cost = 2, breaker = { window = 1 } }",
+    ));
+    assert_eq!(standings(&same), standings(&before));
+    assert_eq!(same.look().standing, Some(Standing::Open));
+    let other = same.next(&section("breaker.window = 2\ntools.a.breaker.window = 1"));
+    assert_eq!(other.look().standing, Some(Standing::Closed));
+    assert_eq!(other.look().tools["a"], Standing::Open);
+}
+
+#[test]
+fn a_tool_has_its_own_times() {
+    let keys = "timeout = { idle = \"10s\", total = \"1m\" }\ntools.a.timeout = { idle = \"2m\" \
+                }\ntools.b.timeout = { total = \"5s\" }";
+    let section = section(keys);
+    let circuit = Circuit::new(Arc::default()).next(&section);
+    let times = |tool| {
+        let timeout = circuit.timeout(tool, section.timeout);
+        (timeout.idle.as_secs(), timeout.total.as_secs())
+    };
+    assert_eq!(times(Some("a")), (120, 120));
+    assert_eq!(times(Some("b")), (5, 5));
+    assert_eq!([times(Some("c")), times(None)], [(10, 60); 2]);
+}

@@ -1,0 +1,105 @@
+//! Successors of upstreams: who is on trial, who is only compared, and which tools they have.
+
+use std::{collections::HashMap, sync::Arc};
+
+use tokio::sync::Semaphore;
+
+use crate::{
+    config::{self, Config},
+    mcp::mirror::Mirrors,
+    resilience::canary::Trial,
+    upstream::Upstream,
+};
+
+use super::Member;
+
+/// What takes over from one upstream.
+#[derive(Debug)]
+pub struct Migration {
+    pub canary: Option<Canary>,
+    pub shadow: Option<Shadow>,
+}
+
+/// A successor that gets some callers' calls.
+#[derive(Debug)]
+pub struct Canary {
+    /// Lives for as long as its section is the same.
+    pub trial: Arc<Trial>,
+    pub successor: Successor,
+}
+
+/// A successor whose answers are only compared.
+#[derive(Debug)]
+pub struct Shadow {
+    pub settings: config::Shadow,
+    /// For calls under way there.
+    pub places: Arc<Semaphore>,
+    pub successor: Successor,
+}
+
+#[derive(Debug)]
+pub struct Successor {
+    pub upstream: Arc<Upstream>,
+    tools: HashMap<String, Mirrors>,
+}
+
+/// Those of a configuration.
+pub fn build(
+    config: &Config,
+    members: &[Member],
+    earlier: &HashMap<String, Arc<Migration>>,
+) -> HashMap<String, Arc<Migration>> {
+    let each = config.upstreams.iter().filter_map(|upstream| {
+        let before = earlier.get(&upstream.name);
+        let canary = upstream.canary.as_ref().and_then(|it| Canary::build(it, members, before));
+        let shadow = upstream.shadow.as_ref().and_then(|it| Shadow::build(it, members, before));
+        let none = canary.is_none() && shadow.is_none();
+        (!none).then(|| (upstream.name.clone(), Arc::new(Migration { canary, shadow })))
+    });
+    each.collect()
+}
+
+impl Canary {
+    fn build(
+        settings: &config::Canary,
+        members: &[Member],
+        before: Option<&Arc<Migration>>,
+    ) -> Option<Self> {
+        let successor = Successor::find(&settings.upstream, members)?;
+        let before = before.and_then(|before| before.canary.as_ref());
+        let same = before.filter(|before| before.trial.settings == *settings);
+        let trial = same.map(|same| Arc::clone(&same.trial));
+        let trial = trial.unwrap_or_else(|| Arc::new(Trial::new(settings.clone())));
+        Some(Self { trial, successor })
+    }
+}
+
+impl Shadow {
+    fn build(
+        settings: &config::Shadow,
+        members: &[Member],
+        before: Option<&Arc<Migration>>,
+    ) -> Option<Self> {
+        let successor = Successor::find(&settings.upstream, members)?;
+        let before = before.and_then(|before| before.shadow.as_ref());
+        let same = before.filter(|before| before.settings.in_flight_max == settings.in_flight_max);
+        let places = same.map(|same| Arc::clone(&same.places));
+        let places = places.unwrap_or_else(|| Arc::new(Semaphore::new(settings.in_flight_max)));
+        Some(Self { settings: settings.clone(), places, successor })
+    }
+}
+
+impl Successor {
+    fn find(name: &str, members: &[Member]) -> Option<Self> {
+        let member = members.iter().find(|member| member.upstream.name() == name)?;
+        let listing = member.shelf.listing();
+        let tools = listing.iter().flat_map(|listing| &listing.tools);
+        let tools = tools.map(|item| (item.key.clone(), item.mirrors.clone())).collect();
+        Some(Self { upstream: Arc::clone(&member.upstream), tools })
+    }
+
+    /// Which arguments of this tool go into headers; none where it has no such tool.
+    pub fn tool(&self, own: &str) -> Option<&Mirrors> {
+        self.tools.get(own)
+    }
+}

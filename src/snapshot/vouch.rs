@@ -1,0 +1,53 @@
+//! Whether a caller who was let in may still be here, for what outlives one request.
+
+use std::time::Duration;
+
+use crate::{
+    call::{Caller, clock},
+    telemetry::Counter,
+};
+
+use super::Gate;
+
+/// A proof that ends at a second has ended this much after it.
+const ROUNDED: Duration = Duration::from_millis(50);
+
+impl Gate {
+    /// Waits until this caller may no longer use the route: its key was taken away, its token or
+    /// its certificate has expired, or the route takes its kind no more. Never, where nobody had to
+    /// prove who they are. Safe to drop.
+    pub async fn unvouched(&self, route: &str, caller: &Caller) {
+        let Caller::Known(known) = caller else { return std::future::pending().await };
+        let mut applied = self.applied.subscribe();
+        while self.vouches(route, caller) {
+            let ends = known.expires.map(|until| {
+                Duration::from_secs(until.saturating_sub(clock::unix_seconds())) + ROUNDED
+            });
+            let ended = async {
+                match ends {
+                    Some(wait) => tokio::time::sleep(wait).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                // Both say only that it is time to look again.
+                () = ended => (),
+                changed = applied.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    /// Notes that a stream ends for that reason.
+    pub fn revoked(&self, route: &str, caller: &Caller) {
+        self.counters.add(Counter::StreamsRevoked);
+        tracing::info!(route, ?caller, "a caller may no longer be here: its stream ends");
+    }
+
+    /// Whether a caller who was let in may still be here.
+    pub fn vouches(&self, route: &str, caller: &Caller) -> bool {
+        let Caller::Known(known) = caller else { return true };
+        let snapshot = self.snapshot();
+        // What becomes of a route that is gone is not for its door to say.
+        snapshot.routes.get(route).is_none_or(|route| route.door.vouches(known))
+    }
+}

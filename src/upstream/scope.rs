@@ -1,0 +1,111 @@
+//! Which connection a request takes: the one that all share, the client session's own, or one that
+//! is leased for it.
+
+use std::sync::atomic::Ordering;
+
+use crate::{
+    call::{Ask, SessionKey},
+    config::{Isolation, Transport},
+    mcp::{splice, version::Era},
+};
+
+use super::{
+    Replica, SendError,
+    credential::Credential,
+    open::{Connection, Peer},
+    pool::Leased,
+};
+
+/// Who a connection is for.
+pub(super) enum Scope {
+    Shared,
+    Session(SessionKey),
+    Pooled,
+}
+
+impl Replica {
+    pub(super) async fn connection_for(
+        &self,
+        ask: &Ask,
+    ) -> Result<(Connection, Option<Leased>), SendError> {
+        let (scope, shared) = self.scope(ask).await?;
+        // Boxed: opening is rare, and large.
+        let found = match scope {
+            Scope::Shared => return Ok((shared, None)),
+            Scope::Session(key) => {
+                Box::pin(self.own(key, ask)).await.map(|connection| (connection, None))
+            }
+            Scope::Pooled => Box::pin(self.leased(ask)).await.map(|leased| {
+                let connection = leased.connection().expect("leased with a connection");
+                (connection, Some(leased))
+            }),
+        };
+        match found {
+            Ok(found) => Ok(found),
+            Err(error) if error.is_refusal() && shared.peer.version.era() == Era::Modern => {
+                tracing::info!(upstream = self.name(), %error, "it takes modern clients only");
+                self.refuses_legacy.store(true, Ordering::Relaxed);
+                Ok((shared, None))
+            }
+            Err(error) => Err(SendError::Unavailable(error.to_string())),
+        }
+    }
+
+    pub(super) async fn scope(&self, ask: &Ask) -> Result<(Scope, Connection), SendError> {
+        let shared = self.shared().await?;
+        // A modern server may take legacy clients too, whether it says so or not: one attempt
+        // tells.
+        let takes_legacy = shared.peer.version.era() == Era::Legacy
+            || !self.refuses_legacy.load(Ordering::Relaxed);
+        let Some(key) = ask.session.filter(|_| takes_legacy) else {
+            let scope = self.scope_without_session(ask, &shared.peer);
+            return Ok((scope, shared));
+        };
+        let scope = match (&self.settings.config.transport, self.settings.config.isolation) {
+            (Transport::Builtin { .. }, _) | (Transport::Stdio { .. }, Isolation::Shared) => {
+                Scope::Shared
+            }
+            (Transport::Http { .. }, _) | (Transport::Stdio { .. }, Isolation::Session) => {
+                Scope::Session(key)
+            }
+            // A modern process asks in its answers: all can share it.
+            (Transport::Stdio { .. }, Isolation::Auto)
+                if ask.client.can_be_asked() && shared.peer.version.era() == Era::Legacy =>
+            {
+                Scope::Pooled
+            }
+            (Transport::Stdio { .. }, Isolation::Auto) => Scope::Shared,
+        };
+        Ok((scope, shared))
+    }
+
+    /// A modern client has no session: where a legacy server may ask in mid-call, or is to log for
+    /// this request alone, the call has a connection for itself.
+    fn scope_without_session(&self, ask: &Ask, peer: &Peer) -> Scope {
+        if peer.version.era() == Era::Modern {
+            return Scope::Shared;
+        }
+        let asks = ask.method.may_require_input() && ask.client.can_be_asked();
+        let logs =
+            ask.log_level.is_some() && splice::member(&peer.capabilities, "logging").is_some();
+        let shares = match (&self.settings.config.transport, self.settings.config.isolation) {
+            (Transport::Builtin { .. }, _) | (Transport::Stdio { .. }, Isolation::Shared) => true,
+            (Transport::Http { .. } | Transport::Stdio { .. }, _) => false,
+        };
+        let alone = asks || logs || self.is_callers();
+        if !shares && alone { Scope::Pooled } else { Scope::Shared }
+    }
+
+    /// Whether it is shown who the caller is: no session of its is then shared by two.
+    pub(super) fn is_callers(&self) -> bool {
+        self.credential.as_ref().is_some_and(Credential::is_callers)
+    }
+
+    /// What is sent for a caller without a token would be taken for the gate's own.
+    pub(super) fn check_caller(&self, ask: &Ask) -> Result<(), SendError> {
+        if !self.is_callers() || ask.caller.token().is_some() {
+            return Ok(());
+        }
+        Err(self.failed(SendError::Unavailable("its caller has no token for it".to_owned())))
+    }
+}
