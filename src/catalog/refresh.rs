@@ -121,8 +121,8 @@ async fn keep_lists(
         {
             return;
         }
-        prepare(&name, &listing, schemas).await;
         if !opened {
+            prepare(&name, &listing, schemas).await;
             continue;
         }
         // What all may use is served by now; this may take a process of its own.
@@ -130,11 +130,13 @@ async fn keep_lists(
         if let Some(error) = asked.err().filter(|_| !upstream.is_retired()) {
             tracing::info!(upstream = name, %error, "what only some clients may use is not known");
         }
-        let news = shelf.put(listing);
+        let news = shelf.put(listing.clone());
         shelf.finish();
         if news && changes.send(listed(None)).await.is_err() {
             return;
         }
+        // Last: nobody who waits for the lists is to wait for this.
+        prepare(&name, &listing, schemas).await;
     }
 }
 

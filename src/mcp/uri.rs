@@ -121,7 +121,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_normal_form_is_its_own(uri in "[a-zA-Z]{1,3}:(//[a-zA-Z@.%4]{0,6})?[a-zA-Z/.%2eE?#]{0,24}") {
+        fn a_normal_form_is_its_own(
+            uri in "[a-zA-Z]{1,3}:(//[a-zA-Z@.%4]{0,6})?[a-zA-Z/.%2eE?#]{0,24}"
+        ) {
             let once = normal(&uri);
             // What was no escape may be one once another is undone.
             prop_assume!(!uri.contains('%'));

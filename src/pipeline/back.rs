@@ -10,16 +10,9 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::{
-    call::event::{Event, Notice, Question},
+    call::event::Event,
     config::Limits,
-    mcp::{
-        error::URL_ELICITATION_REQUIRED,
-        id::Id,
-        message::{self, Body},
-        method::Method,
-        older, splice,
-        version::Era,
-    },
+    mcp::{error::URL_ELICITATION_REQUIRED, id::Id, message::Body, method::Method, version::Era},
     park::{Parked, state::Held, task::Task},
     session::Underway,
     snapshot::{Gate, Route},
@@ -365,60 +358,6 @@ impl Back {
         let upstream = self.upstream.name();
         tracing::warn!(upstream, method = method.name(), %error, "a call failed");
         resolve::failed(&self.route, &self.call, &self.resolved.target, error)
-    }
-
-    /// A question of a legacy server; dropped, it is refused.
-    fn question(&mut self, question: Question) -> Result<Option<Out>, Fault> {
-        self.shared.spoil();
-        // One that must not pass is refused as one that nobody hears.
-        let Ok(params) = self.heard_of(&question.params) else { return Ok(None) };
-        let question = Question { params, ..question };
-        let Some(session) = &self.call.session else {
-            let added = self.asked.add(question, &self.call, &self.limits());
-            if let Err(fault) = &added {
-                self.cancel(Some(fault.to_string()));
-            }
-            return added.map(|()| None);
-        };
-        if self.refuses {
-            return Ok(None);
-        }
-        // One that cannot be put to this client is answered with the reason.
-        let Some(question) = question.fit(session.client.version) else { return Ok(None) };
-        let params = self.of_no_task(question.params.clone());
-        let method = question.method.clone();
-        let Some(id) = self.puts.add(session, question, &self.limits()) else {
-            self.gate.counters.add(Counter::RefusedQuestions);
-            return Ok(None);
-        };
-        self.allow_answer();
-        Ok(Some(Out::Message(message::request(&id, &method, &params))))
-    }
-
-    pub(super) fn allow_answer(&mut self) {
-        let patience = self.limits().answer_timeout;
-        if let Stage::Underway(exchange) = &mut self.stage {
-            exchange.allow_answer(patience);
-        }
-    }
-
-    fn notice(&mut self, notice: &Notice) -> Option<Out> {
-        if notice.method == Some(Method::Cancelled) {
-            return self.withdrawn(notice);
-        }
-        self.gate.snapshot().heard(self.upstream.name(), notice);
-        let clean = if self.wants(notice) { self.clean_notice(notice) } else { None };
-        let whole = older::notice(self.call.client.version, notice.method, &clean?)?;
-        self.heard(notice);
-        Some(Out::Message(whole.bytes().clone()))
-    }
-
-    /// The server no longer wants an answer to what it asked.
-    fn withdrawn(&mut self, notice: &Notice) -> Option<Out> {
-        let id = splice::member(&notice.params, "requestId").and_then(|id| Id::new(id).ok())?;
-        self.asked.withdraw(&id);
-        self.task.iter().for_each(|task| task.withdraw(&id));
-        self.puts.withdraw(&id, &notice.params)
     }
 
     pub(super) fn answer(&mut self, body: Body, status: u16) -> Result<Option<Out>, Fault> {

@@ -13,6 +13,7 @@ mod carried;
 mod clean;
 mod fault;
 mod fit;
+mod heard;
 mod listen;
 mod migrate;
 mod notices;

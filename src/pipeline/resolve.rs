@@ -109,8 +109,8 @@ pub fn unknown(call: &Call) -> Fault {
     Fault::Unknown { kind, name: name.clone() }
 }
 
-/// Whether this answer says that a resource is not there. Where policies hide some, all that are not
-/// there must read alike, whoever says so, and of what is on no list nobody is told why.
+/// Whether this answer says that a resource is not there. Where policies hide some, all that are
+/// not there must read alike, whoever says so, and of what is on no list nobody is told why.
 pub fn is_missing(route: &Route, call: &Call, target: &Target, body: &Body) -> bool {
     let Body::Error(error) = body else { return false };
     let codes = [RESOURCE_NOT_FOUND, INVALID_PARAMS];

@@ -1,5 +1,5 @@
-//! An answer as its caller may have it: fit for the client's era, for nobody else's cache, and without
-//! names that are hidden from it.
+//! An answer as its caller may have it: fit for the client's era, for nobody else's cache, and
+//! without names that are hidden from it.
 
 use serde::Deserialize;
 

@@ -109,7 +109,8 @@ impl Arguments {
             Some(b'[') => {
                 let items: Vec<&RawValue> =
                     serde_json::from_str(value.get()).ok().ok_or(Unfit::Kind(name.clone()))?;
-                // Some servers would take its items for objects with the members that are asked for.
+                // Some servers would take its items for objects with the members that are asked
+                // for.
                 if wanted.members.keys().any(|step| step.parse::<usize>().is_err()) {
                     return Err(Unfit::Kind(name));
                 }

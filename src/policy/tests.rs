@@ -364,7 +364,8 @@ fn an_array_is_no_object_with_arguments_in_it() {
     let judge = judge(
         "permit(principal, action, resource);
         forbid(principal, action == Action::\"call\", resource)
-        when { context.texts.hasTag(\"filter/owner\") && context.texts.getTag(\"filter/owner\") == \"x\" };",
+        when { context.texts.hasTag(\"filter/owner\")
+            && context.texts.getTag(\"filter/owner\") == \"x\" };",
     );
     for (arguments, want) in [
         (r#"{"filter":{"owner":"y"}}"#, true),
@@ -391,7 +392,8 @@ fn no_forbid_is_lost_on_the_way_from_the_file() {
 fn names_that_nothing_has_are_told() {
     let policy = |condition: &str| {
         format!(
-            "{ALLOW} forbid(principal, action == Action::\"call\", resource) when {{ {condition} }};"
+            "{ALLOW} forbid(principal, action == Action::\"call\", resource)
+             when {{ {condition} }};"
         )
     };
     for (condition, want) in [
@@ -417,7 +419,8 @@ fn a_kept_answer_is_for_the_second_factor_it_was_asked_with() {
 fn to_see_a_thing_is_the_same_for_all_calls() {
     let counters = Arc::default();
     let policies = config(&["permit(principal, action, resource);
-        forbid(principal, action, resource) when { context has time && context.time.epoch > 1000 };"]);
+        forbid(principal, action, resource)
+        when { context has time && context.time.epoch > 1000 };"]);
     let judge = judge_of(&policies, &counters);
     let (who, object) = (nobody(), tool("bank/a"));
     let (client, params) = (Client::gateway(Version::MODERN), Raw::object());

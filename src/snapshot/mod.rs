@@ -5,6 +5,7 @@
 //! moves over by name, as long as its own section of the configuration stays the same.
 
 mod ear;
+mod member;
 mod migration;
 mod push;
 mod report;
@@ -25,8 +26,8 @@ use crate::{
     auth::{Authorities, Means},
     cache::{Cache, Kind, Subject},
     call::{event::Notice, tasks::Tasks},
-    catalog::{self, Change, Filters, Part, shelf::Shelf},
-    config::{self, Config, Start},
+    catalog::{self, Change, Filters, shelf::Shelf},
+    config::Config,
     guard::{Guards, Linked, Schemas},
     limit::Limits,
     mcp::{method::Method, splice},
@@ -38,8 +39,10 @@ use crate::{
     upstream::{Context, SendError, Settings, Upstream},
 };
 
+use self::member::{has, parted};
 pub use self::{
     ear::Ear,
+    member::{Member, offline},
     migration::{Canary, Migration},
     push::Push,
     route::Route,
@@ -64,17 +67,6 @@ pub struct Snapshot {
     members: Vec<Member>,
     /// Successors, by the upstreams that have one.
     migrations: HashMap<String, Arc<Migration>>,
-}
-
-/// An upstream and what is known of it.
-#[derive(Debug, Clone)]
-pub struct Member {
-    pub upstream: Arc<Upstream>,
-    pub shelf: Arc<Shelf>,
-    /// Its keeper and what else runs for it.
-    tasks: Tasks,
-    items_max: usize,
-    filters: Arc<Filters>,
 }
 
 /// The gate: the snapshot of now, and what outlives all of them.
@@ -464,71 +456,8 @@ impl Snapshot {
     }
 }
 
-impl Member {
-    fn part(&self) -> Part {
-        Part {
-            upstream: Arc::clone(&self.upstream),
-            listing: self.shelf.listing(),
-            filters: Arc::clone(&self.filters),
-        }
-    }
-
-    /// Waits until moreover all that it lists is known.
-    async fn known(&self) {
-        self.settled().await;
-        while self.upstream.peer().is_some() && !self.shelf.is_whole() {
-            tokio::time::sleep(LOOK).await;
-        }
-    }
-
-    async fn settled(&self) {
-        let upstream = &self.upstream;
-        upstream.settled().await;
-        let lazy = upstream.settings.config.start == Start::Lazy;
-        // Open means listed soon: the keeper reads on.
-        while !lazy && upstream.peer().is_some() && !self.shelf.is_settled() {
-            tokio::time::sleep(LOOK).await;
-        }
-    }
-}
-
 impl std::fmt::Debug for Gate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Gate").field("uptime", &self.uptime()).finish_non_exhaustive()
     }
-}
-
-/// An upstream's section without what is shown of it, and that. How much may be asked of it, and
-/// what protects it, is no matter of the server's either.
-fn parted(section: &config::Upstream) -> (config::Upstream, Arc<Filters>) {
-    let mut config = section.clone();
-    config.limits = Vec::new();
-    config.in_flight = None;
-    config.guard = config::Guard::default();
-    let tools = std::mem::take(&mut config.tool_settings).into_iter();
-    let hedges = tools.filter_map(|(name, tool)| Some((name, tool.hedge?))).collect();
-    (config.canary, config.shadow) = (None, None);
-    config.breaker = None;
-    config.retry = None;
-    let filters = Filters {
-        tools: std::mem::take(&mut config.tools),
-        prompts: std::mem::take(&mut config.prompts),
-        resources: std::mem::take(&mut config.resources),
-        tags: std::mem::take(&mut config.tags),
-        hedge: config.hedge.take(),
-        hedges,
-    };
-    (config, Arc::new(filters))
-}
-
-/// An upstream that is never opened, with its last good catalog.
-pub fn offline(section: &config::Upstream, context: &Arc<Context>, store: &Store) -> Part {
-    let (config, filters) = parted(section);
-    let listing = Shelf::open(&config, store, None).listing();
-    let upstream = Upstream::new(Settings { config, answer_bytes_max: 0 }, context);
-    Part { upstream, listing, filters }
-}
-
-fn has(members: &[Member], wanted: &Member) -> bool {
-    members.iter().any(|member| Arc::ptr_eq(&member.upstream, &wanted.upstream))
 }

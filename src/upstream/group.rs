@@ -9,19 +9,13 @@
 use std::{
     collections::{BTreeSet, HashMap},
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use futures_util::future::{join_all, select_ok};
 use parking_lot::{Mutex, RwLock};
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, timeout},
-};
+use tokio::time::{Instant, timeout};
 
 use crate::{
     call::{Ask, SessionKey, tasks::Tasks},
@@ -36,6 +30,7 @@ use super::{
     Asking, Common, Context, Exchange, Pass, Peer, Replica, ReplicaStatus, Said, SendError,
     Settings, Sign, Status,
     course::Course,
+    lead::Lead,
     sign::Inbox,
     standing::Standing,
     status::{State, Tally},
@@ -65,37 +60,6 @@ pub struct Upstream {
 
 /// Of a type that ends here: what waits for it is deep enough.
 type Sending<'a> = Pin<Box<dyn Future<Output = Result<Exchange, SendError>> + Send + 'a>>;
-
-/// Which of the replicas leads.
-#[derive(Debug)]
-pub struct Lead {
-    place: AtomicUsize,
-    free: Arc<Semaphore>,
-}
-
-/// Dropped, another one may lead.
-#[derive(Debug)]
-pub struct Leading(#[allow(dead_code, reason = "held, not read")] Option<OwnedSemaphorePermit>);
-
-impl Lead {
-    fn new() -> Arc<Self> {
-        Arc::new(Self { place: AtomicUsize::new(0), free: Arc::new(Semaphore::new(1)) })
-    }
-
-    pub fn try_take(&self, place: usize) -> Option<Leading> {
-        let permit = Arc::clone(&self.free).try_acquire_owned().ok()?;
-        self.place.store(place, Ordering::Relaxed);
-        Some(Leading(Some(permit)))
-    }
-
-    /// Waits until no other leads. Safe to drop.
-    pub async fn take(&self, place: usize) -> Leading {
-        // The semaphore is never closed.
-        let permit = Arc::clone(&self.free).acquire_owned().await.ok();
-        self.place.store(place, Ordering::Relaxed);
-        Leading(permit)
-    }
-}
 
 impl Upstream {
     pub fn new(settings: Settings, context: &Arc<Context>) -> Arc<Self> {

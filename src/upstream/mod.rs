@@ -12,6 +12,7 @@ mod exchange;
 mod follow;
 mod group;
 mod http;
+mod lead;
 mod levels;
 mod lines;
 mod link;
@@ -55,7 +56,7 @@ use crate::{
 };
 
 use self::{
-    credential::Credential, group::Lead, open::Connection, own::Own, pool::Pool, scope::Scope,
+    credential::Credential, lead::Lead, open::Connection, own::Own, pool::Pool, scope::Scope,
     sign::Inbox, status::Tally, watch::Wanted,
 };
 pub use self::{

@@ -12,11 +12,11 @@ use toml::{
 use super::{
     HttpTransport, Isolation, Names, Secret, Start,
     access::Access,
-    limit::{Cost, Rate},
+    limit::Cost,
     problem::{Problem, nearest},
     reader::Reader,
     replicas::Urls,
-    value::{Apart, Count, Key, Kind, Kit, Node, Period, Reference, Size, Table, Url, table},
+    value::{Apart, Count, Key, Kind, Kit, Node, Period, Reference, Table, Url, table},
 };
 
 const KIB: usize = 1 << 10;
@@ -78,6 +78,7 @@ macro_rules! section {
 
 // Below the macro, which they use.
 mod access;
+mod bounds;
 mod cache;
 mod guard;
 mod limit;
@@ -88,6 +89,7 @@ mod store;
 
 pub use self::{
     access::{ApiKey, Auth, Credential, StepUp},
+    bounds::Limits,
     cache::{Cache, ToolCache},
     guard::{Detect, Detector, Filling, Guard},
     limit::{ArgumentCost, InFlight, Limit},
@@ -162,109 +164,6 @@ section! {
         key: Option<PathBuf>,
         /// Certificates whose holders may show theirs: those of `kind = "certificate"`.
         client_ca: Option<PathBuf>,
-    }
-}
-
-section! {
-    /// Every bound of the gateway itself.
-    Limits {
-        /// Bytes of one request body. The official SDKs have the same default.
-        body_bytes_max: Size<KIB, GIB> = "4MiB",
-        /// Nesting of a client's JSON.
-        depth_max: Count<4, 1_000> = 64,
-        /// Messages in one batch (protocol 2025-03-26).
-        batch_max: Count<1, 10_000> = 50,
-        /// Bytes of one message from an upstream.
-        answer_bytes_max: Size<KIB, GIB> = "64MiB",
-        /// Entries in one list of one upstream.
-        list_items_max: Count<1, 1_000_000> = 10_000,
-        /// Sessions in memory; the 64th part of them that is idle longest makes room.
-        sessions_max: Count<1, 10_000_000> = 10_000,
-        /// A session unused for this long is put out of memory.
-        session_idle: Period<SECOND, { 30 * DAY }> = "30m",
-        /// A session id is refused after this long.
-        session_age: Period<MINUTE, { 365 * DAY }> = "24h",
-        /// Accepted connections.
-        connections_max: Count<1, 10_000_000> = 10_000,
-        /// Time a client has for its first request, for the head of each, and for a body.
-        request_timeout: Period<10, { 60 * MINUTE }> = "30s",
-        /// Requests under way, each until the end of its answer: an open stream is one.
-        requests_max: Count<1, 10_000_000> = 10_000,
-        /// Open streams of one session.
-        streams_max: Count<1, 100_000> = 64,
-        /// Resources that one `subscriptions/listen` may name (2026-07-28).
-        subscriptions_max: Count<1, 1_000_000> = 1_000,
-        /// Calls under way of one client on its standard input and output, or over HTTP+SSE.
-        channel_calls_max: Count<1, 100_000> = 256,
-        /// Bytes kept per stream for a client that comes back with `Last-Event-ID`.
-        outbox_bytes_max: Size<KIB, GIB> = "1MiB",
-        /// Age at which a stream is closed whose client comes back for the rest (2025-11-25), for
-        /// proxies that would cut it; 0 closes none.
-        stream_age: Period<0, DAY> = "0s",
-        /// Time that a client has to answer what a server asks in mid-call.
-        answer_timeout: Period<SECOND, DAY> = "5m",
-        /// Time in which further questions of one call are gathered for a client that answers with
-        /// another request (2026-07-28).
-        question_window: Period<0, { 10 * SECOND }> = "15ms",
-        /// Questions that wait for one client's answers at once, in a session or in a call.
-        questions_max: Count<1, 10_000> = 64,
-        /// Times that one call may be asked anew (2026-07-28), before it is given up.
-        rounds_max: Count<1, 1_000> = 10,
-        /// Calls that wait for answers of clients that have no session.
-        parked_max: Count<1, 1_000_000> = 10_000,
-        /// The same of one caller.
-        parked_per_caller_max: Count<1, 1_000_000> = 1_000,
-        /// Silence after which a call of a client that takes tasks (2026-07-28) goes on as one,
-        /// where the server has none of its own; 0 makes a task of each.
-        task_after: Period<0, { 7 * DAY }> = "10s",
-        /// How long such a task is kept once it has ended.
-        task_ttl: Period<SECOND, { 7 * DAY }> = "30m",
-        /// Such tasks, ended ones included.
-        tasks_max: Count<1, 1_000_000> = 10_000,
-        /// The same of one caller.
-        tasks_per_caller_max: Count<1, 1_000_000> = 1_000,
-        /// Bytes of all their results together.
-        task_bytes_max: Size<KIB, { 64 * GIB }> = "256MiB",
-        /// Sets of grants (groups, scopes, and what else policies ask for) whose lists and
-        /// decisions a route keeps; the oldest makes room.
-        grants_max: Count<1, 100_000> = 256,
-        /// Decisions that are kept for one set of grants.
-        decisions_max: Count<1, 1_000_000> = 2_000,
-        /// Bytes of a text among the arguments that a policy reads: a call with a longer one is
-        /// denied.
-        judged_text_max: Size<KIB, GIB> = "64KiB",
-        /// Texts of an array among the arguments that a policy reads.
-        judged_items_max: Count<1, 1_000_000> = 1_000,
-        /// Silence on an open stream after which a comment is sent.
-        keep_alive: Period<SECOND, { 10 * MINUTE }> = "15s",
-        /// Callers, clients and so on that one of the `limits` of routes, upstreams and tools
-        /// remembers; where there are more, the 64th part of them that has used least is forgotten,
-        /// and begins anew.
-        limit_keys_max: Count<16, 10_000_000> = 100_000,
-        /// Failed logins of one address, of IPv6 its first 64 bits. One that has more is answered
-        /// 429, but for keys that are right and tokens that are known to be good.
-        failed_logins: Rate = "30/min",
-        /// Addresses that they are counted for; where there are more, those that failed least are
-        /// forgotten.
-        login_sources_max: Count<16, 10_000_000> = 10_000,
-        /// Bytes of a tool's schema that its calls can be held to.
-        schema_bytes_max: Size<KIB, GIB> = "256KiB",
-        /// Parts of such a schema, those that it refers to counted each time.
-        schema_parts_max: Count<16, 10_000_000> = 20_000,
-        /// Such schemas in memory; one that is in use is compiled again where there are more.
-        schemas_max: Count<1, 1_000_000> = 10_000,
-        /// Bytes of all results together that are kept for their callers, who were given links.
-        linked_bytes_max: Size<KIB, { 64 * GIB }> = "256MiB",
-        /// The same of one caller; the oldest makes room.
-        linked_per_caller_max: Size<KIB, { 64 * GIB }> = "64MiB",
-        /// How long such a result is kept.
-        linked_age: Period<SECOND, { 7 * DAY }> = "10m",
-        /// Time from the start in which a list waits for upstreams that nothing is known of yet.
-        settle: Period<0, MINUTE> = "1s",
-        /// How often secrets of a Vault (`vault:PATH#FIELD`) are read anew.
-        vault_refresh: Period<SECOND, DAY> = "1m",
-        /// Time that calls under way have when the gate stops.
-        drain: Period<0, { 60 * MINUTE }> = "10s",
     }
 }
 

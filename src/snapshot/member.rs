@@ -1,0 +1,87 @@
+//! An upstream of the gate, with what is known of it.
+
+use std::sync::Arc;
+
+use crate::{
+    call::tasks::Tasks,
+    catalog::{Filters, Part, shelf::Shelf},
+    config::{self, Start},
+    store::Store,
+    upstream::{Context, Settings, Upstream},
+};
+
+use super::LOOK;
+
+/// An upstream and what is known of it.
+#[derive(Debug, Clone)]
+pub struct Member {
+    pub upstream: Arc<Upstream>,
+    pub shelf: Arc<Shelf>,
+    /// Its keeper and what else runs for it.
+    pub(super) tasks: Tasks,
+    pub(super) items_max: usize,
+    pub(super) filters: Arc<Filters>,
+}
+
+impl Member {
+    pub(super) fn part(&self) -> Part {
+        Part {
+            upstream: Arc::clone(&self.upstream),
+            listing: self.shelf.listing(),
+            filters: Arc::clone(&self.filters),
+        }
+    }
+
+    /// Waits until moreover all that it lists is known.
+    pub(super) async fn known(&self) {
+        self.settled().await;
+        while self.upstream.peer().is_some() && !self.shelf.is_whole() {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    pub(super) async fn settled(&self) {
+        let upstream = &self.upstream;
+        upstream.settled().await;
+        let lazy = upstream.settings.config.start == Start::Lazy;
+        // Open means listed soon: the keeper reads on.
+        while !lazy && upstream.peer().is_some() && !self.shelf.is_settled() {
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+}
+
+/// An upstream's section without what is shown of it, and that. How much may be asked of it, and
+/// what protects it, is no matter of the server's either.
+pub(super) fn parted(section: &config::Upstream) -> (config::Upstream, Arc<Filters>) {
+    let mut config = section.clone();
+    config.limits = Vec::new();
+    config.in_flight = None;
+    config.guard = config::Guard::default();
+    let tools = std::mem::take(&mut config.tool_settings).into_iter();
+    let hedges = tools.filter_map(|(name, tool)| Some((name, tool.hedge?))).collect();
+    (config.canary, config.shadow) = (None, None);
+    config.breaker = None;
+    config.retry = None;
+    let filters = Filters {
+        tools: std::mem::take(&mut config.tools),
+        prompts: std::mem::take(&mut config.prompts),
+        resources: std::mem::take(&mut config.resources),
+        tags: std::mem::take(&mut config.tags),
+        hedge: config.hedge.take(),
+        hedges,
+    };
+    (config, Arc::new(filters))
+}
+
+/// An upstream that is never opened, with its last good catalog.
+pub fn offline(section: &config::Upstream, context: &Arc<Context>, store: &Store) -> Part {
+    let (config, filters) = parted(section);
+    let listing = Shelf::open(&config, store, None).listing();
+    let upstream = Upstream::new(Settings { config, answer_bytes_max: 0 }, context);
+    Part { upstream, listing, filters }
+}
+
+pub(super) fn has(members: &[Member], wanted: &Member) -> bool {
+    members.iter().any(|member| Arc::ptr_eq(&member.upstream, &wanted.upstream))
+}

@@ -1,0 +1,39 @@
+//! Which of several replicas leads: hears of changes, and lists for all.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// Which of the replicas leads.
+#[derive(Debug)]
+pub struct Lead {
+    pub place: AtomicUsize,
+    free: Arc<Semaphore>,
+}
+
+/// Dropped, another one may lead.
+#[derive(Debug)]
+pub struct Leading(#[allow(dead_code, reason = "held, not read")] Option<OwnedSemaphorePermit>);
+
+impl Lead {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self { place: AtomicUsize::new(0), free: Arc::new(Semaphore::new(1)) })
+    }
+
+    pub fn try_take(&self, place: usize) -> Option<Leading> {
+        let permit = Arc::clone(&self.free).try_acquire_owned().ok()?;
+        self.place.store(place, Ordering::Relaxed);
+        Some(Leading(Some(permit)))
+    }
+
+    /// Waits until no other leads. Safe to drop.
+    pub async fn take(&self, place: usize) -> Leading {
+        // The semaphore is never closed.
+        let permit = Arc::clone(&self.free).acquire_owned().await.ok();
+        self.place.store(place, Ordering::Relaxed);
+        Leading(permit)
+    }
+}
