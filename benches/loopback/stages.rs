@@ -1,11 +1,7 @@
 //! The whole way with each stage that judges or keeps a call, off and on: modern calls, all gates in
 //! turn within each round, so that the machine's other work hits all.
 
-use std::{
-    fs,
-    net::SocketAddr,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{fs, net::SocketAddr, time::Duration};
 
 use anyhow::{Context as _, Result};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -164,23 +160,11 @@ impl Issuer {
             "x": encode(x), "y": encode(y),
         });
         let keys = json!({ "keys": [jwk] }).to_string();
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let keys = keys.clone();
-                let service = service_fn(move |_| {
-                    let reply = Response::new(Full::<bytes::Bytes>::from(keys.clone()));
-                    async move { Ok::<_, std::convert::Infallible>(reply) }
-                });
-                let connection =
-                    http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-                tokio::spawn(async move { connection.await.ok() });
-            }
-        });
+        tokio::spawn(show(listener, keys));
         let header = Header { kid: Some("bench".to_owned()), ..Header::new(Algorithm::ES256) };
-        let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
         let claims = json!({
             "iss": format!("http://{address}"), "aud": "bench", "sub": "ann",
-            "exp": now + 3_600, "groups": ["g7"],
+            "exp": 4_000_000_000_u64, "groups": ["g7"],
         });
         let signing = EncodingKey::from_ec_der(&key.serialize_der());
         let token = jsonwebtoken::encode(&header, &claims, &signing)?;
@@ -193,5 +177,18 @@ impl Issuer {
             "[auth.bench]\nkind = \"jwt\"\nissuer = \"{url}\"\njwks_url = \"{url}/jwks\"\naudience = \
              [\"bench\"]\n"
         )
+    }
+}
+
+/// Answers every request with the keys.
+async fn show(listener: TcpListener, keys: String) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let keys = keys.clone();
+        let service = service_fn(move |_| {
+            let reply = Response::new(Full::<bytes::Bytes>::from(keys.clone()));
+            async move { Ok::<_, std::convert::Infallible>(reply) }
+        });
+        let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+        tokio::spawn(async move { connection.await.ok() });
     }
 }

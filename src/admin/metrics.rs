@@ -121,12 +121,11 @@ impl Reported {
         let mut metric = encoder.encode_descriptor("breaker", help, None, MetricType::Gauge)?;
         for one in &self.0.upstreams {
             let tools = one.tool_breakers.iter().map(|(name, at)| (name.as_str(), *at));
-            for (tool, at) in one.breaker.map(|at| ("", at)).into_iter().chain(tools) {
-                for state in Breaker::ALL {
-                    let labels =
-                        &[("upstream", one.name.as_str()), ("tool", tool), ("state", state.word())];
-                    metric.encode_family(labels)?.encode_gauge(&u64::from(at == state))?;
-                }
+            let all = one.breaker.map(|at| ("", at)).into_iter().chain(tools);
+            for ((tool, at), state) in all.flat_map(|one| Breaker::ALL.map(|state| (one, state))) {
+                let labels =
+                    &[("upstream", one.name.as_str()), ("tool", tool), ("state", state.word())];
+                metric.encode_family(labels)?.encode_gauge(&u64::from(at == state))?;
             }
         }
         Ok(())

@@ -108,14 +108,18 @@ impl Cache<&'static str> {
     fn lead(&self, asked: &Asked) -> Lead<&'static str> {
         match self.look(asked.question()) {
             Look::Join(Join::Lead(lead), _) => lead,
-            other => panic!("{other:?}"),
+            other @ (Look::Pass | Look::Hit(_) | Look::Stale(..) | Look::Join(..)) => {
+                panic!("{other:?}")
+            }
         }
     }
 
     fn wait(&self, asked: &Asked) -> Wait<&'static str> {
         match self.look(asked.question()) {
             Look::Join(Join::Wait(wait), _) => wait,
-            other => panic!("{other:?}"),
+            other @ (Look::Pass | Look::Hit(_) | Look::Stale(..) | Look::Join(..)) => {
+                panic!("{other:?}")
+            }
         }
     }
 

@@ -23,6 +23,11 @@ pub fn filled(params: &Raw, filling: &Filling) -> Raw {
     splice::edit(params, &[(ARGUMENTS, Some(filled.bytes()))])
 }
 
+fn with_default(property: &Raw, value: &Raw) -> Raw {
+    let edit: &[(&str, _)] = &[("default", Some(&value.bytes()[..]))];
+    if property.is_object() { splice::edit(property, edit) } else { property.clone() }
+}
+
 /// A tool as clients see it: forced arguments are no part of its schema, and what has a default is
 /// not required.
 pub fn shown(tool: &Raw, filling: &Filling) -> Raw {
@@ -37,14 +42,7 @@ pub fn shown(tool: &Raw, filling: &Filling) -> Raw {
         let known = splice::change(schema, "properties", |properties| {
             let left = splice::edit(properties, &forced);
             filling.default.iter().fold(left, |all, (name, value)| {
-                splice::change(&all, name, |property| {
-                    let edit: &[(&str, _)] = &[("default", Some(&value.bytes()[..]))];
-                    if property.is_object() {
-                        splice::edit(property, edit)
-                    } else {
-                        property.clone()
-                    }
-                })
+                splice::change(&all, name, |property| with_default(property, value))
             })
         });
         splice::change(&known, "required", |required| {

@@ -39,12 +39,15 @@ const SAID: [&str; 4] = [ARGUMENTS, "inputResponses", "argument", "context"];
 #[derive(Debug)]
 pub struct Guards {
     routes: HashMap<String, Section>,
-    upstreams: HashMap<String, (Section, HashMap<String, (Section, Filling)>)>,
+    upstreams: HashMap<String, (Section, Tools)>,
     /// Compiled anew only where they differ; none where nothing is looked for.
     detectors: Option<Arc<Detectors>>,
     custom: Vec<Detector>,
     counters: Arc<Counters>,
 }
+
+/// The sections of an upstream's tools.
+type Tools = HashMap<String, (Section, Filling)>;
 
 /// One section.
 #[derive(Debug, Default)]
@@ -55,6 +58,7 @@ struct Section {
 
 /// What holds for one call, and for its way back.
 #[derive(Debug, Clone)]
+#[allow(clippy::struct_excessive_bools, reason = "four switches of the configuration")]
 pub struct Guard {
     checks_arguments: bool,
     checks_results: bool,

@@ -149,9 +149,8 @@ mod tests {
         let mut out = String::from("\"");
         for (at, c) in text.chars().enumerate() {
             if escaped.get(at % escaped.len()) == Some(&true) || (c as u32) < 0x20 {
-                c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| {
-                    out.push_str(&format!("\\u{unit:04x}"));
-                });
+                let units = c.encode_utf16(&mut [0; 2]).to_vec();
+                out.extend(units.iter().map(|unit| format!("\\u{unit:04x}")));
             } else if c == '"' || c == '\\' {
                 out.extend(['\\', c]);
             } else {

@@ -33,10 +33,10 @@ pub fn alike(one: &str, other: &str) -> bool {
 ///
 /// # Errors
 /// Where it is none, or a member of a known name is there twice or in another case.
-pub fn known<'a, const N: usize>(
-    text: &'a [u8],
+pub fn known<const N: usize>(
+    text: &[u8],
     names: Known<N>,
-) -> serde_json::Result<[Option<&'a RawValue>; N]> {
+) -> serde_json::Result<[Option<&RawValue>; N]> {
     let mut deserializer = serde_json::Deserializer::from_slice(text);
     let values = names.deserialize(&mut deserializer)?;
     deserializer.end()?;

@@ -114,7 +114,7 @@ impl Back {
              it, whole, as the resource {uri}, or ask for less.",
             spoken(limits.linked_age)
         );
-        let mut linked = json!({
+        let linked = json!({
             "content": [
                 { "type": "text", "text": message },
                 {
@@ -127,16 +127,15 @@ impl Back {
             ],
         });
         let promises = self.resolved.target.tool.as_deref().is_some_and(|tool| tool.has_output());
-        if promises {
-            // Its clients hold all that is no failure to the form that the tool promises.
-            linked["structuredContent"] = json!({
-                "error": refusal.word(), "message": message, "retriable": false,
-            });
-        }
-        if promises || failed {
-            linked["isError"] = true.into();
-        }
-        let linked = Raw::encode(&linked);
+        // Its clients hold all that is no failure to the form that the tool promises.
+        let said = json!({ "error": refusal.word(), "message": message, "retriable": false });
+        let said = Raw::encode(&said);
+        let edits = [
+            promises.then_some(("structuredContent", Some(said.bytes().as_ref()))),
+            (promises || failed).then_some(("isError", Some(b"true".as_slice()))),
+        ];
+        let edits: Vec<_> = edits.into_iter().flatten().collect();
+        let linked = splice::edit(&Raw::encode(&linked), &edits);
         let complete: &[(&str, Option<&[u8]>)] = &[("resultType", Some(b"\"complete\""))];
         let modern = self.era == Era::Modern;
         Ok(if modern { splice::edit(&linked, complete) } else { linked })

@@ -123,10 +123,10 @@ pub async fn run(gate: &Arc<Gate>, route: &Arc<Route>, call: Call) -> Result<Rep
         {
             match tasks::own(gate, route, &call).await? {
                 Some(reply) => Ok(reply),
-                None => send(gate, route, call).await,
+                None => Box::pin(send(gate, route, call)).await,
             }
         }
-        _ => send(gate, route, call).await,
+        _ => Box::pin(send(gate, route, call)).await,
     }
 }
 
@@ -165,7 +165,9 @@ async fn send(gate: &Arc<Gate>, route: &Arc<Route>, call: Call) -> Result<Reply,
     let pass = admit::sent(gate, route, &call, &resolved).await?;
     match cached::look(gate, &call, &resolved) {
         Look::Pass => (),
-        look => return cached::answer((gate, route), (call, look), resolved, pass).await,
+        look @ (Look::Hit(_) | Look::Stale(..) | Look::Join(..)) => {
+            return cached::answer((gate, route), (call, look), resolved, pass).await;
+        }
     }
     let back = Back::send((gate, route), call, resolved, pass, &mut Shared::default()).await?;
     Ok(Reply::Back(Box::new(back)))

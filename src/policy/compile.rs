@@ -141,8 +141,8 @@ impl Reading<'_> {
         }
         let known: Vec<_> = pieces.into_iter().filter_map(|piece| self.policy(piece)).collect();
         // Held against Cedar's own reading of the whole: no policy is lost between two others.
-        let whole = || self.file.text.parse::<PolicySet>().map(|set| set.policies().count());
-        if self.problems.is_empty() && whole().ok() != Some(count) {
+        let whole = self.file.text.parse::<PolicySet>().map(|set| set.policies().count());
+        if self.problems.is_empty() && whole.ok() != Some(count) {
             let help = "look for a comment or a string that does not end where it seems to";
             let title = "this file reads otherwise as a whole than policy by policy";
             self.problems.push(Problem::of_file(title, help));

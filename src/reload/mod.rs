@@ -138,7 +138,9 @@ impl Reloader {
             self.pending = Some((read, since));
             return;
         }
-        match read.and_then(|config| Ok((policy::compile(&config).map_err(told)?, config))) {
+        match read.and_then(|config| {
+            Ok((policy::compile(&config).map_err(|problems| told(&problems))?, config))
+        }) {
             Ok((rules, config)) => {
                 self.shown = None;
                 self.gate.refuse_edit(None);
@@ -156,7 +158,7 @@ impl Reloader {
 
     fn read(&self) -> Edit {
         let read = config::load_layered(&self.path, &self.layers, &|name| self.vault.lookup(name));
-        let mut config = read.map_err(told)?;
+        let mut config = read.map_err(|problems| told(&problems))?;
         let bound = self.bound;
         let opens = |route| {
             let whole = format!("it opens `{route}` to everybody who reaches {bound}");
@@ -181,7 +183,7 @@ impl Reloader {
     }
 }
 
-fn told(problems: Problems) -> Refused {
+fn told(problems: &Problems) -> Refused {
     let count = problems.len();
     let told = |text| format!("{count} problem(s):\n{text}");
     Refused { whole: told(problems.render(false)), brief: told(problems.brief()) }

@@ -52,7 +52,7 @@ impl Budget {
 
     fn second(&mut self, now: Duration) -> Option<&mut Second> {
         let at = now.as_secs();
-        let second = self.seconds.iter_mut().nth((at % SECONDS) as usize)?;
+        let second = self.seconds.get_mut((at % SECONDS) as usize)?;
         if second.at != at {
             *second = Second { at, ..Second::default() };
         }

@@ -294,7 +294,8 @@ impl Upstream {
 
     /// A connection opened as for a client that can be asked anything.
     pub async fn asking(&self) -> Result<Option<Asking>, SendError> {
-        self.leader().asking().await
+        // Boxed: rare, and large.
+        Box::pin(self.leader().asking()).await
     }
 
     /// Subscribes for a legacy client, or ends that: on its own connection where it has one, else

@@ -208,7 +208,7 @@ async fn a_slow_safe_call_is_sent_to_another_and_the_first_answer_counts() {
     let answers = soon("the answers", join_all((0..8).map(|_| client.call("read")))).await;
     assert!(answers.iter().all(|answer| who(answer) == "b"));
     let hedges = counter(&gate, "hedges");
-    assert!(1 <= hedges && hedges <= 10, "{hedges}");
+    assert!((1..=10).contains(&hedges), "{hedges}");
     assert_eq!(counter(&gate, "hedges_won"), hedges);
     eventually("the slow one hears that nobody waits", || {
         let seen = a.seen("tools/call");

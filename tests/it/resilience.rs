@@ -245,7 +245,7 @@ async fn what_reached_the_client_in_part_is_not_begun_anew() {
     let progress = json!({ "jsonrpc": "2.0", "method": "notifications/progress", "params": {
         "progressToken": "TOKEN", "progress": 1,
     } });
-    let jobs = fake::http().tool_with(reading("read")).stream(&[progress.clone()]);
+    let jobs = fake::http().tool_with(reading("read")).stream(std::slice::from_ref(&progress));
     let bad = json!({ "jsonrpc": "2.0", "id": null }).to_string();
     jobs.becomes("read", Act::Stream(vec![progress.to_string(), bad]));
     let gate = gateway().upstream_with("jobs", &jobs, RETRY).start().await;

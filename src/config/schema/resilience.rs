@@ -33,7 +33,7 @@ section! {
         /// So many are; by the same rates they close it, or open it again.
         probes: Count<1, 1_000> = 5,
         /// What is a failure: "transport" (lost, or no MCP), "timeout", "429", "5xx" (HTTP
-        /// statuses), "internal_error" (JSON-RPC -32603). Without it, "transport", "timeout" and
+        /// statuses), `internal_error` (JSON-RPC -32603). Without it, "transport", "timeout" and
         /// "5xx".
         counts: Vec<Cause>,
     }

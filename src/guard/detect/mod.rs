@@ -1,7 +1,7 @@
 //! Looks for secrets, personal data and so on in the texts of a document: for words first, all at
 //! once, and only where one is there by patterns.
 
-use std::{ops::Range, sync::Arc};
+use std::{collections::BTreeSet, ops::Range, sync::Arc};
 
 use aho_corasick::{AhoCorasick, MatchKind};
 use regex::{Regex, RegexBuilder};
@@ -40,6 +40,27 @@ struct One {
     check: Check,
     unicode: bool,
     has_words: bool,
+}
+
+impl One {
+    /// What it finds in a text. It goes on from the end of what was found, not of the match: what
+    /// ends one may begin the next.
+    fn parts(&self, text: &str) -> Vec<Range<usize>> {
+        let (mut parts, mut from) = (Vec::new(), 0);
+        while let Some(found) = self.pattern.captures_at(text, from) {
+            let Some(part) = found.get(1).or_else(|| found.get(0)) else { break };
+            let step = text.get(part.start()..).and_then(|rest| rest.chars().next());
+            from = part.start() + step.map_or(1, char::len_utf8);
+            if check::holds(self.check, part.as_str()) {
+                from = part.end().max(from);
+                parts.push(part.range());
+            }
+            if text.len() < from {
+                break;
+            }
+        }
+        parts
+    }
 }
 
 /// The closed set of what metrics are counted by.
@@ -106,9 +127,8 @@ impl Detectors {
             for (one, then) in self.all.iter().zip(&mut look.0) {
                 let means =
                     |word: &String| one.name == *word || one.name.split(':').next() == Some(word);
-                if detect.find.iter().any(means) {
-                    *then = (*then).max(Some(detect.then));
-                }
+                let is_meant = detect.find.iter().any(means);
+                *then = (*then).max(is_meant.then_some(detect.then));
             }
         }
         look.0.iter().any(Option::is_some).then(|| Arc::new(look))
@@ -122,22 +142,19 @@ impl Detectors {
         if !escaped && self.candidates(look, document.as_str(), bytes.is_ascii()).is_empty() {
             return nothing();
         }
-        let (mut patches, mut blocked, mut names) = (Vec::new(), None, Vec::new());
+        let (mut patches, mut blocked, mut names) = (Vec::new(), None, BTreeSet::new());
         for text in texts::texts(document, &HANDLES) {
             let hits = self.hits(look, &text.meant);
-            for hit in &hits {
-                let Some(one) = self.all.get(hit.by) else { continue };
-                counters.add(one.family.counter(hit.then));
-                if !names.contains(&one.name.as_str()) {
-                    names.push(one.name.as_str());
-                }
-                if hit.then == Then::Block {
-                    blocked.get_or_insert_with(|| one.name.clone());
-                }
+            let found = hits.iter().filter_map(|hit| Some((self.all.get(hit.by)?, hit.then)));
+            for (one, then) in found {
+                counters.add(one.family.counter(then));
+                names.insert(one.name.as_str());
+                blocked = blocked.or((then == Then::Block).then(|| one.name.clone()));
             }
             self.write_over(&text, hits, &mut patches);
         }
         if !names.is_empty() {
+            let names: Vec<_> = names.into_iter().collect();
             tracing::info!(detectors = names.join(", "), blocked = blocked.is_some(), "found");
         }
         if patches.is_empty() && blocked.is_none() {
@@ -169,21 +186,8 @@ impl Detectors {
             let (Some(one), Some(Some(then))) = (self.all.get(by), look.0.get(by)) else {
                 continue;
             };
-            // From the end of what was found, not of the match: what ends one may begin the next.
-            let mut from = 0;
-            while let Some(found) = one.pattern.captures_at(text, from) {
-                let Some(part) = found.get(1).or_else(|| found.get(0)) else { break };
-                let holds = check::holds(one.check, part.as_str());
-                if holds {
-                    hits.push(Hit { part: part.range(), by, then: *then });
-                }
-                let step = text.get(part.start()..).and_then(|rest| rest.chars().next());
-                let next = part.start() + step.map_or(1, char::len_utf8);
-                from = if holds { part.end().max(next) } else { next };
-                if text.len() < from {
-                    break;
-                }
-            }
+            let parts = one.parts(text).into_iter();
+            hits.extend(parts.map(|part| Hit { part, by, then: *then }));
         }
         hits.sort_by_key(|hit| hit.part.start);
         hits

@@ -72,8 +72,7 @@ fn plain_texts_have_nothing_in_them() {
         for text in texts {
             let document = Raw::encode(&text);
             let clean = detectors.search(&look, &document, &counters).clean;
-            let place = clean.as_str().find("[redacted: ").map(|at| &clean.as_str()[at..at + 40]);
-            assert_eq!(place, None, "{find}: {}", &text[..40]);
+            assert!(!clean.as_str().contains("[redacted: "), "{find}: {clean:?}");
         }
     }
 }

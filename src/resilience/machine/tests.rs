@@ -174,7 +174,7 @@ impl Model {
     fn standing(&self, now: Duration) -> Standing {
         match self.standing {
             Standing::Open if self.since + self.settings.open <= now => Standing::HalfOpen,
-            standing => standing,
+            standing @ (Standing::Closed | Standing::Open | Standing::HalfOpen) => standing,
         }
     }
 }

@@ -176,11 +176,9 @@ impl Window {
             }
             Self::Time { parts, length } => {
                 let at = part(now, *length);
-                let slot = parts.iter_mut().nth((at % PARTS) as usize);
-                if let Some((of, tally)) = slot {
-                    if *of != at {
-                        (*of, *tally) = (at, Tally::default());
-                    }
+                if let Some((of, tally)) = parts.get_mut((at % PARTS) as usize) {
+                    let so_far = (*of == at).then_some(*tally);
+                    (*of, *tally) = (at, so_far.unwrap_or_default());
                     tally.add(mark);
                 }
                 let inside = parts.iter().filter(|(of, _)| at < *of + PARTS);
