@@ -48,8 +48,8 @@ impl Template {
 }
 
 /// A template with values for its variables (RFC 6570; those of prefixes and lists as if they had
-/// no modifier): with every reserved character escaped, and with none, as servers write it that do not
-/// mind. What has no value stays empty.
+/// no modifier): with every reserved character escaped, and with none, as servers write it that do
+/// not mind. What has no value stays empty.
 pub fn expanded(template: &str, value: impl Fn(&str) -> Option<String>) -> [String; 2] {
     [false, true].map(|reserved| {
         let (mut out, mut rest) = (String::new(), template);
