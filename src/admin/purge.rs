@@ -47,6 +47,10 @@ impl Purge {
 
 /// Only JSON is taken: no page in a browser can send that to another origin unasked.
 pub async fn answer(gate: &Gate, request: Request<Incoming>) -> Reply {
+    // No page in a browser has any business here, wherever it is from.
+    if request.headers().contains_key(header::ORIGIN) {
+        return reply(StatusCode::FORBIDDEN, TEXT, "not from a page\n");
+    }
     if request.method() != Method::POST {
         let mut reply = reply(StatusCode::METHOD_NOT_ALLOWED, TEXT, "allowed here: POST\n");
         reply.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));

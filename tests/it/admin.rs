@@ -92,6 +92,10 @@ async fn only_reads_of_a_known_host_are_answered() {
         ("GET /metrics HTTP/1.1\r\nHost: evil.example", 403),
         ("GET /metrics HTTP/1.1\r\nHost: localhost\r\nOrigin: https://evil.example", 403),
         ("POST /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0", 405),
+        (
+            "POST /cache/purge HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost:3000\r\nContent-Length: 0",
+            403,
+        ),
         ("GET /mcp HTTP/1.1\r\nHost: localhost", 404),
     ] {
         let (reply, _) = ask(&gate, head).await;

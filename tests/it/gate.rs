@@ -130,6 +130,14 @@ pub fn section(name: &str, keys: &str) -> String {
     format!("[upstreams.{name}]\n{keys}{restart}\n")
 }
 
+/// A gate with this very file.
+pub async fn of(text: &str) -> Gate {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("routes.toml"), text).unwrap();
+    let (running, endpoint) = run(&folder, None).await;
+    Gate { running: Some(running), endpoint, folder, vault: None }
+}
+
 async fn run(folder: &TempDir, vault: Option<Box<app::VaultAccess>>) -> (app::Gate, Endpoint) {
     let options = app::Options {
         config: folder.path().join("routes.toml"),

@@ -24,6 +24,7 @@ mod bad_input;
 mod bridge;
 mod cache;
 mod cancel;
+mod careers;
 mod catalog;
 mod channel;
 mod credential;

@@ -18,26 +18,26 @@ use tokio::net::TcpListener;
 use crate::{fake, gate::gateway};
 
 /// An authorization server that gives the tokens t1, t2, … to whoever asks.
-struct Tokens {
-    url: String,
+pub struct Tokens {
+    pub url: String,
     state: Arc<State>,
 }
 
 #[derive(Default)]
-struct State {
+pub struct State {
     asked: Mutex<Vec<Asked>>,
     seconds: Mutex<u64>,
     refuses: Mutex<bool>,
 }
 
 #[derive(Clone)]
-struct Asked {
-    form: HashMap<String, String>,
+pub struct Asked {
+    pub form: HashMap<String, String>,
     authorization: Option<String>,
 }
 
 impl Tokens {
-    async fn start(seconds: u64) -> Self {
+    pub async fn start(seconds: u64) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let state = Arc::new(State { seconds: Mutex::new(seconds), ..State::default() });
@@ -57,7 +57,7 @@ impl Tokens {
         tokens
     }
 
-    fn asked(&self) -> Vec<Asked> {
+    pub fn asked(&self) -> Vec<Asked> {
         self.state.asked.lock().clone()
     }
 
@@ -98,7 +98,7 @@ async fn answer(url: &str, state: &State, request: Request<Incoming>) -> Respons
 }
 
 /// The gate's folder is made when it starts: the secret is put elsewhere.
-fn secret() -> (tempfile::TempDir, String) {
+pub fn secret() -> (tempfile::TempDir, String) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("secret");
     std::fs::write(&path, "s3c:ret\n").unwrap();
