@@ -15,7 +15,7 @@ use crate::{
 const ADMIN: &str = "admin = \"127.0.0.1:0\"";
 
 /// The head and the body of what operators get.
-async fn get(gate: &Gate, path: &str) -> (String, String) {
+pub async fn get(gate: &Gate, path: &str) -> (String, String) {
     ask(gate, &format!("GET {path} HTTP/1.1\r\nHost: localhost")).await
 }
 

@@ -42,8 +42,12 @@ impl Careers {
     async fn start() -> Self {
         let signer = Signer::elliptic("e1");
         let (issuer, tokens) = (Issuer::start(&[&signer]).await, Tokens::start(3_600).await);
-        let of_applications =
-            ["getApplicationStatus", "getApplicationTimeline", "getInterviewFeedback"];
+        let of_applications = [
+            "getApplicationStatus",
+            "getApplicationTimeline",
+            "getApplicationNextSteps",
+            "getInterviewFeedback",
+        ];
         let of_talent =
             ["getCandidateProfile", "getCandidatePreferences", "getCandidateAssessments"];
         let services = [
@@ -123,6 +127,7 @@ async fn results_are_kept_by_the_arguments_of_the_table() {
         ("getCandidateAssessments", both.clone(), Some("note"), ("applicationId", other)),
         ("getApplicationStatus", both.clone(), None, ("applicationId", other)),
         ("getApplicationTimeline", both.clone(), None, ("applicationId", other)),
+        ("getApplicationNextSteps", both.clone(), None, ("applicationId", other)),
         ("getInterviewFeedback", both.clone(), None, ("applicationId", other)),
     ] {
         call(&client, tool, first.clone()).await;
@@ -185,7 +190,8 @@ async fn each_failure_reads_as_the_table_says() {
     let before = calls(talent);
     let result = call(&client, "getCandidatePreferences", json!({ "candidateId": "C9" })).await;
     failed(&result, "service_unavailable", true);
-    assert!(result["structuredContent"]["retry_after_ms"].as_u64() <= Some(30_000));
+    let wait = result["structuredContent"]["retry_after_ms"].as_u64().unwrap();
+    assert!((1..=30_000).contains(&wait), "{wait}");
     assert_eq!(calls(talent), before, "its breaker is open");
 }
 
@@ -242,4 +248,18 @@ async fn each_service_is_sent_a_token_of_its_own() {
     });
     let own: std::collections::BTreeSet<_> = own.collect();
     assert_eq!(own.len(), 3, "none of them has another's, nor the caller's");
+}
+
+#[test]
+fn results_are_kept_for_the_times_of_the_table() {
+    let file: toml::Table = EXAMPLE.parse().unwrap();
+    for (upstream, tool, ttl) in [
+        ("jobs", "getJobDetails", "10m"),
+        ("talent", "getCandidateProfile", "5m"),
+        ("talent", "getCandidatePreferences", "5m"),
+        ("talent", "getCandidateAssessments", "2m"),
+    ] {
+        assert_eq!(file["upstreams"][upstream]["tools"][tool]["cache"]["ttl"].as_str(), Some(ttl));
+    }
+    assert!(file["upstreams"]["applications"].get("tools").is_none(), "all of it is live");
 }

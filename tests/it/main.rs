@@ -27,6 +27,7 @@ mod cancel;
 mod careers;
 mod catalog;
 mod channel;
+mod control;
 mod credential;
 mod errors;
 mod events;
