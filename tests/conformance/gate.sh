@@ -48,6 +48,7 @@ limits.stream_age = "600ms" # the gate closes streams too, and clients of 2025-1
 [routes."/mcp"]
 upstreams = ["reference"]
 names = "never"
+guard.arguments = "off" # calls of the suites break the schemas of their own tools: null, and what is required left out
 
 [upstreams.reference]
 $server

@@ -396,3 +396,23 @@ async fn a_task_ends_as_clean_as_a_call() {
     let task = client.ask("tasks/get", json!({ "taskId": created["taskId"] })).await.result();
     assert_eq!(task["result"]["content"][0]["text"], "[redacted: secrets:aws]", "{task}");
 }
+
+#[tokio::test]
+async fn null_stands_for_what_is_left_out_and_for_nothing_that_is_required() {
+    let properties = json!({ "text": { "type": "string" }, "days": { "type": "integer" } });
+    let schema = json!({ "type": "object", "properties": properties, "required": ["text"] });
+    let git = fake::http().tool_with(json!({ "name": "log", "inputSchema": schema }));
+    let gate = gateway().upstream("git", &git).start().await;
+    let call = async |arguments: Value| {
+        let params = json!({ "name": "log", "arguments": arguments });
+        gate.modern().ask("tools/call", params).await.result()
+    };
+    let result = call(json!({ "text": "a", "days": null })).await;
+    assert_eq!(result["content"][0]["text"], "log ran");
+    let sent = git.seen("tools/call")[0].message().params();
+    assert_eq!(sent["arguments"], json!({ "text": "a", "days": null }), "as it was sent");
+    for wrong in [json!({ "text": null }), json!({ "text": "a", "days": "three" })] {
+        let result = call(wrong).await;
+        assert_eq!(result["structuredContent"]["error"], "invalid_arguments", "{result}");
+    }
+}
