@@ -114,7 +114,7 @@ pub async fn run(gate: &Arc<Gate>, route: &Arc<Route>, call: Call) -> Result<Rep
     match call.method {
         Method::Ping => Ok(Reply::Answer(Body::Result(Raw::object()))),
         Method::Discover => Ok(Reply::Answer(open::discover(gate, route, &call.caller).await)),
-        Method::SetLevel => open::set_level(gate, route, &call),
+        Method::SetLevel => open::set_level(gate, route, &call).await,
         // Boxed: rare, and large.
         Method::Listen => Box::pin(listen::open(gate, route, call)).await,
         Method::Subscribe | Method::Unsubscribe => Box::pin(subscribe(gate, route, call)).await,

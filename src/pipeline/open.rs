@@ -1,10 +1,11 @@
 //! Getting to know each other: `initialize`, `server/discover`, `logging/setLevel`.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
 use serde::Deserialize;
 use serde_json::json;
+use tokio::sync::oneshot;
 
 use crate::{
     call::{Caller, Client},
@@ -19,9 +20,13 @@ use crate::{
     },
     session::Session,
     snapshot::{Gate, Route},
+    upstream::Upstream,
 };
 
 use super::{Call, Fault, Reply, admit};
+
+/// How long a client waits for servers of its own to take its log level.
+const LEVEL_PATIENCE: Duration = Duration::from_millis(300);
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -103,9 +108,10 @@ fn with_instructions(result: &Raw, view: &View) -> Raw {
     }
 }
 
-/// `logging/setLevel`: kept in the session, and told to all upstreams at once; the client waits for
-/// none of them.
-pub fn set_level(gate: &Gate, route: &Arc<Route>, call: &Call) -> Result<Reply, Fault> {
+/// `logging/setLevel`: kept in the session, and told to all upstreams at once. Where the session has
+/// a connection of its own, what the client sends next must not overtake it there: the answer waits
+/// for those, a moment at most, and for no other.
+pub async fn set_level(gate: &Gate, route: &Arc<Route>, call: &Call) -> Result<Reply, Fault> {
     #[derive(Deserialize)]
     struct Params {
         level: String,
@@ -117,10 +123,23 @@ pub fn set_level(gate: &Gate, route: &Arc<Route>, call: &Call) -> Result<Reply, 
     let session = call.session.as_ref().ok_or(Fault::Invalid("needs a session".to_owned()))?;
     session.set_log_level(&params.level);
     let (session, members) = (Arc::clone(session), gate.snapshot().all_behind(route));
+    let (own, shared): (Vec<_>, Vec<_>) =
+        members.into_iter().partition(|upstream| upstream.has_own(session.key));
+    let (told_in, told) = oneshot::channel();
     gate.tasks.spawn("session: set level", async move {
         // Of two levels set in a row the last one counts.
         let Some(level) = session.log_level() else { return };
-        join_all(members.iter().map(|upstream| upstream.set_level(session.key, &level))).await;
+        let tell = |upstream: &'_ Arc<Upstream>| {
+            let (upstream, level, key) = (Arc::clone(upstream), level.clone(), session.key);
+            async move { upstream.set_level(key, &level).await }
+        };
+        let at_own = async {
+            join_all(own.iter().map(tell)).await;
+            // The client waits no more where this fails.
+            told_in.send(()).ok();
+        };
+        tokio::join!(at_own, join_all(shared.iter().map(tell)));
     });
+    tokio::time::timeout(LEVEL_PATIENCE, told).await.ok();
     Ok(Reply::Answer(Body::Result(Raw::object())))
 }

@@ -21,6 +21,9 @@ impl Replica {
     /// most that any client wants is told to the shared one.
     pub async fn set_level(&self, key: SessionKey, level: &str) {
         let own = self.own.lock().get(&key).map(Arc::clone);
+        if let Some(own) = &own {
+            *own.level.lock() = Some(level.to_owned());
+        }
         let own = own.and_then(|own| own.connection.get().cloned());
         let told = match own {
             Some(connection) => tell_level(&connection, level).await,

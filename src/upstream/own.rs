@@ -37,6 +37,8 @@ pub(super) struct Own {
     room: Mutex<Option<Room>>,
     pub(super) used: AtomicU64,
     pub(super) subscribed: Mutex<BTreeSet<String>>,
+    /// What the session wished for last, since there is this.
+    pub(super) level: Mutex<Option<String>>,
 }
 
 impl Own {
@@ -53,7 +55,8 @@ impl Own {
     pub(super) fn heir(&self) -> Self {
         let used = AtomicU64::new(self.used.load(Ordering::Relaxed));
         let subscribed = Mutex::new(self.subscribed.lock().clone());
-        Self { used, subscribed, ..Self::default() }
+        let level = Mutex::new(self.level.lock().clone());
+        Self { used, subscribed, level, ..Self::default() }
     }
 
     /// Nobody used it for `idle`, and nothing is to be heard on it.
@@ -173,7 +176,9 @@ impl Replica {
         };
         let (connection, guard) =
             self.open_guarded(&ask.client, (Some(key), ask.caller.token()), false, room).await?;
-        if let Some(level) = &ask.log_level {
+        let wished = || own.level.lock().clone().or_else(|| ask.log_level.clone());
+        let level = wished();
+        if let Some(level) = &level {
             tell_level(&connection, level).await?;
         }
         let subscribed: Vec<_> = own.subscribed.lock().iter().cloned().collect();
@@ -182,6 +187,10 @@ impl Replica {
             connection.ask(Method::Subscribe, &params, None).await?.answer().await?;
         }
         self.listen_on(&connection).await;
+        // Another was set meanwhile.
+        if let Some(latest) = wished().filter(|latest| level.as_ref() != Some(latest)) {
+            tell_level(&connection, &latest).await?;
+        }
         *own.room.lock() = guard.release();
         Ok(connection)
     }

@@ -1,5 +1,7 @@
 //! The era of sessions: 2025-03-26 to 2025-11-25.
 
+use std::time::Duration;
+
 use hyper::Method;
 use serde_json::json;
 
@@ -119,7 +121,7 @@ async fn a_gate_that_stops_ends_its_streams() {
     let mut stream = client.listen().await;
     let begun = tokio::time::Instant::now();
     gate.stops().await;
-    assert!(begun.elapsed() < std::time::Duration::from_secs(1), "an idle stream holds nobody up");
+    assert!(begun.elapsed() < Duration::from_secs(1), "an idle stream holds nobody up");
     assert!(stream.next().await.is_none());
 }
 
@@ -145,6 +147,19 @@ async fn log_levels_go_to_the_upstreams_that_log() {
     );
     let wrong = client.ask("logging/setLevel", json!({ "level": "loud" })).await;
     assert_eq!(wrong.code(), -32602);
+}
+
+#[tokio::test]
+async fn nothing_overtakes_a_log_level() {
+    let git = fake::legacy("2025-06-18").logging().tool("log");
+    let gate = gateway().upstream("git", &git).start().await;
+    let client = gate.legacy("2025-06-18").await;
+    client.call("log").await;
+    git.becomes("", fake::Act::Hang);
+    let begun = tokio::time::Instant::now();
+    client.ask("logging/setLevel", json!({ "level": "error" })).await.result();
+    assert!(begun.elapsed() >= Duration::from_millis(300), "the client goes on no sooner");
+    assert_eq!(git.seen("logging/setLevel").len(), 1);
 }
 
 #[tokio::test]
@@ -177,7 +192,7 @@ async fn a_change_told_while_no_stream_is_open_is_not_an_error() {
     git.add_tool("diff");
     let listed = async {
         while client.tools().await != ["log", "diff"] {
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
     crate::soon("the new tool", listed).await;
