@@ -1,10 +1,10 @@
 //! Looks for secrets, personal data and so on in the texts of a document: for words first, all at
-//! once, and only where one is there by patterns.
+//! once, and for the shapes that have no words, and only where one is there by patterns.
 
 use std::{collections::BTreeSet, ops::Range, sync::Arc};
 
 use aho_corasick::{AhoCorasick, MatchKind};
-use regex::{Regex, RegexBuilder};
+use regex::{Regex, RegexBuilder, RegexSet, RegexSetBuilder};
 
 use crate::{
     config::{Check, Detect, Detector, Place, Then, built_in},
@@ -22,6 +22,8 @@ use super::{
 const HANDLES: [&str; 4] = ["requestState", "taskId", "nextCursor", "resultType"];
 /// Bytes that one compiled pattern may take.
 const PATTERN_BYTES_MAX: usize = 4 << 20;
+/// Bytes that all shapes may take together while they are looked for.
+const SHAPES_BYTES_MAX: usize = 16 << 20;
 
 /// All detectors, compiled.
 #[derive(Debug)]
@@ -30,6 +32,10 @@ pub struct Detectors {
     words: AhoCorasick,
     /// Of each word: whose it is.
     owners: Vec<usize>,
+    /// Tollgate's own patterns that have no words, all looked for at once. Each has a digit.
+    shapes: RegexSet,
+    /// Of each shape: whose it is.
+    shaped: Vec<usize>,
 }
 
 #[derive(Debug)]
@@ -39,7 +45,15 @@ struct One {
     pattern: Regex,
     check: Check,
     unicode: bool,
-    has_words: bool,
+    looked_for: By,
+}
+
+/// What tells first whether a pattern is worth to be tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum By {
+    Words,
+    Shape,
+    Nothing,
 }
 
 impl One {
@@ -96,20 +110,31 @@ impl Detectors {
     /// Tollgate's own, and these.
     pub fn new(more: &[Detector]) -> Self {
         let (mut all, mut words, mut owners) = (Vec::new(), Vec::new(), Vec::new());
-        for detector in built_in().iter().chain(more) {
+        let (mut shapes, mut shaped) = (Vec::new(), Vec::new());
+        let own = built_in().iter().map(|detector| (detector, true));
+        for (detector, is_own) in own.chain(more.iter().map(|detector| (detector, false))) {
             let pattern =
                 RegexBuilder::new(&detector.pattern).size_limit(PATTERN_BYTES_MAX).build();
             // Those of the file were compiled when it was read, within less.
             let Ok(pattern) = pattern else { continue };
             owners.extend(detector.keywords.iter().map(|_| all.len()));
             words.extend(detector.keywords.iter().map(String::as_str));
+            let looked_for = match detector.keywords.is_empty() {
+                false => By::Words,
+                true if is_own && !detector.unicode => By::Shape,
+                true => By::Nothing,
+            };
+            if looked_for == By::Shape {
+                shapes.push(detector.pattern.as_str());
+                shaped.push(all.len());
+            }
             all.push(One {
                 name: detector.name.clone(),
                 family: Family::of(detector.family()),
                 pattern,
                 check: detector.check,
                 unicode: detector.unicode,
-                has_words: !detector.keywords.is_empty(),
+                looked_for,
             });
         }
         let words = AhoCorasick::builder()
@@ -117,7 +142,12 @@ impl Detectors {
             .match_kind(MatchKind::Standard)
             .build(words)
             .expect("a few hundred short words");
-        Self { all, words, owners }
+        let shapes = RegexSetBuilder::new(shapes)
+            .size_limit(SHAPES_BYTES_MAX)
+            .dfa_size_limit(SHAPES_BYTES_MAX)
+            .build()
+            .expect("each was compiled alone, within less");
+        Self { all, words, owners, shapes, shaped }
     }
 
     /// What sections that say this look for in a place; none where that is nothing.
@@ -137,14 +167,13 @@ impl Detectors {
     /// Looks through a document.
     pub fn search(&self, look: &Look, document: &Raw, counters: &Counters) -> Found {
         let nothing = || Found { clean: document.clone(), blocked: None };
-        let bytes = document.bytes();
-        let escaped = memchr::memmem::find(bytes, b"\\u").is_some();
-        if !escaped && self.candidates(look, document.as_str(), bytes.is_ascii()).is_empty() {
+        let may = self.may(look, document);
+        if !may.contains(&true) {
             return nothing();
         }
         let (mut patches, mut blocked, mut names) = (Vec::new(), None, BTreeSet::new());
         for text in texts::texts(document, &HANDLES) {
-            let hits = self.hits(look, &text.meant);
+            let hits = self.hits(look, &may, &text.meant);
             let found = hits.iter().filter_map(|hit| Some((self.all.get(hit.by)?, hit.then)));
             for (one, then) in found {
                 counters.add(one.family.counter(then));
@@ -163,31 +192,58 @@ impl Detectors {
         Found { clean: texts::patched(document, &patches), blocked }
     }
 
-    /// Detectors that may find something.
-    fn candidates(&self, look: &Look, text: &str, ascii: bool) -> Vec<usize> {
-        let wanted = |at: usize| look.0.get(at).is_some_and(Option::is_some);
+    /// Of each detector, whether it is looked for and may find something in a document.
+    fn may(&self, look: &Look, document: &Raw) -> Vec<bool> {
+        let mut may: Vec<_> = look.0.iter().map(Option::is_some).collect();
+        let bytes = document.bytes();
+        // Letters may be written as escapes; and behind any escape what is meant begins with what
+        // looks like another letter.
+        if memchr::memmem::find(bytes, b"\\u").is_none() {
+            let is_plain = memchr::memchr(b'\\', bytes).is_none();
+            self.rule_out(&mut may, document.as_str(), is_plain);
+        }
+        may
+    }
+
+    /// Of those that may find something, takes out those that find nothing in this text.
+    fn rule_out(&self, may: &mut [bool], text: &str, by_shape: bool) {
         let mut found = vec![false; self.all.len()];
-        for word in self.words.find_overlapping_iter(text) {
-            let owner = self.owners.get(word.pattern().as_usize());
+        let mut note = |owner: Option<&usize>| {
             if let Some(found) = owner.and_then(|owner| found.get_mut(*owner)) {
                 *found = true;
             }
+        };
+        if self.has(may, By::Words) {
+            let words = self.words.find_overlapping_iter(text);
+            words.for_each(|word| note(self.owners.get(word.pattern().as_usize())));
         }
-        let each = self.all.iter().zip(found).enumerate();
-        let may = each.filter(|(at, (one, found))| {
-            wanted(*at) && (*found || !one.has_words) && !(one.unicode && ascii)
-        });
-        may.map(|(at, _)| at).collect()
+        let has_digit = || text.bytes().any(|byte| byte.is_ascii_digit());
+        if by_shape && self.has(may, By::Shape) && has_digit() {
+            self.shapes.matches(text).iter().for_each(|shape| note(self.shaped.get(shape)));
+        }
+        let is_ascii = text.is_ascii();
+        for ((one, may), found) in self.all.iter().zip(may).zip(found) {
+            *may &= match one.looked_for {
+                By::Words => found,
+                By::Shape => found || !by_shape,
+                By::Nothing => true,
+            };
+            *may &= !(one.unicode && is_ascii);
+        }
     }
 
-    fn hits(&self, look: &Look, text: &str) -> Vec<Hit> {
-        let mut hits = Vec::new();
-        for by in self.candidates(look, text, text.is_ascii()) {
-            let (Some(one), Some(Some(then))) = (self.all.get(by), look.0.get(by)) else {
-                continue;
-            };
+    fn has(&self, may: &[bool], by: By) -> bool {
+        self.all.iter().zip(may).any(|(one, may)| *may && one.looked_for == by)
+    }
+
+    fn hits(&self, look: &Look, may: &[bool], text: &str) -> Vec<Hit> {
+        let (mut hits, mut may) = (Vec::new(), may.to_vec());
+        self.rule_out(&mut may, text, true);
+        let each = self.all.iter().zip(&look.0).zip(may).enumerate();
+        for (by, ((one, then), _)) in each.filter(|(_, (_, may))| *may) {
+            let Some(then) = *then else { continue };
             let parts = one.parts(text).into_iter();
-            hits.extend(parts.map(|part| Hit { part, by, then: *then }));
+            hits.extend(parts.map(|part| Hit { part, by, then }));
         }
         hits.sort_by_key(|hit| hit.part.start);
         hits
