@@ -327,12 +327,14 @@ impl Tally {
 /// Calls a second, median and 99th percentile of all rounds' latencies.
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut sorted = self.latencies.clone();
-        sorted.sort();
-        let micros = |percent: usize| {
-            let found = sorted.get(sorted.len() * percent / 100).copied().unwrap_or_default();
-            found.as_secs_f64() * 1e6
-        };
+        let micros = |percent| percentile(&self.latencies, percent).as_secs_f64() * 1e6;
         write!(f, "{:>9.0} {:>7.0} {:>7.0}", self.rate(), micros(50), micros(99))
     }
+}
+
+/// The latency that so many of a hundred are below; zero of none.
+pub fn percentile(latencies: &[Duration], percent: usize) -> Duration {
+    let mut sorted = latencies.to_vec();
+    sorted.sort();
+    sorted.get(sorted.len() * percent / 100).copied().unwrap_or_default()
 }

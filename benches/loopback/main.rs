@@ -7,6 +7,7 @@
 #![allow(clippy::print_stdout, reason = "a bench prints its numbers")]
 
 mod asked;
+mod ill;
 mod load;
 mod parked;
 mod process;
@@ -27,6 +28,8 @@ use self::{
 const QUICK: &str = "quick";
 /// The argument that measures only what judges and keeps calls.
 const STAGES: &str = "stages";
+/// The argument that measures only what upstreams that are ill cost others.
+const ILL: &str = "ill";
 const CONNECTIONS: [usize; 3] = [1, 16, 64];
 const CELLS: [Cell; 9] = [
     Cell::new(Era::Modern, Era::Modern, Work::Plain),
@@ -113,10 +116,14 @@ async fn measure() -> Result<()> {
     if std::env::args().any(|argument| argument == STAGES) {
         return stages::measure(&upstream, is_quick()).await;
     }
+    if std::env::args().any(|argument| argument == ILL) {
+        return ill::measure(&upstream, is_quick()).await;
+    }
     // First: what is started later inherits the clients' core.
     memory(&upstream).await?;
     parked::measure(&upstream, is_quick()).await?;
     stages::measure(&upstream, is_quick()).await?;
+    ill::measure(&upstream, is_quick()).await?;
     speed(&upstream).await
 }
 

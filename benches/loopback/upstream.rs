@@ -1,7 +1,7 @@
 //! A server that does as little as a server can: `echo`, whose result has 300 bytes, and `ask`,
 //! which asks one thing before it answers the same.
 //!
-//! Modern only on one path, legacy only, with sessions, on another.
+//! Modern only on one path, legacy only, with sessions, on another; modern and ill on three more.
 
 use std::{
     collections::HashMap,
@@ -11,6 +11,7 @@ use std::{
         Arc,
         atomic::{AtomicI64, AtomicU64, Ordering},
     },
+    time::Instant,
 };
 
 use anyhow::Result;
@@ -46,6 +47,15 @@ const TTL: &str = r#""resultType":"complete","ttlMs":600000,"cacheScope":"public
 /// The tool that tells how many sessions are open; it is not listed.
 pub const SESSIONS: &str = "sessions";
 
+/// Where every second call fails.
+pub const HALF: &str = "/half";
+/// Where no call is answered.
+pub const HANGS: &str = "/hangs";
+/// Where all calls fail for a time, and none for the next.
+pub const FLAPS: &str = "/flaps";
+const ILL: [&str; 3] = [HALF, HANGS, FLAPS];
+const FLAP_MILLIS: u128 = 300;
+
 type Reply = Response<Either<Full<Bytes>, UnsyncBoxBody<Bytes, Infallible>>>;
 
 /// A request or a notification; without a method an answer.
@@ -64,6 +74,9 @@ struct Server {
     /// Questions on streams, by their ids; who left is still in it.
     asked: Mutex<HashMap<u64, oneshot::Sender<()>>>,
     questions: AtomicU64,
+    /// Those of which every second fails.
+    calls: AtomicU64,
+    started: Instant,
 }
 
 /// Serves, tells its address on the first line of its output, and ends when its input does.
@@ -77,6 +90,8 @@ pub async fn run() -> Result<()> {
         legacy_result: result("}"),
         asked: Mutex::default(),
         questions: AtomicU64::new(0),
+        calls: AtomicU64::new(0),
+        started: Instant::now(),
     });
     let mut input = tokio::io::stdin();
     let mut nothing = [0];
@@ -113,13 +128,27 @@ impl Server {
         };
         let Some(id) = message.id else { return status(StatusCode::ACCEPTED) };
         let Some(method) = message.method else { return self.answered(id.get()) };
-        if head.uri.path() == Era::Modern.path() {
+        let path = head.uri.path();
+        if method == "tools/call" && self.falls_ill(path).await {
+            return status(StatusCode::SERVICE_UNAVAILABLE);
+        }
+        if path == Era::Modern.path() || ILL.contains(&path) {
             return self.modern(id.get(), method, &body);
         }
         let asks = method == "tools/call" && has(&body, r#""name":"ask""#);
         match head.headers.contains_key(SESSION) {
             true if asks => self.ask(id.get()),
             in_session => self.legacy(id.get(), method, in_session),
+        }
+    }
+
+    /// Whether a call on this path is to be refused; on one it never ends.
+    async fn falls_ill(&self, path: &str) -> bool {
+        match path {
+            HALF => self.calls.fetch_add(1, Ordering::Relaxed).is_multiple_of(2),
+            HANGS => std::future::pending().await,
+            FLAPS => self.started.elapsed().as_millis() / FLAP_MILLIS % 2 == 1,
+            _ => false,
         }
     }
 
