@@ -108,9 +108,9 @@ fn with_instructions(result: &Raw, view: &View) -> Raw {
     }
 }
 
-/// `logging/setLevel`: kept in the session, and told to all upstreams at once. Where the session has
-/// a connection of its own, what the client sends next must not overtake it there: the answer waits
-/// for those, a moment at most, and for no other.
+/// `logging/setLevel`: kept in the session, and told to all upstreams at once. Where the session
+/// has a connection of its own, what the client sends next must not overtake it there: the answer
+/// waits for those, a moment at most, and for no other.
 pub async fn set_level(gate: &Gate, route: &Arc<Route>, call: &Call) -> Result<Reply, Fault> {
     #[derive(Deserialize)]
     struct Params {

@@ -15,6 +15,7 @@ mod fake;
 mod fakes;
 mod gate;
 mod message;
+mod patience;
 mod pipe;
 mod transcript;
 
@@ -53,35 +54,4 @@ mod tasks;
 mod vault;
 mod wire;
 
-use std::time::Duration;
-
-use tokio::time::{sleep, timeout};
-
-/// No test waits longer than this for anything; a loaded machine may need most of it.
-pub const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Waits until `found` gives something.
-#[track_caller]
-pub fn eventually<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> impl Future<Output = T> {
-    let place = std::panic::Location::caller();
-    let what = format!("{place}: waited in vain until {what}");
-    async move {
-        let found = async {
-            loop {
-                match found() {
-                    Some(found) => return found,
-                    None => sleep(Duration::from_millis(5)).await,
-                }
-            }
-        };
-        timeout(PATIENCE, found).await.expect(&what)
-    }
-}
-
-/// Waits for one thing to happen.
-#[track_caller]
-pub fn soon<T>(what: &str, event: impl Future<Output = T>) -> impl Future<Output = T> {
-    let place = std::panic::Location::caller();
-    let what = format!("{place}: waited in vain for {what}");
-    async move { timeout(PATIENCE, event).await.expect(&what) }
-}
+pub use self::patience::{PATIENCE, eventually, soon};
