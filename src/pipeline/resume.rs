@@ -13,7 +13,7 @@ use crate::{
     telemetry::Counter,
 };
 
-use super::{Back, Call, Fault, Reply, admit, asked, migrate, pages, resolve};
+use super::{Back, Call, Fault, Reply, admit, asked, clean, migrate, pages, resolve};
 
 /// What a retry leads to.
 pub enum Resumed {
@@ -57,7 +57,7 @@ async fn opened(
             call.place = Some(place.clone());
             Ok(Resumed::Call(Box::new(call), Some(place)))
         }
-        Held::Anew if pages::are_opened(&responses(&call)) => {
+        Held::Anew if pages::are_opened(&responses(&call.params)) => {
             let gone = [("inputResponses", None), ("requestState", None)];
             call.params = splice::edit(&call.params, &gone);
             Ok(Resumed::Call(Box::new(call), None))
@@ -76,7 +76,8 @@ async fn taken_up(
     held: &Held,
 ) -> Result<Reply, Fault> {
     // First: a retry that is wrong in itself, or comes too soon, costs the call nothing.
-    let resolved = resolve::resolve(gate, route, &call)?;
+    let mut resolved = resolve::resolve(gate, route, &call)?;
+    clean::request(gate, &call, &mut resolved)?;
     let pass = admit::sent(gate, route, &call, &resolved).await?;
     let mut parked = gate.lot.take(held)?;
     // The name may lead elsewhere by now: what is permitted there is no permit for this.
@@ -86,7 +87,7 @@ async fn taken_up(
         parked.end("its name leads elsewhere now");
         return Err(StateError::Used.into());
     }
-    parked.open = asked::answer(parked.open, &responses(&call));
+    parked.open = asked::answer(parked.open, &responses(&resolved.params));
     if parked.open.is_empty() {
         let pass = match target.upstream.name() == parked.upstream.name() {
             true => pass,
@@ -106,8 +107,8 @@ pub fn used(gate: &Gate) -> Fault {
 }
 
 /// What the client answered; an empty object where it answered nothing.
-pub fn responses(call: &Call) -> Raw {
-    let responses = splice::member(&call.params, "inputResponses").filter(Raw::is_object);
+pub fn responses(params: &Raw) -> Raw {
+    let responses = splice::member(params, "inputResponses").filter(Raw::is_object);
     responses.unwrap_or_else(Raw::object)
 }
 

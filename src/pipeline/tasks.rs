@@ -42,7 +42,7 @@ pub async fn own(gate: &Gate, route: &Route, call: &Call) -> Result<Option<Reply
         return Ok(Some(Reply::Answer(Body::Result(detailed(&task)))));
     }
     if call.method == Method::TasksUpdate {
-        let responses = resume::responses(call);
+        let responses = resume::responses(&call.params);
         task.answer(|open| asked::answer(open, &responses));
     } else {
         gate.lot.board.cancel(&task, &gate.snapshot().config.server.limits);

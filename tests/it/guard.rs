@@ -303,6 +303,38 @@ async fn a_question_that_must_not_pass_is_refused() {
 }
 
 #[tokio::test]
+async fn an_answer_that_must_not_pass_reaches_no_server() {
+    let form = json!({ "message": "sure?",
+        "requestedSchema": { "type": "object", "properties": {} } });
+    for (then, passes) in [("redact", true), ("block", false)] {
+        for server in [fake::legacy("2025-06-18"), fake::http()] {
+            let server = server.tool("ask").ask("elicitation/create", &form);
+            let detect = format!(
+                "guard.detect = [{{ find = [\"secrets\"], in = [\"arguments\"], then = \"{then}\" }}]"
+            );
+            let gate = gateway().upstream_with("docs", &server, &detect).start().await;
+            let client = gate.client(fake::MODERN, json!({ "elicitation": { "form": {} } }));
+            let asked = client.call("ask").await;
+            let key = asked["inputRequests"].as_object().unwrap().keys().next().unwrap().clone();
+            let retry = |said: &str| {
+                json!({ "name": "ask", "arguments": {}, "requestState": asked["requestState"],
+                    "inputResponses": { &key: { "action": "accept", "content": { "a": said } } } })
+            };
+            let result = client.ask("tools/call", retry(KEY)).await.result();
+            if !passes {
+                refused(&result, "blocked");
+                let result = client.ask("tools/call", retry("b")).await.result();
+                assert_eq!(result["resultType"], "complete", "it waits for a better answer");
+            }
+            let heard =
+                server.all().iter().map(|seen| format!("{:?}", seen.body)).collect::<String>();
+            assert!(!heard.contains(KEY), "{heard}");
+            assert_eq!(heard.contains("[redacted: secrets:aws]"), passes, "{heard}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn descriptions_are_looked_through_before_anybody_sees_them() {
     let tool = |name: &str, description: &str| json!({ "name": name, "description": description, "inputSchema": { "type": "object" } });
     let server = fake::dual()
