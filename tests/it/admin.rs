@@ -58,6 +58,22 @@ async fn metrics_name_every_counter_and_every_upstream() {
 }
 
 #[tokio::test]
+async fn readiness_names_tools_whose_arguments_cannot_be_checked() {
+    let elsewhere = serde_json::json!({ "name": "far", "inputSchema": {
+        "type": "object", "properties": { "a": { "$ref": "https://schemas.example/a secret" } } } });
+    let git = fake::http().tool("log").tool_with(elsewhere);
+    let gate = gateway().server(ADMIN).upstream("git", &git).start().await;
+    gate.modern().tools().await;
+    let known = || !gate.app().viewer().report().upstreams[0].unusable_schemas.is_empty();
+    eventually("its schemas to be read", || known().then_some(())).await;
+    let (head, detail) = get(&gate, "/readyz").await;
+    let detail: Value = serde_json::from_str(&detail).unwrap();
+    assert!(head.starts_with("HTTP/1.1 200"), "it takes no gate away: {head}");
+    let named = detail["unusable_schemas"]["git"].to_string();
+    assert!(named.contains("far") && !named.contains("log"), "{detail}");
+}
+
+#[tokio::test]
 async fn readiness_says_what_is_troubled_and_which_edit_is_not_in_force() {
     let plan = gateway().server(ADMIN).upstream("git", &fake::http().tool("log"));
     let down = crate::gate::section("down", "url = \"http://127.0.0.1:9/mcp\"\n");
