@@ -145,7 +145,7 @@ impl Back {
         let Some(trial) = self.trial.take() else { return false };
         let unsent = event.as_ref().is_err_and(SendError::is_unsent);
         let may = fresh && failed && self.call.place.is_none();
-        if !may || !(unsent || self.resolved.is_safe(&self.call)) {
+        if !may || !(unsent || self.resolved.is_repeatable(self.call.method)) {
             return false;
         }
         trial.counters.add(Counter::CanaryFallbacks);

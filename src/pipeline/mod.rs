@@ -46,6 +46,7 @@ use crate::{
         meta::Meta,
         method::Method,
         raw::Raw,
+        splice,
         version::Era,
     },
     park::state::Place,
@@ -61,6 +62,9 @@ pub use self::{
     open::{initialize, negotiate},
 };
 use self::{cached::Shared, resume::Resumed};
+
+/// Members of a request that carries on with one that a server has begun to answer (2026-07-28).
+const ANSWERS: [&str; 2] = ["inputResponses", "requestState"];
 
 /// A client's request, decoded: nothing here depends on how it came.
 #[derive(Debug, Clone)]
@@ -277,15 +281,13 @@ impl Call {
 }
 
 impl resolve::Resolved {
-    /// Whether it may be sent a second time: by the tool's own word, or since it only reads. Not
-    /// with answers of the client's: the server may take them once.
-    fn is_safe(&self, call: &Call) -> bool {
-        let reads = matches!(
-            call.method,
-            Method::PromptsGet | Method::ResourcesRead | Method::Complete | Method::TasksGet
-        );
-        let may = reads || call.method == Method::ToolsCall && self.target.hints.is_safe();
-        may && !self.as_task && !self.wishes_task && call.place.is_none()
+    /// Whether a server that has done it once may be asked to do it again: it changes nothing by
+    /// itself, or by its tool's own word. Not with answers of the client's: they may be taken once.
+    fn is_repeatable(&self, method: Method) -> bool {
+        let hinted = method == Method::ToolsCall && self.target.hints.is_safe();
+        let may = method.is_repeatable() || hinted;
+        let answers = || ANSWERS.iter().any(|at| splice::rare_member(&self.params, at).is_some());
+        may && !self.as_task && !self.wishes_task && !answers()
     }
 
     /// The request as the upstream gets it.
@@ -305,7 +307,7 @@ impl resolve::Resolved {
                 Some(session) => session.log_level(),
                 None => call.meta.log_level.clone(),
             },
-            safe: self.is_safe(call),
+            safe: self.is_repeatable(call.method),
             hedge: self.target.hedge,
             replica: self.target.replica.or(call.place.as_ref().and_then(|place| place.replica)),
         }

@@ -14,23 +14,21 @@ use tokio::time::Instant;
 use crate::{
     call::Ask,
     config::Timeout,
-    mcp::{message::Body, method::Method, splice},
+    mcp::{message::Body, method::Method},
     resilience::{Attempt, Cause, Circuit, Trouble},
     upstream::{Exchange, Pass, SendError, Upstream, failure},
 };
 
 use super::{Call, resolve::Resolved};
 
-/// Members of a request that carries on with one that a server has begun to answer (2026-07-28).
-const ANSWERS: [&str; 2] = ["inputResponses", "requestState"];
-
 /// The attempts at one request.
 #[derive(Debug)]
 pub struct Tries {
     upstream: Arc<Upstream>,
     circuit: Arc<Circuit>,
-    resolved: Resolved,
     method: Method,
+    /// Whether a server that has done it once may be asked to do it again.
+    repeatable: bool,
     /// How long each may take, and all together.
     pub timeout: Timeout,
     deadline: Instant,
@@ -48,8 +46,8 @@ impl Tries {
         Arc::new(Self {
             upstream,
             circuit,
-            resolved: resolved.clone(),
             method: call.method,
+            repeatable: resolved.is_repeatable(call.method),
             timeout,
             deadline: Instant::now() + timeout.total,
             retries: AtomicU32::new(0),
@@ -87,7 +85,7 @@ impl Tries {
 
     /// After how long it is sent again, having failed before anything came of it.
     pub fn after(&self, error: &SendError) -> Option<Duration> {
-        let may = error.is_unsent() || self.is_repeatable();
+        let may = error.is_unsent() || self.repeatable;
         self.again(error.cause()?, error.retry_after(), may)
     }
 
@@ -97,7 +95,7 @@ impl Tries {
         (body, status): (&Body, u16),
         wait: Option<Duration>,
     ) -> Option<Duration> {
-        self.again(failure(body, status)?, wait, self.is_repeatable())
+        self.again(failure(body, status)?, wait, self.repeatable)
     }
 
     fn again(&self, cause: Cause, wait: Option<Duration>, may: bool) -> Option<Duration> {
@@ -113,14 +111,5 @@ impl Tries {
         let method = self.method.name();
         tracing::debug!(upstream, method, ?cause, ?wait, attempts, "to be sent again");
         Some(wait)
-    }
-
-    /// Whether a server that has done it once may be asked to do it again.
-    fn is_repeatable(&self) -> bool {
-        let Resolved { target, params, as_task, wishes_task, .. } = &self.resolved;
-        let hinted = || target.object.as_ref().is_some_and(|tool| tool.is_repeatable());
-        let safe = self.method.is_repeatable() || (self.method == Method::ToolsCall && hinted());
-        let carries_on = || ANSWERS.iter().any(|name| splice::member(params, name).is_some());
-        safe && !as_task && !wishes_task && !carries_on()
     }
 }

@@ -58,12 +58,6 @@ impl Object {
         self.id.get(..end).unwrap_or_default()
     }
 
-    /// Whether a tool says that to call it again, with the same arguments, changes nothing more. A
-    /// server that lies harms itself.
-    pub fn is_repeatable(&self) -> bool {
-        self.is_read_only() || self.says("idempotentHint")
-    }
-
     /// Whether it says that it changes nothing (schema: `ToolAnnotations`); not so where it says
     /// nothing.
     pub fn is_read_only(&self) -> bool {
