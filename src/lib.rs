@@ -13,6 +13,7 @@ mod config;
 mod net;
 mod store;
 mod telemetry;
+mod audit;
 mod session;
 mod auth;
 mod policy;

@@ -12,6 +12,7 @@ const LIMITS: &str = include_str!("../docs/limits.md");
 const LOGINS: &str = include_str!("../docs/logins.md");
 const CREDENTIALS: &str = include_str!("../docs/credentials.md");
 const GUARD: &str = include_str!("../docs/guard.md");
+const AUDIT: &str = include_str!("../docs/audit.md");
 const SHIPPED: &str = include_str!("../routes.toml");
 /// How the README calls the binary.
 const CALLS: [&str; 3] = ["tollgate", "target/debug/tollgate", "cargo run --"];
@@ -128,7 +129,7 @@ fn a_key_is_shown_once_and_only_its_hash_is_kept() {
 #[test]
 fn every_configuration_of_the_documents_is_right() {
     let mut blocks = blocks(README, &["toml"]);
-    for document in [LIMITS, LOGINS, CREDENTIALS, GUARD] {
+    for document in [LIMITS, LOGINS, CREDENTIALS, GUARD, AUDIT] {
         blocks.extend(self::blocks(document, &["toml"]));
     }
     assert!(blocks.iter().any(|block| block.contains("[routes.")), "no whole one: {blocks:?}");

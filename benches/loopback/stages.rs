@@ -30,6 +30,7 @@ const POLICIES: usize = 20;
 struct Stage {
     name: &'static str,
     server: String,
+    audit: &'static str,
     route: String,
     upstream: String,
 }
@@ -84,11 +85,15 @@ fn stages(issuer: &Issuer, policies: &str) -> Vec<Stage> {
     let stage = |name, route: &str, upstream: String| Stage {
         name,
         server: String::new(),
+        audit: "",
         route: route.to_owned(),
         upstream,
     };
     let auth = "auth = [\"bench\"]\n";
     let policy = format!("policy = [{policies:?}]\n");
+    let judged = format!("{auth}{policy}");
+    let held = format!("{limits}retry = {{ attempts = 3, backoff = \"200ms\" }}\n");
+    let audited = |stage: Stage| Stage { audit: "[audit]\n", ..stage };
     let with_auth = |stage: Stage| Stage { server: issuer.section(), ..stage };
     vec![
         stage("everything off", "", off.to_owned()),
@@ -100,11 +105,9 @@ fn stages(issuer: &Issuer, policies: &str) -> Vec<Stage> {
         stage("breaker and retries", "", retry.to_owned()),
         stage("cache, each call a hit", "", format!("{off}{cache}")),
         stage("as shipped: breaker and schema", "", String::new()),
-        with_auth(stage(
-            "JWT, Cedar, limits, schema, breaker, retries",
-            &format!("{auth}{policy}"),
-            format!("{limits}retry = {{ attempts = 3, backoff = \"200ms\" }}\n"),
-        )),
+        audited(stage("audit, a digest of the arguments", "", off.to_owned())),
+        with_auth(stage("JWT, Cedar, limits, schema, breaker, retries", &judged, held.clone())),
+        audited(with_auth(stage("the same, and audit", &judged, held))),
     ]
 }
 
@@ -118,11 +121,11 @@ fn policies_text() -> String {
 
 impl Side {
     async fn start(stage: Stage, upstream: &Upstream, token: &str) -> Result<Self> {
-        let Stage { name, server, route, upstream: keys } = stage;
+        let Stage { name, server, audit, route, upstream: keys } = stage;
         let (path, address) = (Era::Modern.path(), upstream.address);
         let config = format!(
             "{server}[routes.\"{path}\"]\nupstreams = [\"a\"]\n{route}[upstreams.a]\nurl = \
-             \"http://{address}{path}\"\n{keys}"
+             \"http://{address}{path}\"\n{keys}{audit}"
         );
         let gate = Gate::start(&config).await?;
         let mut clients = Vec::new();

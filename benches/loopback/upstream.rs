@@ -11,7 +11,6 @@ use std::{
         Arc,
         atomic::{AtomicI64, AtomicU64, Ordering},
     },
-    time::Instant,
 };
 
 use anyhow::Result;
@@ -28,7 +27,7 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tokio::{io::AsyncReadExt as _, net::TcpListener, sync::oneshot};
+use tokio::{io::AsyncReadExt as _, net::TcpListener, sync::oneshot, time::Instant};
 
 use crate::load::{Era, SESSION};
 

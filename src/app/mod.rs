@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin::Desk,
+    audit::{self, Audit},
     call::{Caller, tasks::Tasks},
     config::{Config, Layers, Problems},
     ingress::{
@@ -89,6 +90,8 @@ pub enum StartError {
     Config(Problems),
     #[error("the state folder {folder}: {error}", folder = .folder.display())]
     State { folder: PathBuf, error: std::io::Error },
+    #[error("{0}")]
+    Audit(#[from] audit::OpenError),
     #[error("`session_key` has fewer than {} bytes", Sealer::SECRET_BYTES_MIN)]
     Key,
     #[error("cannot listen on {address}: {error}")]
@@ -149,6 +152,8 @@ struct Plan {
     store: Store,
     secret: Vec<u8>,
     vault: Arc<Vault>,
+    audit: Option<Arc<Audit>>,
+    counters: Arc<Counters>,
 }
 
 impl Plan {
@@ -170,7 +175,10 @@ impl Plan {
         if secret.len() < Sealer::SECRET_BYTES_MIN {
             return Err(StartError::Key);
         }
-        Ok(Self { options, config, rules, tls, store, secret, vault })
+        let counters = Arc::<Counters>::default();
+        let open = |settings| Audit::open(settings, &secret, &counters, options.upgrade);
+        let audit = config.audit.as_ref().map(open).transpose()?;
+        Ok(Self { options, config, rules, tls, store, secret, vault, audit, counters })
     }
 
     async fn bind(&self) -> Result<TcpListener, StartError> {
@@ -219,8 +227,8 @@ impl Plan {
 
     /// Starts all but the doors.
     fn start_core(self) -> Core {
-        let Self { options, config, rules, tls: _, store, secret, vault } = self;
-        let gate = build(&options, (config, rules), store, &secret);
+        let Self { options, config, rules, tls: _, store, secret, vault, audit, counters } = self;
+        let gate = build(&options, (config, rules), store, &secret, (audit, counters));
         let (reload, asked) = mpsc::channel(1);
         if options.watch {
             let (file, layers) = (&options.config, options.layers);
@@ -384,7 +392,12 @@ async fn shut(gate: &Arc<snapshot::Gate>, deadline: Instant) -> bool {
     let closing = gate.close(deadline.saturating_duration_since(Instant::now()));
     let closed = tokio::time::timeout_at(last, closing).await.is_ok();
     gate.tasks.stop();
-    gate.tasks.drained(last.saturating_duration_since(Instant::now())).await && closed
+    let drained = gate.tasks.drained(last.saturating_duration_since(Instant::now())).await;
+    // After all that may be recorded.
+    if let Some(audit) = &gate.audit {
+        audit.close().await;
+    }
+    drained && closed
 }
 
 fn build(
@@ -392,8 +405,8 @@ fn build(
     (config, rules): (Arc<Config>, Rulebook),
     store: Store,
     secret: &[u8],
+    (audit, counters): (Option<Arc<Audit>>, Arc<Counters>),
 ) -> Arc<snapshot::Gate> {
-    let counters = Arc::<Counters>::default();
     let tasks = Tasks::default();
     let itself = Arc::new(OnceLock::new());
     let context = Context {
@@ -406,7 +419,7 @@ fn build(
     let sessions = Sessions::new(secret, Arc::clone(&counters));
     let lot = Lot::new(secret, counters);
     let (gate, changes) =
-        snapshot::Gate::new(Arc::clone(&config), Arc::new(context), store, sessions, lot);
+        snapshot::Gate::new(Arc::clone(&config), Arc::new(context), store, (sessions, lot), audit);
     // The first and only time.
     itself.set(Arc::downgrade(&gate)).ok();
     gate.apply(config, rules);

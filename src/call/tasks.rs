@@ -1,6 +1,7 @@
-//! The one place that spawns: every task has a name and an end, and drain waits for all of them.
+//! The one place that spawns: every task has a name and an end, and drain waits for all of them. A
+//! thread of its own is for what waits for the disk.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, io, thread, time::Duration};
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -51,5 +52,25 @@ impl Tasks {
     pub async fn drained(&self, patience: Duration) -> bool {
         self.tracker.close();
         tokio::time::timeout(patience, self.tracker.wait()).await.is_ok()
+    }
+}
+
+/// A thread of its own, which ends by itself once it is told to.
+#[derive(Debug)]
+pub struct Thread(thread::JoinHandle<()>);
+
+impl Thread {
+    /// # Errors
+    /// Where the system gives no thread.
+    pub fn start(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<Self> {
+        thread::Builder::new().name(name.to_owned()).spawn(work).map(Self)
+    }
+
+    /// Waits until it has ended.
+    pub async fn ended(self) {
+        let joined = tokio::task::spawn_blocking(move || self.0.join()).await;
+        if !matches!(joined, Ok(Ok(()))) {
+            tracing::error!("a thread ended by a panic");
+        }
     }
 }

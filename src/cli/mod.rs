@@ -1,5 +1,6 @@
 //! The command line: arguments in, words for people out.
 
+mod audit;
 mod cache;
 mod client;
 mod explain;
@@ -93,6 +94,9 @@ enum Command {
     /// Results that the running gate keeps
     #[command(subcommand)]
     Cache(cache::Command),
+    /// The log of calls
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// API keys of the gate's own
     #[command(subcommand)]
     Key(key::Command),
@@ -131,6 +135,7 @@ fn usual_log(command: &Command) -> String {
         | Command::Tools(_)
         | Command::Call(_)
         | Command::Cache(_)
+        | Command::Audit(_)
         | Command::Key(_)
         | Command::Explain(_)
         | Command::Completions { .. } => LOG_OF_OTHERS.to_owned(),
@@ -161,6 +166,7 @@ fn dispatch(command: Command, common: &Common, names_config: bool) -> anyhow::Re
         Command::Tools(arguments) => tools::list(&common.config, &arguments),
         Command::Call(arguments) => tools::call(&common.config, &arguments),
         Command::Cache(command) => cache::run(&common.config, &command),
+        Command::Audit(command) => audit::run(&common.config, &command),
         Command::Key(command) => key::run(&common.config, &command),
         Command::Explain(arguments) => explain::run(&common.config, &arguments),
         Command::Completions { shell } => {

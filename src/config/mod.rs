@@ -7,6 +7,7 @@
 //! `import` writes such a file.
 
 mod access;
+mod audit;
 mod auth;
 mod bounds;
 mod cache;
@@ -33,6 +34,7 @@ use std::{
     time::Duration,
 };
 
+pub use audit::{Audit, Recorded, WhenFull};
 pub use auth::{
     ApiKey, Auth, AuthKind, CertificateAuth, Fetching, JwtAuth, OpaqueAuth, StepUp, SubjectOf,
 };
@@ -87,6 +89,8 @@ pub struct Config {
     pub cache: Cache,
     /// Where gates count together; none: each by itself.
     pub limit_store: Option<LimitStore>,
+    /// What is recorded of calls; none: nothing.
+    pub audit: Option<Audit>,
     /// In the order of the file; `routes` refer to them by name.
     pub upstreams: Vec<Upstream>,
     /// The folders that secret files stand in.

@@ -92,7 +92,8 @@ impl Front {
             };
             let tls = self.tls.as_ref().map(|tls| tls.acceptor());
             let serving = Box::pin(door.to(peer.ip()).accept(stream, tls, graceful.watcher()));
-            self.gate.tasks.finish(async move {
+            // Dropped when the gate ends, long after the drain: as if the client had closed.
+            self.gate.tasks.spawn("connection", async move {
                 serving.await;
                 drop(place);
             });

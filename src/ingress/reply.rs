@@ -226,7 +226,11 @@ pub fn fault(
         {
             StatusCode::SERVICE_UNAVAILABLE
         }
+        Fault::Unrecorded if client.era() == Era::Modern && method != Method::ToolsCall => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
         Fault::UnknownMethod(_)
+        | Fault::Unrecorded
         | Fault::Unknown { .. }
         | Fault::Invalid(_)
         | Fault::Answered(_)

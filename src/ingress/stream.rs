@@ -85,6 +85,7 @@ fn start(
         let fault =
             Fault::Limit("too many streams are open in this session (`streams_max`)".to_owned());
         let call = (&call.id, call.method, call.client.version);
+        back.failed(&fault);
         let (status, text) = reply::fault(&fault, call, &gate.counters);
         return reply::json_reply(status, text);
     };

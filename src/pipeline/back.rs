@@ -218,6 +218,18 @@ impl Back {
     ///
     /// Safe to drop: every stage keeps what it has.
     pub async fn next(&mut self) -> Result<Out, Fault> {
+        let next = self.heard_next().await;
+        if let Some(entry) = &self.call.entry {
+            match &next {
+                Ok(Out::Answer { body, .. }) => entry.answered(body),
+                Ok(Out::Message(_) | Out::Paused(_)) => (),
+                Err(fault) => entry.failed(fault.reason()),
+            }
+        }
+        next
+    }
+
+    async fn heard_next(&mut self) -> Result<Out, Fault> {
         loop {
             if let Some(ready) = self.ready.pop_front() {
                 return ready;

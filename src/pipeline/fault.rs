@@ -53,6 +53,9 @@ pub enum Fault {
     /// A bound of the gate itself.
     #[error("{0}")]
     Limit(String),
+    /// It could not be recorded, and nothing goes unrecorded.
+    #[error("{UNRECORDED}")]
+    Unrecorded,
     /// A limit that the configuration sets.
     #[error("{0}")]
     Limited(Refusal),
@@ -109,6 +112,7 @@ impl Fault {
                 guard::Refusal::Blocked(..) => Reason::Blocked,
             },
             Self::Limit(_) => Reason::Overloaded,
+            Self::Unrecorded => Reason::ServiceUnavailable,
             Self::Cancelled => Reason::Cancelled,
             Self::Unbridgeable(_) => Reason::Unbridgeable,
             Self::MissingCapability(_) => Reason::MissingCapability,
@@ -168,6 +172,7 @@ impl Fault {
             | Self::Denied
             | Self::StepUp(_)
             | Self::Limit(_)
+            | Self::Unrecorded
             | Self::Limited(_)
             | Self::Guard(_)
             | Self::NoAnswer(_)
@@ -194,6 +199,10 @@ pub struct ToolError {
 const DENIED: &str = "You may not do this: not with these arguments, not at this time, or not \
                       without logging in with a second factor. Do not try it again unchanged.";
 
+/// What is said of a call that cannot be recorded.
+const UNRECORDED: &str = "This gateway cannot record calls now, and makes none unrecorded; nothing \
+                          was done. Try again shortly.";
+
 /// How long a model should wait for a server that is being opened again.
 const RETRY_AFTER_MS: u64 = 2_000;
 
@@ -213,6 +222,12 @@ pub fn tool_fault(fault: &Fault) -> Option<ToolError> {
         ),
         // Which limit it is, and how many there are: nothing that a stranger may not read.
         Fault::Limit(text) => error("rate_limited", text, true),
+        Fault::Unrecorded => Some(ToolError {
+            error: "service_unavailable",
+            message: UNRECORDED.to_owned(),
+            retriable: true,
+            retry_after_ms: Some(RETRY_AFTER_MS),
+        }),
         Fault::Limited(refusal) => Some(ToolError {
             error: "rate_limited",
             message: refusal.to_string(),

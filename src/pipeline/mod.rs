@@ -7,6 +7,7 @@
 
 mod admit;
 mod asked;
+mod audited;
 mod back;
 mod cached;
 mod carried;
@@ -36,6 +37,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::{
+    audit::Entry,
     cache::Look,
     call::{Ask, Caller, Client, ListKind},
     mcp::{
@@ -86,6 +88,8 @@ pub struct Call {
     pub forwarded: Option<Arc<http::HeaderMap>>,
     /// Who knows the state that came with it.
     pub place: Option<Place>,
+    /// What is recorded of it; [`run`] begins that.
+    pub entry: Option<Arc<Entry>>,
 }
 
 /// What a call leads to.
@@ -99,12 +103,23 @@ pub enum Reply {
     Listen(Box<Listening>),
 }
 
-/// The way of a call.
+/// The way of a call, from which each leaves with its record written, or with a [`Back`] that will
+/// write it.
+pub async fn run(gate: &Arc<Gate>, route: &Arc<Route>, call: Call) -> Result<Reply, Fault> {
+    let Some(entry) = audited::begin(gate, route, &call)? else {
+        return way(gate, route, call).await;
+    };
+    let call = Call { entry: Some(Arc::clone(&entry)), ..call };
+    let reply = way(gate, route, call).await;
+    audited::ended(&entry, &reply);
+    reply
+}
+
 #[allow(
     clippy::wildcard_enum_match_arm,
     reason = "all other methods name a target, or are refused"
 )]
-pub async fn run(gate: &Arc<Gate>, route: &Arc<Route>, call: Call) -> Result<Reply, Fault> {
+async fn way(gate: &Arc<Gate>, route: &Arc<Route>, call: Call) -> Result<Reply, Fault> {
     if !call.method.exists_in(call.client.era()) && !resolve::relays_tasks(route, &call) {
         return Err(Fault::UnknownMethod(call.method.name().into()));
     }
@@ -166,6 +181,7 @@ async fn send(gate: &Arc<Gate>, route: &Arc<Route>, call: Call) -> Result<Reply,
         return Err(resume::used(gate));
     }
     clean::request(gate, &call, &mut resolved)?;
+    call.is_clean(&resolved);
     let pass = admit::sent(gate, route, &call, &resolved).await?;
     match cached::look(gate, &call, &resolved) {
         Look::Pass => (),
@@ -196,8 +212,9 @@ async fn resolved(
         }
         resolved => resolved,
     };
-    if resolved.is_err() {
-        admit::here(gate, route, call).await?;
+    match &resolved {
+        Ok(resolved) => call.leads_to(resolved),
+        Err(_) => admit::here(gate, route, call).await?,
     }
     resolved
 }

@@ -93,7 +93,10 @@ async fn drive(gate: Arc<Gate>, mut back: Box<Back>, task: Arc<Task>) {
                         Vec::new()
                     });
                     back.abandon("the client did not answer in time");
-                    Err(Fault::NoAnswer(gate.snapshot().config.server.limits.answer_timeout))
+                    let limits = &gate.snapshot().config.server.limits;
+                    let fault = Fault::NoAnswer(limits.answer_timeout);
+                    back.failed(&fault);
+                    Err(fault)
                 }
             },
         };
@@ -171,6 +174,8 @@ impl Back {
             shared: std::mem::take(&mut self.shared),
             outdated: self.outdated.take(),
         };
+        // What is recorded is how the task ends.
+        self.call.entry = None;
         own.put_to_task(&task);
         let body = Body::Result(created(&task));
         let driving = drive(Arc::clone(&self.gate), Box::new(own), task);

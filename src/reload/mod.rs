@@ -191,8 +191,10 @@ fn told(problems: &Problems) -> Refused {
 
 /// Keys that are read once, by what differs.
 fn needs_restart(before: &Config, after: &Config) -> Vec<&'static str> {
+    let audit = before.audit != after.audit;
     let (before, after) = (&before.server, &after.server);
     let pairs = [
+        ("audit", audit),
         ("server.listen", before.listen != after.listen),
         ("server.admin", before.admin != after.admin),
         ("server.tls", before.tls != after.tls),

@@ -23,6 +23,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    audit::Audit,
     auth::{Authorities, Means},
     cache::{Cache, Kind, Subject},
     call::{event::Notice, tasks::Tasks},
@@ -80,6 +81,8 @@ pub struct Gate {
     pub schemas: Arc<Schemas>,
     /// Results that are too large, kept for their callers.
     pub linked: Linked,
+    /// Where calls are recorded; none: nowhere.
+    pub audit: Option<Arc<Audit>>,
     pub counters: Arc<Counters>,
     pub tasks: Tasks,
     context: Arc<Context>,
@@ -98,8 +101,8 @@ impl Gate {
         config: Arc<Config>,
         context: Arc<Context>,
         store: Store,
-        sessions: Sessions,
-        lot: Lot,
+        (sessions, lot): (Sessions, Lot),
+        audit: Option<Arc<Audit>>,
     ) -> (Arc<Self>, mpsc::Receiver<Change>) {
         let (changes, inbox) = mpsc::channel(CHANGES_MAX);
         let limits = Limits::new(Arc::clone(&context.counters), context.tasks.clone());
@@ -128,6 +131,7 @@ impl Gate {
             lot,
             schemas,
             linked,
+            audit,
             counters: Arc::clone(&context.counters),
             tasks: context.tasks.clone(),
             context,

@@ -130,6 +130,10 @@ pub enum Counter {
     CacheInvalidated,
     CacheTooLarge,
     CacheRefusedWriting,
+    AuditWritten,
+    AuditDropped,
+    AuditRefused,
+    AuditFailed,
 }
 
 /// In the order of [`Counter`].
@@ -256,6 +260,10 @@ const NAMES: &[&str] = &[
     "cache_invalidated",
     "cache_too_large",
     "cache_refused_writing",
+    "audit_written",
+    "audit_dropped",
+    "audit_refused",
+    "audit_failed",
 ];
 
 /// Why a call ended without an answer of its upstream's own: the closed set of words that metrics
@@ -320,10 +328,20 @@ impl Default for Counters {
     }
 }
 
+impl Reason {
+    pub fn word(self) -> &'static str {
+        REASONS.get(self as usize).copied().unwrap_or_default()
+    }
+}
+
 impl Counters {
     pub fn add(&self, counter: Counter) {
+        self.add_many(counter, 1);
+    }
+
+    pub fn add_many(&self, counter: Counter, many: usize) {
         if let Some(count) = self.counts.get(counter as usize) {
-            count.fetch_add(1, Ordering::Relaxed);
+            count.fetch_add(u64::try_from(many).unwrap_or(u64::MAX), Ordering::Relaxed);
         }
     }
 

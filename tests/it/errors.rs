@@ -7,6 +7,7 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::{
+    audit::{AUDIT, recorded},
     fake::{self, Act, Fake},
     gate::{Gate, gateway},
 };
@@ -137,14 +138,17 @@ impl Scene {
     /// What is read of it: a line of the table.
     async fn seen(&self) -> String {
         let (mut cells, mut reasons) = (vec![self.title.to_owned()], Vec::new());
+        let mut outcomes = Vec::new();
         for (method, name) in METHODS {
             if !self.arguments.is_empty() && method != "tools/call" {
                 cells.push("-".to_owned());
                 continue;
             }
-            let (read, reason) = self.played(true, method, name).await;
-            let (read_before, reason_before) = self.played(false, method, name).await;
+            let (read, [reason, outcome]) = self.played(true, method, name).await;
+            let (read_before, [reason_before, outcome_before]) =
+                self.played(false, method, name).await;
             reasons.extend([reason, reason_before]);
+            outcomes.extend([outcome, outcome_before]);
             cells.push(match read == read_before {
                 true => read,
                 false => format!("{read}; older: {read_before}"),
@@ -156,13 +160,20 @@ impl Scene {
             reasons.iter().all(|one| *one == counted || *one == passed),
             "{cells:?} {reasons:?}"
         );
-        format!("| {} | {counted} |\n", cells.join(" | "))
+        let audited = outcomes.swap_remove(0);
+        let others = ["`error`", "`ok`"];
+        assert!(
+            outcomes.iter().all(|one| *one == audited || others.contains(&one.as_str())),
+            "{cells:?} {outcomes:?}"
+        );
+        format!("| {} | {counted} | {audited} |\n", cells.join(" | "))
     }
 
-    /// What a client of one era reads of one call, and what it is counted as.
-    async fn played(&self, modern: bool, method: &str, name: &str) -> (String, String) {
+    /// What a client of one era reads of one call, and what it is counted and recorded as.
+    async fn played(&self, modern: bool, method: &str, name: &str) -> (String, [String; 2]) {
         let fake = self.fake();
         let plan = gateway().server(self.server).upstream_with("docs", &fake, self.keys);
+        let plan = plan.extra(AUDIT);
         let plan = if self.policy.is_empty() { plan } else { plan.policy(self.policy) };
         let gate = plan.start().await;
         let client = match modern {
@@ -191,7 +202,10 @@ impl Scene {
         };
         let counted = faults(&gate).into_iter().filter(|(name, count)| before[name] != *count);
         let counted: Vec<_> = counted.map(|(name, _)| format!("`{name}`")).collect();
-        (read, if counted.is_empty() { "nothing".to_owned() } else { counted.join(", ") })
+        let counted = if counted.is_empty() { "nothing".to_owned() } else { counted.join(", ") };
+        let records = recorded(&gate, 1 + usize::from(self.before)).await;
+        let outcome = format!("`{}`", records.last().unwrap()["outcome"].as_str().unwrap());
+        (read, [counted, outcome])
     }
 }
 
@@ -215,7 +229,7 @@ fn said(result: &Value) -> String {
 async fn the_table_of_errors_is_what_is_seen() {
     let lines = join_all(scenes().iter().map(Scene::seen)).await;
     let head = "| situation | a model reads of `tools/call` | `resources/read` | `prompts/get` | counted as \
-                |\n|---|---|---|---|---|\n";
+                | audited as |\n|---|---|---|---|---|---|\n";
     let seen = format!("{head}{}", lines.concat());
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/errors.md");
     let text = fs::read_to_string(&path).unwrap();

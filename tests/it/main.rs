@@ -20,6 +20,7 @@ mod pipe;
 mod transcript;
 
 mod admin;
+mod audit;
 mod auth;
 mod bad_input;
 mod bridge;

@@ -19,7 +19,7 @@ use toml::Spanned;
 use super::{
     Config, Filter, Restart, Route, Timeout, Upstream,
     access::Access,
-    cache,
+    audit, cache,
     guard::{self, Detector},
     limit::{self, Dearest},
     problem::{Problem, nearest},
@@ -82,8 +82,10 @@ pub fn config(file: schema::File, folder: &Path, reader: &mut Reader<'_>) -> Con
         listen,
         detectors: &detectors,
     };
+    let server = server::read(file.server.value, folder, reader);
     let mut config = Config {
-        server: server::read(file.server.value, folder, reader),
+        audit: audit::audit(file.audit.value, &server.state),
+        server,
         routes: routes
             .map(|(path, section)| route(path, section, &known, folder, reader))
             .collect(),

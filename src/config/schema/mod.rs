@@ -78,6 +78,7 @@ macro_rules! section {
 
 // Below the macro, which they use.
 mod access;
+mod audit;
 mod bounds;
 mod cache;
 mod guard;
@@ -89,6 +90,7 @@ mod store;
 
 pub use self::{
     access::{ApiKey, Auth, Credential, StepUp},
+    audit::Audit,
     bounds::Limits,
     cache::{Cache, ToolCache},
     guard::{Detect, Detector, Filling, Guard},
@@ -117,6 +119,8 @@ section! {
         cache: Cache,
         /// Where limits are counted.
         limit: Sharing,
+        /// What is recorded of calls; without this section nothing is.
+        audit: Option<Spanned<Audit>>,
         /// The MCP servers behind the gate, by names of a-z, 0-9, `_` and `-`.
         upstreams: Table<Spanned<Apart<Upstream>>>,
     }

@@ -1,0 +1,97 @@
+//! What is recorded of a call: begun before anything is judged, told by whoever ends it.
+
+use std::sync::Arc;
+
+use crate::{
+    audit::{Begun, Entry, Full},
+    mcp::{head::Named, method::Method},
+    snapshot::{Gate, Route},
+};
+
+use super::{Back, Call, Fault, Reply, resolve::Resolved};
+
+/// Begins the record of a call; none where nothing is recorded, or nothing of this kind.
+///
+/// # Errors
+/// Where it could not be written, and no call goes unrecorded.
+pub fn begin(gate: &Gate, route: &Route, call: &Call) -> Result<Option<Arc<Entry>>, Fault> {
+    let Some(audit) = gate.audit.as_ref().filter(|_| is_call(call.method)) else {
+        return Ok(None);
+    };
+    let name = match &call.named {
+        Named::Name(text)
+        | Named::Uri(text)
+        | Named::Task(text)
+        | Named::PromptReference(text)
+        | Named::TemplateReference(text) => Some(text.as_str()),
+        Named::Nothing => None,
+    };
+    let begun = Begun {
+        caller: &call.caller,
+        client: &call.client,
+        route: &route.settings.path,
+        method: call.method,
+        name,
+        params: &call.params,
+    };
+    match audit.begin(&begun) {
+        Ok(entry) => Ok(Some(entry)),
+        Err(Full) => Err(Fault::Unrecorded),
+    }
+}
+
+/// What asks for something, and is judged or sent on. Lists are cut to what may be seen, and the
+/// rest is the gate's own talk with its clients.
+#[allow(clippy::wildcard_enum_match_arm, reason = "a list of what is recorded")]
+fn is_call(method: Method) -> bool {
+    matches!(
+        method,
+        Method::ToolsCall
+            | Method::PromptsGet
+            | Method::ResourcesRead
+            | Method::Complete
+            | Method::Subscribe
+            | Method::Unsubscribe
+            | Method::Listen
+            | Method::TasksGet
+            | Method::TasksUpdate
+            | Method::TasksCancel
+            | Method::TasksResult
+    )
+}
+
+impl Call {
+    /// What it is about is found.
+    pub(super) fn leads_to(&self, resolved: &Resolved) {
+        if let Some(entry) = &self.entry {
+            entry.about(resolved.target.upstream.name(), &resolved.target.own);
+        }
+    }
+
+    /// What it says may pass.
+    pub(super) fn is_clean(&self, resolved: &Resolved) {
+        if let Some(entry) = &self.entry {
+            entry.cleared(&resolved.params);
+        }
+    }
+}
+
+impl Back {
+    /// It ends without an answer of its own, for a reason that does not lie in it.
+    pub fn failed(&self, fault: &Fault) {
+        if let Some(entry) = &self.call.entry {
+            entry.failed(fault.reason());
+        }
+    }
+}
+
+/// Tells how a call ended that ended at once.
+pub fn ended(entry: &Entry, reply: &Result<Reply, Fault>) {
+    match reply {
+        Ok(Reply::Answer(body)) => entry.answered(body),
+        Ok(Reply::Listen(_)) => entry.opened(),
+        // It says so itself.
+        Ok(Reply::Back(_)) => (),
+        Err(fault) => entry.failed(fault.reason()),
+    }
+}

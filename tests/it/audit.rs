@@ -1,0 +1,217 @@
+//! What is recorded of calls: one record each, however it ends.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::{
+    client::Client,
+    eventually,
+    fake::{self, Act},
+    gate::{Gate, gateway},
+};
+
+pub const AUDIT: &str = "[audit]\n";
+
+/// All records so far.
+pub fn records(gate: &Gate) -> Vec<Value> {
+    let path = gate.folder.path().join("state/audit.db");
+    let file = rusqlite::Connection::open(path).unwrap();
+    let mut all = file.prepare("SELECT record FROM records ORDER BY seq").unwrap();
+    let rows = all.query_map([], |row| row.get::<_, String>(0)).unwrap();
+    rows.map(|record| serde_json::from_str(&record.unwrap()).unwrap()).collect()
+}
+
+/// The records once there are so many; there must be no more.
+pub async fn recorded(gate: &Gate, count: usize) -> Vec<Value> {
+    let all = || Some(records(gate)).filter(|records| count <= records.len());
+    let all = eventually(&format!("{count} records"), all).await;
+    assert_eq!(all.len(), count, "{all:?}");
+    all
+}
+
+fn outcomes(records: &[Value]) -> Vec<&str> {
+    records.iter().map(|record| record["outcome"].as_str().unwrap()).collect()
+}
+
+fn counter(gate: &Gate, name: &str) -> u64 {
+    gate.app().viewer().report().counters[name]
+}
+
+async fn both(gate: &Gate) -> [Client; 2] {
+    [gate.modern(), gate.legacy("2025-11-25").await]
+}
+
+#[tokio::test]
+async fn each_call_has_one_record_however_it_ends() {
+    let schema = json!({ "type": "object", "properties": { "days": { "type": "integer" } } });
+    let docs = fake::dual()
+        .tool_with(json!({ "name": "well", "inputSchema": schema }))
+        .tool("secret")
+        .tool("ill")
+        .answer(r#"{"content":[],"isError":true}"#)
+        .tool("odd")
+        .error(r#"{"code":-32050,"message":"no such job"}"#)
+        .tool("slow")
+        .hang()
+        .tool("dear")
+        .prompt("p")
+        .resource("mem://one");
+    let keys = "timeout.idle = \"200ms\"\ntools.dear.limits = [{ rate = \"1/h\" }]";
+    let policy = "permit(principal, action, resource);
+        forbid(principal, action, resource) when { resource.name == \"secret\" };";
+    for at in 0..2 {
+        let plan = gateway().upstream_with("docs", &docs, keys).policy(policy);
+        let gate = plan.extra(AUDIT).start().await;
+        let [modern, legacy] = both(&gate).await;
+        let client = [modern, legacy].into_iter().nth(at).unwrap();
+        client.tools().await;
+        for (name, arguments) in [
+            ("well", json!({ "days": 3 })),
+            ("well", json!({ "days": "three" })),
+            ("ill", json!({})),
+            ("odd", json!({})),
+            ("secret", json!({})),
+            ("none", json!({})),
+            ("dear", json!({})),
+            ("dear", json!({})),
+            ("slow", json!({})),
+        ] {
+            client.ask("tools/call", json!({ "name": name, "arguments": arguments })).await;
+        }
+        client.ask("prompts/get", json!({ "name": "p" })).await;
+        client.ask("resources/read", json!({ "uri": "mem://one" })).await;
+        let records = recorded(&gate, 11).await;
+        let mut want =
+            ["ok", "invalid_arguments", "tool_error", "error", "not_found", "not_found"].to_vec();
+        want.extend(["ok", "rate_limited", "service_timeout", "ok", "ok"]);
+        assert_eq!(outcomes(&records), want);
+        let first = &records[0];
+        assert_eq!(
+            [&first["method"], &first["name"], &first["upstream"], &first["target"]],
+            ["tools/call", "well", "docs", "well"]
+        );
+        assert_eq!(first["route"], "/mcp");
+        assert_eq!(first["protocol"], ["2026-07-28", "2025-11-25"][at]);
+        assert!(first["caller"].as_str().unwrap().contains("127.0.0.1"), "{first}");
+        assert_eq!(records[5].get("upstream"), None, "nobody has it");
+        assert!(records.iter().all(|record| record.get("arguments").is_none()));
+    }
+}
+
+#[tokio::test]
+async fn who_leaves_or_asks_first_is_recorded_so_and_a_hit_as_any_other() {
+    let form = json!({ "message": "sure?",
+        "requestedSchema": { "type": "object", "properties": {} } });
+    let docs = fake::http().tool("slow").hang().tool("kept").tool("ask");
+    let docs = docs.ask("elicitation/create", &form);
+    let keys = "tools.kept.cache = { ttl = \"1h\", even_if_writing = true }";
+    let gate = gateway().upstream_with("docs", &docs, keys).extra(AUDIT).start().await;
+    let client = gate.client(fake::MODERN, json!({ "elicitation": { "form": {} } }));
+    {
+        let call = client.ask("tools/call", json!({ "name": "slow" }));
+        tokio::select! {
+            reply = call => panic!("it hangs: {reply:?}"),
+            _ = docs.receives("tools/call") => (),
+        }
+    }
+    recorded(&gate, 1).await;
+    client.call("kept").await;
+    client.call("kept").await;
+    client.call("ask").await;
+    let records = recorded(&gate, 4).await;
+    assert_eq!(outcomes(&records), ["cancelled", "ok", "ok", "input_required"]);
+    assert_eq!(docs.seen("tools/call").len(), 3, "one of two was a hit");
+}
+
+#[tokio::test]
+async fn arguments_are_recorded_as_it_is_said() {
+    for (arguments, whole) in [("whole", true), ("hash", false), ("none", false)] {
+        let docs = fake::dual().tool("well");
+        let keys = "guard.detect = [{ find = [\"personal:email\"], in = [\"arguments\"], then = \
+                    \"redact\" }]";
+        let audit = format!("[audit]\narguments = \"{arguments}\"\n");
+        let gate = gateway().upstream_with("docs", &docs, keys).extra(&audit).start().await;
+        let said = json!({ "a": 1, "to": "ann@example.com" });
+        gate.modern().ask("tools/call", json!({ "name": "well", "arguments": said })).await;
+        let record = recorded(&gate, 1).await.remove(0);
+        let want = json!({ "a": 1, "to": "[redacted: personal:email]" });
+        assert_eq!(record.get("arguments").cloned(), whole.then_some(want), "{record}");
+        assert_eq!(record.get("arguments_hash").is_some(), arguments == "hash", "{record}");
+    }
+}
+
+#[tokio::test]
+async fn a_stop_writes_all_and_a_restart_goes_on() {
+    let docs = fake::dual().tool("well").tool("slow").hang();
+    let mut gate = gateway().upstream("docs", &docs).extra(AUDIT).start().await;
+    let client = gate.modern();
+    for _ in 0..100 {
+        client.call("well").await;
+    }
+    let slow =
+        tokio::spawn(async move { client.start("tools/call", json!({ "name": "slow" })).await });
+    docs.receives("tools/call").await;
+    let seen = || {
+        docs.seen("tools/call").last().filter(|seen| seen.header("mcp-name") == "slow").map(drop)
+    };
+    eventually("the slow one is under way", seen).await;
+    gate.stops().await;
+    let ended = records(&gate);
+    assert_eq!(ended.len(), 101, "none is lost");
+    assert_eq!(outcomes(&ended)[100], "cancelled");
+    slow.abort();
+    gate.restarts().await;
+    gate.modern().call("well").await;
+    let all = recorded(&gate, 102).await;
+    assert_eq!(all[101]["seq"], 102);
+}
+
+#[tokio::test]
+async fn what_cannot_be_recorded_is_not_done_unless_it_is_said() {
+    for (when_full, refuses) in [("refuse", true), ("drop", false)] {
+        let docs = fake::dual().tool("well").prompt("p");
+        let audit = format!("[audit]\nbytes_max = \"64KiB\"\nwhen_full = \"{when_full}\"\n");
+        let gate = gateway().upstream("docs", &docs).extra(&audit).start().await;
+        for client in both(&gate).await {
+            let full = async {
+                while counter(&gate, "audit_failed") == 0 {
+                    client.call("well").await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(30), full)
+                .await
+                .expect("64 KiB are soon full");
+            let before = docs.seen("tools/call").len();
+            let result = client.call("well").await;
+            assert_eq!(docs.seen("tools/call").len() == before, refuses);
+            if refuses {
+                let said = &result["structuredContent"];
+                assert_eq!(
+                    (&said["error"], &said["retriable"]),
+                    (&json!("service_unavailable"), &json!(true))
+                );
+                let refused = client.ask("prompts/get", json!({ "name": "p" })).await;
+                assert_eq!(refused.code(), -32603);
+                assert!(!client.tools().await.is_empty(), "lists go on");
+            }
+        }
+        assert_eq!(0 < counter(&gate, "audit_refused"), refuses);
+    }
+}
+
+#[tokio::test]
+async fn an_edit_of_the_section_waits_for_a_restart() {
+    let docs = fake::dual().tool("well");
+    let gate = gateway().upstream("docs", &docs).extra(AUDIT).start().await;
+    gate.edit(|toml| toml.replace(AUDIT, "[audit]\narguments = \"whole\"\n"));
+    eventually("it is said", || {
+        let report = gate.app().viewer().report();
+        serde_json::to_string(&report).unwrap().contains("audit").then_some(())
+    })
+    .await;
+    let act = Act::Result(r#"{"content":[]}"#.to_owned());
+    docs.becomes("well", act);
+    gate.modern().call("well").await;
+    assert!(recorded(&gate, 1).await[0].get("arguments").is_none());
+}
