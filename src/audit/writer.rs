@@ -17,6 +17,8 @@ use super::{
 
 /// Records of one transaction.
 const BATCH_MAX: usize = 1_000;
+/// What comes so soon after a record goes to the disk with it: nobody waits for it to be there.
+const GATHER: Duration = Duration::from_millis(10);
 /// After what could not be written it is tried again: a disk that has room again is noticed soon.
 const PAUSE: Duration = Duration::from_millis(200);
 /// How often the last records are tried when the gate ends.
@@ -69,7 +71,7 @@ impl Writer {
                 }
                 // Some of them may have room.
                 Err(_) if 1 < next => batch = next / 2,
-                Err(_) if self.closing && LAST_TRIES <= tries => return self.lose(),
+                Err(_) if self.is_closing() && LAST_TRIES <= tries => return self.lose(),
                 Err(error) => {
                     self.failed(&error);
                     tries += 1;
@@ -77,6 +79,11 @@ impl Writer {
                 }
             }
         }
+    }
+
+    /// Told so, or it will be: the word may stand behind more records than are taken in at once.
+    fn is_closing(&self) -> bool {
+        self.closing || self.state.closed.load(Ordering::Relaxed)
     }
 
     fn written(&mut self, count: usize) {
@@ -102,6 +109,9 @@ impl Writer {
                 Some(work) => self.take(work),
                 None => self.closing = true,
             }
+        }
+        if !self.is_closing() && self.waiting.len() + self.inbox.len() < BATCH_MAX {
+            std::thread::park_timeout(GATHER);
         }
         while self.waiting.len() < BATCH_MAX
             && let Ok(work) = self.inbox.try_recv()
