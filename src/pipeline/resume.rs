@@ -77,7 +77,9 @@ async fn taken_up(
 ) -> Result<Reply, Fault> {
     // First: a retry that is wrong in itself, or comes too soon, costs the call nothing.
     let mut resolved = resolve::resolve(gate, route, &call)?;
+    call.leads_to(&resolved);
     clean::request(gate, &call, &mut resolved)?;
+    call.is_clean(&resolved);
     let pass = admit::sent(gate, route, &call, &resolved).await?;
     let mut parked = gate.lot.take(held)?;
     // The name may lead elsewhere by now: what is permitted there is no permit for this.

@@ -125,6 +125,25 @@ async fn who_leaves_or_asks_first_is_recorded_so_and_a_hit_as_any_other() {
 }
 
 #[tokio::test]
+async fn a_retry_that_goes_on_with_a_parked_call_is_recorded_whole() {
+    let form = json!({ "message": "sure?",
+        "requestedSchema": { "type": "object", "properties": {} } });
+    let docs = fake::legacy("2025-06-18").tool("ask").ask("elicitation/create", &form);
+    let audit = "[audit]\narguments = \"whole\"\n";
+    let gate = gateway().upstream("docs", &docs).extra(audit).start().await;
+    let client = gate.client(fake::MODERN, json!({ "elicitation": { "form": {} } }));
+    let asked = client.call("ask").await;
+    let key = asked["inputRequests"].as_object().unwrap().keys().next().unwrap().clone();
+    let retry = json!({ "name": "ask", "arguments": {}, "requestState": asked["requestState"],
+        "inputResponses": { key: { "action": "accept", "content": {} } } });
+    client.ask("tools/call", retry).await.result();
+    let records = recorded(&gate, 2).await;
+    assert_eq!(outcomes(&records), ["input_required", "ok"]);
+    assert_eq!([&records[1]["upstream"], &records[1]["target"]], ["docs", "ask"]);
+    assert_eq!(records[1]["arguments"], json!({}));
+}
+
+#[tokio::test]
 async fn arguments_are_recorded_as_it_is_said() {
     for (arguments, whole) in [("whole", true), ("hash", false), ("none", false)] {
         let docs = fake::dual().tool("well");
