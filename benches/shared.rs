@@ -8,6 +8,7 @@ use std::{
     fs,
     net::{IpAddr, Ipv4Addr, TcpListener, TcpStream},
     process::{Child, Command, Stdio},
+    sync::Arc,
     time::Duration,
 };
 
@@ -80,7 +81,7 @@ async fn redis(port: u16) -> Result<Redis> {
 }
 
 /// How long each of so many requests took to be let in.
-async fn admit(rules: &Rules, at_once: usize, calls: usize) -> Result<Vec<Duration>> {
+async fn admit(rules: &Arc<Rules>, at_once: usize, calls: usize) -> Result<Vec<Duration>> {
     let caller = Caller::Address(IpAddr::V4(Ipv4Addr::LOCALHOST));
     let (capabilities, info) = (Raw::object(), Raw::object());
     let client = &Client { version: Version::MODERN, capabilities, info };

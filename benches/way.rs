@@ -361,7 +361,7 @@ fn policies(stages: &mut Stages) -> Result<()> {
                 arguments,
                 now: 1_000,
             };
-            judge.permit(&asked).is_ok()
+            judge.allows(&asked).is_ok()
         };
         ensure!(permitted(), "it is permitted");
         stages.add(format!("policy: 20 policies, {name}"), permitted);

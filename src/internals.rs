@@ -83,7 +83,7 @@ pub fn judge(config: &Path) -> Result<Judge, Problems> {
 }
 
 /// The limits of a configuration.
-pub fn rules(config: &Path) -> Result<Rules, Problems> {
+pub fn rules(config: &Path) -> Result<Arc<Rules>, Problems> {
     let config = config::load(config, &|_| None)?;
     Ok(Rules::new(Arc::default(), Tasks::default()).next(&config))
 }
@@ -122,7 +122,7 @@ pub fn attempts(circuit: &Circuit, tool: &str) -> bool {
 }
 
 /// Whether a request is let in at once.
-pub fn admits(rules: &Rules, wish: Wish<'_>, wanted: Wanted<'_>) -> bool {
+pub fn admits(rules: &Arc<Rules>, wish: Wish<'_>, wanted: Wanted<'_>) -> bool {
     rules.admit(wish, wanted).now_or_never().is_some_and(|admitted| admitted.is_ok())
 }
 

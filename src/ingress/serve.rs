@@ -305,7 +305,10 @@ impl Door {
 
     async fn run(&self, call: Call, takes: Takes) -> HttpReply {
         let (streams, forwarded) = (takes != Takes::Json, self.forwarded.clone());
-        let call = Call { streams, forwarded, ..call };
+        let max = self.at.limits().streams_max;
+        let full = |session: &Arc<Session>| streams && !session.has_room_for_stream(max);
+        let streams_full = call.session.as_ref().is_some_and(full);
+        let call = Call { streams, streams_full, forwarded, ..call };
         let (id, method, version) = (call.id.clone(), call.method, call.client.version);
         let session = call.session.clone().filter(|_| takes == Takes::StreamRather);
         // Boxed: the way is large, and everything up to the connection would hold it inside.

@@ -17,7 +17,7 @@ use crate::{
     call::{Caller, ListKind, tasks::Tasks},
     config::Limits,
     mcp::{message, method::Method, raw::Raw},
-    pipeline::{Back, Fault, Heard, Listening, Out},
+    pipeline::{Back, Heard, Listening, Out},
     session::{
         Session,
         outbox::{EventId, Reader, Stream},
@@ -46,6 +46,7 @@ pub enum Takes {
 
 /// The reply to a call under way: its first event decides what kind of reply it is.
 pub async fn back(gate: &Arc<Gate>, limits: &Limits, back: Box<Back>, takes: Takes) -> HttpReply {
+    let mut takes = takes;
     let mut held = Held::new(back, gate.tasks.clone());
     let begin = Instant::now();
     let session = held.back().call().session.as_ref();
@@ -62,39 +63,40 @@ pub async fn back(gate: &Arc<Gate>, limits: &Limits, back: Box<Back>, takes: Tak
             }
             // A client that takes no stream gets the answer alone.
             Ok(Step::Message(_) | Step::Paused(_)) | Err(_) if takes == Takes::Json => (),
-            Ok(first) => return start(gate, limits, held, Some(first), begin),
-            Err(_) => return start(gate, limits, held, None, begin),
+            first => match opened(held.back(), limits) {
+                Opened::Modern => return modern(limits.keep_alive, held.done(), first.ok()),
+                Opened::Legacy(session, stream) => {
+                    let pump = Pump::new(gate, Arc::clone(&stream), limits);
+                    gate.tasks.finish(pump.run(held.done(), first.ok()));
+                    let prime = session.client.version.has_priming();
+                    return legacy(&session, limits, stream.read(0), prime, begin);
+                }
+                // Others were faster. It was sent, and is not to be given up for that.
+                Opened::Full => {
+                    gate.counters.add(Counter::RefusedStreams);
+                    takes = Takes::Json;
+                    held.back().refuse_all_questions();
+                }
+            },
         }
     }
 }
 
-/// A stream for a call that began then.
-fn start(
-    gate: &Arc<Gate>,
-    limits: &Limits,
-    mut held: Held,
-    first: Option<Step>,
-    begin: Instant,
-) -> HttpReply {
-    let session = held.back().call().session.clone();
-    let Some(session) = session else { return modern(limits.keep_alive, held.done(), first) };
-    let Some(stream) = session.stream(limits.streams_max) else {
-        gate.counters.add(Counter::RefusedStreams);
-        let back = held.done();
-        let call = back.call();
-        let fault =
-            Fault::Limit("too many streams are open in this session (`streams_max`)".to_owned());
-        let call = (&call.id, call.method, call.client.version);
-        back.failed(&fault);
-        let (status, text) = reply::fault(&fault, call, &gate.counters);
-        return reply::json_reply(status, text);
-    };
-    let reader = stream.read(0);
-    let pump =
-        Pump { stream, bytes_max: limits.outbox_bytes_max, counters: Arc::clone(&gate.counters) };
-    gate.tasks.finish(pump.run(held.done(), first));
-    let prime = session.client.version.has_priming();
-    legacy(&session, limits, reader, prime, begin)
+/// What carries the events of a call.
+enum Opened {
+    /// The body of the reply itself.
+    Modern,
+    Legacy(Arc<Session>, Arc<Stream>),
+    Full,
+}
+
+/// Opens a stream for a call under way.
+fn opened(back: &Back, limits: &Limits) -> Opened {
+    let Some(session) = &back.call().session else { return Opened::Modern };
+    match session.stream(limits.streams_max) {
+        Some(stream) => Opened::Legacy(Arc::clone(session), stream),
+        None => Opened::Full,
+    }
 }
 
 /// How old a stream may get whose client knows how to come back for the rest.
@@ -175,11 +177,7 @@ pub fn announced(
     if first {
         // Subscribed before the client reads that it listens: it misses nothing from then on.
         let pushes = route.pushes.subscribe();
-        let pump = Pump {
-            stream: Arc::clone(&stream),
-            bytes_max: limits.outbox_bytes_max,
-            counters: Arc::clone(&gate.counters),
-        };
+        let pump = Pump::new(gate, Arc::clone(&stream), limits);
         let ear = listening(route, caller, session);
         let announcing = pump.announce(pushes, Arc::clone(gate), ear, Arc::downgrade(session));
         gate.tasks.spawn("session: announce", announcing);
@@ -275,6 +273,11 @@ struct Pump {
 }
 
 impl Pump {
+    fn new(gate: &Gate, stream: Arc<Stream>, limits: &Limits) -> Self {
+        let counters = Arc::clone(&gate.counters);
+        Self { stream, bytes_max: limits.outbox_bytes_max, counters }
+    }
+
     /// Carries a legacy call's events.
     async fn run(self, mut back: Box<Back>, mut first: Option<Step>) {
         loop {

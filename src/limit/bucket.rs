@@ -109,6 +109,23 @@ impl Meter {
         }
     }
 
+    /// A bucket that has back what was taken out of it at `at`; none where it is full again.
+    /// Nothing comes back of a budget's window that is over.
+    pub fn give_back(&self, bucket: Bucket, cost: NonZeroU32, at: Now, now: Now) -> Option<Bucket> {
+        match self {
+            Self::Rate(quota) => {
+                let shorter = quota.replenish_interval().saturating_mul(cost.get());
+                let full_at = bucket.full_at.saturating_sub(shorter);
+                (now.elapsed < full_at).then_some(Bucket { full_at, ..bucket })
+            }
+            Self::Budget { window, .. } => {
+                let same = bucket.full_at == Duration::from_secs(window.end(at.unix));
+                let spent = bucket.spent.saturating_sub(if same { cost.get() } else { 0 });
+                (0 < spent).then_some(Bucket { spent, ..bucket })
+            }
+        }
+    }
+
     /// The words by which the store's script knows it.
     pub fn words(&self) -> [String; 5] {
         let number = |number: u64| number.to_string();

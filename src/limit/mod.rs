@@ -1,9 +1,13 @@
 //! How much may be asked for: rates and budgets by caller, client, route, upstream and tool, and
 //! caps on calls under way.
 //!
-//! [`Limits::admit`] is the one maker of an [`Admission`], without which `upstream` sends nothing.
-//! All limits that a request meets are decided together: what one refuses counts in none.
+//! A request meets limits twice. Those of its route let it in, before anything is done for it
+//! ([`Limits::admit_route`]); those of its upstream and its tool admit each time that it is sent
+//! there, when nothing but they stands between it and the server ([`Limits::admit`]). All limits
+//! met at one of the two are decided together: what one refuses counts in none of them. Nothing
+//! else makes the two proofs, without which `upstream` sends nothing.
 
+mod admission;
 mod bucket;
 mod cap;
 mod keys;
@@ -15,7 +19,7 @@ pub mod twin;
 use std::{
     collections::{BTreeMap, HashMap},
     num::NonZeroU32,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -29,7 +33,9 @@ use crate::{
     telemetry::{Counter, Counters},
 };
 
+pub use self::admission::{Admission, RouteAdmission};
 use self::{
+    admission::Taken,
     bucket::Now,
     cap::Cap,
     rule::Rule,
@@ -43,7 +49,7 @@ const ARGUMENTS: &str = "arguments";
 /// of each limit, and the places of each cap, that is written as before in the same section.
 #[derive(Debug)]
 pub struct Limits {
-    routes: HashMap<String, Section>,
+    routes: HashMap<Arc<str>, Section>,
     upstreams: HashMap<String, Upstream>,
     keys_max: usize,
     /// Where the time of all buckets begins.
@@ -52,20 +58,6 @@ pub struct Limits {
     shared: Option<Arc<Shared>>,
     tasks: Tasks,
     counters: Arc<Counters>,
-}
-
-/// A request was let in; it has its places among the calls under way until this is dropped. Only
-/// [`Limits::admit`] makes one.
-#[derive(Debug)]
-pub struct Admission {
-    _places: Vec<OwnedSemaphorePermit>,
-}
-
-impl Admission {
-    /// For a copy of what was let in, which nobody waits for: it takes no place from others.
-    pub fn without_places(&self) -> Self {
-        Self { _places: Vec::new() }
-    }
 }
 
 /// A request, as limits see it.
@@ -127,11 +119,18 @@ struct Tool {
     section: Section,
 }
 
-/// What one request meets: the narrowest section first, so that a call that waits for a place of
-/// its tool holds none that others could use.
+/// At which of the two places a request meets limits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Route,
+    Upstream,
+}
+
+/// What one request meets at one place: the narrowest section first, so that a call that waits for
+/// a place of its tool holds none that others could use.
 struct Met<'a> {
     sections: Vec<&'a Section>,
-    keys: Vec<(&'a Rule, u64)>,
+    keys: Vec<(&'a Arc<Rule>, u64)>,
     /// The same for a store; empty where there is none.
     shared_keys: Vec<String>,
     cost: NonZeroU32,
@@ -145,11 +144,12 @@ impl Limits {
     }
 
     /// Those of the configuration that follows; one with a store needs a runtime.
-    pub fn next(&self, config: &Config) -> Self {
+    pub fn next(&self, config: &Config) -> Arc<Self> {
         let routes = config.routes.iter().map(|route| {
-            let before = self.routes.get(&route.path);
+            let before = self.routes.get(&*route.path);
             let names = ["route", &route.path];
-            (route.path.clone(), Section::build(&names, &route.limits, route.in_flight, before))
+            let section = Section::build(&names, &route.limits, route.in_flight, before);
+            (Arc::from(&*route.path), section)
         });
         let upstreams = config.upstreams.iter().map(|upstream| {
             let before = self.upstreams.get(&upstream.name);
@@ -159,7 +159,7 @@ impl Limits {
             let tools = tools(&upstream.name, &upstream.tool_settings, before);
             (upstream.name.clone(), Upstream { whole, tools })
         });
-        Self {
+        Arc::new(Self {
             routes: routes.collect(),
             upstreams: upstreams.collect(),
             keys_max: config.server.limits.limit_keys_max,
@@ -167,21 +167,54 @@ impl Limits {
             shared: self.next_shared(config),
             tasks: self.tasks.clone(),
             counters: Arc::clone(&self.counters),
-        }
+        })
     }
 
-    /// Lets a request in that is sent on, as soon as there are places for it.
+    /// Lets a request in that is to be sent on, by the limits of its route, as soon as there is a
+    /// place for it.
     ///
     /// # Errors
     /// Where a rate or a budget has not enough left, or no place becomes free in time. Nothing is
     /// taken from any limit then.
+    pub async fn admit_route(
+        self: &Arc<Self>,
+        request: Request<'_>,
+        target: Target<'_>,
+    ) -> Result<RouteAdmission, Refusal> {
+        let met = self.met(request, Some(target), Place::Route);
+        let places = self.entered(&met).await.inspect_err(|refusal| self.count(refusal))?;
+        let known = self.routes.get_key_value(request.route);
+        let route = known.map_or_else(|| Arc::from(request.route), |(path, _)| Arc::clone(path));
+        let places = (!places.is_empty()).then(|| Arc::from(places));
+        Ok(RouteAdmission { limits: Arc::clone(self), route, _places: places })
+    }
+
+    /// Admits one send of a request, by the limits of its upstream and its tool, as soon as there
+    /// are places for it.
+    ///
+    /// # Errors
+    /// As [`Limits::admit_route`].
     pub async fn admit(
-        &self,
+        self: &Arc<Self>,
         request: Request<'_>,
         target: Target<'_>,
     ) -> Result<Admission, Refusal> {
-        let met = self.met(request, Some(target));
-        self.entered(&met).await.inspect_err(|refusal| self.count(refusal))
+        let met = self.met(request, Some(target), Place::Upstream);
+        if met.sections.is_empty() {
+            return Ok(Admission { taken: None });
+        }
+        let places = self.entered(&met).await.inspect_err(|refusal| self.count(refusal))?;
+        let rules = met.keys.iter().map(|(rule, key)| (Arc::clone(rule), *key)).collect();
+        let taken = Taken {
+            limits: Arc::clone(self),
+            rules,
+            cost: met.cost,
+            at: self.now(),
+            given_back: AtomicBool::new(false),
+            _places: places,
+            shared_keys: met.shared_keys,
+        };
+        Ok(Admission { taken: Some(Arc::new(taken)) })
     }
 
     /// Lets a request in that the gate answers itself: only its route has a say.
@@ -189,7 +222,7 @@ impl Limits {
     /// # Errors
     /// As [`Limits::admit`].
     pub async fn admit_here(&self, request: Request<'_>) -> Result<(), Refusal> {
-        let met = self.met(request, None);
+        let met = self.met(request, None, Place::Route);
         self.take(&met).await.inspect_err(|refusal| self.count(refusal))
     }
 
@@ -225,7 +258,7 @@ impl Limits {
         self.routes.values().chain(of_upstreams).flat_map(|section| &section.rules)
     }
 
-    fn met(&self, request: Request<'_>, target: Option<Target<'_>>) -> Met<'_> {
+    fn met(&self, request: Request<'_>, target: Option<Target<'_>>, place: Place) -> Met<'_> {
         let mut met = Met::default();
         if !is_limited(request.method) {
             return met;
@@ -233,12 +266,20 @@ impl Limits {
         let upstream = target.and_then(|target| self.upstreams.get(target.upstream));
         let tool = target.filter(|_| request.method == Method::ToolsCall);
         let tool = upstream.zip(tool).and_then(|(all, tool)| all.tools.get(tool.name));
-        met.sections.extend(tool.map(|tool| &tool.section));
-        met.sections.extend(upstream.map(|upstream| &upstream.whole));
-        met.sections.extend(self.routes.get(request.route));
+        match place {
+            Place::Route => met.sections.extend(self.routes.get(request.route)),
+            Place::Upstream => {
+                met.sections.extend(tool.map(|tool| &tool.section));
+                met.sections.extend(upstream.map(|upstream| &upstream.whole));
+            }
+        }
+        met.sections.retain(|section| section.is_set());
+        if met.sections.is_empty() {
+            return met;
+        }
         met.cost = tool.map_or(NonZeroU32::MIN, |tool| cost(&tool.cost, request.params));
         let rules = || met.sections.iter().flat_map(|section| &section.rules);
-        let keys = rules().map(|rule| (&**rule, rule.key(request, target))).collect();
+        let keys = rules().map(|rule| (rule, rule.key(request, target))).collect();
         if let Some(shared) = &self.shared {
             let prefix = &shared.settings().prefix;
             let key = |rule: &Arc<Rule>| format!("{prefix}:{}", rule.shared_key(request, target));
@@ -248,7 +289,7 @@ impl Limits {
         met
     }
 
-    async fn entered(&self, met: &Met<'_>) -> Result<Admission, Refusal> {
+    async fn entered(&self, met: &Met<'_>) -> Result<Vec<OwnedSemaphorePermit>, Refusal> {
         let caps: Vec<_> = met.sections.iter().filter_map(|section| section.cap.as_ref()).collect();
         let mut places = Vec::with_capacity(caps.len());
         if !caps.is_empty() {
@@ -259,7 +300,7 @@ impl Limits {
             places.push(cap.enter(&self.counters).await?);
         }
         self.take(met).await?;
-        Ok(Admission { _places: places })
+        Ok(places)
     }
 
     async fn take(&self, met: &Met<'_>) -> Result<(), Refusal> {
@@ -323,6 +364,11 @@ impl Limits {
 }
 
 impl Section {
+    /// Whether it limits anything.
+    fn is_set(&self) -> bool {
+        self.cap.is_some() || !self.rules.is_empty()
+    }
+
     /// `names` tell the section from all others.
     fn build(
         names: &[&str],

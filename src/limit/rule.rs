@@ -1,6 +1,6 @@
 //! One limit with its buckets; and several of them decided at once.
 
-use std::{num::NonZeroU32, ptr, time::Duration};
+use std::{num::NonZeroU32, ptr, sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use parking_lot::MutexGuard;
@@ -108,6 +108,16 @@ impl Rule {
         forgotten
     }
 
+    /// Gives back what was taken at `at`, and not used after all.
+    pub fn give_back(&self, key: u64, cost: NonZeroU32, at: Now, now: Now) {
+        let mut shard = self.keys.shard(key);
+        let Some(bucket) = shard.get(&key).copied() else { return };
+        match self.meter.give_back(bucket, cost, at, now) {
+            Some(bucket) => drop(shard.insert(key, bucket)),
+            None => drop(shard.remove(&key)),
+        }
+    }
+
     pub fn sweep(&self, now: Now) {
         self.keys.sweep(self.meter, now);
     }
@@ -129,8 +139,12 @@ impl Rule {
 ///
 /// # Errors
 /// Where one has not: the refusal of the one that takes longest.
-pub fn look<'a>(keys: &[(&'a Rule, u64)], cost: NonZeroU32, now: Now) -> Result<Held<'a>, Refusal> {
-    let mut keys = keys.to_vec();
+pub fn look<'a>(
+    keys: &[(&'a Arc<Rule>, u64)],
+    cost: NonZeroU32,
+    now: Now,
+) -> Result<Held<'a>, Refusal> {
+    let mut keys: Vec<_> = keys.iter().map(|(rule, key)| (&***rule, *key)).collect();
     // Locked in one order by all: nobody waits for somebody who waits for them.
     keys.sort_unstable_by_key(|(rule, _)| ptr::from_ref::<Rule>(rule).addr());
     let mut held = Vec::with_capacity(keys.len());

@@ -234,7 +234,7 @@ pub fn script(clock: &str) -> String {
 }
 
 /// What a request is told whose limits refuse it; none where all admit.
-pub fn refusal(keys: &[(&Rule, u64)], waits: &[Wait]) -> Option<Refusal> {
+pub fn refusal(keys: &[(&Arc<Rule>, u64)], waits: &[Wait]) -> Option<Refusal> {
     let refusals = waits.iter().filter_map(|wait| {
         let (rule, _) = keys.get(wait.place)?;
         Some(rule.refusal(Short::For(wait.wait)))

@@ -1,6 +1,6 @@
 -- All limits that a request meets, decided at once: taken out of all of their buckets, or of none.
 --
--- KEYS: the buckets. ARGV: what is taken; then for each bucket five words:
+-- KEYS: the buckets. ARGV: what is taken, below 0 where it is given back; then for each bucket five words:
 --   "rate", seconds and nanoseconds in which one comes back, and in which the whole bucket does
 --   "day" or "month", how much there is in each, and three words that say nothing
 -- Returns three numbers for each limit that refuses: its place in KEYS, and the seconds and
@@ -41,6 +41,9 @@ local function rate(kept, each_seconds, each_nanos, all_seconds, all_nanos)
   nanos = nanos + each_nanos * cost
   seconds = seconds + each_seconds * cost + math.floor(nanos / SECOND)
   nanos = nanos % SECOND
+  if seconds < 0 then
+    seconds, nanos = 0, 0
+  end
   if all_seconds < seconds or (all_seconds == seconds and all_nanos < nanos) then
     seconds, nanos = seconds - all_seconds, nanos - all_nanos
     if nanos < 0 then
@@ -85,6 +88,9 @@ local function budget(kept, window, amount)
     if window == 'month' then
       ends = month_end()
     end
+  end
+  if spent + cost < 0 then
+    spent = -cost
   end
   if amount < spent + cost then
     return nil, ends - now_seconds, 0

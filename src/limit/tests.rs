@@ -30,12 +30,12 @@ fn budget(amount: u32, window: Window) -> Limit {
     Limit { per: EVERYONE, bound: Bound::Budget { amount, window } }
 }
 
-fn alone(limit: &Limit) -> Rule {
-    Rule::new(limit, &[], 0)
+fn alone(limit: &Limit) -> Arc<Rule> {
+    Arc::new(Rule::new(limit, &[], 0))
 }
 
 /// Takes `cost` out of one bucket of each rule, or out of none.
-fn take(rules: &[&Rule], key: u64, cost: u32, now: Now) -> Result<usize, Refusal> {
+fn take(rules: &[&Arc<Rule>], key: u64, cost: u32, now: Now) -> Result<usize, Refusal> {
     let keys: Vec<_> = rules.iter().map(|&rule| (rule, key)).collect();
     let held = rule::look(&keys, NonZeroU32::new(cost).unwrap(), now)?;
     Ok(held.take(1_600, now))
@@ -224,7 +224,7 @@ fn a_key_in_a_store_is_of_one_limit_and_one_caller_alone() {
 
 const GATE: &str = "[routes.\"/mcp\"]\nupstreams = [\"*\"]\n[upstreams.it]\ncommand = \"a\"\n";
 
-async fn admit(limits: &Limits, tool: &str) -> Result<Admission, Refusal> {
+async fn admit(limits: &Arc<Limits>, tool: &str) -> Result<Admission, Refusal> {
     let (caller, client) = (Caller::Parent, client("a"));
     let (method, route) = (Method::ToolsCall, "/mcp");
     let params = &Raw::object();

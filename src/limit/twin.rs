@@ -1,7 +1,7 @@
 //! Limits at moments that are said, as this process decides and as the store's script does: for the
 //! test that holds one to the other.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use crate::config::Config;
 
@@ -14,7 +14,7 @@ use super::{
 
 /// The limits of a configuration's first upstream, with one bucket each.
 #[derive(Debug)]
-pub struct Twin(Vec<Rule>);
+pub struct Twin(Vec<Arc<Rule>>);
 
 /// The script, by a clock: a line of Lua that sets `clock` as `TIME` of Redis has it.
 pub fn script(clock: &str) -> String {
@@ -24,7 +24,7 @@ pub fn script(clock: &str) -> String {
 impl Twin {
     pub fn new(config: &Config) -> Self {
         let limits = config.upstreams.iter().take(1).flat_map(|upstream| &upstream.limits);
-        Self(limits.map(|limit| Rule::new(limit, &[], 0)).collect())
+        Self(limits.map(|limit| Arc::new(Rule::new(limit, &[], 0))).collect())
     }
 
     /// How many limits there are.
@@ -44,7 +44,7 @@ impl Twin {
 
     /// What the script is asked for the same.
     pub fn arguments(&self, cost: NonZeroU32) -> Vec<String> {
-        let words = self.0.iter().flat_map(Rule::words);
+        let words = self.0.iter().flat_map(|rule| rule.words());
         [cost.to_string()].into_iter().chain(words).collect()
     }
 
@@ -56,7 +56,7 @@ impl Twin {
         shared::refusal(&self.keys(), &shared::waits(answer)).map_or(Ok(()), Err)
     }
 
-    fn keys(&self) -> Vec<(&Rule, u64)> {
+    fn keys(&self) -> Vec<(&Arc<Rule>, u64)> {
         self.0.iter().map(|rule| (rule, 0)).collect()
     }
 }

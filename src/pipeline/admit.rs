@@ -1,46 +1,44 @@
 //! How much: what the limits say of a request, before anything is done for it.
 
-use std::sync::Arc;
-
 use crate::{
     call::{Caller, Client},
     catalog,
-    limit::{Request, Target},
+    limit::{Request, RouteAdmission, Target},
     mcp::{method::Method, raw::Raw},
     policy::Permit,
     snapshot::RouteSnapshot,
-    upstream::Pass,
+    upstream::{Clearance, Upstream},
 };
 
 use super::{Context, Fault, resolve::Resolved};
 
-/// Lets a call in that is sent on.
+/// Lets a call in that is sent on: what its route has to say. What its upstream has to say is asked
+/// each time that it is sent there, and by nobody else.
 ///
 /// # Errors
-/// Where a limit of its route, its upstream or its tool has not enough left.
-pub async fn sent(context: &Context, resolved: &Resolved) -> Result<Pass, Fault> {
+/// Where a limit of its route has not enough left.
+pub async fn route(context: &Context, resolved: &Resolved) -> Result<RouteAdmission, Fault> {
     let target = Target { upstream: resolved.target.upstream.name(), name: &resolved.target.own };
     // As it is sent: what the configuration puts into it costs the same as a client's own.
     let request = Request { params: &resolved.params, ..context.limited() };
-    let admitted = context.snapshot.limits.admit(request, target).await;
-    let admission = admitted.map_err(Fault::Limited)?;
-    Ok(Pass { permit: resolved.permit.clone(), admission: Arc::new(admission) })
+    context.snapshot.limits.admit_route(request, target).await.map_err(Fault::Limited)
 }
 
 /// Lets a subscription in that a request for several leads to: each is sent on.
 ///
 /// # Errors
-/// As [`sent`].
+/// Where a limit of its route, its upstream or its tool has not enough left.
 pub async fn subscribed(
     context: &Context,
     target: &catalog::Target,
-    permit: Permit,
-) -> Result<Pass, Fault> {
+    permit: Permit<Upstream>,
+) -> Result<Clearance, Fault> {
     let request = Request { method: Method::Subscribe, ..context.limited() };
     let target = Target { upstream: target.upstream.name(), name: &target.own };
-    let admitted = context.snapshot.limits.admit(request, target).await;
-    let admission = admitted.map_err(Fault::Limited)?;
-    Ok(Pass { permit, admission: Arc::new(admission) })
+    let admitted = context.snapshot.limits.admit_route(request, target).await;
+    let route = admitted.map_err(Fault::Limited)?;
+    let admission = route.admit(request, target).await.map_err(Fault::Limited)?;
+    Ok(Clearance::new(permit, route).admitted(admission))
 }
 
 /// Lets a request in that the gate answers itself.

@@ -16,7 +16,7 @@ use crate::{
     park::{Parked, state::Held, task::Task},
     session::Underway,
     telemetry::{Counter, Counters, throttle},
-    upstream::{Exchange, Pass, SendError, TaskRef, Upstream},
+    upstream::{Clearance, Exchange, SendError, Sent, TaskRef, Upstream},
 };
 
 use super::{
@@ -25,7 +25,7 @@ use super::{
     cached::{self, Outdated, Shared, Wait},
     clean::{After, Checking},
     fit,
-    migrate::{self, OnTrial},
+    migrate::{self, OnTrial, Turned},
     pages,
     polling::Polling,
     puts::Puts,
@@ -52,8 +52,8 @@ pub struct Back {
     pub(super) trial: Option<Box<OnTrial>>,
     /// Who compares its answer with a successor's.
     pub(super) shadow: Option<Shadowed>,
-    /// Its places among the calls under way; all that it leads to is sent on its strength.
-    pub(super) pass: Pass,
+    /// That it was sent, for what it leads to.
+    pub(super) sent: Option<Sent>,
     /// How it is sent, and how often.
     pub(super) tries: Arc<Tries>,
     /// The era spoken to the upstream.
@@ -118,25 +118,23 @@ impl Back {
     pub(super) async fn send(
         context: Arc<Context>,
         resolved: Resolved,
-        mut pass: Pass,
+        clearance: Clearance,
         shared: &mut Shared,
     ) -> Result<Self, Fault> {
-        let shadow = shadow::begin(&context, &resolved, &pass);
+        let shadow = shadow::begin(&context, &resolved, &clearance);
         // By its own upstream's name, whoever gets it.
         let outdated = Outdated::by(&context, &resolved);
         let judged = Arc::clone(&resolved.target);
-        let turned = migrate::turned(&context, resolved);
-        let (mut resolved, mut trial) = turned;
+        let mut turned = migrate::turned(&context, resolved, clearance);
         let underway = context.begin()?;
-        let mut tries = Tries::new(&context, &resolved);
-        let sending = migrate::send(&context, &mut resolved, &mut tries, &mut trial, &mut pass);
-        let sent = sending.await;
+        let sent = turned.send(&context).await;
         let mut exchange = sent.map_err(|error| resolve::failed(&context, &judged, error))?;
+        let Turned { resolved, tries, trial } = turned;
         if context.call.method == Method::TasksResult {
             // It is silent until the task is over; whoever asks looks at that meanwhile.
             exchange.allow_answer(tries.timeout.total);
         }
-        let mut back = Self::new(context, resolved, exchange, pass, tries);
+        let mut back = Self::new(context, resolved, exchange, tries);
         back.underway = underway;
         back.trial = trial;
         back.shadow = shadow;
@@ -150,13 +148,13 @@ impl Back {
         context: Arc<Context>,
         resolved: Resolved,
         parked: Parked,
-        pass: Pass,
+        clearance: Clearance,
     ) -> Self {
         let Parked { mut exchange, upstream, asked, .. } = parked;
         let outdated = Outdated::by(&context, &resolved);
         exchange.restore_token(context.call.meta.progress_token.clone());
-        let tries = Tries::new(&context, &resolved);
-        let mut back = Self::new(context, resolved, exchange, pass, tries);
+        let tries = Tries::new(&context, &resolved, clearance);
+        let mut back = Self::new(context, resolved, exchange, tries);
         back.upstream = upstream;
         back.asked = Asked::after(asked);
         back.fresh = false;
@@ -168,12 +166,11 @@ impl Back {
         context: Arc<Context>,
         resolved: Resolved,
         exchange: Exchange,
-        pass: Pass,
         tries: Arc<Tries>,
     ) -> Self {
         let task_at = tasks::due(&context, exchange.era);
         let (era, replica) = (exchange.era, exchange.replica);
-        let back = Self::staged(context, resolved, pass, tries, Stage::Underway(exchange));
+        let back = Self::staged(context, resolved, tries, Stage::Underway(exchange));
         Self { era, replica, task_at, ..back }
     }
 
@@ -181,7 +178,6 @@ impl Back {
     pub(super) fn staged(
         context: Arc<Context>,
         resolved: Resolved,
-        pass: Pass,
         tries: Arc<Tries>,
         stage: Stage,
     ) -> Self {
@@ -201,7 +197,7 @@ impl Back {
             trial: None,
             shadow: None,
             stage,
-            pass,
+            sent: None,
             tries,
             underway: None,
             fresh: true,
@@ -366,6 +362,12 @@ impl Back {
         self.refuses = true;
     }
 
+    /// The same, and what was asked already and not answered is refused, too.
+    pub fn refuse_all_questions(&mut self) {
+        self.refuses = true;
+        self.puts = Puts::default();
+    }
+
     pub fn call(&self) -> &Call {
         &self.context.call
     }
@@ -470,9 +472,11 @@ impl Back {
 
     /// The call waits here for the client's answers.
     pub(super) fn park(&mut self) -> Result<Out, Fault> {
-        let Stage::Underway(exchange) = std::mem::replace(&mut self.stage, Stage::Over) else {
+        let Stage::Underway(mut exchange) = std::mem::replace(&mut self.stage, Stage::Over) else {
             return Err(self.context.bug("only a call under way can be parked"));
         };
+        // The client's retry is let in like any other request.
+        exchange.release();
         let (open, count) = self.asked.take();
         let place = (Arc::clone(&self.upstream), self.resolved.target.own.clone());
         let parked = Parked::new(exchange, place, open, count);

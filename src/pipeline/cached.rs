@@ -14,7 +14,7 @@ use crate::{
     mcp::{message::Body, method::Method},
     snapshot::Snapshot,
     telemetry::Counter,
-    upstream::{Pass, SendError},
+    upstream::{Clearance, SendError},
 };
 
 use super::{Back, Context, Fault, Out, Reply, back::Stage, resolve::Resolved, tries::Tries};
@@ -56,47 +56,48 @@ pub fn answer(
     context: Arc<Context>,
     look: Look<SendError>,
     resolved: Resolved,
-    pass: Pass,
+    clearance: Clearance,
 ) -> BoxFuture<'static, Result<Reply, Fault>> {
-    Box::pin(answered(context, look, resolved, pass))
+    Box::pin(answered(context, look, resolved, clearance))
 }
 
 async fn answered(
     context: Arc<Context>,
     look: Look<SendError>,
     resolved: Resolved,
-    pass: Pass,
+    clearance: Clearance,
 ) -> Result<Reply, Fault> {
     let (join, fallback) = match look {
         Look::Pass => {
-            let back = Back::send(context, resolved, pass, &mut Shared::default()).await?;
+            let back = Back::send(context, resolved, clearance, &mut Shared::default()).await?;
             return Ok(Reply::Back(Box::new(back)));
         }
-        Look::Hit(kept) => return served(context, resolved, pass, &kept),
+        Look::Hit(kept) => return served(context, resolved, clearance, &kept),
         Look::Stale(kept, lead) => {
             if let Some(lead) = lead {
-                refresh(Arc::clone(&context), resolved.clone(), pass.clone(), lead);
+                refresh(Arc::clone(&context), resolved.clone(), clearance.clone(), lead);
             }
-            return served(context, resolved, pass, &kept);
+            return served(context, resolved, clearance, &kept);
         }
         Look::Join(join, fallback) => (join, fallback),
     };
     let back = match join {
         Join::Wait(wait) => {
             let shared = Shared { fallback, ..Shared::default() };
-            Back::waiting(context, resolved, pass, wait, shared)?
+            Back::waiting(context, resolved, clearance, wait, shared)?
         }
         Join::Lead(lead) => {
             let mut shared = Shared { lead: Some(lead), fallback, retried: false };
             let again = shared.fallback.as_ref().map(|_| resolved.clone());
-            let sending = Back::send(Arc::clone(&context), resolved, pass.clone(), &mut shared);
+            let sending =
+                Back::send(Arc::clone(&context), resolved, clearance.clone(), &mut shared);
             match (sending.await, again) {
                 (Ok(back), _) => back,
                 (Err(fault), again) => {
                     let found = shared.fell(&fault).zip(again);
                     let (kept, resolved) = found.ok_or(fault)?;
                     context.gate.counters.add(Counter::CacheStaleOnError);
-                    return served(context, resolved, pass, &kept);
+                    return served(context, resolved, clearance, &kept);
                 }
             }
         }
@@ -139,13 +140,13 @@ pub fn look(context: &Context, resolved: &Resolved) -> Look<SendError> {
 fn served(
     context: Arc<Context>,
     resolved: Resolved,
-    pass: Pass,
+    clearance: Clearance,
     kept: &Kept,
 ) -> Result<Reply, Fault> {
     // As any call: its id is not to be that of one under way.
     drop(context.begin()?);
-    let tries = Tries::new(&context, &resolved);
-    let mut back = Back::staged(context, resolved, pass, tries, Stage::Over);
+    let tries = Tries::new(&context, &resolved, clearance);
+    let mut back = Back::staged(context, resolved, tries, Stage::Over);
     match back.serve(kept)? {
         Some(Out::Answer { body, .. }) => Ok(Reply::Answer(body)),
         Some(Out::Message(_) | Out::Paused(_)) => {
@@ -157,11 +158,11 @@ fn served(
 }
 
 /// Asks anew in the background, with what the call was let in by.
-fn refresh(context: Arc<Context>, resolved: Resolved, pass: Pass, lead: Lead) {
+fn refresh(context: Arc<Context>, resolved: Resolved, clearance: Clearance, lead: Lead) {
     let tasks = context.gate.tasks.clone();
     let ask = resolved.ask(&context.call);
-    let tries = Tries::new(&context, &resolved);
-    let mut back = Back::staged(context, resolved, pass, tries, Stage::Over);
+    let tries = Tries::new(&context, &resolved, clearance);
+    let mut back = Back::staged(context, resolved, tries, Stage::Over);
     // It is no call of its own, and leaves no record.
     back.entry = None;
     back.shared.lead = Some(lead);
@@ -234,13 +235,13 @@ impl Back {
     fn waiting(
         context: Arc<Context>,
         resolved: Resolved,
-        pass: Pass,
+        clearance: Clearance,
         wait: Wait,
         shared: Shared,
     ) -> Result<Self, Fault> {
         let underway = context.begin()?;
-        let tries = Tries::new(&context, &resolved);
-        let mut back = Self::staged(context, resolved, pass, tries, Stage::Waiting(wait));
+        let tries = Tries::new(&context, &resolved, clearance);
+        let mut back = Self::staged(context, resolved, tries, Stage::Waiting(wait));
         back.underway = underway;
         back.shared = shared;
         Ok(back)

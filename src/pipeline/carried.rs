@@ -2,8 +2,6 @@
 //! a modern server's for a legacy client (`polling`), a legacy server's for anyone
 //! (`upstream::exchange`).
 
-use std::sync::Arc;
-
 use crate::{
     call::Ask,
     mcp::{message::Body, meta::RELATED_TASK, method::Method, raw::Raw, splice, version::Era},
@@ -23,9 +21,13 @@ impl Back {
     pub(super) fn begin_polling(&mut self, result: &Raw) -> Result<Option<Out>, Fault> {
         self.context.gate.counters.add(Counter::TasksCarried);
         let call = Ask { replica: self.replica, ..self.resolved.ask(&self.context.call) };
-        let upstream = Arc::clone(&self.upstream);
+        self.note_sent();
+        let Some(sent) = self.sent.clone() else {
+            return Err(self.context.bug("a task of a call that was not sent"));
+        };
+        let clearance = self.tries.clearance.clone();
         let tasks = self.context.gate.tasks.clone();
-        let polling = Polling::begin(result, call, upstream, self.pass.clone(), self.since, tasks)?;
+        let polling = Polling::begin(result, call, clearance, sent, self.since, tasks)?;
         self.stage = Stage::Polling(Box::new(polling));
         Ok(None)
     }

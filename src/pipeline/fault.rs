@@ -143,6 +143,7 @@ impl Fault {
                 | SendError::Status(429 | 502..=504)
                 | SendError::SessionGone
                 | SendError::Lost(_) => Reason::ServiceUnavailable,
+                SendError::Limited(_) => Reason::RateLimited,
                 SendError::TooLarge(_) => Reason::ResponseTooLarge,
                 SendError::Garbage(_) | SendError::Status(_) | SendError::Redirected(_) => {
                     Reason::UpstreamError
@@ -340,6 +341,11 @@ fn tool_error(error: &SendError) -> ToolError {
         SendError::Unavailable(_) | SendError::Unready(_) | SendError::Refused(_) => (
             "service_unavailable",
             "The server behind this is not available now; nothing was done. Try again shortly.",
+            true,
+        ),
+        SendError::Limited(_) => (
+            "rate_limited",
+            "Too much was asked of the server behind this; nothing was done. Try again shortly.",
             true,
         ),
         SendError::SessionGone => (

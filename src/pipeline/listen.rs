@@ -22,6 +22,7 @@ use crate::{
     policy::{Asked, Permit},
     snapshot::{Ear, Gate, Push},
     telemetry::Counter,
+    upstream::Upstream,
 };
 
 use super::{Context, Fault, Reply, admit, resolve, tasks};
@@ -102,8 +103,8 @@ pub async fn open(mut context: Arc<Context>) -> Result<Reply, Fault> {
         // What may not be read is as what is not there.
         let Some(permit) = permit(&context, &target) else { continue };
         // What a limit refuses is not honoured; the client may ask for it later.
-        let Ok(pass) = admit::subscribed(&context, &target, permit).await else { continue };
-        match target.upstream.want(&target.own, &pass).await {
+        let Ok(clearance) = admit::subscribed(&context, &target, permit).await else { continue };
+        match clearance.want(&target.own).await {
             Ok(()) => {
                 filter.resource_subscriptions.push(uri.clone());
                 let own = (target.upstream.name().to_owned(), target.own.clone());
@@ -130,7 +131,7 @@ pub async fn open(mut context: Arc<Context>) -> Result<Reply, Fault> {
     })))
 }
 
-fn permit(context: &Context, target: &Target) -> Option<Permit> {
+fn permit(context: &Context, target: &Target) -> Option<Permit<Upstream>> {
     if !resolve::can_be_heard(context, target) {
         return None;
     }
@@ -138,7 +139,7 @@ fn permit(context: &Context, target: &Target) -> Option<Permit> {
     let (caller, client, now) = (&call.caller, &call.client, clock::unix_seconds());
     let (action, arguments) = (Action::Read, &Arguments::none());
     let asked = |object| Asked { caller, client, action, object, arguments, now };
-    context.route.judge.permit_all(target.judged(), asked).ok()
+    context.route.judge.permit(&target.upstream, target.judged(), asked).ok()
 }
 
 impl Listening {

@@ -13,7 +13,7 @@ use crate::{
     resilience::{Cause, affinity, canary::Trial},
     snapshot::Canary,
     telemetry::{Counter, Counters},
-    upstream::{Exchange, Pass, SendError, failure},
+    upstream::{Clearance, Exchange, SendError, failure},
 };
 
 use super::{
@@ -29,8 +29,8 @@ pub struct OnTrial {
     since: Instant,
     /// The call as its own upstream gets it.
     stable: Resolved,
-    /// What its own upstream takes it with, once it was sent.
-    pass: Option<Pass>,
+    /// What its own upstream takes it with.
+    clearance: Clearance,
     counters: Arc<Counters>,
 }
 
@@ -40,30 +40,31 @@ pub fn leads_to(context: &Context, now: &Resolved, place: &Place) -> bool {
     let upstream = now.target.upstream.name();
     let canary = || context.snapshot.migration(upstream).and_then(|found| found.canary.as_ref());
     place.upstream == upstream
-        || canary().is_some_and(|it| it.successor.upstream.name() == place.upstream)
+        || canary().is_some_and(|it| it.successor.upstream().name() == place.upstream)
+}
+
+/// A call, and how it is sent: to its own upstream, or to a successor.
+pub struct Turned {
+    pub resolved: Resolved,
+    pub tries: Arc<Tries>,
+    /// None where it goes to its own upstream.
+    pub trial: Option<Box<OnTrial>>,
 }
 
 /// The call as the successor gets it, where that is to have it.
-pub fn turned(context: &Context, resolved: Resolved) -> (Resolved, Option<Box<OnTrial>>) {
+pub fn turned(context: &Context, resolved: Resolved, clearance: Clearance) -> Turned {
     let call = &context.call;
     let counters = &context.gate.counters;
     let migration = context.snapshot.migration(resolved.target.upstream.name());
     let canary = migration.and_then(|migration| migration.canary.as_ref());
     let Some(canary) = canary.filter(|canary| is_for(canary, call, &resolved)) else {
-        return (resolved, None);
+        return Turned::stable(context, resolved, clearance);
     };
-    let own = &resolved.target.own;
-    let Some(mirrors) = canary.successor.tool(own) else { return (resolved, None) };
+    let Some(mirrors) = canary.successor.tool(&resolved.target.own) else {
+        return Turned::stable(context, resolved, clearance);
+    };
     counters.add(Counter::CanaryCalls);
-    let mut on_trial = Box::new(OnTrial {
-        trial: Arc::clone(&canary.trial),
-        since: Instant::now(),
-        stable: resolved,
-        pass: None,
-        counters: Arc::clone(counters),
-    });
-    let resolved = &on_trial.stable;
-    let upstream = &canary.successor.upstream;
+    let upstream = canary.successor.upstream();
     let target = Target {
         upstream: Arc::clone(upstream),
         mirrors: mirrors.clone(),
@@ -71,55 +72,62 @@ pub fn turned(context: &Context, resolved: Resolved) -> (Resolved, Option<Box<On
         ..(*resolved.target).clone()
     };
     let agrees = resolve::check_mirrored(&target, call).is_ok();
-    if !agrees || upstream.peer().is_none() {
+    let fits = agrees && upstream.peer().is_some();
+    let there = clearance.at_successor(&canary.successor.succession);
+    let mut on_trial = Box::new(OnTrial {
+        trial: Arc::clone(&canary.trial),
+        since: Instant::now(),
+        stable: resolved,
+        clearance,
+        counters: Arc::clone(counters),
+    });
+    let Some(there) = there.ok().filter(|_| fits) else {
         on_trial.note(true);
         counters.add(Counter::CanaryFallbacks);
-        return (on_trial.stable, None);
-    }
-    let mut turned = Resolved { target: Arc::new(target), ..resolved.clone() };
+        let OnTrial { stable, clearance, .. } = *on_trial;
+        return Turned::stable(context, stable, clearance);
+    };
+    let mut turned = Resolved { target: Arc::new(target), ..on_trial.stable.clone() };
     turned.mirror(call);
-    (turned, Some(on_trial))
+    let tries = Tries::new(context, &turned, there);
+    Turned { resolved: turned, tries, trial: Some(on_trial) }
 }
 
-/// Sends it; where the successor cannot take it, to its own upstream.
-///
-/// # Errors
-/// Why that could not, either.
-pub async fn send(
-    context: &Context,
-    resolved: &mut Resolved,
-    tries: &mut Arc<Tries>,
-    on_trial: &mut Option<Box<OnTrial>>,
-    pass: &mut Pass,
-) -> Result<Exchange, SendError> {
-    // Boxed: it stays for as long as the sending does, which is large.
-    let ask = Box::new(resolved.ask(&context.call));
-    if let Some(trial) = on_trial {
-        let turned = pass.at_successor(resolved.target.upstream.name());
-        trial.pass = Some(std::mem::replace(pass, turned));
+impl Turned {
+    fn stable(context: &Context, resolved: Resolved, clearance: Clearance) -> Self {
+        let tries = Tries::new(context, &resolved, clearance);
+        Self { resolved, tries, trial: None }
     }
-    let failed = match tries.send(&ask, pass).await {
-        Ok(exchange) => return Ok(exchange),
-        Err(error) => error,
-    };
-    let Some(mut trial) = on_trial.take() else { return Err(failed) };
-    trial.note(true);
-    if let Some(own) = trial.pass.take() {
-        *pass = own;
+
+    /// Sends it; where the successor cannot take it, to its own upstream.
+    ///
+    /// # Errors
+    /// Why that could not, either.
+    pub async fn send(&mut self, context: &Context) -> Result<Exchange, SendError> {
+        // Boxed: it stays for as long as the sending does, which is large.
+        let ask = Box::new(self.resolved.ask(&context.call));
+        let failed = match self.tries.send(&ask).await {
+            Ok(exchange) => return Ok(exchange),
+            // A limit's refusal is no fault of the successor's.
+            Err(error @ SendError::Limited(_)) => return Err(error),
+            Err(error) => error,
+        };
+        let Some(mut trial) = self.trial.take() else { return Err(failed) };
+        trial.note(true);
+        let OnTrial { stable, clearance, counters, .. } = *trial;
+        counters.add(Counter::CanaryFallbacks);
+        *self = Self::stable(context, stable, clearance);
+        let ask = self.resolved.ask(&context.call);
+        // Boxed: rare, and large.
+        Box::pin(self.tries.send(&ask)).await
     }
-    trial.counters.add(Counter::CanaryFallbacks);
-    *resolved = trial.stable;
-    // Boxed: rare, and large.
-    let ask = resolved.ask(&context.call);
-    *tries = Tries::new(context, resolved);
-    Box::pin(tries.send(&ask, pass)).await
 }
 
 /// What has begun at one of the two goes on there. A caller always has the same one; an address may
 /// be many callers', and has sessions in its place.
 fn is_for(canary: &Canary, call: &Call, resolved: &Resolved) -> bool {
     if let Some(place) = &call.place {
-        return place.upstream == canary.successor.upstream.name();
+        return place.upstream == canary.successor.upstream().name();
     }
     let key = || match (&call.caller, &call.session) {
         (Caller::Address(_), Some(session)) => session.key.number(),
@@ -157,15 +165,12 @@ impl Back {
         if !may || !(unsent || self.resolved.is_repeatable(self.context.call.method)) {
             return false;
         }
-        trial.counters.add(Counter::CanaryFallbacks);
-        // The successor's pass is none for its own upstream.
-        if let Some(own) = trial.pass {
-            self.pass = own;
-        }
-        self.resolved = trial.stable;
+        let OnTrial { stable, clearance, counters, .. } = *trial;
+        counters.add(Counter::CanaryFallbacks);
+        self.resolved = stable;
         self.upstream = Arc::clone(&self.resolved.target.upstream);
         self.replica = None;
-        self.tries = Tries::new(&self.context, &self.resolved);
+        self.tries = Tries::new(&self.context, &self.resolved, clearance);
         self.send_again(self.resolved.ask(&self.context.call));
         true
     }

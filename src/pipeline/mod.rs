@@ -52,9 +52,11 @@ use crate::{
         version::Era,
     },
     park::state::Place,
+    policy::Permit,
     session::Session,
     snapshot::RouteSnapshot,
-    upstream::Pass,
+    telemetry::Counter,
+    upstream::{Clearance, Upstream},
 };
 
 pub use self::{
@@ -81,6 +83,8 @@ pub struct Call {
     pub session: Option<Arc<Session>>,
     /// The client reads a stream while it waits, in which it can be asked.
     pub streams: bool,
+    /// It would need a stream, and its session has too many open.
+    pub streams_full: bool,
     /// Decoded `Mcp-Param-*` headers by their names in lower case; none where no header had to be
     /// sent.
     pub mirrored: Option<Vec<(String, String)>>,
@@ -162,6 +166,12 @@ fn is_answered_here(call: &Call) -> bool {
 
 /// Finds what a call is about, and sends it there.
 async fn send(mut context: Arc<Context>) -> Result<Reply, Fault> {
+    if context.call.streams_full {
+        context.gate.counters.add(Counter::RefusedStreams);
+        // Before it is sent: nothing was done, and it may be tried again.
+        let text = "too many streams are open in this session (`streams_max`)";
+        return Err(Fault::Limit(text.to_owned()));
+    }
     if let Some(reply) = clean::linked(&context).await? {
         return Ok(reply);
     }
@@ -172,7 +182,7 @@ async fn send(mut context: Arc<Context>) -> Result<Reply, Fault> {
             Resumed::Reply(reply) => return Ok(reply),
         }
     }
-    let mut resolved = resolved(&mut context).await?;
+    let (mut resolved, permit) = resolved(&mut context).await?;
     // The name may lead to another server by now, which is not to see what is not its own.
     if bound.is_some_and(|place| !migrate::leads_to(&context, &resolved, &place)) {
         admit::here(&context).await?;
@@ -180,43 +190,54 @@ async fn send(mut context: Arc<Context>) -> Result<Reply, Fault> {
     }
     clean::request(&context, &mut resolved).await?;
     context.record_arguments(&resolved);
-    let pass = admit::sent(&context, &resolved).await?;
+    let admission = admit::route(&context, &resolved).await?;
+    let clearance = Clearance::new(permit, admission);
     match cached::look(&context, &resolved) {
         Look::Pass => (),
         look @ (Look::Hit(_) | Look::Stale(..) | Look::Join(..)) => {
-            return cached::answer(context, look, resolved, pass).await;
+            return cached::answer(context, look, resolved, clearance).await;
         }
     }
-    let back = Back::send(context, resolved, pass, &mut Shared::default()).await?;
+    let back = Back::send(context, resolved, clearance, &mut Shared::default()).await?;
     Ok(Reply::Back(Box::new(back)))
 }
 
 /// What a call is about. One that is about nothing counts for its route, too. A call that waits
 /// here goes on with the configuration of then.
-async fn resolved(context: &mut Arc<Context>) -> Result<resolve::Resolved, Fault> {
+async fn resolved(
+    context: &mut Arc<Context>,
+) -> Result<(resolve::Resolved, Permit<Upstream>), Fault> {
     if !context.route.is_recorded() {
         Arc::make_mut(context).at.record_names().await;
     }
-    let resolved = resolve::resolve(context);
+    let resolved = permitted(context);
     let unknown = matches!(resolved, Err(Fault::Unknown { .. } | Fault::Unlisted(_)));
     let resolved = match resolved {
         Err(_) if unknown && context.gate.is_settling(context.limits()) => {
             context.known_early(context.client()).await;
             *context = context.renewed().await;
-            resolve::resolve(context)
+            permitted(context)
         }
         // The configuration changed just now.
-        Ok(resolved) if resolved.target.upstream.is_retired() => {
+        Ok((resolved, _)) if resolved.target.upstream.is_retired() => {
             *context = context.renewed().await;
-            resolve::resolve(context)
+            permitted(context)
         }
         resolved => resolved,
     };
     match &resolved {
-        Ok(resolved) => context.record_target(resolved),
+        Ok((resolved, _)) => context.record_target(resolved),
         Err(_) => admit::here(context).await?,
     }
     resolved
+}
+
+/// Finds what a call is about, has the route's policies permit it, and makes of it what is sent.
+fn permitted(context: &Context) -> Result<(resolve::Resolved, Permit<Upstream>), Fault> {
+    let found = resolve::find(context)?;
+    // Before all else: what the caller may not know of is not to be told by any other fault.
+    let permit = resolve::permit(context, &found)?;
+    Ok((resolve::prepared(context, found)?, permit))
 }
 
 /// A list is a copy of ready bytes.
@@ -251,13 +272,13 @@ async fn list(mut context: Arc<Context>, kind: ListKind) -> Result<Reply, Fault>
 /// `resources/subscribe` and `unsubscribe` (legacy). Once begun it is brought to its end, so that
 /// session and upstream agree also where the client goes away meanwhile.
 async fn subscribe(mut context: Arc<Context>) -> Result<Reply, Fault> {
-    let resolved = resolved(&mut context).await?;
-    let pass = admit::sent(&context, &resolved).await?;
+    let (resolved, permit) = resolved(&mut context).await?;
+    let clearance = Clearance::new(permit, admit::route(&context, &resolved).await?);
     let (answer_in, answer) = oneshot::channel();
     let subscribing = Arc::clone(&context);
     context.gate.tasks.finish(async move {
         // The client may be gone.
-        answer_in.send(subscribed(&subscribing, &resolved, &pass).await).ok();
+        answer_in.send(subscribed(&subscribing, &resolved, &clearance).await).ok();
     });
     // The task is dropped unfinished only where the gate itself is stopped.
     answer.await.unwrap_or(Err(Fault::Cancelled)).map(Reply::Answer)
@@ -266,7 +287,7 @@ async fn subscribe(mut context: Arc<Context>) -> Result<Reply, Fault> {
 async fn subscribed(
     context: &Context,
     resolved: &resolve::Resolved,
-    pass: &Pass,
+    clearance: &Clearance,
 ) -> Result<Body, Fault> {
     let call = &context.call;
     let (Some(session), Named::Uri(uri)) = (&call.session, &call.named) else {
@@ -277,7 +298,7 @@ async fn subscribed(
         return Ok(Body::Result(Raw::object()));
     }
     let target = &resolved.target;
-    let done = target.upstream.subscribe(&resolved.ask(call), &target.own, pass).await;
+    let done = clearance.subscribe(&resolved.ask(call), &target.own).await;
     let failed = |error| resolve::failed(context, target, target.upstream.failed(error));
     let body = done.map_err(failed)?;
     if resolve::is_missing(context, target, &body) {

@@ -2,7 +2,7 @@
 //! looked at again and again, its questions put on the call's stream (2026-07-28, the extension of
 //! tasks).
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, time::Duration};
 
 use serde::Deserialize;
 use tokio::time::Instant;
@@ -10,9 +10,8 @@ use tokio::time::Instant;
 use crate::{
     call::{Ask, event::Event, tasks::Tasks},
     mcp::{message::Body, method::Method, raw::Raw, splice},
-    resilience::Attempt,
     telemetry::throttle,
-    upstream::{Exchange, Pass, SendError, Upstream},
+    upstream::{Clearance, Exchange, SendError, Sent},
 };
 
 use super::{Fault, Out, rounds::Round};
@@ -29,8 +28,8 @@ const CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
 /// A task under way. Dropped before its end, it is cancelled upstream.
 #[derive(Debug)]
 pub struct Polling {
-    upstream: Arc<Upstream>,
-    pass: Pass,
+    clearance: Clearance,
+    sent: Sent,
     /// The call itself: what is asked of the task is asked in its name.
     call: Ask,
     /// The server's own id of the task.
@@ -83,19 +82,19 @@ impl Polling {
     pub fn begin(
         result: &Raw,
         call: Ask,
-        upstream: Arc<Upstream>,
-        pass: Pass,
+        clearance: Clearance,
+        sent: Sent,
         since: Instant,
         tasks: Tasks,
     ) -> Result<Self, Fault> {
         let garbled = || Fault::Unbridgeable("the task that it gave cannot be read".to_owned());
         let id = splice::member(result, "taskId").and_then(|id| id.try_read());
         let task: Detailed = result.try_read().ok_or_else(garbled)?;
-        let total = upstream.timeout(&call).total;
+        let total = clearance.upstream().timeout(&call).total;
         let mut polling = Self {
-            upstream,
             call,
-            pass,
+            clearance,
+            sent,
             id: id.ok_or_else(garbled)?,
             interval: INTERVAL,
             total,
@@ -127,7 +126,7 @@ impl Polling {
             Next::Send(method, params) => {
                 let (method, params) = (*method, params.clone());
                 let ask = request(&self.call, &self.id, method, &params);
-                let sent = self.upstream.send(&ask, &self.pass, Attempt::following()).await;
+                let sent = self.clearance.carry_on(&ask, &self.sent).await;
                 let exchange = sent.map_err(|error| self.failed(error))?;
                 self.next = Next::Wait(method, Box::new(exchange));
                 Ok(Polled::Nothing)
@@ -135,7 +134,7 @@ impl Polling {
             Next::Wait(method, exchange) => {
                 let method = *method;
                 let event = exchange.next().await;
-                match event.map_err(|error| self.failed(self.upstream.failed(error)))? {
+                match event.map_err(|error| self.failed(self.clearance.upstream().failed(error)))? {
                     Event::Answer { body, .. } => self.answered(method, body),
                     Event::Notice(_) | Event::Question(_) | Event::Paused { .. } => {
                         Ok(Polled::Nothing)
@@ -242,7 +241,7 @@ impl Polling {
     }
 
     fn failed(&self, error: SendError) -> Fault {
-        let upstream = self.upstream.name();
+        let upstream = self.clearance.upstream().name();
         throttle::line(("a task", upstream, error.kind()), |more| {
             tracing::warn!(upstream, task = self.id, %error, more, "a task failed");
         });
@@ -256,10 +255,10 @@ impl Drop for Polling {
             return;
         }
         let ask = request(&self.call, &self.id, Method::TasksCancel, &Raw::object());
-        let (upstream, pass) = (Arc::clone(&self.upstream), self.pass.clone());
+        let clearance = self.clearance.clone();
+        let sent = self.sent.clone();
         self.tasks.finish(async move {
-            let cancelled =
-                async { upstream.send(&ask, &pass, Attempt::following()).await?.answer().await };
+            let cancelled = async { clearance.carry_on(&ask, &sent).await?.answer().await };
             match tokio::time::timeout(CANCEL_TIMEOUT, cancelled).await {
                 Ok(Ok(_)) => (),
                 Ok(Err(error)) => tracing::debug!(%error, "a task was not cancelled"),

@@ -18,7 +18,7 @@ use crate::{
         version::Era,
     },
     policy::{Asked, Permit, Refusal},
-    upstream::SendError,
+    upstream::{SendError, Upstream},
 };
 
 use super::{Call, Context, Fault, fit};
@@ -27,7 +27,6 @@ use super::{Call, Context, Fault, fit};
 #[derive(Debug, Clone)]
 pub struct Resolved {
     pub target: Arc<Target>,
-    pub permit: Permit,
     /// What its arguments are held to, and all that comes back.
     pub guard: Guard,
     /// The client's params, with the upstream's own name in them.
@@ -44,21 +43,42 @@ pub struct Resolved {
     pub arguments: Option<Arc<Arguments>>,
 }
 
-pub fn resolve(context: &Context) -> Result<Resolved, Fault> {
-    let target = find(context)?;
-    let (call, snapshot) = (&context.call, &context.snapshot);
-    let upstream = target.upstream.name();
-    let tool = (call.method == Method::ToolsCall).then_some(target.own.as_str());
-    // Policies judge what is sent.
-    let filled = match tool {
-        Some(tool) => snapshot.guards.filled(upstream, tool, &call.params),
-        None => call.params.clone(),
+/// What a call leads to, before anybody has said that it may.
+#[derive(Debug)]
+pub struct Unjudged {
+    target: Arc<Target>,
+    /// The client's params, with what the configuration puts into them: policies judge what is
+    /// sent.
+    filled: Raw,
+    /// The arguments of what is called, for all that judge them.
+    arguments: Option<Arc<Arguments>>,
+}
+
+/// Finds what a call is about.
+///
+/// # Errors
+/// Where there is no such thing, as far as the route knows.
+pub fn find(context: &Context) -> Result<Unjudged, Fault> {
+    let target = find_target(context)?;
+    let params = &context.call.params;
+    let filled = match context.tool(&target) {
+        Some(tool) => context.snapshot.guards.filled(target.upstream.name(), tool, params),
+        None => params.clone(),
     };
-    let has_arguments = matches!(call.method, Method::ToolsCall | Method::PromptsGet);
+    let has_arguments = matches!(context.call.method, Method::ToolsCall | Method::PromptsGet);
     let arguments = has_arguments.then(|| Arc::new(Arguments::of(&filled)));
-    // First: what the caller may not know of is not to be told by any other fault.
-    let permit = permit(context, &target, arguments.as_deref())?;
-    let guard = snapshot.guards.of(context.path(), upstream, tool);
+    Ok(Unjudged { target, filled, arguments })
+}
+
+/// Makes of what was found, and is permitted, what is sent.
+///
+/// # Errors
+/// Where the call's headers do not say what its arguments say.
+pub fn prepared(context: &Context, found: Unjudged) -> Result<Resolved, Fault> {
+    let Unjudged { target, filled, arguments } = found;
+    let call = &context.call;
+    let (upstream, tool) = (target.upstream.name(), context.tool(&target));
+    let guard = context.snapshot.guards.of(context.path(), upstream, tool);
     check_mirrored(&target, call)?;
     let mirrored = mirrored(&target, call, &filled);
     let params = renamed(call, &target, &filled);
@@ -67,7 +87,7 @@ pub fn resolve(context: &Context) -> Result<Resolved, Fault> {
     let params = bare.filter(|_| !wishes_task).unwrap_or(params);
     let name = call.named.header().map(|_| target.own.clone());
     let as_task = target.task && !wishes_task;
-    Ok(Resolved { target, permit, guard, params, name, mirrored, as_task, wishes_task, arguments })
+    Ok(Resolved { target, guard, params, name, mirrored, as_task, wishes_task, arguments })
 }
 
 /// Whether a request is about tasks that a legacy client may use.
@@ -81,7 +101,7 @@ pub fn relays_tasks(context: &Context) -> bool {
         && context.route.view(&call.client).offer.tasks(call.client.version).is_some()
 }
 
-fn find(context: &Context) -> Result<Arc<Target>, Fault> {
+fn find_target(context: &Context) -> Result<Arc<Target>, Fault> {
     let call = &context.call;
     let view = context.route.view(&call.client);
     let found = match &call.named {
@@ -156,6 +176,9 @@ pub fn is_veiled(context: &Context, target: &Target) -> bool {
 
 /// What an upstream's failure is to the caller.
 pub fn failed(context: &Context, target: &Target, error: SendError) -> Fault {
+    if let SendError::Limited(refusal) = error {
+        return Fault::Limited(refusal);
+    }
     if is_veiled(context, target) {
         let upstream = target.upstream.name();
         tracing::debug!(upstream, %error, "told as a resource that is not there");
@@ -164,16 +187,16 @@ pub fn failed(context: &Context, target: &Target, error: SendError) -> Fault {
     Fault::Upstream { method: context.call.method, error }
 }
 
-/// Whether the caller may do this with the target.
+/// Permits the call, where the caller may do this with what was found.
+///
+/// # Errors
+/// What the caller is told instead.
 #[allow(
     clippy::wildcard_enum_match_arm,
     reason = "all other methods that name a target are about tasks"
 )]
-fn permit(
-    context: &Context,
-    target: &Target,
-    arguments: Option<&Arguments>,
-) -> Result<Permit, Fault> {
+pub fn permit(context: &Context, found: &Unjudged) -> Result<Permit<Upstream>, Fault> {
+    let target = &found.target;
     let call = &context.call;
     let judge = &context.route.judge;
     let action = match call.method {
@@ -181,16 +204,16 @@ fn permit(
         Method::PromptsGet => Action::Get,
         Method::ResourcesRead | Method::Subscribe | Method::Unsubscribe => Action::Read,
         Method::Complete => Action::Complete,
-        _ => return Ok(judge.permit_task(target.upstream.name())),
+        _ => return Ok(judge.permit_begun(&target.upstream)),
     };
     if call.method == Method::Subscribe && !can_be_heard(context, target) {
         return Err(unlisted(context));
     }
     let (caller, client, now) = (&call.caller, &call.client, clock::unix_seconds());
     let none = Arguments::none();
-    let arguments = arguments.unwrap_or(&none);
+    let arguments = found.arguments.as_deref().unwrap_or(&none);
     let asked = |object| Asked { caller, client, action, object, arguments, now };
-    judge.permit_all(target.judged(), asked).map_err(|refusal| match refusal {
+    judge.permit(&target.upstream, target.judged(), asked).map_err(|refusal| match refusal {
         Refusal::Unseen => unlisted(context),
         Refusal::Denied => Fault::Denied,
         Refusal::StepUp(demanded) => Fault::StepUp(demanded),
@@ -250,6 +273,13 @@ fn renamed(call: &Call, target: &Target, params: &Raw) -> Raw {
         Named::TemplateReference(_) => {
             splice::edit_within(params, "ref", &[("uri", Some(own.bytes()))])
         }
+    }
+}
+
+impl Context {
+    /// The upstream's own name of the tool that the call is of; none where it is of no tool.
+    fn tool<'a>(&self, target: &'a Target) -> Option<&'a str> {
+        (self.call.method == Method::ToolsCall).then_some(target.own.as_str())
     }
 }
 

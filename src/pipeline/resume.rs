@@ -10,6 +10,7 @@ use crate::{
         state::{Held, Place},
     },
     telemetry::Counter,
+    upstream::Clearance,
 };
 
 use super::{Back, Call, Context, Fault, Reply, admit, asked, clean, migrate, pages, resolve};
@@ -59,11 +60,14 @@ async fn opened(context: &mut Arc<Context>, state: &Raw) -> Result<Resumed, Faul
 /// parked: the retry is a request like any other.
 async fn taken_up(context: &Arc<Context>, held: &Held) -> Result<Reply, Fault> {
     // First: a retry that is wrong in itself, or comes too soon, costs the call nothing.
-    let mut resolved = resolve::resolve(context)?;
+    let (mut resolved, permit) = super::permitted(context)?;
     context.record_target(&resolved);
     clean::request(context, &mut resolved).await?;
     context.record_arguments(&resolved);
-    let pass = admit::sent(context, &resolved).await?;
+    let clearance = Clearance::new(permit, admit::route(context, &resolved).await?);
+    let ask = resolved.ask(&context.call);
+    let admission = clearance.admit(&ask).await;
+    let admission = admission.map_err(|error| resolve::failed(context, &resolved.target, error))?;
     let mut parked = context.gate.lot.take(held)?;
     // The name may lead elsewhere by now: what is permitted there is no permit for this.
     let target = &resolved.target;
@@ -74,11 +78,8 @@ async fn taken_up(context: &Arc<Context>, held: &Held) -> Result<Reply, Fault> {
     }
     parked.open = asked::answer(parked.open, &responses(&resolved.params));
     if parked.open.is_empty() {
-        let pass = match target.upstream.name() == parked.upstream.name() {
-            true => pass,
-            false => pass.at_successor(parked.upstream.name()),
-        };
-        let back = Back::resume(Arc::clone(context), resolved, parked, pass);
+        parked.exchange.admitted(admission);
+        let back = Back::resume(Arc::clone(context), resolved, parked, clearance);
         return Ok(Reply::Back(Box::new(back)));
     }
     // What is missing is asked for again; what was answered stays answered.

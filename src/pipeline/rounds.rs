@@ -181,8 +181,17 @@ impl Back {
     /// Asks a legacy client what a modern server wants to know.
     pub(super) fn begin_round(&mut self, result: &Raw) -> Result<(), Fault> {
         let round = self.round(result)?;
+        self.note_sent();
         self.stage = Stage::Asking(round);
         Ok(())
+    }
+
+    /// Keeps that the call was sent, for what it leads to: that is brought to its end on the places
+    /// that it has.
+    pub(super) fn note_sent(&mut self) {
+        if let Stage::Underway(exchange) = &self.stage {
+            self.sent = exchange.sent().or(self.sent.take());
+        }
     }
 
     pub(super) fn round(&mut self, result: &Raw) -> Result<Round, Fault> {

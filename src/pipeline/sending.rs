@@ -52,23 +52,34 @@ impl Back {
 
     /// Begins to send it once more, as if for the first time.
     fn repeat(&mut self, wait: Duration) {
-        let (tries, ask) = (Arc::clone(&self.tries), self.resolved.ask(&self.context.call));
-        let pass = self.pass.clone();
+        let tries = Arc::clone(&self.tries);
+        let ask = self.resolved.ask(&self.context.call);
         let sending = async move {
             tokio::time::sleep(wait).await;
-            tries.send(&ask, &pass).await
+            tries.send(&ask).await
         };
-        (self.stage, self.fresh) = (Stage::Again(Sending(Box::pin(sending))), true);
+        self.replace_exchange(sending);
+        self.fresh = true;
     }
 
     /// Begins to send it once more: on a session opened anew, or with a client's answers.
     pub(super) fn send_again(&mut self, ask: Ask) {
-        let (tries, pass) = (Arc::clone(&self.tries), self.pass.clone());
+        let tries = Arc::clone(&self.tries);
         let ask = Ask { replica: self.replica, ..ask };
-        let begun = 0 < self.rounds;
-        let sending = async move {
-            if begun { tries.carry_on(&ask, &pass).await } else { tries.send(&ask, &pass).await }
-        };
+        let sent = self.sent.clone();
+        self.replace_exchange(async move {
+            match sent {
+                Some(sent) => tries.carry_on(&ask, &sent).await,
+                None => tries.send(&ask).await,
+            }
+        });
+    }
+
+    /// The exchange of before is dropped, and its places with it, before the next one begins.
+    fn replace_exchange(
+        &mut self,
+        sending: impl Future<Output = Result<Exchange, SendError>> + Send + 'static,
+    ) {
         self.stage = Stage::Again(Sending(Box::pin(sending)));
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     call::{Ask, Client},
     mcp::{digest::canonical, message::Body, method::Method, raw::Raw, splice},
     telemetry::{Counter, Counters},
-    upstream::{Pass, SendError},
+    upstream::{Clearance, SendError},
 };
 
 use super::{Context, fit, resolve::Resolved};
@@ -29,7 +29,7 @@ impl Shadowed {
 }
 
 /// Begins to ask a successor, where one is to be asked.
-pub fn begin(context: &Context, resolved: &Resolved, pass: &Pass) -> Option<Shadowed> {
+pub fn begin(context: &Context, resolved: &Resolved, clearance: &Clearance) -> Option<Shadowed> {
     let call = &context.call;
     let gate = &context.gate;
     let shadow = context.snapshot.migration(resolved.target.upstream.name())?.shadow.as_ref()?;
@@ -55,20 +55,20 @@ pub fn begin(context: &Context, resolved: &Resolved, pass: &Pass) -> Option<Shad
         hedge: None,
         ..resolved.ask(call)
     };
-    let (upstream, pass) = (Arc::clone(&shadow.successor.upstream), pass.without_places());
-    let pass = pass.at_successor(upstream.name());
+    let succession = &shadow.successor.succession;
+    let clearance = clearance.without_places().at_successor(succession).ok()?;
     let (answered, answer) = oneshot::channel();
     let counters = Arc::clone(&gate.counters);
     gate.tasks.spawn("shadow: compare", async move {
         let asked = async {
-            let attempt = upstream.circuit().attempt(ask.subject())?;
-            upstream.send(&ask, &pass, attempt).await?.answer().await
+            let attempt = clearance.upstream().circuit().attempt(ask.subject())?;
+            clearance.send(&ask, attempt).await?.answer().await
         };
         // The client's call may end without an answer: then there is nothing to compare.
         let (theirs, ours) = tokio::join!(asked, answer);
         if let Ok(ours) = ours {
             let tool = ask.name.as_deref().unwrap_or_default();
-            compare(upstream.name(), tool, (&ours, theirs), &counters);
+            compare(clearance.upstream().name(), tool, (&ours, theirs), &counters);
         }
         drop(place);
     });

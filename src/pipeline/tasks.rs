@@ -160,7 +160,7 @@ impl Back {
             trial: self.trial.take(),
             shadow: self.shadow.take(),
             stage: std::mem::replace(&mut self.stage, Stage::Over),
-            pass: self.pass.clone(),
+            sent: self.sent.take(),
             tries: Arc::clone(&self.tries),
             era: self.era,
             underway: None,

@@ -15,8 +15,8 @@ use crate::{
     call::Ask,
     config::Timeout,
     mcp::{message::Body, method::Method},
-    resilience::{Attempt, Cause, Circuit, Trouble},
-    upstream::{Exchange, Pass, SendError, Upstream, failure},
+    resilience::{Cause, Circuit, Trouble},
+    upstream::{Clearance, Exchange, SendError, Sent, failure},
 };
 
 use super::{Context, resolve::Resolved};
@@ -24,7 +24,8 @@ use super::{Context, resolve::Resolved};
 /// The attempts at one request.
 #[derive(Debug)]
 pub struct Tries {
-    upstream: Arc<Upstream>,
+    /// What it is sent with.
+    pub clearance: Clearance,
     circuit: Arc<Circuit>,
     method: Method,
     /// Whether a server that has done it once may be asked to do it again.
@@ -38,14 +39,14 @@ pub struct Tries {
 }
 
 impl Tries {
-    pub fn new(context: &Context, resolved: &Resolved) -> Arc<Self> {
+    pub fn new(context: &Context, resolved: &Resolved, clearance: Clearance) -> Arc<Self> {
         let method = context.call.method;
-        let upstream = Arc::clone(&resolved.target.upstream);
+        let upstream = clearance.upstream();
         let circuit = upstream.circuit();
         let tool = Some(&*resolved.target.own).filter(|_| method == Method::ToolsCall);
         let timeout = circuit.timeout(tool, upstream.settings.config.timeout);
         Arc::new(Self {
-            upstream,
+            clearance,
             circuit,
             method,
             repeatable: resolved.is_repeatable(method),
@@ -60,13 +61,13 @@ impl Tries {
     ///
     /// # Errors
     /// Where a breaker refuses it, or there is no connection for it.
-    pub async fn send(&self, ask: &Ask, pass: &Pass) -> Result<Exchange, SendError> {
+    pub async fn send(&self, ask: &Ask) -> Result<Exchange, SendError> {
         if !self.sent.swap(true, Ordering::Relaxed) {
             self.circuit.request();
         }
         loop {
             let attempt = self.circuit.attempt(ask.subject())?;
-            match self.upstream.send(ask, pass, attempt).await {
+            match self.clearance.send(ask, attempt).await {
                 Ok(exchange) => return Ok(exchange.until(self.deadline)),
                 Err(error) => match self.after(&error) {
                     Some(wait) => tokio::time::sleep(wait).await,
@@ -80,8 +81,8 @@ impl Tries {
     ///
     /// # Errors
     /// Where there is no connection for it.
-    pub async fn carry_on(&self, ask: &Ask, pass: &Pass) -> Result<Exchange, SendError> {
-        self.upstream.send(ask, pass, Attempt::following()).await
+    pub async fn carry_on(&self, ask: &Ask, sent: &Sent) -> Result<Exchange, SendError> {
+        self.clearance.carry_on(ask, sent).await
     }
 
     /// After how long it is sent again, having failed before anything came of it.
@@ -108,7 +109,7 @@ impl Tries {
         let trouble = Trouble { cause, wait };
         let wait = self.circuit.again(trouble, attempts, left)?;
         self.retries.fetch_add(1, Ordering::Relaxed);
-        let upstream = self.upstream.name();
+        let upstream = self.clearance.upstream().name();
         let method = self.method.name();
         tracing::debug!(upstream, method, ?cause, ?wait, attempts, "to be sent again");
         Some(wait)

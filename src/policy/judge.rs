@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use crate::{
     call::{Action, Caller, Client, ObjectKind},
-    config::{Limits, StepUp},
+    config::{self, Limits, StepUp},
     mcp::{
         document::Arguments,
         splice,
@@ -26,22 +26,60 @@ use super::{
     slice::Slice,
 };
 
-/// That a call may be made: only a [`Judge`] makes one, and no upstream takes a call without.
-#[derive(Debug, Clone)]
-pub struct Permit {
-    upstream: Arc<str>,
+/// That a call may be made at the very `T` that it holds: only a [`Judge`] makes one, no upstream
+/// takes a call without, and what holds it says where the call goes. (`T` is an upstream, which
+/// stands below this module.)
+#[derive(Debug)]
+pub struct Permit<T> {
+    on: Arc<T>,
 }
 
-impl Permit {
-    /// What may be done at an upstream may be done at the one that takes its place by
-    /// configuration.
-    pub fn at_successor(&self, upstream: &str) -> Self {
-        Self { upstream: upstream.into() }
+/// What permits are given for: policies know it by the name that objects of it have.
+pub trait Named {
+    fn name(&self) -> &str;
+}
+
+/// That one upstream takes another's place by configuration, for calls or to be compared.
+#[derive(Debug)]
+pub struct Succession<T> {
+    of: String,
+    successor: Arc<T>,
+}
+
+impl<T> Permit<T> {
+    /// Where the call goes.
+    pub fn on(&self) -> &Arc<T> {
+        &self.on
+    }
+}
+
+impl<T: Named> Permit<T> {
+    /// What may be done at an upstream may be done at the one that takes its place; none where that
+    /// takes the place of another.
+    pub fn at_successor(&self, succession: &Succession<T>) -> Option<Self> {
+        let fits = self.on.name() == succession.of;
+        fits.then(|| Self { on: Arc::clone(&succession.successor) })
+    }
+}
+
+impl<T> Clone for Permit<T> {
+    fn clone(&self) -> Self {
+        Self { on: Arc::clone(&self.on) }
+    }
+}
+
+impl<T: Named> Succession<T> {
+    /// None where the section names no such successor.
+    pub fn new(section: &config::Upstream, successor: &Arc<T>) -> Option<Self> {
+        let canary = section.canary.iter().map(|canary| &canary.upstream);
+        let shadow = section.shadow.iter().map(|shadow| &shadow.upstream);
+        let named = canary.chain(shadow).any(|name| *name == successor.name());
+        named.then(|| Self { of: section.name.clone(), successor: Arc::clone(successor) })
     }
 
-    /// Whether it is a call of this upstream that may be made.
-    pub fn is_for(&self, upstream: &str) -> bool {
-        *self.upstream == *upstream
+    /// The one that takes the other's place.
+    pub fn successor(&self) -> &Arc<T> {
+        &self.successor
     }
 }
 
@@ -157,9 +195,8 @@ impl Judge {
     ///
     /// # Errors
     /// What the caller is to be told instead; why is logged.
-    pub fn permit(&self, asked: &Asked<'_>) -> Result<Permit, Refusal> {
-        let permit = Permit { upstream: Arc::clone(&asked.object.upstream) };
-        let Some(policies) = &self.policies else { return Ok(permit) };
+    pub fn allows(&self, asked: &Asked<'_>) -> Result<(), Refusal> {
+        let Some(policies) = &self.policies else { return Ok(()) };
         let sees = self.decided(policies, &Asked { action: Action::List, ..*asked });
         if !sees.allowed {
             self.counters.add(Counter::Unseen);
@@ -168,7 +205,7 @@ impl Judge {
         }
         let may = self.decided(policies, asked);
         if may.allowed {
-            return Ok(permit);
+            return Ok(());
         }
         self.counters.add(Counter::Denied);
         self.log(asked, &may, "denied");
@@ -177,21 +214,27 @@ impl Judge {
         Err(demanded.map_or(Refusal::Denied, |demanded| Refusal::StepUp(Box::new(demanded))))
     }
 
-    /// Whether a call may be made that each of these must be permitted for: what is not seen comes
-    /// before what is denied.
+    /// Permits a call at `on`, for which each of these objects of it must be allowed: what is not
+    /// seen comes before what is denied.
     ///
     /// # Errors
-    /// As [`Judge::permit`]; also where there is nothing to judge.
-    pub fn permit_all<'a>(
+    /// As [`Judge::allows`]; also where there is nothing to judge, or an object is another
+    /// upstream's.
+    pub fn permit<'a, T: Named>(
         &self,
+        on: &Arc<T>,
         objects: impl Iterator<Item = &'a Object>,
         asked: impl Fn(&'a Object) -> Asked<'a>,
-    ) -> Result<Permit, Refusal> {
+    ) -> Result<Permit<T>, Refusal> {
         let mut all = Err(Refusal::Unseen);
         for (at, object) in objects.enumerate() {
-            match self.permit(&asked(object)) {
-                Ok(permit) if at == 0 => all = Ok(permit),
-                Ok(_) => (),
+            if *object.upstream != *on.name() {
+                debug_assert!(false, "an object of `{}` says nothing of another", object.upstream);
+                return Err(Refusal::Unseen);
+            }
+            match self.allows(&asked(object)) {
+                Ok(()) if at == 0 => all = Ok(Permit { on: Arc::clone(on) }),
+                Ok(()) => (),
                 Err(Refusal::Unseen) => return Err(Refusal::Unseen),
                 Err(Refusal::Denied) => all = Err(Refusal::Denied),
                 // Another login does not help where something else denies it.
@@ -209,9 +252,10 @@ impl Judge {
         sees.allowed && self.decided(policies, asked).allowed
     }
 
-    /// For what goes on with a call that was permitted when it began: a caller's own task.
-    pub fn permit_task(&self, upstream: &str) -> Permit {
-        Permit { upstream: upstream.into() }
+    /// Permits what goes on with a call that was permitted when it began, at the upstream that has
+    /// it: a caller's own task.
+    pub fn permit_begun<T: Named>(&self, on: &Arc<T>) -> Permit<T> {
+        Permit { on: Arc::clone(on) }
     }
 
     /// Whether the caller may see it.

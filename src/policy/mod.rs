@@ -27,6 +27,6 @@ pub use self::{
     caller::PerGrants,
     cases::caller,
     compile::{Policies, Rulebook, compile},
-    judge::{Asked, Bounds, Judge, Permit, Refusal, Verdict},
+    judge::{Asked, Bounds, Judge, Named, Permit, Refusal, Succession, Verdict},
     object::Object,
 };

@@ -66,7 +66,7 @@ fn call(judge: &Judge, params: &str) -> (bool, Vec<String>) {
     let (client, action) = (&Client::gateway(Version::MODERN), Action::Call);
     let asked = Asked { caller: &caller, client, action, object: &object, arguments, now: 0 };
     let verdict = judge.verdict(&asked);
-    assert_eq!(judge.permit(&asked).is_ok(), verdict.allowed);
+    assert_eq!(judge.allows(&asked).is_ok(), verdict.allowed);
     (verdict.allowed, verdict.errors)
 }
 
@@ -219,7 +219,7 @@ fn what_is_not_seen_is_not_there_and_what_is_denied_is_said() {
     let refused = |id| {
         let (caller, object, action) = (nobody(), tool(id), Action::Call);
         let asked = Asked { caller: &caller, client, action, object: &object, arguments, now: 0 };
-        judge.permit(&asked).err()
+        judge.allows(&asked).err()
     };
     assert_eq!(refused("files/read"), None);
     assert_eq!(refused("files/write"), Some(Refusal::Denied));
@@ -239,7 +239,7 @@ fn the_time_is_that_of_the_call() {
         let (client, arguments) = (&Client::gateway(Version::MODERN), &Arguments::none());
         let action = Action::Call;
         let asked = Asked { caller: &caller, client, action, object: &object, arguments, now };
-        judge.permit(&asked).is_ok()
+        judge.allows(&asked).is_ok()
     };
     assert!(at("2026-11-24T07:00:00Z"), "a Tuesday");
     assert!(!at("2026-11-24T17:00:00Z") && !at("2026-11-24T06:59:59Z"));
@@ -426,7 +426,7 @@ fn to_see_a_thing_is_the_same_for_all_calls() {
     let (action, now) = (Action::Call, 1_700_000_000);
     let asked = Asked { caller: &who, client, action, object: &object, arguments, now };
     assert!(judge.sees(&who, &object));
-    assert_eq!(judge.permit(&asked).err(), Some(Refusal::Denied), "seen, and denied at this time");
+    assert_eq!(judge.allows(&asked).err(), Some(Refusal::Denied), "seen, and denied at this time");
 }
 
 #[test]

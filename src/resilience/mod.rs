@@ -63,6 +63,18 @@ pub struct Attempt {
     number: u64,
 }
 
+/// That a request was let through once; only an [`Attempt`] gives it. What is begun is brought to
+/// its end, however the breakers stand by then.
+#[derive(Debug, Clone)]
+pub struct LetThrough(());
+
+impl LetThrough {
+    /// For what a request leads to that was let through.
+    pub fn attempt(&self) -> Attempt {
+        Attempt { whole: None, tool: None, number: 0 }
+    }
+}
+
 /// How a request went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
@@ -218,9 +230,9 @@ impl Attempt {
         Self { whole: replica.whole, tool: self.tool.or(replica.tool), number: replica.number }
     }
 
-    /// For what a call that was let through leads to: what is begun is brought to its end.
-    pub fn following() -> Self {
-        Self { whole: None, tool: None, number: 0 }
+    /// That it was let through, for what it leads to.
+    pub fn let_through(&self) -> LetThrough {
+        LetThrough(())
     }
 
     /// Says how it went. `took` is the time of the server; none where a person's is in it.

@@ -327,6 +327,12 @@ impl Session {
         self.state.lock().questions.clear();
     }
 
+    /// Whether there is room for one more stream: an ended one makes room.
+    pub fn has_room_for_stream(&self, streams_max: usize) -> bool {
+        let state = self.state.lock();
+        state.streams.len() < streams_max || state.streams.values().any(|one| one.is_ended())
+    }
+
     /// A new stream, for which the one that ended first makes room; none where `streams_max` are
     /// open.
     pub fn stream(&self, streams_max: usize) -> Option<Arc<Stream>> {

@@ -7,6 +7,7 @@ use tokio::sync::Semaphore;
 use crate::{
     config::{self, Config},
     mcp::mirror::Mirrors,
+    policy::Succession,
     resilience::canary::Trial,
     upstream::Upstream,
 };
@@ -39,7 +40,7 @@ pub struct Shadow {
 
 #[derive(Debug)]
 pub struct Successor {
-    pub upstream: Arc<Upstream>,
+    pub succession: Succession<Upstream>,
     tools: HashMap<String, Mirrors>,
 }
 
@@ -51,8 +52,10 @@ pub fn build(
 ) -> HashMap<String, Arc<Migration>> {
     let each = config.upstreams.iter().filter_map(|upstream| {
         let before = earlier.get(&upstream.name);
-        let canary = upstream.canary.as_ref().and_then(|it| Canary::build(it, members, before));
-        let shadow = upstream.shadow.as_ref().and_then(|it| Shadow::build(it, members, before));
+        let canary =
+            upstream.canary.as_ref().and_then(|it| Canary::build(it, upstream, members, before));
+        let shadow =
+            upstream.shadow.as_ref().and_then(|it| Shadow::build(it, upstream, members, before));
         let none = canary.is_none() && shadow.is_none();
         (!none).then(|| (upstream.name.clone(), Arc::new(Migration { canary, shadow })))
     });
@@ -62,10 +65,11 @@ pub fn build(
 impl Canary {
     fn build(
         settings: &config::Canary,
+        section: &config::Upstream,
         members: &[Member],
         before: Option<&Arc<Migration>>,
     ) -> Option<Self> {
-        let successor = Successor::find(&settings.upstream, members)?;
+        let successor = Successor::find(&settings.upstream, section, members)?;
         let before = before.and_then(|before| before.canary.as_ref());
         let same = before.filter(|before| before.trial.settings == *settings);
         let trial = same.map(|same| Arc::clone(&same.trial));
@@ -77,10 +81,11 @@ impl Canary {
 impl Shadow {
     fn build(
         settings: &config::Shadow,
+        section: &config::Upstream,
         members: &[Member],
         before: Option<&Arc<Migration>>,
     ) -> Option<Self> {
-        let successor = Successor::find(&settings.upstream, members)?;
+        let successor = Successor::find(&settings.upstream, section, members)?;
         let before = before.and_then(|before| before.shadow.as_ref());
         let same = before.filter(|before| before.settings.in_flight_max == settings.in_flight_max);
         let places = same.map(|same| Arc::clone(&same.places));
@@ -90,12 +95,17 @@ impl Shadow {
 }
 
 impl Successor {
-    fn find(name: &str, members: &[Member]) -> Option<Self> {
+    fn find(name: &str, section: &config::Upstream, members: &[Member]) -> Option<Self> {
         let member = members.iter().find(|member| member.upstream.name() == name)?;
         let listing = member.shelf.listing();
         let tools = listing.iter().flat_map(|listing| &listing.tools);
         let tools = tools.map(|item| (item.key.clone(), item.mirrors.clone())).collect();
-        Some(Self { upstream: Arc::clone(&member.upstream), tools })
+        let succession = Succession::new(section, &member.upstream)?;
+        Some(Self { succession, tools })
+    }
+
+    pub fn upstream(&self) -> &Arc<Upstream> {
+        self.succession.successor()
     }
 
     /// Which arguments of this tool go into headers; none where it has no such tool.
@@ -122,6 +132,6 @@ impl Snapshot {
     pub fn successors(&self, route: &Route) -> Vec<Arc<Upstream>> {
         let names = route.members.iter().map(|member| member.upstream.name());
         let canaries = names.filter_map(|name| self.migration(name)?.canary.as_ref());
-        canaries.map(|canary| Arc::clone(&canary.successor.upstream)).collect()
+        canaries.map(|canary| Arc::clone(canary.successor.upstream())).collect()
     }
 }

@@ -406,7 +406,7 @@ impl Gate {
             }
             routes.insert(settings.path.clone(), route);
         }
-        let limits = Arc::new(earlier.limits.next(&config));
+        let limits = earlier.limits.next(&config);
         let migrations = migration::build(&config, &members, &earlier.migrations);
         let is_same = |name: &str| {
             let member = members.iter().find(|member| member.upstream.name() == name);

@@ -19,7 +19,7 @@ pub use self::{
     cluster::upstream::Upstream,
     connection::{open::Peer, session::ListingConnection},
     exchange::{Exchange, error::SendError, failure, task::TaskRef},
-    proof::Pass,
+    proof::{Clearance, Sent},
     replica::{
         inbox::{ListChange, ServerMessage},
         openings::Openings,

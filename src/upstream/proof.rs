@@ -1,52 +1,151 @@
-//! What a request needs to be sent: that it may be, and that there is room for it.
+//! What a request needs to be sent: that it may be, that it was let in, and that a breaker lets it
+//! through; and that it was sent, for what it leads to.
 
 use std::sync::Arc;
 
-use crate::{limit::Admission, policy::Permit, upstream::exchange::error::SendError};
+use crate::{
+    call::Ask,
+    limit::{Admission, Request, RouteAdmission, Target},
+    mcp::message::Body,
+    policy::{Named, Permit, Succession},
+    resilience::{Attempt, LetThrough},
+    upstream::{
+        cluster::upstream::Upstream,
+        exchange::{Exchange, error::SendError},
+    },
+};
 
-/// Both proofs.
+/// With this a request is sent: it holds the upstream that is permitted, so that none can be sent
+/// to another, and the admission of the route. Each send needs an [`Attempt`] besides, and is
+/// admitted by the limits of the upstream once there is a connection for it.
 #[derive(Debug, Clone)]
-pub struct Pass {
-    pub permit: Permit,
-    pub admission: Arc<Admission>,
+pub struct Clearance {
+    permit: Permit<Upstream>,
+    route: RouteAdmission,
+    /// What carries on with a request that was sent goes on that one's admission.
+    carried: Option<Admission>,
 }
 
-impl Pass {
+/// That a request was sent: what it leads to (answers, looks at its task) is brought to its end on
+/// its strength, and holds its places.
+#[derive(Debug, Clone)]
+pub struct Sent {
+    admission: Admission,
+    let_through: LetThrough,
+}
+
+impl Clearance {
+    pub fn new(permit: Permit<Upstream>, route: RouteAdmission) -> Self {
+        Self { permit, route, carried: None }
+    }
+
+    /// For what was admitted already by the limits of its upstream.
+    pub fn admitted(self, admission: Admission) -> Self {
+        Self { carried: Some(admission), ..self }
+    }
+
+    /// Where the request goes.
+    pub fn upstream(&self) -> &Arc<Upstream> {
+        self.permit.on()
+    }
+
     /// For a copy of a request, which nobody waits for.
     pub fn without_places(&self) -> Self {
-        let admission = Arc::new(self.admission.without_places());
-        Self { permit: self.permit.clone(), admission }
+        let route = self.route.without_places();
+        Self { permit: self.permit.clone(), route, carried: None }
     }
 
-    /// For the upstream that takes the other's place by configuration.
-    pub fn at_successor(&self, upstream: &str) -> Self {
-        let admission = Arc::clone(&self.admission);
-        Self { permit: self.permit.at_successor(upstream), admission }
+    /// For the upstream that takes this one's place by configuration.
+    ///
+    /// # Errors
+    /// Where that takes the place of another.
+    pub fn at_successor(&self, succession: &Succession<Upstream>) -> Result<Self, SendError> {
+        let permit = self.permit.at_successor(succession).ok_or_else(|| {
+            SendError::Unavailable("this call was permitted for another upstream".to_owned())
+        })?;
+        Ok(Self { permit, route: self.route.clone(), carried: None })
     }
 
-    /// A permit is good for the upstream that it was given for.
-    pub fn check(&self, upstream: &str) -> Result<(), SendError> {
-        if self.permit.is_for(upstream) {
-            return Ok(());
+    /// Sends a client's request. What becomes of the attempt is known with the exchange's end.
+    /// Nothing was sent where this fails: of several replicas all were tried then.
+    ///
+    /// # Errors
+    /// Where there is no connection for it, or a limit of the upstream refuses it.
+    pub async fn send(&self, ask: &Ask, attempt: Attempt) -> Result<Exchange, SendError> {
+        self.upstream().send(ask, self, attempt).await
+    }
+
+    /// Sends what a request leads to that was sent.
+    ///
+    /// # Errors
+    /// Where there is no connection for it.
+    pub async fn carry_on(&self, ask: &Ask, sent: &Sent) -> Result<Exchange, SendError> {
+        let carrying = self.clone().admitted(sent.admission.clone());
+        carrying.send(ask, sent.let_through.attempt()).await
+    }
+
+    /// Subscribes for a legacy client, or ends that.
+    ///
+    /// # Errors
+    /// Where there is no connection for it, or the server fails.
+    pub async fn subscribe(&self, ask: &Ask, uri: &str) -> Result<Body, SendError> {
+        let _places = self.admit(ask).await?;
+        self.upstream().subscribe(ask, uri).await
+    }
+
+    /// Hears of `uri` on the connection that all share from now on.
+    ///
+    /// # Errors
+    /// As [`Clearance::subscribe`].
+    pub async fn want(&self, uri: &str) -> Result<(), SendError> {
+        self.upstream().want(uri).await
+    }
+
+    /// Admits one send by the limits of the upstream and its tool.
+    ///
+    /// # Errors
+    /// Where one refuses it.
+    pub async fn admit(&self, ask: &Ask) -> Result<Admission, SendError> {
+        if let Some(carried) = &self.carried {
+            return Ok(carried.clone());
         }
-        Err(SendError::Unavailable("this call was permitted for another upstream".to_owned()))
+        let name = ask.name.as_deref().unwrap_or_default();
+        let target = Target { upstream: self.upstream().name(), name };
+        let request = Request {
+            method: ask.method,
+            caller: &ask.caller,
+            client: &ask.client,
+            route: self.route.route(),
+            params: &ask.params,
+        };
+        self.route.admit(request, target).await.map_err(SendError::Limited)
+    }
+}
+
+impl Sent {
+    pub fn new(admission: Admission, let_through: LetThrough) -> Self {
+        Self { admission, let_through }
+    }
+}
+
+impl Named for Upstream {
+    fn name(&self) -> &str {
+        Self::name(self)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use crate::{
         app::offline::idle,
-        call::{Ask, Caller, Client, tasks::Tasks},
+        call::{Caller, Client, tasks::Tasks},
         config,
-        limit::{Limits, Request, Target},
+        limit::Limits,
         mcp::{method::Method, raw::Raw, version::Version},
         policy::{Bounds, Judge},
         resilience::Circuit,
         store::Store,
-        upstream::{Settings, Upstream},
+        upstream::settings::Settings,
     };
 
     use super::*;
@@ -71,75 +170,91 @@ mod tests {
         }
     }
 
-    /// A pass for the upstream `a`, as the way of a call makes it.
-    async fn pass_for_a(config: &config::Config) -> Pass {
+    /// A clearance for an upstream, as the way of a call makes it.
+    async fn clearance(config: &config::Config, upstream: &Arc<Upstream>) -> Clearance {
         let bounds = Bounds::of(&config.server.limits);
         let judge = Judge::new("/mcp", None, bounds, &Arc::default());
-        let client = Client::gateway(Version::MODERN);
+        let ask = ask(Method::ToolsCall);
         let request = Request {
-            method: Method::ToolsCall,
-            caller: &Caller::Parent,
-            client: &client,
+            method: ask.method,
+            caller: &ask.caller,
+            client: &ask.client,
             route: "/mcp",
-            params: &Raw::object(),
+            params: &ask.params,
         };
         let limits = Limits::new(Arc::default(), Tasks::default()).next(config);
-        let admission = limits.admit(request, Target { upstream: "a", name: "log" }).await;
-        let admission = Arc::new(admission.expect("nothing limits it"));
-        Pass { permit: judge.permit_task("a"), admission }
+        let target = Target { upstream: upstream.name(), name: "log" };
+        let admission = limits.admit_route(request, target).await.expect("nothing limits it");
+        Clearance::new(judge.permit_begun(upstream), admission)
     }
 
-    /// Nobody listens there: what is not refused fails for another reason.
-    async fn refuses_at_b_alone(urls: &str) {
+    /// The upstreams of a configuration in which `b` has a successor `c`, and those of `urls`.
+    fn upstreams(urls: &str) -> (config::Config, Vec<Arc<Upstream>>, tempfile::TempDir) {
+        let keys = format!("url = {urls}\ntimeout = {{ open = \"50ms\" }}\n");
         let text = format!(
-            "[routes.\"/mcp\"]\nupstreams = [\"*\"]\n[upstreams.a]\nurl = {urls}\n\
-             timeout = {{ open = \"1s\" }}\n[upstreams.b]\nurl = {urls}\n\
-             timeout = {{ open = \"1s\" }}\n"
+            "[routes.\"/mcp\"]\nupstreams = [\"a\", \"b\"]\n\
+             [upstreams.a]\n{keys}[upstreams.b]\n{keys}\
+             canary.upstream = \"c\"\ncanary.weight = 1\n[upstreams.c]\n{keys}"
         );
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("routes.toml");
         std::fs::write(&file, text).unwrap();
         let config = config::load(&file, &|_| None).unwrap();
-        let pass = pass_for_a(&config).await;
         let context = Arc::new(idle(Store::open(folder.path()).unwrap()));
-        for upstream in &config.upstreams {
+        let all = config.upstreams.iter().map(|upstream| {
             let settings = Settings { config: upstream.clone(), answer_bytes_max: 1 << 20 };
-            let upstream = Upstream::new(settings, &context);
-            let errors = Box::pin(errors(&upstream, &pass)).await;
-            let refused = errors.each_ref().map(is_refused);
-            assert_eq!(refused, [upstream.name() == "b"; 3], "{urls}: {errors:?}");
+            Upstream::new(settings, &context)
+        });
+        let all = all.collect();
+        (config, all, folder)
+    }
+
+    /// Each upstream's clearance, and where that leads by what takes the place of `b`.
+    async fn leads_right(urls: &str) {
+        let (config, all, _folder) = upstreams(urls);
+        let section = |name: &str| config.upstreams.iter().find(|one| one.name == name).unwrap();
+        let named = |name: &str| all.iter().find(|one| one.name() == name).unwrap();
+        assert!(Succession::new(section("a"), named("c")).is_none(), "nothing takes its place");
+        assert!(Succession::new(section("b"), named("a")).is_none(), "that is another");
+        let succession = Succession::new(section("b"), named("c")).unwrap();
+        for upstream in &all {
+            let clearance = clearance(&config, upstream).await;
+            assert!(Arc::ptr_eq(clearance.upstream(), upstream));
+            let there = clearance.at_successor(&succession).ok();
+            let there = there.map(|there| Arc::clone(there.upstream()));
+            assert_eq!(there.is_some(), upstream.name() == "b");
+            assert!(there.is_none_or(|there| Arc::ptr_eq(&there, named("c"))));
         }
     }
 
     #[tokio::test]
-    async fn a_pass_is_refused_at_another_upstream() {
-        refuses_at_b_alone(r#""http://127.0.0.1:9/""#).await;
+    async fn a_clearance_leads_to_its_own_upstream_and_to_that_ones_successor_alone() {
+        leads_right(r#""http://127.0.0.1:9/""#).await;
+        leads_right(r#"["http://127.0.0.1:9/", "http://[::1]:9/"]"#).await;
     }
 
     #[tokio::test]
-    async fn a_pass_is_refused_at_another_upstream_of_two_replicas() {
-        refuses_at_b_alone(r#"["http://127.0.0.1:9/", "http://[::1]:9/"]"#).await;
-    }
-
-    fn is_refused((_, error): &(&str, Option<String>)) -> bool {
-        error.as_deref().is_some_and(|error| error.contains("another upstream"))
-    }
-
-    /// What each way to an upstream fails with, if it does not wait for a connection.
-    async fn errors(upstream: &Arc<Upstream>, pass: &Pass) -> [(&'static str, Option<String>); 3] {
-        let attempt = Circuit::new(Arc::default()).attempt(None).unwrap();
-        let call = ask(Method::ToolsCall);
-        let sent = in_time(Box::pin(upstream.send(&call, pass, attempt))).await.map(Result::err);
-        let subscribe = ask(Method::Subscribe);
-        let subscribed = upstream.subscribe(&subscribe, "mem://one", pass);
-        let subscribed = in_time(subscribed).await.map(Result::err);
-        let wanted = in_time(upstream.want("mem://one", pass)).await.map(Result::err);
-        [("send", sent), ("subscribe", subscribed), ("want", wanted)]
-            .map(|(what, ended)| (what, ended.flatten().map(|error| error.to_string())))
-    }
-
-    /// None where it waits for a connection.
-    async fn in_time<T>(work: impl Future<Output = T>) -> Option<T> {
-        tokio::time::timeout(Duration::from_millis(200), Box::pin(work)).await.ok()
+    async fn what_could_not_be_sent_counts_in_no_limit_of_its_upstream() {
+        let (mut config, all, _folder) = upstreams(r#""http://127.0.0.1:9/""#);
+        let once = config::parse(
+            "routes.toml",
+            "[routes.\"/mcp\"]\nupstreams = [\"*\"]\n[upstreams.a]\nurl = \"http://127.0.0.1:9/\"\n\
+             limits = [{ budget = \"1/month\" }]\n",
+            &|_| None,
+        );
+        config.upstreams = once.unwrap().upstreams;
+        let clearance = clearance(&config, &all[0]).await;
+        for _ in 0..3 {
+            let attempt = Circuit::new(Arc::default()).attempt(None).unwrap();
+            let failed = clearance.send(&ask(Method::ToolsCall), attempt).await.err();
+            assert!(!matches!(failed, None | Some(SendError::Limited(_))), "{failed:?}");
+        }
+        let sent =
+            clearance.admit(&ask(Method::ToolsCall)).await.expect("it has all of its budget");
+        assert!(clearance.admit(&ask(Method::ToolsCall)).await.is_err());
+        sent.give_back();
+        sent.give_back();
+        assert!(clearance.admit(&ask(Method::ToolsCall)).await.is_ok());
+        assert!(clearance.admit(&ask(Method::ToolsCall)).await.is_err(), "given back once");
     }
 }

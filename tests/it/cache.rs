@@ -159,12 +159,16 @@ async fn a_result_is_its_callers_in_every_era_and_as_its_server_wrote_it() {
 #[tokio::test]
 async fn a_hit_is_judged_and_counted_as_any_call() {
     let jobs = jobs();
-    let keys = "tools.get = { cache = { ttl = \"10m\", public = true }, limits = [{ rate = \"1/h\", \
-                burst = 2, per = [\"caller\"] }] }";
+    let keys =
+        "tools.get = { cache = { ttl = \"10m\", public = true }, limits = [{ rate = \"1/h\" }] }";
+    let route = "upstreams = [\"*\"]
+policy = [\"policies/base.cedar\"]
+limits = [{ rate = \"1/h\", burst = 2, per = [\"caller\", \"tool\"] }]
+";
     let rules = "permit(principal, action, resource);
 forbid(principal, action, resource) when { principal has address && principal.address == \
                  ip(\"127.0.0.3\") };";
-    let gate = plan(&jobs, keys).policy(rules).start().await;
+    let gate = plan(&jobs, keys).route("/mcp", route).policy(rules).start().await;
     let client = gate.modern();
     for _ in 0..2 {
         assert!(client.call("get").await.get("isError").is_none());

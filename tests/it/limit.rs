@@ -324,3 +324,120 @@ async fn a_place_is_kept_as_long_as_a_task_goes_on() {
     };
     soon("the task's place", freed).await;
 }
+
+/// A budget of this many calls at the upstream.
+fn budget(of: u32) -> String {
+    format!("limits = [{{ budget = \"{of}/month\" }}]\n")
+}
+
+fn reading(name: &str) -> Value {
+    json!({
+        "name": name,
+        "inputSchema": { "type": "object", "properties": { "id": { "type": "integer" } } },
+        "annotations": { "readOnlyHint": true },
+    })
+}
+
+/// Spends what is left of the upstream's budget with this tool: how much that was.
+async fn left(client: &Client, tool: &str) -> usize {
+    for spent in 0..20 {
+        if client.call(tool).await["structuredContent"]["error"] == "rate_limited" {
+            return spent;
+        }
+    }
+    panic!("a budget of 20 and more");
+}
+
+#[tokio::test]
+async fn what_is_answered_from_memory_or_refused_before_it_is_sent_costs_an_upstream_nothing() {
+    let jobs = fake::http().tool_with(reading("get")).tool_with(reading("check")).tool("other");
+    let keys = format!("{}tools.get.cache = {{ ttl = \"10m\" }}\n", budget(5));
+    let plan = gateway().upstream_with("jobs", &jobs, &keys);
+    let plan = plan.policy(
+        "permit(principal, action, resource); forbid(principal, action == \
+                            Action::\"call\", resource == Tool::\"jobs/other\");",
+    );
+    let gate = plan.start().await;
+    for client in both(&gate).await {
+        for _ in 0..8 {
+            // One for each form that clients share.
+            ran(&client.call("get").await);
+            assert_eq!(client.call("other").await["isError"], true, "policies deny it");
+            let wrong = json!({ "name": "check", "arguments": { "id": "no number" } });
+            let refused = client.ask("tools/call", wrong).await;
+            assert_eq!(refused.result()["isError"], true, "its arguments are wrong");
+            client.tools().await;
+        }
+    }
+    let sent = jobs.seen("tools/call").len();
+    assert!((1..=2).contains(&sent), "{sent}");
+    assert_eq!(left(&gate.modern(), "check").await, 5 - sent);
+    assert_eq!(jobs.seen("tools/call").len(), 5);
+}
+
+#[tokio::test]
+async fn what_a_breaker_or_a_dead_server_keeps_from_being_sent_costs_an_upstream_nothing() {
+    let jobs = fake::http().tool("log").tool("fails").does(Act::Status(500));
+    let keys = format!(
+        "{}breaker = {{ failure_rate = 0.5, window = 2, calls_min = 2, open = \"1s\", \
+         tools_apart = false }}\n",
+        budget(6)
+    );
+    let gate = gateway().upstream_with("jobs", &jobs, &keys).start().await;
+    let client = gate.modern();
+    for _ in 0..2 {
+        client.call("fails").await;
+    }
+    eventually("it is open", || (0 < counter(&gate, "breakers_opened")).then_some(())).await;
+    for _ in 0..8 {
+        assert_eq!(client.call("log").await["structuredContent"]["error"], "service_unavailable");
+    }
+    assert!(8 <= counter(&gate, "refused_breaker"));
+    let works = async {
+        while client.call("log").await.get("isError").is_some() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    soon("the breaker closes", works).await;
+    assert_eq!(left(&client, "log").await, 6 - 3, "two failed, one ran");
+
+    let (listed, keys) = (fake::http().tool("log"), budget(3));
+    let gate = gateway().upstream_with("jobs", &listed, &keys).start().await;
+    let client = gate.modern();
+    ran(&client.call("log").await);
+    listed.dies();
+    for _ in 0..8 {
+        // The first may have been on its way.
+        assert_eq!(client.call("log").await["structuredContent"]["error"], "service_unavailable");
+    }
+    assert_eq!(counter(&gate, "refused_budget"), 0, "what reached nobody was given back");
+}
+
+#[tokio::test]
+async fn each_send_counts_at_the_upstream_that_it_goes_to() {
+    let turns = [Act::Status(503), Act::Status(503), Act::Result(r#"{"content":[]}"#.to_owned())];
+    let flaps = fake::http().tool_with(reading("flaps")).does(Act::Turns(turns.into()));
+    let keys = format!(
+        "{}retry = {{ attempts = 3, backoff = \"1ms\", backoff_max = \"1ms\", budget = 1.0, \
+         budget_min = 100 }}\n",
+        budget(4)
+    );
+    let gate = gateway().upstream_with("jobs", &flaps, &keys).start().await;
+    let client = gate.modern();
+    ran(&client.call("flaps").await);
+    assert_eq!(flaps.seen("tools/call").len(), 3);
+    assert_eq!(left(&client, "flaps").await, 1, "a retry is one more");
+
+    let (old, new) = (fake::http().tool("log"), fake::http().tool("log"));
+    let keys = format!("{}canary = {{ upstream = \"new\", weight = 100 }}\n", budget(1));
+    let plan = gateway().upstream_with("old", &old, &keys).upstream_with("new", &new, &budget(4));
+    let gate = plan.route("/mcp", "upstreams = [\"old\"]").start().await;
+    eventually("both are listed", || {
+        let report = gate.app().viewer().report();
+        report.upstreams.iter().all(|upstream| upstream.tools != 0).then_some(())
+    })
+    .await;
+    let client = gate.modern();
+    assert_eq!(left(&client, "log").await, 4, "the successor's own budget");
+    assert_eq!((old.seen("tools/call").len(), new.seen("tools/call").len()), (0, 4));
+}

@@ -125,6 +125,7 @@ async fn streams_of_a_session_are_counted() {
     let third = call().await;
     let third = third.text().await;
     assert!(third.contains("streams_max"), "{third}");
+    assert_eq!(git.seen("tools/call").len(), 2, "it is refused before it is sent");
     client.respond(&ask, r#"{"roots":[]}"#).await;
     first.message().await.result();
     let room = async {

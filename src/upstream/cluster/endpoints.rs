@@ -124,7 +124,12 @@ impl InFlight {
     pub fn hear(&mut self, event: &Result<Event, SendError>) {
         let (good, ends) = match event {
             // The gate's own bounds, or a session that is opened anew: it was not asked at all.
-            Err(SendError::Unready(_) | SendError::Refused(_) | SendError::SessionGone) => {
+            Err(
+                SendError::Unready(_)
+                | SendError::Refused(_)
+                | SendError::Limited(_)
+                | SendError::SessionGone,
+            ) => {
                 self.heard = true;
                 return;
             }

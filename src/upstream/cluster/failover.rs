@@ -15,7 +15,7 @@ use crate::{
     upstream::{
         cluster::upstream::Upstream,
         exchange::{Exchange, error::SendError},
-        proof::Pass,
+        proof::Clearance,
     },
 };
 
@@ -23,7 +23,7 @@ use crate::{
 pub struct Failover {
     upstream: Arc<Upstream>,
     ask: Ask,
-    pass: Pass,
+    clearance: Clearance,
     /// Places of replicas that had it.
     tried: Vec<usize>,
     hedge_at: Option<Instant>,
@@ -58,15 +58,15 @@ impl Failover {
     /// Of a call that was sent to the replicas at these places, the last of which has it.
     /// After `hedge` without a sign another one is asked, too.
     pub fn new(
-        upstream: Arc<Upstream>,
-        (ask, pass): (&Ask, &Pass),
+        ask: &Ask,
+        clearance: &Clearance,
         tried: Vec<usize>,
         hedge: Option<Duration>,
     ) -> Self {
         Self {
-            upstream,
+            upstream: Arc::clone(clearance.upstream()),
             ask: ask.clone(),
-            pass: pass.clone(),
+            clearance: clearance.clone(),
             tried,
             hedge_at: hedge.map(|after| Instant::now() + after),
             rival: Hedge::None,
@@ -93,6 +93,7 @@ impl Failover {
             | SendError::TooLarge(_)
             | SendError::Garbage(_)
             | SendError::NoRoom
+            | SendError::Limited(_)
             | SendError::SessionGone => false,
         };
         may && self.send_elsewhere(Counter::ReplicaFailovers)
@@ -104,9 +105,10 @@ impl Failover {
         let Ok(attempt) = self.upstream.circuit().attempt(self.ask.subject()) else { return false };
         self.tried.push(at);
         self.upstream.count(counter);
-        let (upstream, ask, pass) =
-            (Arc::clone(&self.upstream), self.ask.clone(), self.pass.clone());
-        let sending = async move { upstream.send_to(at, &ask, &pass, attempt).await };
+        let upstream = Arc::clone(&self.upstream);
+        let ask = self.ask.clone();
+        let clearance = self.clearance.clone();
+        let sending = async move { upstream.send_to(at, &ask, &clearance, attempt).await };
         self.rival = Hedge::Sending(Box::pin(sending));
         true
     }

@@ -28,7 +28,7 @@ use crate::{
         cluster::{endpoints::EndpointHealth, failover::Failover, leader::Leader},
         connection::{open::Peer, session::ListingConnection},
         exchange::{Exchange, error::SendError},
-        proof::Pass,
+        proof::Clearance,
         replica::{
             Common, Replica,
             era::Findings,
@@ -154,21 +154,20 @@ impl Upstream {
     pub async fn send(
         self: &Arc<Self>,
         ask: &Ask,
-        pass: &Pass,
+        clearance: &Clearance,
         attempt: Attempt,
     ) -> Result<Exchange, SendError> {
-        pass.check(self.name())?;
         if let [only] = &*self.replicas {
-            return only.send(ask, self.timeout(ask), attempt).await;
+            return only.send(ask, self.timeout(ask), clearance, attempt).await;
         }
-        let sending: Sending<'_> = Box::pin(self.send_to_any(ask, pass, attempt));
+        let sending: Sending<'_> = Box::pin(self.send_to_any(ask, clearance, attempt));
         sending.await
     }
 
     pub async fn send_to_any(
         self: &Arc<Self>,
         ask: &Ask,
-        pass: &Pass,
+        clearance: &Clearance,
         attempt: Attempt,
     ) -> Result<Exchange, SendError> {
         self.spare_for_slow.earn();
@@ -188,13 +187,15 @@ impl Upstream {
                 Some(attempt) => attempt,
                 None => self.circuit().attempt(ask.subject())?,
             };
-            last = match self.send_to(at, ask, pass, attempt).await {
+            last = match self.send_to(at, ask, clearance, attempt).await {
                 Ok(exchange) => {
                     // What a session has done counts where it was done.
                     let hedge = ask.hedge.filter(|_| ask.safe && !self.is_homed(ask));
-                    let failover = Failover::new(Arc::clone(self), (ask, pass), tried, hedge);
+                    let failover = Failover::new(ask, clearance, tried, hedge);
                     return Ok(exchange.with(failover));
                 }
+                // Another replica is no way around a limit of the upstream.
+                Err(error @ SendError::Limited(_)) => return Err(error),
                 // Nothing was sent.
                 Err(error) => error,
             };
@@ -207,17 +208,16 @@ impl Upstream {
         &self,
         at: usize,
         ask: &Ask,
-        pass: &Pass,
+        clearance: &Clearance,
         attempt: Attempt,
     ) -> Result<Exchange, SendError> {
-        pass.check(self.name())?;
         let found = self.replicas.get(at).zip(self.ids.get(at)).zip(self.guards.get(at));
         let ((replica, id), guard) = found.expect("only places of replicas are chosen");
         let guard = Arc::clone(&guard.read());
         let attempt = attempt.at(guard.attempt(ask.subject())?);
         self.settle_home(at, ask);
         let picked = self.standing.begin(at);
-        match replica.send(ask, self.timeout(ask), attempt).await {
+        match replica.send(ask, self.timeout(ask), clearance, attempt).await {
             Ok(exchange) => Ok(exchange.sent_to(*id, picked)),
             // What the gate itself refuses says nothing of the replica.
             Err(error) => {
@@ -326,16 +326,15 @@ impl Upstream {
 
     /// Subscribes for a legacy client, or ends that: on its own connection where it has one, else
     /// on the one that all share.
-    pub async fn subscribe(&self, ask: &Ask, uri: &str, pass: &Pass) -> Result<Body, SendError> {
-        pass.check(self.name())?;
+    pub async fn subscribe(&self, ask: &Ask, uri: &str) -> Result<Body, SendError> {
         if let [only] = &*self.replicas {
-            return only.subscribe(ask, uri, pass).await;
+            return only.subscribe(ask, uri).await;
         }
         self.opened().await?;
         let closed = || SendError::Unavailable("no replica is open".to_owned());
         let at = self.choose(ask, &[]).ok_or_else(closed)?;
         self.settle_home(at, ask);
-        self.replicas.get(at).ok_or_else(closed)?.subscribe(ask, uri, pass).await
+        self.replicas.get(at).ok_or_else(closed)?.subscribe(ask, uri).await
     }
 
     /// Whether a session has a connection of its own here.
@@ -344,9 +343,8 @@ impl Upstream {
     }
 
     /// Hears of `uri` on the shared connection from now on. Dropped or failed, it changes nothing.
-    pub async fn want(&self, uri: &str, pass: &Pass) -> Result<(), SendError> {
-        pass.check(self.name())?;
-        self.leader().want(uri, pass).await
+    pub async fn want(&self, uri: &str) -> Result<(), SendError> {
+        self.leader().want(uri).await
     }
 
     /// Undoes one [`Upstream::want`].

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::resilience::{Cause, Ending, Refusal};
+use crate::{
+    limit,
+    resilience::{Cause, Ending, Refusal},
+};
 
 /// Why a request got no answer. What it says is for operators.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -16,6 +19,9 @@ pub enum SendError {
     /// Nothing was sent: a breaker let it not through.
     #[error("{0}")]
     Refused(#[from] Refusal),
+    /// Nothing was sent: a limit of the upstream or its tool did not admit it.
+    #[error("{0}")]
+    Limited(limit::Refusal),
     /// It was sent; what became of it is not known.
     #[error("lost in mid-call: {0}")]
     Lost(String),
@@ -50,6 +56,7 @@ impl SendError {
             Self::Unavailable(_) => "unavailable",
             Self::Unready(_) => "unready",
             Self::Refused(_) => "refused",
+            Self::Limited(_) => "limited",
             Self::Lost(_) => "lost",
             Self::Idle(_) => "idle",
             Self::Total(_) => "total",
@@ -76,6 +83,7 @@ impl SendError {
             | Self::NoRoom
             | Self::Unready(_)
             | Self::Refused(_)
+            | Self::Limited(_)
             | Self::SessionGone => None,
         }
     }
@@ -94,9 +102,14 @@ impl SendError {
     pub(super) fn ending(&self) -> Ending {
         match (self.cause(), self) {
             (Some(cause), _) => Ending::Failed(cause),
-            (None, Self::SessionGone | Self::Unready(_) | Self::Refused(_) | Self::NoRoom) => {
-                Ending::Unknown
-            }
+            (
+                None,
+                Self::SessionGone
+                | Self::Unready(_)
+                | Self::Refused(_)
+                | Self::Limited(_)
+                | Self::NoRoom,
+            ) => Ending::Unknown,
             (None, _) => Ending::Answered,
         }
     }

@@ -15,11 +15,12 @@ use crate::{
         tasks::Tasks,
     },
     config::Timeout,
+    limit::Admission,
     mcp::{
         error::INTERNAL_ERROR, message::Body, meta::PROGRESS_TOKEN, method::Method, raw::Raw,
         splice, version::Era,
     },
-    resilience::{Attempt, Cause, Ending},
+    resilience::{Attempt, Cause, Ending, LetThrough},
     upstream::{
         cluster::{
             endpoints::InFlight,
@@ -27,6 +28,7 @@ use crate::{
         },
         connection::{attention::Attending, open::Connection, pool::Leased},
         exchange::task::{TaskRef, Watch},
+        proof::Sent,
         replica::backoff::Underway,
         transport::{http::HttpCall, multiplexed::MultiplexedCall},
     },
@@ -65,6 +67,10 @@ pub struct Exchange {
     unhurried: bool,
     /// Until it is known how it went.
     attempt: Option<Attempt>,
+    /// That a breaker let it through.
+    let_through: Option<LetThrough>,
+    /// Its places at the upstream.
+    admission: Option<Admission>,
     /// A session's own connection is listened to until this ends.
     _attending: Option<Attending>,
     /// What its replica counts and hears of it.
@@ -109,6 +115,8 @@ impl Exchange {
             since: now,
             unhurried: false,
             attempt: None,
+            let_through: None,
+            admission: None,
             _attending: None,
             underway: None,
         }
@@ -153,8 +161,26 @@ impl Exchange {
         self
     }
 
-    pub fn tried(self, attempt: Attempt) -> Self {
-        Self { attempt: Some(attempt), ..self }
+    pub fn cleared(self, admission: Admission, attempt: Attempt) -> Self {
+        let let_through = Some(attempt.let_through());
+        Self { attempt: Some(attempt), let_through, admission: Some(admission), ..self }
+    }
+
+    /// That it was sent, for what it leads to; none where it is the gate's own, or has given its
+    /// places back.
+    pub fn sent(&self) -> Option<Sent> {
+        let admission = self.admission.clone()?;
+        Some(Sent::new(admission, self.let_through.clone()?))
+    }
+
+    /// Gives its places back: its client has to come back for it.
+    pub fn release(&mut self) {
+        self.admission = None;
+    }
+
+    /// Holds these places from now on.
+    pub fn admitted(&mut self, admission: Admission) {
+        self.admission = Some(admission);
     }
 
     /// How long the server asks to be left alone; known with an answer.
@@ -251,7 +277,7 @@ impl Exchange {
             let deadline = self.idle_at.min(self.total_at);
             let came = tokio::time::timeout_at(deadline, self.came()).await;
             let came = came.unwrap_or_else(|_| Err(self.overdue()));
-            let came = came.inspect_err(|error| self.ended(self.ending_of(error)))?;
+            let came = came.inspect_err(|error| self.failed(error))?;
             let idle_at = Instant::now() + self.timeout.idle;
             self.idle_at = self.answer_by.map_or(idle_at, |answer_by| answer_by.max(idle_at));
             if let Some(event) = came {
@@ -339,6 +365,14 @@ impl Exchange {
         let away = matches!(error, SendError::Unavailable(_))
             || !begun && matches!(error, SendError::Lost(_));
         if away { Ending::Disconnected } else { error.ending() }
+    }
+
+    /// Ends the attempt; what was never sent counts in no limit.
+    fn failed(&mut self, error: &SendError) {
+        self.ended(self.ending_of(error));
+        if error.is_unsent() {
+            self.admission.iter().for_each(Admission::give_back);
+        }
     }
 
     fn ended(&mut self, ending: Ending) {

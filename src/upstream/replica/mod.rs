@@ -38,12 +38,12 @@ use crate::{
         connection::{
             attention::Lingering,
             open::{Connection, Peer},
-            pool::Pool,
+            pool::{Leased, Pool},
             select::{Connected, Scope},
             session::SessionConnection,
         },
         exchange::{Exchange, error::SendError},
-        proof::Pass,
+        proof::Clearance,
         replica::{
             backoff::Underway,
             era::{Findings, Knowledge},
@@ -190,6 +190,7 @@ impl Replica {
         &self,
         ask: &Ask,
         timeout: config::Timeout,
+        clearance: &Clearance,
         attempt: Attempt,
     ) -> Result<Exchange, SendError> {
         self.tally.call();
@@ -198,18 +199,29 @@ impl Replica {
         let underway = Arc::clone(&self.underway);
         let patience = self.settings.config.timeout.open;
         let found = tokio::time::timeout(patience, self.connection_for(ask)).await;
-        let sent = match found {
-            Ok(Ok(Connected { connection, leased, attending })) => {
-                let called = connection.call(ask, leased).await;
-                called.map(|exchange| exchange.attended(attending))
-            }
+        let Connected { connection, mut leased, attending } = match found {
+            Ok(Ok(connected)) => connected,
             // It is being opened again, and no call is waited for: that is breaker enough.
-            Ok(Err(error)) => Err(error),
+            Ok(Err(error)) => return Err(self.failed(error)),
             Err(_) => return Err(self.failed(self.unready(patience, attempt))),
         };
-        match sent {
-            Ok(exchange) => Ok(exchange.counted(underway).within(timeout).tried(attempt)),
-            Err(error) => Err(self.failed(error)),
+        // Now that nothing else stands between the request and the server: what is not sent counts
+        // in no limit, and a limit that refuses gives the breaker its probe back.
+        let admission = clearance.admit(ask).await.inspect_err(|_| {
+            // The connection was not used, and is as good as before.
+            leased.iter_mut().for_each(Leased::settle);
+        })?;
+        match connection.call(ask, leased).await {
+            Ok(exchange) => {
+                let exchange = exchange.attended(attending).counted(underway).within(timeout);
+                Ok(exchange.cleared(admission, attempt))
+            }
+            Err(error) => {
+                if error.is_unsent() {
+                    admission.give_back();
+                }
+                Err(self.failed(error))
+            }
         }
     }
 
@@ -259,8 +271,7 @@ impl Replica {
 
     /// Subscribes for a legacy client, or ends that: on its own connection where it has one, else
     /// on the shared one.
-    pub async fn subscribe(&self, ask: &Ask, uri: &str, pass: &Pass) -> Result<Body, SendError> {
-        pass.check(self.name())?;
+    pub async fn subscribe(&self, ask: &Ask, uri: &str) -> Result<Body, SendError> {
         let wants = ask.method == Method::Subscribe;
         self.check_caller(ask)?;
         if let (Scope::Session(key), _) = self.scope(ask).await? {
@@ -276,7 +287,7 @@ impl Replica {
             return Ok(body);
         }
         if wants {
-            self.want(uri, pass).await?;
+            self.want(uri).await?;
         } else {
             self.unwant(uri);
         }
@@ -298,8 +309,7 @@ impl Replica {
     }
 
     /// Hears of `uri` on the shared connection from now on. Dropped or failed, it changes nothing.
-    pub async fn want(&self, uri: &str, pass: &Pass) -> Result<(), SendError> {
-        pass.check(self.name())?;
+    pub async fn want(&self, uri: &str) -> Result<(), SendError> {
         self.shared().await?;
         self.common.wanted.add(uri).await
     }

@@ -1,0 +1,91 @@
+//! The proofs that a request was let in by its route, and may be sent to its upstream.
+
+use std::{
+    num::NonZeroU32,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::{Limits, Refusal, Request, Target, bucket::Now, rule::Rule, shared::Asked};
+
+/// A request was let in by its route; it has its places among the calls under way there until the
+/// last clone of this is dropped. Only [`Limits::admit_route`] makes one. It admits what is sent
+/// for the request.
+#[derive(Debug, Clone)]
+pub struct RouteAdmission {
+    pub(super) limits: Arc<Limits>,
+    pub(super) route: Arc<str>,
+    pub(super) _places: Option<Arc<[OwnedSemaphorePermit]>>,
+}
+
+/// A request may be sent to its upstream once; it has its places among the calls under way there
+/// until the last clone of this is dropped. Only [`Limits::admit`] makes one.
+#[derive(Debug, Clone)]
+pub struct Admission {
+    /// None where no limit was met.
+    pub(super) taken: Option<Arc<Taken>>,
+}
+
+/// What was taken for one send.
+#[derive(Debug)]
+pub(super) struct Taken {
+    pub limits: Arc<Limits>,
+    pub rules: Vec<(Arc<Rule>, u64)>,
+    pub shared_keys: Vec<String>,
+    pub cost: NonZeroU32,
+    pub at: Now,
+    pub given_back: AtomicBool,
+    pub _places: Vec<OwnedSemaphorePermit>,
+}
+
+impl RouteAdmission {
+    /// The path of the route that let it in.
+    pub fn route(&self) -> &str {
+        &self.route
+    }
+
+    /// Admits one send of the request by the limits of its upstream and its tool. The route is the
+    /// one that let it in, whatever `request` says.
+    ///
+    /// # Errors
+    /// As [`Limits::admit`].
+    pub async fn admit(
+        &self,
+        request: Request<'_>,
+        target: Target<'_>,
+    ) -> Result<Admission, Refusal> {
+        self.limits.admit(Request { route: &self.route, ..request }, target).await
+    }
+
+    /// For a copy of what was let in, which nobody waits for: it takes no place from others.
+    pub fn without_places(&self) -> Self {
+        Self { _places: None, ..self.clone() }
+    }
+}
+
+impl Admission {
+    /// Nothing was sent after all: rates and budgets have it back, once. Places are given back when
+    /// this is dropped.
+    pub fn give_back(&self) {
+        let Some(taken) = &self.taken else { return };
+        if taken.given_back.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let now = taken.limits.now();
+        for (rule, key) in &taken.rules {
+            rule.give_back(*key, taken.cost, taken.at, now);
+        }
+        let Some(shared) = taken.limits.shared.clone() else { return };
+        let words = taken.rules.iter().flat_map(|(rule, _)| rule.words());
+        let arguments = [format!("-{}", taken.cost)].into_iter().chain(words).collect();
+        let asked = Asked { keys: taken.shared_keys.clone(), arguments };
+        taken.limits.tasks.spawn("limit: give back", async move {
+            // A store that is away keeps counting it: that errs on the safe side.
+            drop(shared.take(&asked).await);
+        });
+    }
+}
