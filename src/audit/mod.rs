@@ -182,7 +182,7 @@ impl Entry {
 
     /// It ended without an answer of its upstream's own.
     pub fn failed(&self, reason: Reason) {
-        self.end(|_| reason.word(), None);
+        self.end(|_| reason.name(), None);
     }
 
     /// The first word on how it ended counts.
