@@ -19,7 +19,7 @@ use crate::{
 };
 
 pub use crate::{
-    cache::{Question as Lookup, canonical},
+    cache::Question as Lookup,
     call::{Action, Caller, Client, ListKind, ObjectKind},
     catalog::{
         EntryBounds, View,
@@ -33,6 +33,7 @@ pub use crate::{
         twin::{Twin, script},
     },
     mcp::{
+        canonical::canonical,
         digest::request_digest,
         document::Arguments,
         header,

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::{
     call::{Caller, Client, clock},
     config::Recorded,
-    mcp::{digest, message::Body, method::Method, raw::Raw, splice},
+    mcp::{canonical::canonical, message::Body, method::Method, raw::Raw, result, splice},
 };
 
 use super::Begun;
@@ -128,7 +128,7 @@ pub fn outcome(method: Method, body: &Body) -> &'static str {
     };
     let calls = matches!(method, Method::ToolsCall | Method::TasksResult);
     match () {
-        () if calls && is("isError", "true") => "tool_error",
+        () if calls && result::is_error(result) => "tool_error",
         () if is("resultType", "\"input_required\"") => INPUT_REQUIRED,
         () => OK,
     }
@@ -150,9 +150,9 @@ fn arguments(method: Method, params: &Raw) -> Option<Raw> {
     }
 }
 
-/// Of the canonical form (RFC 8785); keyed, so that who reads the log cannot try out arguments.
+/// Hash of the canonical form; keyed, so that who reads the log cannot try out arguments.
 fn hash_of(arguments: &Raw, key: &[u8; 32]) -> String {
-    let canonical = digest::canonical(arguments);
+    let canonical = canonical(arguments.bytes(), None);
     let bytes = canonical.as_deref().unwrap_or(arguments.bytes());
     blake3::keyed_hash(key, bytes).to_hex().to_string()
 }

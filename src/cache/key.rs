@@ -5,6 +5,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     call::{Caller, Client},
     mcp::{
+        canonical::canonical,
         meta::{CLIENT_CAPABILITIES, CLIENT_INFO, LOG_LEVEL, PROGRESS_TOKEN, PROTOCOL_VERSION},
         method::Method,
         raw::Raw,
@@ -12,8 +13,6 @@ use crate::{
         version::Version,
     },
 };
-
-use super::canonical::canonical;
 
 /// A SHA-256: nobody finds another question with the same.
 pub type Key = [u8; 32];

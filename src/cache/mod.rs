@@ -2,14 +2,13 @@
 //!
 //! [`Cache::look`] says what to do about a question: serve a result, ask for it on behalf of all
 //! who wait (`flight`), wait, or pass it by. `key` is all that could make an answer another one,
-//! `canonical` the form of arguments in it, `shelf` the place where results are kept, within so
-//! many bytes. Kept is what the server wrote, before it is put in a client's words.
+//! and `shelf` the place where results are kept, within so many bytes. Kept is what the server
+//! wrote, before it is put in a client's words.
 //!
 //! `F` is how an upstream fails: those who wait for one flight share its failure, whose type stands
 //! further down the way. A second level that replicas share would stand behind `Shelf::get`,
 //! `Shelf::put` and `Shelf::forget`.
 
-mod canonical;
 mod flight;
 mod key;
 mod shelf;
@@ -33,8 +32,6 @@ use crate::{
     telemetry::{Counter, Counters},
 };
 
-#[cfg(feature = "internals")]
-pub use self::canonical::canonical;
 use self::shelf::Shelf;
 pub use self::{
     flight::{Join, Landing, Lead, Wait},

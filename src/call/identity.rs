@@ -7,6 +7,8 @@ use std::{
     sync::Arc,
 };
 
+use zeroize::Zeroizing;
+
 use crate::mcp::raw::Raw;
 
 /// What is known of a caller who proved who they are. Two are the same where one authority knows
@@ -31,13 +33,14 @@ pub struct Identity {
     pub token: Option<Token>,
 }
 
-/// An access token of a caller, which is never printed.
+/// An access token of a caller, which is never printed, and is written over when the last that
+/// holds it gives it up.
 #[derive(Clone)]
-pub struct Token(Arc<str>);
+pub struct Token(Arc<Zeroizing<String>>);
 
 impl Token {
     pub fn new(text: &str) -> Self {
-        Self(text.into())
+        Self(Arc::new(Zeroizing::new(text.to_owned())))
     }
 
     pub fn expose(&self) -> &str {

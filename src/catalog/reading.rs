@@ -4,7 +4,7 @@
 use std::{collections::HashSet, fmt, time::Duration};
 
 use serde::{
-    Deserialize, Deserializer,
+    Deserializer,
     de::{DeserializeSeed, IgnoredAny, SeqAccess, Visitor},
 };
 use serde_json::value::RawValue;
@@ -14,7 +14,7 @@ use crate::{
     call::ListKind,
     config::{Limits, Timeout},
     mcp::{
-        error::{INVALID_PARAMS, METHOD_NOT_FOUND},
+        error::{INVALID_PARAMS, METHOD_NOT_FOUND, code_of},
         message::Body,
         method::Method,
         raw::Raw,
@@ -129,7 +129,7 @@ impl ListError {
     /// Whether the server itself gave an answer that it would hardly change in a moment.
     pub fn is_settled(&self) -> bool {
         match self {
-            Self::Refused(error) => code_of(error) == Some(INVALID_PARAMS),
+            Self::Refused(error) => code_of(error) == INVALID_PARAMS,
             // What is too large is dear to look at again, too.
             Self::Shape | Self::Cut { .. } | Self::Send(SendError::TooLarge(_)) => true,
             Self::Send(_) | Self::Slow(_) => false,
@@ -188,7 +188,7 @@ impl Reading {
             let result = match asked? {
                 Body::Result(result) => result,
                 // Said to have the capability, but not this list: templates, often.
-                Body::Error(error) if code_of(&error) == Some(METHOD_NOT_FOUND) => return Ok(()),
+                Body::Error(error) if code_of(&error) == METHOD_NOT_FOUND => return Ok(()),
                 Body::Error(error) => return Err(ListError::Refused(error)),
             };
             let next = self.add(&result, request)?;
@@ -321,12 +321,4 @@ fn next_cursor(result: &Raw) -> Option<Raw> {
 fn too_many_bytes(bounds: Bounds) -> ListError {
     let (many, what, key) = (bounds.list_bytes_max, "bytes", "list_bytes_max");
     ListError::Cut { many, what, key }
-}
-
-fn code_of(error: &Raw) -> Option<i64> {
-    #[derive(Deserialize)]
-    struct ErrorCode {
-        code: i64,
-    }
-    Some(error.try_read::<ErrorCode>()?.code)
 }

@@ -1,12 +1,14 @@
 //! Texts that are never printed.
 
-/// A text that is never printed.
+use zeroize::Zeroizing;
+
+/// A text that is never printed, and is written over when it is given up.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Secret(String);
+pub struct Secret(Zeroizing<String>);
 
 impl Secret {
     pub fn new(text: String) -> Self {
-        Self(text)
+        Self(Zeroizing::new(text))
     }
 
     /// The text itself, for the one place that needs it.

@@ -7,7 +7,6 @@ use futures_util::{Stream, StreamExt as _};
 use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, StreamBody, combinators::UnsyncBoxBody};
 use hyper::body::Frame;
-use serde::Deserialize;
 use serde_json::json;
 
 use crate::{
@@ -275,21 +274,17 @@ pub fn fault(
 /// upstream's own did, or where that said nothing, by the code (2026-07-28, transports). The
 /// statuses of authentication are between the gate and that upstream.
 pub fn status(said: u16, body: &Body, era: Era) -> StatusCode {
-    #[derive(Deserialize)]
-    struct Code {
-        code: i64,
-    }
-    let Body::Error(error) = body else { return StatusCode::OK };
+    let Body::Error(object) = body else { return StatusCode::OK };
     if era == Era::Legacy {
         return StatusCode::OK;
     }
     if (400..600).contains(&said) && ![401, 403, 407].contains(&said) {
         return StatusCode::from_u16(said).unwrap_or(StatusCode::OK);
     }
-    match error.try_read::<Code>().map(|error| error.code) {
-        Some(error::METHOD_NOT_FOUND) => StatusCode::NOT_FOUND,
-        Some(error::PARSE_ERROR | error::INVALID_REQUEST) => StatusCode::BAD_REQUEST,
-        Some(code) if error::is_modern(code) => StatusCode::BAD_REQUEST,
+    match error::code_of(object) {
+        error::METHOD_NOT_FOUND => StatusCode::NOT_FOUND,
+        error::PARSE_ERROR | error::INVALID_REQUEST => StatusCode::BAD_REQUEST,
+        code if error::is_modern(code) => StatusCode::BAD_REQUEST,
         _ => StatusCode::OK,
     }
 }

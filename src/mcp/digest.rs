@@ -2,48 +2,25 @@
 
 use sha2::{Digest as _, Sha256};
 
-use super::{method::Method, raw::Raw, splice};
-
-/// Digits that every double tells apart (IEEE 754).
-const DOUBLE_DIGITS: usize = 15;
+use super::{canonical::canonical, method::Method, raw::Raw, splice};
 
 /// Half a SHA-256: nobody finds another request with the same.
 pub type RequestDigest = [u8; 16];
 
-/// Of the method and the params, but for what may differ when a request is sent again: `_meta`,
-/// `inputResponses` and `requestState` (2026-07-28, MRTR). Clients may write the same JSON
-/// differently, therefore the canonical form counts (RFC 8785); where there is none (a number
-/// beyond its range), the text itself does.
+/// Digest of the method and the params, but for what may differ when a request is sent again:
+/// `_meta`, `inputResponses` and `requestState` (2026-07-28, MRTR). Clients may write the same JSON
+/// differently, therefore the canonical form counts; where there is none (a member that stands
+/// twice), the text itself does.
 pub fn request_digest(method: Method, params: &Raw) -> RequestDigest {
     let free = ["_meta", "inputResponses", "requestState"].map(|key| (key, None));
     let bare = splice::edit(params, &free);
-    let value = bare.try_read::<serde_json::Value>();
-    let canonical = value.and_then(|value| serde_json_canonicalizer::to_vec(&value).ok());
+    let canonical = canonical(bare.bytes(), None);
     let mut hash = Sha256::new();
     hash.update(method.name());
     hash.update([0]);
     hash.update(canonical.as_deref().unwrap_or(bare.bytes()));
-    // The canonical form has doubles, in which long numbers are not told apart.
-    for digits in long_numbers(bare.bytes()) {
-        hash.update([0]);
-        hash.update(digits);
-    }
     let whole: [u8; 32] = hash.finalize().into();
     std::array::from_fn(|at| whole.get(at).copied().unwrap_or_default())
-}
-
-/// The canonical form of a JSON text (RFC 8785); none where it has none.
-pub fn canonical(text: &Raw) -> Option<Vec<u8>> {
-    let value = text.try_read::<serde_json::Value>()?;
-    serde_json_canonicalizer::to_vec(&value).ok()
-}
-
-/// Every run of more digits than a double holds, in no order that a client's spelling decides.
-fn long_numbers(text: &[u8]) -> Vec<&[u8]> {
-    let runs = text.split(|byte| !byte.is_ascii_digit());
-    let mut long: Vec<_> = runs.filter(|run| DOUBLE_DIGITS < run.len()).collect();
-    long.sort_unstable();
-    long
 }
 
 #[cfg(test)]

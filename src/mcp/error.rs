@@ -1,6 +1,6 @@
 //! Error codes of both eras, and the error object.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::raw::Raw;
 
@@ -44,6 +44,15 @@ impl ErrorObject {
     pub fn raw(&self) -> Raw {
         Raw::encode(self)
     }
+}
+
+/// The code of an error object; 0, which JSON-RPC gives no meaning, where it is no error object.
+pub fn code_of(error: &Raw) -> i64 {
+    #[derive(Deserialize)]
+    struct Code {
+        code: i64,
+    }
+    error.try_read::<Code>().map_or(0, |error| error.code)
 }
 
 /// Codes that only a modern server answers (2026-07-28, lifecycle: era detection).

@@ -3,6 +3,7 @@
 //! [`message::Message`] is an envelope whose parts are slices of the body it came in; [`raw::Raw`]
 //! is one such slice; [`splice`] changes members of an object and leaves every other byte alone.
 
+pub mod canonical;
 pub mod digest;
 pub mod document;
 pub mod error;

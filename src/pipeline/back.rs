@@ -12,7 +12,13 @@ use tokio::time::Instant;
 use crate::{
     audit::Entry,
     call::event::Event,
-    mcp::{error::URL_ELICITATION_REQUIRED, id::Id, message::Body, method::Method, version::Era},
+    mcp::{
+        error::{URL_ELICITATION_REQUIRED, code_of},
+        id::Id,
+        message::Body,
+        method::Method,
+        version::Era,
+    },
     park::{Parked, state::Held, task::Task},
     session::Underway,
     telemetry::{Counter, Counters, throttle},
@@ -439,7 +445,7 @@ impl Back {
                 // A task cannot be begun anew: there the error is the end, and names the pages.
                 if self.era == Era::Legacy
                     && self.task.is_none()
-                    && fit::code_of(&error) == URL_ELICITATION_REQUIRED =>
+                    && code_of(&error) == URL_ELICITATION_REQUIRED =>
             {
                 pages::input_required(&self.context.call, &error, |request| {
                     self.state(Held::Anew, request, self.context.limits().answer_timeout)

@@ -1,11 +1,9 @@
 //! A body of one era in the words of the other: only what the client's era demands is changed.
 
-use serde::Deserialize;
-
 use crate::mcp::{
     error::{
         ErrorObject, INTERNAL_ERROR, INVALID_PARAMS, MISSING_CAPABILITY, RESOURCE_NOT_FOUND,
-        URL_ELICITATION_REQUIRED, is_modern,
+        URL_ELICITATION_REQUIRED, code_of, is_modern,
     },
     message::Body,
     method::Method,
@@ -53,15 +51,6 @@ pub fn result_type(result: &Raw, client: Era) -> Option<String> {
     }
     let kind = splice::member(result, "resultType")?;
     (kind.as_str() != "\"complete\"").then(|| kind.try_read().unwrap_or_default())
-}
-
-/// The code of an error object; 0 where it is none.
-pub fn code_of(error: &Raw) -> i64 {
-    #[derive(Deserialize)]
-    struct Code {
-        code: i64,
-    }
-    error.try_read::<Code>().map_or(0, |error| error.code)
 }
 
 fn recode(error: &Raw, from: impl Fn(i64) -> bool, to: i64) -> Raw {

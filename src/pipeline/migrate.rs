@@ -147,14 +147,14 @@ impl Back {
         let failed = match event {
             Ok(Event::Notice(_) | Event::Question(_) | Event::Paused { .. }) => return false,
             Ok(Event::Answer { body, status }) => {
-                let failed = is_fault(failure(body, *status));
+                let failed = counts_against_successor(failure(body, *status));
                 trial.note(failed || trial.trial.settings.back.tool_errors && is_tool_error(body));
                 failed
             }
             // It is sent once more, to the same one.
             Err(SendError::SessionGone) if fresh => return false,
             Err(error) => {
-                let failed = is_fault(error.cause());
+                let failed = counts_against_successor(error.cause());
                 trial.note(failed);
                 failed
             }
@@ -190,7 +190,7 @@ impl OnTrial {
 }
 
 /// Whether it speaks against a successor: that it has too much to do, too.
-fn is_fault(cause: Option<Cause>) -> bool {
+fn counts_against_successor(cause: Option<Cause>) -> bool {
     cause.is_some()
 }
 

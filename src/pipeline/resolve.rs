@@ -8,7 +8,7 @@ use crate::{
     guard::Guard,
     mcp::{
         document::Arguments,
-        error::{INVALID_PARAMS, RESOURCE_NOT_FOUND},
+        error::{INVALID_PARAMS, RESOURCE_NOT_FOUND, code_of},
         head::Named,
         message::Body,
         method::Method,
@@ -21,7 +21,7 @@ use crate::{
     upstream::{SendError, Upstream},
 };
 
-use super::{Call, Context, Fault, fit};
+use super::{Call, Context, Fault};
 
 /// A call whose target is found.
 #[derive(Debug, Clone)]
@@ -165,7 +165,7 @@ pub fn is_missing(context: &Context, target: &Target, body: &Body) -> bool {
     is_veiled(context, target)
         || context.call.method == Method::ResourcesRead
             && !context.route.judge.is_open()
-            && codes.contains(&fit::code_of(error))
+            && codes.contains(&code_of(error))
 }
 
 /// Whether a caller must not learn whether there is such a resource.

@@ -9,6 +9,7 @@ use tokio::{sync::oneshot, time::Instant};
 use crate::{
     config::Limits,
     mcp::{
+        error::code_of,
         id::Id,
         message::{self, Body},
         method::Method,
@@ -236,7 +237,7 @@ fn response(kind: Kind, body: Body) -> Result<Raw, Fault> {
     match body {
         Body::Result(result) => Ok(result),
         Body::Error(error) if kind.is_elicitation() => {
-            let rejected = super::fit::code_of(&error) == USER_REJECTED;
+            let rejected = code_of(&error) == USER_REJECTED;
             let action = if rejected { "decline" } else { "cancel" };
             Ok(Raw::trusted(format!(r#"{{"action":"{action}"}}"#)))
         }

@@ -7,12 +7,12 @@ use tokio::sync::oneshot;
 
 use crate::{
     call::{Ask, Client},
-    mcp::{digest::canonical, message::Body, method::Method, raw::Raw, splice},
+    mcp::{canonical::canonical, error::code_of, message::Body, method::Method, raw::Raw, splice},
     telemetry::{Counter, Counters},
     upstream::{Clearance, SendError},
 };
 
-use super::{Context, fit, resolve::Resolved};
+use super::{Context, resolve::Resolved};
 
 /// What of a result counts: the rest is a server's own business.
 const COMPARED: [&str; 3] = ["content", "structuredContent", "isError"];
@@ -98,7 +98,7 @@ fn compare(
 /// Whether two answers say the same, however they are written (RFC 8785); of errors the code.
 fn is_same(ours: &Body, theirs: &Body) -> bool {
     match (ours, theirs) {
-        (Body::Error(ours), Body::Error(theirs)) => fit::code_of(ours) == fit::code_of(theirs),
+        (Body::Error(ours), Body::Error(theirs)) => code_of(ours) == code_of(theirs),
         (Body::Result(ours), Body::Result(theirs)) => COMPARED.iter().all(|key| {
             let part = |result| splice::member(result, key);
             match (part(ours), part(theirs)) {
@@ -109,7 +109,8 @@ fn is_same(ours: &Body, theirs: &Body) -> bool {
                 }
                 (Some(ours), Some(theirs)) => {
                     ours.bytes() == theirs.bytes()
-                        || canonical(&ours).is_some_and(|it| Some(it) == canonical(&theirs))
+                        || canonical(ours.bytes(), None)
+                            .is_some_and(|form| Some(form) == canonical(theirs.bytes(), None))
                 }
             }
         }),

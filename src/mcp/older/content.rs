@@ -1,6 +1,6 @@
 //! Content blocks: those of a kind that came later become text which says what they were.
 
-use crate::mcp::{raw::Raw, splice, version::Version};
+use crate::mcp::{raw::Raw, result, splice, version::Version};
 
 use super::members::{Thing, trim};
 
@@ -76,7 +76,7 @@ pub(super) fn text(text: &str) -> Raw {
 pub(super) fn describe(block: &Raw) -> String {
     match kind(block).as_deref() {
         Some("tool_result") => {
-            let what = if flag(block, "isError") { "Error" } else { "Result" };
+            let what = if result::is_error(block) { "Error" } else { "Result" };
             let content = splice::member(block, "content").unwrap_or_else(Raw::object);
             // A result within a result is of no version: not followed, so that depth costs nothing.
             let inner = splice::values(&content);
@@ -142,10 +142,6 @@ pub(super) fn kind(block: &Raw) -> Option<String> {
 fn word(object: &Raw, key: &str) -> String {
     let text = splice::member(object, key).and_then(|text| text.try_read());
     text.unwrap_or_default()
-}
-
-fn flag(object: &Raw, key: &str) -> bool {
-    splice::member(object, key).is_some_and(|flag| flag.as_str() == "true")
 }
 
 /// The block as text: what only its kind has is taken off, annotations and all else stays.

@@ -133,9 +133,11 @@ impl InFlight {
                 self.heard = true;
                 return;
             }
-            Ok(Event::Answer { body, status }) => (!is_fault(failure(body, *status)), true),
+            Ok(Event::Answer { body, status }) => {
+                (!counts_against_replica(failure(body, *status)), true)
+            }
             Ok(Event::Notice(_) | Event::Question(_) | Event::Paused { .. }) => (true, false),
-            Err(error) if is_fault(error.cause()) => (false, true),
+            Err(error) if counts_against_replica(error.cause()) => (false, true),
             Err(_) => (true, false),
         };
         self.observe(!good);
@@ -177,6 +179,6 @@ impl Drop for InFlight {
 }
 
 /// Whether it speaks against a replica: that it has too much to do, its load says.
-fn is_fault(cause: Option<Cause>) -> bool {
+fn counts_against_replica(cause: Option<Cause>) -> bool {
     cause.is_some_and(|cause| cause != Cause::TooManyRequests)
 }

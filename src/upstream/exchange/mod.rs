@@ -17,8 +17,13 @@ use crate::{
     config::Timeout,
     limit::Admission,
     mcp::{
-        error::INTERNAL_ERROR, message::Body, meta::PROGRESS_TOKEN, method::Method, raw::Raw,
-        splice, version::Era,
+        error::{INTERNAL_ERROR, code_of},
+        message::Body,
+        meta::PROGRESS_TOKEN,
+        method::Method,
+        raw::Raw,
+        splice,
+        version::Era,
     },
     resilience::{Attempt, Cause, Ending, LetThrough},
     upstream::{
@@ -417,18 +422,11 @@ fn ending(body: &Body, status: u16) -> Ending {
 
 /// Why an answer is a failure of the server all the same.
 pub fn failure(body: &Body, status: u16) -> Option<Cause> {
-    #[derive(serde::Deserialize)]
-    struct Code {
-        code: i64,
-    }
     let Body::Error(error) = body else { return None };
     match status {
         429 => Some(Cause::TooManyRequests),
         500.. => Some(Cause::ServerError),
-        _ => {
-            let code = error.try_read::<Code>().map(|error| error.code);
-            (code == Some(INTERNAL_ERROR)).then_some(Cause::InternalError)
-        }
+        _ => (code_of(error) == INTERNAL_ERROR).then_some(Cause::InternalError),
     }
 }
 

@@ -103,7 +103,7 @@ impl<'a> Cursor<'a> {
 
     fn string(&mut self) -> Option<String> {
         (self.peek()? == b'"').then_some(())?;
-        let end = crate::mcp::splice::string_end(self.text, self.at);
+        let end = super::splice::string_end(self.text, self.at);
         let quoted = self.text.get(self.at..end)?;
         self.at = end;
         serde_json::from_slice(quoted).ok()
@@ -201,8 +201,8 @@ mod tests {
             "{\"\\u20ac\":\"Euro Sign\",\"\\r\":\"Carriage Return\",\"\\ufb33\":\"Hebrew Letter \
              Dalet With Dagesh\",\"1\":\"One\",\"\\ud83d\\ude00\":\"Emoji: Grinning \
              Face\",\"\\u0080\":\"Control\",\"\\u00f6\":\"Latin Small Letter O With Diaeresis\"}",
-            "{\"\\r\":\"Carriage Return\",\"1\":\"One\",\"\u{80}\":\"Control\",\"ö\":\"Latin Small \
-             Letter O With Diaeresis\",\"€\":\"Euro Sign\",\"😀\":\"Emoji: Grinning \
+            "{\"\\r\":\"Carriage Return\",\"1\":\"One\",\"\u{80}\":\"Control\",\"\u{f6}\":\"Latin \
+             Small Letter O With Diaeresis\",\"€\":\"Euro Sign\",\"😀\":\"Emoji: Grinning \
              Face\",\"\u{fb33}\":\"Hebrew Letter Dalet With Dagesh\"}",
         );
         // The RFC's own files: arrays, french, structures, unicode.
