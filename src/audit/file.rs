@@ -78,6 +78,8 @@ pub struct File {
 }
 
 impl File {
+    /// Opens the log at this path, or makes it.
+    ///
     /// # Errors
     /// Where it cannot be opened or made, is another gate's, or is no audit log.
     pub fn open(path: &Path, bytes_max: usize) -> Result<Self, OpenError> {
@@ -109,6 +111,9 @@ impl File {
     }
 
     /// Writes these to the disk, or none of them.
+    ///
+    /// # Errors
+    /// Where it cannot be written, or has no more room.
     pub fn append<'a>(
         &mut self,
         records: impl Iterator<Item = &'a String>,
@@ -127,6 +132,19 @@ impl File {
         transaction.commit()?;
         (self.seq, self.head) = (seq, head);
         Ok(())
+    }
+
+    /// Bytes that it may still grow by, what is free within it counted in.
+    ///
+    /// # Errors
+    /// Where it cannot be read.
+    pub fn room(&self) -> rusqlite::Result<usize> {
+        let pragma =
+            |name| self.connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+        let most = pragma("max_page_count")?;
+        let used = pragma("page_count")? - pragma("freelist_count")?;
+        let pages = usize::try_from(most - used).unwrap_or_default();
+        Ok(pages.saturating_mul(PAGE_BYTES as usize))
     }
 }
 

@@ -1,33 +1,33 @@
 //! The audit log: one record for every call, in a chain that shows what was changed in it.
 //!
-//! An [`Entry`] begins with its call and takes its place in the queue at once, so that what is
-//! begun can be recorded. It goes with the call; dropped before anybody said how that ended, it
-//! says that the call was cancelled. One thread writes.
+//! An [`Entry`] begins with its call and reserves its room at once ([`room`]), so that what is
+//! begun can be recorded. One thread writes ([`writer`]), to a file ([`file`]) beside which room on
+//! the disk is held back ([`reserve`]).
 
+mod entry;
 mod file;
 mod record;
+mod reserve;
+mod room;
 mod writer;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
+use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tokio::{
-    sync::mpsc::{self, OwnedPermit},
-    time::Instant,
-};
+use tokio::sync::mpsc;
 
 use crate::{
     call::{Caller, Client, clock, tasks::Thread},
     config::{self, WhenFull},
-    mcp::{message::Body, method::Method, raw::Raw},
-    telemetry::{Counter, Counters, Reason},
+    mcp::{method::Method, raw::Raw},
+    telemetry::{Counter, Counters},
 };
 
-pub use self::file::{Broken, Filter, OpenError, Proof, list, verify};
-use self::{record::Open, writer::Work};
+pub use self::{
+    entry::Entry,
+    file::{Broken, Filter, OpenError, Proof, list, verify},
+};
+use self::{record::Open, room::Room, writer::Work};
 
 /// Begins the key of arguments' digests, which is derived from the gate's secret.
 const KEY_CONTEXT: &str = "tollgate 2026-11 audit: digests of arguments";
@@ -37,18 +37,10 @@ pub struct Audit {
     settings: config::Audit,
     key: [u8; 32],
     queue: mpsc::Sender<Work>,
-    state: Arc<State>,
+    room: Arc<Room>,
     counters: Arc<Counters>,
-    closing: Mutex<Option<(OwnedPermit<Work>, Thread)>>,
-}
-
-/// What the writer says of itself.
-#[derive(Debug, Default)]
-struct State {
-    /// The last record could not be written.
-    stuck: AtomicBool,
-    /// No more is taken: the gate ends.
-    closed: AtomicBool,
+    /// Taken by whoever closes it.
+    writer: Mutex<Option<Thread>>,
 }
 
 /// No call can be recorded now.
@@ -67,14 +59,6 @@ pub struct Begun<'a> {
     pub params: &'a Raw,
 }
 
-/// The record of one call, to be written when it ends.
-pub struct Entry {
-    audit: Arc<Audit>,
-    since: Instant,
-    /// None once it is written.
-    open: Mutex<Option<(Open, Option<OwnedPermit<Work>>)>>,
-}
-
 impl Audit {
     /// Opens the file, and goes on with what is in it. `secret` is the gate's own. Where the gate
     /// that runs has the file still (`wait`), records wait until that ends.
@@ -87,64 +71,51 @@ impl Audit {
         counters: &Arc<Counters>,
         wait: bool,
     ) -> Result<Arc<Self>, OpenError> {
-        let (path, bytes_max) = (settings.path.clone(), settings.bytes_max);
-        let file = match file::File::open(&path, bytes_max) {
+        let file = match file::File::open(&settings.path, settings.bytes_max) {
             Err(OpenError::Taken(_)) if wait => None,
             opened => Some(opened?),
         };
-        // One place more: for the word that it ends.
+        let room = Arc::new(Room::new(settings.queue_max, writer::waiting_bytes_max(settings)));
+        // One slot more: for the word that it ends.
         let (queue, inbox) = mpsc::channel(settings.queue_max + 1);
-        let state = Arc::<State>::default();
-        let Ok(last) = queue.clone().try_reserve_owned() else {
-            return Err(OpenError::Thread("its queue has no room".to_owned()));
-        };
-        let writer = writer::Writer::new(inbox, Arc::clone(&state), Arc::clone(counters));
-        let work = move || {
-            let open = || file::File::open(&path, bytes_max);
-            if let Some(file) = file.or_else(|| writer.taken_over(open)) {
-                writer.run(file);
-            }
-        };
-        let thread = Thread::start("audit", work);
+        let mut writer = writer::Writer::new(inbox, settings, &room, counters);
+        // Before the first call is let in by it.
+        file.iter().for_each(|file| writer.measure(file));
+        let thread = Thread::start("audit", move || writer.run(file));
         let thread = thread.map_err(|error| OpenError::Thread(error.to_string()))?;
         Ok(Arc::new(Self {
             settings: settings.clone(),
             key: blake3::derive_key(KEY_CONTEXT, secret),
             queue,
-            state,
+            room,
             counters: Arc::clone(counters),
-            closing: Mutex::new(Some((last, thread))),
+            writer: Mutex::new(Some(thread)),
         }))
     }
 
-    /// The record of a call that begins.
+    /// Begins the record of a call.
     ///
     /// # Errors
     /// Where it could not be written, and no call goes unrecorded.
     pub fn begin(self: &Arc<Self>, call: &Begun<'_>) -> Result<Arc<Entry>, Full> {
         let refuses = self.settings.when_full == WhenFull::Refuse;
-        let place = self.queue.clone().try_reserve_owned().ok();
-        if refuses && (place.is_none() || self.is_stuck()) {
+        let reserved = self.room.reserve(record::bytes_max(call, self.settings.arguments));
+        if refuses && reserved.is_none() {
             self.counters.add(Counter::AuditRefused);
             return Err(Full);
         }
         let open = Open::new(call, clock::unix_micros());
-        let (audit, since) = (Arc::clone(self), Instant::now());
-        Ok(Arc::new(Entry { audit, since, open: Mutex::new(Some((open, place))) }))
-    }
-
-    /// Whether what was to be written last could not be.
-    pub fn is_stuck(&self) -> bool {
-        self.state.stuck.load(Ordering::Relaxed)
+        Ok(Arc::new(Entry::new(Arc::clone(self), open, reserved)))
     }
 
     /// Writes all that waits, and ends.
     pub async fn close(&self) {
-        let closing = self.closing.lock().take();
-        if let Some((last, thread)) = closing {
-            self.state.closed.store(true, Ordering::Relaxed);
-            drop(last.send(Work::Close));
-            thread.ended().await;
+        let writer = self.writer.lock().take();
+        if let Some(writer) = writer {
+            self.room.close();
+            // Each record has a slot of its own, and this one, too.
+            self.queue.try_send(Work::Close).ok();
+            writer.ended().await;
         }
     }
 }
@@ -152,60 +123,6 @@ impl Audit {
 impl std::fmt::Debug for Audit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Audit").field("settings", &self.settings).finish_non_exhaustive()
-    }
-}
-
-impl Entry {
-    /// Whom it is about, by the names upstream.
-    pub fn about(&self, upstream: &str, target: &str) {
-        if let Some((open, _)) = &mut *self.open.lock() {
-            open.target = Some((upstream.to_owned(), target.to_owned()));
-        }
-    }
-
-    /// What the guard lets pass of its params.
-    pub fn cleared(&self, params: &Raw) {
-        if let Some((open, _)) = &mut *self.open.lock() {
-            open.cleared = Some(params.clone());
-        }
-    }
-
-    /// It was answered, by whomever.
-    pub fn answered(&self, body: &Body) {
-        self.end(|open| record::outcome(open.method, body), Some(record::bytes(body)));
-    }
-
-    /// A stream was opened, which goes on.
-    pub fn opened(&self) {
-        self.end(|_| record::OK, None);
-    }
-
-    /// It ended without an answer of its upstream's own.
-    pub fn failed(&self, reason: Reason) {
-        self.end(|_| reason.name(), None);
-    }
-
-    /// The first word on how it ended counts.
-    fn end(&self, outcome: impl FnOnce(&Open) -> &'static str, bytes: Option<usize>) {
-        let Some((open, place)) = self.open.lock().take() else { return };
-        let Some(place) = place.filter(|_| !self.audit.state.closed.load(Ordering::Relaxed)) else {
-            return self.audit.counters.add(Counter::AuditDropped);
-        };
-        let (settings, key) = (&self.audit.settings, &self.audit.key);
-        let end = record::End { outcome: outcome(&open), took: self.since.elapsed(), bytes };
-        drop(place.send(Work::Record(open.record(&end, settings.arguments, key))));
-    }
-}
-
-impl Drop for Entry {
-    fn drop(&mut self) {
-        self.failed(Reason::Cancelled);
-    }
-}
-
-impl std::fmt::Debug for Entry {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Entry").finish_non_exhaustive()
     }
 }
 

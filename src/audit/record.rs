@@ -21,7 +21,12 @@ pub const OK: &str = "ok";
 /// The answer asks for something first; the retry has a record of its own.
 const INPUT_REQUIRED: &str = "input_required";
 
-/// A record whose call is under way.
+/// Bytes of a record beside what strangers say: its keys, times, numbers and words of the gate.
+const BYTES_MIN: usize = 1_536;
+/// Characters of each such text in a record that would be larger than the room that it has.
+const SHORT_CHARS_MAX: usize = 16;
+
+/// What is known of a call when it begins.
 pub struct Open {
     /// Microseconds since 1970.
     at: u64,
@@ -30,19 +35,37 @@ pub struct Open {
     route: String,
     pub method: Method,
     name: Option<String>,
-    /// The upstream, and its own name for what the call is about.
-    pub target: Option<(String, String)>,
     params: Raw,
-    /// The params once the guard had its say.
-    pub cleared: Option<Raw>,
 }
 
-/// How a call ended.
-pub struct End {
+/// What is known besides when it ends.
+pub struct End<'a> {
     pub outcome: &'static str,
     pub took: Duration,
-    /// Of the answer.
+    /// Bytes of the answer.
     pub bytes: Option<usize>,
+    /// The upstream, and its own name for what the call is about.
+    pub target: Option<&'a (String, String)>,
+    /// The params as the guard let them pass.
+    pub cleared: Option<&'a Raw>,
+}
+
+/// Bytes that the record of this call has at most, as far as can be told when it begins: what turns
+/// out larger is cut.
+pub fn bytes_max(call: &Begun<'_>, recorded: Recorded) -> usize {
+    let texts = call.name.map_or(0, str::len).min(2 * TEXT_CHARS_MAX) * 2;
+    let client = call.client.info.bytes().len().min(2 * TEXT_CHARS_MAX);
+    // What is written over grows.
+    let params = 2 * call.params.bytes().len();
+    let whole = if recorded == Recorded::Whole { params.min(ARGUMENTS_BYTES_MAX) } else { 0 };
+    BYTES_MIN + texts + client + whole
+}
+
+/// How much of what strangers say is in a record.
+#[derive(Debug, Clone, Copy)]
+struct Cut {
+    chars_max: usize,
+    recorded: Recorded,
 }
 
 /// All but the number, which the writer gives.
@@ -51,9 +74,9 @@ struct Record<'a> {
     at: String,
     caller: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    client: Option<String>,
+    client: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    client_version: Option<String>,
+    client_version: Option<&'a str>,
     protocol: &'static str,
     route: &'a str,
     method: &'static str,
@@ -82,33 +105,52 @@ impl Open {
             route: call.route.to_owned(),
             method: call.method,
             name: call.name.map(str::to_owned),
-            target: None,
             params: call.params.clone(),
-            cleared: None,
         }
     }
 
-    /// The record but for its number: an object without its first brace.
-    pub fn record(&self, end: &End, recorded: Recorded, key: &[u8; 32]) -> String {
+    /// The record but for its number: an object without its first brace, of so many bytes at most.
+    pub fn record(
+        &self,
+        end: &End<'_>,
+        recorded: Recorded,
+        key: &[u8; 32],
+        bytes_max: usize,
+    ) -> String {
+        let short = if recorded == Recorded::None { recorded } else { Recorded::Hash };
+        let cuts = [
+            Cut { chars_max: TEXT_CHARS_MAX, recorded },
+            Cut { chars_max: TEXT_CHARS_MAX, recorded: short },
+        ];
+        let whole = cuts.iter().map(|cut| self.text(end, *cut, key));
+        let fits = whole.into_iter().find(|text| text.len() <= bytes_max);
+        let least = Cut { chars_max: SHORT_CHARS_MAX, recorded: short };
+        fits.unwrap_or_else(|| self.text(end, least, key))
+    }
+
+    fn text(&self, end: &End<'_>, cut: Cut, key: &[u8; 32]) -> String {
+        let Cut { chars_max, recorded } = cut;
+        let cut = |text| first_chars(text, chars_max);
         let given = arguments(self.method, &self.params);
         // What the guard did not let pass, or did not see, is on no disk.
-        let whole = self.cleared.as_ref().filter(|_| recorded == Recorded::Whole);
+        let whole = end.cleared.filter(|_| recorded == Recorded::Whole);
         let whole = whole.and_then(|params| arguments(self.method, params));
         let whole = whole.filter(|whole| whole.bytes().len() <= ARGUMENTS_BYTES_MAX);
         let hash = given.filter(|_| whole.is_none() && recorded != Recorded::None);
         let caller = self.caller.to_string();
-        let target = self.target.as_ref();
+        let said = |key| said(&self.client, key);
+        let (client, client_version) = (said("name"), said("version"));
         let record = Record {
             at: clock::rfc3339_micros(self.at),
             caller: cut(&caller),
-            client: said(&self.client, "name"),
-            client_version: said(&self.client, "version"),
+            client: client.as_deref().map(cut),
+            client_version: client_version.as_deref().map(cut),
             protocol: self.client.version.as_str(),
             route: &self.route,
             method: self.method.name(),
             name: self.name.as_deref().map(cut),
-            upstream: target.map(|(upstream, _)| upstream.as_str()),
-            target: target.map(|(_, own)| cut(own)),
+            upstream: end.target.map(|(upstream, _)| upstream.as_str()),
+            target: end.target.map(|(_, own)| cut(own)),
             arguments: whole,
             arguments_hash: hash.map(|given| hash_of(&given, key)),
             outcome: end.outcome,
@@ -159,11 +201,10 @@ fn hash_of(arguments: &Raw, key: &[u8; 32]) -> String {
 
 /// What a client says of itself.
 fn said(client: &Client, key: &str) -> Option<String> {
-    let said = splice::member(&client.info, key)?.try_read::<String>()?;
-    Some(cut(&said).to_owned())
+    splice::member(&client.info, key)?.try_read::<String>()
 }
 
-fn cut(text: &str) -> &str {
-    let end = text.char_indices().nth(TEXT_CHARS_MAX).map_or(text.len(), |(at, _)| at);
+fn first_chars(text: &str, chars_max: usize) -> &str {
+    let end = text.char_indices().nth(chars_max).map_or(text.len(), |(at, _)| at);
     text.get(..end).unwrap_or_default()
 }

@@ -2,11 +2,12 @@
 
 use std::{path::Path, time::Duration};
 
+use proptest::prelude::*;
 use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::*;
-use crate::config::Recorded;
+use crate::{config::Recorded, mcp::message::Body, telemetry::Reason};
 
 fn settings(folder: &TempDir) -> config::Audit {
     config::Audit {
@@ -15,6 +16,7 @@ fn settings(folder: &TempDir) -> config::Audit {
         when_full: WhenFull::Refuse,
         queue_max: 100,
         bytes_max: 1 << 30,
+        reserve_bytes: 1 << 20,
     }
 }
 
@@ -24,13 +26,17 @@ fn open(settings: &config::Audit) -> (Arc<Audit>, Arc<Counters>) {
 }
 
 fn begin(audit: &Arc<Audit>, name: &str) -> Result<Arc<Entry>, Full> {
+    begin_with(audit, name, &Raw::trusted(r#"{"name":"a","arguments":{"b":1.0,"a":2}}"#))
+}
+
+fn begin_with(audit: &Arc<Audit>, name: &str, params: &Raw) -> Result<Arc<Entry>, Full> {
     let begun = Begun {
         caller: &Caller::Parent,
         client: &Arc::new(Client::asked()),
         route: "/mcp",
         method: Method::ToolsCall,
         name: Some(name),
-        params: &Raw::trusted(r#"{"name":"a","arguments":{"b":1.0,"a":2}}"#),
+        params,
     };
     audit.begin(&begun)
 }
@@ -127,32 +133,68 @@ async fn until(mut done: impl FnMut() -> bool) {
     tokio::time::timeout(Duration::from_secs(30), doing).await.expect("the writer goes on");
 }
 
-/// Calls until the file is full: 64 KiB are so soon.
-async fn fill(audit: &Arc<Audit>) {
-    until(|| {
-        // Refused where the queue is full.
-        drop(begin(audit, &"x".repeat(500)));
-        audit.is_stuck()
-    })
-    .await;
+fn answer() -> Body {
+    Body::Result(Raw::trusted(r#"{"content":[]}"#))
+}
+
+/// What the counters say: written, dropped, refused.
+fn counted(counters: &Counters) -> [u64; 3] {
+    let read = counters.read();
+    ["audit_written", "audit_dropped", "audit_refused"].map(|name| read[name])
+}
+
+/// Makes every write of the file fail, or takes that back.
+fn break_file(path: &Path, broken: bool) {
+    let connection = Connection::open(path).unwrap();
+    let sql = if broken {
+        "CREATE TRIGGER broken BEFORE INSERT ON records BEGIN SELECT RAISE(ABORT, 'broken'); END"
+    } else {
+        "DROP TRIGGER broken"
+    };
+    connection.execute_batch(sql).unwrap();
 }
 
 #[tokio::test]
-async fn a_full_file_refuses_calls_or_drops_records() {
-    for when_full in [WhenFull::Refuse, WhenFull::Drop] {
-        let folder = tempfile::tempdir().unwrap();
-        let small = config::Audit { when_full, bytes_max: 64 << 10, ..settings(&folder) };
-        let (audit, counters) = open(&small);
-        fill(&audit).await;
-        let refused = begin(&audit, "one more").is_err();
-        assert_eq!(refused, when_full == WhenFull::Refuse);
-        assert_eq!(counters.read()["audit_refused"] >= 1, refused);
-        audit.close().await;
-        let read = counters.read();
-        let proof = verify(&small.path).unwrap().unwrap();
-        assert_eq!(u64::try_from(proof.count).unwrap(), read["audit_written"]);
-        assert!(0 < read["audit_dropped"] && 0 < read["audit_failed"], "{read:?}");
-    }
+async fn all_that_a_full_file_lets_in_is_recorded() {
+    let folder = tempfile::tempdir().unwrap();
+    let small = config::Audit { bytes_max: 64 << 10, ..settings(&folder) };
+    let (audit, counters) = open(&small);
+    let mut answered = 0;
+    until(|| match begin(&audit, &"x".repeat(500)) {
+        Ok(entry) => {
+            entry.answered(&answer()).unwrap();
+            answered += 1;
+            false
+        }
+        // The queue may be full for a moment, the file for ever.
+        Err(Full) => audit.room.is_empty(),
+    })
+    .await;
+    assert_eq!(begin(&audit, &"x".repeat(500)).unwrap_err(), Full);
+    audit.close().await;
+    let proof = verify(&small.path).unwrap().unwrap();
+    let [written, dropped, refused] = counted(&counters);
+    assert_eq!((u64::try_from(proof.count).unwrap(), dropped), (written, 0));
+    assert!(written == answered && 10 < written && 0 < refused, "{written} of {answered}");
+    assert_eq!(counters.read()["audit_failed"], 0, "nothing was tried in vain");
+}
+
+#[tokio::test]
+async fn a_full_file_drops_records_where_that_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let small =
+        config::Audit { when_full: WhenFull::Drop, bytes_max: 64 << 10, ..settings(&folder) };
+    let (audit, counters) = open(&small);
+    until(|| {
+        begin(&audit, &"x".repeat(500)).unwrap().answered(&answer()).unwrap();
+        audit.room.is_failing()
+    })
+    .await;
+    audit.close().await;
+    let [written, dropped, refused] = counted(&counters);
+    assert_eq!(u64::try_from(verify(&small.path).unwrap().unwrap().count).unwrap(), written);
+    assert!(0 < dropped && refused == 0 && 0 < counters.read()["audit_failed"]);
+    assert!(!folder.path().join("audit.db.reserve").exists(), "nothing needs to be held back");
 }
 
 #[tokio::test]
@@ -160,7 +202,7 @@ async fn it_goes_on_as_soon_as_there_is_room() {
     let folder = tempfile::tempdir().unwrap();
     let small = config::Audit { bytes_max: 64 << 10, ..settings(&folder) };
     let (audit, counters) = open(&small);
-    fill(&audit).await;
+    until(|| begin(&audit, &"x".repeat(500)).is_err() && audit.room.is_empty()).await;
     let room = Connection::open(&small.path).unwrap();
     until(|| {
         // The writer may be at it.
@@ -169,8 +211,53 @@ async fn it_goes_on_as_soon_as_there_is_room() {
     })
     .await;
     audit.close().await;
-    let read = counters.read();
-    assert!(0 < read["audit_refused"], "it was full before");
+    assert!(0 < counters.read()["audit_refused"], "it was full before");
+}
+
+#[tokio::test]
+async fn calls_under_way_are_not_answered_while_nothing_can_be_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = settings(&folder);
+    let (audit, counters) = open(&settings);
+    let under_way: Vec<_> = (0..8).map(|_| begin(&audit, "under way").unwrap()).collect();
+    break_file(&settings.path, true);
+    begin(&audit, "answered before that was known").unwrap().answered(&answer()).unwrap();
+    until(|| audit.room.is_failing()).await;
+    assert_eq!(begin(&audit, "later").unwrap_err(), Full);
+    for entry in &under_way {
+        assert_eq!(entry.answered(&answer()).unwrap_err(), Full);
+    }
+    drop(under_way);
+    break_file(&settings.path, false);
+    until(|| begin(&audit, "well again").is_ok()).await;
+    audit.close().await;
+    let filter = Filter { limit: 100, ..Filter::default() };
+    let records = list(&settings.path, &filter).unwrap();
+    let with = |outcome: &str| {
+        let outcome = format!("\"outcome\":\"{outcome}\"");
+        records.iter().filter(|record| record.contains(&outcome)).count()
+    };
+    // What they did is recorded, and that nobody was told.
+    assert_eq!((with("ok"), with("service_unavailable"), with("cancelled")), (1, 8, 1));
+    let [written, dropped, refused] = counted(&counters);
+    assert!((written, dropped) == (10, 0) && 9 <= refused, "{refused}");
+    assert!(verify(&settings.path).unwrap().is_ok());
+}
+
+#[tokio::test]
+async fn what_was_answered_waits_for_a_writer_that_is_held_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = config::Audit { queue_max: 16, ..settings(&folder) };
+    let (audit, counters) = open(&settings);
+    let held = Connection::open(&settings.path).unwrap();
+    held.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let answered = (0..100)
+        .filter(|_| begin(&audit, "a").is_ok_and(|entry| entry.answered(&answer()).is_ok()))
+        .count();
+    assert_eq!(answered, 16, "as many as there is room for");
+    held.execute_batch("COMMIT").unwrap();
+    audit.close().await;
+    assert_eq!(counted(&counters), [16, 0, 84]);
 }
 
 #[tokio::test]
@@ -182,4 +269,118 @@ async fn a_queue_has_room_for_so_many_calls_under_way() {
     drop(under_way);
     audit.close().await;
     assert_eq!(counters.read()["audit_written"], 16);
+}
+
+#[tokio::test]
+async fn who_comes_after_the_end_is_told_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let (audit, counters) = open(&settings(&folder));
+    let late = begin(&audit, "late").unwrap();
+    audit.close().await;
+    assert_eq!(late.answered(&answer()).unwrap_err(), Full);
+    assert_eq!(counted(&counters), [0, 1, 0]);
+}
+
+/// What a test does to a log, one after the other.
+#[derive(Debug, Clone)]
+enum Step {
+    Begin(Call),
+    /// Ends one of those under way.
+    End(prop::sample::Index),
+    Break,
+    Mend,
+    Wait,
+}
+
+/// A call of a name and arguments of so many bytes, or of bytes that take six in JSON.
+#[derive(Debug, Clone)]
+struct Call {
+    name: usize,
+    arguments: usize,
+    escaped: bool,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let size = || prop_oneof![4 => 0_usize..100, 2 => 100_usize..5_000, 1 => 5_000_usize..90_000];
+    let call = (size(), size(), any::<bool>())
+        .prop_map(|(name, arguments, escaped)| Step::Begin(Call { name, arguments, escaped }));
+    prop_oneof![
+        10 => call,
+        8 => any::<prop::sample::Index>().prop_map(Step::End),
+        1 => Just(Step::Break),
+        1 => Just(Step::Mend),
+        1 => Just(Step::Wait),
+    ]
+}
+
+fn log_settings() -> impl Strategy<Value = (usize, usize, usize, Recorded)> {
+    let recorded = prop::sample::select(vec![Recorded::Whole, Recorded::Hash, Recorded::None]);
+    (16_usize..60, (64_usize << 10)..(2 << 20), (1_usize << 20)..(4 << 20), recorded)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+
+    /// Whatever is asked of a log of whatever size, and however its file fails meanwhile: all that
+    /// is answered is recorded, once it can be written, and nothing else is said to be.
+    #[test]
+    fn what_is_answered_is_recorded(
+        steps in prop::collection::vec(step(), 1..300),
+        (queue_max, bytes_max, reserve_bytes, arguments) in log_settings(),
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let settings =
+            config::Audit { queue_max, bytes_max, reserve_bytes, arguments, ..settings(&folder) };
+        let (audit, counters) = open(&settings);
+        let (mut under_way, mut begun, mut answered, mut refused) = (Vec::new(), 0, 0, 0);
+        let mut broken = false;
+        for step in steps {
+            match step {
+                Step::Begin(call) => {
+                    let letter = if call.escaped { "\u{1}" } else { "x" };
+                    let (name, text) = (letter.repeat(call.name), letter.repeat(call.arguments));
+                    let params = Raw::encode(&serde_json::json!({ "arguments": { "text": text } }));
+                    if let Ok(entry) = begin_with(&audit, &name, &params) {
+                        entry.about("upstream", &name);
+                        entry.cleared(&params);
+                        under_way.push(entry);
+                        begun += 1;
+                    }
+                }
+                Step::End(at) if !under_way.is_empty() => {
+                    let entry = under_way.swap_remove(at.index(under_way.len()));
+                    match entry.answered(&answer()) {
+                        Ok(()) => answered += 1,
+                        Err(Full) => refused += 1,
+                    }
+                }
+                Step::Break | Step::Mend if broken != matches!(step, Step::Break) => {
+                    broken = !broken;
+                    break_file(&settings.path, broken);
+                }
+                Step::Wait => std::thread::park_timeout(Duration::from_millis(15)),
+                Step::End(_) | Step::Break | Step::Mend => (),
+            }
+        }
+        let cancelled = under_way.len();
+        drop(under_way);
+        if broken {
+            break_file(&settings.path, false);
+        }
+        runtime.block_on(audit.close());
+        let filter = Filter { limit: 1_000, ..Filter::default() };
+        let records = list(&settings.path, &filter).unwrap();
+        let with = |outcome: &str| {
+            let outcome = format!("\"outcome\":\"{outcome}\"");
+            records.iter().filter(|record| record.contains(&outcome)).count()
+        };
+        prop_assert_eq!(
+            (with("ok"), with("service_unavailable"), with("cancelled")),
+            (answered, refused, cancelled)
+        );
+        prop_assert_eq!(records.len(), begun);
+        prop_assert_eq!(counters.read()["audit_dropped"], 0);
+        prop_assert!(verify(&settings.path).unwrap().is_ok());
+    }
 }

@@ -1,18 +1,18 @@
 //! The thread that writes: all that waits goes to the disk together, in the order it came.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
+use std::{collections::VecDeque, path::PathBuf, sync::Arc, time::Duration};
+
+use tokio::sync::mpsc::{self, error::TryRecvError};
+
+use crate::{
+    config::{self, WhenFull},
+    telemetry::{Counter, Counters},
 };
 
-use tokio::sync::mpsc;
-
-use crate::telemetry::{Counter, Counters};
-
 use super::{
-    State,
     file::{File, OpenError},
+    reserve::Reserve,
+    room::{Place, Room},
 };
 
 /// Records of one transaction.
@@ -23,51 +23,85 @@ const GATHER: Duration = Duration::from_millis(10);
 const PAUSE: Duration = Duration::from_millis(200);
 /// How often the last records are tried when the gate ends.
 const LAST_TRIES: usize = 3;
+/// Records may take twice their bytes: pages that are half full, in the file and in its journal.
+const WRITTEN_TWICE: usize = 2;
+/// Pages of the file that records may take beside their own: of its index, and one begun.
+const SPARE_BYTES: usize = 16 << 10;
+/// With less room than this for records, most calls are turned away.
+const FULL_BYTES: usize = 4 << 10;
+/// With less room than this for records, it is looked at again and again whether there is more.
+const SHORT_BYTES: usize = 256 << 10;
 
+/// What the writer gets.
 pub enum Work {
-    /// Without its number.
-    Record(String),
+    /// A record without its number, and the room that it has.
+    Record(String, Place),
     /// The gate ends: nothing comes after it.
     Close,
 }
 
+/// Writes records for as long as its gate runs.
 pub struct Writer {
     inbox: mpsc::Receiver<Work>,
-    state: Arc<State>,
+    room: Arc<Room>,
     counters: Arc<Counters>,
-    waiting: VecDeque<String>,
+    path: PathBuf,
+    bytes_max: usize,
+    /// What may wait as long as nothing is short.
+    waiting_bytes_max: usize,
+    /// None where what cannot be recorded goes on unrecorded.
+    reserve: Option<Reserve>,
+    waiting: VecDeque<(String, Place)>,
     closing: bool,
+    /// Whether calls are turned away for want of room, which was said.
+    full: bool,
+}
+
+/// Bytes of records that may be under way and wait, as long as nothing is short.
+pub fn waiting_bytes_max(settings: &config::Audit) -> usize {
+    settings.reserve_bytes / (WRITTEN_TWICE * 2)
 }
 
 impl Writer {
-    pub fn new(inbox: mpsc::Receiver<Work>, state: Arc<State>, counters: Arc<Counters>) -> Self {
-        Self { inbox, state, counters, waiting: VecDeque::new(), closing: false }
-    }
-
-    /// The file of a gate that ends, once it has; none where this one ends before.
-    pub fn taken_over(&self, open: impl Fn() -> Result<File, OpenError>) -> Option<File> {
-        loop {
-            match open() {
-                Ok(file) => return Some(file),
-                Err(OpenError::Taken(_)) => (),
-                Err(error) => tracing::error!(%error, "calls cannot be recorded"),
-            }
-            if self.state.closed.load(Ordering::Relaxed) {
-                return None;
-            }
-            std::thread::park_timeout(PAUSE);
+    pub fn new(
+        inbox: mpsc::Receiver<Work>,
+        settings: &config::Audit,
+        room: &Arc<Room>,
+        counters: &Arc<Counters>,
+    ) -> Self {
+        let refuses = settings.when_full == WhenFull::Refuse;
+        // A small file needs no more than it may have itself.
+        let bytes = settings.reserve_bytes.min(settings.bytes_max.saturating_mul(WRITTEN_TWICE));
+        Self {
+            inbox,
+            room: Arc::clone(room),
+            counters: Arc::clone(counters),
+            path: settings.path.clone(),
+            bytes_max: settings.bytes_max,
+            waiting_bytes_max: waiting_bytes_max(settings),
+            reserve: refuses.then(|| Reserve::new(&settings.path, bytes)),
+            waiting: VecDeque::new(),
+            closing: false,
+            full: false,
         }
     }
 
-    /// Runs until it is told to end.
-    pub fn run(mut self, mut file: File) {
+    /// Runs until it is told to end; without a file, it waits for that of a gate that ends.
+    pub fn run(mut self, file: Option<File>) {
+        let Some(mut file) = file.or_else(|| self.taken_over()) else { return };
+        self.measure(&file);
         let (mut batch, mut tries) = (BATCH_MAX, 0);
-        while self.hear() {
+        while self.gathered(&file) {
             let next = batch.min(self.waiting.len());
-            match file.append(self.waiting.iter().take(next)) {
+            match file.append(self.waiting.iter().take(next).map(|(record, _)| record)) {
                 Ok(()) => {
-                    self.written(next);
+                    self.written(next, &file);
                     (batch, tries) = (BATCH_MAX, 0);
+                }
+                // What was held back is for now.
+                Err(error) if self.gives_up_reserve() => {
+                    self.counters.add(Counter::AuditFailed);
+                    tracing::error!(%error, "the audit log goes on in its reserve");
                 }
                 // Some of them may have room.
                 Err(_) if 1 < next => batch = next / 2,
@@ -81,33 +115,87 @@ impl Writer {
         }
     }
 
-    /// Told so, or it will be: the word may stand behind more records than are taken in at once.
-    fn is_closing(&self) -> bool {
-        self.closing || self.state.closed.load(Ordering::Relaxed)
+    /// Tells the calls to come how much can be recorded now.
+    pub fn measure(&mut self, file: &File) {
+        let Some(reserve) = &mut self.reserve else { return };
+        let held = reserve.hold().map_or(0, |()| reserve.held());
+        let on_disk = held / (WRITTEN_TWICE * 2);
+        let in_file = file.room().unwrap_or_default().saturating_sub(SPARE_BYTES) / WRITTEN_TWICE;
+        let bytes = self.waiting_bytes_max.min(on_disk).min(in_file);
+        self.room.set_bytes_max(bytes);
+        match (std::mem::replace(&mut self.full, bytes < FULL_BYTES), self.full) {
+            (false, true) if held == 0 => {
+                tracing::error!("the disk is full: no calls are let in that cannot be recorded");
+            }
+            (false, true) => tracing::error!(
+                "the audit log is full (`bytes_max` of `[audit]`): no calls are let in that \
+                 cannot be recorded"
+            ),
+            (true, false) => tracing::warn!("calls can be recorded again"),
+            (false, false) | (true, true) => (),
+        }
     }
 
-    fn written(&mut self, count: usize) {
+    /// The file of a gate that ends, once it has; none where this one ends before.
+    fn taken_over(&self) -> Option<File> {
+        loop {
+            match File::open(&self.path, self.bytes_max) {
+                Ok(file) => return Some(file),
+                Err(OpenError::Taken(_)) => (),
+                Err(error) => tracing::error!(%error, "calls cannot be recorded"),
+            }
+            if self.room.is_closed() {
+                return None;
+            }
+            std::thread::park_timeout(PAUSE);
+        }
+    }
+
+    /// Gives the room that is held back to what waits; false where none is.
+    fn gives_up_reserve(&mut self) -> bool {
+        let held = self.reserve.as_mut().filter(|reserve| 0 < reserve.held());
+        held.is_some_and(|reserve| {
+            // From now on, until it is held again.
+            self.room.set_bytes_max(0);
+            reserve.release();
+            true
+        })
+    }
+
+    /// Told so, or it will be: the word may stand behind more records than are taken in at once.
+    fn is_closing(&self) -> bool {
+        self.closing || self.room.is_closed()
+    }
+
+    fn written(&mut self, count: usize, file: &File) {
+        // Before they give back their room, which they have in the file now.
+        self.measure(file);
         self.waiting.drain(..count);
         self.counters.add_many(Counter::AuditWritten, count);
-        if self.state.stuck.swap(false, Ordering::Relaxed) {
-            tracing::warn!("calls can be recorded again");
+        if self.room.set_failing(false) {
+            tracing::warn!("what waited to be recorded is recorded");
         }
     }
 
     fn failed(&self, error: &impl std::fmt::Display) {
         self.counters.add(Counter::AuditFailed);
-        if !self.state.stuck.swap(true, Ordering::Relaxed) {
+        if self.reserve.is_some() {
+            self.room.set_bytes_max(0);
+        }
+        if !self.room.set_failing(true) {
             tracing::error!(%error, "calls cannot be recorded");
         }
     }
 
     /// Takes in what came, and waits for it where there is nothing else to do; false where nothing
     /// more comes.
-    fn hear(&mut self) -> bool {
+    fn gathered(&mut self, file: &File) -> bool {
         while self.waiting.is_empty() && !self.closing {
-            match self.inbox.blocking_recv() {
+            match self.next_work() {
                 Some(work) => self.take(work),
-                None => self.closing = true,
+                // Calls that are turned away bring no record, after which it would be measured.
+                None if !self.closing => self.measure(file),
+                None => (),
             }
         }
         if !self.is_closing() && self.waiting.len() + self.inbox.len() < BATCH_MAX {
@@ -121,20 +209,44 @@ impl Writer {
         !self.waiting.is_empty()
     }
 
-    fn take(&mut self, work: Work) {
-        match work {
-            Work::Record(record) => self.waiting.push_back(record),
-            Work::Close => self.closing = true,
+    /// Waits for work; only for a moment, and none, where room is short.
+    fn next_work(&mut self) -> Option<Work> {
+        if self.reserve.is_none() || SHORT_BYTES <= self.room.bytes_max() {
+            let work = self.inbox.blocking_recv();
+            self.closing |= work.is_none();
+            return work;
+        }
+        match self.inbox.try_recv() {
+            Ok(work) => Some(work),
+            Err(error) => {
+                self.closing |= error == TryRecvError::Disconnected;
+                std::thread::park_timeout(PAUSE);
+                None
+            }
         }
     }
 
-    /// Ends without having written everything, and says so.
+    fn take(&mut self, work: Work) {
+        match work {
+            Work::Record(record, place) => self.waiting.push_back((record, place)),
+            Work::Close => {
+                self.closing = true;
+                // Whoever comes too late is told so.
+                self.inbox.close();
+            }
+        }
+    }
+
+    /// Ends without having written everything, and says of what.
     fn lose(mut self) {
         while let Ok(work) = self.inbox.try_recv() {
             self.take(work);
         }
         let lost = self.waiting.len();
         self.counters.add_many(Counter::AuditDropped, lost);
+        for (record, _) in &self.waiting {
+            tracing::error!(record = %format_args!("{{{record}"), "lost to the audit log");
+        }
         tracing::error!(lost, "the gate ends, and these calls could not be recorded");
     }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::toml::{
-    section::{GIB, KIB},
+    section::{GIB, KIB, MIB},
     table::section,
     value::{Count, Size, words},
 };
@@ -30,6 +30,11 @@ section! {
         /// Bytes of the file; with so many it is full.
         // Some ten million records.
         bytes_max: Size<{ 64 * KIB }, { 65_536 * GIB }> = "10GiB",
+        /// Bytes of the disk that are held back, with "refuse", so that calls under way can still
+        /// be recorded once the disk is full. Where it has less, less is held back. Records that
+        /// wait may have a quarter of it.
+        // Room for some ten thousand calls under way, in the file and in its journal.
+        reserve_bytes: Size<MIB, { 64 * GIB }> = "64MiB",
     }
 }
 

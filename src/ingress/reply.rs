@@ -249,6 +249,7 @@ pub fn fault(
         }
         Fault::UnknownMethod(_)
         | Fault::Unrecorded
+        | Fault::UnrecordedAnswer
         | Fault::Unlisted(_)
         | Fault::Unknown { .. }
         | Fault::Invalid(_)

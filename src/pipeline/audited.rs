@@ -86,12 +86,20 @@ impl Back {
 }
 
 /// Tells how a call ended that ended at once.
-pub fn ended(entry: &Entry, reply: &Result<Reply, Fault>) {
-    match reply {
+///
+/// # Errors
+/// How it ended itself; also where its answer cannot be recorded.
+pub fn ended(entry: &Entry, reply: Result<Reply, Fault>) -> Result<Reply, Fault> {
+    let recorded = match &reply {
         Ok(Reply::Answer(body)) => entry.answered(body),
         Ok(Reply::Listen(_)) => entry.opened(),
         // It says so itself.
-        Ok(Reply::Back(_)) => (),
-        Err(fault) => entry.failed(fault.reason()),
-    }
+        Ok(Reply::Back(_)) => Ok(()),
+        Err(fault) => {
+            entry.failed(fault.reason());
+            Ok(())
+        }
+    };
+    recorded.map_err(|Full| Fault::UnrecordedAnswer)?;
+    reply
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 
 use crate::{
-    audit::Entry,
+    audit::{Entry, Full},
     call::event::Event,
     mcp::{
         error::{URL_ELICITATION_REQUIRED, code_of},
@@ -224,7 +224,9 @@ impl Back {
         let next = self.heard_next().await;
         if let Some(entry) = &self.entry {
             match &next {
-                Ok(Out::Answer { body, .. }) => entry.answered(body),
+                Ok(Out::Answer { body, .. }) => {
+                    entry.answered(body).map_err(|Full| Fault::UnrecordedAnswer)?;
+                }
                 Ok(Out::Message(_) | Out::Paused(_)) => (),
                 Err(fault) => entry.failed(fault.reason()),
             }

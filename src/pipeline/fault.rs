@@ -59,6 +59,9 @@ pub enum Fault {
     /// It could not be recorded, and nothing goes unrecorded.
     #[error("{UNRECORDED}")]
     Unrecorded,
+    /// It was answered, which could not be recorded: the answer is not given.
+    #[error("{UNRECORDED_ANSWER}")]
+    UnrecordedAnswer,
     /// A limit that the configuration sets.
     #[error("{0}")]
     Limited(Refusal),
@@ -122,7 +125,9 @@ impl Fault {
                 guard::Refusal::Blocked(..) => Reason::Blocked,
             },
             Self::Limit(_) => Reason::Overloaded,
-            Self::Unrecorded | Self::Unlisted(_) => Reason::ServiceUnavailable,
+            Self::Unrecorded | Self::UnrecordedAnswer | Self::Unlisted(_) => {
+                Reason::ServiceUnavailable
+            }
             Self::Cancelled => Reason::Cancelled,
             Self::Unbridgeable(_) => Reason::Unbridgeable,
             Self::MissingCapability(_) => Reason::MissingCapability,
@@ -190,6 +195,7 @@ impl Fault {
             | Self::StepUp(_)
             | Self::Limit(_)
             | Self::Unrecorded
+            | Self::UnrecordedAnswer
             | Self::Limited(_)
             | Self::Guard(_)
             | Self::NoAnswer(_)
@@ -221,6 +227,11 @@ const DENIED: &str = "You may not do this: not with these arguments, not at this
 const UNRECORDED: &str = "This gateway cannot record calls now, and makes none unrecorded; nothing \
                           was done. Try again shortly.";
 
+/// What is said of a call that was made, and cannot be recorded any more.
+const UNRECORDED_ANSWER: &str = "This gateway cannot record calls any more, and gives no answer \
+                                 unrecorded; what was asked for may have been done. Do not try it \
+                                 again unless doing it twice is harmless.";
+
 /// What is said of a call that the gateway itself fails.
 const INTERNAL: &str = "This gateway failed in itself, and cannot say what became of this; its log \
                         says more.";
@@ -250,6 +261,7 @@ pub fn tool_fault(fault: &Fault) -> Option<ToolError> {
             retriable: true,
             retry_after_ms: Some(RETRY_AFTER_MS),
         }),
+        Fault::UnrecordedAnswer => error("service_unavailable", UNRECORDED_ANSWER, false),
         Fault::Unlisted(kind) => Some(ToolError {
             error: "service_unavailable",
             message: unlisted(kind),

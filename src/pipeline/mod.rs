@@ -115,9 +115,7 @@ pub async fn run(at: RouteSnapshot, call: Call) -> Result<Reply, Fault> {
         return way(context).await;
     };
     Arc::make_mut(&mut context).entry = Some(Arc::clone(&entry));
-    let reply = way(context).await;
-    audited::ended(&entry, &reply);
-    reply
+    audited::ended(&entry, way(context).await)
 }
 
 #[allow(

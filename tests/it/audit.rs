@@ -1,6 +1,9 @@
 //! What is recorded of calls: one record each, however it ends.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 
@@ -192,10 +195,17 @@ async fn what_cannot_be_recorded_is_not_done_unless_it_is_said() {
         let docs = fake::dual().tool("well").prompt("p");
         let audit = format!("[audit]\nbytes_max = \"64KiB\"\nwhen_full = \"{when_full}\"\n");
         let gate = gateway().upstream("docs", &docs).extra(&audit).start().await;
+        let answered = AtomicU64::new(0);
         for client in both(&gate).await {
             let full = async {
                 while counter(&gate, "audit_failed") == 0 {
-                    client.call("well").await;
+                    let written = counter(&gate, "audit_written");
+                    if client.call("well").await["isError"] != true {
+                        answered.fetch_add(1, Ordering::Relaxed);
+                    } else if written == answered.load(Ordering::Relaxed) {
+                        // Nothing waits that would make room.
+                        break;
+                    }
                 }
             };
             tokio::time::timeout(Duration::from_secs(30), full)
@@ -216,6 +226,51 @@ async fn what_cannot_be_recorded_is_not_done_unless_it_is_said() {
             }
         }
         assert_eq!(0 < counter(&gate, "audit_refused"), refuses);
+        assert_eq!(0 < counter(&gate, "audit_failed"), !refuses, "what is let in can be written");
+    }
+}
+
+#[tokio::test]
+async fn no_answer_is_given_that_cannot_be_recorded() {
+    for at in 0..2 {
+        let docs = fake::dual().tool("well").tool("open").does(Act::Open);
+        let gate = gateway().upstream("docs", &docs).extra(AUDIT).start().await;
+        let client = both(&gate).await.into_iter().nth(at).unwrap();
+        let calls = (0..4).map(|_| client.call("open"));
+        let calls = futures_util::future::join_all(calls);
+        let file = rusqlite::Connection::open(gate.folder.path().join("state/audit.db")).unwrap();
+        let breaking = async {
+            eventually("all are under way", || (docs.seen("tools/call").len() == 4).then_some(()))
+                .await;
+            let broken = "CREATE TRIGGER broken BEFORE INSERT ON records
+                BEGIN SELECT RAISE(ABORT, 'broken'); END";
+            file.execute_batch(broken).unwrap();
+            // Nobody knows yet.
+            assert_ne!(gate.modern().call("well").await["isError"], true);
+            let failed = || (2 <= counter(&gate, "audit_failed")).then_some(());
+            eventually("it is known", failed).await;
+            docs.finishes(r#"{"content":[]}"#);
+        };
+        let (answers, ()) = tokio::join!(calls, breaking);
+        for answer in answers {
+            let said = &answer["structuredContent"];
+            assert_eq!(
+                (&answer["isError"], &said["error"], &said["retriable"]),
+                (&json!(true), &json!("service_unavailable"), &json!(false)),
+                "{answer}"
+            );
+            assert!(said["message"].as_str().unwrap().contains("may have been done"), "{said}");
+        }
+        let sent = docs.seen("tools/call").len();
+        assert_eq!(client.call("well").await["isError"], true);
+        assert_eq!(docs.seen("tools/call").len(), sent, "later calls are not sent");
+        file.execute_batch("DROP TRIGGER broken").unwrap();
+        let records = recorded(&gate, 5).await;
+        let mut outcomes = outcomes(&records);
+        outcomes.sort_unstable();
+        let lost = ["service_unavailable"; 4];
+        assert_eq!(outcomes, [&["ok"], &lost[..]].concat());
+        assert_eq!(counter(&gate, "audit_dropped"), 0);
     }
 }
 
