@@ -20,8 +20,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 use tollgate::internals::{
-    Action, Arguments, Back, Bearer, Body, Bounds, Caller, Canary, Client, Ejection, Ejections,
-    Held, Incoming, Limits, ListKind, Listing, Load, Lookup, Message, Meta, Method, Object,
+    Action, Arguments, Back, Bearer, Body, Bounds, CacheQuery, Caller, Canary, Client, Ejection,
+    Ejections, Held, Incoming, Limits, ListKind, Listing, Load, Message, Meta, Method, Object,
     ObjectKind, Question, Raw, Request, Sealer, States, Tool, Trial, Version, View, Wanted, Wish,
     admits, attempts, balance, cached, caller, check_depth, circuit, decode, event, guard, judge,
     message, message_of, meta, request_digest, rules, schemas, sessions, splice, view,
@@ -378,8 +378,8 @@ fn cache(stages: &mut Stages) -> Result<()> {
     fs::write(&path, format!("{ROUTES}{keep}"))?;
     let params = request(&Bytes::from_static(MODERN_CALL.as_bytes()))?.params;
     let (client, caller) = (client(), Caller::Address(IpAddr::V4(Ipv4Addr::LOCALHOST)));
-    let lookup = move |params: &Raw, ask: &dyn Fn(Lookup<'_>)| {
-        ask(Lookup {
+    let lookup = move |params: &Raw, ask: &dyn Fn(CacheQuery<'_>)| {
+        ask(CacheQuery {
             method: Method::ToolsCall,
             upstream: "a",
             name: "tool_57",

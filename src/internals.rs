@@ -7,7 +7,7 @@ use futures_util::FutureExt as _;
 
 use crate::{
     app::offline::idle,
-    cache::{Cache, Join, Look},
+    cache::{Cache, JoinOutcome, Lookup},
     call::tasks::Tasks,
     catalog::{Naming, Part, ledger::Book},
     config::{self, Problems},
@@ -19,7 +19,7 @@ use crate::{
 };
 
 pub use crate::{
-    cache::Question as Lookup,
+    cache::CacheQuery,
     call::{Action, Caller, Client, ListKind, ObjectKind},
     catalog::{
         EntryBounds, View,
@@ -128,12 +128,12 @@ pub fn admits(rules: &Arc<Rules>, wish: Wish<'_>, wanted: Wanted<'_>) -> bool {
 }
 
 /// The cache of a configuration in which the answer to a question is.
-pub fn cached(config: &Path, lookup: Lookup<'_>, result: &Raw) -> Result<Kept, Problems> {
+pub fn cached(config: &Path, lookup: CacheQuery<'_>, result: &Raw) -> Result<Kept, Problems> {
     let config = config::load(config, &|_| None)?;
     let cache = Cache::new(Arc::default()).next(&config, |_| false);
-    if let Look::Join(Join::Lead(lead), _) = cache.look(lookup) {
-        let kept = cache.kept(lead.subject(), result, Era::Modern).expect("it may be kept");
-        lead.land(kept);
+    if let Lookup::Join(JoinOutcome::Leader(lead), _) = cache.lookup(lookup) {
+        let kept = cache.cacheable(lead.subject(), result, Era::Modern).expect("it may be kept");
+        lead.complete(kept);
     }
     Ok(Kept(cache))
 }
@@ -144,10 +144,10 @@ pub struct Kept(Cache<()>);
 
 impl Kept {
     /// What is served.
-    pub fn hit(&self, lookup: Lookup<'_>) -> Option<Raw> {
-        match self.0.look(lookup) {
-            Look::Hit(kept) => Some(kept.served()),
-            Look::Pass | Look::Stale(..) | Look::Join(..) => None,
+    pub fn hit(&self, lookup: CacheQuery<'_>) -> Option<Raw> {
+        match self.0.lookup(lookup) {
+            Lookup::Hit(kept) => Some(kept.served()),
+            Lookup::Bypass | Lookup::Stale(..) | Lookup::Join(..) => None,
         }
     }
 }

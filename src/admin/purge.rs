@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::{
-    cache::{Kind, Subject},
+    cache::{CacheSubject, SubjectKind},
     snapshot::Gate,
 };
 
@@ -33,13 +33,13 @@ pub struct Purge {
 }
 
 impl Purge {
-    fn fits(&self, subject: &Subject) -> bool {
+    fn fits(&self, subject: &CacheSubject) -> bool {
         let is = |wanted: &Option<String>, name: &str| {
             wanted.as_ref().is_none_or(|wanted| wanted == name)
         };
         let named = match subject.kind {
-            Kind::Tool => self.resource.is_none() && is(&self.tool, &subject.name),
-            Kind::Resource => self.tool.is_none() && is(&self.resource, &subject.name),
+            SubjectKind::Tool => self.resource.is_none() && is(&self.tool, &subject.name),
+            SubjectKind::Resource => self.tool.is_none() && is(&self.resource, &subject.name),
         };
         named && is(&self.upstream, &subject.upstream)
     }

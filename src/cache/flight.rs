@@ -11,16 +11,16 @@ use std::sync::{
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::{
-    key::Keys,
-    shelf::{Kept, Shelf, Subject},
+    key::CacheKeys,
+    shelf::{CacheSubject, CachedResult, Store},
 };
 
 /// What became of a flight. `F` is how an upstream fails.
 #[derive(Debug, Clone)]
-pub enum Landing<F> {
-    Kept(Kept),
+pub enum FlightResult<F> {
+    Cached(CachedResult),
     /// The answer is for whoever asked, and nobody else.
-    Unshared,
+    Private,
     Failed(F),
     /// Its leader went away before the end.
     Abandoned,
@@ -29,112 +29,122 @@ pub enum Landing<F> {
 /// A flight under way, as others see it.
 #[derive(Debug)]
 pub struct Flight<F> {
-    pub subject: Arc<Subject>,
+    pub subject: Arc<CacheSubject>,
     /// What it brings is not kept: it began before its subject changed.
-    pub spoilt: AtomicBool,
-    landed: watch::Receiver<Option<Landing<F>>>,
+    pub invalidated: AtomicBool,
+    result: watch::Receiver<Option<FlightResult<F>>>,
 }
 
 /// The duty to ask, for all who wait. Dropped, it goes to one of them.
 #[derive(Debug)]
-pub struct Lead<F: Clone> {
-    shelf: Arc<Shelf<F>>,
-    keys: Keys,
+pub struct Leader<F: Clone> {
+    store: Arc<Store<F>>,
+    keys: CacheKeys,
     flight: Arc<Flight<F>>,
-    landing: watch::Sender<Option<Landing<F>>>,
+    result: watch::Sender<Option<FlightResult<F>>>,
     /// Its place among the refreshes under way, where nobody waits for it.
-    place: Option<OwnedSemaphorePermit>,
+    refresh_permit: Option<OwnedSemaphorePermit>,
 }
 
 /// A place among those who wait.
 #[derive(Debug)]
-pub struct Wait<F: Clone> {
-    shelf: Arc<Shelf<F>>,
-    keys: Keys,
+pub struct Follower<F: Clone> {
+    store: Arc<Store<F>>,
+    keys: CacheKeys,
     flight: Arc<Flight<F>>,
 }
 
 /// What to do about a question that is not answered from memory.
 #[derive(Debug)]
-pub enum Join<F: Clone> {
-    Lead(Lead<F>),
-    Wait(Wait<F>),
+pub enum JoinOutcome<F: Clone> {
+    Leader(Leader<F>),
+    Follower(Follower<F>),
 }
 
 impl<F: Clone> Flight<F> {
-    pub fn spoil(&self) {
-        self.spoilt.store(true, Ordering::Relaxed);
+    pub fn invalidate(&self) {
+        self.invalidated.store(true, Ordering::Relaxed);
     }
 
-    pub fn is_spoilt(&self) -> bool {
-        self.spoilt.load(Ordering::Relaxed)
+    pub fn is_invalidated(&self) -> bool {
+        self.invalidated.load(Ordering::Relaxed)
     }
 }
 
 /// Joins the flight of these keys, or begins one.
-pub fn join<F: Clone>(shelf: &Arc<Shelf<F>>, keys: Keys, subject: &Arc<Subject>) -> Join<F> {
+pub fn join<F: Clone>(
+    shelf: &Arc<Store<F>>,
+    keys: CacheKeys,
+    subject: &Arc<CacheSubject>,
+) -> JoinOutcome<F> {
     let (landing, landed) = watch::channel(None);
     let (subject, spoilt) = (Arc::clone(subject), AtomicBool::new(false));
-    let own = Arc::new(Flight { subject, spoilt, landed });
-    let (shelf, flight) = (Arc::clone(shelf), shelf.board(keys.own, &own));
+    let own = Arc::new(Flight { subject, invalidated: spoilt, result: landed });
+    let (shelf, flight) = (Arc::clone(shelf), shelf.join_or_lead(keys.own, &own));
     if Arc::ptr_eq(&flight, &own) {
-        Join::Lead(Lead { shelf, keys, flight, landing, place: None })
+        JoinOutcome::Leader(Leader {
+            store: shelf,
+            keys,
+            flight,
+            result: landing,
+            refresh_permit: None,
+        })
     } else {
-        Join::Wait(Wait { shelf, keys, flight })
+        JoinOutcome::Follower(Follower { store: shelf, keys, flight })
     }
 }
 
-impl<F: Clone> Lead<F> {
+impl<F: Clone> Leader<F> {
     /// The answer is here: kept, unless its subject has changed meanwhile, and given to all who
     /// wait.
-    pub fn land(self, kept: Kept) {
+    pub fn complete(self, kept: CachedResult) {
         let key = if kept.public { self.keys.public } else { self.keys.own };
-        self.shelf.put(key, &kept, &self.flight);
-        self.tell(Landing::Kept(kept));
+        self.store.put(key, &kept, &self.flight);
+        self.publish(FlightResult::Cached(kept));
     }
 
     /// The answer is here, and is not for others: each of them asks for itself.
-    pub fn unshared(self) {
-        self.tell(Landing::Unshared);
+    pub fn complete_private(self) {
+        self.publish(FlightResult::Private);
     }
 
-    pub fn failed(self, error: F) {
-        self.tell(Landing::Failed(error));
+    pub fn fail(self, error: F) {
+        self.publish(FlightResult::Failed(error));
     }
 
     /// What it brings is of this.
-    pub fn subject(&self) -> &Subject {
+    pub fn subject(&self) -> &CacheSubject {
         &self.flight.subject
     }
 
     /// Holds a place until it is over.
-    pub(super) fn holding(mut self, place: OwnedSemaphorePermit) -> Self {
-        self.place = Some(place);
+    pub(super) fn with_refresh_permit(mut self, place: OwnedSemaphorePermit) -> Self {
+        self.refresh_permit = Some(place);
         self
     }
 
-    fn tell(&self, landing: Landing<F>) {
+    fn publish(&self, landing: FlightResult<F>) {
         // Nobody waiting is no error.
-        self.landing.send(Some(landing)).ok();
+        self.result.send(Some(landing)).ok();
     }
 }
 
-impl<F: Clone> Drop for Lead<F> {
+impl<F: Clone> Drop for Leader<F> {
     fn drop(&mut self) {
-        self.shelf.leave(self.keys.own, &self.flight);
+        self.store.finish(self.keys.own, &self.flight);
     }
 }
 
-impl<F: Clone> Wait<F> {
+impl<F: Clone> Follower<F> {
     /// What becomes of it. Safe to drop.
-    pub async fn landed(&mut self) -> Landing<F> {
-        let mut landed = self.flight.landed.clone();
+    pub async fn result(&mut self) -> FlightResult<F> {
+        let mut landed = self.flight.result.clone();
         let told = landed.wait_for(Option::is_some).await;
-        told.ok().and_then(|landing| landing.clone()).unwrap_or(Landing::Abandoned)
+        told.ok().and_then(|landing| landing.clone()).unwrap_or(FlightResult::Abandoned)
     }
 
     /// Once more, after a flight that brought nothing.
-    pub fn again(self) -> Join<F> {
-        join(&self.shelf, self.keys, &self.flight.subject)
+    pub fn rejoin(self) -> JoinOutcome<F> {
+        join(&self.store, self.keys, &self.flight.subject)
     }
 }

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// A SHA-256: nobody finds another question with the same.
-pub type Key = [u8; 32];
+pub type CacheKey = [u8; 32];
 
 /// Members of `_meta` that say nothing of what is asked. What a client can do counts apart, and
 /// what the gate does not know may be a tenant's name.
@@ -34,7 +34,7 @@ const CLAIMS_ASIDE: [&str; 4] = ["exp", "iat", "nbf", "jti"];
 
 /// A question, as it goes to an upstream.
 #[derive(Debug, Clone, Copy)]
-pub struct Question<'a> {
+pub struct CacheQuery<'a> {
     pub method: Method,
     pub upstream: &'a str,
     /// The upstream's own name for the tool, or the resource's URI.
@@ -55,11 +55,11 @@ pub struct Question<'a> {
 
 /// Where the answer to a question is looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Keys {
+pub struct CacheKeys {
     /// Of this caller alone.
-    pub own: Key,
+    pub own: CacheKey,
     /// Of everybody.
-    pub public: Key,
+    pub public: CacheKey,
 }
 
 /// The keys of a question: with the arguments in `only` alone where that is given, and with the
@@ -67,11 +67,11 @@ pub struct Keys {
 /// questions of the server, a wish for a task, members that the gate does not know, arguments that
 /// servers may read differently, and params of more than `bytes_max` bytes.
 pub fn keys(
-    question: Question<'_>,
+    question: CacheQuery<'_>,
     only: Option<&[String]>,
     generation: u64,
     bytes_max: usize,
-) -> Option<Keys> {
+) -> Option<CacheKeys> {
     if bytes_max < question.params.bytes().len() {
         return None;
     }
@@ -114,7 +114,7 @@ pub fn keys(
     let mut own = Parts(parts.0.clone());
     own.caller(question.caller);
     parts.add("public");
-    Some(Keys { own: own.end(), public: parts.end() })
+    Some(CacheKeys { own: own.end(), public: parts.end() })
 }
 
 /// What of `_meta` counts.
@@ -167,7 +167,7 @@ impl Parts {
         }
     }
 
-    fn end(self) -> Key {
+    fn end(self) -> CacheKey {
         self.0.finalize().into()
     }
 }

@@ -32,18 +32,18 @@ use crate::{
     telemetry::{Counter, Counters},
 };
 
-use self::shelf::Shelf;
+use self::shelf::Store;
 pub use self::{
-    flight::{Join, Landing, Lead, Wait},
-    key::Question,
-    shelf::{Kept, Kind, Subject},
+    flight::{FlightResult, Follower, JoinOutcome, Leader},
+    key::CacheQuery,
+    shelf::{CacheSubject, CachedResult, SubjectKind},
 };
 
 /// The results of a gate, and what its configuration says of them. Built anew for the next
 /// configuration, it takes over all that is still right.
 #[derive(Debug)]
 pub struct Cache<F> {
-    shelf: Arc<Shelf<F>>,
+    store: Arc<Store<F>>,
     upstreams: HashMap<String, Upstream>,
     /// Of the upstream that was opened last.
     generation: u64,
@@ -68,36 +68,36 @@ struct Tool {
 
 /// For how long a result is good.
 #[derive(Debug, Clone, Copy)]
-struct Terms {
+struct Freshness {
     ttl: Duration,
-    stale: Duration,
-    on_error: Duration,
+    stale_while_revalidate: Duration,
+    stale_if_error: Duration,
 }
 
 /// What to do about a question.
 #[derive(Debug)]
-pub enum Look<F: Clone> {
+pub enum Lookup<F: Clone> {
     /// It is none for the cache.
-    Pass,
-    Hit(Kept),
+    Bypass,
+    Hit(CachedResult),
     /// A result that is served while it is asked for anew, by whoever has the lead.
-    Stale(Kept, Option<Lead<F>>),
+    Stale(CachedResult, Option<Leader<F>>),
     /// To be asked, or waited for; the result is served if that fails.
-    Join(Join<F>, Option<Kept>),
+    Join(JoinOutcome<F>, Option<CachedResult>),
 }
 
 impl<F: Clone> Cache<F> {
     /// An empty one.
     pub fn new(counters: Arc<Counters>) -> Self {
-        let shelf = Arc::new(Shelf::new(&config::Cache::default(), &counters));
-        Self { shelf, upstreams: HashMap::new(), generation: 0, counters }
+        let shelf = Arc::new(Store::new(&config::Cache::default(), &counters));
+        Self { store: shelf, upstreams: HashMap::new(), generation: 0, counters }
     }
 
     /// That of the configuration that follows. `is_same` says of an upstream whether it is the
     /// server that it was before: of any other, all is forgotten.
     pub fn next(&self, config: &Config, is_same: impl Fn(&str) -> bool) -> Self {
-        let same = self.shelf.settings() == &config.cache;
-        let shelf = if same { Arc::clone(&self.shelf) } else { self.shelf.moved(&config.cache) };
+        let same = self.store.settings() == &config.cache;
+        let shelf = if same { Arc::clone(&self.store) } else { self.store.moved_to(&config.cache) };
         let mut generation = self.generation;
         let upstreams = config.upstreams.iter().map(|section| {
             let before = self.upstreams.get(&section.name).filter(|_| is_same(&section.name));
@@ -122,85 +122,92 @@ impl<F: Clone> Cache<F> {
         if self.upstreams.keys().any(|name| !stays(name)) {
             shelf.forget(|subject| !stays(&subject.upstream));
         }
-        Self { shelf, upstreams, generation, counters: Arc::clone(&self.counters) }
+        Self { store: shelf, upstreams, generation, counters: Arc::clone(&self.counters) }
     }
 
     /// Whether results of this kind may be kept at all: cheap, and asked of every call.
     #[allow(clippy::wildcard_enum_match_arm, reason = "of nothing else are results kept")]
     pub fn may_keep(&self, method: Method, upstream: &str, name: &str) -> bool {
         match method {
-            Method::ResourcesRead => self.shelf.settings().resources != Resources::Off,
+            Method::ResourcesRead => self.store.settings().resources != Resources::Off,
             Method::ToolsCall => self.tool(upstream, name).is_some_and(|tool| tool.keep.is_some()),
             _ => false,
         }
     }
 
     /// What to do about a question.
-    pub fn look(&self, question: Question<'_>) -> Look<F> {
-        let Some(upstream) = self.upstreams.get(question.upstream) else { return Look::Pass };
+    pub fn lookup(&self, question: CacheQuery<'_>) -> Lookup<F> {
+        let Some(upstream) = self.upstreams.get(question.upstream) else { return Lookup::Bypass };
         let is_tool = question.method == Method::ToolsCall;
         let tool = upstream.tools.get(question.name).filter(|_| is_tool);
         let keep = tool.and_then(|tool| tool.keep.as_ref());
-        if is_tool && !keep.is_some_and(|keep| self.lets(keep, tool, &question)) {
-            return Look::Pass;
+        if is_tool && !keep.is_some_and(|keep| self.allows(keep, tool, &question)) {
+            return Lookup::Bypass;
         }
         let only = keep.and_then(|keep| keep.keys.as_deref());
-        let bytes_max = self.shelf.settings().request_bytes_max;
+        let bytes_max = self.store.settings().request_bytes_max;
         let found = key::keys(question, only, upstream.generation, bytes_max);
-        let Some(mut keys) = found else { return Look::Pass };
+        let Some(mut keys) = found else { return Lookup::Bypass };
         let is_public = keep.is_some_and(|keep| keep.public);
         if is_public {
             // One flight for everybody.
             keys.own = keys.public;
         }
-        let kind = if is_tool { Kind::Tool } else { Kind::Resource };
+        let kind = if is_tool { SubjectKind::Tool } else { SubjectKind::Resource };
         let (upstream, name) = (question.upstream.into(), question.name.into());
-        let subject = Arc::new(Subject { kind, upstream, name });
-        let terms = |kept: &Kept| Terms::of(keep, kept);
+        let subject = Arc::new(CacheSubject { kind, upstream, name });
+        let terms = |kept: &CachedResult| Freshness::of(keep, kept);
         let shared = !is_tool && self.shares();
-        let found = self.found(keys, shared);
+        let found = self.find(keys, shared);
         if let Some(kept) = found.as_ref().filter(|kept| terms(kept).is_fresh(kept)) {
             self.counters.add(Counter::CacheHits);
-            return Look::Hit(kept.clone());
+            return Lookup::Hit(kept.clone());
         }
-        if let Some(kept) = found.as_ref().filter(|kept| terms(kept).may_be_refreshed(kept)) {
+        if let Some(kept) =
+            found.as_ref().filter(|kept| terms(kept).is_usable_while_revalidating(kept))
+        {
             self.counters.add(Counter::CacheStale);
-            return Look::Stale(kept.clone(), self.refreshed(keys, &subject));
+            return Lookup::Stale(kept.clone(), self.lead_refresh(keys, &subject));
         }
-        let fallback = found.filter(|kept| terms(kept).is_for_errors(kept));
-        let join = flight::join(&self.shelf, keys, &subject);
-        if let Join::Lead(_) = &join
-            && let Some(kept) = self.found(keys, shared)
+        let fallback = found.filter(|kept| terms(kept).is_usable_on_error(kept));
+        let join = flight::join(&self.store, keys, &subject);
+        if let JoinOutcome::Leader(_) = &join
+            && let Some(kept) = self.find(keys, shared)
             && terms(&kept).is_fresh(&kept)
         {
             // It came between the look and the lead.
             self.counters.add(Counter::CacheHits);
-            return Look::Hit(kept);
+            return Lookup::Hit(kept);
         }
         self.counters.add(match &join {
-            Join::Lead(_) => Counter::CacheMisses,
-            Join::Wait(_) => Counter::CacheJoined,
+            JoinOutcome::Leader(_) => Counter::CacheMisses,
+            JoinOutcome::Follower(_) => Counter::CacheJoined,
         });
-        Look::Join(join, fallback)
+        Lookup::Join(join, fallback)
     }
 
     /// A result as it is kept, where it may be: no error, no task, no question, nothing that is not
     /// whole. `era` is that spoken to the upstream.
-    pub fn kept(&self, subject: &Subject, result: &Raw, era: Era) -> Option<Kept> {
+    pub fn cacheable(
+        &self,
+        subject: &CacheSubject,
+        result: &Raw,
+        era: Era,
+    ) -> Option<CachedResult> {
         if !is_whole(result) {
             return None;
         }
-        let kept = |hint, public, lasts| Kept {
+        let kept = |hint, public, lasts| CachedResult {
             result: result.clone(),
             era,
-            at: Instant::now(),
-            hint,
+            received_at: Instant::now(),
+            ttl_hint: hint,
             public,
-            lasts,
+            retention: lasts,
         };
-        if subject.kind == Kind::Resource {
+        if subject.kind == SubjectKind::Resource {
             let hints = Hints::of(result).filter(|_| era == Era::Modern)?;
-            let ttl = Duration::from_millis(hints.ttl_ms).min(self.shelf.settings().hint_max);
+            let ttl = Duration::from_millis(hints.ttl_ms).min(self.store.settings().hint_max);
             let public = hints.is_public && self.shares();
             return (!ttl.is_zero()).then(|| kept(Some(ttl), public, ttl));
         }
@@ -210,10 +217,10 @@ impl<F: Clone> Cache<F> {
     }
 
     /// What a call of this tool makes outdated.
-    pub fn invalidated_by(&self, upstream: &str, tool: &str) -> Vec<Subject> {
+    pub fn invalidated_by(&self, upstream: &str, tool: &str) -> Vec<CacheSubject> {
         let names = self.tool(upstream, tool).map(|tool| &tool.invalidates[..]).unwrap_or_default();
-        let subject = |name: &String| Subject {
-            kind: Kind::Tool,
+        let subject = |name: &String| CacheSubject {
+            kind: SubjectKind::Tool,
             upstream: upstream.into(),
             name: name.as_str().into(),
         };
@@ -221,18 +228,18 @@ impl<F: Clone> Cache<F> {
     }
 
     /// Takes away what is kept of one tool or resource; how many results there were.
-    pub fn forget_one(&self, subject: &Subject) -> usize {
-        self.shelf.forget_one(subject)
+    pub fn forget_one(&self, subject: &CacheSubject) -> usize {
+        self.store.forget_one(subject)
     }
 
     /// Takes away what is kept of all of these; how many results there were.
-    pub fn forget(&self, is_of: impl Fn(&Subject) -> bool) -> usize {
-        self.shelf.forget(is_of)
+    pub fn forget(&self, is_of: impl Fn(&CacheSubject) -> bool) -> usize {
+        self.store.forget(is_of)
     }
 
     /// How many results there are, and how many bytes they take.
     pub fn size(&self) -> (u64, u64) {
-        self.shelf.size()
+        self.store.size()
     }
 
     fn tool(&self, upstream: &str, name: &str) -> Option<&Tool> {
@@ -241,16 +248,16 @@ impl<F: Clone> Cache<F> {
 
     /// What a server calls public is shared among callers.
     fn shares(&self) -> bool {
-        self.shelf.settings().resources == Resources::Shared
+        self.store.settings().resources == Resources::Shared
     }
 
-    fn found(&self, keys: key::Keys, shared: bool) -> Option<Kept> {
-        let public = || self.shelf.get(&keys.public).filter(|_| shared && keys.own != keys.public);
-        self.shelf.get(&keys.own).or_else(public)
+    fn find(&self, keys: key::CacheKeys, shared: bool) -> Option<CachedResult> {
+        let public = || self.store.get(&keys.public).filter(|_| shared && keys.own != keys.public);
+        self.store.get(&keys.own).or_else(public)
     }
 
     /// A tool that may change something is answered from memory where that is said outright.
-    fn lets(&self, keep: &Keep, tool: Option<&Tool>, question: &Question<'_>) -> bool {
+    fn allows(&self, keep: &Keep, tool: Option<&Tool>, question: &CacheQuery<'_>) -> bool {
         let lets = keep.even_if_writing || question.read_only;
         if !lets {
             self.counters.add(Counter::CacheRefusedWriting);
@@ -267,47 +274,49 @@ impl<F: Clone> Cache<F> {
         lets
     }
 
-    fn refreshed(&self, keys: key::Keys, subject: &Arc<Subject>) -> Option<Lead<F>> {
-        let place = Arc::clone(self.shelf.refreshes()).try_acquire_owned().ok()?;
-        match flight::join(&self.shelf, keys, subject) {
-            Join::Lead(lead) => Some(lead.holding(place)),
-            Join::Wait(_) => None,
+    fn lead_refresh(&self, keys: key::CacheKeys, subject: &Arc<CacheSubject>) -> Option<Leader<F>> {
+        let place = Arc::clone(self.store.refreshes()).try_acquire_owned().ok()?;
+        match flight::join(&self.store, keys, subject) {
+            JoinOutcome::Leader(lead) => Some(lead.with_refresh_permit(place)),
+            JoinOutcome::Follower(_) => None,
         }
     }
 }
 
-impl Terms {
-    fn of(keep: Option<&Keep>, kept: &Kept) -> Self {
-        match (keep, kept.hint) {
-            (Some(keep), None) => {
-                Self { ttl: keep.ttl, stale: keep.stale, on_error: keep.on_error }
-            }
+impl Freshness {
+    fn of(keep: Option<&Keep>, kept: &CachedResult) -> Self {
+        match (keep, kept.ttl_hint) {
+            (Some(keep), None) => Self {
+                ttl: keep.ttl,
+                stale_while_revalidate: keep.stale,
+                stale_if_error: keep.on_error,
+            },
             (_, hint) => Self {
                 ttl: hint.unwrap_or_default(),
-                stale: Duration::ZERO,
-                on_error: Duration::ZERO,
+                stale_while_revalidate: Duration::ZERO,
+                stale_if_error: Duration::ZERO,
             },
         }
     }
 
-    fn is_fresh(self, kept: &Kept) -> bool {
-        kept.at.elapsed() < self.ttl
+    fn is_fresh(self, kept: &CachedResult) -> bool {
+        kept.received_at.elapsed() < self.ttl
     }
 
-    fn may_be_refreshed(self, kept: &Kept) -> bool {
-        kept.at.elapsed() < self.ttl + self.stale
+    fn is_usable_while_revalidating(self, kept: &CachedResult) -> bool {
+        kept.received_at.elapsed() < self.ttl + self.stale_while_revalidate
     }
 
-    fn is_for_errors(self, kept: &Kept) -> bool {
-        kept.at.elapsed() < self.ttl + self.on_error
+    fn is_usable_on_error(self, kept: &CachedResult) -> bool {
+        kept.received_at.elapsed() < self.ttl + self.stale_if_error
     }
 }
 
-impl Kept {
+impl CachedResult {
     /// As it is served now: what it says of how long it is good is what is left of that.
     pub fn served(&self) -> Raw {
-        let Some(hint) = self.hint else { return self.result.clone() };
-        let left = hint.saturating_sub(self.at.elapsed()).as_millis().to_string();
+        let Some(hint) = self.ttl_hint else { return self.result.clone() };
+        let left = hint.saturating_sub(self.received_at.elapsed()).as_millis().to_string();
         splice::edit(&self.result, &[("ttlMs", Some(left.as_bytes()))])
     }
 }

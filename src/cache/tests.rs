@@ -63,8 +63,8 @@ impl Asked {
         Self { params: Raw::trusted(params.to_owned()), ..self }
     }
 
-    fn question(&self) -> Question<'_> {
-        Question {
+    fn question(&self) -> CacheQuery<'_> {
+        CacheQuery {
             method: self.method,
             upstream: "jobs",
             name: if self.method == Method::ToolsCall { "get" } else { "mem://one" },
@@ -79,8 +79,8 @@ impl Asked {
     }
 }
 
-fn get() -> Subject {
-    Subject { kind: Kind::Tool, upstream: "jobs".into(), name: "get".into() }
+fn get() -> CacheSubject {
+    CacheSubject { kind: SubjectKind::Tool, upstream: "jobs".into(), name: "get".into() }
 }
 
 fn result(text: &str) -> Raw {
@@ -94,40 +94,40 @@ impl Cache<&'static str> {
     }
 
     fn answer_with(&self, asked: &Asked, result: &Raw) -> Raw {
-        match self.look(asked.question()) {
-            Look::Hit(kept) | Look::Stale(kept, _) => kept.result,
-            Look::Join(Join::Wait(_), _) => panic!("nobody else asks"),
-            Look::Pass => result.clone(),
-            Look::Join(Join::Lead(lead), _) => {
-                match self.kept(lead.subject(), result, Era::Modern) {
-                    Some(kept) => lead.land(kept),
-                    None => lead.unshared(),
+        match self.lookup(asked.question()) {
+            Lookup::Hit(kept) | Lookup::Stale(kept, _) => kept.result,
+            Lookup::Join(JoinOutcome::Follower(_), _) => panic!("nobody else asks"),
+            Lookup::Bypass => result.clone(),
+            Lookup::Join(JoinOutcome::Leader(lead), _) => {
+                match self.cacheable(lead.subject(), result, Era::Modern) {
+                    Some(kept) => lead.complete(kept),
+                    None => lead.complete_private(),
                 }
                 result.clone()
             }
         }
     }
 
-    fn lead(&self, asked: &Asked) -> Lead<&'static str> {
-        match self.look(asked.question()) {
-            Look::Join(Join::Lead(lead), _) => lead,
-            other @ (Look::Pass | Look::Hit(_) | Look::Stale(..) | Look::Join(..)) => {
+    fn lead(&self, asked: &Asked) -> Leader<&'static str> {
+        match self.lookup(asked.question()) {
+            Lookup::Join(JoinOutcome::Leader(lead), _) => lead,
+            other @ (Lookup::Bypass | Lookup::Hit(_) | Lookup::Stale(..) | Lookup::Join(..)) => {
                 panic!("{other:?}")
             }
         }
     }
 
-    fn wait(&self, asked: &Asked) -> Wait<&'static str> {
-        match self.look(asked.question()) {
-            Look::Join(Join::Wait(wait), _) => wait,
-            other @ (Look::Pass | Look::Hit(_) | Look::Stale(..) | Look::Join(..)) => {
+    fn wait(&self, asked: &Asked) -> Follower<&'static str> {
+        match self.lookup(asked.question()) {
+            Lookup::Join(JoinOutcome::Follower(wait), _) => wait,
+            other @ (Lookup::Bypass | Lookup::Hit(_) | Lookup::Stale(..) | Lookup::Join(..)) => {
                 panic!("{other:?}")
             }
         }
     }
 
-    fn good(&self, text: &str) -> Kept {
-        let kept = self.kept(&get(), &result(text), Era::Modern);
+    fn good(&self, text: &str) -> CachedResult {
+        let kept = self.cacheable(&get(), &result(text), Era::Modern);
         kept.expect("it may be kept")
     }
 }
@@ -164,7 +164,7 @@ fn what_is_no_plain_question_is_passed_by() {
     let cache = cache("ttl = \"10m\", public = true");
     let pass = |params: &str| {
         let asked = asked(&json!({})).raw(params);
-        matches!(cache.look(asked.question()), Look::Pass)
+        matches!(cache.lookup(asked.question()), Lookup::Bypass)
     };
     for params in [
         r#"{"name":"get","arguments":{"id":1,"id":2}}"#,
@@ -182,7 +182,7 @@ fn what_is_no_plain_question_is_passed_by() {
     assert!(pass(&format!(r#"{{"name":"get","arguments":{{"a":"{}"}}}}"#, "x".repeat(64 << 10))));
     assert!(!pass(r#"{"name":"get","arguments":{"id":1}}"#));
     let writes = Asked { read_only: false, ..asked(&json!({})) };
-    assert!(matches!(cache.look(writes.question()), Look::Pass));
+    assert!(matches!(cache.lookup(writes.question()), Lookup::Bypass));
 }
 
 #[test]
@@ -200,8 +200,8 @@ fn what_the_gate_does_not_know_makes_another_question() {
     let old = Client { version: Version::V2024_11_05, ..can.client.clone() };
     assert_eq!(cache.answer(&Asked { client: old, ..can }, "old"), result("old"));
     let other = asked(&json!({}));
-    let changed = Question { definition: 2, ..other.question() };
-    assert!(matches!(cache.look(changed), Look::Join(Join::Lead(_), None)));
+    let changed = CacheQuery { definition: 2, ..other.question() };
+    assert!(matches!(cache.lookup(changed), Lookup::Join(JoinOutcome::Leader(_), None)));
 }
 
 #[test]
@@ -231,9 +231,14 @@ fn resources_go_by_the_hints_of_their_server() {
         let config = read(&format!("{JOBS}[cache]\n{settings}\n"));
         let cache: Cache<&str> = Cache::new(Arc::default()).next(&config, |_| false);
         let result = Raw::trusted(format!(r#"{{"contents":[]{hints}}}"#));
-        let subject =
-            Subject { kind: Kind::Resource, upstream: "jobs".into(), name: "mem://one".into() };
-        cache.kept(&subject, &result, era).map(|kept| (kept.lasts.as_millis(), kept.public))
+        let subject = CacheSubject {
+            kind: SubjectKind::Resource,
+            upstream: "jobs".into(),
+            name: "mem://one".into(),
+        };
+        cache
+            .cacheable(&subject, &result, era)
+            .map(|kept| (kept.retention.as_millis(), kept.public))
     };
     let public = r#","ttlMs":60000,"cacheScope":"public""#;
     let private = r#","ttlMs":60000,"cacheScope":"private""#;
@@ -254,7 +259,14 @@ fn what_is_left_of_its_time_is_served_with_it() {
     let hint = Some(Duration::from_secs(60));
     let result = Raw::trusted(r#"{"contents":[],"ttlMs":60000}"#);
     let (era, lasts) = (Era::Modern, Duration::from_secs(60));
-    let kept = Kept { result, era, at, hint, public: false, lasts };
+    let kept = CachedResult {
+        result,
+        era,
+        received_at: at,
+        ttl_hint: hint,
+        public: false,
+        retention: lasts,
+    };
     let left: Value = kept.served().read().unwrap();
     let left = left["ttlMs"].as_u64().unwrap();
     assert!((1..=10_000).contains(&left), "{left}");
@@ -290,9 +302,9 @@ fn nothing_that_began_before_a_change_is_kept_after_it() {
     let subject = get();
     assert_eq!(cache.forget_one(&subject), 0);
     let late = cache.lead(&asked);
-    early.land(cache.good("early"));
-    assert!(matches!(cache.look(asked.question()), Look::Join(Join::Wait(_), None)));
-    late.land(cache.good("late"));
+    early.complete(cache.good("early"));
+    assert!(matches!(cache.lookup(asked.question()), Lookup::Join(JoinOutcome::Follower(_), None)));
+    late.complete(cache.good("late"));
     assert_eq!(cache.answer(&asked, "other"), result("late"));
     assert_eq!(cache.forget_one(&subject), 1);
     assert_eq!(cache.size().0, 0);
@@ -326,9 +338,9 @@ async fn one_asks_for_all() {
     let asked = asked(&json!({}));
     let lead = cache.lead(&asked);
     let (mut first, mut second) = (cache.wait(&asked), cache.wait(&asked));
-    lead.land(cache.good("one"));
+    lead.complete(cache.good("one"));
     for wait in [&mut first, &mut second] {
-        let Landing::Kept(kept) = wait.landed().await else { panic!("it is here") };
+        let FlightResult::Cached(kept) = wait.result().await else { panic!("it is here") };
         assert_eq!(kept.result, result("one"));
     }
     let counts = cache.counters.read();
@@ -342,12 +354,12 @@ async fn a_leader_that_goes_away_leaves_the_lead_to_one() {
     let lead = cache.lead(&asked);
     let (mut first, mut second) = (cache.wait(&asked), cache.wait(&asked));
     drop(lead);
-    assert!(matches!(first.landed().await, Landing::Abandoned));
-    assert!(matches!(second.landed().await, Landing::Abandoned));
-    let Join::Lead(lead) = first.again() else { panic!("nobody else has it") };
-    let Join::Wait(mut second) = second.again() else { panic!("one leads already") };
-    lead.failed("down");
-    let Landing::Failed(why) = second.landed().await else { panic!("it failed") };
+    assert!(matches!(first.result().await, FlightResult::Abandoned));
+    assert!(matches!(second.result().await, FlightResult::Abandoned));
+    let JoinOutcome::Leader(lead) = first.rejoin() else { panic!("nobody else has it") };
+    let JoinOutcome::Follower(mut second) = second.rejoin() else { panic!("one leads already") };
+    lead.fail("down");
+    let FlightResult::Failed(why) = second.result().await else { panic!("it failed") };
     assert_eq!(why, "down");
     assert_eq!(cache.answer(&asked, "up"), result("up"), "a failure is not kept");
 }

@@ -10,7 +10,7 @@ use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use crate::{
-    cache::{self, Kept, Landing, Look, Question, Subject},
+    cache::{self, CacheQuery, CacheSubject, CachedResult, FlightResult, Lookup},
     mcp::{message::Body, method::Method},
     snapshot::Snapshot,
     telemetry::Counter,
@@ -19,9 +19,9 @@ use crate::{
 
 use super::{Back, Context, Fault, Out, Reply, back::Stage, resolve::Resolved, tries::Tries};
 
-pub type Lead = cache::Lead<SendError>;
-pub type Wait = cache::Wait<SendError>;
-type Join = cache::Join<SendError>;
+pub type Lead = cache::Leader<SendError>;
+pub type Wait = cache::Follower<SendError>;
+type Join = cache::JoinOutcome<SendError>;
 
 /// What a call under way owes to others, and may have of them.
 #[derive(Debug, Default)]
@@ -29,7 +29,7 @@ pub struct Shared {
     /// Others wait for its answer.
     lead: Option<Lead>,
     /// Served where the upstream fails.
-    fallback: Option<Kept>,
+    fallback: Option<CachedResult>,
     /// It waited for one that failed: the next failure is its own.
     retried: bool,
 }
@@ -38,12 +38,12 @@ pub struct Shared {
 #[derive(Debug)]
 pub struct Outdated {
     snapshot: Arc<Snapshot>,
-    subjects: Vec<Subject>,
+    subjects: Vec<CacheSubject>,
 }
 
 /// What comes of waiting for another call.
 pub enum Waited {
-    Landed(Landing<SendError>),
+    Landed(FlightResult<SendError>),
     /// It is to go on as a task.
     Task,
     Late,
@@ -54,7 +54,7 @@ pub enum Waited {
 /// Boxed: large, and few calls go this way.
 pub fn answer(
     context: Arc<Context>,
-    look: Look<SendError>,
+    look: Lookup<SendError>,
     resolved: Resolved,
     clearance: Clearance,
 ) -> BoxFuture<'static, Result<Reply, Fault>> {
@@ -63,30 +63,30 @@ pub fn answer(
 
 async fn answered(
     context: Arc<Context>,
-    look: Look<SendError>,
+    look: Lookup<SendError>,
     resolved: Resolved,
     clearance: Clearance,
 ) -> Result<Reply, Fault> {
     let (join, fallback) = match look {
-        Look::Pass => {
+        Lookup::Bypass => {
             let back = Back::send(context, resolved, clearance, &mut Shared::default()).await?;
             return Ok(Reply::Back(Box::new(back)));
         }
-        Look::Hit(kept) => return served(context, resolved, clearance, &kept),
-        Look::Stale(kept, lead) => {
+        Lookup::Hit(kept) => return served(context, resolved, clearance, &kept),
+        Lookup::Stale(kept, lead) => {
             if let Some(lead) = lead {
                 refresh(Arc::clone(&context), resolved.clone(), clearance.clone(), lead);
             }
             return served(context, resolved, clearance, &kept);
         }
-        Look::Join(join, fallback) => (join, fallback),
+        Lookup::Join(join, fallback) => (join, fallback),
     };
     let back = match join {
-        Join::Wait(wait) => {
+        Join::Follower(wait) => {
             let shared = Shared { fallback, ..Shared::default() };
             Back::waiting(context, resolved, clearance, wait, shared)?
         }
-        Join::Lead(lead) => {
+        Join::Leader(lead) => {
             let mut shared = Shared { lead: Some(lead), fallback, retried: false };
             let again = shared.fallback.as_ref().map(|_| resolved.clone());
             let sending =
@@ -106,7 +106,7 @@ async fn answered(
 }
 
 /// What the cache says of a call that is let in.
-pub fn look(context: &Context, resolved: &Resolved) -> Look<SendError> {
+pub fn look(context: &Context, resolved: &Resolved) -> Lookup<SendError> {
     let call = &context.call;
     let snapshot = &context.snapshot;
     let target = &resolved.target;
@@ -115,14 +115,14 @@ pub fn look(context: &Context, resolved: &Resolved) -> Look<SendError> {
         || resolved.wishes_task
         || !snapshot.cache.may_keep(call.method, upstream, &target.own)
     {
-        return Look::Pass;
+        return Lookup::Bypass;
     }
     // Of a server that another one just took the place of, nothing is kept.
     let current = snapshot.member(upstream);
     if !current.is_some_and(|current| Arc::ptr_eq(&current.upstream, &target.upstream)) {
-        return Look::Pass;
+        return Lookup::Bypass;
     }
-    snapshot.cache.look(Question {
+    snapshot.cache.lookup(CacheQuery {
         method: call.method,
         upstream,
         name: &target.own,
@@ -141,7 +141,7 @@ fn served(
     context: Arc<Context>,
     resolved: Resolved,
     clearance: Clearance,
-    kept: &Kept,
+    kept: &CachedResult,
 ) -> Result<Reply, Fault> {
     // As any call: its id is not to be that of one under way.
     drop(context.begin()?);
@@ -176,7 +176,7 @@ fn refresh(context: Arc<Context>, resolved: Resolved, clearance: Clearance, lead
 /// Waits for the flight; until the call is to become a task, or is late.
 pub async fn waited(wait: &mut Wait, task_at: Option<Instant>, late_at: Instant) -> Waited {
     let until = task_at.map_or(late_at, |task_at| task_at.min(late_at));
-    match tokio::time::timeout_at(until, wait.landed()).await {
+    match tokio::time::timeout_at(until, wait.result()).await {
         Ok(landing) => Waited::Landed(landing),
         Err(_) if task_at == Some(until) => Waited::Task,
         Err(_) => Waited::Late,
@@ -185,10 +185,10 @@ pub async fn waited(wait: &mut Wait, task_at: Option<Instant>, late_at: Instant)
 
 impl Shared {
     /// The call is over: its answer is kept if it may be, and is given to those who wait.
-    fn ended(&mut self, kept: Option<Kept>) {
+    fn ended(&mut self, kept: Option<CachedResult>) {
         match (self.lead.take(), kept) {
-            (Some(lead), Some(kept)) => lead.land(kept),
-            (Some(lead), None) => lead.unshared(),
+            (Some(lead), Some(kept)) => lead.complete(kept),
+            (Some(lead), None) => lead.complete_private(),
             (None, _) => (),
         }
     }
@@ -200,10 +200,10 @@ impl Shared {
     }
 
     /// The call failed; what may be served all the same.
-    fn fell(&mut self, fault: &Fault) -> Option<Kept> {
+    fn fell(&mut self, fault: &Fault) -> Option<CachedResult> {
         let Fault::Upstream { error, .. } = fault else { return None };
         if let Some(lead) = self.lead.take() {
-            lead.failed(error.clone());
+            lead.fail(error.clone());
         }
         self.fallback.take()
     }
@@ -258,19 +258,19 @@ impl Back {
             return Err(self.context.bug("nothing was waited for"));
         };
         match landing {
-            Landing::Kept(kept) => return self.serve(&kept),
-            Landing::Failed(error) if self.shared.retried => return Err(self.fault(error)),
-            Landing::Failed(_) => self.shared.retried = true,
+            FlightResult::Cached(kept) => return self.serve(&kept),
+            FlightResult::Failed(error) if self.shared.retried => return Err(self.fault(error)),
+            FlightResult::Failed(_) => self.shared.retried = true,
             // It asks for itself, as all who waited do.
-            Landing::Unshared => {
+            FlightResult::Private => {
                 self.send_again(self.resolved.ask(&self.context.call));
                 return Ok(None);
             }
-            Landing::Abandoned => (),
+            FlightResult::Abandoned => (),
         }
-        match wait.again() {
-            Join::Wait(wait) => self.stage = Stage::Waiting(wait),
-            Join::Lead(lead) => {
+        match wait.rejoin() {
+            Join::Follower(wait) => self.stage = Stage::Waiting(wait),
+            Join::Leader(lead) => {
                 self.shared.lead = Some(lead);
                 self.send_again(self.resolved.ask(&self.context.call));
             }
@@ -279,7 +279,7 @@ impl Back {
     }
 
     /// A kept result, as if its server had said it now.
-    fn serve(&mut self, kept: &Kept) -> Result<Option<Out>, Fault> {
+    fn serve(&mut self, kept: &CachedResult) -> Result<Option<Out>, Fault> {
         self.era = kept.era;
         self.answer(Body::Result(kept.served()), 200)
     }
@@ -290,7 +290,7 @@ impl Back {
         let Some(lead) = &self.shared.lead else { return };
         let kept = match body {
             Body::Result(result) => {
-                self.context.snapshot.cache.kept(lead.subject(), result, self.era)
+                self.context.snapshot.cache.cacheable(lead.subject(), result, self.era)
             }
             Body::Error(_) => None,
         };

@@ -38,7 +38,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::{
-    cache::Look,
+    cache::Lookup,
     call::{Ask, Caller, Client, ListKind},
     mcp::{
         digest::{RequestDigest, request_digest},
@@ -191,8 +191,8 @@ async fn send(mut context: Arc<Context>) -> Result<Reply, Fault> {
     let admission = admit::route(&context, &resolved).await?;
     let clearance = Clearance::new(permit, admission);
     match cached::look(&context, &resolved) {
-        Look::Pass => (),
-        look @ (Look::Hit(_) | Look::Stale(..) | Look::Join(..)) => {
+        Lookup::Bypass => (),
+        look @ (Lookup::Hit(_) | Lookup::Stale(..) | Lookup::Join(..)) => {
             return cached::answer(context, look, resolved, clearance).await;
         }
     }

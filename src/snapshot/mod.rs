@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     audit::Audit,
     auth::{Authorities, Means},
-    cache::{Cache, Kind, Subject},
+    cache::{Cache, CacheSubject, SubjectKind},
     call::{event::Notice, tasks::Tasks},
     catalog::{self, Change, Filters, Ledger, shelf::Shelf},
     config::Config,
@@ -449,7 +449,8 @@ impl Snapshot {
         }
         let uri = splice::member(&notice.params, "uri").and_then(|uri| uri.try_read::<Box<str>>());
         if let Some(name) = uri {
-            let subject = Subject { kind: Kind::Resource, upstream: upstream.into(), name };
+            let subject =
+                CacheSubject { kind: SubjectKind::Resource, upstream: upstream.into(), name };
             self.cache.forget_one(&subject);
         }
     }
