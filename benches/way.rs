@@ -20,11 +20,12 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 use tollgate::internals::{
-    Action, Arguments, Back, Bearer, Body, Bounds, CacheQuery, Caller, Canary, Client, Ejection,
-    Ejections, Held, Incoming, Limits, ListKind, Listing, Load, Message, Meta, Method, Object,
-    ObjectKind, Question, Raw, Request, Sealer, States, Tool, Trial, Version, View, Wanted, Wish,
-    admits, attempts, balance, cached, caller, check_depth, circuit, decode, event, guard, judge,
-    message, message_of, meta, request_digest, rules, schemas, sessions, splice, view,
+    Action, Arguments, Back, Binding, Body, Bounds, CacheQuery, Caller, Canary, CanaryState,
+    Client, Ejection, Ejections, Incoming, Limits, ListKind, Listing, Load, Message, Meta, Method,
+    Object, ObjectKind, Question, Raw, Request, Sealer, StateContent, States, Tool, Version, View,
+    Wanted, Wish, admits, attempts, balance, cached, caller, check_depth, circuit, decode, event,
+    guard, judge, message, message_of, meta, request_digest, rules, schemas, sessions, splice,
+    view,
 };
 
 /// The argument with which it runs itself under callgrind.
@@ -416,7 +417,7 @@ fn crossing(stages: &mut Stages) -> Result<()> {
     stages.add("whether the client can be asked", move || black_box(&modern).can_be_asked());
     let legacy = client();
     stages.add("capabilities made modern for a modern upstream", move || {
-        black_box(&legacy).shown_to_modern()
+        black_box(&legacy).capabilities_for_modern()
     });
     Ok(())
 }
@@ -429,17 +430,17 @@ fn questions(stages: &mut Stages) -> Result<()> {
     let caller = Caller::Address(IpAddr::V4(Ipv4Addr::LOCALHOST));
     stages
         .add("digest of a request", move || request_digest(Method::ToolsCall, black_box(&params)));
-    let held = Held::Call { owner: 7, id: 7 };
-    let bearer = Bearer { route: ROUTE, caller: &caller, request: digest };
+    let held = StateContent::Call { owner: 7, id: 7 };
+    let bearer = Binding { route: ROUTE, caller: &caller, request: digest };
     let state: String = States::new(&[7; 32]).seal(held.clone(), bearer, 300).read()?;
     let (sealer, own) = (States::new(&[7; 32]), caller.clone());
     stages.add("request state sealed", move || {
-        let bearer = Bearer { route: ROUTE, caller: &own, request: digest };
+        let bearer = Binding { route: ROUTE, caller: &own, request: digest };
         sealer.seal(black_box(held.clone()), bearer, 300)
     });
     let opener = States::new(&[7; 32]);
     stages.add("request state opened", move || {
-        let bearer = Bearer { route: ROUTE, caller: &caller, request: digest };
+        let bearer = Binding { route: ROUTE, caller: &caller, request: digest };
         opener.open(black_box(&state), bearer).is_ok()
     });
     Ok(())
@@ -501,7 +502,7 @@ fn replicas(stages: &mut Stages) {
         if let Some((at, load)) = at.and_then(|at| Some((at, loads.get(at)?))) {
             load.begin();
             load.observe(Duration::from_millis(20), false, begin);
-            ejections.note(at, true, begin);
+            ejections.record(at, true, begin);
             load.end();
         }
         at
@@ -514,9 +515,9 @@ fn replicas(stages: &mut Stages) {
         calls_min: 20,
         tool_errors: false,
     };
-    let trial = Trial::new(Canary { upstream: "b".to_owned(), weight: 50, back });
+    let trial = CanaryState::new(Canary { upstream: "b".to_owned(), weight: 50, back });
     stages.add("successor chosen, its answer noted", move || {
-        black_box(trial.takes(black_box(7))) && trial.note(false, Duration::ZERO).is_none()
+        black_box(trial.selects(black_box(7))) && trial.record(false, Duration::ZERO).is_none()
     });
 }
 

@@ -13,7 +13,7 @@ use crate::{
     config::{self, Problems},
     guard::Guards,
     policy::{self, Bounds as Judgement},
-    resilience::Ending,
+    resilience::AttemptOutcome,
     telemetry::Counters,
     upstream::{Settings, Upstream, sse::Decoder},
 };
@@ -29,8 +29,8 @@ pub use crate::{
     guard::{Guard, Schemas, Tool},
     ingress::{decode, sse::event},
     limit::{
-        Limits as Rules, Refusal, Request as Wish, Target as Wanted,
-        twin::{Twin, script},
+        LimitRefusal, LimitTarget as Wanted, LimitedRequest as Wish, Limits as Rules,
+        twin::{ReferenceLimits, script},
     },
     mcp::{
         canonical::canonical,
@@ -45,12 +45,12 @@ pub use crate::{
         splice, uri,
         version::{Era, Version},
     },
-    park::state::{Bearer, Held, States},
+    park::state::{Binding, StateContent, States},
     policy::{Asked as Question, Judge, Object, caller},
     resilience::{
         Circuit,
         balance::{self, Load},
-        canary::Trial,
+        canary::CanaryState,
         ejection::Ejections,
     },
     session::{Sessions, seal::Sealer},
@@ -90,8 +90,8 @@ pub fn rules(config: &Path) -> Result<Arc<Rules>, Problems> {
 }
 
 /// The limits of a text's first upstream.
-pub fn twin(routes: &str) -> Result<Twin, Problems> {
-    Ok(Twin::new(&config::parse("routes.toml", routes, &|_| None)?))
+pub fn twin(routes: &str) -> Result<ReferenceLimits, Problems> {
+    Ok(ReferenceLimits::new(&config::parse("routes.toml", routes, &|_| None)?))
 }
 
 /// What holds for calls of a tool of upstream `a` on the first route of a configuration.
@@ -117,7 +117,7 @@ pub fn circuit(config: &Path) -> Result<Circuit, Problems> {
 pub fn attempts(circuit: &Circuit, tool: &str) -> bool {
     let attempt = circuit.attempt(Some(tool));
     attempt.is_ok_and(|attempt| {
-        attempt.end(Ending::Answered, None);
+        attempt.end(AttemptOutcome::Answered, None);
         true
     })
 }

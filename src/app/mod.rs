@@ -36,7 +36,7 @@ use crate::{
     },
     kit::report::{Look, Report},
     net::{Net, vault::Vault},
-    park::Lot,
+    park::ParkedCalls,
     policy::{self, Rulebook},
     process::Spawner,
     reload::Reloader,
@@ -441,7 +441,7 @@ fn build(
         tasks,
     };
     let sessions = Sessions::new(secret, Arc::clone(&counters));
-    let lot = Lot::new(secret, counters);
+    let lot = ParkedCalls::new(secret, counters);
     let (gate, changes) =
         snapshot::Gate::new(Arc::clone(&config), Arc::new(context), store, (sessions, lot), audit);
     // The first and only time.

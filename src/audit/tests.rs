@@ -32,7 +32,7 @@ fn begin(audit: &Arc<Audit>, name: &str) -> Result<Arc<Entry>, Full> {
 fn begin_with(audit: &Arc<Audit>, name: &str, params: &Raw) -> Result<Arc<Entry>, Full> {
     let begun = Begun {
         caller: &Caller::Parent,
-        client: &Arc::new(Client::asked()),
+        client: &Arc::new(Client::fully_capable()),
         route: "/mcp",
         method: Method::ToolsCall,
         name: Some(name),

@@ -16,7 +16,7 @@ use crate::{
     mcp::raw::Raw,
 };
 
-use super::{AuthError, Refusal};
+use super::{AuthError, AuthRefusal};
 
 /// What a certificate says of its holder. That it may be believed is the business of whoever made
 /// the connection.
@@ -55,18 +55,18 @@ impl Certificate {
 
 /// The holders that one section knows.
 #[derive(Debug)]
-pub struct Certificates {
+pub struct CertificateAuthority {
     name: String,
     settings: CertificateAuth,
 }
 
-impl Certificates {
+impl CertificateAuthority {
     pub fn new(name: &str, settings: &CertificateAuth) -> Self {
         Self { name: name.to_owned(), settings: settings.clone() }
     }
 
-    pub fn identify(&self, shown: &Certificate) -> Result<Arc<Identity>, Refusal> {
-        let invalid = |why| Err(Refusal::Error(AuthError::Invalid(why)));
+    pub fn identify(&self, shown: &Certificate) -> Result<Arc<Identity>, AuthRefusal> {
+        let invalid = |why| Err(AuthRefusal::Error(AuthError::Invalid(why)));
         let found = match self.settings.subject {
             SubjectOf::Uri => &shown.uris[..],
             SubjectOf::Dns => &shown.names[..],
@@ -147,9 +147,9 @@ mod tests {
         Certificate::read(made.der()).unwrap()
     }
 
-    fn identify(subject: SubjectOf, shown: &Certificate) -> Result<String, Refusal> {
+    fn identify(subject: SubjectOf, shown: &Certificate) -> Result<String, AuthRefusal> {
         let settings = CertificateAuth { subject, groups: Vec::new(), scopes: Vec::new() };
-        let known = Certificates::new("machines", &settings).identify(shown);
+        let known = CertificateAuthority::new("machines", &settings).identify(shown);
         known.map(|known| known.subject.clone())
     }
 

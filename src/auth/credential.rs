@@ -8,14 +8,14 @@ const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// One credential; a request has exactly one (RFC 6750 §2).
 #[derive(PartialEq, Eq)]
-pub enum Credential {
+pub enum RequestCredential {
     /// `Authorization: Bearer …`.
     Bearer(String),
     /// `X-API-Key: …`.
     ApiKey(String),
 }
 
-impl Credential {
+impl RequestCredential {
     /// # Errors
     /// Where there is none, or more than one, or what is there is none.
     pub fn of(headers: &HeaderMap) -> Result<Self, AuthError> {
@@ -48,9 +48,9 @@ impl Credential {
     }
 }
 
-impl std::fmt::Debug for Credential {
+impl std::fmt::Debug for RequestCredential {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Credential(…)")
+        f.write_str("RequestCredential(…)")
     }
 }
 
@@ -58,20 +58,20 @@ impl std::fmt::Debug for Credential {
 mod tests {
     use super::*;
 
-    fn of(headers: &[(&'static str, &'static str)]) -> Result<Credential, AuthError> {
+    fn of(headers: &[(&'static str, &'static str)]) -> Result<RequestCredential, AuthError> {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(*name, value.parse().unwrap());
         }
-        Credential::of(&map)
+        RequestCredential::of(&map)
     }
 
     #[test]
     fn exactly_one_is_taken() {
-        let bearer = || Ok(Credential::Bearer("a.b.c".to_owned()));
+        let bearer = || Ok(RequestCredential::Bearer("a.b.c".to_owned()));
         assert_eq!(of(&[("authorization", "Bearer a.b.c")]), bearer());
         assert_eq!(of(&[("authorization", "bearer   a.b.c ")]), bearer());
-        assert_eq!(of(&[("x-api-key", " k ")]), Ok(Credential::ApiKey("k".to_owned())));
+        assert_eq!(of(&[("x-api-key", " k ")]), Ok(RequestCredential::ApiKey("k".to_owned())));
         for none in [&[][..], &[("authorization", "Basic YTpi")], &[("authorization", "")]] {
             assert_eq!(of(none), Err(AuthError::Missing));
         }

@@ -12,11 +12,11 @@ use crate::{
 };
 
 use super::{
-    AuthError, Authority, Certificate, Kind, Reach, Refusal, Shown,
+    AuthError, AuthRefusal, Authority, Certificate, Kind, Presented, Reach,
     claims::has_stepped_up,
-    credential::Credential,
+    credential::RequestCredential,
     keys,
-    logins::{Logins, Source},
+    logins::{LoginSource, Logins},
 };
 
 /// The path, before that of the resource.
@@ -29,7 +29,7 @@ const UNKNOWN: AuthError = AuthError::Invalid("nobody here knows this credential
 
 /// What stands before a route. Without authorities it is open.
 #[derive(Debug, Clone)]
-pub struct Door {
+pub struct RouteAuth {
     authorities: Vec<Arc<Authority>>,
     /// The route as the audience of tokens (RFC 8707, RFC 9728): an absolute URL.
     resource: String,
@@ -41,13 +41,13 @@ pub struct Door {
 
 /// Who is at the other end of a connection.
 #[derive(Debug, Clone)]
-pub struct Peer {
+pub struct ClientPeer {
     pub address: IpAddr,
     /// What it has shown in TLS, verified.
     pub certificate: Option<Arc<Certificate>>,
 }
 
-impl Door {
+impl RouteAuth {
     pub(super) fn new(
         authorities: Vec<Arc<Authority>>,
         route: &config::Route,
@@ -73,7 +73,7 @@ impl Door {
     /// the answer, `fetch_timeout` each at most.
     pub async fn identify(
         &self,
-        peer: &Peer,
+        peer: &ClientPeer,
         headers: &HeaderMap,
     ) -> Result<Arc<Identity>, AuthError> {
         let identified = self.judge(peer, headers).await;
@@ -94,15 +94,15 @@ impl Door {
     }
 
     /// For the operator: who fails to log in. Whoever has not tried to has failed at nothing.
-    fn log(&self, peer: &Peer, headers: &HeaderMap, error: &AuthError) {
+    fn log(&self, peer: &ClientPeer, headers: &HeaderMap, error: &AuthError) {
         let (resource, address) = (&self.resource, peer.address);
         let tried = !matches!(error, AuthError::Missing | AuthError::Unavailable);
         let Some(like) = throttle::passes(("login", address)).filter(|_| tried) else {
             return tracing::debug!(resource, %address, %error, "nobody was recognised");
         };
-        let credential = Credential::of(headers).ok();
+        let credential = RequestCredential::of(headers).ok();
         let key = credential.as_ref().and_then(|credential| match credential {
-            Credential::Bearer(key) | Credential::ApiKey(key) => keys::id_of(key),
+            RequestCredential::Bearer(key) | RequestCredential::ApiKey(key) => keys::id_of(key),
         });
         // A stranger wrote it: of a known one all characters are such.
         let key = key.filter(|key| key.len() <= KEY_SHOWN && is_plain(key));
@@ -112,15 +112,19 @@ impl Door {
         tracing::warn!(resource, %address, authority, key, %error, more, "a login failed");
     }
 
-    async fn judge(&self, peer: &Peer, headers: &HeaderMap) -> Result<Arc<Identity>, AuthError> {
+    async fn judge(
+        &self,
+        peer: &ClientPeer,
+        headers: &HeaderMap,
+    ) -> Result<Arc<Identity>, AuthError> {
         let certificate = peer.certificate.as_deref();
-        let (credential, malformed) = match Credential::of(headers) {
+        let (credential, malformed) = match RequestCredential::of(headers) {
             Ok(credential) => (Some(credential), None),
             Err(error) => (None, Some(error)),
         };
         let broken = matches!(malformed, Some(AuthError::Malformed(_)));
         let shown =
-            Shown { credential: credential.as_ref(), certificate, resource: &self.resource };
+            Presented { credential: credential.as_ref(), certificate, resource: &self.resource };
         // What is known to be good is so, whatever others from there do.
         let known = || self.authorities.iter().find_map(|authority| authority.known(shown));
         if let Some(identity) = (!broken).then(known).flatten() {
@@ -129,7 +133,7 @@ impl Door {
         if malformed == Some(AuthError::Missing) && certificate.is_none() {
             return Err(AuthError::Missing);
         }
-        let source = Source::Network(peer.address);
+        let source = LoginSource::Network(peer.address);
         let logins = self.logins.as_deref();
         if let Some((logins, wait)) = logins.and_then(|all| Some((all, all.wait(source)?))) {
             let limited = AuthError::Limited(wait);
@@ -156,7 +160,7 @@ impl Door {
     /// is no guess, and nor is one that was.
     async fn check(
         &self,
-        shown: Shown<'_>,
+        shown: Presented<'_>,
         logins: &Logins,
         limited: AuthError,
     ) -> Result<Arc<Identity>, AuthError> {
@@ -171,7 +175,7 @@ impl Door {
     /// wrong with a credential of its kind is more than that another does not know it.
     async fn ask(
         &self,
-        shown: Shown<'_>,
+        shown: Presented<'_>,
         reach: Reach<'_>,
     ) -> Result<Arc<Identity>, Option<AuthError>> {
         let mut error = None;
@@ -182,19 +186,19 @@ impl Door {
             }
             match authority.identify(shown, reach).await {
                 Ok(identity) => return Ok(identity),
-                Err(Refusal::Foreign) => (),
-                Err(Refusal::Error(said)) => error = Some(said),
+                Err(AuthRefusal::Foreign) => (),
+                Err(AuthRefusal::Error(said)) => error = Some(said),
             }
         }
         Err(error)
     }
 
     /// Counts a wrong secret of a key that there is, wherever it comes from.
-    fn limited_by_key(&self, logins: &Logins, shown: &Shown<'_>) -> Option<AuthError> {
-        let (Credential::Bearer(key) | Credential::ApiKey(key)) = shown.credential?;
+    fn limited_by_key(&self, logins: &Logins, shown: &Presented<'_>) -> Option<AuthError> {
+        let (RequestCredential::Bearer(key) | RequestCredential::ApiKey(key)) = shown.credential?;
         let id = keys::id_of(key)?;
         let authority = self.authority_of(id)?;
-        let source = Source::Key(&authority.settings.name, id);
+        let source = LoginSource::Key(&authority.settings.name, id);
         let wait = logins.wait(source);
         if wait.is_none() {
             logins.failed(source);
@@ -229,12 +233,12 @@ impl Door {
 
     /// Whether somebody who was recognised earlier may still be here: their key was not taken
     /// away, their proof has not ended, and the route takes their kind.
-    pub fn vouches(&self, identity: &Identity) -> bool {
+    pub fn still_valid(&self, identity: &Identity) -> bool {
         let named = |authority: &&Arc<Authority>| authority.settings.name == identity.authority;
         let authority = self.authorities.iter().find(named);
         self.is_open()
             || identity.expires.is_none_or(|until| clock::unix_seconds() < until)
-                && authority.is_some_and(|authority| authority.vouches(identity))
+                && authority.is_some_and(|authority| authority.still_valid(identity))
                 && self.has_scopes(identity)
     }
 

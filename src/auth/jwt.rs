@@ -12,7 +12,7 @@ use crate::{
 };
 
 use super::{
-    AuthError, Means, Reach, Refusal,
+    AuthContext, AuthError, AuthRefusal, Reach,
     claims::{self, digest},
     keyring::{Keyring, NoKey},
 };
@@ -37,7 +37,7 @@ struct Good {
 }
 
 impl Tokens {
-    pub fn new(name: &str, settings: &JwtAuth, means: &Means) -> Arc<Self> {
+    pub fn new(name: &str, settings: &JwtAuth, means: &AuthContext) -> Arc<Self> {
         let algorithms = settings.algorithms.iter().filter_map(|name| name.parse().ok());
         let capacity = settings.tokens.tokens_max.try_into().unwrap_or(u64::MAX);
         Arc::new(Self {
@@ -66,28 +66,33 @@ impl Tokens {
         token: &str,
         resource: &str,
         reach: Reach<'_>,
-    ) -> Result<Arc<Identity>, Refusal> {
+    ) -> Result<Arc<Identity>, AuthRefusal> {
         if self.settings.tokens.token_bytes_max < token.len() {
             return invalid("the token is too long");
         }
         let _turn = match reach {
             Reach::Anywhere => None,
-            Reach::Here(logins) => Some(logins.turn().await.ok_or(Refusal::Foreign)?),
+            Reach::Here(logins) => Some(logins.turn().await.ok_or(AuthRefusal::Foreign)?),
         };
         let good = self.verify(token, resource, reach).await?;
         self.good.insert(digest(token, resource), good.clone());
         Ok(good.identity)
     }
 
-    async fn verify(&self, token: &str, resource: &str, reach: Reach<'_>) -> Result<Good, Refusal> {
+    async fn verify(
+        &self,
+        token: &str,
+        resource: &str,
+        reach: Reach<'_>,
+    ) -> Result<Good, AuthRefusal> {
         let Ok(header) = jsonwebtoken::decode_header(token) else {
             // An opaque token is somebody else's; an unknown algorithm, `none` above all, nobody's.
-            return Err(Refusal::Foreign);
+            return Err(AuthRefusal::Foreign);
         };
         let claimed = jsonwebtoken::dangerous::insecure_decode_claims::<Value>(token);
         let Ok(claimed) = claimed else { return invalid("the token has no claims") };
         if claimed.get("iss").and_then(Value::as_str) != Some(&self.settings.issuer) {
-            return Err(Refusal::Foreign);
+            return Err(AuthRefusal::Foreign);
         }
         if !self.algorithms.contains(&header.alg) {
             return invalid("the token is signed by an algorithm that is not taken here");
@@ -104,10 +109,10 @@ impl Tokens {
             Reach::Here(_) => self.keyring.find_known(header.kid.as_deref(), header.alg),
         };
         let keys = keys.map_err(|none| match none {
-            NoKey::Unknown => Refusal::Error(AuthError::Invalid(
+            NoKey::Unknown => AuthRefusal::Error(AuthError::Invalid(
                 "the token is signed with a key that its issuer does not have",
             )),
-            NoKey::Unavailable => Refusal::Error(AuthError::Unavailable),
+            NoKey::Unavailable => AuthRefusal::Error(AuthError::Unavailable),
         })?;
         let validation = self.validation(header.alg, resource);
         let mut error = ErrorKind::InvalidSignature;
@@ -121,7 +126,7 @@ impl Tokens {
         }
         // Its signature is good: nobody guesses such a one.
         if error == ErrorKind::ExpiredSignature {
-            return Err(Refusal::Error(AuthError::Expired("the token has expired")));
+            return Err(AuthRefusal::Error(AuthError::Expired("the token has expired")));
         }
         invalid(in_words(&error))
     }
@@ -139,7 +144,7 @@ impl Tokens {
         validation
     }
 
-    fn good(&self, token: &str, claims: &Value) -> Result<Good, Refusal> {
+    fn good(&self, token: &str, claims: &Value) -> Result<Good, AuthRefusal> {
         let names = (&*self.settings.tokens.subject_claim, &*self.settings.tokens.groups_claim);
         let expires = claims::seconds(claims, "exp").unwrap_or_default();
         let until = expires.saturating_add(self.settings.tokens.leeway.as_secs());
@@ -163,8 +168,8 @@ impl std::fmt::Debug for Tokens {
     }
 }
 
-fn invalid<T>(why: &'static str) -> Result<T, Refusal> {
-    Err(Refusal::Error(AuthError::Invalid(why)))
+fn invalid<T>(why: &'static str) -> Result<T, AuthRefusal> {
+    Err(AuthRefusal::Error(AuthError::Invalid(why)))
 }
 
 /// What a stranger may read of it.

@@ -16,7 +16,7 @@ use crate::{
     telemetry::Counter,
 };
 
-use super::{Means, client::Metadata};
+use super::{AuthContext, client::Metadata};
 
 /// The keys of one issuer, and how to get them.
 pub struct Keyring {
@@ -29,7 +29,7 @@ pub struct Keyring {
     pause: Duration,
     keys_max: usize,
     tries_max: usize,
-    means: Means,
+    means: AuthContext,
     known: RwLock<Option<Arc<Known>>>,
     /// Held while they are fetched; the last attempt.
     fetching: Mutex<Option<Instant>>,
@@ -37,12 +37,12 @@ pub struct Keyring {
 
 /// What the issuer had, and when.
 struct Known {
-    keys: Vec<Arc<Key>>,
+    keys: Vec<Arc<VerificationKey>>,
     fetched: Instant,
 }
 
 /// One public key.
-pub struct Key {
+pub struct VerificationKey {
     id: Option<String>,
     /// The only algorithm it is for, if it says so.
     algorithm: Option<Algorithm>,
@@ -59,7 +59,7 @@ pub enum NoKey {
 }
 
 impl Keyring {
-    pub fn new(settings: &JwtAuth, means: &Means) -> Arc<Self> {
+    pub fn new(settings: &JwtAuth, means: &AuthContext) -> Arc<Self> {
         Arc::new(Self {
             issuer: settings.issuer.clone(),
             jwks_url: settings.jwks_url.clone(),
@@ -81,7 +81,7 @@ impl Keyring {
         self: &Arc<Self>,
         id: Option<&str>,
         algorithm: Algorithm,
-    ) -> Result<Vec<Arc<Key>>, NoKey> {
+    ) -> Result<Vec<Arc<VerificationKey>>, NoKey> {
         let known = self.current().await?;
         let found = known.fitting(id, algorithm, self.tries_max);
         if !found.is_empty() {
@@ -99,7 +99,7 @@ impl Keyring {
         self: &Arc<Self>,
         id: Option<&str>,
         algorithm: Algorithm,
-    ) -> Result<Vec<Arc<Key>>, NoKey> {
+    ) -> Result<Vec<Arc<VerificationKey>>, NoKey> {
         let known = self.known.read().clone();
         let known = known.filter(|known| known.fetched.elapsed() <= self.stale);
         let known = known.ok_or(NoKey::Unavailable)?;
@@ -170,7 +170,7 @@ impl Keyring {
         tracing::warn!(issuer = self.issuer, error, "the keys of an issuer were not read");
     }
 
-    async fn read(&self) -> Result<Vec<Arc<Key>>, String> {
+    async fn read(&self) -> Result<Vec<Arc<VerificationKey>>, String> {
         #[derive(Deserialize)]
         struct Set {
             keys: Vec<serde_json::Value>,
@@ -185,7 +185,8 @@ impl Keyring {
             return Err(format!("{url} has {count} keys, more than {max} (`keys_max`)"));
         }
         // One of a kind that is not known here must not cost the others.
-        let keys: Vec<_> = set.keys.into_iter().filter_map(Key::read).map(Arc::new).collect();
+        let keys: Vec<_> =
+            set.keys.into_iter().filter_map(VerificationKey::read).map(Arc::new).collect();
         if keys.is_empty() { Err(format!("{url} has no key that can be used")) } else { Ok(keys) }
     }
 
@@ -199,8 +200,13 @@ impl Keyring {
 }
 
 impl Known {
-    fn fitting(&self, id: Option<&str>, algorithm: Algorithm, tries_max: usize) -> Vec<Arc<Key>> {
-        let fits = |key: &&Arc<Key>| {
+    fn fitting(
+        &self,
+        id: Option<&str>,
+        algorithm: Algorithm,
+        tries_max: usize,
+    ) -> Vec<Arc<VerificationKey>> {
+        let fits = |key: &&Arc<VerificationKey>| {
             key.algorithm.is_none_or(|own| own == algorithm)
                 && key.decoding.family() == algorithm.family()
                 && (id.is_none() || key.id.as_deref() == id)
@@ -209,7 +215,7 @@ impl Known {
     }
 }
 
-impl Key {
+impl VerificationKey {
     /// None for a key of an unknown kind, one that is no public key, and one for encryption.
     fn read(jwk: serde_json::Value) -> Option<Self> {
         let jwk: Jwk = serde_json::from_value(jwk).ok()?;

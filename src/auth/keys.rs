@@ -13,7 +13,7 @@ use crate::{
     mcp::raw::Raw,
 };
 
-use super::{AuthError, Refusal};
+use super::{AuthError, AuthRefusal};
 
 /// What every key begins with, so that people and scanners of secrets know one when they see it.
 const PREFIX: &str = "tg_";
@@ -22,7 +22,7 @@ const ID_BYTES: usize = 8;
 
 /// The keys of one section.
 #[derive(Debug)]
-pub struct Keys(BTreeMap<String, Known>);
+pub struct ApiKeys(BTreeMap<String, Known>);
 
 #[derive(Debug)]
 struct Known {
@@ -54,7 +54,7 @@ pub fn is_key(text: &str) -> bool {
     text.starts_with(PREFIX)
 }
 
-impl Keys {
+impl ApiKeys {
     /// Two keys of one caller are one identity's: one can take the other's place.
     pub fn new(name: &str, keys: &[ApiKey]) -> Self {
         let known = |key: &ApiKey| Known {
@@ -74,16 +74,16 @@ impl Keys {
         Self(keys.iter().map(|key| (key.id.clone(), known(key))).collect())
     }
 
-    pub fn identify(&self, key: &str) -> Result<Arc<Identity>, Refusal> {
+    pub fn identify(&self, key: &str) -> Result<Arc<Identity>, AuthRefusal> {
         // Keys of another section are told from wrong ones by their ids, which are no secrets.
-        let id = id_of(key).ok_or(Refusal::Foreign)?;
-        let known = self.0.get(id).ok_or(Refusal::Foreign)?;
+        let id = id_of(key).ok_or(AuthRefusal::Foreign)?;
+        let known = self.0.get(id).ok_or(AuthRefusal::Foreign)?;
         if !bool::from(known.hash.ct_eq(&hash(key))) {
-            return Err(Refusal::Error(AuthError::Invalid("the key is wrong")));
+            return Err(AuthRefusal::Error(AuthError::Invalid("the key is wrong")));
         }
         // Only who has the key learns what became of it.
         if known.expires.is_some_and(|expires| expires <= clock::unix_seconds()) {
-            return Err(Refusal::Error(AuthError::Expired("the key has expired")));
+            return Err(AuthRefusal::Error(AuthError::Expired("the key has expired")));
         }
         Ok(Arc::clone(&known.identity))
     }
@@ -94,7 +94,7 @@ impl Keys {
     }
 
     /// Whether the key that somebody came with is still theirs.
-    pub fn vouches(&self, identity: &Identity) -> bool {
+    pub fn still_valid(&self, identity: &Identity) -> bool {
         let same = |known: &Known| {
             Some(known.hash) == identity.key && known.identity.subject == identity.subject
         };
@@ -132,30 +132,30 @@ mod tests {
         ApiKey { id: new.id.clone(), hash, caller, label: None, groups, scopes, expires }
     }
 
-    fn refused<T>(why: &'static str) -> Result<T, Refusal> {
-        Err(Refusal::Error(AuthError::Invalid(why)))
+    fn refused<T>(why: &'static str) -> Result<T, AuthRefusal> {
+        Err(AuthRefusal::Error(AuthError::Invalid(why)))
     }
 
     #[test]
     fn a_key_is_good_for_its_caller_until_it_expires() {
         let (old, new, gone) = (NewKey::make(), NewKey::make(), NewKey::make());
         let keys = [known(&old, Some(u64::MAX)), known(&new, None), known(&gone, Some(1))];
-        let keys = Keys::new("agents", &keys);
+        let keys = ApiKeys::new("agents", &keys);
         let both = [&old, &new].map(|key| keys.identify(&key.key).unwrap());
         assert_eq!(both[0], both[1], "two live keys of one caller");
         assert_eq!((&*both[0].authority, &*both[0].subject), ("agents", "ci"));
         assert!(both[0].groups.contains("build"));
         let expired = AuthError::Expired("the key has expired");
-        assert_eq!(keys.identify(&gone.key), Err(Refusal::Error(expired)));
+        assert_eq!(keys.identify(&gone.key), Err(AuthRefusal::Error(expired)));
     }
 
     #[test]
     fn nothing_else_is_a_key() {
         let (key, other) = (NewKey::make(), NewKey::make());
-        let keys = Keys::new("agents", &[known(&key, None)]);
+        let keys = ApiKeys::new("agents", &[known(&key, None)]);
         let swapped = key.key.replace(&key.id, &other.id);
         for foreign in [&*other.key, &swapped, "", "tg_", "tg__", "eyJ.eyJ.sig"] {
-            assert_eq!(keys.identify(foreign), Err(Refusal::Foreign), "{foreign}");
+            assert_eq!(keys.identify(foreign), Err(AuthRefusal::Foreign), "{foreign}");
         }
         let cut = key.key.split_at(key.key.len() - 1).0;
         let twice = format!("{0}{0}", key.key);

@@ -46,7 +46,7 @@ pub struct Logins {
 
 /// The turn of a credential, until this is dropped.
 #[derive(Debug)]
-pub struct Turn<'a> {
+pub struct LoginTurn<'a> {
     _place: SemaphorePermit<'a>,
     _waiting: Waiting<'a>,
 }
@@ -70,7 +70,7 @@ impl Drop for Waiting<'_> {
 
 /// Where a login comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Source<'a> {
+pub enum LoginSource<'a> {
     /// An address; of IPv6 the first 64 bits, which one customer has for himself (RFC 6177).
     Network(IpAddr),
     /// A key that is known by its id, with a secret that is wrong.
@@ -97,31 +97,31 @@ impl Logins {
     }
 
     /// How long a source has to wait before it is listened to; none where it need not.
-    pub fn wait(&self, source: Source<'_>) -> Option<Duration> {
+    pub fn wait(&self, source: LoginSource<'_>) -> Option<Duration> {
         self.wait_at(source, self.epoch.elapsed())
     }
 
     /// Waits for the turn of a credential of a limited source; none where too many wait.
-    pub async fn turn(&self) -> Option<Turn<'_>> {
+    pub async fn turn(&self) -> Option<LoginTurn<'_>> {
         let waiting = Waiting::begin(&self.waiting)?;
         // Never closed.
         let place = self.turn.acquire().await.ok()?;
-        Some(Turn { _place: place, _waiting: waiting })
+        Some(LoginTurn { _place: place, _waiting: waiting })
     }
 
     /// Counts a failure.
-    pub fn failed(&self, source: Source<'_>) {
+    pub fn failed(&self, source: LoginSource<'_>) {
         self.failed_at(source, self.epoch.elapsed());
     }
 
-    fn wait_at(&self, source: Source<'_>, now: Duration) -> Option<Duration> {
+    fn wait_at(&self, source: LoginSource<'_>, now: Duration) -> Option<Duration> {
         let key = self.key(source);
         let forgotten = self.forgotten.lock().get(&key).copied()?;
         let allowed = self.each() * (self.rate.count.saturating_sub(1));
         forgotten.checked_sub(now + allowed).filter(|wait| !wait.is_zero())
     }
 
-    fn failed_at(&self, source: Source<'_>, now: Duration) {
+    fn failed_at(&self, source: LoginSource<'_>, now: Duration) {
         let key = self.key(source);
         let mut all = self.forgotten.lock();
         if self.sources_max <= all.len() && !all.contains_key(&key) {
@@ -152,13 +152,13 @@ impl Logins {
         self.rate.period / self.rate.count.max(1)
     }
 
-    fn key(&self, source: Source<'_>) -> u64 {
+    fn key(&self, source: LoginSource<'_>) -> u64 {
         self.secret.hash_one(match source {
-            Source::Network(IpAddr::V6(address)) => {
+            LoginSource::Network(IpAddr::V6(address)) => {
                 let network = address.to_bits() >> 64 << 64;
-                Source::Network(IpAddr::V6(network.into()))
+                LoginSource::Network(IpAddr::V6(network.into()))
             }
-            other @ (Source::Network(IpAddr::V4(_)) | Source::Key(..)) => other,
+            other @ (LoginSource::Network(IpAddr::V4(_)) | LoginSource::Key(..)) => other,
         })
     }
 }
@@ -176,8 +176,8 @@ mod tests {
         Logins::new(&limits, &Arc::default())
     }
 
-    fn network(text: &str) -> Source<'static> {
-        Source::Network(text.parse().unwrap())
+    fn network(text: &str) -> LoginSource<'static> {
+        LoginSource::Network(text.parse().unwrap())
     }
 
     const NOW: Duration = Duration::from_secs(1_000);
@@ -206,10 +206,10 @@ mod tests {
         logins.failed_at(network("2001:db8:1:2:3::4"), NOW);
         assert!(logins.wait_at(network("2001:db8:1:2:ffff::1"), NOW).is_some());
         assert_eq!(logins.wait_at(network("2001:db8:1:3::1"), NOW), None);
-        logins.failed_at(Source::Key("agents", "a"), NOW);
-        assert!(logins.wait_at(Source::Key("agents", "a"), NOW).is_some());
-        assert_eq!(logins.wait_at(Source::Key("agents", "b"), NOW), None);
-        assert_eq!(logins.wait_at(Source::Key("other", "a"), NOW), None);
+        logins.failed_at(LoginSource::Key("agents", "a"), NOW);
+        assert!(logins.wait_at(LoginSource::Key("agents", "a"), NOW).is_some());
+        assert_eq!(logins.wait_at(LoginSource::Key("agents", "b"), NOW), None);
+        assert_eq!(logins.wait_at(LoginSource::Key("other", "a"), NOW), None);
     }
 
     #[test]
@@ -220,7 +220,7 @@ mod tests {
             logins.failed_at(often, NOW);
         }
         for last in 0..10_000_u32 {
-            logins.failed_at(Source::Network(IpAddr::from(last.to_be_bytes())), NOW);
+            logins.failed_at(LoginSource::Network(IpAddr::from(last.to_be_bytes())), NOW);
             assert!(logins.forgotten.lock().len() <= 64);
         }
         assert!(logins.wait_at(often, NOW).is_some());

@@ -1,7 +1,7 @@
 //! Who is calling: the credentials of a request, judged by the authorities of its route in their
 //! order.
 //!
-//! A [`Door`] stands before each route. [`jwt`] takes tokens of an issuer, whose keys [`keyring`]
+//! A [`RouteAuth`] stands before each route. [`jwt`] takes tokens of an issuer, whose keys [`keyring`]
 //! keeps; [`opaque`] asks an issuer about tokens; [`keys`] takes the gate's own API keys;
 //! [`certificate`] reads what clients show in TLS. [`logins`] counts those that fail. What a failed
 //! login is told has no word of what would have succeeded.
@@ -27,20 +27,20 @@ use crate::{
 };
 
 use self::{
-    certificate::Certificates, credential::Credential, jwt::Tokens, keys::Keys, logins::Logins,
-    opaque::Opaque,
+    certificate::CertificateAuthority, credential::RequestCredential, jwt::Tokens, keys::ApiKeys,
+    logins::Logins, opaque::Opaque,
 };
 
 pub use self::{
     certificate::Certificate,
     client::{Metadata, form, well_known},
-    door::{Door, Peer, WELL_KNOWN},
+    door::{ClientPeer, RouteAuth, WELL_KNOWN},
     keys::NewKey,
 };
 
 /// What the authorities of all routes share.
 #[derive(Debug, Clone)]
-pub struct Means {
+pub struct AuthContext {
     pub net: Net,
     pub tasks: Tasks,
     pub counters: Arc<Counters>,
@@ -48,7 +48,7 @@ pub struct Means {
 
 /// All authorities of a configuration, by their names. Cloned, they are the same.
 #[derive(Debug, Clone, Default)]
-pub struct Authorities {
+pub struct AuthorityRegistry {
     all: BTreeMap<String, Arc<Authority>>,
     logins: Option<Arc<Logins>>,
 }
@@ -64,8 +64,8 @@ struct Authority {
 enum Kind {
     Tokens(Arc<Tokens>),
     Opaque(Arc<Opaque>),
-    Keys(Keys),
-    Certificates(Certificates),
+    Keys(ApiKeys),
+    Certificates(CertificateAuthority),
 }
 
 /// Why nobody was recognised.
@@ -98,7 +98,7 @@ pub enum AuthError {
 
 /// What one authority says of a credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refusal {
+pub enum AuthRefusal {
     /// It is of another authority's kind.
     Foreign,
     Error(AuthError),
@@ -116,17 +116,17 @@ enum Reach<'a> {
 
 /// What a caller shows.
 #[derive(Debug, Clone, Copy)]
-struct Shown<'a> {
-    credential: Option<&'a Credential>,
+struct Presented<'a> {
+    credential: Option<&'a RequestCredential>,
     certificate: Option<&'a Certificate>,
     /// The route as the audience of tokens.
     resource: &'a str,
 }
 
-impl Authorities {
+impl AuthorityRegistry {
     /// Those of a configuration; where a section is as it was, so is its authority, with the keys
     /// and the tokens it knows.
-    pub fn build(config: &Config, before: &Self, means: &Means) -> Self {
+    pub fn build(config: &Config, before: &Self, means: &AuthContext) -> Self {
         let each = config.auth.iter().map(|settings| {
             let kept = before.all.get(&settings.name).filter(|kept| kept.settings == *settings);
             let authority =
@@ -141,39 +141,40 @@ impl Authorities {
     }
 
     /// What stands before this route.
-    pub fn door(&self, route: &config::Route, counters: &Arc<Counters>) -> Door {
+    pub fn route_auth(&self, route: &config::Route, counters: &Arc<Counters>) -> RouteAuth {
         let named = route.auth.iter().filter_map(|name| self.all.get(name));
-        Door::new(named.cloned().collect(), route, self.logins.clone(), counters)
+        RouteAuth::new(named.cloned().collect(), route, self.logins.clone(), counters)
     }
 }
 
 impl Authority {
-    fn new(settings: config::Auth, means: &Means) -> Self {
+    fn new(settings: config::Auth, means: &AuthContext) -> Self {
         let name = &settings.name;
         let kind = match &settings.kind {
             config::AuthKind::Jwt(jwt) => Kind::Tokens(Tokens::new(name, jwt, means)),
             config::AuthKind::Opaque(opaque) => Kind::Opaque(Opaque::new(name, opaque, means)),
-            config::AuthKind::Keys(keys) => Kind::Keys(Keys::new(name, keys)),
+            config::AuthKind::Keys(keys) => Kind::Keys(ApiKeys::new(name, keys)),
             config::AuthKind::Certificate(certificates) => {
-                Kind::Certificates(Certificates::new(name, certificates))
+                Kind::Certificates(CertificateAuthority::new(name, certificates))
             }
         };
         Self { settings, kind }
     }
 
     /// Who it is, as far as that is known without any effort.
-    fn known(&self, shown: Shown<'_>) -> Option<Arc<Identity>> {
+    fn known(&self, shown: Presented<'_>) -> Option<Arc<Identity>> {
         match (&self.kind, shown.credential) {
-            (Kind::Tokens(tokens), Some(Credential::Bearer(token))) => {
+            (Kind::Tokens(tokens), Some(RequestCredential::Bearer(token))) => {
                 tokens.known(token, shown.resource)
             }
-            (Kind::Opaque(opaque), Some(Credential::Bearer(token))) => {
+            (Kind::Opaque(opaque), Some(RequestCredential::Bearer(token))) => {
                 opaque.known(token, shown.resource)
             }
             // One hash tells.
-            (Kind::Keys(keys), Some(Credential::Bearer(key) | Credential::ApiKey(key))) => {
-                keys.identify(key).ok()
-            }
+            (
+                Kind::Keys(keys),
+                Some(RequestCredential::Bearer(key) | RequestCredential::ApiKey(key)),
+            ) => keys.identify(key).ok(),
             (Kind::Certificates(all), _) => {
                 shown.certificate.and_then(|shown| all.identify(shown).ok())
             }
@@ -182,32 +183,39 @@ impl Authority {
     }
 
     /// Who it is. Keys of the gate's own are shown to no issuer.
-    async fn identify(&self, shown: Shown<'_>, reach: Reach<'_>) -> Result<Arc<Identity>, Refusal> {
+    async fn identify(
+        &self,
+        shown: Presented<'_>,
+        reach: Reach<'_>,
+    ) -> Result<Arc<Identity>, AuthRefusal> {
         match (&self.kind, shown.credential) {
-            (Kind::Tokens(tokens), Some(Credential::Bearer(token))) if !keys::is_key(token) => {
+            (Kind::Tokens(tokens), Some(RequestCredential::Bearer(token)))
+                if !keys::is_key(token) =>
+            {
                 tokens.identify(token, shown.resource, reach).await
             }
-            (Kind::Opaque(opaque), Some(Credential::Bearer(token)))
+            (Kind::Opaque(opaque), Some(RequestCredential::Bearer(token)))
                 if !keys::is_key(token)
                     && (matches!(reach, Reach::Anywhere)
                         || opaque.was_good(token, shown.resource)) =>
             {
                 opaque.identify(token, shown.resource).await
             }
-            (Kind::Keys(keys), Some(Credential::Bearer(key) | Credential::ApiKey(key))) => {
-                keys.identify(key)
-            }
+            (
+                Kind::Keys(keys),
+                Some(RequestCredential::Bearer(key) | RequestCredential::ApiKey(key)),
+            ) => keys.identify(key),
             (Kind::Certificates(all), _) => {
-                shown.certificate.map_or(Err(Refusal::Foreign), |shown| all.identify(shown))
+                shown.certificate.map_or(Err(AuthRefusal::Foreign), |shown| all.identify(shown))
             }
-            (Kind::Tokens(_) | Kind::Opaque(_) | Kind::Keys(_), _) => Err(Refusal::Foreign),
+            (Kind::Tokens(_) | Kind::Opaque(_) | Kind::Keys(_), _) => Err(AuthRefusal::Foreign),
         }
     }
 
     /// Whether a caller whom it vouched for is still one.
-    fn vouches(&self, identity: &Identity) -> bool {
+    fn still_valid(&self, identity: &Identity) -> bool {
         match (&self.kind, &self.settings.kind) {
-            (Kind::Keys(keys), _) => keys.vouches(identity),
+            (Kind::Keys(keys), _) => keys.still_valid(identity),
             (_, config::AuthKind::Jwt(jwt)) => jwt.issuer == identity.issuer,
             _ => true,
         }

@@ -16,7 +16,7 @@ use crate::{
 };
 
 use super::{
-    AuthError, Means, Refusal,
+    AuthContext, AuthError, AuthRefusal,
     claims::{self, digest},
     client,
 };
@@ -28,7 +28,7 @@ const GOOD_IDLE: Duration = Duration::from_secs(60 * 60);
 pub struct Opaque {
     name: String,
     settings: OpaqueAuth,
-    means: Means,
+    means: AuthContext,
     known: Cache<[u8; 32], Known>,
     /// Tokens that were good: to ask about one again is no guess.
     good: Cache<[u8; 32], ()>,
@@ -48,7 +48,7 @@ struct Known {
 }
 
 impl Opaque {
-    pub fn new(name: &str, settings: &OpaqueAuth, means: &Means) -> Arc<Self> {
+    pub fn new(name: &str, settings: &OpaqueAuth, means: &AuthContext) -> Arc<Self> {
         let capacity = settings.tokens.tokens_max.try_into().unwrap_or(u64::MAX);
         let kept =
             settings.tokens.remember.max(settings.remember_refused).max(Duration::from_millis(1));
@@ -75,9 +75,13 @@ impl Opaque {
     }
 
     /// Whose token it is.
-    pub async fn identify(&self, token: &str, resource: &str) -> Result<Arc<Identity>, Refusal> {
+    pub async fn identify(
+        &self,
+        token: &str,
+        resource: &str,
+    ) -> Result<Arc<Identity>, AuthRefusal> {
         if self.settings.tokens.token_bytes_max < token.len() || !token.bytes().all(is_of_token) {
-            return Err(Refusal::Error(AuthError::Invalid("the token is none, or too long")));
+            return Err(AuthRefusal::Error(AuthError::Invalid("the token is none, or too long")));
         }
         let key = digest(token, resource);
         let known = match self.fresh(&key) {
@@ -85,7 +89,7 @@ impl Opaque {
             // Boxed: a request is large.
             None => self.flights.join(key, Box::pin(self.ask(key, token, resource))).await,
         };
-        known.outcome.map_err(Refusal::Error)
+        known.outcome.map_err(AuthRefusal::Error)
     }
 
     fn fresh(&self, key: &[u8; 32]) -> Option<Known> {

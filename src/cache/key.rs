@@ -108,7 +108,7 @@ pub fn keys(
     }
     // A legacy server answers in the version of the client's own session.
     parts.add(question.client.version.min(Version::LEGACY_LATEST).as_str());
-    parts.add(canonical(question.client.shown_to_modern().bytes(), None)?);
+    parts.add(canonical(question.client.capabilities_for_modern().bytes(), None)?);
     // Also of what is public: it is so for callers, not for what the server was shown of them.
     parts.list(question.vary);
     let mut own = Parts(parts.0.clone());

@@ -20,16 +20,16 @@ pub enum Event {
     /// The end: the result or the error, and the HTTP status it came with.
     Answer { body: Body, status: u16 },
     /// A notification of this call: progress, a log message.
-    Notice(Notice),
+    Notification(ServerNotification),
     /// The server asks the client (legacy): sampling, elicitation, roots.
-    Question(Question),
+    ServerRequest(ServerRequest),
     /// The upstream closed its stream and will go on when it is asked again (SEP-1699).
-    Paused { retry: Duration },
+    Resumable { retry: Duration },
 }
 
 /// A notification as it came.
 #[derive(Debug, Clone)]
-pub struct Notice {
+pub struct ServerNotification {
     /// None for one that the table does not know.
     pub method: Option<Method>,
     pub params: Raw,
@@ -38,7 +38,7 @@ pub struct Notice {
 
 /// A request from the server; dropped unanswered, the server gets a refusal.
 #[derive(Debug)]
-pub struct Question {
+pub struct ServerRequest {
     /// The server's own id of it.
     pub id: Id,
     pub method: Box<str>,
@@ -46,11 +46,11 @@ pub struct Question {
     pub reply: oneshot::Sender<Body>,
 }
 
-impl Question {
+impl ServerRequest {
     /// As a client of this version knows it. One that it cannot be asked is answered with the
     /// reason, by the code with which a client refuses what it did not declare (2025-11-25,
     /// elicitation: error handling).
-    pub fn fit(self, client: Version) -> Option<Self> {
+    pub fn for_version(self, client: Version) -> Option<Self> {
         let id = format!("{:032x}", rand::random::<u128>());
         match older::question(client, &self.method, &self.params, &id) {
             Ok(params) => Some(Self { params, ..self }),
@@ -73,10 +73,10 @@ mod tests {
         let (reply, mut answer) = oneshot::channel();
         let params = Raw::trusted(r#"{"message":"m","requestedSchema":{}}"#);
         let method = "elicitation/create".into();
-        let question = Question { id: Id::number(1), method, params, reply };
-        let question = question.fit(Version::V2025_06_18).expect("it can be asked");
+        let question = ServerRequest { id: Id::number(1), method, params, reply };
+        let question = question.for_version(Version::V2025_06_18).expect("it can be asked");
         assert!(answer.try_recv().is_err(), "nobody answered yet");
-        assert!(question.fit(Version::V2025_03_26).is_none());
+        assert!(question.for_version(Version::V2025_03_26).is_none());
         let Ok(Body::Error(error)) = answer.try_recv() else { panic!("refused") };
         assert!(error.as_str().contains("-32602"), "{error:?}");
         assert!(error.as_str().contains("2025-03-26"), "{error:?}");

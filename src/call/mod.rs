@@ -39,7 +39,7 @@ impl Client {
 
     /// The gateway as a client that can be asked everything: to learn what a server lists for such
     /// a one.
-    pub fn asked() -> Self {
+    pub fn fully_capable() -> Self {
         let capabilities =
             r#"{"sampling":{},"elicitation":{"form":{},"url":{}},"roots":{"listChanged":true}}"#;
         Self { capabilities: Raw::trusted(capabilities), ..Self::gateway(Version::LEGACY_LATEST) }
@@ -50,7 +50,7 @@ impl Client {
     }
 
     /// What it declares, as a modern server is shown it: what that can ask, and nothing else.
-    pub fn shown_to_modern(&self) -> Raw {
+    pub fn capabilities_for_modern(&self) -> Raw {
         if self.era() == Era::Modern {
             return self.capabilities.clone();
         }
@@ -65,7 +65,7 @@ impl Client {
     }
 
     /// What it declares, as a legacy server is shown it: extensions are negotiated otherwise there.
-    pub fn shown_to_legacy(&self) -> Raw {
+    pub fn capabilities_for_legacy(&self) -> Raw {
         match self.era() {
             Era::Legacy => self.capabilities.clone(),
             Era::Modern => splice::edit(&self.capabilities, &[("extensions", None)]),
@@ -80,7 +80,7 @@ impl Client {
 
     /// What it says of itself; a modern client need not say anything, and a legacy server wants to
     /// know: the gate stands in for it then.
-    pub fn info_or_gateways(&self) -> Raw {
+    pub fn info_or_default(&self) -> Raw {
         let is_named = splice::member(&self.info, "name").is_some();
         if is_named { self.info.clone() } else { gateway_info() }
     }
@@ -162,7 +162,7 @@ impl fmt::Debug for SessionKey {
 
 /// A request on its way to one upstream, in the words of the client that sent it.
 #[derive(Debug, Clone)]
-pub struct Ask {
+pub struct UpstreamRequest {
     pub method: Method,
     /// As the client sent them, but for the target's own name.
     pub params: Raw,
@@ -219,7 +219,7 @@ impl fmt::Display for Subject<'_> {
     }
 }
 
-impl Ask {
+impl UpstreamRequest {
     /// What it is about: a tool, a prompt or a resource.
     pub fn subject(&self) -> Subject<'_> {
         match (self.method, self.name.as_deref()) {
@@ -238,11 +238,11 @@ impl Ask {
     /// What a legacy client declares, as a modern server of these capabilities is shown it. A
     /// client that reads no stream can be asked nothing; for one that does the gate brings tasks to
     /// their end.
-    pub fn shown_to_modern(&self, server: &Raw) -> Raw {
+    pub fn capabilities_for_modern(&self, server: &Raw) -> Raw {
         if !self.streams {
             return Raw::object();
         }
-        let shown = self.client.shown_to_modern();
+        let shown = self.client.capabilities_for_modern();
         if !self.method.is_of_tasks() || splice::at(server, &["extensions", TASKS]).is_none() {
             return shown;
         }

@@ -10,13 +10,13 @@ pub struct Presence(watch::Sender<usize>);
 
 /// A reader, until this is dropped.
 #[derive(Debug)]
-pub struct Reading(Arc<Presence>);
+pub struct PresenceGuard(Arc<Presence>);
 
 impl Presence {
     /// A reader comes.
-    pub fn enter(self: &Arc<Self>) -> Reading {
+    pub fn enter(self: &Arc<Self>) -> PresenceGuard {
         self.0.send_modify(|readers| *readers += 1);
-        Reading(Arc::clone(self))
+        PresenceGuard(Arc::clone(self))
     }
 
     /// Tells of each that comes or goes.
@@ -25,7 +25,7 @@ impl Presence {
     }
 }
 
-impl Drop for Reading {
+impl Drop for PresenceGuard {
     fn drop(&mut self) {
         self.0.0.send_modify(|readers| *readers -= 1);
     }

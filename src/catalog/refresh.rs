@@ -9,7 +9,7 @@ use tokio::{sync::mpsc, time::Instant};
 use crate::{
     call::{
         ListKind, SessionKey,
-        event::{Notice, Question},
+        event::{ServerNotification, ServerRequest},
     },
     config::Transport,
     guard::Schemas,
@@ -20,7 +20,7 @@ use crate::{
 use super::{
     listing::Listing,
     reading::{ListError, Reading, Remark, Request, Via},
-    shelf::{ListState, Shelf},
+    shelf::{CatalogCell, ListState},
 };
 
 /// A `ttlMs` shorter than this is no reason to ask all the time: what changes is announced.
@@ -54,18 +54,18 @@ pub enum Change {
     Notice {
         upstream: String,
         session: Option<SessionKey>,
-        notice: Notice,
+        notice: ServerNotification,
     },
     Question {
         session: Option<SessionKey>,
-        question: Question,
+        question: ServerRequest,
     },
 }
 
 /// Runs for as long as the upstream is part of the gate.
 pub async fn keep(
     upstream: Arc<Upstream>,
-    shelf: Arc<Shelf>,
+    shelf: Arc<CatalogCell>,
     counters: Arc<Counters>,
     schemas: Arc<Schemas>,
     changes: mpsc::Sender<Change>,
@@ -112,7 +112,7 @@ type Underway<'a> = Pin<Box<dyn Future<Output = Reading> + Send + 'a>>;
 /// Reads the lists of one upstream, each by itself: none waits for another, or fails with it.
 struct Keeper<'a> {
     upstream: &'a Arc<Upstream>,
-    shelf: &'a Shelf,
+    shelf: &'a CatalogCell,
     counters: &'a Counters,
     schemas: &'a Schemas,
     changes: &'a mpsc::Sender<Change>,
@@ -384,7 +384,7 @@ impl Keeper<'_> {
     }
 }
 
-fn request(upstream: &Upstream, shelf: &Shelf, kind: ListKind) -> Request {
+fn request(upstream: &Upstream, shelf: &CatalogCell, kind: ListKind) -> Request {
     let config = &upstream.settings.config;
     Request {
         kind,
@@ -417,7 +417,7 @@ async fn prepare(upstream: &str, listing: &Listing, schemas: &Schemas) {
     }
 }
 
-fn patience(upstream: &Upstream, shelf: &Shelf) -> Duration {
+fn patience(upstream: &Upstream, shelf: &CatalogCell) -> Duration {
     let refresh = upstream.settings.config.refresh;
     let ttl = shelf.listing().map(|listing| listing.ttl_ms).filter(|ttl| *ttl != 0);
     ttl.map_or(refresh, |ttl| refresh.min(Duration::from_millis(ttl).max(REFRESH_MIN)))

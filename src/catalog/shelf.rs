@@ -20,7 +20,7 @@ use super::{
 
 /// One upstream's place.
 #[derive(Debug)]
-pub struct Shelf {
+pub struct CatalogCell {
     file: String,
     /// What the listing is of: another command or address is another server.
     source: String,
@@ -90,7 +90,7 @@ struct File {
     listing: Listing,
 }
 
-impl Shelf {
+impl CatalogCell {
     /// Takes what is on disk, else what its predecessor of the same name has; a file that cannot
     /// be read is passed over.
     pub fn open(

@@ -142,7 +142,7 @@ async fn take(
         () = channel.closed() => (),
         () = gate.closing() => channel.finish().await,
         // The stream is the session: who may not be here any more has none.
-        () = gate.unvouched(&route, &caller) => gate.revoked(&route, &caller),
+        () = gate.wait_for_revocation(&route, &caller) => gate.log_revocation(&route, &caller),
     }
     channel.close();
 }

@@ -25,7 +25,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    auth::{Certificate, Peer},
+    auth::{Certificate, ClientPeer},
     call::machine::{self, Reserve},
     config::Limits,
     snapshot::Gate,
@@ -84,7 +84,7 @@ impl Front {
         let door = Door {
             gate: Arc::clone(&self.gate),
             local,
-            peer: Peer { address: local.ip(), certificate: None },
+            peer: ClientPeer { address: local.ip(), certificate: None },
             requests: Arc::new(Semaphore::new(limits.requests_max)),
             shared,
         };
@@ -199,7 +199,7 @@ async fn turn_away(reserve: &mut Reserve, listener: &TcpListener) {
 struct Door {
     gate: Arc<Gate>,
     local: SocketAddr,
-    peer: Peer,
+    peer: ClientPeer,
     /// Room for requests under way.
     requests: Arc<Semaphore>,
     shared: Arc<Shared>,
@@ -208,7 +208,7 @@ struct Door {
 impl Door {
     /// The same for a connection from this address. One of IPv4 is the same over a socket of IPv6.
     fn to(&self, peer: IpAddr) -> Self {
-        let peer = Peer { address: peer.to_canonical(), certificate: None };
+        let peer = ClientPeer { address: peer.to_canonical(), certificate: None };
         Self { peer, ..self.clone() }
     }
 
@@ -234,7 +234,7 @@ impl Door {
             Ok(Ok(stream)) => {
                 let shown = stream.get_ref().1.peer_certificates();
                 let shown = shown.and_then(|chain| Certificate::read(chain.first()?));
-                let peer = Peer { certificate: shown.map(Arc::new), ..self.peer.clone() };
+                let peer = ClientPeer { certificate: shown.map(Arc::new), ..self.peer.clone() };
                 let known = peer.certificate.is_some();
                 let serving = Self { peer, ..self }.serve(stream, &place, patience);
                 tokio::select! {

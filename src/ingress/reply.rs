@@ -10,7 +10,7 @@ use hyper::body::Frame;
 use serde_json::json;
 
 use crate::{
-    auth::{AuthError, Door},
+    auth::{AuthError, RouteAuth},
     catalog::supported_versions,
     limit,
     mcp::{
@@ -148,7 +148,7 @@ pub fn refused(refused: &Refused, id: Option<&Id>, counters: &Counters) -> HttpR
 
 /// A request of nobody that the route knows: what is wrong, and how a client logs in (RFC 6750 §3,
 /// RFC 9728 §5.1, RFC 9470 §3).
-pub fn unrecognised(error: &AuthError, id: Option<&Id>, door: &Door) -> HttpReply {
+pub fn unrecognised(error: &AuthError, id: Option<&Id>, door: &RouteAuth) -> HttpReply {
     let (status, word) = match error {
         AuthError::Missing => (StatusCode::UNAUTHORIZED, None),
         AuthError::Malformed(_) => (StatusCode::BAD_REQUEST, Some("invalid_request")),
@@ -186,7 +186,7 @@ pub fn unrecognised(error: &AuthError, id: Option<&Id>, door: &Door) -> HttpRepl
 }
 
 /// How a client can come to be recognised.
-fn challenge(error: &AuthError, word: Option<&str>, door: &Door) -> String {
+fn challenge(error: &AuthError, word: Option<&str>, door: &RouteAuth) -> String {
     let mut parts = Vec::new();
     let mut part = |name: &str, value: &str| parts.push(format!("{name}=\"{value}\""));
     if let Some(word) = word {

@@ -8,7 +8,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming as HttpIncoming;
 
 use crate::{
-    auth::{self, AuthError, Peer, WELL_KNOWN},
+    auth::{self, AuthError, ClientPeer, WELL_KNOWN},
     call::Caller,
     mcp::{
         id::Id,
@@ -37,7 +37,7 @@ pub async fn serve(
     gate: Arc<Gate>,
     shared: Arc<Shared>,
     local: SocketAddr,
-    mut peer: Peer,
+    mut peer: ClientPeer,
     request: Request<HttpIncoming>,
 ) -> Served {
     gate.counters.add(Counter::Requests);
@@ -69,7 +69,7 @@ pub async fn serve(
     };
     let caller = match recognised(&route, &peer, request.headers()).await {
         Ok(caller) => caller,
-        Err(error) => return reply::unrecognised(&error, None, &route.door).into(),
+        Err(error) => return reply::unrecognised(&error, None, &route.auth).into(),
     };
     let forwarded = route.forwarded(request.headers()).map(Arc::new);
     let at = RouteSnapshot { gate, snapshot, route };
@@ -90,11 +90,15 @@ pub async fn serve(
 }
 
 /// Who calls, where the route wants to know that.
-async fn recognised(route: &Route, peer: &Peer, headers: &HeaderMap) -> Result<Caller, AuthError> {
-    if route.door.is_open() {
+async fn recognised(
+    route: &Route,
+    peer: &ClientPeer,
+    headers: &HeaderMap,
+) -> Result<Caller, AuthError> {
+    if route.auth.is_open() {
         return Ok(Caller::Address(peer.address));
     }
-    Box::pin(route.door.identify(peer, headers)).await.map(Caller::Known)
+    Box::pin(route.auth.identify(peer, headers)).await.map(Caller::Known)
 }
 
 /// How clients log in at a route (RFC 9728 §3): its path stands behind the well-known one; without
@@ -105,9 +109,11 @@ fn metadata(snapshot: &Snapshot, path: &str, verb: &Verb) -> HttpReply {
     }
     let of = path.strip_prefix(WELL_KNOWN).unwrap_or_default().trim_end_matches('/');
     let routes = snapshot.config.routes.iter();
-    let doors = routes.filter_map(|route| Some(&snapshot.routes.get(&route.path)?.door));
-    let own = doors.clone().find(|door| door.path() == Some(of)).and_then(auth::Door::metadata);
-    let first = || of.is_empty().then(|| doors.clone().find_map(auth::Door::metadata)).flatten();
+    let doors = routes.filter_map(|route| Some(&snapshot.routes.get(&route.path)?.auth));
+    let own =
+        doors.clone().find(|door| door.path() == Some(of)).and_then(auth::RouteAuth::metadata);
+    let first =
+        || of.is_empty().then(|| doors.clone().find_map(auth::RouteAuth::metadata)).flatten();
     match own.or_else(first) {
         Some(metadata) => reply::json_reply(StatusCode::OK, metadata.to_string().into()),
         None => reply::plain(StatusCode::NOT_FOUND, "no client can log in here by itself\n"),
@@ -328,7 +334,7 @@ impl Door {
                 self.at.gate.counters.fault(Reason::AccessDenied);
                 self.at.gate.counters.add(Counter::RefusedStepUp);
                 let error = AuthError::StepUp(*demanded);
-                reply::unrecognised(&error, Some(&id), &self.at.route.door)
+                reply::unrecognised(&error, Some(&id), &self.at.route.auth)
             }
             Err(fault) => self.failed(&fault, (&id, method, version)),
         }

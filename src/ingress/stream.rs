@@ -22,7 +22,7 @@ use crate::{
         Session,
         outbox::{EventId, Reader, Stream},
     },
-    snapshot::{Ear, Gate, Push, Route},
+    snapshot::{Gate, Push, Route, Subscriber},
     telemetry::{Counter, Counters},
 };
 
@@ -301,7 +301,7 @@ impl Pump {
         self,
         mut pushes: broadcast::Receiver<Push>,
         gate: Arc<Gate>,
-        ear: impl Future<Output = Ear>,
+        ear: impl Future<Output = Subscriber>,
         session: Weak<Session>,
     ) {
         let mut ear = ear.await;
@@ -314,8 +314,8 @@ impl Pump {
                 () = unvouched(&gate, ear.route(), listener.as_ref()) => {
                     // Who came with another proof meanwhile listens on by that.
                     match self::listener(&session).flatten() {
-                        Some(caller) if !gate.vouches(ear.route(), &caller) => {
-                            gate.revoked(ear.route(), &caller);
+                        Some(caller) if !gate.is_still_allowed(ear.route(), &caller) => {
+                            gate.log_revocation(ear.route(), &caller);
                             return self.stream.end();
                         }
                         Some(_) | None => continue,
@@ -323,10 +323,10 @@ impl Pump {
                 }
             };
             let Some(session) = session.upgrade() else { return };
-            ear.listens_as(session.listener());
+            ear.set_caller(session.listener());
             let texts = match push {
                 // Not for its caller to know.
-                Ok(push) if !ear.hears(&gate, &push).await => Vec::new(),
+                Ok(push) if !ear.wants(&gate, &push).await => Vec::new(),
                 Ok(Push::Changed { method, .. }) => {
                     vec![message::notification(method.name(), &Raw::object())]
                 }
@@ -358,9 +358,9 @@ fn listening(
     route: &Arc<Route>,
     caller: &Caller,
     session: &Session,
-) -> impl Future<Output = Ear> + use<> {
+) -> impl Future<Output = Subscriber> + use<> {
     let (route, caller, client) = (Arc::clone(route), caller.clone(), Arc::clone(&session.client));
-    async move { Ear::new(&route, caller, client).await }
+    async move { Subscriber::new(&route, caller, client).await }
 }
 
 /// Who listens to a session's stream; none where the session is gone.
@@ -371,7 +371,7 @@ fn listener(session: &Weak<Session>) -> Option<Option<Caller>> {
 /// Waits until whoever listens may do so no more.
 async fn unvouched(gate: &Gate, route: &str, listener: Option<&Caller>) {
     match listener {
-        Some(caller) => gate.unvouched(route, caller).await,
+        Some(caller) => gate.wait_for_revocation(route, caller).await,
         None => std::future::pending().await,
     }
 }

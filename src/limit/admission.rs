@@ -10,7 +10,9 @@ use std::{
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Limits, Refusal, Request, Target, bucket::Now, rule::Rule, shared::Asked};
+use super::{
+    LimitRefusal, LimitTarget, LimitedRequest, Limits, bucket::Now, rule::Rule, shared::TakeRequest,
+};
 
 /// A request was let in by its route; it has its places among the calls under way there until the
 /// last clone of this is dropped. Only [`Limits::admit_route`] makes one. It admits what is sent
@@ -55,10 +57,10 @@ impl RouteAdmission {
     /// As [`Limits::admit`].
     pub async fn admit(
         &self,
-        request: Request<'_>,
-        target: Target<'_>,
-    ) -> Result<Admission, Refusal> {
-        self.limits.admit(Request { route: &self.route, ..request }, target).await
+        request: LimitedRequest<'_>,
+        target: LimitTarget<'_>,
+    ) -> Result<Admission, LimitRefusal> {
+        self.limits.admit(LimitedRequest { route: &self.route, ..request }, target).await
     }
 
     /// For a copy of what was let in, which nobody waits for: it takes no place from others.
@@ -82,7 +84,7 @@ impl Admission {
         let Some(shared) = taken.limits.shared.clone() else { return };
         let words = taken.rules.iter().flat_map(|(rule, _)| rule.words());
         let arguments = [format!("-{}", taken.cost)].into_iter().chain(words).collect();
-        let asked = Asked { keys: taken.shared_keys.clone(), arguments };
+        let asked = TakeRequest { keys: taken.shared_keys.clone(), arguments };
         taken.limits.tasks.spawn("limit: give back", async move {
             // A store that is away keeps counting it: that errs on the safe side.
             drop(shared.take(&asked).await);

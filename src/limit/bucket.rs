@@ -36,7 +36,7 @@ pub struct Bucket {
 
 /// There is not enough in a bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Short {
+pub enum Shortage {
     /// After so long there is.
     For(Duration),
     /// It never has so much.
@@ -73,7 +73,7 @@ impl Meter {
         bucket: Option<Bucket>,
         now: Now,
         cost: NonZeroU32,
-    ) -> Result<Bucket, Short> {
+    ) -> Result<Bucket, Shortage> {
         let bucket = bucket.filter(|bucket| !self.is_full(*bucket, now));
         match self {
             Self::Rate(quota) => {
@@ -81,13 +81,13 @@ impl Meter {
                 let ahead = gcra(*quota, ahead, cost)?;
                 Ok(Bucket { full_at: now.elapsed + ahead, spent: 0 })
             }
-            Self::Budget { amount, .. } if *amount < cost.get() => Err(Short::Always),
+            Self::Budget { amount, .. } if *amount < cost.get() => Err(Shortage::Always),
             Self::Budget { amount, window } => {
                 let ends = || Duration::from_secs(window.end(now.unix));
                 let bucket = bucket.unwrap_or_else(|| Bucket { full_at: ends(), spent: 0 });
                 let spent = bucket.spent.checked_add(cost.get()).filter(|spent| spent <= amount);
                 let wait = bucket.full_at.saturating_sub(Duration::from_secs(now.unix));
-                Ok(Bucket { spent: spent.ok_or(Short::For(wait))?, ..bucket })
+                Ok(Bucket { spent: spent.ok_or(Shortage::For(wait))?, ..bucket })
             }
         }
     }
@@ -179,18 +179,18 @@ fn next_month(unix: u64) -> Option<u64> {
 
 /// The generic cell rate algorithm, from a moment on: a bucket that would be full again after
 /// `ahead` is so after how long, once `cost` is taken out.
-fn gcra(quota: Quota, ahead: Duration, cost: NonZeroU32) -> Result<Duration, Short> {
+fn gcra(quota: Quota, ahead: Duration, cost: NonZeroU32) -> Result<Duration, Shortage> {
     let trial = Trial { ahead: Cell::new(ahead.into()) };
-    let limiter = RateLimiter::<_, _, _, NoOpMiddleware<Nanos>>::new(quota, trial, Still);
-    let decided = limiter.check_n(cost).ok().ok_or(Short::Always)?;
-    decided.map_err(|until| Short::For(until.wait_time_from(Still.now())))?;
+    let limiter = RateLimiter::<_, _, _, NoOpMiddleware<Nanos>>::new(quota, trial, FixedClock);
+    let decided = limiter.check_n(cost).ok().ok_or(Shortage::Always)?;
+    decided.map_err(|until| Shortage::For(until.wait_time_from(FixedClock.now())))?;
     Ok(limiter.into_state_store().ahead.get().into())
 }
 
 /// The moment of the decision, from which governor counts.
-struct Still;
+struct FixedClock;
 
-impl Clock for Still {
+impl Clock for FixedClock {
     type Instant = Nanos;
 
     fn now(&self) -> Nanos {

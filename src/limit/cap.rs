@@ -13,7 +13,7 @@ use crate::{
     telemetry::{Counter, Counters},
 };
 
-use super::Refusal;
+use super::LimitRefusal;
 
 /// When to come again where all places are taken: nobody knows when one becomes free, and most
 /// calls take less.
@@ -35,15 +35,15 @@ impl Cap {
     ///
     /// # Errors
     /// Where none becomes free in time.
-    pub async fn enter(&self, counters: &Counters) -> Result<OwnedSemaphorePermit, Refusal> {
+    pub async fn enter(&self, counters: &Counters) -> Result<OwnedSemaphorePermit, LimitRefusal> {
         if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
             return Ok(place);
         }
         if self.settings.wait.is_zero() {
-            return Err(Refusal::InFlight);
+            return Err(LimitRefusal::InFlight);
         }
         counters.add(Counter::WaitedInFlight);
         let place = timeout(self.settings.wait, Arc::clone(&self.places).acquire_owned()).await;
-        place.ok().and_then(Result::ok).ok_or(Refusal::InFlight)
+        place.ok().and_then(Result::ok).ok_or(LimitRefusal::InFlight)
     }
 }

@@ -39,7 +39,7 @@ use self::{
     bucket::Now,
     cap::Cap,
     rule::Rule,
-    shared::{Asked, Away, Shared},
+    shared::{SharedLimits, StoreAway, TakeRequest},
 };
 
 /// The member of a call's params that has what the tool is asked for.
@@ -55,14 +55,14 @@ pub struct Limits {
     /// Where the time of all buckets begins.
     epoch: Instant,
     /// Where other gates count, too.
-    shared: Option<Arc<Shared>>,
+    shared: Option<Arc<SharedLimits>>,
     tasks: Tasks,
     counters: Arc<Counters>,
 }
 
 /// A request, as limits see it.
 #[derive(Debug, Clone, Copy)]
-pub struct Request<'a> {
+pub struct LimitedRequest<'a> {
     pub method: Method,
     pub caller: &'a Caller,
     pub client: &'a Client,
@@ -73,14 +73,14 @@ pub struct Request<'a> {
 
 /// What a request is sent to: an upstream, and its own name for the thing.
 #[derive(Debug, Clone, Copy)]
-pub struct Target<'a> {
+pub struct LimitTarget<'a> {
     pub upstream: &'a str,
     pub name: &'a str,
 }
 
 /// Why a request was not let in; what it says is for clients, and is nothing of the limit itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum LimitRefusal {
     /// There is enough again after so long.
     #[error(
         "Too much was asked for in too short a time; nothing was done. Try again in {} s.",
@@ -121,14 +121,14 @@ struct Tool {
 
 /// At which of the two places a request meets limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum LimitPoint {
     Route,
     Upstream,
 }
 
 /// What one request meets at one place: the narrowest section first, so that a call that waits for
 /// a place of its tool holds none that others could use.
-struct Met<'a> {
+struct ApplicableLimits<'a> {
     sections: Vec<&'a Section>,
     keys: Vec<(&'a Arc<Rule>, u64)>,
     /// The same for a store; empty where there is none.
@@ -178,11 +178,11 @@ impl Limits {
     /// taken from any limit then.
     pub async fn admit_route(
         self: &Arc<Self>,
-        request: Request<'_>,
-        target: Target<'_>,
-    ) -> Result<RouteAdmission, Refusal> {
-        let met = self.met(request, Some(target), Place::Route);
-        let places = self.entered(&met).await.inspect_err(|refusal| self.count(refusal))?;
+        request: LimitedRequest<'_>,
+        target: LimitTarget<'_>,
+    ) -> Result<RouteAdmission, LimitRefusal> {
+        let met = self.applicable(request, Some(target), LimitPoint::Route);
+        let places = self.reserve(&met).await.inspect_err(|refusal| self.count(refusal))?;
         let known = self.routes.get_key_value(request.route);
         let route = known.map_or_else(|| Arc::from(request.route), |(path, _)| Arc::clone(path));
         let places = (!places.is_empty()).then(|| Arc::from(places));
@@ -196,14 +196,14 @@ impl Limits {
     /// As [`Limits::admit_route`].
     pub async fn admit(
         self: &Arc<Self>,
-        request: Request<'_>,
-        target: Target<'_>,
-    ) -> Result<Admission, Refusal> {
-        let met = self.met(request, Some(target), Place::Upstream);
+        request: LimitedRequest<'_>,
+        target: LimitTarget<'_>,
+    ) -> Result<Admission, LimitRefusal> {
+        let met = self.applicable(request, Some(target), LimitPoint::Upstream);
         if met.sections.is_empty() {
             return Ok(Admission { taken: None });
         }
-        let places = self.entered(&met).await.inspect_err(|refusal| self.count(refusal))?;
+        let places = self.reserve(&met).await.inspect_err(|refusal| self.count(refusal))?;
         let rules = met.keys.iter().map(|(rule, key)| (Arc::clone(rule), *key)).collect();
         let taken = Taken {
             limits: Arc::clone(self),
@@ -221,8 +221,8 @@ impl Limits {
     ///
     /// # Errors
     /// As [`Limits::admit`].
-    pub async fn admit_here(&self, request: Request<'_>) -> Result<(), Refusal> {
-        let met = self.met(request, None, Place::Route);
+    pub async fn admit_here(&self, request: LimitedRequest<'_>) -> Result<(), LimitRefusal> {
+        let met = self.applicable(request, None, LimitPoint::Route);
         self.take(&met).await.inspect_err(|refusal| self.count(refusal))
     }
 
@@ -243,10 +243,10 @@ impl Limits {
         self.rules().map(|rule| rule.key_count()).sum()
     }
 
-    fn next_shared(&self, config: &Config) -> Option<Arc<Shared>> {
+    fn next_shared(&self, config: &Config) -> Option<Arc<SharedLimits>> {
         let settings = config.limit_store.as_ref()?;
         let same = self.shared.as_ref().filter(|shared| shared.settings() == settings);
-        let open = || Shared::open(settings.clone(), &self.tasks, Arc::clone(&self.counters));
+        let open = || SharedLimits::open(settings.clone(), &self.tasks, Arc::clone(&self.counters));
         Some(same.map_or_else(|| Arc::new(open()), Arc::clone))
     }
 
@@ -258,8 +258,13 @@ impl Limits {
         self.routes.values().chain(of_upstreams).flat_map(|section| &section.rules)
     }
 
-    fn met(&self, request: Request<'_>, target: Option<Target<'_>>, place: Place) -> Met<'_> {
-        let mut met = Met::default();
+    fn applicable(
+        &self,
+        request: LimitedRequest<'_>,
+        target: Option<LimitTarget<'_>>,
+        place: LimitPoint,
+    ) -> ApplicableLimits<'_> {
+        let mut met = ApplicableLimits::default();
         if !is_limited(request.method) {
             return met;
         }
@@ -267,8 +272,8 @@ impl Limits {
         let tool = target.filter(|_| request.method == Method::ToolsCall);
         let tool = upstream.zip(tool).and_then(|(all, tool)| all.tools.get(tool.name));
         match place {
-            Place::Route => met.sections.extend(self.routes.get(request.route)),
-            Place::Upstream => {
+            LimitPoint::Route => met.sections.extend(self.routes.get(request.route)),
+            LimitPoint::Upstream => {
                 met.sections.extend(tool.map(|tool| &tool.section));
                 met.sections.extend(upstream.map(|upstream| &upstream.whole));
             }
@@ -289,12 +294,15 @@ impl Limits {
         met
     }
 
-    async fn entered(&self, met: &Met<'_>) -> Result<Vec<OwnedSemaphorePermit>, Refusal> {
+    async fn reserve(
+        &self,
+        met: &ApplicableLimits<'_>,
+    ) -> Result<Vec<OwnedSemaphorePermit>, LimitRefusal> {
         let caps: Vec<_> = met.sections.iter().filter_map(|section| section.cap.as_ref()).collect();
         let mut places = Vec::with_capacity(caps.len());
         if !caps.is_empty() {
             // Nobody waits for a place who is refused then.
-            rule::look(&met.keys, met.cost, self.now()).map(drop)?;
+            rule::try_take(&met.keys, met.cost, self.now()).map(drop)?;
         }
         for cap in caps {
             places.push(cap.enter(&self.counters).await?);
@@ -303,7 +311,7 @@ impl Limits {
         Ok(places)
     }
 
-    async fn take(&self, met: &Met<'_>) -> Result<(), Refusal> {
+    async fn take(&self, met: &ApplicableLimits<'_>) -> Result<(), LimitRefusal> {
         if met.keys.is_empty() {
             return Ok(());
         }
@@ -311,7 +319,7 @@ impl Limits {
         // Boxed: not everybody has a store.
         match Box::pin(self.take_shared(shared, met)).await {
             Ok(decided) => decided,
-            Err(Away) => {
+            Err(StoreAway) => {
                 self.counters.add(Counter::LimitStoreLocal);
                 self.take_own(met)
             }
@@ -321,17 +329,17 @@ impl Limits {
     /// Out of the buckets that all gates share, and then out of this gate's own.
     async fn take_shared(
         &self,
-        shared: &Shared,
-        met: &Met<'_>,
-    ) -> Result<Result<(), Refusal>, Away> {
+        shared: &SharedLimits,
+        met: &ApplicableLimits<'_>,
+    ) -> Result<Result<(), LimitRefusal>, StoreAway> {
         let now = self.now();
         // What this gate alone let in is too much: nobody else need be asked.
-        if let Err(refusal) = rule::look(&met.keys, met.cost, now).map(drop) {
+        if let Err(refusal) = rule::try_take(&met.keys, met.cost, now).map(drop) {
             return Ok(Err(refusal));
         }
         let words = met.keys.iter().flat_map(|(rule, _)| rule.words());
         let arguments = [met.cost.to_string()].into_iter().chain(words).collect();
-        let waits = shared.take(&Asked { keys: met.shared_keys.clone(), arguments }).await?;
+        let waits = shared.take(&TakeRequest { keys: met.shared_keys.clone(), arguments }).await?;
         if let Some(refusal) = shared::refusal(&met.keys, &waits) {
             return Ok(Err(refusal));
         }
@@ -342,19 +350,19 @@ impl Limits {
         Ok(Ok(()))
     }
 
-    fn take_own(&self, met: &Met<'_>) -> Result<(), Refusal> {
+    fn take_own(&self, met: &ApplicableLimits<'_>) -> Result<(), LimitRefusal> {
         let now = self.now();
-        let forgotten = rule::look(&met.keys, met.cost, now)?.take(self.keys_max, now);
+        let forgotten = rule::try_take(&met.keys, met.cost, now)?.commit(self.keys_max, now);
         (0..forgotten).for_each(|_| self.counters.add(Counter::LimitKeysEvicted));
         Ok(())
     }
 
-    fn count(&self, refusal: &Refusal) {
+    fn count(&self, refusal: &LimitRefusal) {
         self.counters.add(match refusal {
-            Refusal::Rate(_) => Counter::RefusedRate,
-            Refusal::Budget(_) => Counter::RefusedBudget,
-            Refusal::InFlight => Counter::RefusedInFlight,
-            Refusal::Cost => Counter::RefusedCost,
+            LimitRefusal::Rate(_) => Counter::RefusedRate,
+            LimitRefusal::Budget(_) => Counter::RefusedBudget,
+            LimitRefusal::InFlight => Counter::RefusedInFlight,
+            LimitRefusal::Cost => Counter::RefusedCost,
         });
     }
 
@@ -395,14 +403,14 @@ impl Section {
     }
 }
 
-impl Default for Met<'_> {
+impl Default for ApplicableLimits<'_> {
     fn default() -> Self {
         let (sections, keys, shared_keys) = (Vec::new(), Vec::new(), Vec::new());
         Self { sections, keys, shared_keys, cost: NonZeroU32::MIN }
     }
 }
 
-impl Refusal {
+impl LimitRefusal {
     /// When the same request may be let in; none where it never is.
     pub fn retry_after(self) -> Option<Duration> {
         match self {

@@ -13,8 +13,8 @@ use crate::{
 };
 
 use super::{
-    Refusal, Request, Target,
-    bucket::{Bucket, Meter, Now, Short},
+    LimitRefusal, LimitTarget, LimitedRequest,
+    bucket::{Bucket, Meter, Now, Shortage},
     keys::{Keys, Shard, make_room},
 };
 
@@ -36,7 +36,7 @@ struct Digest(Sha256);
 
 /// The buckets of a request, locked, with what they become: all of them, or dropped, none.
 #[derive(Debug)]
-pub struct Held<'a>(Vec<(&'a Rule, u64, MutexGuard<'a, Shard>, Bucket)>);
+pub struct Reservation<'a>(Vec<(&'a Rule, u64, MutexGuard<'a, Shard>, Bucket)>);
 
 impl Rule {
     /// A limit of a section, and how many before it there are written the same.
@@ -55,7 +55,7 @@ impl Rule {
     }
 
     /// The bucket of a request.
-    pub fn key(&self, request: Request<'_>, target: Option<Target<'_>>) -> u64 {
+    pub fn key(&self, request: LimitedRequest<'_>, target: Option<LimitTarget<'_>>) -> u64 {
         let has = |per| self.limit.per.contains(&per);
         let tool = target.filter(|_| request.method == Method::ToolsCall);
         self.keys.hash((
@@ -71,7 +71,11 @@ impl Rule {
     }
 
     /// The same in a store: what several gates know it by.
-    pub fn shared_key(&self, request: Request<'_>, target: Option<Target<'_>>) -> String {
+    pub fn shared_key(
+        &self,
+        request: LimitedRequest<'_>,
+        target: Option<LimitTarget<'_>>,
+    ) -> String {
         let mut digest = self.digest.clone();
         for per in &self.limit.per {
             match per {
@@ -126,11 +130,11 @@ impl Rule {
         self.keys.count()
     }
 
-    pub fn refusal(&self, short: Short) -> Refusal {
+    pub fn refusal(&self, short: Shortage) -> LimitRefusal {
         match (short, self.limit.bound) {
-            (Short::For(wait), Bound::Rate { .. }) => Refusal::Rate(wait),
-            (Short::For(wait), Bound::Budget { .. }) => Refusal::Budget(wait),
-            (Short::Always, _) => Refusal::Cost,
+            (Shortage::For(wait), Bound::Rate { .. }) => LimitRefusal::Rate(wait),
+            (Shortage::For(wait), Bound::Budget { .. }) => LimitRefusal::Budget(wait),
+            (Shortage::Always, _) => LimitRefusal::Cost,
         }
     }
 }
@@ -139,16 +143,16 @@ impl Rule {
 ///
 /// # Errors
 /// Where one has not: the refusal of the one that takes longest.
-pub fn look<'a>(
+pub fn try_take<'a>(
     keys: &[(&'a Arc<Rule>, u64)],
     cost: NonZeroU32,
     now: Now,
-) -> Result<Held<'a>, Refusal> {
+) -> Result<Reservation<'a>, LimitRefusal> {
     let mut keys: Vec<_> = keys.iter().map(|(rule, key)| (&***rule, *key)).collect();
     // Locked in one order by all: nobody waits for somebody who waits for them.
     keys.sort_unstable_by_key(|(rule, _)| ptr::from_ref::<Rule>(rule).addr());
     let mut held = Vec::with_capacity(keys.len());
-    let mut refused: Option<Refusal> = None;
+    let mut refused: Option<LimitRefusal> = None;
     for (rule, key) in keys {
         let shard = rule.keys.shard(key);
         match rule.meter.take(shard.get(&key).copied(), now, cost) {
@@ -158,13 +162,13 @@ pub fn look<'a>(
             }
         }
     }
-    refused.map_or(Ok(Held(held)), Err)
+    refused.map_or(Ok(Reservation(held)), Err)
 }
 
-impl Held<'_> {
+impl Reservation<'_> {
     /// Takes it out of all of them: how many keys had to be forgotten, of which a rule keeps
     /// `keys_max`.
-    pub fn take(self, keys_max: usize, now: Now) -> usize {
+    pub fn commit(self, keys_max: usize, now: Now) -> usize {
         let mut forgotten = 0;
         for (rule, key, mut shard, bucket) in self.0 {
             if !shard.contains_key(&key) {
@@ -209,11 +213,11 @@ impl Digest {
 }
 
 /// The one that takes longest.
-pub fn worst(refusals: impl IntoIterator<Item = Refusal>) -> Option<Refusal> {
+pub fn worst(refusals: impl IntoIterator<Item = LimitRefusal>) -> Option<LimitRefusal> {
     refusals.into_iter().max_by_key(|refusal| longest(*refusal))
 }
 
-fn longest(refusal: Refusal) -> Duration {
+fn longest(refusal: LimitRefusal) -> Duration {
     refusal.retry_after().unwrap_or(Duration::MAX)
 }
 

@@ -21,8 +21,8 @@ use crate::{
 };
 
 use super::{
-    Refusal,
-    bucket::Short,
+    LimitRefusal,
+    bucket::Shortage,
     rule::{self, Rule},
 };
 
@@ -41,14 +41,14 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// A store of limits, kept open for as long as this lives.
 #[derive(Debug)]
-pub struct Shared {
+pub struct SharedLimits {
     line: Arc<Line>,
     tasks: Tasks,
 }
 
 /// What is asked of the store for one request.
 #[derive(Debug, Default)]
-pub struct Asked {
+pub struct TakeRequest {
     /// A bucket of each limit.
     pub keys: Vec<String>,
     /// As the script takes them.
@@ -57,14 +57,14 @@ pub struct Asked {
 
 /// A limit that refuses, by its place among those asked, and when it has enough again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Wait {
+pub struct RuleWait {
     pub place: usize,
     pub wait: Duration,
 }
 
 /// The store said nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Away;
+pub struct StoreAway;
 
 #[derive(Debug)]
 struct Line {
@@ -87,7 +87,7 @@ enum State {
     Away(String),
 }
 
-impl Shared {
+impl SharedLimits {
     /// Begins to open it; must be called within a runtime.
     pub fn open(settings: LimitStore, tasks: &Tasks, counters: Arc<Counters>) -> Self {
         let line = Arc::new(Line {
@@ -120,12 +120,12 @@ impl Shared {
     ///
     /// # Errors
     /// Where the store does not answer in time. It may have been taken then, too.
-    pub async fn take(&self, asked: &Asked) -> Result<Vec<Wait>, Away> {
+    pub async fn take(&self, asked: &TakeRequest) -> Result<Vec<RuleWait>, StoreAway> {
         let line = &*self.line;
         let deadline = Instant::now() + line.settings.timeout;
-        let (number, remote) = line.opened(deadline).await.ok_or(Away)?;
+        let (number, remote) = line.opened(deadline).await.ok_or(StoreAway)?;
         let Ok(Ok(_place)) = timeout_at(deadline, line.places.acquire()).await else {
-            return Err(Away);
+            return Err(StoreAway);
         };
         let run = remote.run(&line.script, &asked.keys, &asked.arguments);
         match timeout_at(deadline, run).await {
@@ -136,11 +136,11 @@ impl Shared {
                 line.lose(Some(number), &error);
             }
         }
-        Err(Away)
+        Err(StoreAway)
     }
 }
 
-impl Drop for Shared {
+impl Drop for SharedLimits {
     fn drop(&mut self) {
         self.tasks.stop();
     }
@@ -234,21 +234,21 @@ pub fn script(clock: &str) -> String {
 }
 
 /// What a request is told whose limits refuse it; none where all admit.
-pub fn refusal(keys: &[(&Arc<Rule>, u64)], waits: &[Wait]) -> Option<Refusal> {
+pub fn refusal(keys: &[(&Arc<Rule>, u64)], waits: &[RuleWait]) -> Option<LimitRefusal> {
     let refusals = waits.iter().filter_map(|wait| {
         let (rule, _) = keys.get(wait.place)?;
-        Some(rule.refusal(Short::For(wait.wait)))
+        Some(rule.refusal(Shortage::For(wait.wait)))
     });
     rule::worst(refusals)
 }
 
 /// What the script returns.
-pub fn waits(refused: &[i64]) -> Vec<Wait> {
+pub fn waits(refused: &[i64]) -> Vec<RuleWait> {
     let each = refused.as_chunks::<3>().0.iter().map(|[place, seconds, nanos]| {
         let place = usize::try_from(*place).unwrap_or_default().saturating_sub(1);
         let seconds = u64::try_from(*seconds).unwrap_or_default();
         let nanos = u32::try_from(*nanos).unwrap_or_default();
-        Wait { place, wait: Duration::new(seconds, nanos) }
+        RuleWait { place, wait: Duration::new(seconds, nanos) }
     });
     each.collect()
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use proptest::{collection::vec, prelude::*};
 
 use super::{
-    bucket::{Meter, Short},
+    bucket::{Meter, Shortage},
     *,
 };
 use crate::{
@@ -35,10 +35,10 @@ fn alone(limit: &Limit) -> Arc<Rule> {
 }
 
 /// Takes `cost` out of one bucket of each rule, or out of none.
-fn take(rules: &[&Arc<Rule>], key: u64, cost: u32, now: Now) -> Result<usize, Refusal> {
+fn take(rules: &[&Arc<Rule>], key: u64, cost: u32, now: Now) -> Result<usize, LimitRefusal> {
     let keys: Vec<_> = rules.iter().map(|&rule| (rule, key)).collect();
-    let held = rule::look(&keys, NonZeroU32::new(cost).unwrap(), now)?;
-    Ok(held.take(1_600, now))
+    let held = rule::try_take(&keys, NonZeroU32::new(cost).unwrap(), now)?;
+    Ok(held.commit(1_600, now))
 }
 
 fn client(name: &str) -> Client {
@@ -55,7 +55,7 @@ fn a_burst_then_one_by_one_then_a_burst_again() {
     let rule = alone(&rate(EVERYONE, 60, MINUTE, 3));
     let take = |cost, millis| take(&[&rule], 7, cost, at(Duration::from_millis(millis)));
     assert_eq!((take(2, 0), take(1, 0)), (Ok(0), Ok(0)));
-    let refusal = |millis| Err(Refusal::Rate(Duration::from_millis(millis)));
+    let refusal = |millis| Err(LimitRefusal::Rate(Duration::from_millis(millis)));
     assert_eq!(take(1, 0), refusal(1_000));
     assert_eq!(take(1, 400), refusal(600), "what is refused takes nothing");
     assert_eq!(take(1, 1_000), Ok(0));
@@ -71,7 +71,7 @@ fn a_budget_lasts_until_its_day_or_month_ends_in_utc() {
         let take = |cost, seconds| take(&[&rule], 7, cost, at(Duration::from_secs(seconds)));
         assert_eq!(take(2, 0), Ok(0));
         let wait = Duration::from_secs(ends - 100);
-        assert_eq!(take(2, 100), Err(Refusal::Budget(wait)));
+        assert_eq!(take(2, 100), Err(LimitRefusal::Budget(wait)));
         assert_eq!(take(1, 200), Ok(0), "what is left can be taken");
         assert_eq!((take(1, ends - 1).is_err(), take(3, ends)), (true, Ok(0)), "{window:?}");
     }
@@ -84,7 +84,7 @@ fn a_month_has_its_own_days() {
     let last = Now { elapsed: Duration::ZERO, unix: 1_835_481_599 };
     assert!(take(&[&rule], 1, 1, last).is_ok());
     let refused = take(&[&rule], 1, 1, last).unwrap_err();
-    assert_eq!(refused, Refusal::Budget(Duration::from_secs(1)));
+    assert_eq!(refused, LimitRefusal::Budget(Duration::from_secs(1)));
 }
 
 #[test]
@@ -98,12 +98,12 @@ fn what_one_limit_refuses_counts_in_none() {
     assert!(take(&all, 1, 1, at(Duration::ZERO)).is_ok());
     for _ in 0..50 {
         let refused = take(&all, 1, 1, at(Duration::ZERO)).unwrap_err();
-        assert_eq!(refused, Refusal::Rate(MINUTE));
+        assert_eq!(refused, LimitRefusal::Rate(MINUTE));
     }
     assert!(take(&all, 1, 1, at(MINUTE)).is_ok(), "the budget has one left");
     let refused = take(&all, 1, 1, at(MINUTE)).unwrap_err();
-    assert!(matches!(refused, Refusal::Budget(_)), "the one that takes longest is told");
-    assert_eq!(take(&all, 1, 3, at(MINUTE)), Err(Refusal::Cost), "for that no time is enough");
+    assert!(matches!(refused, LimitRefusal::Budget(_)), "the one that takes longest is told");
+    assert_eq!(take(&all, 1, 3, at(MINUTE)), Err(LimitRefusal::Cost), "for that no time is enough");
 }
 
 #[test]
@@ -130,15 +130,17 @@ fn a_bucket_is_shared_by_what_per_does_not_name() {
     let (one, two) = (Caller::Parent, Caller::Address([127, 0, 0, 1].into()));
     let (a, b) = (client("a"), client("b"));
     let (method, params) = (Method::ToolsCall, &Raw::object());
-    let base = Request { method, caller: &one, client: &a, route: "/x", params };
-    let (log, query) =
-        (Target { upstream: "git", name: "log" }, Target { upstream: "git", name: "query" });
+    let base = LimitedRequest { method, caller: &one, client: &a, route: "/x", params };
+    let (log, query) = (
+        LimitTarget { upstream: "git", name: "log" },
+        LimitTarget { upstream: "git", name: "query" },
+    );
     let others = [
-        (Per::Caller, Request { caller: &two, ..base }, Some(log)),
-        (Per::Client, Request { client: &b, ..base }, Some(log)),
-        (Per::Route, Request { route: "/y", ..base }, Some(log)),
+        (Per::Caller, LimitedRequest { caller: &two, ..base }, Some(log)),
+        (Per::Client, LimitedRequest { client: &b, ..base }, Some(log)),
+        (Per::Route, LimitedRequest { route: "/y", ..base }, Some(log)),
         (Per::Tool, base, Some(query)),
-        (Per::Upstream, base, Some(Target { upstream: "db", ..log })),
+        (Per::Upstream, base, Some(LimitTarget { upstream: "db", ..log })),
     ];
     for (per, other, target) in others {
         let alone = alone(&rate(vec![per], 1, MINUTE, 1));
@@ -150,7 +152,7 @@ fn a_bucket_is_shared_by_what_per_does_not_name() {
         }
     }
     let per_tool = alone(&rate(vec![Per::Tool], 1, MINUTE, 1));
-    let read = Request { method: Method::ResourcesRead, ..base };
+    let read = LimitedRequest { method: Method::ResourcesRead, ..base };
     let keys = [log, query].map(|target| per_tool.key(read, Some(target)));
     assert_eq!(keys[0], keys[1], "what is no tool counts by its method");
 }
@@ -185,9 +187,9 @@ fn a_key_in_a_store_is_of_one_limit_and_one_caller_alone() {
     let clients = ["a", "b", "tool"].map(client);
     let targets = [
         None,
-        Some(Target { upstream: "git", name: "log" }),
-        Some(Target { upstream: "gitl", name: "og" }),
-        Some(Target { upstream: "git", name: "tools/call" }),
+        Some(LimitTarget { upstream: "git", name: "log" }),
+        Some(LimitTarget { upstream: "gitl", name: "og" }),
+        Some(LimitTarget { upstream: "git", name: "tools/call" }),
     ];
     let every = vec![Per::Caller, Per::Client, Per::Route, Per::Upstream, Per::Tool];
     let limit = |per: &[Per], count| rate(per.to_vec(), count, MINUTE, 1);
@@ -203,7 +205,7 @@ fn a_key_in_a_store_is_of_one_limit_and_one_caller_alone() {
     let (mut keys, mut buckets) = (BTreeSet::new(), 0);
     for (caller, client) in callers.iter().flat_map(|one| clients.iter().map(move |two| (one, two)))
     {
-        let request = Request {
+        let request = LimitedRequest {
             method: Method::ToolsCall,
             caller,
             client,
@@ -215,7 +217,7 @@ fn a_key_in_a_store_is_of_one_limit_and_one_caller_alone() {
     }
     assert_eq!(keys.len(), buckets);
     let (caller, client, params) = (&Caller::Parent, &clients[0], &Raw::object());
-    let request = Request { method: Method::ToolsCall, caller, client, route: "/x", params };
+    let request = LimitedRequest { method: Method::ToolsCall, caller, client, route: "/x", params };
     let each: BTreeSet<_> = rules.iter().map(|rule| rule.shared_key(request, None)).collect();
     assert_eq!(each.len(), rules.len(), "each limit has keys of its own");
     let again = Rule::new(&limit(&every, 1), &["route", "/x"], 0);
@@ -224,12 +226,12 @@ fn a_key_in_a_store_is_of_one_limit_and_one_caller_alone() {
 
 const GATE: &str = "[routes.\"/mcp\"]\nupstreams = [\"*\"]\n[upstreams.it]\ncommand = \"a\"\n";
 
-async fn admit(limits: &Arc<Limits>, tool: &str) -> Result<Admission, Refusal> {
+async fn admit(limits: &Arc<Limits>, tool: &str) -> Result<Admission, LimitRefusal> {
     let (caller, client) = (Caller::Parent, client("a"));
     let (method, route) = (Method::ToolsCall, "/mcp");
     let params = &Raw::object();
-    let request = Request { method, caller: &caller, client: &client, route, params };
-    limits.admit(request, Target { upstream: "it", name: tool }).await
+    let request = LimitedRequest { method, caller: &caller, client: &client, route, params };
+    limits.admit(request, LimitTarget { upstream: "it", name: tool }).await
 }
 
 #[tokio::test]
@@ -261,7 +263,7 @@ async fn a_cost_is_taken_out_of_every_limit_but_places() {
     let limits = Limits::new(Arc::default(), Tasks::default()).next(&config(&toml));
     let _both = [admit(&limits, "dear").await.unwrap(), admit(&limits, "dear").await.unwrap()];
     let refused = admit(&limits, "cheap").await.unwrap_err();
-    assert!(matches!(refused, Refusal::Rate(_)));
+    assert!(matches!(refused, LimitRefusal::Rate(_)));
 }
 
 #[test]
@@ -296,7 +298,7 @@ async fn places_are_given_back_and_outlive_a_reload() {
     let held = admit(&first, "x").await.unwrap();
     let second = first.next(&config(&toml));
     let refused = admit(&second, "x").await.unwrap_err();
-    assert_eq!(refused, Refusal::InFlight);
+    assert_eq!(refused, LimitRefusal::InFlight);
     drop(held);
     assert!(admit(&second, "x").await.is_ok());
 }
@@ -344,7 +346,7 @@ proptest! {
         for cost in costs {
             let cost = NonZeroU32::new(cost.min(burst)).unwrap();
             if let Err(short) = meter.take(bucket, at(now), cost) {
-                let Short::For(wait) = short else { panic!("{cost} is in every bucket") };
+                let Shortage::For(wait) = short else { panic!("{cost} is in every bucket") };
                 let early = now + wait - Duration::from_nanos(1);
                 prop_assert!(meter.take(bucket, at(early), cost).is_err());
                 now += wait;

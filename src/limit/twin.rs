@@ -6,7 +6,7 @@ use std::{num::NonZeroU32, sync::Arc, time::Duration};
 use crate::config::Config;
 
 use super::{
-    Refusal,
+    LimitRefusal,
     bucket::Now,
     rule::{self, Rule},
     shared,
@@ -14,14 +14,14 @@ use super::{
 
 /// The limits of a configuration's first upstream, with one bucket each.
 #[derive(Debug)]
-pub struct Twin(Vec<Arc<Rule>>);
+pub struct ReferenceLimits(Vec<Arc<Rule>>);
 
 /// The script, by a clock: a line of Lua that sets `clock` as `TIME` of Redis has it.
 pub fn script(clock: &str) -> String {
     shared::script(clock)
 }
 
-impl Twin {
+impl ReferenceLimits {
     pub fn new(config: &Config) -> Self {
         let limits = config.upstreams.iter().take(1).flat_map(|upstream| &upstream.limits);
         Self(limits.map(|limit| Arc::new(Rule::new(limit, &[], 0))).collect())
@@ -36,9 +36,9 @@ impl Twin {
     ///
     /// # Errors
     /// Where a limit refuses.
-    pub fn take(&self, cost: NonZeroU32, at: Duration) -> Result<(), Refusal> {
+    pub fn take(&self, cost: NonZeroU32, at: Duration) -> Result<(), LimitRefusal> {
         let now = Now { elapsed: at, unix: at.as_secs() };
-        rule::look(&self.keys(), cost, now)?.take(self.0.len().max(1_000), now);
+        rule::try_take(&self.keys(), cost, now)?.commit(self.0.len().max(1_000), now);
         Ok(())
     }
 
@@ -52,7 +52,7 @@ impl Twin {
     ///
     /// # Errors
     /// Where a limit refuses.
-    pub fn decided(&self, answer: &[i64]) -> Result<(), Refusal> {
+    pub fn decided(&self, answer: &[i64]) -> Result<(), LimitRefusal> {
         shared::refusal(&self.keys(), &shared::waits(answer)).map_or(Ok(()), Err)
     }
 

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
-    call::{Caller, event::Question},
+    call::{Caller, event::ServerRequest},
     config::Limits,
     mcp::{
         error::{ErrorObject, INTERNAL_ERROR},
@@ -27,9 +27,9 @@ use crate::{
 };
 
 use self::{
-    state::{Held, States},
-    table::Table,
-    task::Board,
+    state::{StateContent, States},
+    table::DeadlineTable,
+    task::GatewayTasks,
 };
 
 /// A call whose server waits for answers.
@@ -38,25 +38,25 @@ pub struct Parked {
     pub exchange: Exchange,
     pub upstream: Arc<Upstream>,
     /// The upstream's own name for what was called.
-    pub own: String,
+    pub own_name: String,
     /// Questions without an answer, by the keys that the client knows them by.
-    pub open: Vec<(String, Question)>,
+    pub unanswered: Vec<(String, ServerRequest)>,
     /// How many questions this call has had; keys are never used again.
-    pub asked: u32,
-    since: Instant,
+    pub question_count: u32,
+    parked_at: Instant,
     /// Until then the questions of now are to be answered, in however many retries.
-    until: Option<Instant>,
+    answer_deadline: Option<Instant>,
 }
 
 /// All parked calls of a gate.
 #[derive(Debug)]
-pub struct Lot {
+pub struct ParkedCalls {
     pub states: States,
     /// This very process: what it held is gone with it.
     owner: u64,
-    table: Mutex<Table<Parked>>,
+    table: Mutex<DeadlineTable<Parked>>,
     /// Calls that go on as tasks.
-    pub board: Board,
+    pub tasks: GatewayTasks,
     changed: Notify,
     counters: Arc<Counters>,
 }
@@ -89,7 +89,7 @@ pub enum StateError {
 
 /// There is no room for one more; what it says is for clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Full {
+pub enum ParkingFull {
     #[error("{0} calls wait for answers already, and no more may (`parked_max`)")]
     All(usize),
     #[error(
@@ -102,21 +102,29 @@ impl Parked {
     pub fn new(
         exchange: Exchange,
         (upstream, own): (Arc<Upstream>, String),
-        open: Vec<(String, Question)>,
+        open: Vec<(String, ServerRequest)>,
         asked: u32,
     ) -> Self {
-        Self { exchange, upstream, own, open, asked, since: Instant::now(), until: None }
+        Self {
+            exchange,
+            upstream,
+            own_name: own,
+            unanswered: open,
+            question_count: asked,
+            parked_at: Instant::now(),
+            answer_deadline: None,
+        }
     }
 
     /// The time that it was parked does not count as time of the server.
     fn resumed(mut self) -> Self {
-        self.exchange.postpone(self.since.elapsed());
+        self.exchange.postpone(self.parked_at.elapsed());
         self
     }
 
     /// Nobody will answer any more: the server is told so, and that the call is over.
     pub fn end(self, reason: &str) {
-        for (_, question) in self.open {
+        for (_, question) in self.unanswered {
             // The server may have gone as well.
             question.reply.send(no_answer(&question.method, reason)).ok();
         }
@@ -124,14 +132,14 @@ impl Parked {
     }
 }
 
-impl Lot {
+impl ParkedCalls {
     pub fn new(secret: &[u8], counters: Arc<Counters>) -> Self {
         let owner = rand::random();
         Self {
             states: States::new(secret),
             owner,
             table: Mutex::default(),
-            board: Board::new(owner, Arc::clone(&counters)),
+            tasks: GatewayTasks::new(owner, Arc::clone(&counters)),
             changed: Notify::new(),
             counters,
         }
@@ -141,7 +149,12 @@ impl Lot {
     ///
     /// # Errors
     /// Where there is no room; the call is ended then.
-    pub fn park(&self, mut parked: Parked, caller: &Caller, limits: &Limits) -> Result<Held, Full> {
+    pub fn park(
+        &self,
+        mut parked: Parked,
+        caller: &Caller,
+        limits: &Limits,
+    ) -> Result<StateContent, ParkingFull> {
         let id = rand::random();
         let mut table = self.table.lock();
         let room = table.room(caller, limits.parked_max, limits.parked_per_caller_max);
@@ -152,18 +165,18 @@ impl Lot {
             return Err(full.into());
         }
         let now = Instant::now();
-        let until = *parked.until.get_or_insert(now + limits.answer_timeout);
-        parked.since = now;
+        let until = *parked.answer_deadline.get_or_insert(now + limits.answer_timeout);
+        parked.parked_at = now;
         table.insert(id, caller, until, parked);
         drop(table);
         self.counters.add(Counter::Parked);
         self.changed.notify_one();
-        Ok(Held::Call { owner: self.owner, id })
+        Ok(StateContent::Call { owner: self.owner, id })
     }
 
     /// Takes a call out, for the one retry that its state is good for.
-    pub fn take(&self, held: &Held) -> Result<Parked, StateError> {
-        let Held::Call { owner, id } = *held else { return Err(StateError::Foreign) };
+    pub fn take(&self, held: &StateContent) -> Result<Parked, StateError> {
+        let StateContent::Call { owner, id } = *held else { return Err(StateError::Foreign) };
         if owner != self.owner {
             return Err(StateError::Restarted);
         }
@@ -179,8 +192,9 @@ impl Lot {
     /// Ends what has waited too long, and forgets what was kept long enough, for as long as the
     /// gate runs.
     pub async fn expire(&self) {
-        let parked = expiring(&self.changed, || self.table.lock().first(), |id| self.expired(id));
-        tokio::join!(parked, self.board.expire());
+        let parked =
+            expiring(&self.changed, || self.table.lock().next_deadline(), |id| self.expired(id));
+        tokio::join!(parked, self.tasks.expire());
     }
 
     fn expired(&self, id: u128) {
@@ -196,15 +210,15 @@ impl Lot {
         for parked in table.into_values() {
             parked.end("the gateway is stopping");
         }
-        self.board.clear();
+        self.tasks.clear();
     }
 }
 
-impl From<table::Full> for Full {
-    fn from(full: table::Full) -> Self {
+impl From<table::TableFull> for ParkingFull {
+    fn from(full: table::TableFull) -> Self {
         match full {
-            table::Full::All(count) => Self::All(count),
-            table::Full::Caller(count) => Self::Caller(count),
+            table::TableFull::All(count) => Self::All(count),
+            table::TableFull::Caller(count) => Self::Caller(count),
         }
     }
 }

@@ -14,11 +14,11 @@ use super::StateError;
 
 /// What a state stands for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Held {
+pub enum StateContent {
     /// A call that is parked in the gate process `owner`, for one retry.
     Call { owner: u64, id: u128 },
     /// The own state of an upstream, the very JSON text of it.
-    Upstream(Place, Raw),
+    Upstream(ReplicaRef, Raw),
     /// Nothing is held: once the pages were opened the call is sent anew.
     Anew,
 }
@@ -27,14 +27,14 @@ pub enum Held {
 /// several.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", from = "String")]
-pub struct Place {
+pub struct ReplicaRef {
     pub upstream: String,
     pub replica: Option<u64>,
 }
 
 /// Who a state is for, and for which request.
 #[derive(Debug, Clone, Copy)]
-pub struct Bearer<'a> {
+pub struct Binding<'a> {
     pub route: &'a str,
     pub caller: &'a Caller,
     pub request: RequestDigest,
@@ -46,7 +46,7 @@ pub struct States(Sealer);
 
 #[derive(Serialize, Deserialize)]
 struct Sealed {
-    held: Held,
+    held: StateContent,
     caller: [u8; 32],
     request: RequestDigest,
     /// Seconds since 1970.
@@ -59,7 +59,7 @@ impl States {
     }
 
     /// A JSON string for `requestState`, good for so many seconds.
-    pub fn seal(&self, held: Held, bearer: Bearer<'_>, seconds: u64) -> Raw {
+    pub fn seal(&self, held: StateContent, bearer: Binding<'_>, seconds: u64) -> Raw {
         let until = clock::unix_seconds().saturating_add(seconds);
         let sealed =
             Sealed { held, caller: fingerprint(bearer.caller), request: bearer.request, until };
@@ -86,19 +86,30 @@ impl States {
 
     /// An id of an upstream's own task, for this caller only: the upstream sees the gate alone, and
     /// could not tell who asks.
-    pub fn seal_theirs(&self, place: &Place, own: &str, route: &str, caller: &Caller) -> String {
+    pub fn seal_upstream_task(
+        &self,
+        place: &ReplicaRef,
+        own: &str,
+        route: &str,
+        caller: &Caller,
+    ) -> String {
         let text = Raw::encode(&(place, own));
         self.0.seal(text.bytes(), &theirs_bound(route, caller))
     }
 
     /// Whose it is, and its own id of a task; none for an id that is not this caller's.
-    pub fn open_theirs(&self, id: &str, route: &str, caller: &Caller) -> Option<(Place, String)> {
+    pub fn open_upstream_task(
+        &self,
+        id: &str,
+        route: &str,
+        caller: &Caller,
+    ) -> Option<(ReplicaRef, String)> {
         let text = self.0.open(id, &theirs_bound(route, caller))?;
         serde_json::from_slice(&text).ok()
     }
 
     /// What a state stands for, if it is this bearer's.
-    pub fn open(&self, state: &str, bearer: Bearer<'_>) -> Result<Held, StateError> {
+    pub fn open(&self, state: &str, bearer: Binding<'_>) -> Result<StateContent, StateError> {
         let text = self.0.open(state, bearer.route).ok_or(StateError::Foreign)?;
         let sealed: Sealed = serde_json::from_slice(&text).ok().ok_or(StateError::Foreign)?;
         if sealed.caller != fingerprint(bearer.caller) || sealed.request != bearer.request {
@@ -112,8 +123,8 @@ impl States {
 }
 
 /// `NAME`, or `NAME@REPLICA`: no upstream has `@` in its name.
-impl From<Place> for String {
-    fn from(place: Place) -> Self {
+impl From<ReplicaRef> for String {
+    fn from(place: ReplicaRef) -> Self {
         match place.replica {
             None => place.upstream,
             Some(replica) => format!("{}@{replica:x}", place.upstream),
@@ -121,7 +132,7 @@ impl From<Place> for String {
     }
 }
 
-impl From<String> for Place {
+impl From<String> for ReplicaRef {
     fn from(text: String) -> Self {
         let parts = text.split_once('@');
         let replica = parts.and_then(|(_, id)| u64::from_str_radix(id, 16).ok());
@@ -147,8 +158,8 @@ fn fingerprint(caller: &Caller) -> [u8; 32] {
 mod tests {
     use super::*;
 
-    fn bearer(caller: &Caller) -> Bearer<'_> {
-        Bearer { route: "/mcp", caller, request: [7; 16] }
+    fn bearer(caller: &Caller) -> Binding<'_> {
+        Binding { route: "/mcp", caller, request: [7; 16] }
     }
 
     fn caller(last: u8) -> Caller {
@@ -159,14 +170,14 @@ mod tests {
     fn a_state_opens_for_its_bearer_only() {
         let states = States::new(&[1; 32]);
         let (own, other) = (caller(1), caller(2));
-        let held = Held::Call { owner: 1, id: u128::MAX };
+        let held = StateContent::Call { owner: 1, id: u128::MAX };
         let state = states.seal(held.clone(), bearer(&own), 60);
         let state: String = state.read().unwrap();
         assert_eq!(states.open(&state, bearer(&own)), Ok(held));
         let foreign = [
             bearer(&other),
-            Bearer { route: "/other", ..bearer(&own) },
-            Bearer { request: [8; 16], ..bearer(&own) },
+            Binding { route: "/other", ..bearer(&own) },
+            Binding { request: [8; 16], ..bearer(&own) },
             bearer(&Caller::Parent),
         ];
         for foreign in foreign {
@@ -193,8 +204,8 @@ mod tests {
     fn the_text_of_an_upstreams_state_stays_as_it_is() {
         let states = States::new(&[1; 32]);
         let own = caller(1);
-        let place = Place { upstream: "up".to_owned(), replica: Some(u64::MAX) };
-        let inner = Held::Upstream(place, Raw::trusted(r#""\u00e9 \/ 1""#));
+        let place = ReplicaRef { upstream: "up".to_owned(), replica: Some(u64::MAX) };
+        let inner = StateContent::Upstream(place, Raw::trusted(r#""\u00e9 \/ 1""#));
         let state: String = states.seal(inner.clone(), bearer(&own), 60).read().unwrap();
         assert_eq!(states.open(&state, bearer(&own)), Ok(inner));
     }

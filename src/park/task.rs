@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
-    call::{Caller, clock, event::Question},
+    call::{Caller, clock, event::ServerRequest},
     config::Limits,
     mcp::{
         error::{ErrorObject, INTERNAL_ERROR},
@@ -20,21 +20,21 @@ use crate::{
     telemetry::{Counter, Counters},
 };
 
-use super::{expiring, no_answer, table::Table};
+use super::{expiring, no_answer, table::DeadlineTable};
 
 /// All tasks of a gate, ended ones included.
 #[derive(Debug)]
-pub struct Board {
+pub struct GatewayTasks {
     /// This very process, as in the ids.
     owner: u64,
-    kept: Mutex<Kept>,
+    table: Mutex<TaskTable>,
     changed: Notify,
     counters: Arc<Counters>,
 }
 
 #[derive(Debug, Default)]
-struct Kept {
-    tasks: Table<Arc<Task>>,
+struct TaskTable {
+    tasks: DeadlineTable<Arc<Task>>,
     /// Of all results.
     bytes: usize,
 }
@@ -45,21 +45,21 @@ pub struct Task {
     id: u128,
     /// As its client knows it.
     pub name: String,
-    since: Instant,
+    created_at: Instant,
     created: u64,
     /// The longest that it may go on without being asked anything, and be kept after that.
-    span: Duration,
+    lifetime: Duration,
     state: Mutex<State>,
     signal: Notify,
 }
 
 #[derive(Debug)]
 struct State {
-    until: Instant,
+    deadline: Instant,
     updated: u64,
-    end: Option<End>,
+    end: Option<TaskEnd>,
     /// Questions without an answer, by keys that are never used twice.
-    open: Vec<(String, Question)>,
+    open: Vec<(String, ServerRequest)>,
     asked_at: Instant,
     answer_by: Instant,
     /// All was answered after so long; the driver has not heard of it yet.
@@ -68,7 +68,7 @@ struct State {
 
 /// How a task ended.
 #[derive(Debug, Clone)]
-pub enum End {
+pub enum TaskEnd {
     Completed(Raw),
     Failed(Raw),
     Cancelled,
@@ -76,8 +76,8 @@ pub enum End {
 
 /// A task for one moment.
 #[derive(Debug)]
-pub struct Look {
-    pub status: Status,
+pub struct TaskView {
+    pub status: TaskStatus,
     /// Seconds since 1970.
     pub created: u64,
     pub updated: u64,
@@ -86,16 +86,16 @@ pub struct Look {
 }
 
 #[derive(Debug)]
-pub enum Status {
+pub enum TaskStatus {
     Working,
     /// By key: a method and its params.
     InputRequired(Vec<(String, Box<str>, Raw)>),
-    Ended(End),
+    Ended(TaskEnd),
 }
 
 /// What a driver is told of its task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Signal {
+pub enum TaskSignal {
     Cancelled,
     /// Nobody answered in time.
     Overdue,
@@ -112,9 +112,9 @@ pub enum TaskError {
     Restarted,
 }
 
-impl Board {
+impl GatewayTasks {
     pub fn new(owner: u64, counters: Arc<Counters>) -> Self {
-        Self { owner, kept: Mutex::default(), changed: Notify::new(), counters }
+        Self { owner, table: Mutex::default(), changed: Notify::new(), counters }
     }
 
     /// Opens a task; `name` makes its id from the owner and a number, `total` is the longest that
@@ -126,7 +126,7 @@ impl Board {
         total: Duration,
         limits: &Limits,
     ) -> Option<Arc<Task>> {
-        let mut kept = self.kept.lock();
+        let mut kept = self.table.lock();
         if kept.tasks.room(caller, limits.tasks_max, limits.tasks_per_caller_max).is_err() {
             drop(kept);
             self.counters.add(Counter::RefusedTasks);
@@ -134,7 +134,7 @@ impl Board {
         }
         let id = rand::random();
         let task = Arc::new(Task::new(id, name(self.owner, id), total + limits.task_ttl));
-        let until = task.state.lock().until;
+        let until = task.state.lock().deadline;
         kept.tasks.insert(id, caller, until, Arc::clone(&task));
         drop(kept);
         self.counters.add(Counter::Tasks);
@@ -147,75 +147,76 @@ impl Board {
             return Err(TaskError::Restarted);
         }
         // An id stands for a task that was there once.
-        self.kept.lock().tasks.get(id).map(Arc::clone).ok_or(TaskError::Expired)
+        self.table.lock().tasks.get(id).map(Arc::clone).ok_or(TaskError::Expired)
     }
 
     /// Puts questions to the client, who has `patience`.
-    pub fn ask(&self, task: &Task, questions: Vec<(String, Question)>, patience: Duration) {
+    pub fn ask(&self, task: &Task, questions: Vec<(String, ServerRequest)>, patience: Duration) {
         let until = task.ask(questions, patience);
-        self.keep(task, until);
+        self.set_deadline(task, until);
     }
 
     /// The call's last word; nothing where the task has ended before.
     pub fn end(&self, task: &Task, body: Body, limits: &Limits) {
         let mut end = match body {
-            Body::Result(result) => End::Completed(result),
-            Body::Error(error) => End::Failed(error),
+            Body::Result(result) => TaskEnd::Completed(result),
+            Body::Error(error) => TaskEnd::Failed(error),
         };
-        let mut kept = self.kept.lock();
+        let mut kept = self.table.lock();
         if kept.tasks.get(task.id).is_none() {
             return;
         }
         if limits.task_bytes_max < kept.bytes + end.bytes() {
             let text = "the result is larger than what is left for results (`task_bytes_max`)";
-            end = End::Failed(ErrorObject::new(INTERNAL_ERROR, text).raw());
+            end = TaskEnd::Failed(ErrorObject::new(INTERNAL_ERROR, text).raw());
             self.counters.add(Counter::TaskResultsDropped);
         }
         let bytes = end.bytes();
         if let Some(until) = task.end(end, limits.task_ttl, "the call is over") {
             kept.bytes += bytes;
-            kept.tasks.keep(task.id, until);
+            kept.tasks.set_deadline(task.id, until);
             self.changed.notify_one();
         }
     }
 
     /// Ends it at its client's wish; nothing where it has ended before.
     pub fn cancel(&self, task: &Task, limits: &Limits) {
-        if let Some(until) = task.end(End::Cancelled, limits.task_ttl, "the task was cancelled") {
-            self.keep(task, until);
+        if let Some(until) = task.end(TaskEnd::Cancelled, limits.task_ttl, "the task was cancelled")
+        {
+            self.set_deadline(task, until);
         }
     }
 
     pub fn count(&self) -> usize {
-        self.kept.lock().tasks.len()
+        self.table.lock().tasks.len()
     }
 
     /// Forgets what was kept long enough, for as long as the gate runs.
     pub async fn expire(&self) {
-        let first = || self.kept.lock().tasks.first();
+        let first = || self.table.lock().tasks.next_deadline();
         expiring(&self.changed, first, |id| self.expired(id)).await;
     }
 
     /// The gate is going.
     pub fn clear(&self) {
-        let kept = std::mem::take(&mut *self.kept.lock());
+        let kept = std::mem::take(&mut *self.table.lock());
         for task in kept.tasks.into_values() {
-            task.end(End::Cancelled, Duration::ZERO, "the gateway is stopping");
+            task.end(TaskEnd::Cancelled, Duration::ZERO, "the gateway is stopping");
         }
     }
 
     fn expired(&self, id: u128) {
-        let mut kept = self.kept.lock();
+        let mut kept = self.table.lock();
         let Some(task) = kept.tasks.remove(id) else { return };
-        kept.bytes -= task.state.lock().end.as_ref().map_or(0, End::bytes);
+        kept.bytes -= task.state.lock().end.as_ref().map_or(0, TaskEnd::bytes);
         drop(kept);
         self.counters.add(Counter::TasksExpired);
         // One that still goes on has outstayed every deadline of its call.
-        task.end(End::Cancelled, Duration::ZERO, "the task has expired");
+        task.end(TaskEnd::Cancelled, Duration::ZERO, "the task has expired");
     }
 
-    fn keep(&self, task: &Task, until: Instant) {
-        self.kept.lock().tasks.keep(task.id, until);
+    fn set_deadline(&self, task: &Task, until: Instant) {
+        self.table.lock().tasks.set_deadline(task.id, until);
         self.changed.notify_one();
     }
 }
@@ -224,7 +225,7 @@ impl Task {
     fn new(id: u128, name: String, span: Duration) -> Self {
         let (since, created) = (Instant::now(), clock::unix_seconds());
         let state = State {
-            until: since + span,
+            deadline: since + span,
             updated: created,
             end: None,
             open: Vec::new(),
@@ -232,27 +233,38 @@ impl Task {
             answer_by: since,
             answered: None,
         };
-        Self { id, name, since, created, span, state: Mutex::new(state), signal: Notify::new() }
+        Self {
+            id,
+            name,
+            created_at: since,
+            created,
+            lifetime: span,
+            state: Mutex::new(state),
+            signal: Notify::new(),
+        }
     }
 
-    pub fn look(&self) -> Look {
+    pub fn view(&self) -> TaskView {
         let state = self.state.lock();
         let status = match &state.end {
-            Some(end) => Status::Ended(end.clone()),
-            None if state.open.is_empty() => Status::Working,
-            None => Status::InputRequired(state.open.iter().map(shown).collect()),
+            Some(end) => TaskStatus::Ended(end.clone()),
+            None if state.open.is_empty() => TaskStatus::Working,
+            None => TaskStatus::InputRequired(state.open.iter().map(shown).collect()),
         };
-        let ttl = state.until.saturating_duration_since(self.since);
-        Look { status, created: self.created, updated: state.updated, ttl }
+        let ttl = state.deadline.saturating_duration_since(self.created_at);
+        TaskView { status, created: self.created, updated: state.updated, ttl }
     }
 
     /// Gives `answer` the open questions; what it returns stays open.
-    pub fn answer(&self, answer: impl FnOnce(Vec<(String, Question)>) -> Vec<(String, Question)>) {
+    pub fn answer(
+        &self,
+        answer: impl FnOnce(Vec<(String, ServerRequest)>) -> Vec<(String, ServerRequest)>,
+    ) {
         let mut state = self.state.lock();
         let before = state.open.len();
         state.open = answer(std::mem::take(&mut state.open));
         if state.open.len() < before {
-            self.fewer(&mut state);
+            self.on_fewer_questions(&mut state);
         }
     }
 
@@ -262,12 +274,12 @@ impl Task {
         let before = state.open.len();
         state.open.retain(|(_, question)| question.id != *id);
         if state.open.len() < before {
-            self.fewer(&mut state);
+            self.on_fewer_questions(&mut state);
         }
     }
 
     /// Waits for what the driver must know of. Safe to drop.
-    pub async fn signal(&self) -> Signal {
+    pub async fn signal(&self) -> TaskSignal {
         loop {
             let told = self.signal.notified();
             let due = match self.state.lock().signal() {
@@ -285,39 +297,39 @@ impl Task {
         }
     }
 
-    fn ask(&self, questions: Vec<(String, Question)>, patience: Duration) -> Instant {
+    fn ask(&self, questions: Vec<(String, ServerRequest)>, patience: Duration) -> Instant {
         let now = Instant::now();
         let mut state = self.state.lock();
         if state.end.is_some() {
             close(questions, "the task is over");
-            return state.until;
+            return state.deadline;
         }
         if state.open.is_empty() {
             state.asked_at = now;
         }
         state.answer_by = now + patience;
-        state.until = state.until.max(state.answer_by + self.span);
+        state.deadline = state.deadline.max(state.answer_by + self.lifetime);
         state.updated = clock::unix_seconds();
         state.open.extend(questions);
         self.signal.notify_one();
-        state.until
+        state.deadline
     }
 
     /// Until when it is kept; none where it had ended before.
-    fn end(&self, end: End, kept: Duration, reason: &str) -> Option<Instant> {
+    fn end(&self, end: TaskEnd, kept: Duration, reason: &str) -> Option<Instant> {
         let mut state = self.state.lock();
         if state.end.is_some() {
             return None;
         }
         state.end = Some(end);
-        state.until = Instant::now() + kept;
+        state.deadline = Instant::now() + kept;
         state.updated = clock::unix_seconds();
         close(std::mem::take(&mut state.open), reason);
         self.signal.notify_one();
-        Some(state.until)
+        Some(state.deadline)
     }
 
-    fn fewer(&self, state: &mut State) {
+    fn on_fewer_questions(&self, state: &mut State) {
         state.updated = clock::unix_seconds();
         if state.open.is_empty() {
             state.answered = Some(state.asked_at.elapsed());
@@ -328,19 +340,23 @@ impl Task {
 
 impl State {
     /// What is to be told now, else when that may be.
-    fn signal(&mut self) -> Result<Signal, Option<Instant>> {
-        if let Some(End::Cancelled) = self.end {
-            return Ok(Signal::Cancelled);
+    fn signal(&mut self) -> Result<TaskSignal, Option<Instant>> {
+        if let Some(TaskEnd::Cancelled) = self.end {
+            return Ok(TaskSignal::Cancelled);
         }
         if let Some(away) = self.answered.take() {
-            return Ok(Signal::Answered(away));
+            return Ok(TaskSignal::Answered(away));
         }
         let due = (!self.open.is_empty()).then_some(self.answer_by);
-        if due.is_some_and(|due| due <= Instant::now()) { Ok(Signal::Overdue) } else { Err(due) }
+        if due.is_some_and(|due| due <= Instant::now()) {
+            Ok(TaskSignal::Overdue)
+        } else {
+            Err(due)
+        }
     }
 }
 
-impl End {
+impl TaskEnd {
     fn bytes(&self) -> usize {
         match self {
             Self::Completed(text) | Self::Failed(text) => text.bytes().len(),
@@ -349,12 +365,12 @@ impl End {
     }
 }
 
-fn shown((key, question): &(String, Question)) -> (String, Box<str>, Raw) {
+fn shown((key, question): &(String, ServerRequest)) -> (String, Box<str>, Raw) {
     (key.clone(), question.method.clone(), question.params.clone())
 }
 
 /// Nobody will answer any more.
-fn close(questions: Vec<(String, Question)>, reason: &str) {
+fn close(questions: Vec<(String, ServerRequest)>, reason: &str) {
     for (_, question) in questions {
         // The server may have gone as well.
         question.reply.send(no_answer(&question.method, reason)).ok();
@@ -374,7 +390,7 @@ mod tests {
         Limits { task_bytes_max: 10, tasks_max: 2, task_ttl, ..Limits::default() }
     }
 
-    fn open(board: &Board) -> Option<Arc<Task>> {
+    fn open(board: &GatewayTasks) -> Option<Arc<Task>> {
         board.open(|_, id| id.to_string(), &Caller::Parent, TOTAL, &limits())
     }
 
@@ -382,7 +398,7 @@ mod tests {
         Body::Result(Raw::trusted(text))
     }
 
-    async fn emptied(board: &Board) {
+    async fn emptied(board: &GatewayTasks) {
         while board.count() != 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -390,48 +406,54 @@ mod tests {
 
     #[tokio::test]
     async fn a_result_is_kept_for_its_time_and_frees_its_room() {
-        let board = Board::new(7, Arc::default());
+        let board = GatewayTasks::new(7, Arc::default());
         let task = open(&board).unwrap();
         board.end(&task, result("12345678"), &limits());
-        assert!(matches!(board.find(7, task.id).unwrap().look().status, Status::Ended(_)));
+        assert!(matches!(board.find(7, task.id).unwrap().view().status, TaskStatus::Ended(_)));
         assert_eq!(board.find(8, task.id).unwrap_err(), TaskError::Restarted);
         let second = open(&board).unwrap();
         assert!(open(&board).is_none(), "two at most");
         board.end(&second, result("12345678"), &limits());
-        assert!(matches!(second.look().status, Status::Ended(End::Failed(_))), "no room for it");
+        assert!(
+            matches!(second.view().status, TaskStatus::Ended(TaskEnd::Failed(_))),
+            "no room for it"
+        );
         tokio::select! {
             () = board.expire() => (),
             () = emptied(&board) => (),
         }
         assert_eq!(board.find(7, task.id).unwrap_err(), TaskError::Expired);
-        assert_eq!((board.count(), board.kept.lock().bytes), (0, 0));
+        assert_eq!((board.count(), board.table.lock().bytes), (0, 0));
         let third = open(&board).unwrap();
         board.end(&third, result("12345678"), &limits());
-        assert!(matches!(third.look().status, Status::Ended(End::Completed(_))));
+        assert!(matches!(third.view().status, TaskStatus::Ended(TaskEnd::Completed(_))));
     }
 
     #[tokio::test]
     async fn a_driver_hears_of_answers_of_their_absence_and_of_the_end() {
-        let board = Board::new(7, Arc::default());
+        let board = GatewayTasks::new(7, Arc::default());
         let task = open(&board).unwrap();
         let ask = |patience| {
             let (reply, answer) = oneshot::channel();
             let (id, method) = (Id::number(1), "elicitation/create".into());
-            let question = Question { id, method, params: Raw::object(), reply };
+            let question = ServerRequest { id, method, params: Raw::object(), reply };
             board.ask(&task, vec![("q1".to_owned(), question)], patience);
             answer
         };
         let _answer = ask(TOTAL);
-        assert!(matches!(task.look().status, Status::InputRequired(open) if open.len() == 1));
+        assert!(matches!(task.view().status, TaskStatus::InputRequired(open) if open.len() == 1));
         task.answer(|_| Vec::new());
-        assert!(matches!(task.signal().await, Signal::Answered(_)));
+        assert!(matches!(task.signal().await, TaskSignal::Answered(_)));
         let _answer = ask(Duration::ZERO);
-        assert_eq!(task.signal().await, Signal::Overdue);
+        assert_eq!(task.signal().await, TaskSignal::Overdue);
         let answer = ask(TOTAL);
         board.cancel(&task, &limits());
-        assert_eq!(task.signal().await, Signal::Cancelled);
+        assert_eq!(task.signal().await, TaskSignal::Cancelled);
         assert!(matches!(answer.await, Ok(Body::Result(_))), "the server is told");
         board.end(&task, result("1"), &limits());
-        assert!(matches!(task.look().status, Status::Ended(End::Cancelled)), "once and for all");
+        assert!(
+            matches!(task.view().status, TaskStatus::Ended(TaskEnd::Cancelled)),
+            "once and for all"
+        );
     }
 }

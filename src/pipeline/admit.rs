@@ -3,7 +3,7 @@
 use crate::{
     call::{Caller, Client},
     catalog,
-    limit::{Request, RouteAdmission, Target},
+    limit::{LimitTarget, LimitedRequest, RouteAdmission},
     mcp::{method::Method, raw::Raw},
     policy::Permit,
     snapshot::RouteSnapshot,
@@ -18,9 +18,10 @@ use super::{Context, Fault, resolve::Resolved};
 /// # Errors
 /// Where a limit of its route has not enough left.
 pub async fn route(context: &Context, resolved: &Resolved) -> Result<RouteAdmission, Fault> {
-    let target = Target { upstream: resolved.target.upstream.name(), name: &resolved.target.own };
+    let target =
+        LimitTarget { upstream: resolved.target.upstream.name(), name: &resolved.target.own };
     // As it is sent: what the configuration puts into it costs the same as a client's own.
-    let request = Request { params: &resolved.params, ..context.limited() };
+    let request = LimitedRequest { params: &resolved.params, ..context.limited() };
     context.snapshot.limits.admit_route(request, target).await.map_err(Fault::Limited)
 }
 
@@ -33,8 +34,8 @@ pub async fn subscribed(
     target: &catalog::Target,
     permit: Permit<Upstream>,
 ) -> Result<Clearance, Fault> {
-    let request = Request { method: Method::Subscribe, ..context.limited() };
-    let target = Target { upstream: target.upstream.name(), name: &target.own };
+    let request = LimitedRequest { method: Method::Subscribe, ..context.limited() };
+    let target = LimitTarget { upstream: target.upstream.name(), name: &target.own };
     let admitted = context.snapshot.limits.admit_route(request, target).await;
     let route = admitted.map_err(Fault::Limited)?;
     let admission = route.admit(request, target).await.map_err(Fault::Limited)?;
@@ -54,7 +55,7 @@ pub async fn here(context: &Context) -> Result<(), Fault> {
 /// # Errors
 /// As [`here`].
 pub async fn opening(at: &RouteSnapshot, caller: &Caller, client: &Client) -> Result<(), Fault> {
-    let request = Request {
+    let request = LimitedRequest {
         method: Method::Initialize,
         caller,
         client,
@@ -66,8 +67,8 @@ pub async fn opening(at: &RouteSnapshot, caller: &Caller, client: &Client) -> Re
 
 impl Context {
     /// The request as limits see it.
-    fn limited(&self) -> Request<'_> {
-        Request {
+    fn limited(&self) -> LimitedRequest<'_> {
+        LimitedRequest {
             method: self.call.method,
             caller: &self.call.caller,
             client: &self.call.client,

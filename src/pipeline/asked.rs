@@ -4,7 +4,7 @@
 use tokio::time::Instant;
 
 use crate::{
-    call::event::Question,
+    call::event::ServerRequest,
     config::Limits,
     mcp::{id::Id, message::Body, meta::RELATED_TASK, question::Kind, raw::Raw, splice},
     park::{Parked, no_answer, seconds},
@@ -15,7 +15,7 @@ use super::{Call, Context, Fault};
 /// Questions of one call that the client does not know of yet.
 #[derive(Debug, Default)]
 pub struct Asked {
-    open: Vec<(String, Question)>,
+    open: Vec<(String, ServerRequest)>,
     /// Of the call so far: no key is used twice.
     count: u32,
     /// Until then more may come.
@@ -33,7 +33,12 @@ impl Asked {
     ///
     /// # Errors
     /// Where the client has not declared what it takes to answer, or is asked too much at once.
-    pub fn add(&mut self, question: Question, call: &Call, limits: &Limits) -> Result<(), Fault> {
+    pub fn add(
+        &mut self,
+        question: ServerRequest,
+        call: &Call,
+        limits: &Limits,
+    ) -> Result<(), Fault> {
         let kind = Kind::of(&question.method, &question.params);
         let Some(kind) = kind.filter(|_| call.method.may_require_input()) else { return Ok(()) };
         if !kind.is_declared(&call.client.capabilities) {
@@ -42,7 +47,7 @@ impl Asked {
         if limits.questions_max <= self.open.len() {
             return Err(Fault::Limit(too_many(limits)));
         }
-        let Some(mut question) = question.fit(call.client.version) else { return Ok(()) };
+        let Some(mut question) = question.for_version(call.client.version) else { return Ok(()) };
         // The task of a legacy server that it belongs to is none of the client's.
         question.params = splice::edit_within(&question.params, "_meta", &[(RELATED_TASK, None)]);
         self.count += 1;
@@ -62,7 +67,7 @@ impl Asked {
     }
 
     /// All that the client is to be asked, and the count so far.
-    pub fn take(&mut self) -> (Vec<(String, Question)>, u32) {
+    pub fn take(&mut self) -> (Vec<(String, ServerRequest)>, u32) {
         (std::mem::take(&mut self.open), self.count)
     }
 }
@@ -110,10 +115,10 @@ pub fn requests<'a>(questions: impl Iterator<Item = (&'a str, &'a str, Raw)>) ->
 pub fn park(context: &Context, parked: Parked) -> Result<Raw, Fault> {
     let limits = context.limits();
     let lot = &context.gate.lot;
-    let put = |(key, question): &(String, Question)| {
+    let put = |(key, question): &(String, ServerRequest)| {
         (key.clone(), question.method.clone(), question.params.clone())
     };
-    let questions: Vec<_> = parked.open.iter().map(put).collect();
+    let questions: Vec<_> = parked.unanswered.iter().map(put).collect();
     let held = lot.park(parked, context.caller(), limits);
     let held = held.map_err(|full| Fault::Limit(full.to_string()))?;
     let state = lot.states.seal(held, context.bearer(), seconds(limits.answer_timeout));
@@ -123,7 +128,7 @@ pub fn park(context: &Context, parked: Parked) -> Result<Raw, Fault> {
 }
 
 /// Gives the server what the client answered; questions without an answer that fits stay open.
-pub fn answer(open: Vec<(String, Question)>, responses: &Raw) -> Vec<(String, Question)> {
+pub fn answer(open: Vec<(String, ServerRequest)>, responses: &Raw) -> Vec<(String, ServerRequest)> {
     let mut unanswered = Vec::new();
     for (key, question) in open {
         let kind = Kind::of(&question.method, &question.params);
@@ -138,7 +143,7 @@ pub fn answer(open: Vec<(String, Question)>, responses: &Raw) -> Vec<(String, Qu
 }
 
 /// Nobody answered in time: the server is told so.
-pub fn unanswered(open: Vec<(String, Question)>) {
+pub fn unanswered(open: Vec<(String, ServerRequest)>) {
     for (_, question) in open {
         let body = no_answer(&question.method, "the client did not answer in time");
         // The server may have gone.

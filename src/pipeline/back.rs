@@ -19,7 +19,7 @@ use crate::{
         method::Method,
         version::Era,
     },
-    park::{Parked, state::Held, task::Task},
+    park::{Parked, state::StateContent, task::Task},
     session::Underway,
     telemetry::{Counter, Counters, throttle},
     upstream::{Clearance, Exchange, SendError, Sent, TaskRef, Upstream},
@@ -156,7 +156,7 @@ impl Back {
         parked: Parked,
         clearance: Clearance,
     ) -> Self {
-        let Parked { mut exchange, upstream, asked, .. } = parked;
+        let Parked { mut exchange, upstream, question_count: asked, .. } = parked;
         let outdated = Outdated::by(&context, &resolved);
         exchange.restore_token(context.call.meta.progress_token.clone());
         let tries = Tries::new(&context, &resolved, clearance);
@@ -327,9 +327,9 @@ impl Back {
             return Ok(None);
         }
         match event {
-            Ok(Event::Notice(notice)) => Ok(self.notice(&notice)),
-            Ok(Event::Question(question)) => self.question(question),
-            Ok(Event::Paused { retry }) => {
+            Ok(Event::Notification(notice)) => Ok(self.notice(&notice)),
+            Ok(Event::ServerRequest(question)) => self.question(question),
+            Ok(Event::Resumable { retry }) => {
                 Ok(self.context.call.session.is_some().then_some(Out::Paused(retry)))
             }
             Ok(Event::Answer { body, status }) => {
@@ -450,7 +450,7 @@ impl Back {
                     && code_of(&error) == URL_ELICITATION_REQUIRED =>
             {
                 pages::input_required(&self.context.call, &error, |request| {
-                    self.state(Held::Anew, request, self.context.limits().answer_timeout)
+                    self.state(StateContent::Anew, request, self.context.limits().answer_timeout)
                 })
                 .map(Some)
             }

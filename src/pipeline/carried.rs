@@ -3,7 +3,7 @@
 //! (`upstream::exchange`).
 
 use crate::{
-    call::Ask,
+    call::UpstreamRequest,
     mcp::{message::Body, meta::RELATED_TASK, method::Method, raw::Raw, splice, version::Era},
     telemetry::Counter,
     upstream::TaskRef,
@@ -20,7 +20,8 @@ impl Back {
     /// The server gave a task in place of a result, for the gate to bring to its end.
     pub(super) fn begin_polling(&mut self, result: &Raw) -> Result<Option<Out>, Fault> {
         self.context.gate.counters.add(Counter::TasksCarried);
-        let call = Ask { replica: self.replica, ..self.resolved.ask(&self.context.call) };
+        let call =
+            UpstreamRequest { replica: self.replica, ..self.resolved.ask(&self.context.call) };
         self.note_sent();
         let Some(sent) = self.sent.clone() else {
             return Err(self.context.bug("a task of a call that was not sent"));
@@ -113,7 +114,7 @@ impl Back {
             _ if !is_task(result) => return body,
             _ => {
                 let (path, caller) = (self.context.path(), self.context.caller());
-                self.context.gate.lot.states.seal_theirs(&self.place(), &own, path, caller)
+                self.context.gate.lot.states.seal_upstream_task(&self.place(), &own, path, caller)
             }
         };
         let shown = Raw::encode(&shown);

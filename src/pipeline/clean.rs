@@ -6,7 +6,7 @@ use futures_util::future::BoxFuture;
 use serde_json::json;
 
 use crate::{
-    call::event::Notice,
+    call::event::ServerNotification,
     guard::{Linked, Refusal, Tool, spoken},
     mcp::{
         document::Arguments, head::Named, message::Body, method::Method, raw::Raw, result, splice,
@@ -117,7 +117,7 @@ impl Back {
     }
 
     /// A notification as it may pass; none where it must not.
-    pub(super) fn clean_notice(&self, notice: &Notice) -> Option<Raw> {
+    pub(super) fn clean_notice(&self, notice: &ServerNotification) -> Option<Raw> {
         let clean = self.resolved.guard.heard(&notice.whole);
         clean.inspect_err(|_| self.context.gate.counters.add(Counter::NoticesWithheld)).ok()
     }

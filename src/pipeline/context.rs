@@ -9,7 +9,7 @@ use crate::{
     audit::Entry,
     call::{Caller, Client},
     mcp::digest::RequestDigest,
-    park::state::Bearer,
+    park::state::Binding,
     session::Underway,
     snapshot::RouteSnapshot,
     telemetry::Counter,
@@ -46,13 +46,13 @@ impl Context {
     }
 
     /// Who a state that the client keeps is sealed for, and for which request.
-    pub fn bearer(&self) -> Bearer<'_> {
+    pub fn bearer(&self) -> Binding<'_> {
         self.bearer_of(self.call.digest())
     }
 
     /// The same for a request of this digest.
-    pub fn bearer_of(&self, request: RequestDigest) -> Bearer<'_> {
-        Bearer { route: self.path(), caller: self.caller(), request }
+    pub fn bearer_of(&self, request: RequestDigest) -> Binding<'_> {
+        Binding { route: self.path(), caller: self.caller(), request }
     }
 
     /// Notes in its session that the call is under way; none for a client without sessions.

@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::{
     config::StepUp,
     guard,
-    limit::{self, Refusal},
+    limit::{self, LimitRefusal},
     mcp::{
         error::{self, ErrorObject},
         message::Body,
@@ -64,7 +64,7 @@ pub enum Fault {
     UnrecordedAnswer,
     /// A limit that the configuration sets.
     #[error("{0}")]
-    Limited(Refusal),
+    Limited(LimitRefusal),
     /// Its arguments, or its result, are not clean.
     #[error("{0}")]
     Guard(guard::Refusal),

@@ -1,7 +1,7 @@
 //! What a server says and asks within a call, on its way to the client.
 
 use crate::{
-    call::event::{Notice, Question},
+    call::event::{ServerNotification, ServerRequest},
     mcp::{id::Id, message, method::Method, older, splice},
     telemetry::Counter,
 };
@@ -13,11 +13,11 @@ use super::{
 
 impl Back {
     /// A question of a legacy server; dropped, it is refused.
-    pub(super) fn question(&mut self, question: Question) -> Result<Option<Out>, Fault> {
+    pub(super) fn question(&mut self, question: ServerRequest) -> Result<Option<Out>, Fault> {
         self.shared.spoil();
         // One that must not pass is refused as one that nobody hears.
         let Ok(params) = self.heard_of(&question.params) else { return Ok(None) };
-        let question = Question { params, ..question };
+        let question = ServerRequest { params, ..question };
         let Some(session) = &self.context.call.session else {
             let added = self.asked.add(question, &self.context.call, self.context.limits());
             if let Err(fault) = &added {
@@ -29,7 +29,7 @@ impl Back {
             return Ok(None);
         }
         // One that cannot be put to this client is answered with the reason.
-        let Some(question) = question.fit(session.client.version) else { return Ok(None) };
+        let Some(question) = question.for_version(session.client.version) else { return Ok(None) };
         let params = self.of_no_task(question.params.clone());
         let method = question.method.clone();
         let Some(id) = self.puts.add(session, question, self.context.limits()) else {
@@ -47,7 +47,7 @@ impl Back {
         }
     }
 
-    pub(super) fn notice(&mut self, notice: &Notice) -> Option<Out> {
+    pub(super) fn notice(&mut self, notice: &ServerNotification) -> Option<Out> {
         if notice.method == Some(Method::Cancelled) {
             return self.withdrawn(notice);
         }
@@ -59,7 +59,7 @@ impl Back {
     }
 
     /// The server no longer wants an answer to what it asked.
-    fn withdrawn(&mut self, notice: &Notice) -> Option<Out> {
+    fn withdrawn(&mut self, notice: &ServerNotification) -> Option<Out> {
         let id = splice::member(&notice.params, "requestId").and_then(|id| Id::new(id).ok())?;
         self.asked.withdraw(&id);
         self.task.iter().for_each(|task| task.withdraw(&id));

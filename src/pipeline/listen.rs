@@ -20,7 +20,7 @@ use crate::{
         splice,
     },
     policy::{Asked, Permit},
-    snapshot::{Ear, Gate, Push},
+    snapshot::{Gate, Push, Subscriber},
     telemetry::Counter,
     upstream::Upstream,
 };
@@ -51,7 +51,7 @@ pub struct Listening {
     route: String,
     caller: Caller,
     filter: Filter,
-    ear: Ear,
+    ear: Subscriber,
     pushes: broadcast::Receiver<Push>,
     /// One of them, while it is found out whether it is for the client.
     push: Option<Push>,
@@ -96,7 +96,7 @@ pub async fn open(mut context: Arc<Context>) -> Result<Reply, Fault> {
         return Err(Fault::Limit(text));
     }
     let pushes = route.pushes.subscribe();
-    let ear = Ear::new(route, call.caller.clone(), Arc::clone(&call.client)).await;
+    let ear = Subscriber::new(route, call.caller.clone(), Arc::clone(&call.client)).await;
     let mut wanted = Wanted { gate: Arc::clone(gate), resources: BTreeMap::new() };
     for uri in std::mem::take(&mut filter.resource_subscriptions) {
         let Some(target) = route.largest_view().find_uri(&uri) else { continue };
@@ -156,13 +156,13 @@ impl Listening {
                 // A receiver keeps its place when dropped.
                 push = next_push(&mut self.push, &mut self.pushes) => push,
                 () = self.gate.closing() => return self.end(),
-                () = self.gate.unvouched(&self.route, &self.caller) => {
-                    self.gate.revoked(&self.route, &self.caller);
+                () = self.gate.wait_for_revocation(&self.route, &self.caller) => {
+                    self.gate.log_revocation(&self.route, &self.caller);
                     return self.end();
                 }
             };
             let is_heard = match &push {
-                Ok(push) => self.ear.hears(&self.gate, push).await,
+                Ok(push) => self.ear.wants(&self.gate, push).await,
                 Err(_) => true,
             };
             self.push = None;

@@ -9,8 +9,8 @@ use crate::{
     call::{Caller, event::Event},
     catalog::Target,
     mcp::{message::Body, method::Method, result},
-    park::state::Place,
-    resilience::{Cause, affinity, canary::Trial},
+    park::state::ReplicaRef,
+    resilience::{Cause, affinity, canary::CanaryState},
     snapshot::Canary,
     telemetry::{Counter, Counters},
     upstream::{Clearance, Exchange, SendError, failure},
@@ -25,7 +25,7 @@ use super::{
 /// What is kept of a call that a successor has.
 #[derive(Debug)]
 pub struct OnTrial {
-    trial: Arc<Trial>,
+    trial: Arc<CanaryState>,
     since: Instant,
     /// The call as its own upstream gets it.
     stable: Resolved,
@@ -36,7 +36,7 @@ pub struct OnTrial {
 
 /// Whether a state of this place belongs to what a name stands for now: its upstream, or that one's
 /// successor.
-pub fn leads_to(context: &Context, now: &Resolved, place: &Place) -> bool {
+pub fn leads_to(context: &Context, now: &Resolved, place: &ReplicaRef) -> bool {
     let upstream = now.target.upstream.name();
     let canary = || context.snapshot.migration(upstream).and_then(|found| found.canary.as_ref());
     place.upstream == upstream
@@ -131,12 +131,12 @@ fn is_for(canary: &Canary, call: &Call, resolved: &Resolved) -> bool {
     }
     let key = || match (&call.caller, &call.session) {
         (Caller::Address(_), Some(session)) => session.key.number(),
-        (caller, _) => affinity::number(&caller.to_string()),
+        (caller, _) => affinity::stable_hash(&caller.to_string()),
     };
     call.method == Method::ToolsCall
         && !resolved.as_task
         && !resolved.wishes_task
-        && canary.trial.takes(key())
+        && canary.trial.selects(key())
 }
 
 impl Back {
@@ -145,7 +145,9 @@ impl Back {
     pub(super) fn falls_back(&mut self, event: &Result<Event, SendError>, fresh: bool) -> bool {
         let Some(trial) = &mut self.trial else { return false };
         let failed = match event {
-            Ok(Event::Notice(_) | Event::Question(_) | Event::Paused { .. }) => return false,
+            Ok(Event::Notification(_) | Event::ServerRequest(_) | Event::Resumable { .. }) => {
+                return false;
+            }
             Ok(Event::Answer { body, status }) => {
                 let failed = counts_against_successor(failure(body, *status));
                 trial.note(failed || trial.trial.settings.back.tool_errors && is_tool_error(body));
@@ -181,7 +183,7 @@ impl OnTrial {
         if failed {
             self.counters.add(Counter::CanaryFailures);
         }
-        let Some(why) = self.trial.note(failed, self.since.elapsed()) else { return };
+        let Some(why) = self.trial.record(failed, self.since.elapsed()) else { return };
         self.counters.add(Counter::CanariesBack);
         let upstream = self.stable.target.upstream.name();
         let successor = &self.trial.settings.upstream;

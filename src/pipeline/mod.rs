@@ -39,7 +39,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     cache::Lookup,
-    call::{Ask, Caller, Client, ListKind},
+    call::{Caller, Client, ListKind, UpstreamRequest},
     mcp::{
         digest::{RequestDigest, request_digest},
         head::Named,
@@ -51,7 +51,7 @@ use crate::{
         splice,
         version::Era,
     },
-    park::state::Place,
+    park::state::ReplicaRef,
     policy::Permit,
     session::Session,
     snapshot::RouteSnapshot,
@@ -91,7 +91,7 @@ pub struct Call {
     /// Headers that some upstream is to have.
     pub forwarded: Option<Arc<http::HeaderMap>>,
     /// Who knows the state that came with it.
-    pub place: Option<Place>,
+    pub place: Option<ReplicaRef>,
 }
 
 /// What a call leads to.
@@ -328,8 +328,8 @@ impl resolve::Resolved {
     }
 
     /// The request as the upstream gets it.
-    fn ask(&self, call: &Call) -> Ask {
-        Ask {
+    fn ask(&self, call: &Call) -> UpstreamRequest {
+        UpstreamRequest {
             method: call.method,
             params: self.params.clone(),
             name: self.name.clone(),

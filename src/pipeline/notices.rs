@@ -1,7 +1,7 @@
 //! Which of the notifications that a server sends during a call are for its client.
 
 use crate::{
-    call::event::Notice,
+    call::event::ServerNotification,
     mcp::{level, method::Method, splice, version::Era},
 };
 
@@ -9,7 +9,7 @@ use super::Back;
 
 impl Back {
     /// A client hears what it asked for, whatever others asked of a server that all share.
-    pub(super) fn wants(&self, notice: &Notice) -> bool {
+    pub(super) fn wants(&self, notice: &ServerNotification) -> bool {
         match notice.method {
             Some(Method::LogMessage) => self.hears(notice),
             Some(Method::Progress) => self.context.call.meta.progress_token.is_some(),
@@ -17,7 +17,7 @@ impl Back {
         }
     }
 
-    fn hears(&self, notice: &Notice) -> bool {
+    fn hears(&self, notice: &ServerNotification) -> bool {
         let least = match &self.context.call.session {
             Some(session) => session.log_level(),
             // A modern upstream knows itself what this very request asked for.

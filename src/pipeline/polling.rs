@@ -8,7 +8,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use crate::{
-    call::{Ask, event::Event, tasks::Tasks},
+    call::{UpstreamRequest, event::Event, tasks::Tasks},
     mcp::{message::Body, method::Method, raw::Raw, splice},
     telemetry::throttle,
     upstream::{Clearance, Exchange, SendError, Sent},
@@ -31,7 +31,7 @@ pub struct Polling {
     clearance: Clearance,
     sent: Sent,
     /// The call itself: what is asked of the task is asked in its name.
-    call: Ask,
+    call: UpstreamRequest,
     /// The server's own id of the task.
     id: String,
     interval: Duration,
@@ -81,7 +81,7 @@ impl Polling {
     /// Where the result names no task.
     pub fn begin(
         result: &Raw,
-        call: Ask,
+        call: UpstreamRequest,
         clearance: Clearance,
         sent: Sent,
         since: Instant,
@@ -136,7 +136,7 @@ impl Polling {
                 let event = exchange.next().await;
                 match event.map_err(|error| self.failed(self.clearance.upstream().failed(error)))? {
                     Event::Answer { body, .. } => self.answered(method, body),
-                    Event::Notice(_) | Event::Question(_) | Event::Paused { .. } => {
+                    Event::Notification(_) | Event::ServerRequest(_) | Event::Resumable { .. } => {
                         Ok(Polled::Nothing)
                     }
                 }
@@ -268,9 +268,9 @@ impl Drop for Polling {
     }
 }
 
-fn request(call: &Ask, id: &str, method: Method, params: &Raw) -> Ask {
+fn request(call: &UpstreamRequest, id: &str, method: Method, params: &Raw) -> UpstreamRequest {
     let id_text = Raw::encode(&id);
-    Ask {
+    UpstreamRequest {
         method,
         params: splice::edit(params, &[("taskId", Some(id_text.bytes()))]),
         name: Some(id.to_owned()),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use crate::{
-    call::event::Question,
+    call::event::ServerRequest,
     config::Limits,
     mcp::{id::Id, message, method::Method, raw::Raw, splice},
     park::no_answer,
@@ -39,7 +39,7 @@ impl Puts {
     pub fn add(
         &mut self,
         session: &Arc<Session>,
-        question: Question,
+        question: ServerRequest,
         limits: &Limits,
     ) -> Option<Id> {
         let shown = session.ask(question.reply, limits.questions_max)?;

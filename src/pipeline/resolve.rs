@@ -232,7 +232,7 @@ fn find_task(context: &Context, id: &str) -> Option<Arc<Target>> {
     let route = &context.route;
     let Some(session) = &context.call.session else {
         let states = &context.gate.lot.states;
-        let (place, own) = states.open_theirs(id, context.path(), context.caller())?;
+        let (place, own) = states.open_upstream_task(id, context.path(), context.caller())?;
         let upstream = context.snapshot.behind(route, &place.upstream)?;
         return Some(Arc::new(Target::of_task(&upstream, &own, place.replica)));
     };

@@ -7,7 +7,7 @@ use crate::{
     mcp::{message::Body, raw::Raw, splice, version::Era},
     park::{
         StateError,
-        state::{Held, Place},
+        state::{ReplicaRef, StateContent},
     },
     telemetry::Counter,
     upstream::Clearance,
@@ -18,7 +18,7 @@ use super::{Back, Call, Context, Fault, Reply, admit, asked, clean, migrate, pag
 /// What a retry leads to.
 pub enum Resumed {
     /// It is sent as any other call; with an upstream's own state, to that upstream only.
-    Call(Option<Place>),
+    Call(Option<ReplicaRef>),
     Reply(Reply),
 }
 
@@ -39,26 +39,26 @@ pub async fn resume(context: &mut Arc<Context>, state: &Raw) -> Result<Resumed, 
 async fn opened(context: &mut Arc<Context>, state: &Raw) -> Result<Resumed, Fault> {
     let text: String = state.try_read().ok_or(StateError::Foreign)?;
     match context.gate.lot.states.open(&text, context.bearer())? {
-        Held::Upstream(place, own) => {
+        StateContent::Upstream(place, own) => {
             let call = &mut Arc::make_mut(context).call;
             call.params = splice::edit(&call.params, &[("requestState", Some(own.bytes()))]);
             call.place = Some(place.clone());
             Ok(Resumed::Call(Some(place)))
         }
-        Held::Anew if pages::are_opened(&responses(&context.call.params)) => {
+        StateContent::Anew if pages::are_opened(&responses(&context.call.params)) => {
             let gone = [("inputResponses", None), ("requestState", None)];
             let call = &mut Arc::make_mut(context).call;
             call.params = splice::edit(&call.params, &gone);
             Ok(Resumed::Call(None))
         }
-        Held::Anew => Err(Fault::Declined),
-        held @ Held::Call { .. } => taken_up(context, &held).await.map(Resumed::Reply),
+        StateContent::Anew => Err(Fault::Declined),
+        held @ StateContent::Call { .. } => taken_up(context, &held).await.map(Resumed::Reply),
     }
 }
 
 /// Gives a parked call its answers, and goes on with it. It gave its places back when it was
 /// parked: the retry is a request like any other.
-async fn taken_up(context: &Arc<Context>, held: &Held) -> Result<Reply, Fault> {
+async fn taken_up(context: &Arc<Context>, held: &StateContent) -> Result<Reply, Fault> {
     // First: a retry that is wrong in itself, or comes too soon, costs the call nothing.
     let (mut resolved, permit) = super::permitted(context)?;
     context.record_target(&resolved);
@@ -71,13 +71,13 @@ async fn taken_up(context: &Arc<Context>, held: &Held) -> Result<Reply, Fault> {
     let mut parked = context.gate.lot.take(held)?;
     // The name may lead elsewhere by now: what is permitted there is no permit for this.
     let target = &resolved.target;
-    let place = Place { upstream: parked.upstream.name().to_owned(), replica: None };
-    if parked.own != target.own || !migrate::leads_to(context, &resolved, &place) {
+    let place = ReplicaRef { upstream: parked.upstream.name().to_owned(), replica: None };
+    if parked.own_name != target.own || !migrate::leads_to(context, &resolved, &place) {
         parked.end("its name leads elsewhere now");
         return Err(StateError::Used.into());
     }
-    parked.open = asked::answer(parked.open, &responses(&resolved.params));
-    if parked.open.is_empty() {
+    parked.unanswered = asked::answer(parked.unanswered, &responses(&resolved.params));
+    if parked.unanswered.is_empty() {
         parked.exchange.admitted(admission);
         let back = Back::resume(Arc::clone(context), resolved, parked, clearance);
         return Ok(Reply::Back(Box::new(back)));

@@ -106,7 +106,8 @@ impl Round {
         for (key, request) in splice::entries(&wanted.input_requests) {
             let InputRequest { method, params } = request.try_read().ok_or_else(garbled)?;
             let kind = Kind::of(&method, &params);
-            let kind = kind.filter(|kind| kind.is_declared(&session.client.shown_to_modern()));
+            let kind =
+                kind.filter(|kind| kind.is_declared(&session.client.capabilities_for_modern()));
             let kind = kind.ok_or_else(|| {
                 Fault::Unbridgeable(format!(
                     "it asks for `{method}`, which the client never offered"

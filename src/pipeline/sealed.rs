@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     mcp::{raw::Raw, splice},
-    park::state::{Held, Place},
+    park::state::{ReplicaRef, StateContent},
 };
 
 use super::Back;
@@ -16,17 +16,17 @@ impl Back {
         let Some(state) = splice::member(&result, "requestState") else { return result };
         let age = self.context.limits().session_age;
         let request = self.context.call.digest();
-        let held = Held::Upstream(self.place(), state);
+        let held = StateContent::Upstream(self.place(), state);
         let state = self.state(held, request, age);
         splice::edit(&result, &[("requestState", Some(state.bytes()))])
     }
 
     /// Who knows what the server gave this call.
-    pub(super) fn place(&self) -> Place {
-        Place { upstream: self.upstream.name().to_owned(), replica: self.replica }
+    pub(super) fn place(&self) -> ReplicaRef {
+        ReplicaRef { upstream: self.upstream.name().to_owned(), replica: self.replica }
     }
 
-    pub(super) fn state(&self, held: Held, request: [u8; 16], patience: Duration) -> Raw {
+    pub(super) fn state(&self, held: StateContent, request: [u8; 16], patience: Duration) -> Raw {
         let bearer = self.context.bearer_of(request);
         self.context.gate.lot.states.seal(held, bearer, crate::park::seconds(patience))
     }

@@ -4,7 +4,7 @@
 use std::{pin::Pin, sync::Arc, time::Duration};
 
 use crate::{
-    call::Ask,
+    call::UpstreamRequest,
     mcp::message::Body,
     resilience::Cause,
     telemetry::Counter,
@@ -63,9 +63,9 @@ impl Back {
     }
 
     /// Begins to send it once more: on a session opened anew, or with a client's answers.
-    pub(super) fn send_again(&mut self, ask: Ask) {
+    pub(super) fn send_again(&mut self, ask: UpstreamRequest) {
         let tries = Arc::clone(&self.tries);
-        let ask = Ask { replica: self.replica, ..ask };
+        let ask = UpstreamRequest { replica: self.replica, ..ask };
         let sent = self.sent.clone();
         self.replace_exchange(async move {
             match sent {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::{
-    call::{Ask, Client},
+    call::{Client, UpstreamRequest},
     mcp::{canonical::canonical, error::code_of, message::Body, method::Method, raw::Raw, splice},
     telemetry::{Counter, Counters},
     upstream::{Clearance, SendError},
@@ -46,7 +46,7 @@ pub fn begin(context: &Context, resolved: &Resolved, clearance: &Clearance) -> O
     gate.counters.add(Counter::ShadowCalls);
     // It can ask the client nothing, and knows of no session.
     let client = Client { capabilities: Raw::object(), ..(*call.client).clone() };
-    let ask = Ask {
+    let ask = UpstreamRequest {
         client: Arc::new(client),
         session: None,
         presence: None,

@@ -6,9 +6,9 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use crate::{
-    call::{Client, clock, event::Notice},
+    call::{Client, clock, event::ServerNotification},
     mcp::{message::Body, meta::TASKS, method::Method, raw::Raw, splice, version::Era},
-    park::task::{End, Look, Signal, Status, Task},
+    park::task::{Task, TaskEnd, TaskSignal, TaskStatus, TaskView},
     telemetry::Counter,
 };
 
@@ -36,7 +36,7 @@ pub async fn own(context: &Context) -> Result<Option<Reply>, Fault> {
         gate.counters.add(Counter::RefusedStates);
         return Err(Fault::Unknown { kind: "task", name: name.to_owned() });
     }
-    let task = gate.lot.board.find(owner, id)?;
+    let task = gate.lot.tasks.find(owner, id)?;
     if call.method == Method::TasksGet {
         return Ok(Some(Reply::Answer(Body::Result(detailed(&task)))));
     }
@@ -44,7 +44,7 @@ pub async fn own(context: &Context) -> Result<Option<Reply>, Fault> {
         let responses = resume::responses(&call.params);
         task.answer(|open| asked::answer(open, &responses));
     } else {
-        gate.lot.board.cancel(&task, context.limits());
+        gate.lot.tasks.cancel(&task, context.limits());
     }
     Ok(Some(Reply::Answer(Body::Result(Raw::trusted(ACKNOWLEDGED)))))
 }
@@ -71,7 +71,7 @@ pub fn due(context: &Context, era: Era) -> Option<Instant> {
 
 /// A `CreateTaskResult`.
 fn created(task: &Task) -> Raw {
-    let look = task.look();
+    let look = task.view();
     text("task", task, &look, &[])
 }
 
@@ -83,12 +83,12 @@ async fn drive(mut back: Box<Back>, task: Arc<Task>) {
             // Both keep what they have when dropped.
             out = back.next() => out,
             signal = task.signal() => match signal {
-                Signal::Cancelled => return back.abandon("the task was cancelled"),
-                Signal::Answered(away) => {
+                TaskSignal::Cancelled => return back.abandon("the task was cancelled"),
+                TaskSignal::Answered(away) => {
                     back.postpone(away);
                     continue;
                 }
-                Signal::Overdue => {
+                TaskSignal::Overdue => {
                     task.answer(|open| {
                         asked::unanswered(open);
                         Vec::new()
@@ -110,7 +110,7 @@ async fn drive(mut back: Box<Back>, task: Arc<Task>) {
             }
         }
     };
-    context.gate.lot.board.end(&task, body, context.limits());
+    context.gate.lot.tasks.end(&task, body, context.limits());
 }
 
 impl Back {
@@ -138,7 +138,7 @@ impl Back {
         if !questions.is_empty() {
             self.allow_answer();
             let patience = self.context.limits().answer_timeout;
-            self.context.gate.lot.board.ask(task, questions, patience);
+            self.context.gate.lot.tasks.ask(task, questions, patience);
         }
     }
 
@@ -149,7 +149,7 @@ impl Back {
         let caller = context.caller();
         let name = |owner, id| lot.states.seal_task(owner, id, context.path(), caller);
         let total = self.tries.timeout.total;
-        let task = lot.board.open(name, caller, total, context.limits())?;
+        let task = lot.tasks.open(name, caller, total, context.limits())?;
         let mut own = Self {
             context: Arc::clone(context),
             // What is recorded is how the task ends.
@@ -185,7 +185,7 @@ impl Back {
     }
 
     /// Who hears of progress is not left waiting, and for tasks there is none.
-    pub(super) fn heard(&mut self, notice: &Notice) {
+    pub(super) fn heard(&mut self, notice: &ServerNotification) {
         if notice.method == Some(Method::Progress)
             && self.context.call.streams
             && self.task_at.is_some()
@@ -209,16 +209,16 @@ impl Back {
 
 /// A `DetailedTask`, as `tasks/get` answers it.
 fn detailed(task: &Task) -> Raw {
-    let look = task.look();
+    let look = task.view();
     let more = match &look.status {
-        Status::Working | Status::Ended(End::Cancelled) => Vec::new(),
-        Status::InputRequired(open) => {
+        TaskStatus::Working | TaskStatus::Ended(TaskEnd::Cancelled) => Vec::new(),
+        TaskStatus::InputRequired(open) => {
             let questions =
                 open.iter().map(|(key, method, params)| (key.as_str(), &**method, params.clone()));
             vec![("inputRequests", asked::requests(questions))]
         }
-        Status::Ended(End::Completed(result)) => vec![("result", result.clone())],
-        Status::Ended(End::Failed(error)) => {
+        TaskStatus::Ended(TaskEnd::Completed(result)) => vec![("result", result.clone())],
+        TaskStatus::Ended(TaskEnd::Failed(error)) => {
             let says =
                 splice::at(error, &["message"]).filter(|says| says.as_str().starts_with('"'));
             let says = says.map(|says| ("statusMessage", says));
@@ -228,13 +228,13 @@ fn detailed(task: &Task) -> Raw {
     text("complete", task, &look, &more)
 }
 
-fn text(kind: &str, task: &Task, look: &Look, more: &[(&str, Raw)]) -> Raw {
+fn text(kind: &str, task: &Task, look: &TaskView, more: &[(&str, Raw)]) -> Raw {
     let status = match look.status {
-        Status::Working => "working",
-        Status::InputRequired(_) => "input_required",
-        Status::Ended(End::Completed(_)) => "completed",
-        Status::Ended(End::Failed(_)) => "failed",
-        Status::Ended(End::Cancelled) => "cancelled",
+        TaskStatus::Working => "working",
+        TaskStatus::InputRequired(_) => "input_required",
+        TaskStatus::Ended(TaskEnd::Completed(_)) => "completed",
+        TaskStatus::Ended(TaskEnd::Failed(_)) => "failed",
+        TaskStatus::Ended(TaskEnd::Cancelled) => "cancelled",
     };
     let text = serde_json::json!({
         "resultType": kind,

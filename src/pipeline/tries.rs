@@ -12,10 +12,10 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
-    call::Ask,
+    call::UpstreamRequest,
     config::Timeout,
     mcp::{message::Body, method::Method},
-    resilience::{Cause, Circuit, Trouble},
+    resilience::{Cause, Circuit, FailedAttempt},
     upstream::{Clearance, Exchange, SendError, Sent, failure},
 };
 
@@ -61,9 +61,9 @@ impl Tries {
     ///
     /// # Errors
     /// Where a breaker refuses it, or there is no connection for it.
-    pub async fn send(&self, ask: &Ask) -> Result<Exchange, SendError> {
+    pub async fn send(&self, ask: &UpstreamRequest) -> Result<Exchange, SendError> {
         if !self.sent.swap(true, Ordering::Relaxed) {
-            self.circuit.request();
+            self.circuit.count_request();
         }
         loop {
             let attempt = self.circuit.attempt(ask.subject())?;
@@ -81,7 +81,11 @@ impl Tries {
     ///
     /// # Errors
     /// Where there is no connection for it.
-    pub async fn carry_on(&self, ask: &Ask, sent: &Sent) -> Result<Exchange, SendError> {
+    pub async fn carry_on(
+        &self,
+        ask: &UpstreamRequest,
+        sent: &Sent,
+    ) -> Result<Exchange, SendError> {
         self.clearance.carry_on(ask, sent).await
     }
 
@@ -106,8 +110,8 @@ impl Tries {
         }
         let attempts = 1 + self.retries.load(Ordering::Relaxed);
         let left = self.deadline.saturating_duration_since(Instant::now());
-        let trouble = Trouble { cause, wait };
-        let wait = self.circuit.again(trouble, attempts, left)?;
+        let trouble = FailedAttempt { cause, wait };
+        let wait = self.circuit.retry_delay(trouble, attempts, left)?;
         self.retries.fetch_add(1, Ordering::Relaxed);
         let upstream = self.clearance.upstream().name();
         let method = self.method.name();

@@ -6,7 +6,7 @@ use std::hash::Hasher as _;
 const WHOLE: u64 = 10_000;
 
 /// A number for a text, the same in every process of this program: FNV-1a, 64 bits.
-pub fn number(text: &str) -> u64 {
+pub fn stable_hash(text: &str) -> u64 {
     let mut hash = Fnv(0xcbf2_9ce4_8422_2325);
     hash.write(text.as_bytes());
     hash.finish()
@@ -15,17 +15,17 @@ pub fn number(text: &str) -> u64 {
 /// The one of `nodes` that a key belongs to, whichever others there are: when one goes, only its
 /// own keys move (highest random weight, Thaler and Ravishankar 1998). Nodes are (place, number).
 pub fn rendezvous(key: u64, nodes: impl Iterator<Item = (usize, u64)>) -> Option<usize> {
-    nodes.max_by_key(|(_, node)| mixed(key ^ mixed(*node))).map(|(place, _)| place)
+    nodes.max_by_key(|(_, node)| splitmix64(key ^ splitmix64(*node))).map(|(place, _)| place)
 }
 
 /// Whether a key is among these percent of all. Who is stays so when the share grows.
-pub fn is_among(key: u64, percent: u32) -> bool {
-    mixed(key) % WHOLE < u64::from(percent) * (WHOLE / 100)
+pub fn in_percentage(key: u64, percent: u32) -> bool {
+    splitmix64(key) % WHOLE < u64::from(percent) * (WHOLE / 100)
 }
 
 /// The finalizer of splitmix64 (Steele, Lea and Flood 2014): each bit of the input changes half of
 /// the output's.
-fn mixed(key: u64) -> u64 {
+fn splitmix64(key: u64) -> u64 {
     let key = key.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let key = (key ^ (key >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     let key = (key ^ (key >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     fn nodes(count: usize) -> Vec<(usize, u64)> {
-        (0..count).map(|at| (at, number(&format!("http://10.0.0.{at}/mcp")))).collect()
+        (0..count).map(|at| (at, stable_hash(&format!("http://10.0.0.{at}/mcp")))).collect()
     }
 
     proptest! {
@@ -74,8 +74,8 @@ mod tests {
             large in 0_u32..=100,
         ) {
             let (small, large) = (small.min(large), small.max(large));
-            prop_assert!(!is_among(key, small) || is_among(key, large));
-            prop_assert!(!is_among(key, 0) && is_among(key, 100));
+            prop_assert!(!in_percentage(key, small) || in_percentage(key, large));
+            prop_assert!(!in_percentage(key, 0) && in_percentage(key, 100));
         }
     }
 
@@ -85,9 +85,9 @@ mod tests {
         let mut counts = [0_usize; 4];
         let mut among = 0;
         for at in 0..4_000 {
-            let key = number(&format!("address 10.0.{}.{}", at / 250, at % 250));
+            let key = stable_hash(&format!("address 10.0.{}.{}", at / 250, at % 250));
             counts[rendezvous(key, all.iter().copied()).unwrap()] += 1;
-            among += usize::from(is_among(key, 25));
+            among += usize::from(in_percentage(key, 25));
         }
         assert!(counts.iter().all(|count| (850..1_150).contains(count)), "{counts:?}");
         assert!((850..1_150).contains(&among), "{among}");

@@ -17,9 +17,9 @@ use parking_lot::Mutex;
 use crate::{call::Subject, config, telemetry::Counters};
 
 use super::{
-    Refusal,
-    breaker::{Breaker, Held},
-    machine::{Mark, Standing},
+    CircuitOpen,
+    breaker::{Breaker, BreakerPermit},
+    machine::{BreakerState, Sample},
 };
 
 /// Tools of one upstream that are looked at apart; of more, one that is let through is forgotten.
@@ -31,7 +31,7 @@ const WELL_MIN: u32 = 100;
 
 /// The tools of one upstream that failed of late.
 #[derive(Debug)]
-pub struct Apart {
+pub struct ToolBreakers {
     upstream: String,
     settings: config::Breaker,
     count: AtomicUsize,
@@ -42,22 +42,22 @@ pub struct Apart {
 #[derive(Debug, Default)]
 struct Tool {
     /// Made when it is called again.
-    breaker: Option<Own>,
+    breaker: Option<ToolBreaker>,
     /// What it did before.
-    before: Vec<Mark>,
+    before: Vec<Sample>,
     /// Calls in a row that succeeded.
     well: u32,
 }
 
 /// The breaker of one that failed.
 #[derive(Debug)]
-pub struct Own {
+pub struct ToolBreaker {
     pub name: String,
     pub is_tool: bool,
     pub breaker: Arc<Breaker>,
 }
 
-impl Apart {
+impl ToolBreakers {
     pub fn new(upstream: &str, settings: &config::Breaker, counters: &Arc<Counters>) -> Self {
         Self {
             upstream: upstream.to_owned(),
@@ -72,7 +72,7 @@ impl Apart {
     ///
     /// # Errors
     /// While the tool's breaker is open.
-    pub fn admit(&self, subject: Subject<'_>) -> Result<Option<Held>, Refusal> {
+    pub fn admit(&self, subject: Subject<'_>) -> Result<Option<BreakerPermit>, CircuitOpen> {
         if self.count.load(Ordering::Relaxed) == 0 {
             return Ok(None);
         }
@@ -86,7 +86,7 @@ impl Apart {
                 let whole = format!("{}/{name}", self.upstream);
                 let breaker = Breaker::new(whole, self.settings.clone(), &self.counters);
                 let is_tool = matches!(subject, Subject::Tool(_));
-                Own { name, is_tool, breaker }
+                ToolBreaker { name, is_tool, breaker }
             };
             let breaker = &tool.breaker.get_or_insert_with(make).breaker;
             // Once it is open the rest says nothing new.
@@ -101,7 +101,7 @@ impl Apart {
     }
 
     /// Notes how a call ended that was let in while nothing spoke against its tool.
-    pub fn note(&self, tool: u64, mark: Mark) {
+    pub fn record(&self, tool: u64, mark: Sample) {
         let good = mark.is_good();
         if tool == 0 || good && self.count.load(Ordering::Relaxed) == 0 {
             return;
@@ -115,8 +115,10 @@ impl Apart {
         }
         if let Some(found) = tools.get_mut(&tool) {
             found.well = if good { found.well.saturating_add(1) } else { 0 };
-            let is_closed =
-                found.breaker.as_ref().is_none_or(|own| own.breaker.standing() == Standing::Closed);
+            let is_closed = found
+                .breaker
+                .as_ref()
+                .is_none_or(|own| own.breaker.state() == BreakerState::Closed);
             if WELL_MIN <= found.well && is_closed {
                 tools.remove(&tool);
             } else if found.breaker.is_none() && found.before.len() < self.settings.most() {
@@ -127,7 +129,7 @@ impl Apart {
     }
 
     /// The tools that have a breaker now, and how it stands.
-    pub fn each(&self, seen: impl FnMut(&Own)) {
+    pub fn each(&self, seen: impl FnMut(&ToolBreaker)) {
         self.tools.lock().values().filter_map(|tool| tool.breaker.as_ref()).for_each(seen);
     }
 }
@@ -149,7 +151,7 @@ pub fn number(subject: Subject<'_>) -> u64 {
 /// Forgets a tool whose breaker refuses nothing, else any.
 fn make_room(tools: &mut HashMap<u64, Tool>) {
     let is_open = |tool: &Tool| {
-        tool.breaker.as_ref().is_some_and(|own| own.breaker.standing() != Standing::Closed)
+        tool.breaker.as_ref().is_some_and(|own| own.breaker.state() != BreakerState::Closed)
     };
     let free = tools.iter().find(|(_, tool)| !is_open(tool)).or_else(|| tools.iter().next());
     let free = free.map(|(number, _)| *number);

@@ -20,9 +20,9 @@ use crate::{
 };
 
 use super::{
-    Refusal,
-    apart::Apart,
-    machine::{Machine, Mark, Standing},
+    CircuitOpen,
+    apart::ToolBreakers,
+    machine::{BreakerState, Machine, Sample},
 };
 
 /// A breaker; it counts what it does.
@@ -39,13 +39,13 @@ pub struct Breaker {
     opened: AtomicU64,
     refused: AtomicU64,
     /// Breakers of single tools, where theirs is not this one.
-    apart: Option<Apart>,
+    tool_breakers: Option<ToolBreakers>,
     counters: Arc<Counters>,
 }
 
 /// That a call was let in. Dropped without an outcome, nothing is known of it.
 #[derive(Debug)]
-pub struct Held {
+pub struct BreakerPermit {
     breaker: Arc<Breaker>,
     generation: u64,
     ended: bool,
@@ -54,10 +54,10 @@ pub struct Held {
 impl Breaker {
     pub fn new(name: String, settings: config::Breaker, counters: &Arc<Counters>) -> Arc<Self> {
         let machine = Machine::new(settings.clone());
-        let apart = settings.tools_apart.then(|| Apart::new(&name, &settings, counters));
+        let apart = settings.tools_apart.then(|| ToolBreakers::new(&name, &settings, counters));
         Arc::new(Self {
             name,
-            apart,
+            tool_breakers: apart,
             settings,
             closed: AtomicU64::new(machine.closed().unwrap_or_default()),
             machine: Mutex::new(machine),
@@ -86,7 +86,7 @@ impl Breaker {
     ///
     /// # Errors
     /// While it is open, or half-open with all of its probes under way.
-    pub fn admit(self: &Arc<Self>) -> Result<Held, Refusal> {
+    pub fn admit(self: &Arc<Self>) -> Result<BreakerPermit, CircuitOpen> {
         let closed = self.closed.load(Ordering::Relaxed);
         if closed != 0 {
             return Ok(self.hold(closed));
@@ -98,21 +98,21 @@ impl Breaker {
     }
 
     /// The same; a refusal is not counted.
-    pub fn admit_uncounted(self: &Arc<Self>) -> Result<Held, Refusal> {
+    pub fn admit_uncounted(self: &Arc<Self>) -> Result<BreakerPermit, CircuitOpen> {
         let admitted = {
             let mut machine = self.machine.lock();
             machine.admit(self.epoch.elapsed())
         };
-        admitted.map(|generation| self.hold(generation)).map_err(Refusal)
+        admitted.map(|generation| self.hold(generation)).map_err(CircuitOpen)
     }
 
     /// What it looks at by single tools.
-    pub fn apart(&self) -> Option<&Apart> {
-        self.apart.as_ref()
+    pub fn tool_breakers(&self) -> Option<&ToolBreakers> {
+        self.tool_breakers.as_ref()
     }
 
-    pub fn standing(&self) -> Standing {
-        self.machine.lock().standing(self.epoch.elapsed())
+    pub fn state(&self) -> BreakerState {
+        self.machine.lock().state(self.epoch.elapsed())
     }
 
     /// How often it opened.
@@ -125,11 +125,11 @@ impl Breaker {
         self.refused.load(Ordering::Relaxed)
     }
 
-    fn hold(self: &Arc<Self>, generation: u64) -> Held {
-        Held { breaker: Arc::clone(self), generation, ended: false }
+    fn hold(self: &Arc<Self>, generation: u64) -> BreakerPermit {
+        BreakerPermit { breaker: Arc::clone(self), generation, ended: false }
     }
 
-    fn end(&self, generation: u64, mark: Mark) {
+    fn end(&self, generation: u64, mark: Sample) {
         let now = self.epoch.elapsed();
         let mut machine = self.machine.lock();
         if !machine.end(generation, mark, now) {
@@ -137,9 +137,9 @@ impl Breaker {
         }
         // Under the lock, so that the last change is the one that stays.
         self.closed.store(machine.closed().unwrap_or_default(), Ordering::Relaxed);
-        let standing = machine.standing(now);
+        let standing = machine.state(now);
         drop(machine);
-        if standing == Standing::Closed {
+        if standing == BreakerState::Closed {
             self.counters.add(Counter::BreakersClosed);
             tracing::info!(breaker = self.name, "closed again");
         } else {
@@ -150,18 +150,18 @@ impl Breaker {
     }
 }
 
-impl Held {
+impl BreakerPermit {
     pub fn breaker(&self) -> &Breaker {
         &self.breaker
     }
 
-    pub fn end(mut self, mark: Mark) {
+    pub fn end(mut self, mark: Sample) {
         self.ended = true;
         self.breaker.end(self.generation, mark);
     }
 }
 
-impl Drop for Held {
+impl Drop for BreakerPermit {
     fn drop(&mut self) {
         // Where all are let in, nobody waits for its permit.
         if !self.ended && self.breaker.closed.load(Ordering::Relaxed) != self.generation {

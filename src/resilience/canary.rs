@@ -14,9 +14,9 @@ use super::affinity;
 
 /// The trial of one `canary = { … }`, for as long as that is written the same.
 #[derive(Debug)]
-pub struct Trial {
+pub struct CanaryState {
     pub settings: Canary,
-    back: AtomicBool,
+    rolled_back: AtomicBool,
     recent: Mutex<Recent>,
 }
 
@@ -35,28 +35,28 @@ struct Call {
     slow: bool,
 }
 
-impl Trial {
+impl CanaryState {
     pub fn new(settings: Canary) -> Self {
-        Self { settings, back: AtomicBool::new(false), recent: Mutex::default() }
+        Self { settings, rolled_back: AtomicBool::new(false), recent: Mutex::default() }
     }
 
     /// Whether who has this key gets the successor.
-    pub fn takes(&self, key: u64) -> bool {
-        !self.is_back() && affinity::is_among(key, self.settings.weight)
+    pub fn selects(&self, key: u64) -> bool {
+        !self.is_rolled_back() && affinity::in_percentage(key, self.settings.weight)
     }
 
     /// Whether it gets nothing any more.
-    pub fn is_back(&self) -> bool {
-        self.back.load(Ordering::Relaxed)
+    pub fn is_rolled_back(&self) -> bool {
+        self.rolled_back.load(Ordering::Relaxed)
     }
 
     /// Why that is.
-    pub fn why(&self) -> Option<String> {
+    pub fn rolled_back_because(&self) -> Option<String> {
         self.recent.lock().why.clone()
     }
 
     /// Notes how a call to the successor went. The reason, where that was the last straw.
-    pub fn note(&self, failed: bool, took: Duration) -> Option<String> {
+    pub fn record(&self, failed: bool, took: Duration) -> Option<String> {
         let Back { failure_rate, slow, slow_rate, window, calls_min, .. } = self.settings.back;
         let call = Call { failed, slow: slow.is_some_and(|slow| slow < took) };
         let mut recent = self.recent.lock();
@@ -76,7 +76,7 @@ impl Trial {
         } else {
             return None;
         };
-        self.back.store(true, Ordering::Relaxed);
+        self.rolled_back.store(true, Ordering::Relaxed);
         recent.why = Some(why.clone());
         Some(why)
     }
@@ -109,7 +109,7 @@ mod tests {
     const QUICK: Duration = Duration::from_millis(10);
     const SLOW: Duration = Duration::from_secs(3);
 
-    fn trial(weight: u32) -> Trial {
+    fn trial(weight: u32) -> CanaryState {
         let back = Back {
             failure_rate: 0.05,
             slow: Some(Duration::from_secs(2)),
@@ -118,36 +118,36 @@ mod tests {
             calls_min: 20,
             tool_errors: false,
         };
-        Trial::new(Canary { upstream: "v2".to_owned(), weight, back })
+        CanaryState::new(Canary { upstream: "v2".to_owned(), weight, back })
     }
 
     #[test]
     fn nothing_is_decided_on_few_calls() {
         let trial = trial(100);
         for _ in 0..19 {
-            assert_eq!(trial.note(true, QUICK), None);
+            assert_eq!(trial.record(true, QUICK), None);
         }
-        assert!(trial.takes(7));
-        let why = trial.note(false, QUICK).expect("the twentieth");
+        assert!(trial.selects(7));
+        let why = trial.record(false, QUICK).expect("the twentieth");
         assert_eq!(why, "19 of its last 20 calls failed (`failure_rate`)");
-        assert!(!trial.takes(7) && trial.is_back());
-        assert_eq!(trial.note(true, QUICK), None, "said once");
-        assert_eq!(trial.why(), Some(why));
+        assert!(!trial.selects(7) && trial.is_rolled_back());
+        assert_eq!(trial.record(true, QUICK), None, "said once");
+        assert_eq!(trial.rolled_back_because(), Some(why));
     }
 
     #[test]
     fn slow_calls_count_and_old_ones_are_forgotten() {
         let trial = trial(100);
         for _ in 0..9 {
-            assert_eq!(trial.note(false, SLOW), None);
+            assert_eq!(trial.record(false, SLOW), None);
         }
         for _ in 0..100 {
-            assert_eq!(trial.note(false, QUICK), None);
+            assert_eq!(trial.record(false, QUICK), None);
         }
         for _ in 0..25 {
-            assert_eq!(trial.note(false, SLOW), None);
+            assert_eq!(trial.record(false, SLOW), None);
         }
-        assert!(trial.note(false, SLOW).is_some_and(|why| why.contains("26 of its last 50")));
+        assert!(trial.record(false, SLOW).is_some_and(|why| why.contains("26 of its last 50")));
     }
 
     proptest! {
@@ -158,7 +158,7 @@ mod tests {
             let trial = trial(100);
             let mut seen: Vec<(bool, bool)> = Vec::new();
             for (failed, slow) in calls {
-                let went = trial.note(failed, if slow { SLOW } else { QUICK }).is_some();
+                let went = trial.record(failed, if slow { SLOW } else { QUICK }).is_some();
                 seen.push((failed, slow));
                 let window = &seen[seen.len().saturating_sub(50)..];
                 let failures = window.iter().filter(|call| call.0).count();

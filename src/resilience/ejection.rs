@@ -47,7 +47,7 @@ impl Ejections {
     }
 
     /// Notes how a call went; the replicas that are ejected for it, with how long.
-    pub fn note(&self, at: usize, good: bool, now: Instant) -> Vec<(usize, Duration)> {
+    pub fn record(&self, at: usize, good: bool, now: Instant) -> Vec<(usize, Duration)> {
         let mut ejected = self.end_interval(now);
         let Some(replica) = self.replicas.get(at) else { return ejected };
         if good {
@@ -189,7 +189,7 @@ mod tests {
     fn fails(ejections: &Ejections, at: usize, times: u32, now: Instant) -> Option<Duration> {
         let mut found = None;
         for _ in 0..times {
-            found = found.or(ejections.note(at, false, now).first().map(|(_, long)| *long));
+            found = found.or(ejections.record(at, false, now).first().map(|(_, long)| *long));
         }
         found
     }
@@ -199,7 +199,7 @@ mod tests {
         let begin = Instant::now();
         let ejections = Ejections::new(settings(), 4, begin);
         assert_eq!(fails(&ejections, 0, 4, begin), None);
-        ejections.note(0, true, begin);
+        ejections.record(0, true, begin);
         assert_eq!(fails(&ejections, 0, 4, begin), None, "not in a row");
         assert_eq!(fails(&ejections, 0, 1, begin), Some(30 * SECOND));
         assert!(ejections.is_ejected(0, begin + 29 * SECOND));
@@ -217,18 +217,18 @@ mod tests {
         let begin = Instant::now();
         let ejections = Ejections::new(settings(), 3, begin);
         for call in 0..40 {
-            ejections.note(0, call % 2 == 0, begin);
-            ejections.note(1, true, begin);
-            ejections.note(2, true, begin);
+            ejections.record(0, call % 2 == 0, begin);
+            ejections.record(1, true, begin);
+            ejections.record(2, true, begin);
         }
         assert_eq!(ejections.count(begin), 0);
-        let found = ejections.note(1, true, begin + 10 * SECOND);
+        let found = ejections.record(1, true, begin + 10 * SECOND);
         assert_eq!(found, [(0, 30 * SECOND)]);
         let all = Ejections::new(settings(), 3, begin);
         for call in 0..40 {
-            (0..3).for_each(|at| drop(all.note(at, call % 2 == 0, begin)));
+            (0..3).for_each(|at| drop(all.record(at, call % 2 == 0, begin)));
         }
-        assert_eq!(all.note(1, true, begin + 10 * SECOND), [], "all are alike");
+        assert_eq!(all.record(1, true, begin + 10 * SECOND), [], "all are alike");
     }
 
     #[test]
@@ -237,11 +237,11 @@ mod tests {
         let ejections = Ejections::new(settings(), 2, begin);
         assert_eq!(fails(&ejections, 0, 5, begin), Some(30 * SECOND));
         let second = begin + 30 * SECOND;
-        ejections.note(1, true, second - SECOND);
+        ejections.record(1, true, second - SECOND);
         assert_eq!(fails(&ejections, 0, 5, second), Some(60 * SECOND));
         let mut now = second + 60 * SECOND;
         for _ in 0..3 {
-            ejections.note(1, true, now);
+            ejections.record(1, true, now);
             now += 10 * SECOND;
         }
         assert_eq!(fails(&ejections, 0, 5, now), Some(30 * SECOND));
@@ -268,7 +268,7 @@ mod tests {
             let mut now = begin;
             for (at, good, millis) in steps {
                 now += Duration::from_millis(millis);
-                for (out, long) in ejections.note(at, good, now) {
+                for (out, long) in ejections.record(at, good, now) {
                     prop_assert!(ejections.is_ejected(out, now));
                     prop_assert!(settings().base <= long && long <= settings().base_max);
                 }

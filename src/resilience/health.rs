@@ -17,7 +17,7 @@ struct State {
 
 impl Probes {
     /// Notes what a probe found; true where the state has changed.
-    pub fn note(&self, settings: &Health, well: bool) -> bool {
+    pub fn record(&self, settings: &Health, well: bool) -> bool {
         let mut state = self.0.lock();
         if well != state.ill {
             state.against = 0;
@@ -32,7 +32,7 @@ impl Probes {
         turns
     }
 
-    pub fn is_ill(&self) -> bool {
+    pub fn is_unhealthy(&self) -> bool {
         self.0.lock().ill
     }
 }
@@ -61,9 +61,9 @@ mod tests {
             (true, false),
             (true, false),
         ] {
-            let before = probes.is_ill();
-            assert_eq!(probes.note(&settings, well), before != ill);
-            assert_eq!(probes.is_ill(), ill);
+            let before = probes.is_unhealthy();
+            assert_eq!(probes.record(&settings, well), before != ill);
+            assert_eq!(probes.is_unhealthy(), ill);
         }
     }
 }

@@ -29,11 +29,11 @@ use crate::{
 };
 
 use self::{
-    breaker::{Breaker, Held},
-    machine::Mark,
-    retry::{Again, Retry},
+    breaker::{Breaker, BreakerPermit},
+    machine::Sample,
+    retry::{Retry, RetryDecision},
 };
-pub use self::{machine::Standing, retry::Trouble};
+pub use self::{machine::BreakerState, retry::FailedAttempt};
 pub use crate::config::Cause;
 
 /// What protects one upstream, and calls from it. Made anew for the next configuration, it takes
@@ -56,9 +56,9 @@ struct Tool {
 /// nothing, and gives back what permits it has.
 #[derive(Debug)]
 pub struct Attempt {
-    whole: Option<Held>,
+    whole: Option<BreakerPermit>,
     /// Of a tool, prompt or resource that has a breaker: by its section, or since it failed.
-    tool: Option<Held>,
+    tool: Option<BreakerPermit>,
     /// The tool, prompt or resource, where failures of it alone are none of the whole; else 0.
     number: u64,
 }
@@ -66,9 +66,9 @@ pub struct Attempt {
 /// That a request was let through once; only an [`Attempt`] gives it. What is begun is brought to
 /// its end, however the breakers stand by then.
 #[derive(Debug, Clone)]
-pub struct LetThrough(());
+pub struct Continuation(());
 
-impl LetThrough {
+impl Continuation {
     /// For what a request leads to that was let through.
     pub fn attempt(&self) -> Attempt {
         Attempt { whole: None, tool: None, number: 0 }
@@ -77,7 +77,7 @@ impl LetThrough {
 
 /// How a request went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
+pub enum AttemptOutcome {
     /// The server answered: also with a tool's own error, or by asking back.
     Answered,
     Failed(Cause),
@@ -90,19 +90,19 @@ pub enum Ending {
 /// A breaker lets no call through for as long; what it says is for operators.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("its breaker is open for {0:?} more (`breaker`)")]
-pub struct Refusal(pub Duration);
+pub struct CircuitOpen(pub Duration);
 
 /// A look at the breakers of one upstream.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Look {
+pub struct CircuitStatus {
     /// None where there is no breaker.
-    pub standing: Option<Standing>,
+    pub state: Option<BreakerState>,
     /// Times that one opened, those of tools included.
     pub opened: u64,
     /// Calls refused by one.
     pub refused: u64,
     /// Tools that have a breaker of their own.
-    pub tools: BTreeMap<String, Standing>,
+    pub tools: BTreeMap<String, BreakerState>,
 }
 
 impl Circuit {
@@ -141,12 +141,12 @@ impl Circuit {
     ///
     /// # Errors
     /// Where the breaker of the tool, prompt or resource, or of the whole upstream refuses it.
-    pub fn attempt<'a>(&self, about: impl Into<Subject<'a>>) -> Result<Attempt, Refusal> {
+    pub fn attempt<'a>(&self, about: impl Into<Subject<'a>>) -> Result<Attempt, CircuitOpen> {
         let about = about.into();
         let tool = if let Subject::Tool(name) = about { self.tool(Some(name)) } else { None };
         let own = tool.and_then(|tool| tool.breaker.as_ref());
         let subject = Some(about).filter(|about| own.is_none() && *about != Subject::Other);
-        let apart = subject.zip(self.whole.as_ref().and_then(|whole| whole.apart()));
+        let apart = subject.zip(self.whole.as_ref().and_then(|whole| whole.tool_breakers()));
         // What a later one refuses gives an earlier one its permit back.
         let held = match (own, apart) {
             (Some(own), _) => Some(own.admit()?),
@@ -160,29 +160,34 @@ impl Circuit {
 
     /// Whether the breaker of the whole refuses what comes now.
     pub fn is_open(&self) -> bool {
-        self.whole.as_ref().is_some_and(|breaker| breaker.standing() == Standing::Open)
+        self.whole.as_ref().is_some_and(|breaker| breaker.state() == BreakerState::Open)
     }
 
     /// Counts a request that is sent for the first time: retries are a share of them.
-    pub fn request(&self) {
+    pub fn count_request(&self) {
         if let Some(retry) = &self.retry {
-            retry.request();
+            retry.count_request();
         }
     }
 
     /// After how long a request that may be repeated is sent again, having been sent `attempts`
     /// times; none where it is not.
-    pub fn again(&self, trouble: Trouble, attempts: u32, left: Duration) -> Option<Duration> {
-        match self.retry.as_ref()?.again(trouble, attempts, left) {
-            Again::In(wait) => {
+    pub fn retry_delay(
+        &self,
+        trouble: FailedAttempt,
+        attempts: u32,
+        left: Duration,
+    ) -> Option<Duration> {
+        match self.retry.as_ref()?.decide(trouble, attempts, left) {
+            RetryDecision::After(wait) => {
                 self.counters.add(Counter::Retries);
                 Some(wait)
             }
-            Again::Spent => {
+            RetryDecision::BudgetSpent => {
                 self.counters.add(Counter::RefusedRetries);
                 None
             }
-            Again::Never => None,
+            RetryDecision::Never => None,
         }
     }
 
@@ -192,12 +197,12 @@ impl Circuit {
     }
 
     /// How its breakers stand.
-    pub fn look(&self) -> Look {
+    pub fn status(&self) -> CircuitStatus {
         let tools =
             self.tools.iter().filter_map(|(name, tool)| Some((name, tool.breaker.as_ref()?)));
-        let mut look = Look {
-            standing: self.whole.as_ref().map(|breaker| breaker.standing()),
-            ..Look::default()
+        let mut look = CircuitStatus {
+            state: self.whole.as_ref().map(|breaker| breaker.state()),
+            ..CircuitStatus::default()
         };
         let mut count = |breaker: &Breaker| {
             look.opened += breaker.opened();
@@ -205,14 +210,14 @@ impl Circuit {
         };
         self.whole.iter().for_each(|breaker| count(breaker));
         tools.clone().for_each(|(_, breaker)| count(breaker));
-        look.tools = tools.map(|(name, breaker)| (name.clone(), breaker.standing())).collect();
-        if let Some(apart) = self.whole.as_ref().and_then(|whole| whole.apart()) {
+        look.tools = tools.map(|(name, breaker)| (name.clone(), breaker.state())).collect();
+        if let Some(apart) = self.whole.as_ref().and_then(|whole| whole.tool_breakers()) {
             apart.each(|seen| {
                 look.opened += seen.breaker.opened();
                 look.refused += seen.breaker.refused();
-                let standing = Some(seen.breaker.standing());
+                let standing = Some(seen.breaker.state());
                 // Not prompts and resources: clients name those, and these names are labels.
-                let standing = standing.filter(|it| seen.is_tool && *it != Standing::Closed);
+                let standing = standing.filter(|it| seen.is_tool && *it != BreakerState::Closed);
                 look.tools.extend(standing.map(|standing| (seen.name.clone(), standing)));
             });
         }
@@ -231,26 +236,26 @@ impl Attempt {
     }
 
     /// That it was let through, for what it leads to.
-    pub fn let_through(&self) -> LetThrough {
-        LetThrough(())
+    pub fn continuation(&self) -> Continuation {
+        Continuation(())
     }
 
     /// Says how it went. `took` is the time of the server; none where a person's is in it.
-    pub fn end(self, ending: Ending, took: Option<Duration>) {
-        if ending == Ending::Unknown {
+    pub fn end(self, ending: AttemptOutcome, took: Option<Duration>) {
+        if ending == AttemptOutcome::Unknown {
             return;
         }
-        let disconnected = ending == Ending::Disconnected;
+        let disconnected = ending == AttemptOutcome::Disconnected;
         let tool = if disconnected { 0 } else { self.number };
-        let mark = |held: &Held| {
+        let mark = |held: &BreakerPermit| {
             let counts = |cause| held.breaker().counts(cause);
             let failed = match ending {
-                Ending::Failed(cause) => counts(cause),
-                Ending::Disconnected => counts(Cause::Transport),
-                Ending::Answered | Ending::Unknown => false,
+                AttemptOutcome::Failed(cause) => counts(cause),
+                AttemptOutcome::Disconnected => counts(Cause::Transport),
+                AttemptOutcome::Answered | AttemptOutcome::Unknown => false,
             };
             let slow = took.is_some_and(|took| held.breaker().is_slow(took));
-            Mark { failed, slow, tool }
+            Sample { failed, slow, tool }
         };
         let has_own = self.number == 0;
         if let Some(held) = self.tool {
@@ -263,8 +268,8 @@ impl Attempt {
         }
         if let Some(whole) = self.whole {
             let mark = mark(&whole);
-            if let Some(apart) = whole.breaker().apart() {
-                apart.note(tool, mark);
+            if let Some(apart) = whole.breaker().tool_breakers() {
+                apart.record(tool, mark);
             }
             whole.end(mark);
         }

@@ -21,7 +21,7 @@ pub struct Retry {
 
 /// How a request failed, and what of it matters for another attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Trouble {
+pub struct FailedAttempt {
     pub cause: Cause,
     /// How long the server asks to be left alone (`Retry-After`).
     pub wait: Option<Duration>,
@@ -29,11 +29,11 @@ pub struct Trouble {
 
 /// What becomes of a request that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Again {
+pub enum RetryDecision {
     /// It is sent again after this long.
-    In(Duration),
+    After(Duration),
     /// It may be, but the budget is used up.
-    Spent,
+    BudgetSpent,
     Never,
 }
 
@@ -48,21 +48,25 @@ impl Retry {
     }
 
     /// Counts a request that is sent for the first time.
-    pub fn request(&self) {
+    pub fn count_request(&self) {
         let now = self.epoch.elapsed();
         self.budget.lock().request(now);
     }
 
     /// What becomes of a request that was sent `attempts` times and has `left` to be answered.
-    pub fn again(&self, trouble: Trouble, attempts: u32, left: Duration) -> Again {
+    pub fn decide(&self, trouble: FailedAttempt, attempts: u32, left: Duration) -> RetryDecision {
         let Some(wait) = wait(&self.settings, trouble, attempts, rand::random()) else {
-            return Again::Never;
+            return RetryDecision::Never;
         };
         if left <= wait {
-            return Again::Never;
+            return RetryDecision::Never;
         }
         let now = self.epoch.elapsed();
-        if self.budget.lock().retry(now) { Again::In(wait) } else { Again::Spent }
+        if self.budget.lock().retry(now) {
+            RetryDecision::After(wait)
+        } else {
+            RetryDecision::BudgetSpent
+        }
     }
 }
 
@@ -70,7 +74,7 @@ impl Retry {
 /// last.
 fn wait(
     settings: &config::Retry,
-    trouble: Trouble,
+    trouble: FailedAttempt,
     attempts: u32,
     jitter: f64,
 ) -> Option<Duration> {
@@ -99,30 +103,31 @@ mod tests {
     #[test]
     fn waits_double_up_to_the_longest_and_are_anything_below() {
         let settings = settings("attempts = 5, backoff = \"200ms\", backoff_max = \"500ms\"");
-        let lost = Trouble { cause: Cause::Transport, wait: None };
+        let lost = FailedAttempt { cause: Cause::Transport, wait: None };
         let waits: Vec<_> = (1..6)
             .map(|attempts| wait(&settings, lost, attempts, 1.0).map(|wait| wait.as_millis()))
             .collect();
         assert_eq!(waits, [Some(200), Some(400), Some(500), Some(500), None]);
         assert_eq!(wait(&settings, lost, 1, 0.25), Some(Duration::from_millis(50)));
-        let told = Trouble { cause: Cause::TooManyRequests, wait: Some(Duration::from_secs(3)) };
+        let told =
+            FailedAttempt { cause: Cause::TooManyRequests, wait: Some(Duration::from_secs(3)) };
         assert_eq!(wait(&settings, told, 1, 0.5), Some(Duration::from_millis(3_100)));
-        let late = Trouble { cause: Cause::Timeout, wait: None };
+        let late = FailedAttempt { cause: Cause::Timeout, wait: None };
         assert_eq!(wait(&settings, late, 1, 0.5), None, "not in `on`");
     }
 
     #[test]
     fn what_has_no_time_left_or_no_budget_is_not_sent_again() {
-        let lost = Trouble { cause: Cause::Transport, wait: None };
+        let lost = FailedAttempt { cause: Cause::Transport, wait: None };
         let minute = Duration::from_secs(60);
         let retry = Retry::new(settings("budget = 0.5, budget_min = 0, backoff = \"1s\""));
-        assert_eq!(retry.again(lost, 1, minute), Again::Spent);
-        retry.request();
-        retry.request();
-        let asked = Trouble { wait: Some(minute), ..lost };
-        assert_eq!(retry.again(asked, 1, minute), Again::Never);
-        assert!(matches!(retry.again(lost, 1, minute), Again::In(_)));
-        assert_eq!(retry.again(lost, 1, minute), Again::Spent);
-        assert_eq!(retry.again(lost, 3, minute), Again::Never);
+        assert_eq!(retry.decide(lost, 1, minute), RetryDecision::BudgetSpent);
+        retry.count_request();
+        retry.count_request();
+        let asked = FailedAttempt { wait: Some(minute), ..lost };
+        assert_eq!(retry.decide(asked, 1, minute), RetryDecision::Never);
+        assert!(matches!(retry.decide(lost, 1, minute), RetryDecision::After(_)));
+        assert_eq!(retry.decide(lost, 1, minute), RetryDecision::BudgetSpent);
+        assert_eq!(retry.decide(lost, 3, minute), RetryDecision::Never);
     }
 }

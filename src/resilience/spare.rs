@@ -7,14 +7,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Of one upstream: what can be spent, in the coin of which each call brings one.
 #[derive(Debug)]
-pub struct Spare {
-    saved: AtomicU32,
+pub struct HedgeBudget {
+    tokens: AtomicU32,
     /// What a second request costs.
     cost: u32,
-    most: u32,
+    capacity: u32,
 }
 
-impl Spare {
+impl HedgeBudget {
     /// For calls that are slow, or that the server failed: it may have too much to do.
     pub fn for_slow() -> Self {
         Self::new(10, 100)
@@ -27,21 +27,21 @@ impl Spare {
     }
 
     fn new(cost: u32, most: u32) -> Self {
-        Self { saved: AtomicU32::new(most), cost, most }
+        Self { tokens: AtomicU32::new(most), cost, capacity: most }
     }
 
     /// A call brings its coin.
-    pub fn earn(&self) {
+    pub fn deposit(&self) {
         // Most often it is full: read, so that cores need not fight for it.
-        if self.saved.load(Ordering::Relaxed) < self.most {
-            self.saved.fetch_add(1, Ordering::Relaxed);
+        if self.tokens.load(Ordering::Relaxed) < self.capacity {
+            self.tokens.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// Takes what a second request costs; false where there is not enough.
-    pub fn spend(&self) -> bool {
+    pub fn withdraw(&self) -> bool {
         let take = |saved: u32| saved.checked_sub(self.cost);
-        self.saved.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
+        self.tokens.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
     }
 }
 
@@ -52,15 +52,15 @@ mod tests {
     #[test]
     fn in_the_long_run_a_share_is_sent_twice() {
         for (spare, share, at_once) in
-            [(Spare::for_slow(), 10_000, 10), (Spare::for_lost(), 50_000, 1_000)]
+            [(HedgeBudget::for_slow(), 10_000, 10), (HedgeBudget::for_lost(), 50_000, 1_000)]
         {
             let mut twice = 0;
             for _ in 0..100_000 {
-                spare.earn();
-                twice += u32::from(spare.spend());
+                spare.deposit();
+                twice += u32::from(spare.withdraw());
             }
             assert!((share..=share + at_once).contains(&twice), "{twice}");
-            assert!(!spare.spend());
+            assert!(!spare.withdraw());
         }
     }
 }

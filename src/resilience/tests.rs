@@ -16,26 +16,26 @@ fn circuit(keys: &str) -> Circuit {
 }
 
 #[track_caller]
-fn ends(circuit: &Circuit, tool: &str, ending: Ending) {
+fn ends(circuit: &Circuit, tool: &str, ending: AttemptOutcome) {
     circuit.attempt(Some(tool)).expect("let through").end(ending, None);
 }
 
-const LOST: Ending = Ending::Disconnected;
-const LATE: Ending = Ending::Failed(Cause::Timeout);
+const LOST: AttemptOutcome = AttemptOutcome::Disconnected;
+const LATE: AttemptOutcome = AttemptOutcome::Failed(Cause::Timeout);
 
 #[test]
 fn by_default_it_opens_when_none_of_twenty_calls_succeeded() {
     let circuit = circuit("");
     let settings = config::Breaker::default();
     (0..19).for_each(|_| ends(&circuit, "a", LOST));
-    ends(&circuit, "a", Ending::Answered);
+    ends(&circuit, "a", AttemptOutcome::Answered);
     (0..19).for_each(|_| ends(&circuit, "a", LOST));
-    assert_eq!(circuit.look().standing, Some(Standing::Closed), "one of them was answered");
+    assert_eq!(circuit.status().state, Some(BreakerState::Closed), "one of them was answered");
     ends(&circuit, "a", LOST);
     let refusal = circuit.attempt(None).expect_err("open");
     assert!(refusal.0 <= settings.open && !refusal.0.is_zero(), "{refusal}");
-    assert_eq!((circuit.look().opened, circuit.look().refused), (1, 1));
-    assert!(self::circuit("breaker.enabled = false").look().standing.is_none());
+    assert_eq!((circuit.status().opened, circuit.status().refused), (1, 1));
+    assert!(self::circuit("breaker.enabled = false").status().state.is_none());
 }
 
 /// The first attempt that is let through again.
@@ -43,7 +43,7 @@ fn waits(circuit: &Circuit, tool: &str) -> Attempt {
     loop {
         match circuit.attempt(Some(tool)) {
             Ok(attempt) => return attempt,
-            Err(Refusal(_)) => std::thread::yield_now(),
+            Err(CircuitOpen(_)) => std::thread::yield_now(),
         }
     }
 }
@@ -55,11 +55,11 @@ fn probes_that_are_given_up_are_others_and_those_answered_close_it() {
     let first = waits(&circuit, "a");
     let others: Vec<_> = (0..2).map(|_| circuit.attempt(None).expect("a probe")).collect();
     circuit.attempt(None).expect_err("all probes are out");
-    assert_eq!(circuit.look().standing, Some(Standing::HalfOpen));
+    assert_eq!(circuit.status().state, Some(BreakerState::HalfOpen));
     drop(others);
-    first.end(Ending::Answered, None);
-    (0..2).for_each(|_| ends(&circuit, "a", Ending::Answered));
-    assert_eq!(circuit.look().standing, Some(Standing::Closed));
+    first.end(AttemptOutcome::Answered, None);
+    (0..2).for_each(|_| ends(&circuit, "a", AttemptOutcome::Answered));
+    assert_eq!(circuit.status().state, Some(BreakerState::Closed));
 }
 
 #[test]
@@ -68,39 +68,39 @@ fn what_a_tool_with_a_breaker_does_counts_there_alone() {
                 failure_rate = 0.5, open = \"10ms\" }";
     let circuit = circuit(keys);
     (0..3).for_each(|_| ends(&circuit, "a", LATE));
-    assert_eq!((circuit.look().standing, circuit.look().opened), (Some(Standing::Closed), 1));
+    assert_eq!((circuit.status().state, circuit.status().opened), (Some(BreakerState::Closed), 1));
     ends(&circuit, "b", LOST);
     waits(&circuit, "a").end(LOST, None);
-    assert_eq!(circuit.look().standing, Some(Standing::Open), "a connection is of both");
-    assert_ne!(circuit.look().tools["a"], Standing::Closed);
+    assert_eq!(circuit.status().state, Some(BreakerState::Open), "a connection is of both");
+    assert_ne!(circuit.status().tools["a"], BreakerState::Closed);
     circuit.attempt(Some("b")).expect_err("open");
 }
 
 #[test]
 fn what_does_not_count_is_an_answer_and_what_is_given_up_is_nothing() {
     let circuit = circuit("breaker = { window = 2, counts = [\"internal_error\"] }");
-    ends(&circuit, "a", Ending::Failed(Cause::InternalError));
-    ends(&circuit, "a", Ending::Unknown);
+    ends(&circuit, "a", AttemptOutcome::Failed(Cause::InternalError));
+    ends(&circuit, "a", AttemptOutcome::Unknown);
     ends(&circuit, "a", LATE);
-    ends(&circuit, "a", Ending::Failed(Cause::InternalError));
-    assert_eq!(circuit.look().standing, Some(Standing::Closed));
-    ends(&circuit, "a", Ending::Failed(Cause::InternalError));
-    assert_eq!(circuit.look().standing, Some(Standing::Open));
+    ends(&circuit, "a", AttemptOutcome::Failed(Cause::InternalError));
+    assert_eq!(circuit.status().state, Some(BreakerState::Closed));
+    ends(&circuit, "a", AttemptOutcome::Failed(Cause::InternalError));
+    assert_eq!(circuit.status().state, Some(BreakerState::Open));
 }
 
 #[test]
 fn a_breaker_written_as_before_stays_as_it_is() {
     let before = circuit("breaker.window = 1\ntools.a.breaker.window = 1");
     ends(&before, "a", LOST);
-    let standings = |circuit: &Circuit| (circuit.look().standing, circuit.look().tools);
+    let standings = |circuit: &Circuit| (circuit.status().state, circuit.status().tools);
     let same = before.next(&section(
         "breaker.window = 1\nretry = {}\ntools.a = { cost = 2, breaker = { window = 1 } }",
     ));
     assert_eq!(standings(&same), standings(&before));
-    assert_eq!(same.look().standing, Some(Standing::Open));
+    assert_eq!(same.status().state, Some(BreakerState::Open));
     let other = same.next(&section("breaker.window = 2\ntools.a.breaker.window = 1"));
-    assert_eq!(other.look().standing, Some(Standing::Closed));
-    assert_eq!(other.look().tools["a"], Standing::Open);
+    assert_eq!(other.status().state, Some(BreakerState::Closed));
+    assert_eq!(other.status().tools["a"], BreakerState::Open);
 }
 
 #[test]
@@ -124,20 +124,20 @@ const TIMED: &str =
 #[test]
 fn a_burst_of_one_tool_opens_a_breaker_of_that_tool_alone() {
     for ending in [
-        Ending::Failed(Cause::ServerError),
-        Ending::Failed(Cause::Timeout),
+        AttemptOutcome::Failed(Cause::ServerError),
+        AttemptOutcome::Failed(Cause::Timeout),
         // It broke off in the middle of an answer.
-        Ending::Failed(Cause::Transport),
+        AttemptOutcome::Failed(Cause::Transport),
     ] {
         for keys in ["", TIMED] {
             let circuit = circuit(keys);
             // All at once: each was let in before any had failed.
             let burst: Vec<_> = (0..50).map(|_| circuit.attempt(Some("bad")).unwrap()).collect();
             burst.into_iter().for_each(|attempt| attempt.end(ending, None));
-            assert_eq!(circuit.look().standing, Some(Standing::Closed), "{keys}");
+            assert_eq!(circuit.status().state, Some(BreakerState::Closed), "{keys}");
             circuit.attempt(Some("bad")).expect_err("its own is open");
-            assert_eq!(circuit.look().tools["bad"], Standing::Open);
-            (0..50).for_each(|_| ends(&circuit, "good", Ending::Answered));
+            assert_eq!(circuit.status().tools["bad"], BreakerState::Open);
+            (0..50).for_each(|_| ends(&circuit, "good", AttemptOutcome::Answered));
             circuit.attempt(None).expect("all else goes on");
         }
     }
@@ -147,15 +147,15 @@ fn a_burst_of_one_tool_opens_a_breaker_of_that_tool_alone() {
 fn several_tools_or_the_connection_open_that_of_the_whole() {
     let circuit = circuit("");
     for at in 0..20 {
-        ends(&circuit, ["a", "b", "c"][at % 3], Ending::Failed(Cause::ServerError));
+        ends(&circuit, ["a", "b", "c"][at % 3], AttemptOutcome::Failed(Cause::ServerError));
     }
-    assert_eq!(circuit.look().standing, Some(Standing::Open), "whatever is called");
+    assert_eq!(circuit.status().state, Some(BreakerState::Open), "whatever is called");
     let circuit = self::circuit("");
     (0..20).for_each(|_| ends(&circuit, "a", LOST));
-    assert_eq!(circuit.look().standing, Some(Standing::Open), "one tool, and nobody there");
+    assert_eq!(circuit.status().state, Some(BreakerState::Open), "one tool, and nobody there");
     let circuit = self::circuit("breaker.tools_apart = false");
-    (0..20).for_each(|_| ends(&circuit, "a", Ending::Failed(Cause::ServerError)));
-    assert_eq!(circuit.look().standing, Some(Standing::Open), "as it was before");
+    (0..20).for_each(|_| ends(&circuit, "a", AttemptOutcome::Failed(Cause::ServerError)));
+    assert_eq!(circuit.status().state, Some(BreakerState::Open), "as it was before");
 }
 
 #[test]
@@ -174,10 +174,10 @@ fn a_burst_of_one_prompt_or_resource_opens_a_breaker_of_that_alone() {
             let keys = "breaker.counts = [\"transport\", \"timeout\", \"5xx\", \"internal_error\"]";
             let circuit = circuit(keys);
             let burst: Vec<_> = (0..50).map(|_| circuit.attempt(bad).unwrap()).collect();
-            burst.into_iter().for_each(|attempt| attempt.end(Ending::Failed(cause), None));
-            assert_eq!(circuit.look().standing, Some(Standing::Closed), "{bad:?}");
+            burst.into_iter().for_each(|attempt| attempt.end(AttemptOutcome::Failed(cause), None));
+            assert_eq!(circuit.status().state, Some(BreakerState::Closed), "{bad:?}");
             circuit.attempt(bad).expect_err("its own is open");
-            assert_eq!(circuit.look().opened, 1, "{bad:?}");
+            assert_eq!(circuit.status().opened, 1, "{bad:?}");
             for (other, good) in subjects.into_iter().enumerate() {
                 assert_eq!(circuit.attempt(good).is_ok(), other != at, "{bad:?} and {good:?}");
             }
@@ -192,8 +192,8 @@ fn failures_of_many_resources_leave_room_for_those_of_a_tool() {
     for at in 0..3_000 {
         let uri = format!("x:{at}");
         let attempt = circuit.attempt(Subject::Resource(&uri)).expect("others are well");
-        attempt.end(Ending::Failed(Cause::ServerError), None);
-        ends(&circuit, "good", Ending::Answered);
+        attempt.end(AttemptOutcome::Failed(Cause::ServerError), None);
+        ends(&circuit, "good", AttemptOutcome::Answered);
     }
     let burst: Vec<_> = (0..50).map(|_| circuit.attempt(Some("bad")).unwrap()).collect();
     burst.into_iter().for_each(|attempt| attempt.end(LATE, None));
@@ -204,7 +204,10 @@ fn failures_of_many_resources_leave_room_for_those_of_a_tool() {
 #[test]
 fn what_the_gate_itself_refuses_counts_nowhere() {
     let circuit = circuit("");
-    (0..100).for_each(|_| ends(&circuit, "a", Ending::Unknown));
+    (0..100).for_each(|_| ends(&circuit, "a", AttemptOutcome::Unknown));
     (0..100).for_each(|_| drop(circuit.attempt(Some("a")).unwrap()));
-    assert_eq!(circuit.look(), Look { standing: Some(Standing::Closed), ..Look::default() });
+    assert_eq!(
+        circuit.status(),
+        CircuitStatus { state: Some(BreakerState::Closed), ..CircuitStatus::default() }
+    );
 }

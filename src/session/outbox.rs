@@ -7,7 +7,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
 
-use crate::call::presence::{Presence, Reading};
+use crate::call::presence::{Presence, PresenceGuard};
 
 /// What a client comes back with (`Last-Event-ID`): which event of which stream it had last. As
 /// text it is `<epoch>-<stream>-<event>`, the epoch in hexadecimal.
@@ -67,7 +67,7 @@ pub struct Reader {
     next: u64,
     reader: u64,
     pauses: u64,
-    _reading: Option<Reading>,
+    _reading: Option<PresenceGuard>,
 }
 
 impl Stream {

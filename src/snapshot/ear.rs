@@ -12,7 +12,7 @@ use super::{Gate, Push, Route};
 
 /// One client that listens to a route.
 #[derive(Debug)]
-pub struct Ear {
+pub struct Subscriber {
     route: String,
     caller: Caller,
     client: Arc<Client>,
@@ -20,7 +20,7 @@ pub struct Ear {
     lists: [[u8; 32]; ListKind::ALL.len()],
 }
 
-impl Ear {
+impl Subscriber {
     /// Hears of what changes after what this route shows.
     pub async fn new(route: &Arc<Route>, caller: Caller, client: Arc<Client>) -> Self {
         let offer = route.seen_by(&caller, &client).await;
@@ -34,12 +34,12 @@ impl Ear {
     }
 
     /// Listens for another caller, or for the same with other grants.
-    pub fn listens_as(&mut self, caller: Option<Caller>) {
+    pub fn set_caller(&mut self, caller: Option<Caller>) {
         self.caller = caller.unwrap_or(self.caller.clone());
     }
 
     /// Whether an announcement is for it. Safe to drop: asked again, it answers the same.
-    pub async fn hears(&mut self, gate: &Gate, push: &Push) -> bool {
+    pub async fn wants(&mut self, gate: &Gate, push: &Push) -> bool {
         let snapshot = gate.snapshot();
         // Of a route that is gone nothing is announced.
         let Some(route) = snapshot.routes.get(&self.route) else { return false };

@@ -4,57 +4,57 @@ use std::sync::Arc;
 
 use crate::{
     call::{ListKind, tasks::Tasks},
-    catalog::{Bounds, Filters, Part, shelf::Shelf},
+    catalog::{Bounds, Filters, Part, shelf::CatalogCell},
     config::{self, Limits, Start},
     store::Store,
     upstream::{Context, Settings, Upstream},
 };
 
-use super::LOOK;
+use super::POLL_INTERVAL;
 
 /// An upstream and what is known of it.
 #[derive(Debug, Clone)]
-pub struct Member {
+pub struct UpstreamEntry {
     pub upstream: Arc<Upstream>,
-    pub shelf: Arc<Shelf>,
+    pub catalog: Arc<CatalogCell>,
     /// Its keeper and what else runs for it.
     pub(super) tasks: Tasks,
     pub(super) filters: Arc<Filters>,
 }
 
-impl Member {
+impl UpstreamEntry {
     pub(super) fn part(&self) -> Part {
         Part {
             upstream: Arc::clone(&self.upstream),
-            listing: self.shelf.listing(),
+            listing: self.catalog.listing(),
             filters: Arc::clone(&self.filters),
         }
     }
 
     /// Waits until this list of it is known, or cannot be.
     pub(super) async fn lists(&self, kind: ListKind) {
-        if self.shelf.knows(kind) {
+        if self.catalog.knows(kind) {
             return;
         }
         self.upstream.settled().await;
         let lazy = self.upstream.settings.config.start == Start::Lazy;
-        while !lazy && self.upstream.peer().is_some() && !self.shelf.knows(kind) {
-            tokio::time::sleep(LOOK).await;
+        while !lazy && self.upstream.peer().is_some() && !self.catalog.knows(kind) {
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
     /// The lists of which what is known is what it has now.
     pub(super) fn ready(&self) -> Vec<ListKind> {
-        let is_ready = self.shelf.is_confirmed() && self.upstream.peer().is_some();
+        let is_ready = self.catalog.is_confirmed() && self.upstream.peer().is_some();
         let kinds = ListKind::ALL.into_iter();
-        kinds.filter(|kind| is_ready && !self.shelf.misses(*kind)).collect()
+        kinds.filter(|kind| is_ready && !self.catalog.misses(*kind)).collect()
     }
 
     /// Waits until moreover all that it lists is known.
     pub(super) async fn known(&self) {
         self.settled().await;
-        while self.upstream.peer().is_some() && !self.shelf.is_whole() {
-            tokio::time::sleep(LOOK).await;
+        while self.upstream.peer().is_some() && !self.catalog.is_whole() {
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
@@ -63,15 +63,15 @@ impl Member {
         upstream.settled().await;
         let lazy = upstream.settings.config.start == Start::Lazy;
         // Open means listed soon: the keeper reads on.
-        while !lazy && upstream.peer().is_some() && !self.shelf.is_settled() {
-            tokio::time::sleep(LOOK).await;
+        while !lazy && upstream.peer().is_some() && !self.catalog.is_settled() {
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 }
 
 /// An upstream's section without what is shown of it, and that. How much may be asked of it, and
 /// what protects it, is no matter of the server's either.
-pub(super) fn parted(section: &config::Upstream) -> (config::Upstream, Arc<Filters>) {
+pub(super) fn split_identity(section: &config::Upstream) -> (config::Upstream, Arc<Filters>) {
     let mut config = section.clone();
     config.limits = Vec::new();
     config.in_flight = None;
@@ -99,12 +99,12 @@ pub fn offline(
     store: &Store,
     limits: &Limits,
 ) -> Part {
-    let (config, filters) = parted(section);
-    let listing = Shelf::open(&config, store, None, Bounds::of(limits)).listing();
+    let (config, filters) = split_identity(section);
+    let listing = CatalogCell::open(&config, store, None, Bounds::of(limits)).listing();
     let upstream = Upstream::new(Settings { config, answer_bytes_max: 0 }, context);
     Part { upstream, listing, filters }
 }
 
-pub(super) fn has(members: &[Member], wanted: &Member) -> bool {
+pub(super) fn contains(members: &[UpstreamEntry], wanted: &UpstreamEntry) -> bool {
     members.iter().any(|member| Arc::ptr_eq(&member.upstream, &wanted.upstream))
 }

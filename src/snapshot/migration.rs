@@ -8,11 +8,11 @@ use crate::{
     config::{self, Config},
     mcp::mirror::Mirrors,
     policy::Succession,
-    resilience::canary::Trial,
+    resilience::canary::CanaryState,
     upstream::Upstream,
 };
 
-use super::{Member, Route, Snapshot};
+use super::{Route, Snapshot, UpstreamEntry};
 
 /// What takes over from one upstream.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub struct Migration {
 #[derive(Debug)]
 pub struct Canary {
     /// Lives for as long as its section is the same.
-    pub trial: Arc<Trial>,
+    pub trial: Arc<CanaryState>,
     pub successor: Successor,
 }
 
@@ -47,7 +47,7 @@ pub struct Successor {
 /// Those of a configuration.
 pub fn build(
     config: &Config,
-    members: &[Member],
+    members: &[UpstreamEntry],
     earlier: &HashMap<String, Arc<Migration>>,
 ) -> HashMap<String, Arc<Migration>> {
     let each = config.upstreams.iter().filter_map(|upstream| {
@@ -66,14 +66,14 @@ impl Canary {
     fn build(
         settings: &config::Canary,
         section: &config::Upstream,
-        members: &[Member],
+        members: &[UpstreamEntry],
         before: Option<&Arc<Migration>>,
     ) -> Option<Self> {
         let successor = Successor::find(&settings.upstream, section, members)?;
         let before = before.and_then(|before| before.canary.as_ref());
         let same = before.filter(|before| before.trial.settings == *settings);
         let trial = same.map(|same| Arc::clone(&same.trial));
-        let trial = trial.unwrap_or_else(|| Arc::new(Trial::new(settings.clone())));
+        let trial = trial.unwrap_or_else(|| Arc::new(CanaryState::new(settings.clone())));
         Some(Self { trial, successor })
     }
 }
@@ -82,7 +82,7 @@ impl Shadow {
     fn build(
         settings: &config::Shadow,
         section: &config::Upstream,
-        members: &[Member],
+        members: &[UpstreamEntry],
         before: Option<&Arc<Migration>>,
     ) -> Option<Self> {
         let successor = Successor::find(&settings.upstream, section, members)?;
@@ -95,9 +95,9 @@ impl Shadow {
 }
 
 impl Successor {
-    fn find(name: &str, section: &config::Upstream, members: &[Member]) -> Option<Self> {
+    fn find(name: &str, section: &config::Upstream, members: &[UpstreamEntry]) -> Option<Self> {
         let member = members.iter().find(|member| member.upstream.name() == name)?;
-        let listing = member.shelf.listing();
+        let listing = member.catalog.listing();
         let tools = listing.iter().flat_map(|listing| &listing.tools);
         let tools = tools.map(|item| (item.key.clone(), item.mirrors.clone())).collect();
         let succession = Succession::new(section, &member.upstream)?;

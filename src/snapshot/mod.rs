@@ -29,15 +29,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     audit::Audit,
-    auth::{Authorities, Means},
+    auth::{AuthContext, AuthorityRegistry},
     cache::{Cache, CacheSubject, SubjectKind},
-    call::{event::Notice, tasks::Tasks},
-    catalog::{self, Change, Filters, Ledger, shelf::Shelf},
+    call::{event::ServerNotification, tasks::Tasks},
+    catalog::{self, Change, Filters, Ledger, shelf::CatalogCell},
     config::Config,
     guard::{Guards, Linked, Schemas},
     limit::Limits,
     mcp::{method::Method, splice},
-    park::Lot,
+    park::ParkedCalls,
     policy::{Bounds, Rulebook},
     session::{Session, Sessions},
     store::Store,
@@ -46,14 +46,14 @@ use crate::{
 };
 
 pub use self::{
-    ear::Ear,
-    member::{Member, offline},
+    ear::Subscriber,
+    member::{UpstreamEntry, offline},
     migration::{Canary, Migration},
     push::Push,
     route::Route,
 };
 use self::{
-    member::{has, parted},
+    member::{contains, split_identity},
     offers::Offers,
     route::Ground,
 };
@@ -62,7 +62,7 @@ use self::{
 const CHANGES_MAX: usize = 1_024;
 
 /// How often a keeper's work is looked at by those who wait for it.
-const LOOK: Duration = Duration::from_millis(5);
+const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Everything a call needs, for one moment.
 #[derive(Debug)]
@@ -70,11 +70,11 @@ pub struct Snapshot {
     pub config: Arc<Config>,
     rules: Arc<Rulebook>,
     pub routes: HashMap<String, Arc<Route>>,
-    authorities: Authorities,
+    authorities: AuthorityRegistry,
     pub limits: Arc<Limits>,
     pub guards: Arc<Guards>,
     pub cache: Cache<SendError>,
-    members: Vec<Member>,
+    members: Vec<UpstreamEntry>,
     /// Successors, by the upstreams that have one.
     migrations: HashMap<String, Arc<Migration>>,
 }
@@ -95,7 +95,7 @@ pub struct Gate {
     building: Mutex<()>,
     pub sessions: Sessions,
     /// Calls that wait for their clients.
-    pub lot: Lot,
+    pub lot: ParkedCalls,
     pub schemas: Arc<Schemas>,
     /// Results that are too large, kept for their callers.
     pub linked: Linked,
@@ -126,13 +126,14 @@ impl Gate {
         config: Arc<Config>,
         context: Arc<Context>,
         store: Store,
-        (sessions, lot): (Sessions, Lot),
+        (sessions, lot): (Sessions, ParkedCalls),
         audit: Option<Arc<Audit>>,
     ) -> (Arc<Self>, mpsc::Receiver<Change>) {
         let (changes, inbox) = mpsc::channel(CHANGES_MAX);
         let limits = Limits::new(Arc::clone(&context.counters), context.tasks.clone());
         let routes = HashMap::new();
-        let (authorities, members, limits) = (Authorities::default(), Vec::new(), Arc::new(limits));
+        let (authorities, members, limits) =
+            (AuthorityRegistry::default(), Vec::new(), Arc::new(limits));
         let (rules, guards) = (Arc::default(), Guards::new(Arc::clone(&context.counters)).into());
         let counters = || Arc::clone(&context.counters);
         let schemas = Arc::new(Schemas::new(&config.server.limits, counters()));
@@ -217,21 +218,21 @@ impl Gate {
             .upstreams
             .iter()
             .map(|section| {
-                let (config, filters) = parted(section);
+                let (config, filters) = split_identity(section);
                 let settings = Settings { config, answer_bytes_max: limits.answer_bytes_max };
-                let same = |member: &&Member| member.upstream.settings == settings;
+                let same = |member: &&UpstreamEntry| member.upstream.settings == settings;
                 let bounds = catalog::Bounds::of(limits);
                 let member = match earlier.members.iter().find(same) {
-                    Some(member) => Member { filters, ..member.clone() },
+                    Some(member) => UpstreamEntry { filters, ..member.clone() },
                     None => self.member(settings, bounds, filters, &earlier),
                 };
-                member.shelf.set_bounds(bounds);
+                member.catalog.set_bounds(bounds);
                 member.upstream.protect(section);
                 member
             })
             .collect();
         let gone: Vec<_> =
-            earlier.members.iter().filter(|member| !has(&members, member)).cloned().collect();
+            earlier.members.iter().filter(|member| !contains(&members, member)).cloned().collect();
         let drain = limits.drain;
         self.offers.set_bytes_max(limits.views_bytes_max);
         self.publish(&earlier, (config, Arc::new(rules)), members, false);
@@ -328,10 +329,10 @@ impl Gate {
         bounds: catalog::Bounds,
         filters: Arc<Filters>,
         earlier: &Snapshot,
-    ) -> Member {
+    ) -> UpstreamEntry {
         let predecessor = earlier.member(&settings.config.name);
-        let shelf = predecessor.map(|member| &*member.shelf);
-        let shelf = Shelf::open(&settings.config, &self.store, shelf, bounds);
+        let shelf = predecessor.map(|member| &*member.catalog);
+        let shelf = CatalogCell::open(&settings.config, &self.store, shelf, bounds);
         let upstream = Upstream::new(settings, &self.context);
         if let Some(predecessor) = predecessor {
             upstream.inherit(&predecessor.upstream);
@@ -346,11 +347,11 @@ impl Gate {
             self.changes.clone(),
         );
         tasks.spawn("catalog: keep", keeping);
-        Member { upstream, shelf, tasks, filters }
+        UpstreamEntry { upstream, catalog: shelf, tasks, filters }
     }
 
-    fn means(&self) -> Means {
-        Means {
+    fn means(&self) -> AuthContext {
+        AuthContext {
             net: self.context.net.clone(),
             tasks: self.tasks.clone(),
             counters: Arc::clone(&self.counters),
@@ -360,7 +361,8 @@ impl Gate {
     fn relist(&self, upstream: &str) {
         let _building = self.building.lock();
         let earlier = self.snapshot();
-        let shelf = earlier.member(upstream).map(|member| (&member.shelf, member.shelf.version()));
+        let shelf =
+            earlier.member(upstream).map(|member| (&member.catalog, member.catalog.version()));
         let same = (Arc::clone(&earlier.config), Arc::clone(&earlier.rules));
         self.publish(&earlier, same, earlier.members.clone(), true);
         if let Some((shelf, version)) = shelf {
@@ -374,10 +376,10 @@ impl Gate {
         &self,
         earlier: &Snapshot,
         (config, rules): (Arc<Config>, Arc<Rulebook>),
-        members: Vec<Member>,
+        members: Vec<UpstreamEntry>,
         relisted: bool,
     ) {
-        let authorities = Authorities::build(&config, &earlier.authorities, &self.means());
+        let authorities = AuthorityRegistry::build(&config, &earlier.authorities, &self.means());
         let guards = match relisted {
             true => Arc::clone(&earlier.guards),
             false => Arc::new(earlier.guards.next(&config)),
@@ -398,7 +400,7 @@ impl Gate {
         for settings in &config.routes {
             let before = earlier.routes.get(&settings.path);
             let policies = rules.of(&settings.path).map(Arc::clone);
-            let door = authorities.door(settings, &self.counters);
+            let door = authorities.route_auth(settings, &self.counters);
             let route = Arc::new(Route::build(settings, door, policies, ground, before));
             route.report_left_out(before.map(Arc::as_ref), &self.counters);
             for push in route.changes(before.map(Arc::as_ref)) {
@@ -410,7 +412,7 @@ impl Gate {
         let migrations = migration::build(&config, &members, &earlier.migrations);
         let is_same = |name: &str| {
             let member = members.iter().find(|member| member.upstream.name() == name);
-            member.is_some_and(|member| has(&earlier.members, member))
+            member.is_some_and(|member| contains(&earlier.members, member))
         };
         let cache = earlier.cache.next(&config, is_same);
         let next = Snapshot {
@@ -433,7 +435,7 @@ impl Gate {
 }
 
 impl Snapshot {
-    pub fn member(&self, upstream: &str) -> Option<&Member> {
+    pub fn member(&self, upstream: &str) -> Option<&UpstreamEntry> {
         self.members.iter().find(|member| member.upstream.name() == upstream)
     }
 
@@ -443,7 +445,7 @@ impl Snapshot {
     }
 
     /// Forgets a resource that is another one now, if that is what its upstream says.
-    pub fn heard(&self, upstream: &str, notice: &Notice) {
+    pub fn heard(&self, upstream: &str, notice: &ServerNotification) {
         if notice.method != Some(Method::ResourceUpdated) {
             return;
         }

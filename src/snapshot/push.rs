@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::{
     call::{
         ListKind, SessionKey,
-        event::{Notice, Question},
+        event::{ServerNotification, ServerRequest},
     },
     mcp::{message, method::Method, older, raw::Raw, splice},
     session::Sessions,
@@ -32,7 +32,7 @@ pub(super) fn notice(
     sessions: &Sessions,
     upstream: &str,
     session: Option<SessionKey>,
-    notice: &Notice,
+    notice: &ServerNotification,
 ) {
     match (notice.method, session) {
         (Some(Method::ResourceUpdated), None) => {
@@ -82,11 +82,11 @@ pub(super) fn question(
     sessions: &Sessions,
     counters: &Counters,
     session: Option<SessionKey>,
-    question: Question,
+    question: ServerRequest,
 ) {
     let Some(session) = session.and_then(|key| sessions.get(key)) else { return };
     let Some(stream) = session.listening() else { return };
-    let Some(question) = question.fit(session.client.version) else { return };
+    let Some(question) = question.for_version(session.client.version) else { return };
     let limits = &snapshot.config.server.limits;
     let Some(id) = session.ask(question.reply, limits.questions_max) else {
         return counters.add(Counter::RefusedQuestions);
@@ -103,7 +103,7 @@ fn to_session(snapshot: &Snapshot, sessions: &Sessions, key: SessionKey, text: B
 }
 
 /// The update in the words of a route: its clients may know the resource by another URI.
-fn updated(route: &Route, upstream: &str, notice: &Notice) -> Option<(String, Raw)> {
+fn updated(route: &Route, upstream: &str, notice: &ServerNotification) -> Option<(String, Raw)> {
     #[derive(serde::Deserialize)]
     struct Params {
         uri: String,

@@ -9,11 +9,11 @@ use crate::{
         Upstream as UpstreamReport,
     },
     mcp::version::{Era, Version},
-    resilience::Standing,
+    resilience::BreakerState,
     upstream,
 };
 
-use super::{Gate, Member, Route, Snapshot};
+use super::{Gate, Route, Snapshot, UpstreamEntry};
 
 /// Remarks about entries of one upstream in a report.
 const REMARKS_MAX: usize = 100;
@@ -44,7 +44,7 @@ impl Gate {
         counters.insert("cache_entries_now".to_owned(), results);
         counters.insert("cache_bytes_now".to_owned(), bytes);
         counters.insert("views_bytes_now".to_owned(), self.offers.bytes() as u64);
-        counters.insert("tasks_now".to_owned(), self.lot.board.count() as u64);
+        counters.insert("tasks_now".to_owned(), self.lot.tasks.count() as u64);
         Report {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_seconds: self.uptime().as_secs(),
@@ -82,16 +82,16 @@ impl Route {
     }
 }
 
-impl Member {
+impl UpstreamEntry {
     /// Where it stands: degraded while it is not open and its last known lists are served, or its
     /// breaker lets a few calls through only.
     pub fn state(&self) -> State {
-        let listed = self.shelf.listing().is_some();
-        let breaker = self.upstream.look().standing;
+        let listed = self.catalog.listing().is_some();
+        let breaker = self.upstream.look().state;
         match self.upstream.status().state {
-            upstream::State::Ready if breaker == Some(Standing::Open) => State::Tripped,
-            upstream::State::Ready if breaker == Some(Standing::HalfOpen) => State::Degraded,
-            upstream::State::Ready if self.shelf.error().is_some() => State::Degraded,
+            upstream::State::Ready if breaker == Some(BreakerState::Open) => State::Tripped,
+            upstream::State::Ready if breaker == Some(BreakerState::HalfOpen) => State::Degraded,
+            upstream::State::Ready if self.catalog.error().is_some() => State::Degraded,
             upstream::State::Ready => State::Ready,
             upstream::State::Idle => State::Idle,
             upstream::State::Opening | upstream::State::Failed if listed => State::Degraded,
@@ -102,15 +102,15 @@ impl Member {
 
     fn report(&self, snapshot: &Snapshot, schemas: &Schemas) -> UpstreamReport {
         let (status, look) = (self.upstream.status(), self.upstream.look());
-        let listing = self.shelf.listing();
+        let listing = self.catalog.listing();
         let count = |kind| listing.as_ref().map_or(0, |listing| listing.items(kind).len());
-        let all = self.shelf.remarks();
+        let all = self.catalog.remarks();
         let remarks = |is: &dyn Fn(&Remark) -> bool| -> Vec<String> {
             let each = all.iter().filter(|(_, one)| is(one)).take(REMARKS_MAX);
             each.map(|(kind, one)| format!("{} {:?}: {}", word(*kind), one.entry, one.what))
                 .collect()
         };
-        let source = if self.shelf.is_confirmed() { Source::Upstream } else { Source::Disk };
+        let source = if self.catalog.is_confirmed() { Source::Upstream } else { Source::Disk };
         UpstreamReport {
             name: self.upstream.name().to_owned(),
             kind: self.upstream.kind(),
@@ -122,13 +122,13 @@ impl Member {
             resources: count(ListKind::Resources),
             templates: count(ListKind::Templates),
             listed_from: listing.is_some().then_some(source),
-            last_error: status.last_error.or_else(|| self.shelf.error()),
+            last_error: status.last_error.or_else(|| self.catalog.error()),
             restarts: status.restarts,
             calls: status.calls,
             failures: status.failures,
             processes: status.processes,
             lists: self
-                .shelf
+                .catalog
                 .troubles()
                 .into_iter()
                 .map(|(list, why)| (list.to_owned(), why))
@@ -138,7 +138,7 @@ impl Member {
             unusable_schemas: schemas.unusable(self.upstream.name()),
             replicas: status.replicas.into_iter().map(replica).collect(),
             canary: snapshot.canary(self.upstream.name()),
-            breaker: look.standing.map(breaker),
+            breaker: look.state.map(breaker),
             breaker_opened: look.opened,
             breaker_refused: look.refused,
             tool_breakers: look.tools.into_iter().map(|(name, at)| (name, breaker(at))).collect(),
@@ -150,8 +150,12 @@ impl Snapshot {
     fn canary(&self, upstream: &str) -> Option<Canary> {
         let trial = &self.migration(upstream)?.canary.as_ref()?.trial;
         let settings = &trial.settings;
-        let weight = if trial.is_back() { 0 } else { settings.weight };
-        Some(Canary { upstream: settings.upstream.clone(), weight, back: trial.why() })
+        let weight = if trial.is_rolled_back() { 0 } else { settings.weight };
+        Some(Canary {
+            upstream: settings.upstream.clone(),
+            weight,
+            back: trial.rolled_back_because(),
+        })
     }
 }
 
@@ -186,11 +190,11 @@ fn replica(status: upstream::ReplicaStatus) -> Replica {
     Replica { url, state, ejected, ill, tripped, in_flight, calls }
 }
 
-fn breaker(standing: Standing) -> Breaker {
+fn breaker(standing: BreakerState) -> Breaker {
     match standing {
-        Standing::Closed => Breaker::Closed,
-        Standing::Open => Breaker::Open,
-        Standing::HalfOpen => Breaker::HalfOpen,
+        BreakerState::Closed => Breaker::Closed,
+        BreakerState::Open => Breaker::Open,
+        BreakerState::HalfOpen => Breaker::HalfOpen,
     }
 }
 

@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderName};
 use tokio::sync::broadcast;
 
 use crate::{
-    auth::Door,
+    auth::RouteAuth,
     call::{Action, Caller, Client, ListKind, ObjectKind, clock},
     catalog::{Decisions, Ledger, Naming, Offer, Part, View, ledger::Listed},
     config::Route as RouteSettings,
@@ -24,7 +24,7 @@ use crate::{
 };
 
 use super::{
-    Member, Push,
+    Push, UpstreamEntry,
     offers::{Cell, Offers},
 };
 
@@ -36,8 +36,8 @@ const PUSHES_MAX: usize = 256;
 pub struct Route {
     pub settings: RouteSettings,
     /// Who may pass.
-    pub door: Door,
-    pub members: Vec<Member>,
+    pub auth: RouteAuth,
+    pub members: Vec<UpstreamEntry>,
     pub judge: Arc<Judge>,
     content: Arc<Content>,
     pub names: Arc<Naming>,
@@ -68,7 +68,7 @@ struct Content {
 #[derive(Clone, Copy)]
 pub(super) struct Ground<'a> {
     pub guards: &'a Guards,
-    pub members: &'a [Member],
+    pub members: &'a [UpstreamEntry],
     pub offers: &'a Arc<Offers>,
     pub counters: &'a Arc<Counters>,
     pub bounds: Bounds,
@@ -82,7 +82,7 @@ pub(super) struct Ground<'a> {
 impl Route {
     pub(super) fn build(
         settings: &RouteSettings,
-        door: Door,
+        door: RouteAuth,
         policies: Option<Arc<Policies>>,
         ground: Ground<'_>,
         before: Option<&Arc<Self>>,
@@ -111,7 +111,18 @@ impl Route {
         let pushes = before
             .map_or_else(|| broadcast::Sender::new(PUSHES_MAX), |before| before.pushes.clone());
         let (settings, offers) = (settings.clone(), Arc::clone(ground.offers));
-        Self { settings, door, members, judge, content, names, recorded, seen, offers, pushes }
+        Self {
+            settings,
+            auth: door,
+            members,
+            judge,
+            content,
+            names,
+            recorded,
+            seen,
+            offers,
+            pushes,
+        }
     }
 
     /// All that clients of this kind may be shown, whoever they are: where every name leads.
@@ -156,7 +167,7 @@ impl Route {
     /// entries that are not known.
     pub fn misses(&self, caller: &Caller, kinds: &[ListKind]) -> bool {
         self.members.iter().zip(&self.content.parts).any(|(member, part)| {
-            let missed = kinds.iter().find(|kind| member.shelf.misses(**kind));
+            let missed = kinds.iter().find(|kind| member.catalog.misses(**kind));
             missed.is_some_and(|kind| self.lets_know_of(caller, part, *kind))
         })
     }
@@ -181,7 +192,7 @@ impl Route {
 
     /// Whether all may do everything, so that what one is answered is for others too.
     pub fn is_open(&self) -> bool {
-        self.judge.is_open() && self.door.is_open()
+        self.judge.is_open() && self.auth.is_open()
     }
 
     /// What of a client's headers the upstreams behind it are to have; none where that is nothing.
@@ -223,7 +234,7 @@ impl Route {
         1 < self.members.len()
     }
 
-    pub fn member(&self, upstream: &str) -> Option<&Member> {
+    pub fn member(&self, upstream: &str) -> Option<&UpstreamEntry> {
         self.members.iter().find(|member| member.upstream.name() == upstream)
     }
 
@@ -275,12 +286,12 @@ impl Content {
     /// recorded yet.
     fn build(
         settings: &RouteSettings,
-        members: &[Member],
+        members: &[UpstreamEntry],
         ground: Ground<'_>,
         before: Option<&Arc<Route>>,
     ) -> (Arc<Self>, Arc<Naming>) {
         let known = before.map(|before| &before.content);
-        let sources: Vec<_> = members.iter().map(Member::part).collect();
+        let sources: Vec<_> = members.iter().map(UpstreamEntry::part).collect();
         let parts: Vec<_> = sources
             .iter()
             .map(|source| {

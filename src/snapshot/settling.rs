@@ -44,7 +44,7 @@ impl RouteSnapshot {
             let known = async {
                 match list {
                     Some(kind) => member.lists(kind).await,
-                    None if member.shelf.is_shown() => (),
+                    None if member.catalog.is_shown() => (),
                     None => member.settled().await,
                 }
             };
@@ -81,7 +81,7 @@ impl RouteSnapshot {
         let mut waited = settling;
         for member in &self.route.members {
             member.upstream.expect_asked();
-            let is_open = member.upstream.peer().is_some() && !member.shelf.is_whole();
+            let is_open = member.upstream.peer().is_some() && !member.catalog.is_whole();
             if !settling && !is_open {
                 continue;
             }

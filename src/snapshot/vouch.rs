@@ -16,10 +16,10 @@ impl Gate {
     /// Waits until this caller may no longer use the route: its key was taken away, its token or
     /// its certificate has expired, or the route takes its kind no more. Never, where nobody had to
     /// prove who they are. Safe to drop.
-    pub async fn unvouched(&self, route: &str, caller: &Caller) {
+    pub async fn wait_for_revocation(&self, route: &str, caller: &Caller) {
         let Caller::Known(known) = caller else { return std::future::pending().await };
         let mut applied = self.applied.subscribe();
-        while self.vouches(route, caller) {
+        while self.is_still_allowed(route, caller) {
             let ends = known.expires.map(|until| {
                 Duration::from_secs(until.saturating_sub(clock::unix_seconds())) + ROUNDED
             });
@@ -38,16 +38,16 @@ impl Gate {
     }
 
     /// Notes that a stream ends for that reason.
-    pub fn revoked(&self, route: &str, caller: &Caller) {
+    pub fn log_revocation(&self, route: &str, caller: &Caller) {
         self.counters.add(Counter::StreamsRevoked);
         tracing::info!(route, ?caller, "a caller may no longer be here: its stream ends");
     }
 
     /// Whether a caller who was let in may still be here.
-    pub fn vouches(&self, route: &str, caller: &Caller) -> bool {
+    pub fn is_still_allowed(&self, route: &str, caller: &Caller) -> bool {
         let Caller::Known(known) = caller else { return true };
         let snapshot = self.snapshot();
         // What becomes of a route that is gone is not for its door to say.
-        snapshot.routes.get(route).is_none_or(|route| route.door.vouches(known))
+        snapshot.routes.get(route).is_none_or(|route| route.auth.still_valid(known))
     }
 }

@@ -4,11 +4,11 @@
 use std::sync::Arc;
 
 use crate::{
-    call::Ask,
-    limit::{Admission, Request, RouteAdmission, Target},
+    call::UpstreamRequest,
+    limit::{Admission, LimitTarget, LimitedRequest, RouteAdmission},
     mcp::message::Body,
     policy::{Named, Permit, Succession},
-    resilience::{Attempt, LetThrough},
+    resilience::{Attempt, Continuation},
     upstream::{
         cluster::upstream::Upstream,
         exchange::{Exchange, error::SendError},
@@ -31,7 +31,7 @@ pub struct Clearance {
 #[derive(Debug, Clone)]
 pub struct Sent {
     admission: Admission,
-    let_through: LetThrough,
+    let_through: Continuation,
 }
 
 impl Clearance {
@@ -71,7 +71,11 @@ impl Clearance {
     ///
     /// # Errors
     /// Where there is no connection for it, or a limit of the upstream refuses it.
-    pub async fn send(&self, ask: &Ask, attempt: Attempt) -> Result<Exchange, SendError> {
+    pub async fn send(
+        &self,
+        ask: &UpstreamRequest,
+        attempt: Attempt,
+    ) -> Result<Exchange, SendError> {
         self.upstream().send(ask, self, attempt).await
     }
 
@@ -79,7 +83,11 @@ impl Clearance {
     ///
     /// # Errors
     /// Where there is no connection for it.
-    pub async fn carry_on(&self, ask: &Ask, sent: &Sent) -> Result<Exchange, SendError> {
+    pub async fn carry_on(
+        &self,
+        ask: &UpstreamRequest,
+        sent: &Sent,
+    ) -> Result<Exchange, SendError> {
         let carrying = self.clone().admitted(sent.admission.clone());
         carrying.send(ask, sent.let_through.attempt()).await
     }
@@ -88,7 +96,7 @@ impl Clearance {
     ///
     /// # Errors
     /// Where there is no connection for it, or the server fails.
-    pub async fn subscribe(&self, ask: &Ask, uri: &str) -> Result<Body, SendError> {
+    pub async fn subscribe(&self, ask: &UpstreamRequest, uri: &str) -> Result<Body, SendError> {
         let _places = self.admit(ask).await?;
         self.upstream().subscribe(ask, uri).await
     }
@@ -105,13 +113,13 @@ impl Clearance {
     ///
     /// # Errors
     /// Where one refuses it.
-    pub async fn admit(&self, ask: &Ask) -> Result<Admission, SendError> {
+    pub async fn admit(&self, ask: &UpstreamRequest) -> Result<Admission, SendError> {
         if let Some(carried) = &self.carried {
             return Ok(carried.clone());
         }
         let name = ask.name.as_deref().unwrap_or_default();
-        let target = Target { upstream: self.upstream().name(), name };
-        let request = Request {
+        let target = LimitTarget { upstream: self.upstream().name(), name };
+        let request = LimitedRequest {
             method: ask.method,
             caller: &ask.caller,
             client: &ask.client,
@@ -123,7 +131,7 @@ impl Clearance {
 }
 
 impl Sent {
-    pub fn new(admission: Admission, let_through: LetThrough) -> Self {
+    pub fn new(admission: Admission, let_through: Continuation) -> Self {
         Self { admission, let_through }
     }
 }
@@ -150,8 +158,8 @@ mod tests {
 
     use super::*;
 
-    fn ask(method: Method) -> Ask {
-        Ask {
+    fn ask(method: Method) -> UpstreamRequest {
+        UpstreamRequest {
             method,
             params: Raw::trusted(r#"{"name":"log","uri":"mem://one"}"#),
             name: Some("log".to_owned()),
@@ -175,7 +183,7 @@ mod tests {
         let bounds = Bounds::of(&config.server.limits);
         let judge = Judge::new("/mcp", None, bounds, &Arc::default());
         let ask = ask(Method::ToolsCall);
-        let request = Request {
+        let request = LimitedRequest {
             method: ask.method,
             caller: &ask.caller,
             client: &ask.client,
@@ -183,7 +191,7 @@ mod tests {
             params: &ask.params,
         };
         let limits = Limits::new(Arc::default(), Tasks::default()).next(config);
-        let target = Target { upstream: upstream.name(), name: "log" };
+        let target = LimitTarget { upstream: upstream.name(), name: "log" };
         let admission = limits.admit_route(request, target).await.expect("nothing limits it");
         Clearance::new(judge.permit_begun(upstream), admission)
     }

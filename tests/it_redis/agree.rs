@@ -3,7 +3,7 @@
 use std::{num::NonZeroU32, time::Duration};
 
 use proptest::{collection::vec, prelude::*};
-use tollgate::internals::{self, Refusal};
+use tollgate::internals::{self, LimitRefusal};
 
 use crate::server::Redis;
 
@@ -72,7 +72,7 @@ fn agree(
         micros += pause;
         let cost = NonZeroU32::new(*cost).unwrap();
         let here = twin.take(cost, Duration::from_micros(micros));
-        if here == Err(Refusal::Cost) {
+        if here == Err(LimitRefusal::Cost) {
             // Nobody asks the store for it.
             continue;
         }

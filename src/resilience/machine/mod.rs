@@ -21,7 +21,7 @@ const PROBING: Duration = Duration::from_secs(1);
 
 /// How a breaker stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Standing {
+pub enum BreakerState {
     Closed,
     Open,
     /// Some calls are let through, to see how they fare.
@@ -30,14 +30,14 @@ pub enum Standing {
 
 /// How a call went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Mark {
+pub struct Sample {
     pub failed: bool,
     pub slow: bool,
     /// The tool that it speaks of, as a number; 0: it speaks of the whole server.
     pub tool: u64,
 }
 
-impl Mark {
+impl Sample {
     pub fn is_good(self) -> bool {
         !self.failed && !self.slow
     }
@@ -76,7 +76,7 @@ struct Part {
 
 #[derive(Debug)]
 enum Window {
-    Calls { marks: VecDeque<Mark>, max: usize, tally: Tally },
+    Calls { marks: VecDeque<Sample>, max: usize, tally: Tally },
     Time { parts: Vec<(u64, Part)>, length: Duration },
 }
 
@@ -105,7 +105,7 @@ impl Machine {
     }
 
     /// Takes the outcome of a call that was let in; true where the breaker changed by it.
-    pub fn end(&mut self, generation: u64, mark: Mark, now: Duration) -> bool {
+    pub fn end(&mut self, generation: u64, mark: Sample, now: Duration) -> bool {
         if generation != self.generation {
             return false;
         }
@@ -144,11 +144,11 @@ impl Machine {
     }
 
     /// One whose time has come is half-open: the next call is a probe.
-    pub fn standing(&self, now: Duration) -> Standing {
+    pub fn state(&self, now: Duration) -> BreakerState {
         match self.phase {
-            Phase::Closed(_) => Standing::Closed,
-            Phase::Open { until } if now < until => Standing::Open,
-            Phase::Open { .. } | Phase::HalfOpen { .. } => Standing::HalfOpen,
+            Phase::Closed(_) => BreakerState::Closed,
+            Phase::Open { until } if now < until => BreakerState::Open,
+            Phase::Open { .. } | Phase::HalfOpen { .. } => BreakerState::HalfOpen,
         }
     }
 
@@ -208,7 +208,7 @@ impl Window {
     }
 
     /// Adds one, and counts what is in the window then.
-    fn add(&mut self, mark: Mark, now: Duration) -> Tally {
+    fn add(&mut self, mark: Sample, now: Duration) -> Tally {
         match self {
             Self::Calls { marks, max, tally } => {
                 if marks.len() == *max
@@ -257,7 +257,7 @@ impl Window {
 }
 
 impl Part {
-    fn add(&mut self, mark: Mark) {
+    fn add(&mut self, mark: Sample) {
         self.tally.add(mark);
         let is_known = self.tools.contains_key(&mark.tool) || self.tools.len() < TOOLS_MAX;
         if mark.tool != 0 && !mark.is_good() && is_known {
@@ -267,13 +267,13 @@ impl Part {
 }
 
 impl Tally {
-    fn add(&mut self, mark: Mark) {
+    fn add(&mut self, mark: Sample) {
         self.calls += 1;
         self.failed += u32::from(mark.failed);
         self.slow += u32::from(mark.slow);
     }
 
-    fn take(&mut self, mark: Mark) {
+    fn take(&mut self, mark: Sample) {
         self.calls -= 1;
         self.failed -= u32::from(mark.failed);
         self.slow -= u32::from(mark.slow);

@@ -16,16 +16,16 @@ fn settings(keys: &str) -> config::Breaker {
     config.upstreams[0].breaker.clone().expect("a breaker")
 }
 
-const FAILED: Mark = Mark { failed: true, slow: false, tool: 0 };
-const WELL: Mark = Mark { failed: false, slow: false, tool: 0 };
-const SLOW: Mark = Mark { failed: false, slow: true, tool: 0 };
+const FAILED: Sample = Sample { failed: true, slow: false, tool: 0 };
+const WELL: Sample = Sample { failed: false, slow: false, tool: 0 };
+const SLOW: Sample = Sample { failed: false, slow: true, tool: 0 };
 
 fn at(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
 #[track_caller]
-fn runs(machine: &mut Machine, mark: Mark, now: Duration) -> bool {
+fn runs(machine: &mut Machine, mark: Sample, now: Duration) -> bool {
     let generation = machine.admit(now).expect("let in");
     machine.end(generation, mark, now)
 }
@@ -39,16 +39,16 @@ fn half_of_the_last_twenty_open_it_for_thirty_seconds_and_five_probes_close_it()
         assert!(!runs(&mut machine, mark, at(0)), "19 of 20 are too few");
     }
     assert!(runs(&mut machine, WELL, at(1_000)), "10 of 20 are half");
-    assert_eq!(machine.standing(at(1_000)), Standing::Open);
+    assert_eq!(machine.state(at(1_000)), BreakerState::Open);
     assert_eq!(machine.admit(at(11_000)), Err(at(20_000)));
-    assert_eq!(machine.standing(at(31_000)), Standing::HalfOpen);
+    assert_eq!(machine.state(at(31_000)), BreakerState::HalfOpen);
     let probes: Vec<_> = (0..5).map(|_| machine.admit(at(31_000)).expect("a probe")).collect();
     assert_eq!(machine.admit(at(31_000)), Err(PROBING));
     for (index, probe) in probes.into_iter().enumerate() {
         let mark = if index < 2 { FAILED } else { WELL };
         assert_eq!(machine.end(probe, mark, at(32_000)), index == 4);
     }
-    assert_eq!(machine.standing(at(32_000)), Standing::Closed, "2 of 5 are less than half");
+    assert_eq!(machine.state(at(32_000)), BreakerState::Closed, "2 of 5 are less than half");
     assert!(!runs(&mut machine, FAILED, at(32_000)), "it has forgotten all");
 }
 
@@ -83,14 +83,14 @@ fn slow_answers_open_it_and_old_ones_leave_a_window_of_time() {
 enum Event {
     Admit,
     /// The call with this index among those under way ends.
-    End(prop::sample::Index, Mark),
+    End(prop::sample::Index, Sample),
     Forget(prop::sample::Index),
     Step(u64),
 }
 
 fn event() -> impl Strategy<Value = Event> {
     let mark =
-        (any::<bool>(), any::<bool>()).prop_map(|(failed, slow)| Mark { failed, slow, tool: 0 });
+        (any::<bool>(), any::<bool>()).prop_map(|(failed, slow)| Sample { failed, slow, tool: 0 });
     prop_oneof![
         4 => Just(Event::Admit),
         4 => (any::<prop::sample::Index>(), mark).prop_map(|(index, mark)| Event::End(index, mark)),
@@ -102,31 +102,31 @@ fn event() -> impl Strategy<Value = Event> {
 /// A breaker that keeps all that ever happened.
 struct Model {
     settings: config::Breaker,
-    standing: Standing,
+    standing: BreakerState,
     /// When the standing of now began, and which one it is.
     since: Duration,
     epoch: usize,
     /// Of this standing.
-    ended: Vec<(Duration, Mark)>,
+    ended: Vec<(Duration, Sample)>,
     out: u32,
 }
 
 impl Model {
-    fn turn(&mut self, standing: Standing, now: Duration) {
+    fn turn(&mut self, standing: BreakerState, now: Duration) {
         (self.standing, self.since) = (standing, now);
         (self.epoch, self.out) = (self.epoch + 1, 0);
         self.ended.clear();
     }
 
     fn admit(&mut self, now: Duration) -> Result<usize, Duration> {
-        if self.standing == Standing::Open {
+        if self.standing == BreakerState::Open {
             let until = self.since + self.settings.open;
             if now < until {
                 return Err(until - now);
             }
-            self.turn(Standing::HalfOpen, now);
+            self.turn(BreakerState::HalfOpen, now);
         }
-        if self.standing == Standing::HalfOpen {
+        if self.standing == BreakerState::HalfOpen {
             if self.out + self.ended.len() as u32 == self.settings.probes {
                 return Err(PROBING);
             }
@@ -135,13 +135,13 @@ impl Model {
         Ok(self.epoch)
     }
 
-    fn end(&mut self, epoch: usize, mark: Mark, now: Duration) {
+    fn end(&mut self, epoch: usize, mark: Sample, now: Duration) {
         if epoch != self.epoch {
             return;
         }
         self.ended.push((now, mark));
         self.out = self.out.saturating_sub(1);
-        let half = self.standing == Standing::HalfOpen;
+        let half = self.standing == BreakerState::HalfOpen;
         let inside: Vec<_> = match self.settings.window {
             _ if half => self.ended.iter().collect(),
             Sliding::Calls(max) => self.ended.iter().rev().take(max as usize).collect(),
@@ -155,14 +155,14 @@ impl Model {
         if inside.len() < least as usize {
             return;
         }
-        let share = |is: fn(&Mark) -> bool| {
+        let share = |is: fn(&Sample) -> bool| {
             inside.iter().filter(|(_, mark)| is(mark)).count() as f64 / inside.len() as f64
         };
         let (failed, slow) = (share(|mark| mark.failed), share(|mark| mark.slow));
         if 0.5 <= failed || 0.75 <= slow {
-            self.turn(Standing::Open, now);
+            self.turn(BreakerState::Open, now);
         } else if half {
-            self.turn(Standing::Closed, now);
+            self.turn(BreakerState::Closed, now);
         }
     }
 
@@ -172,10 +172,12 @@ impl Model {
         }
     }
 
-    fn standing(&self, now: Duration) -> Standing {
+    fn standing(&self, now: Duration) -> BreakerState {
         match self.standing {
-            Standing::Open if self.since + self.settings.open <= now => Standing::HalfOpen,
-            standing @ (Standing::Closed | Standing::Open | Standing::HalfOpen) => standing,
+            BreakerState::Open if self.since + self.settings.open <= now => BreakerState::HalfOpen,
+            standing @ (BreakerState::Closed | BreakerState::Open | BreakerState::HalfOpen) => {
+                standing
+            }
         }
     }
 }
@@ -194,7 +196,7 @@ proptest! {
              = 0.75, open = \"3s\", probes = {probes}"
         ));
         let mut machine = Machine::new(settings.clone());
-        let (standing, since) = (Standing::Closed, Duration::ZERO);
+        let (standing, since) = (BreakerState::Closed, Duration::ZERO);
         let mut model = Model { settings, standing, since, epoch: 0, ended: vec![], out: 0 };
         let (mut now, mut underway) = (Duration::ZERO, Vec::new());
         for event in events {
@@ -216,16 +218,16 @@ proptest! {
                 Event::Step(millis) => now += at(millis),
                 Event::End(..) | Event::Forget(_) => (),
             }
-            prop_assert_eq!(machine.standing(now), model.standing(now));
-            prop_assert_eq!(machine.closed().is_some(), model.standing == Standing::Closed);
+            prop_assert_eq!(machine.state(now), model.standing(now));
+            prop_assert_eq!(machine.closed().is_some(), model.standing == BreakerState::Closed);
         }
     }
 }
 
 /// Marks of tools, as numbers from 1 on.
-fn marks() -> impl Strategy<Value = Vec<Mark>> {
+fn marks() -> impl Strategy<Value = Vec<Sample>> {
     let mark = (any::<bool>(), any::<bool>(), 1_u64..5);
-    vec(mark.prop_map(|(failed, slow, tool)| Mark { failed, slow, tool }), 20..120)
+    vec(mark.prop_map(|(failed, slow, tool)| Sample { failed, slow, tool }), 20..120)
 }
 
 proptest! {
@@ -246,15 +248,15 @@ proptest! {
         let mut machine = Machine::new(settings(&keys));
         for (at_call, mark) in failures.iter().enumerate() {
             let is_bad = mark.tool == bad;
-            let mark = Mark { failed: mark.failed && is_bad, slow: mark.slow && is_bad, ..*mark };
+            let mark = Sample { failed: mark.failed && is_bad, slow: mark.slow && is_bad, ..*mark };
             prop_assert!(!runs(&mut machine, mark, at(step * at_call as u64)));
         }
-        prop_assert_eq!(machine.standing(at(step * 200)), Standing::Closed);
+        prop_assert_eq!(machine.state(at(step * 200)), BreakerState::Closed);
         let later = at(1_000_000);
-        let opens = |machine: &mut Machine, mark: &dyn Fn(u64) -> Mark| {
+        let opens = |machine: &mut Machine, mark: &dyn Fn(u64) -> Sample| {
             (0..20).any(|call| machine.closed().is_some() && runs(machine, mark(call), later))
         };
-        let of_all = |call| Mark { tool: call % 4 + 1, ..FAILED };
+        let of_all = |call| Sample { tool: call % 4 + 1, ..FAILED };
         prop_assert!(opens(&mut machine, &of_all), "all tools fail");
         let mut machine = Machine::new(settings(&keys));
         prop_assert!(opens(&mut machine, &|_| FAILED), "it cannot be reached");

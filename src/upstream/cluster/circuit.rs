@@ -4,9 +4,9 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{
-    call::Ask,
+    call::UpstreamRequest,
     config,
-    resilience::{Attempt, Cause, Circuit, Ending, Look, Standing},
+    resilience::{Attempt, AttemptOutcome, BreakerState, Cause, Circuit, CircuitStatus},
     upstream::{cluster::upstream::Upstream, exchange::error::SendError, replica::Replica},
 };
 
@@ -35,21 +35,21 @@ impl Upstream {
     }
 
     /// How its breakers stand; those of several replicas together are open where all are.
-    pub fn look(&self) -> Look {
-        let mut look = self.circuit().look();
-        let each: Vec<_> = self.guards.iter().map(|guard| guard.read().look()).collect();
+    pub fn look(&self) -> CircuitStatus {
+        let mut look = self.circuit().status();
+        let each: Vec<_> = self.guards.iter().map(|guard| guard.read().status()).collect();
         look.opened += each.iter().map(|one| one.opened).sum::<u64>();
         look.refused += each.iter().map(|one| one.refused).sum::<u64>();
-        let mut standings = each.iter().filter_map(|one| one.standing);
+        let mut standings = each.iter().filter_map(|one| one.state);
         if let Some(first) = standings.next() {
             let same = standings.all(|other| other == first);
-            look.standing = Some(if same { first } else { Standing::Closed });
+            look.state = Some(if same { first } else { BreakerState::Closed });
         }
         look
     }
 
     /// How long a request may take.
-    pub fn timeout(&self, ask: &Ask) -> config::Timeout {
+    pub fn timeout(&self, ask: &UpstreamRequest) -> config::Timeout {
         self.circuit.read().timeout(ask.tool(), self.settings.config.timeout)
     }
 }
@@ -61,7 +61,7 @@ impl Replica {
         let why = match self.pool.full().filter(|_| self.peer().is_some()) {
             Some(count) => format!("all of its {count} places are taken (`{}`)", self.places()),
             None => {
-                attempt.end(Ending::Failed(Cause::Timeout), None);
+                attempt.end(AttemptOutcome::Failed(Cause::Timeout), None);
                 "it was not open".to_owned()
             }
         };

@@ -61,7 +61,7 @@ impl EndpointHealth {
 
     /// By its probes.
     pub fn is_unhealthy(&self, at: usize) -> bool {
-        self.probes.get(at).is_some_and(Probes::is_ill)
+        self.probes.get(at).is_some_and(Probes::is_unhealthy)
     }
 
     pub fn in_flight(&self, at: usize) -> u32 {
@@ -93,7 +93,7 @@ impl EndpointHealth {
         if !well {
             self.counters.add(Counter::ProbesFailed);
         }
-        if probes.note(health, well) {
+        if probes.record(health, well) {
             let url = self.url(at);
             let word = if well { "well again" } else { "ill" };
             tracing::warn!(upstream = self.upstream, url, "by its probes this replica is {word}");
@@ -101,7 +101,7 @@ impl EndpointHealth {
     }
 
     fn note(&self, at: usize, good: bool, now: Instant) {
-        for (out, long) in self.ejections.note(at, good, now) {
+        for (out, long) in self.ejections.record(at, good, now) {
             self.counters.add(Counter::ReplicaEjections);
             let url = self.url(out);
             tracing::warn!(upstream = self.upstream, url, ?long, "this replica is ejected");
@@ -136,7 +136,9 @@ impl InFlight {
             Ok(Event::Answer { body, status }) => {
                 (!counts_against_replica(failure(body, *status)), true)
             }
-            Ok(Event::Notice(_) | Event::Question(_) | Event::Paused { .. }) => (true, false),
+            Ok(Event::Notification(_) | Event::ServerRequest(_) | Event::Resumable { .. }) => {
+                (true, false)
+            }
             Err(error) if counts_against_replica(error.cause()) => (false, true),
             Err(_) => (true, false),
         };

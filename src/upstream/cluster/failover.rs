@@ -10,7 +10,7 @@ use std::{convert::Infallible, future::pending, pin::Pin, sync::Arc, time::Durat
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
-    call::{Ask, event::Event},
+    call::{UpstreamRequest, event::Event},
     telemetry::Counter,
     upstream::{
         cluster::upstream::Upstream,
@@ -22,7 +22,7 @@ use crate::{
 /// Of one call.
 pub struct Failover {
     upstream: Arc<Upstream>,
-    ask: Ask,
+    ask: UpstreamRequest,
     clearance: Clearance,
     /// Places of replicas that had it.
     tried: Vec<usize>,
@@ -58,7 +58,7 @@ impl Failover {
     /// Of a call that was sent to the replicas at these places, the last of which has it.
     /// After `hedge` without a sign another one is asked, too.
     pub fn new(
-        ask: &Ask,
+        ask: &UpstreamRequest,
         clearance: &Clearance,
         tried: Vec<usize>,
         hedge: Option<Duration>,

@@ -18,11 +18,11 @@ use parking_lot::{Mutex, RwLock};
 use tokio::time::{Instant, timeout};
 
 use crate::{
-    call::{Ask, SessionKey, tasks::Tasks},
+    call::{SessionKey, UpstreamRequest, tasks::Tasks},
     config::{Health, Start, Transport},
     kit::report::Kind,
     mcp::{message::Body, method::Method, raw::Raw},
-    resilience::{Attempt, Circuit, affinity, spare::Spare},
+    resilience::{Attempt, Circuit, affinity, spare::HedgeBudget},
     telemetry::{Counter, Counters},
     upstream::{
         cluster::{endpoints::EndpointHealth, failover::Failover, leader::Leader},
@@ -50,8 +50,8 @@ pub struct Upstream {
     /// Where legacy sessions are, of several replicas.
     pub homes: Mutex<HashMap<SessionKey, usize>>,
     pub standing: Arc<EndpointHealth>,
-    pub spare_for_slow: Spare,
-    pub spare_for_lost: Spare,
+    pub spare_for_slow: HedgeBudget,
+    pub spare_for_lost: HedgeBudget,
     pub common: Common,
     /// Its breakers, and what else may change while it stays as it is.
     pub circuit: RwLock<Arc<Circuit>>,
@@ -100,11 +100,11 @@ impl Upstream {
             circuit: circuit(),
             guards: urls.iter().map(|_| circuit()).collect(),
             replicas,
-            ids: urls.iter().map(|url| affinity::number(url)).collect(),
+            ids: urls.iter().map(|url| affinity::stable_hash(url)).collect(),
             homes: Mutex::default(),
             standing,
-            spare_for_slow: Spare::for_slow(),
-            spare_for_lost: Spare::for_lost(),
+            spare_for_slow: HedgeBudget::for_slow(),
+            spare_for_lost: HedgeBudget::for_lost(),
             common,
             counters: Arc::clone(&counters),
             context: Arc::clone(context),
@@ -153,7 +153,7 @@ impl Upstream {
     /// several replicas all were tried then.
     pub async fn send(
         self: &Arc<Self>,
-        ask: &Ask,
+        ask: &UpstreamRequest,
         clearance: &Clearance,
         attempt: Attempt,
     ) -> Result<Exchange, SendError> {
@@ -166,12 +166,12 @@ impl Upstream {
 
     pub async fn send_to_any(
         self: &Arc<Self>,
-        ask: &Ask,
+        ask: &UpstreamRequest,
         clearance: &Clearance,
         attempt: Attempt,
     ) -> Result<Exchange, SendError> {
-        self.spare_for_slow.earn();
-        self.spare_for_lost.earn();
+        self.spare_for_slow.deposit();
+        self.spare_for_lost.deposit();
         let mut attempt = Some(attempt);
         let mut tried = Vec::new();
         let mut last = SendError::Unavailable("no replica is open".to_owned());
@@ -207,7 +207,7 @@ impl Upstream {
     pub async fn send_to(
         &self,
         at: usize,
-        ask: &Ask,
+        ask: &UpstreamRequest,
         clearance: &Clearance,
         attempt: Attempt,
     ) -> Result<Exchange, SendError> {
@@ -231,7 +231,7 @@ impl Upstream {
 
     /// Which open replica is to get a request that these had; none where there is no other. Where
     /// something speaks against each, the least bad gets it all the same.
-    pub fn choose(&self, ask: &Ask, tried: &[usize]) -> Option<usize> {
+    pub fn choose(&self, ask: &UpstreamRequest, tried: &[usize]) -> Option<usize> {
         let now = Instant::now();
         let is_open = |at: &usize| {
             !tried.contains(at) && self.replicas.get(*at).is_some_and(|it| it.is_open())
@@ -260,12 +260,12 @@ impl Upstream {
 
     /// Whether a safe call that is slow, or failed, may be sent once more.
     pub fn may_send_twice(&self) -> bool {
-        self.spare_for_slow.spend()
+        self.spare_for_slow.withdraw()
     }
 
     /// Whether a safe call may be sent once more whose replica went away.
     pub fn may_send_lost(&self) -> bool {
-        self.spare_for_lost.spend()
+        self.spare_for_lost.withdraw()
     }
 
     pub fn count(&self, counter: Counter) {
@@ -326,7 +326,7 @@ impl Upstream {
 
     /// Subscribes for a legacy client, or ends that: on its own connection where it has one, else
     /// on the one that all share.
-    pub async fn subscribe(&self, ask: &Ask, uri: &str) -> Result<Body, SendError> {
+    pub async fn subscribe(&self, ask: &UpstreamRequest, uri: &str) -> Result<Body, SendError> {
         if let [only] = &*self.replicas {
             return only.subscribe(ask, uri).await;
         }
@@ -443,7 +443,7 @@ impl Upstream {
     }
 
     /// Whether it is of a session that stays with one replica.
-    pub fn is_homed(&self, ask: &Ask) -> bool {
+    pub fn is_homed(&self, ask: &UpstreamRequest) -> bool {
         let all: Vec<_> = (0..self.replicas.len()).collect();
         ask.session.is_some() && self.keeps_sessions(&all)
     }
@@ -460,7 +460,7 @@ impl Upstream {
 
     /// From now on a session is here. What it subscribed to elsewhere is subscribed to here with
     /// its next call.
-    pub fn settle_home(&self, at: usize, ask: &Ask) {
+    pub fn settle_home(&self, at: usize, ask: &UpstreamRequest) {
         let Some(key) = ask.session else { return };
         let before = self.homes.lock().insert(key, at);
         if before == Some(at) {

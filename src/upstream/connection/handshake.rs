@@ -231,7 +231,7 @@ pub async fn initialize(
                 return Err(OpenError::Refused { method: "initialize", error, status });
             }
             // Dropped, a question is refused.
-            Event::Notice(_) | Event::Question(_) | Event::Paused { .. } => (),
+            Event::Notification(_) | Event::ServerRequest(_) | Event::Resumable { .. } => (),
         }
     };
     let answer: Initialized = result.try_read().ok_or(OpenError::Answer("initialize"))?;

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use tokio::sync::oneshot;
 
 use crate::{
-    call::{Ask, Client},
+    call::{Client, UpstreamRequest},
     config::Timeout,
     mcp::{
         error, meta,
@@ -160,12 +160,16 @@ impl Connection {
     }
 
     /// Sends a client's request, fitted to the era spoken here.
-    pub async fn call(&self, ask: &Ask, leased: Option<Leased>) -> Result<Exchange, SendError> {
+    pub async fn call(
+        &self,
+        ask: &UpstreamRequest,
+        leased: Option<Leased>,
+    ) -> Result<Exchange, SendError> {
         let era = self.peer.version.era();
         let params = match (ask.client.era(), era) {
             (Era::Legacy, Era::Modern) => meta::modernize(
                 &ask.params,
-                &ask.shown_to_modern(&self.peer.capabilities),
+                &ask.capabilities_for_modern(&self.peer.capabilities),
                 &ask.client.info,
                 ask.log_level.as_deref(),
             ),

@@ -4,7 +4,7 @@
 use std::sync::atomic::Ordering;
 
 use crate::{
-    call::{Ask, SessionKey},
+    call::{SessionKey, UpstreamRequest},
     config::{Isolation, Transport},
     credential::Credential,
     mcp::{splice, version::Era},
@@ -43,7 +43,7 @@ impl Connected {
 }
 
 impl Replica {
-    pub async fn connection_for(&self, ask: &Ask) -> Result<Connected, SendError> {
+    pub async fn connection_for(&self, ask: &UpstreamRequest) -> Result<Connected, SendError> {
         let (scope, shared) = self.scope(ask).await?;
         // Boxed: opening is rare, and large.
         let found = match scope {
@@ -75,7 +75,7 @@ impl Replica {
         }
     }
 
-    pub async fn scope(&self, ask: &Ask) -> Result<(Scope, Connection), SendError> {
+    pub async fn scope(&self, ask: &UpstreamRequest) -> Result<(Scope, Connection), SendError> {
         let shared = self.shared().await?;
         // A modern server may take legacy clients too, whether it says so or not: one attempt
         // tells.
@@ -106,7 +106,7 @@ impl Replica {
     /// A modern client has no session: where a legacy server may ask in mid-call, is to log for
     /// this request alone, or is shown whom the request is for, the call has a connection for
     /// itself.
-    fn scope_without_session(&self, ask: &Ask, peer: &Peer) -> Scope {
+    fn scope_without_session(&self, ask: &UpstreamRequest, peer: &Peer) -> Scope {
         if peer.version.era() == Era::Modern {
             return Scope::Shared;
         }
@@ -128,7 +128,7 @@ impl Replica {
     }
 
     /// What is sent for a caller without a token would be taken for the gate's own.
-    pub fn check_caller(&self, ask: &Ask) -> Result<(), SendError> {
+    pub fn check_caller(&self, ask: &UpstreamRequest) -> Result<(), SendError> {
         if !self.is_callers() || ask.caller.token().is_some() {
             return Ok(());
         }

@@ -15,7 +15,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::{OnceCell, oneshot};
 
 use crate::{
-    call::{Ask, Caller, Client, SessionKey, Token, clock},
+    call::{Caller, Client, SessionKey, Token, UpstreamRequest, clock},
     config::{Isolation, Transport},
     mcp::{message::Body, method::Method, raw::Raw, version::Era},
     telemetry::Counter,
@@ -143,7 +143,7 @@ impl Replica {
         if shares || shared.peer.version.era() == Era::Modern {
             return Ok(None);
         }
-        let client = Arc::new(Client::asked());
+        let client = Arc::new(Client::fully_capable());
         let opened = match config.transport {
             Transport::Stdio { .. } => {
                 let key = Sha256::digest("the gateway itself").into();
@@ -166,7 +166,7 @@ impl Replica {
     pub async fn own(
         &self,
         key: SessionKey,
-        ask: &Ask,
+        ask: &UpstreamRequest,
     ) -> Result<(Connection, Attending), OpenError> {
         let (own, attending) = {
             let mut all = self.own.lock();
@@ -220,7 +220,7 @@ impl Replica {
         &self,
         key: SessionKey,
         own: &SessionConnection,
-        ask: &Ask,
+        ask: &UpstreamRequest,
     ) -> Result<Connection, OpenError> {
         let room = match self.settings.config.transport {
             Transport::Stdio { .. } => self.pool.room().await,
@@ -250,7 +250,7 @@ impl Replica {
     }
 
     /// Reads a session's stream of what belongs to no request, as long as somebody may need that.
-    fn attend(&self, connection: &Connection, own: &SessionConnection, ask: &Ask) {
+    fn attend(&self, connection: &Connection, own: &SessionConnection, ask: &UpstreamRequest) {
         let config = &self.settings.config;
         let bounds = Bounds { after: config.listen_after, streams_max: config.listens_max };
         let (presence, others) = (ask.presence.clone(), Arc::clone(&self.lingering));
@@ -272,11 +272,11 @@ impl Replica {
 
     /// A connection for one call: of this caller, these forwarded headers and this token only,
     /// opened with exactly what its client can be asked.
-    pub async fn leased(&self, ask: &Ask) -> Result<Leased, OpenError> {
+    pub async fn leased(&self, ask: &UpstreamRequest) -> Result<Leased, OpenError> {
         let client = Client {
-            capabilities: ask.client.shown_to_legacy(),
+            capabilities: ask.client.capabilities_for_legacy(),
             version: ask.client.version,
-            info: ask.client.info_or_gateways(),
+            info: ask.client.info_or_default(),
         };
         let level = ask.log_level.as_deref();
         let told = level.unwrap_or_default();

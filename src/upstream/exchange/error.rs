@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     limit,
-    resilience::{Cause, Ending, Refusal},
+    resilience::{AttemptOutcome, Cause, CircuitOpen},
 };
 
 /// Why a request got no answer. What it says is for operators.
@@ -18,10 +18,10 @@ pub enum SendError {
     Unready(String),
     /// Nothing was sent: a breaker let it not through.
     #[error("{0}")]
-    Refused(#[from] Refusal),
+    Refused(#[from] CircuitOpen),
     /// Nothing was sent: a limit of the upstream or its tool did not admit it.
     #[error("{0}")]
-    Limited(limit::Refusal),
+    Limited(limit::LimitRefusal),
     /// It was sent; what became of it is not known.
     #[error("lost in mid-call: {0}")]
     Lost(String),
@@ -95,13 +95,13 @@ impl SendError {
 
     /// How long the server, or the gate in its place, asks to be left alone.
     pub fn retry_after(&self) -> Option<Duration> {
-        let (Self::Busy(_, wait) | Self::Refused(Refusal(wait))) = self else { return None };
+        let (Self::Busy(_, wait) | Self::Refused(CircuitOpen(wait))) = self else { return None };
         Some(*wait)
     }
 
-    pub(super) fn ending(&self) -> Ending {
+    pub(super) fn ending(&self) -> AttemptOutcome {
         match (self.cause(), self) {
-            (Some(cause), _) => Ending::Failed(cause),
+            (Some(cause), _) => AttemptOutcome::Failed(cause),
             (
                 None,
                 Self::SessionGone
@@ -109,8 +109,8 @@ impl SendError {
                 | Self::Refused(_)
                 | Self::Limited(_)
                 | Self::NoRoom,
-            ) => Ending::Unknown,
-            (None, _) => Ending::Answered,
+            ) => AttemptOutcome::Unknown,
+            (None, _) => AttemptOutcome::Answered,
         }
     }
 }

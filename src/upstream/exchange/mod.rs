@@ -10,8 +10,8 @@ use tokio::{sync::mpsc, time::Instant};
 use self::error::SendError;
 use crate::{
     call::{
-        Ask,
-        event::{Event, Notice},
+        UpstreamRequest,
+        event::{Event, ServerNotification},
         tasks::Tasks,
     },
     config::Timeout,
@@ -25,7 +25,7 @@ use crate::{
         splice,
         version::Era,
     },
-    resilience::{Attempt, Cause, Ending, LetThrough},
+    resilience::{Attempt, AttemptOutcome, Cause, Continuation},
     upstream::{
         cluster::{
             endpoints::InFlight,
@@ -73,7 +73,7 @@ pub struct Exchange {
     /// Until it is known how it went.
     attempt: Option<Attempt>,
     /// That a breaker let it through.
-    let_through: Option<LetThrough>,
+    let_through: Option<Continuation>,
     /// Its places at the upstream.
     admission: Option<Admission>,
     /// A session's own connection is listened to until this ends.
@@ -167,7 +167,7 @@ impl Exchange {
     }
 
     pub fn cleared(self, admission: Admission, attempt: Attempt) -> Self {
-        let let_through = Some(attempt.let_through());
+        let let_through = Some(attempt.continuation());
         Self { attempt: Some(attempt), let_through, admission: Some(admission), ..self }
     }
 
@@ -208,7 +208,7 @@ impl Exchange {
     pub async fn follow(
         &mut self,
         task: &TaskRef,
-        call: &Ask,
+        call: &UpstreamRequest,
         tasks: &Tasks,
     ) -> Result<(), SendError> {
         let Some(connection) = self.connection.clone() else {
@@ -290,7 +290,7 @@ impl Exchange {
             }
         };
         Ok(match event {
-            Event::Notice(notice) => Event::Notice(self.restore(notice)),
+            Event::Notification(notice) => Event::Notification(self.restore(notice)),
             Event::Answer { body, status } => {
                 if status < 500 {
                     self.underway.iter().for_each(|underway| underway.answered());
@@ -302,16 +302,16 @@ impl Exchange {
                 self.leased.iter_mut().for_each(Leased::settle);
                 Event::Answer { body, status }
             }
-            Event::Question(question) => {
+            Event::ServerRequest(question) => {
                 // A server that asks is well, however long the answer takes.
                 self.unhurried = true;
-                self.ended(Ending::Answered);
+                self.ended(AttemptOutcome::Answered);
                 if &*question.method == "roots/list" {
                     self.leased.iter_mut().for_each(Leased::asked_for_roots);
                 }
-                Event::Question(question)
+                Event::ServerRequest(question)
             }
-            event @ Event::Paused { .. } => event,
+            event @ Event::Resumable { .. } => event,
         })
     }
 
@@ -362,14 +362,14 @@ impl Exchange {
     }
 
     /// A server that breaks off before it begins to answer is away, whatever was asked of it.
-    fn ending_of(&self, error: &SendError) -> Ending {
+    fn ending_of(&self, error: &SendError) -> AttemptOutcome {
         let begun = match &self.source {
             Source::Multiplexer(_) => false,
             Source::Http(call) => call.has_begun(),
         };
         let away = matches!(error, SendError::Unavailable(_))
             || !begun && matches!(error, SendError::Lost(_));
-        if away { Ending::Disconnected } else { error.ending() }
+        if away { AttemptOutcome::Disconnected } else { error.ending() }
     }
 
     /// Ends the attempt; what was never sent counts in no limit.
@@ -380,7 +380,7 @@ impl Exchange {
         }
     }
 
-    fn ended(&mut self, ending: Ending) {
+    fn ended(&mut self, ending: AttemptOutcome) {
         let took = (!self.unhurried).then(|| self.since.elapsed());
         if let Some(attempt) = self.attempt.take() {
             attempt.end(ending, took);
@@ -401,13 +401,13 @@ impl Exchange {
         }
     }
 
-    fn restore(&self, notice: Notice) -> Notice {
+    fn restore(&self, notice: ServerNotification) -> ServerNotification {
         let Some(token) = self.token.as_ref().filter(|_| notice.method == Some(Method::Progress))
         else {
             return notice;
         };
         let edits: &[(&str, Option<&[u8]>)] = &[(PROGRESS_TOKEN, Some(token.bytes()))];
-        Notice {
+        ServerNotification {
             params: splice::edit(&notice.params, edits),
             whole: splice::edit_within(&notice.whole, "params", edits),
             ..notice
@@ -416,8 +416,8 @@ impl Exchange {
 }
 
 /// How a request went that was answered so. A tool's own error is an answer.
-fn ending(body: &Body, status: u16) -> Ending {
-    failure(body, status).map_or(Ending::Answered, Ending::Failed)
+fn ending(body: &Body, status: u16) -> AttemptOutcome {
+    failure(body, status).map_or(AttemptOutcome::Answered, AttemptOutcome::Failed)
 }
 
 /// Why an answer is a failure of the server all the same.

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use crate::{
-    call::{Ask, event::Event, tasks::Tasks},
+    call::{UpstreamRequest, event::Event, tasks::Tasks},
     mcp::{message::Body, method::Method, raw::Raw, splice},
     upstream::{
         connection::{open::Connection, pool::Leased},
@@ -70,8 +70,8 @@ impl TaskRef {
     }
 
     /// The request for its result, in the name of the call that led to it.
-    pub fn result(&self, call: &Ask) -> Ask {
-        Ask {
+    pub fn result(&self, call: &UpstreamRequest) -> UpstreamRequest {
+        UpstreamRequest {
             method: Method::TasksResult,
             params: self.params.clone(),
             name: None,

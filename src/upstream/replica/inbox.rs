@@ -11,7 +11,7 @@ use tokio::sync::{Notify, mpsc};
 use crate::{
     call::{
         SessionKey,
-        event::{Notice, Question},
+        event::{ServerNotification, ServerRequest},
     },
     mcp::{method::Method, raw::Malformed},
     telemetry::{Counter, Counters},
@@ -71,9 +71,9 @@ pub enum ListChange {
 #[derive(Debug)]
 pub enum ServerMessage {
     /// Anything else that clients may care for: `updated`, log messages.
-    Notice(Option<SessionKey>, Notice),
+    Notice(Option<SessionKey>, ServerNotification),
     /// Asked outside of any call (legacy, on the stream that GET opened).
-    Question(Option<SessionKey>, Question),
+    Question(Option<SessionKey>, ServerRequest),
 }
 
 impl Inbox {
@@ -167,7 +167,7 @@ impl EventSink {
     }
 
     /// A notification that belongs to no call.
-    pub fn notice(&self, notice: &Notice) {
+    pub fn notice(&self, notice: &ServerNotification) {
         match notice.method {
             Some(
                 method @ (Method::ToolsListChanged
@@ -195,7 +195,7 @@ impl EventSink {
     }
 
     /// A request that belongs to no call; dropped, it is refused.
-    pub fn question(&self, question: Question) {
+    pub fn question(&self, question: ServerRequest) {
         self.offer(ServerMessage::Question(self.session, question));
     }
 

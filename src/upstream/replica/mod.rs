@@ -27,7 +27,7 @@ use tokio::{
 };
 
 use crate::{
-    call::{Ask, SessionKey, tasks::Tasks},
+    call::{SessionKey, UpstreamRequest, tasks::Tasks},
     config::{self, HttpTransport, Start, Transport},
     credential::Credential,
     mcp::{message::Body, method::Method, raw::Raw, version::Era},
@@ -188,7 +188,7 @@ impl Replica {
     /// becomes of the attempt is known with the exchange's end. Nothing was sent where it fails.
     pub async fn send(
         &self,
-        ask: &Ask,
+        ask: &UpstreamRequest,
         timeout: config::Timeout,
         clearance: &Clearance,
         attempt: Attempt,
@@ -271,7 +271,7 @@ impl Replica {
 
     /// Subscribes for a legacy client, or ends that: on its own connection where it has one, else
     /// on the shared one.
-    pub async fn subscribe(&self, ask: &Ask, uri: &str) -> Result<Body, SendError> {
+    pub async fn subscribe(&self, ask: &UpstreamRequest, uri: &str) -> Result<Body, SendError> {
         let wants = ask.method == Method::Subscribe;
         self.check_caller(ask)?;
         if let (Scope::Session(key), _) = self.scope(ask).await? {
@@ -296,7 +296,7 @@ impl Replica {
 
     /// Asks on a session's own connection as the gate's own: what the server logs meanwhile is for
     /// the session's stream.
-    async fn ask_own(&self, key: SessionKey, ask: &Ask) -> Result<Body, SendError> {
+    async fn ask_own(&self, key: SessionKey, ask: &UpstreamRequest) -> Result<Body, SendError> {
         let found = Box::pin(self.own(key, ask)).await;
         let (connection, _attending) =
             found.map_err(|error| SendError::Unavailable(error.to_string()))?;

@@ -21,7 +21,7 @@ use tokio::{
 use crate::{
     call::{
         ListKind,
-        event::{Event, Notice},
+        event::{Event, ServerNotification},
     },
     mcp::{message::Body, method::Method, raw::Raw, splice, version::Era},
     telemetry::throttle,
@@ -290,10 +290,10 @@ impl Subscriptions {
         let mut exchange = connection.ask(Method::Listen, &params, None).await?.endless();
         loop {
             match exchange.next().await? {
-                Event::Notice(notice) if notice.method == Some(Method::Acknowledged) => {
+                Event::Notification(notice) if notice.method == Some(Method::Acknowledged) => {
                     return Ok(Some(exchange));
                 }
-                Event::Notice(notice) => sink.notice(&without_subscription(notice)),
+                Event::Notification(notice) => sink.notice(&without_subscription(notice)),
                 Event::Answer { body: Body::Error(error), .. } => {
                     return Err(SendError::Garbage(message_of(&error)));
                 }
@@ -301,7 +301,7 @@ impl Subscriptions {
                     let why = "it ended a subscription that it did not acknowledge";
                     return Err(SendError::Garbage(why.to_owned()));
                 }
-                Event::Question(_) | Event::Paused { .. } => (),
+                Event::ServerRequest(_) | Event::Resumable { .. } => (),
             }
         }
     }
@@ -357,9 +357,9 @@ async fn follow(exchange: Option<&mut Exchange>, sink: &EventSink) {
     let Some(exchange) = exchange else { return std::future::pending().await };
     loop {
         match exchange.next().await {
-            Ok(Event::Notice(notice)) => sink.notice(&without_subscription(notice)),
+            Ok(Event::Notification(notice)) => sink.notice(&without_subscription(notice)),
             Ok(Event::Answer { .. }) | Err(_) => return,
-            Ok(Event::Question(_) | Event::Paused { .. }) => (),
+            Ok(Event::ServerRequest(_) | Event::Resumable { .. }) => (),
         }
     }
 }
@@ -381,10 +381,10 @@ async fn after(pause: Option<Duration>) {
 }
 
 /// The subscription's id is ours; a client hears of its own.
-fn without_subscription(notice: Notice) -> Notice {
+fn without_subscription(notice: ServerNotification) -> ServerNotification {
     let edits: &[(&str, Option<&[u8]>)] = &[(crate::mcp::meta::SUBSCRIPTION_ID, None)];
     let params = splice::edit_within(&notice.params, "_meta", edits);
-    Notice { params, ..notice }
+    ServerNotification { params, ..notice }
 }
 
 fn not_taken(uri: &str, method: Method, error: &SendError) {

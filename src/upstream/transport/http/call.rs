@@ -10,7 +10,7 @@ use hyper::Response;
 use crate::{
     call::{
         clock,
-        event::{Event, Notice},
+        event::{Event, ServerNotification},
     },
     mcp::{
         lenient::{self, Damaged, Received},
@@ -314,7 +314,7 @@ impl HttpCall {
                 Ok(None)
             }
             Message::Notification(notification) => Ok(self.said(notice(&notification))),
-            Message::Request(request) => Ok(self.http.question(request).map(Event::Question)),
+            Message::Request(request) => Ok(self.http.question(request).map(Event::ServerRequest)),
         }
     }
 
@@ -376,13 +376,13 @@ impl HttpCall {
 
     /// What is said on a call's stream is the call's, but for what every subscriber is to hear,
     /// where the connection is no session's own.
-    fn said(&self, notice: Notice) -> Option<Event> {
+    fn said(&self, notice: ServerNotification) -> Option<Event> {
         if notice.method == Some(Method::Progress) && !self.method.name().starts_with("tasks/") {
             let ours = with_token(notice, &self.params);
             if ours.is_none() {
                 self.http.0.sink.count(Counter::NoticesDropped);
             }
-            return ours.map(Event::Notice);
+            return ours.map(Event::Notification);
         }
         let announces = matches!(
             notice.method,
@@ -398,7 +398,7 @@ impl HttpCall {
             self.http.0.sink.notice(&notice);
             return None;
         }
-        Some(Event::Notice(notice))
+        Some(Event::Notification(notice))
     }
 
     /// The stream ended before the answer: taken up again where the server gave event ids (legacy).
@@ -413,7 +413,7 @@ impl HttpCall {
         }
         self.resumes += 1;
         self.state = State::Resuming;
-        Ok(Event::Paused { retry: self.retry })
+        Ok(Event::Resumable { retry: self.retry })
     }
 
     /// How long the server asks to be left alone.

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
 use crate::{
-    call::event::Notice,
+    call::event::ServerNotification,
     mcp::{id::number_of, message::Body, meta::PROGRESS_TOKEN, raw::Raw, splice},
     upstream::exchange::error::SendError,
 };
@@ -113,7 +113,7 @@ impl Expected {
     }
 
     /// Progress of a call under way, with the token as it was given; none where nobody gave it.
-    pub fn progress(&self, notice: &Notice) -> Option<Notice> {
+    pub fn progress(&self, notice: &ServerNotification) -> Option<ServerNotification> {
         let tokens = self.tokens.as_ref()?.lock();
         let mut all = tokens.calls.iter().map(|(_, params)| params).chain(&tokens.tasks);
         all.find_map(|params| with_token(notice.clone(), params))
@@ -211,7 +211,7 @@ impl Awaited {
 
 /// The progress notification with the token that `params` have; none where that is another one, or
 /// they have none.
-pub(super) fn with_token(notice: Notice, params: &Raw) -> Option<Notice> {
+pub(super) fn with_token(notice: ServerNotification, params: &Raw) -> Option<ServerNotification> {
     let said = splice::member(&notice.params, PROGRESS_TOKEN)?;
     let given = splice::member(&splice::member(params, "_meta")?, PROGRESS_TOKEN)?;
     if said == given {
@@ -219,7 +219,7 @@ pub(super) fn with_token(notice: Notice, params: &Raw) -> Option<Notice> {
     }
     number_of(&said).filter(|number| Some(*number) == number_of(&given))?;
     let edits: &[(&str, Option<&[u8]>)] = &[(PROGRESS_TOKEN, Some(given.bytes()))];
-    Some(Notice {
+    Some(ServerNotification {
         params: splice::edit(&notice.params, edits),
         whole: splice::edit_within(&notice.whole, "params", edits),
         ..notice

@@ -10,7 +10,7 @@ use tokio::sync::{
 };
 
 use crate::{
-    call::event::{Event, Notice, Question},
+    call::event::{Event, ServerNotification, ServerRequest},
     mcp::{
         id::Id,
         lenient::{self, Received},
@@ -42,7 +42,7 @@ const EARLY_MAX: usize = 8;
 #[derive(Debug, Default)]
 pub(super) struct SideChannel {
     call: Option<mpsc::Sender<Event>>,
-    early: Vec<Question>,
+    early: Vec<ServerRequest>,
 }
 
 /// Where a stream is to be taken up again, and when.
@@ -112,7 +112,7 @@ impl Http {
         let mut aside = self.0.aside.lock();
         for question in aside.early.drain(..) {
             // There is room: fewer wait than fit.
-            call.try_send(Event::Question(question)).ok();
+            call.try_send(Event::ServerRequest(question)).ok();
         }
         aside.call = Some(call);
         Some(events)
@@ -120,18 +120,20 @@ impl Http {
 
     /// Passes a question on that came on no call's stream. On a leased connection it is the only
     /// call's, or the next one's; else the session's.
-    fn ask_aside(&self, question: Question) {
+    fn ask_aside(&self, question: ServerRequest) {
         if !self.0.exclusive {
             return self.0.sink.question(question);
         }
         let mut aside = self.0.aside.lock();
         let question = match &aside.call {
-            Some(call) if !call.is_closed() => match call.try_send(Event::Question(question)) {
-                // Dropped, it is refused.
-                Ok(()) | Err(TrySendError::Full(_)) => return,
-                Err(TrySendError::Closed(Event::Question(question))) => question,
-                Err(TrySendError::Closed(_)) => return,
-            },
+            Some(call) if !call.is_closed() => {
+                match call.try_send(Event::ServerRequest(question)) {
+                    // Dropped, it is refused.
+                    Ok(()) | Err(TrySendError::Full(_)) => return,
+                    Err(TrySendError::Closed(Event::ServerRequest(question))) => question,
+                    Err(TrySendError::Closed(_)) => return,
+                }
+            }
             _ => question,
         };
         if aside.early.len() < EARLY_MAX {
@@ -141,7 +143,7 @@ impl Http {
 
     /// A notification that came on no call's stream: a log message on a leased connection is the
     /// only call's.
-    fn notice_aside(&self, notice: Notice) {
+    fn notice_aside(&self, notice: ServerNotification) {
         let notice = if notice.method == Some(Method::Progress) {
             let Some(ours) = self.0.expected.progress(&notice) else {
                 return self.0.sink.count(Counter::NoticesDropped);
@@ -153,7 +155,7 @@ impl Http {
         let call = self.0.aside.lock().call.clone().filter(|_| self.0.exclusive);
         match (notice.method, call) {
             (Some(Method::LogMessage | Method::Progress | Method::Cancelled), Some(call)) => {
-                if call.try_send(Event::Notice(notice)).is_err() {
+                if call.try_send(Event::Notification(notice)).is_err() {
                     self.0.sink.count(Counter::NoticesDropped);
                 }
             }
@@ -242,7 +244,7 @@ impl Http {
 
     /// A request from the server, where it may be passed on: a ping is answered here, anything else
     /// that no client is asked is refused.
-    pub(super) fn question(&self, request: message::Request) -> Option<Question> {
+    pub(super) fn question(&self, request: message::Request) -> Option<ServerRequest> {
         let (reply, answer) = oneshot::channel();
         let http = self.clone();
         let is_ping = &*request.method == "ping";
@@ -258,7 +260,12 @@ impl Http {
         self.0.tasks.spawn("upstream http: question", answering);
         // Dropped, it is not answered.
         let passed_on = is_question(&request.method);
-        passed_on.then_some(Question { id, method: request.method, params: request.params, reply })
+        passed_on.then_some(ServerRequest {
+            id,
+            method: request.method,
+            params: request.params,
+            reply,
+        })
     }
 }
 

@@ -27,7 +27,7 @@ use parking_lot::Mutex;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    call::{Token, event::Notice, tasks::Tasks},
+    call::{Token, event::ServerNotification, tasks::Tasks},
     mcp::{
         header as value,
         id::Id,
@@ -357,10 +357,10 @@ fn is_repeatable(method: Method) -> bool {
     )
 }
 
-fn notice(notification: &Notification) -> Notice {
+fn notice(notification: &Notification) -> ServerNotification {
     let method = Method::notification(&notification.method);
     let (params, whole) = (notification.params.clone(), notification.whole.clone());
-    Notice { method, params, whole }
+    ServerNotification { method, params, whole }
 }
 
 fn header_value(text: &str) -> Option<HeaderValue> {

@@ -31,7 +31,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     call::{
         Token,
-        event::{Event, Notice, Question},
+        event::{Event, ServerNotification, ServerRequest},
         tasks::Tasks,
     },
     mcp::{
@@ -83,7 +83,7 @@ struct Inner {
     /// What is wrong with the answers of calls that have yet to be told so.
     spoilt: Mutex<HashMap<u64, String>>,
     /// Questions that came on a leased connection before there was a call.
-    early_requests: Mutex<Vec<Question>>,
+    early_requests: Mutex<Vec<ServerRequest>>,
     ids: AtomicU64,
     /// Of one client: what the server asks belongs to its only call.
     exclusive: bool,
@@ -172,7 +172,7 @@ impl Multiplexer {
         if origin != Origin::Gateway {
             for question in self.0.early_requests.lock().drain(..) {
                 // There is room: fewer wait than fit.
-                events_in.try_send(Event::Question(question)).ok();
+                events_in.try_send(Event::ServerRequest(question)).ok();
             }
         }
         self.0.calls.lock().slots.insert(id, Slot { events: events_in, origin });
@@ -401,18 +401,18 @@ impl Multiplexer {
 
     fn on_notification(&self, notification: &Notification) {
         let method = Method::notification(&notification.method);
-        let notice = Notice {
+        let notice = ServerNotification {
             method,
             params: notification.params.clone(),
             whole: notification.whole.clone(),
         };
         if let Some(id) = call_of(method, &notice.params) {
             let slot = self.0.calls.lock().slots.get(&id).map(|slot| slot.events.clone());
-            return self.offer(slot, Event::Notice(notice));
+            return self.offer(slot, Event::Notification(notice));
         }
         match method {
             Some(Method::LogMessage) => match self.sole_call() {
-                Some(call) => self.offer(Some(call), Event::Notice(notice)),
+                Some(call) => self.offer(Some(call), Event::Notification(notice)),
                 // Of several clients' calls nobody can tell which one it belongs to, nor who may
                 // read it.
                 None if self.is_busy() && !self.0.sink.is_of_session() => {
@@ -439,9 +439,9 @@ impl Multiplexer {
             let body = older::answer(version, &method, body);
             lines.reply(&request.id, &body);
         });
-        let question = Question { id, method: request.method, params: request.params, reply };
+        let question = ServerRequest { id, method: request.method, params: request.params, reply };
         match self.sole_call().filter(|_| self.0.exclusive) {
-            Some(call) => self.offer(Some(call), Event::Question(question)),
+            Some(call) => self.offer(Some(call), Event::ServerRequest(question)),
             // Whichever of its calls it is about, the client is the same.
             None if self.0.sink.is_of_session() => self.0.sink.question(question),
             // Such as for roots right after the opening: the next call's.
@@ -451,7 +451,7 @@ impl Multiplexer {
         }
     }
 
-    fn keep_early_request(&self, question: Question) {
+    fn keep_early_request(&self, question: ServerRequest) {
         let mut early = self.0.early_requests.lock();
         if early.len() < EARLY_MAX {
             early.push(question);
