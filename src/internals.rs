@@ -30,7 +30,7 @@ pub use crate::{
     ingress::{decode, sse::event},
     limit::{
         LimitRefusal, LimitTarget as Wanted, LimitedRequest as Wish, Limits as Rules,
-        twin::{ReferenceLimits, script},
+        reference::{ReferenceLimits, script},
     },
     mcp::{
         canonical::canonical,

@@ -10,7 +10,7 @@ mod certificate;
 mod claims;
 mod client;
 mod credential;
-mod door;
+mod route_auth;
 mod jwt;
 mod keyring;
 mod keys;
@@ -34,8 +34,8 @@ use self::{
 pub use self::{
     certificate::Certificate,
     client::{Metadata, form, well_known},
-    door::{ClientPeer, RouteAuth, WELL_KNOWN},
     keys::NewKey,
+    route_auth::{ClientPeer, RouteAuth, WELL_KNOWN},
 };
 
 /// What the authorities of all routes share.

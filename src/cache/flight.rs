@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::{
     key::CacheKeys,
-    shelf::{CacheSubject, CachedResult, Store},
+    store::{CacheSubject, CachedResult, Store},
 };
 
 /// What became of a flight. `F` is how an upstream fails.

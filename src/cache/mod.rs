@@ -2,7 +2,7 @@
 //!
 //! [`Cache::look`] says what to do about a question: serve a result, ask for it on behalf of all
 //! who wait (`flight`), wait, or pass it by. `key` is all that could make an answer another one,
-//! and `shelf` the place where results are kept, within so many bytes. Kept is what the server
+//! and `store` the place where results are kept, within so many bytes. Kept is what the server
 //! wrote, before it is put in a client's words.
 //!
 //! `F` is how an upstream fails: those who wait for one flight share its failure, whose type stands
@@ -11,7 +11,7 @@
 
 mod flight;
 mod key;
-mod shelf;
+mod store;
 #[cfg(test)]
 mod tests;
 
@@ -32,11 +32,11 @@ use crate::{
     telemetry::{Counter, Counters},
 };
 
-use self::shelf::Store;
+use self::store::Store;
 pub use self::{
     flight::{FlightResult, Follower, JoinOutcome, Leader},
     key::CacheQuery,
-    shelf::{CacheSubject, CachedResult, SubjectKind},
+    store::{CacheSubject, CachedResult, SubjectKind},
 };
 
 /// The results of a gate, and what its configuration says of them. Built anew for the next

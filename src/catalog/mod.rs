@@ -13,7 +13,7 @@ mod part;
 mod reading;
 mod refresh;
 mod servers;
-pub mod shelf;
+pub mod cell;
 mod template;
 mod unlisted;
 mod view;

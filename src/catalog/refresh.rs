@@ -18,9 +18,9 @@ use crate::{
 };
 
 use super::{
+    cell::{CatalogCell, ListState},
     listing::Listing,
     reading::{ListError, Reading, Remark, Request, Via},
-    shelf::{CatalogCell, ListState},
 };
 
 /// A `ttlMs` shorter than this is no reason to ask all the time: what changes is announced.

@@ -14,7 +14,7 @@ mod keys;
 mod rule;
 mod shared;
 #[cfg(feature = "internals")]
-pub mod twin;
+pub mod reference;
 
 use std::{
     collections::{BTreeMap, HashMap},

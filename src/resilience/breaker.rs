@@ -21,8 +21,8 @@ use crate::{
 
 use super::{
     CircuitOpen,
-    apart::ToolBreakers,
     machine::{BreakerState, Machine, Sample},
+    tool_breakers::ToolBreakers,
 };
 
 /// A breaker; it counts what it does.

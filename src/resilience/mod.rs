@@ -5,7 +5,7 @@
 //! call, without which `upstream` sends nothing; it learns how that went, once.
 
 pub mod affinity;
-mod apart;
+mod tool_breakers;
 pub mod balance;
 mod breaker;
 mod budget;
@@ -14,7 +14,7 @@ pub mod ejection;
 pub mod health;
 mod machine;
 mod retry;
-pub mod spare;
+pub mod hedge_budget;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -154,7 +154,7 @@ impl Circuit {
             (None, None) => None,
         };
         let whole = self.whole.as_ref().map(Breaker::admit).transpose()?;
-        let number = apart.map_or(0, |(subject, _)| apart::number(subject));
+        let number = apart.map_or(0, |(subject, _)| tool_breakers::number(subject));
         Ok(Attempt { whole, tool: held, number })
     }
 

@@ -4,8 +4,8 @@
 //! What outlives a reload (upstreams, shelves, sessions, counters) has its own `Arc` inside and
 //! moves over by name, as long as its own section of the configuration stays the same.
 
-mod ear;
-mod member;
+mod subscriber;
+mod upstream_entry;
 mod migration;
 mod names;
 mod offers;
@@ -13,7 +13,7 @@ mod push;
 mod report;
 mod route;
 mod settling;
-mod vouch;
+mod revocation;
 
 #[cfg(debug_assertions)]
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -32,7 +32,7 @@ use crate::{
     auth::{AuthContext, AuthorityRegistry},
     cache::{Cache, CacheSubject, SubjectKind},
     call::{event::ServerNotification, tasks::Tasks},
-    catalog::{self, Change, Filters, Ledger, shelf::CatalogCell},
+    catalog::{self, Change, Filters, Ledger, cell::CatalogCell},
     config::Config,
     guard::{Guards, Linked, Schemas},
     limit::Limits,
@@ -46,16 +46,16 @@ use crate::{
 };
 
 pub use self::{
-    ear::Subscriber,
-    member::{UpstreamEntry, offline},
     migration::{Canary, Migration},
     push::Push,
     route::Route,
+    subscriber::Subscriber,
+    upstream_entry::{UpstreamEntry, offline},
 };
 use self::{
-    member::{contains, split_identity},
     offers::Offers,
     route::Ground,
+    upstream_entry::{contains, split_identity},
 };
 
 /// Changes that wait to be worked on; an upstream's keeper with one more waits.

@@ -28,10 +28,10 @@ pub use self::shared::Entry;
 use self::sync::Link;
 pub use super::held::{By, Held, Holder, Owner};
 use super::{
+    cell,
     held::RouteNames,
     naming::{Claim, Naming},
     part::{Part, extra},
-    shelf,
 };
 
 /// Collisions that are logged at once; of more their number is said.
@@ -127,7 +127,7 @@ impl Ledger {
         let known = |name: &String| config.upstreams.iter().any(|one| one.name == *name);
         let mut sources = BTreeMap::new();
         for one in &config.upstreams {
-            sources.insert(one.name.clone(), shelf::source(&one.transport));
+            sources.insert(one.name.clone(), cell::source(&one.transport));
         }
         let routes: HashSet<_> = config.routes.iter().map(|route| route.path.as_str()).collect();
         let book = self.book();

@@ -22,7 +22,7 @@ use crate::{
     config::{Health, Start, Transport},
     kit::report::Kind,
     mcp::{message::Body, method::Method, raw::Raw},
-    resilience::{Attempt, Circuit, affinity, spare::HedgeBudget},
+    resilience::{Attempt, Circuit, affinity, hedge_budget::HedgeBudget},
     telemetry::{Counter, Counters},
     upstream::{
         cluster::{endpoints::EndpointHealth, failover::Failover, leader::Leader},

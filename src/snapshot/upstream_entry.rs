@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     call::{ListKind, tasks::Tasks},
-    catalog::{Bounds, Filters, Part, shelf::CatalogCell},
+    catalog::{Bounds, Filters, Part, cell::CatalogCell},
     config::{self, Limits, Start},
     store::Store,
     upstream::{Context, Settings, Upstream},
