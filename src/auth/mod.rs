@@ -1,10 +1,10 @@
 //! Who is calling: the credentials of a request, judged by the authorities of its route in their
 //! order.
 //!
-//! A [`RouteAuth`] stands before each route. [`jwt`] takes tokens of an issuer, whose keys [`keyring`]
-//! keeps; [`opaque`] asks an issuer about tokens; [`keys`] takes the gate's own API keys;
-//! [`certificate`] reads what clients show in TLS. [`logins`] counts those that fail. What a failed
-//! login is told has no word of what would have succeeded.
+//! A [`RouteAuth`] stands before each route. [`jwt`] takes tokens of an issuer, whose keys
+//! [`keyring`] keeps; [`opaque`] asks an issuer about tokens; [`keys`] takes the gate's own API
+//! keys; [`certificate`] reads what clients show in TLS. [`logins`] counts those that fail. A
+//! failed login is told nothing of what would have succeeded.
 
 mod certificate;
 mod claims;
