@@ -31,7 +31,7 @@ use crate::{
     config::{self, Config, Layers, Problems},
     ingress::{
         listen::Front,
-        stdio::{self, Opening},
+        stdio::{self, ChannelSettings},
         tls::Certificates,
     },
     kit::report::{Look, Report},
@@ -323,11 +323,13 @@ impl Core {
         route: &str,
     ) -> Result<Served, StartError> {
         let route = self.route(Some(route))?;
-        let opening =
-            Opening { gate: Arc::clone(&self.inner), route, caller: Caller::Parent, modern: true };
-        let (stopping, (ended, has_ended)) = (self.stop.clone(), oneshot::channel());
+        let gate = Arc::clone(&self.inner);
+        let caller = Caller::Parent;
+        let settings = ChannelSettings { gate, route, caller, takes_modern: true };
+        let stopping = self.stop.clone();
+        let (ended, has_ended) = oneshot::channel();
         self.doors.finish(async move {
-            stdio::serve(opening, reader, writer, stopping.cancelled()).await;
+            stdio::serve(settings, reader, writer, stopping.cancelled()).await;
             // Nobody has to wait.
             ended.send(()).ok();
         });

@@ -93,6 +93,11 @@ section! {
         /// Calls under way of one client on its standard input and output, or over HTTP+SSE.
         // As many as wait to be written to a server at once.
         channel_calls_max: Count<1, 100_000> = 256,
+        /// Bytes of messages that wait for one client on its standard input and output, or over
+        /// HTTP+SSE, to be written. One larger message may wait alone; an answer of more than 16
+        /// KiB beyond is dropped, and its client told so; all else waits, and holds up its sender.
+        // One of the largest answers, as on a connection of HTTP.
+        channel_bytes_max: Size<KIB, GIB> = "64MiB",
         /// Bytes kept per stream for a client that comes back with `Last-Event-ID`.
         outbox_bytes_max: Size<KIB, GIB> = "1MiB",
         /// Age at which a stream is closed whose client comes back for the rest (2025-11-25), for

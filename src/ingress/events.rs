@@ -10,15 +10,11 @@ use http::StatusCode;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use crate::{
-    call::Caller,
-    config::Limits,
-    mcp::message::Incoming,
-    snapshot::{Gate, Route},
-};
+use crate::{call::Caller, mcp::message::Incoming};
 
 use super::{
-    channel::{Channel, Opening, Queue},
+    channel::{ChannelSettings, ClientChannel, WriteQueue},
+    conversation::Conversation,
     reply::{self, HttpReply, Refused},
     sse,
 };
@@ -33,62 +29,66 @@ pub const MESSAGES: &str = "/messages";
 
 /// The streams that are open, by their ids.
 #[derive(Default)]
-pub struct Streams(Mutex<HashMap<String, Entry>>);
+pub struct SseStreams(Mutex<HashMap<String, OpenStream>>);
 
 #[derive(Clone)]
-struct Entry {
-    route: String,
-    caller: Caller,
+struct OpenStream {
+    owner: Owner,
     inbox: mpsc::Sender<Incoming>,
 }
 
-impl Streams {
+/// Who may post for a stream: its caller, on its route.
+#[derive(Clone, PartialEq, Eq)]
+struct Owner {
+    route: String,
+    caller: Caller,
+}
+
+impl SseStreams {
     /// Opens a stream: its first event says where to post.
-    pub fn open(
-        self: &Arc<Self>,
-        gate: &Arc<Gate>,
-        route: &Route,
-        caller: Caller,
-        limits: &Limits,
-    ) -> HttpReply {
-        let path = route.settings.path.clone();
+    pub fn open(self: &Arc<Self>, conversation: &Conversation) -> HttpReply {
+        let gate = &conversation.at.gate;
+        let route = conversation.at.route.settings.path.clone();
+        let caller = conversation.caller.clone();
+        let owner = Owner { route: route.clone(), caller: caller.clone() };
         let (inbox, posted) = mpsc::channel(POSTS_MAX);
-        let entry = Entry { route: path.clone(), caller: caller.clone(), inbox };
         // 128 bits: nobody guesses one.
         let id = format!("{:032x}", rand::random::<u128>());
-        let first = sse::endpoint(&endpoint(&path, &id));
-        self.0.lock().insert(id.clone(), entry);
-        let of = caller.clone();
-        let opening = Opening { gate: Arc::clone(gate), route: path, caller, modern: false };
-        let (channel, queue) = Channel::open(opening);
-        gate.tasks.spawn("sse: take", take(channel, posted, (route.settings.path.clone(), of)));
-        let open = Open { queue, _place: Place { streams: Arc::clone(self), id } };
-        let keep_alive = limits.keep_alive;
-        reply::event_reply(unfold((open, Some(first)), move |(mut open, first)| async move {
+        let first = sse::endpoint(&endpoint(&route, &id));
+        self.0.lock().insert(id.clone(), OpenStream { owner: owner.clone(), inbox });
+        let settings =
+            ChannelSettings { gate: Arc::clone(gate), route, caller, takes_modern: false };
+        let (channel, queue) = ClientChannel::open(settings);
+        gate.tasks.spawn("sse: receive", receive(channel, posted, owner));
+        let body = StreamBody { queue, _guard: StreamGuard { streams: Arc::clone(self), id } };
+        let keep_alive = conversation.at.limits().keep_alive;
+        reply::event_reply(unfold((body, Some(first)), move |(mut body, first)| async move {
             if let Some(first) = first {
-                return Some((first, (open, None)));
+                return Some((first, (body, None)));
             }
-            match tokio::time::timeout(keep_alive, open.queue.next()).await {
-                Err(_) => Some((sse::keep_alive(), (open, None))),
-                Ok(Some(text)) => Some((sse::event(None, &text), (open, None))),
+            match tokio::time::timeout(keep_alive, body.queue.next()).await {
+                Err(_) => Some((sse::keep_alive(), (body, None))),
+                Ok(Some(text)) => Some((sse::event(None, &text), (body, None))),
                 Ok(None) => None,
             }
         }))
     }
 
-    /// Takes what was posted for a stream of this route and this caller; it is answered there.
+    /// Accepts what was posted for a stream of this route and this caller; it is answered there.
     pub async fn post(
         &self,
-        gate: &Gate,
-        place: (&Route, &Caller),
+        conversation: &Conversation,
         id: &str,
         incoming: Incoming,
-        limits: &Limits,
     ) -> HttpReply {
-        let refuse = |refused: &Refused| reply::refused(refused, None, &gate.counters);
-        let Some(entry) = self.find(place, id) else { return refuse(&Refused::UnknownSession) };
+        let counters = &conversation.at.gate.counters;
+        let refuse = |refused: &Refused| reply::refused(refused, None, counters).into_reply();
+        let Some(stream) = self.find(conversation, id) else {
+            return refuse(&Refused::UnknownSession);
+        };
         // Waits for a client that reads too slowly, but not for ever.
-        match tokio::time::timeout(limits.request_timeout, entry.inbox.send(incoming)).await {
+        let patience = conversation.at.limits().request_timeout;
+        match tokio::time::timeout(patience, stream.inbox.send(incoming)).await {
             Ok(Ok(())) => reply::plain(StatusCode::ACCEPTED, "Accepted"),
             Ok(Err(_)) => refuse(&Refused::UnknownSession),
             Err(_) => refuse(&Refused::Overloaded),
@@ -96,49 +96,49 @@ impl Streams {
     }
 
     /// Whether there is such a stream of this route and this caller.
-    pub fn has(&self, place: (&Route, &Caller), id: &str) -> bool {
-        self.find(place, id).is_some()
+    pub fn has(&self, conversation: &Conversation, id: &str) -> bool {
+        self.find(conversation, id).is_some()
     }
 
-    fn find(&self, (route, caller): (&Route, &Caller), id: &str) -> Option<Entry> {
-        let entry = self.0.lock().get(id).cloned();
-        entry.filter(|entry| entry.route == route.settings.path && entry.caller == *caller)
+    fn find(&self, conversation: &Conversation, id: &str) -> Option<OpenStream> {
+        let stream = self.0.lock().get(id).cloned()?;
+        let owns = stream.owner.route == conversation.at.route.settings.path
+            && stream.owner.caller == conversation.caller;
+        owns.then_some(stream)
     }
 }
 
-/// What the body of a stream holds: dropped with it, where the client goes away.
-struct Open {
-    queue: Queue,
-    _place: Place,
+/// The body of a stream: where the client goes away, all of it is dropped.
+struct StreamBody {
+    queue: WriteQueue,
+    _guard: StreamGuard,
 }
 
-struct Place {
-    streams: Arc<Streams>,
+/// Takes a stream out of those that are open when it is dropped.
+struct StreamGuard {
+    streams: Arc<SseStreams>,
     id: String,
 }
 
-impl Drop for Place {
+impl Drop for StreamGuard {
     fn drop(&mut self) {
         self.streams.0.lock().remove(&self.id);
     }
 }
 
-/// Takes what is posted, in its order, until the stream is closed, or its caller may no longer be
-/// here; when the gate closes, calls under way may end first.
-async fn take(
-    channel: Channel,
-    mut posted: mpsc::Receiver<Incoming>,
-    (route, caller): (String, Caller),
-) {
+/// Hands what is posted to the channel, in its order, until the stream is closed, or its caller may
+/// no longer be here; when the gate closes, calls under way may end first.
+async fn receive(channel: ClientChannel, mut posted: mpsc::Receiver<Incoming>, owner: Owner) {
     let gate = Arc::clone(channel.gate());
-    let taking = async {
+    let Owner { route, caller } = owner;
+    let receiving = async {
         while let Some(incoming) = posted.recv().await {
-            channel.take(incoming).await;
+            channel.receive(incoming).await;
         }
     };
     tokio::select! {
         // What was posted and not yet looked at is not begun.
-        () = taking => (),
+        () = receiving => (),
         () = channel.closed() => (),
         () = gate.closing() => channel.finish().await,
         // The stream is the session: who may not be here any more has none.

@@ -305,7 +305,7 @@ impl Door {
         let place = Arc::clone(&self.requests).try_acquire_owned().ok();
         let (counters, shared) = (Arc::clone(&self.gate.counters), Arc::clone(&self.shared));
         let Served { reply, caller } = match &place {
-            None => reply::refused(&Refused::Overloaded, None, &counters).into(),
+            None => reply::refused(&Refused::Overloaded, None, &counters).into_reply().into(),
             // Boxed: what the connection holds is to stay small.
             Some(_) => {
                 let Self { gate, local, peer, .. } = self;
@@ -316,7 +316,10 @@ impl Door {
         let budget = Arc::clone(&shared.budget);
         let (reply, admitted) = match admit(&reply, &to, &budget) {
             Ok(admitted) => (reply, admitted),
-            Err(exceeded) => (reply::refused(&Refused::Unsent(exceeded), None, &counters), None),
+            Err(exceeded) => {
+                let answer = reply::refused(&Refused::Unsent(exceeded), None, &counters);
+                (answer.into_reply(), None)
+            }
         };
         let held = Held { place, underway };
         reply.map(|body| Outgoing::new(body, admitted, to, budget, held))

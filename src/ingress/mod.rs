@@ -1,9 +1,12 @@
 //! The front: Streamable HTTP of both eras on one path, at the edge where bytes become calls and
 //! replies become bytes.
 
+mod accept;
 mod channel;
 mod connections;
+mod conversation;
 pub mod decode;
+mod endpoint;
 mod events;
 mod forwarded;
 pub mod guard;

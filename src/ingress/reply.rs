@@ -32,6 +32,9 @@ pub const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
 const NO_BUFFERING: (HeaderName, HeaderValue) =
     (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
 
+/// How long a client is to wait where the gate itself has too much to do.
+const BUSY_RETRY: Duration = Duration::from_secs(1);
+
 pub type HttpBody = UnsyncBoxBody<Bytes, Infallible>;
 pub type HttpReply = Response<HttpBody>;
 
@@ -73,6 +76,12 @@ pub enum Refused {
     /// The answer would have to wait with too many others.
     #[error("{0}")]
     Unsent(Exceeded),
+    /// On a channel, where answers come in one stream.
+    #[error(
+        "the answer was dropped: too many bytes wait to be read by this client \
+         (`channel_bytes_max`)"
+    )]
+    ChannelBytes,
 }
 
 impl Refused {
@@ -81,7 +90,7 @@ impl Refused {
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTooSlow(_) => StatusCode::REQUEST_TIMEOUT,
             Self::UnknownSession | Self::UnknownMethod(_) => StatusCode::NOT_FOUND,
-            Self::Overloaded | Self::IncomingBytes | Self::Unsent(_) => {
+            Self::Overloaded | Self::IncomingBytes | Self::Unsent(_) | Self::ChannelBytes => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::Parse(_)
@@ -107,7 +116,9 @@ impl Refused {
             Self::Version(_) => error::UNSUPPORTED_VERSION,
             Self::UnknownSession => error::SESSION_NOT_FOUND,
             Self::UnknownMethod(_) => error::METHOD_NOT_FOUND,
-            Self::Overloaded | Self::IncomingBytes | Self::Unsent(_) => error::INTERNAL_ERROR,
+            Self::Overloaded | Self::IncomingBytes | Self::Unsent(_) | Self::ChannelBytes => {
+                error::INTERNAL_ERROR
+            }
         };
         let object = ErrorObject::new(code, self.to_string());
         let Self::Version(asked) = self else { return object };
@@ -115,8 +126,45 @@ impl Refused {
     }
 }
 
-/// A refusal as a message, with the id of the request where that could be read. It is counted.
-pub fn refusal(refused: &Refused, id: Option<&Id>, counters: &Counters) -> Bytes {
+/// The response to a request, with what HTTP says beside it.
+pub struct Answer {
+    /// Where the response comes alone, and not in a stream.
+    pub status: StatusCode,
+    /// The response, whole.
+    pub text: Bytes,
+    /// When the same request may fare better.
+    pub retry_after: Option<Duration>,
+}
+
+impl Answer {
+    /// A response without anything to say beside it.
+    pub fn ok(text: Bytes) -> Self {
+        Self { status: StatusCode::OK, text, retry_after: None }
+    }
+
+    /// The answer as a reply of HTTP.
+    pub fn into_reply(self) -> HttpReply {
+        let mut reply = json_reply(self.status, self.text);
+        if let Some(wait) = self.retry_after {
+            let seconds = HeaderValue::from(limit::seconds(wait));
+            reply.headers_mut().insert(header::RETRY_AFTER, seconds);
+        }
+        reply
+    }
+}
+
+/// The request that an answer is for.
+#[derive(Clone, Copy)]
+pub struct RequestHead<'a> {
+    pub id: &'a Id,
+    pub method: Method,
+    /// The version that its client speaks.
+    pub version: Version,
+}
+
+/// The answer to a message that is refused, with the id of the request where that could be read. It
+/// is counted.
+pub fn refused(refused: &Refused, id: Option<&Id>, counters: &Counters) -> Answer {
     match refused {
         Refused::BodyTooLarge(_) => counters.add(Counter::RefusedBodyBytes),
         Refused::BodyTooSlow(_) => counters.add(Counter::RefusedSlow),
@@ -128,22 +176,19 @@ pub fn refusal(refused: &Refused, id: Option<&Id>, counters: &Counters) -> Bytes
         }
         Refused::Overloaded => counters.add(Counter::RefusedRequests),
         Refused::IncomingBytes => counters.add(Counter::RefusedIncoming),
+        Refused::ChannelBytes => counters.add(Counter::RefusedChannelBytes),
         // What is no message was counted when it was read, and the budget counts what it refuses.
         Refused::Parse(_)
         | Refused::Request(_)
         | Refused::UnknownMethod(_)
         | Refused::Unsent(_) => (),
     }
-    message::response(id, &Body::Error(refused.error().raw()))
-}
-
-/// The same as a reply of HTTP.
-pub fn refused(refused: &Refused, id: Option<&Id>, counters: &Counters) -> HttpReply {
-    let mut reply = json_reply(refused.status(), refusal(refused, id, counters));
-    if refused.status() == StatusCode::SERVICE_UNAVAILABLE {
-        reply.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    let status = refused.status();
+    Answer {
+        status,
+        text: message::response(id, &Body::Error(refused.error().raw())),
+        retry_after: (status == StatusCode::SERVICE_UNAVAILABLE).then_some(BUSY_RETRY),
     }
-    reply
 }
 
 /// A request of nobody that the route knows: what is wrong, and how a client logs in (RFC 6750 §3,
@@ -204,46 +249,27 @@ fn challenge(error: &AuthError, word: Option<&str>, door: &RouteAuth) -> String 
     format!("Bearer {}", parts.join(", ")).trim_end().to_owned()
 }
 
-/// The reply of HTTP to a call that failed before anything was said of it.
-pub fn failed(fault: &Fault, call: (&Id, Method, Version), counters: &Counters) -> HttpReply {
-    let (status, text) = self::fault(fault, call, counters);
-    last(status, text, fault.retry_after())
-}
-
-/// The last word on a call, alone; with when to come back, where that is known.
-pub fn last(status: StatusCode, text: Bytes, retry_after: Option<Duration>) -> HttpReply {
-    let mut reply = json_reply(status, text);
-    if let Some(wait) = retry_after {
-        let seconds = HeaderValue::from(limit::seconds(wait));
-        reply.headers_mut().insert(header::RETRY_AFTER, seconds);
-    }
-    reply
-}
-
-/// Status and message of a call that failed, for a client of this version. It is counted.
-pub fn fault(
-    fault: &Fault,
-    (id, method, client): (&Id, Method, Version),
-    counters: &Counters,
-) -> (StatusCode, Bytes) {
+/// The answer to a call that failed. It is counted.
+pub fn fault(fault: &Fault, request: RequestHead<'_>, counters: &Counters) -> Answer {
     counters.fault(fault.reason());
+    let RequestHead { id, method, version } = request;
     let status = match fault {
-        Fault::UnknownMethod(_) if client.era() == Era::Modern => StatusCode::NOT_FOUND,
+        Fault::UnknownMethod(_) if version.era() == Era::Modern => StatusCode::NOT_FOUND,
         Fault::Header(_) | Fault::DuplicateId | Fault::State(_) | Fault::MissingCapability(_) => {
             StatusCode::BAD_REQUEST
         }
         // A tool's failure is a result, and a legacy client takes any other status for a broken
         // connection.
-        Fault::Limited(_) if client.era() == Era::Modern && method != Method::ToolsCall => {
+        Fault::Limited(_) if version.era() == Era::Modern && method != Method::ToolsCall => {
             StatusCode::TOO_MANY_REQUESTS
         }
         Fault::Upstream { error: SendError::Refused(_) | SendError::Busy(..), .. }
-            if client.era() == Era::Modern && method != Method::ToolsCall =>
+            if version.era() == Era::Modern && method != Method::ToolsCall =>
         {
             StatusCode::SERVICE_UNAVAILABLE
         }
         Fault::Unrecorded | Fault::Unlisted(_)
-            if client.era() == Era::Modern && method != Method::ToolsCall =>
+            if version.era() == Era::Modern && method != Method::ToolsCall =>
         {
             StatusCode::SERVICE_UNAVAILABLE
         }
@@ -268,7 +294,8 @@ pub fn fault(
         | Fault::TaskCancelled
         | Fault::Upstream { .. } => StatusCode::OK,
     };
-    (status, message::response(Some(id), &fault.body(method, client)))
+    let text = message::response(Some(id), &fault.body(method, version));
+    Answer { status, text, retry_after: fault.retry_after() }
 }
 
 /// The status of an upstream's answer. To a modern client it says what kind of error it is: as the

@@ -7,7 +7,7 @@ use hyper::body::Body as _;
 use crate::{call::Caller, config::Limits};
 
 use super::{
-    events::Streams,
+    events::SseStreams,
     intake::Intake,
     outgoing::budget::{self, Budget},
     reply::HttpReply,
@@ -25,7 +25,7 @@ const SMALL: u64 = budget::COUNTED_MIN as u64;
 /// What all requests of a listener share.
 pub struct Shared {
     /// The streams of the older HTTP+SSE.
-    pub streams: Arc<Streams>,
+    pub streams: Arc<SseStreams>,
     pub intake: Intake,
     pub budget: Arc<Budget>,
     /// Bytes of memory that there are.

@@ -9,12 +9,12 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use crate::{mcp::message, telemetry::Counter};
 
 use super::{
-    channel::{Channel, Queue},
+    channel::{ClientChannel, WriteQueue},
     decode,
     reply::Refused,
 };
 
-pub use super::channel::Opening;
+pub use super::channel::ChannelSettings;
 
 const READ_BYTES: usize = 64 << 10;
 /// A client that does not read has this long for what was said to it last.
@@ -23,12 +23,12 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Serves one client until it closes its side, or until `stop` is done; then what is under way may
 /// end, `drain` at most.
 pub async fn serve(
-    opening: Opening,
+    settings: ChannelSettings,
     reader: impl AsyncRead + Unpin,
     writer: impl AsyncWrite + Unpin,
     stop: impl Future<Output = ()>,
 ) {
-    let (channel, mut queue) = Channel::open(opening);
+    let (channel, mut queue) = ClientChannel::open(settings);
     let mut writing = std::pin::pin!(write(writer, &mut queue));
     let reading = async {
         tokio::select! {
@@ -56,7 +56,7 @@ fn left(written: io::Result<()>) {
     }
 }
 
-async fn write(mut writer: impl AsyncWrite + Unpin, queue: &mut Queue) -> io::Result<()> {
+async fn write(mut writer: impl AsyncWrite + Unpin, queue: &mut WriteQueue) -> io::Result<()> {
     while let Some(text) = queue.next().await {
         writer.write_all(&message::on_one_line(text)).await?;
         writer.write_all(b"\n").await?;
@@ -68,7 +68,7 @@ async fn write(mut writer: impl AsyncWrite + Unpin, queue: &mut Queue) -> io::Re
 }
 
 /// Reads lines to the end.
-async fn read(mut reader: impl AsyncRead + Unpin, channel: &Channel) {
+async fn read(mut reader: impl AsyncRead + Unpin, channel: &ClientChannel) {
     let mut lines = Lines::default();
     loop {
         lines.buffer.reserve(READ_BYTES);
@@ -90,7 +90,7 @@ async fn read(mut reader: impl AsyncRead + Unpin, channel: &Channel) {
     }
 }
 
-async fn take(channel: &Channel, line: Line) {
+async fn take(channel: &ClientChannel, line: Line) {
     let snapshot = channel.snapshot();
     let limits = &snapshot.config.server.limits;
     let counters = &channel.gate().counters;
@@ -100,8 +100,8 @@ async fn take(channel: &Channel, line: Line) {
         Line::Whole(text) => decode::parse(&text, limits, counters),
     };
     match taken {
-        Ok(incoming) => channel.take(incoming).await,
-        Err(refused) => channel.refuse(&refused, None).await,
+        Ok(incoming) => channel.receive(incoming).await,
+        Err(refused) => channel.refuse(&refused).await,
     }
 }
 

@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::StatusCode;
 
 use crate::{
     mcp::message,
     pipeline::{Back, Fault, Out},
 };
 
-use super::reply;
+use super::reply::{self, Answer, RequestHead};
 
 /// One thing that a client is told.
 pub enum Step {
@@ -23,19 +22,14 @@ pub enum Step {
 
 /// The end of a call.
 pub struct Last {
-    /// Where the answer comes alone.
-    pub status: StatusCode,
-    /// The response, whole.
-    pub text: Bytes,
-    cancelled: bool,
-    /// When the same request may fare better.
-    pub retry_after: Option<Duration>,
+    pub answer: Answer,
+    is_cancelled: bool,
 }
 
 impl Last {
     /// The response where there are other messages besides: none to a client that cancelled.
-    pub fn answer(self) -> Option<Bytes> {
-        (!self.cancelled).then_some(self.text)
+    pub fn text(self) -> Option<Bytes> {
+        (!self.is_cancelled).then_some(self.answer.text)
     }
 }
 
@@ -47,17 +41,16 @@ pub async fn next(back: &mut Back) -> Step {
     match out {
         Ok(Out::Message(text)) => Step::Message(text),
         Ok(Out::Paused(retry)) => Step::Paused(retry),
-        Ok(Out::Answer { body, status }) => Step::Last(Last {
-            status: reply::status(status, &body, version.era()),
-            text: message::response(Some(&call.id), &body),
-            cancelled: false,
-            retry_after: None,
-        }),
+        Ok(Out::Answer { body, status }) => {
+            let text = message::response(Some(&call.id), &body);
+            let status = reply::status(status, &body, version.era());
+            let answer = Answer { status, text, retry_after: None };
+            Step::Last(Last { answer, is_cancelled: false })
+        }
         Err(fault) => {
-            let (status, text) =
-                reply::fault(&fault, (&call.id, call.method, version), back.counters());
-            let cancelled = matches!(fault, Fault::Cancelled);
-            Step::Last(Last { status, text, cancelled, retry_after: fault.retry_after() })
+            let request = RequestHead { id: &call.id, method: call.method, version };
+            let answer = reply::fault(&fault, request, back.counters());
+            Step::Last(Last { answer, is_cancelled: matches!(fault, Fault::Cancelled) })
         }
     }
 }

@@ -22,11 +22,13 @@ use crate::{
         Session,
         outbox::{EventId, Reader, Stream},
     },
-    snapshot::{Gate, Push, Route, Subscriber},
+    snapshot::{Gate, Push, Route, RouteSnapshot, Subscriber},
     telemetry::{Counter, Counters},
 };
 
 use super::{
+    accept::Accepts,
+    conversation::Conversation,
     reply::{self, HttpReply},
     sse,
     step::{self, Step},
@@ -35,34 +37,30 @@ use super::{
 /// When a client whose stream broke is to come back, where the upstream does not say.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// What a client takes for an answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Takes {
-    Json,
-    Both,
-    /// It names the stream first.
-    StreamRather,
-}
-
 /// The reply to a call under way: its first event decides what kind of reply it is.
-pub async fn back(gate: &Arc<Gate>, limits: &Limits, back: Box<Back>, takes: Takes) -> HttpReply {
-    let mut takes = takes;
+pub async fn back(
+    gate: &Arc<Gate>,
+    limits: &Limits,
+    back: Box<Back>,
+    accepts: Accepts,
+) -> HttpReply {
+    let mut accepts = accepts;
     let mut held = Held::new(back, gate.tasks.clone());
     let begin = Instant::now();
     let session = held.back().call().session.as_ref();
-    let age = session.and_then(|session| age(session, limits)).filter(|_| takes != Takes::Json);
+    let age = session.and_then(|session| age(session, limits)).filter(|_| accepts != Accepts::Json);
     let patience = age.map_or(limits.keep_alive, |age| age.min(limits.keep_alive));
     loop {
         match tokio::time::timeout(patience, step::next(held.back())).await {
             Ok(Step::Last(last)) => {
                 let session = held.done().call().session.clone();
-                let session = session.filter(|_| takes == Takes::StreamRather);
-                let streamed = session.and_then(|session| single(limits, &session, &last.text));
-                return streamed
-                    .unwrap_or_else(|| reply::last(last.status, last.text, last.retry_after));
+                let session = session.filter(|_| accepts == Accepts::PrefersStream);
+                let streamed =
+                    session.and_then(|session| single(limits, &session, &last.answer.text));
+                return streamed.unwrap_or_else(|| last.answer.into_reply());
             }
             // A client that takes no stream gets the answer alone.
-            Ok(Step::Message(_) | Step::Paused(_)) | Err(_) if takes == Takes::Json => (),
+            Ok(Step::Message(_) | Step::Paused(_)) | Err(_) if accepts == Accepts::Json => (),
             first => match opened(held.back(), limits) {
                 Opened::Modern => return modern(limits.keep_alive, held.done(), first.ok()),
                 Opened::Legacy(session, stream) => {
@@ -74,7 +72,7 @@ pub async fn back(gate: &Arc<Gate>, limits: &Limits, back: Box<Back>, takes: Tak
                 // Others were faster. It was sent, and is not to be given up for that.
                 Opened::Full => {
                     gate.counters.add(Counter::RefusedStreams);
-                    takes = Takes::Json;
+                    accepts = Accepts::Json;
                     held.back().refuse_all_questions();
                 }
             },
@@ -125,7 +123,7 @@ fn modern(keep_alive: Duration, back: Box<Back>, first: Option<Step>) -> HttpRep
         };
         match step {
             Ok(Step::Message(text)) => Some((sse::event(None, &text), Some((back, None)))),
-            Ok(Step::Last(last)) => Some((sse::event(None, &last.text), None)),
+            Ok(Step::Last(last)) => Some((sse::event(None, &last.answer.text), None)),
             Err(_) | Ok(Step::Paused(_)) => Some((sse::keep_alive(), Some((back, None)))),
         }
     }))
@@ -151,33 +149,26 @@ pub fn listen(limits: &Limits, listening: Listening) -> HttpReply {
 /// after the event the client had last, or where that is none of this stream's, after the last that
 /// any GET was given.
 pub fn standalone(
-    gate: &Arc<Gate>,
-    route: &Arc<Route>,
-    limits: &Limits,
-    (session, caller): (&Arc<Session>, &Caller),
+    conversation: &Conversation,
+    session: &Arc<Session>,
     last: Option<EventId>,
 ) -> HttpReply {
-    let stream = announced(gate, route, limits, session, caller);
+    let stream = announced(conversation, session);
     let reader = match last.filter(|last| stream.has(*last)) {
         Some(last) => stream.read(last.event),
         None => stream.read_on(),
     };
-    legacy(session, limits, reader, false, Instant::now())
+    legacy(session, conversation.at.limits(), reader, false, Instant::now())
 }
 
 /// The session's stream of what is announced, on which announcements go from now on.
-pub fn announced(
-    gate: &Arc<Gate>,
-    route: &Arc<Route>,
-    limits: &Limits,
-    session: &Arc<Session>,
-    caller: &Caller,
-) -> Arc<Stream> {
+pub fn announced(conversation: &Conversation, session: &Arc<Session>) -> Arc<Stream> {
+    let Conversation { at: RouteSnapshot { gate, route, .. }, caller, .. } = conversation;
     let (stream, first) = session.standalone(caller);
     if first {
         // Subscribed before the client reads that it listens: it misses nothing from then on.
         let pushes = route.pushes.subscribe();
-        let pump = Pump::new(gate, Arc::clone(&stream), limits);
+        let pump = Pump::new(gate, Arc::clone(&stream), conversation.at.limits());
         let ear = listening(route, caller, session);
         let announcing = pump.announce(pushes, Arc::clone(gate), ear, Arc::downgrade(session));
         gate.tasks.spawn("session: announce", announcing);
@@ -289,7 +280,7 @@ impl Pump {
                 Step::Message(text) => self.push(text),
                 Step::Paused(retry) => self.stream.pause(retry),
                 Step::Last(last) => {
-                    last.answer().into_iter().for_each(|text| self.push(text));
+                    last.text().into_iter().for_each(|text| self.push(text));
                     return self.stream.end();
                 }
             }

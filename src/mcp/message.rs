@@ -183,6 +183,11 @@ pub fn response(id: Option<&Id>, body: &Body) -> Bytes {
     parts.concat().into()
 }
 
+/// The text of a batch's answer (2025-03-26), in this order; none where there is nothing to answer.
+pub fn array(answers: &[Bytes]) -> Option<Bytes> {
+    (!answers.is_empty()).then(|| [&b"["[..], &answers.join(&b','), b"]"].concat().into())
+}
+
 /// The message as one line. Raw ends of lines stand between tokens only, where they mean nothing.
 pub fn on_one_line(text: Bytes) -> Bytes {
     if memchr::memchr2(b'\n', b'\r', &text).is_none() {

@@ -48,6 +48,7 @@ named! {
         RefusedSlow = "refused_slow",
         RefusedStreams = "refused_streams",
         RefusedCalls = "refused_calls",
+        RefusedChannelBytes = "refused_channel_bytes",
         RefusedRate = "refused_rate",
         RefusedBudget = "refused_budget",
         RefusedInFlight = "refused_in_flight",

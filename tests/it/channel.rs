@@ -202,6 +202,50 @@ async fn too_many_calls_at_once_are_refused_and_the_rest_goes_on() {
 }
 
 #[tokio::test]
+async fn answers_that_a_client_does_not_read_wait_within_bytes() {
+    let text = "x".repeat(40 << 10);
+    let big = json!({ "content": [{ "type": "text", "text": text }] }).to_string();
+    let git = fake::http().tool("big").answer(&big).tool("log");
+    let plan = gateway().upstream("git", &git).server("limits.channel_bytes_max = \"64KiB\"");
+    let gate = plan.start().await;
+    let dropped = || gate.app().viewer().report().counters["refused_channel_bytes"];
+    for modern in [false, true] {
+        let before = dropped();
+        let mut pipe = gate.narrow_pipe(8 << 10);
+        if !modern {
+            pipe.open("2025-06-18", json!({})).await;
+        }
+        for id in 1..=6 {
+            if modern {
+                pipe.ask_modern(json!(id), "tools/call", call("big")).await;
+            } else {
+                pipe.ask(json!(id), "tools/call", call("big")).await;
+            }
+        }
+        // One is being written, and one waits.
+        eventually("most are dropped", || (4 <= dropped() - before).then_some(())).await;
+        let mut told = 0;
+        for _ in 1..=6 {
+            let answer = pipe.next().await;
+            if answer.result.is_none() {
+                let error = answer.error();
+                assert!(
+                    error["message"].as_str().unwrap().contains("channel_bytes_max"),
+                    "{error}"
+                );
+                told += 1;
+            } else {
+                assert_eq!(answer.result()["content"][0]["text"].as_str(), Some(&*text));
+            }
+        }
+        assert_eq!(told, dropped() - before);
+        assert!(told < 6);
+        pipe.ask_modern(json!(7), "tools/call", call("big")).await;
+        pipe.answer("7").await.result();
+    }
+}
+
+#[tokio::test]
 async fn progress_and_questions_come_before_the_answer() {
     let elicit = json!({ "message": "sure?", "requestedSchema": { "type": "object" } });
     for git in [fake::legacy("2025-06-18"), fake::stdio("2025-06-18")] {
@@ -240,7 +284,12 @@ async fn a_batch_is_answered_with_an_array() {
     let gate = gateway().upstream("git", &git).start().await;
     let mut pipe = gate.pipe();
     pipe.open("2025-03-26", json!({})).await;
-    let request = |id: Value, method: &str, params: Value| json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params });
+    let request = |id: Value, method: &str, params: Value| {
+        let base = json!({ "jsonrpc": "2.0", "id": id });
+        let mut request = base.as_object().unwrap().clone();
+        request.extend([("method".to_owned(), json!(method)), ("params".to_owned(), params)]);
+        Value::Object(request)
+    };
     let cancelled =
         json!({ "jsonrpc": "2.0", "method": CANCELLED, "params": { "requestId": "none" } });
     let batch = json!([
@@ -411,7 +460,8 @@ async fn a_message_is_one_line_whatever_the_server_wrote() {
     let git = fake::stdio("2025-06-18").tool("log");
     let gate = gateway().upstream("git", &git).start().await;
     let client = gate.legacy("2025-06-18").await;
-    let text = "{\"jsonrpc\":\"2.0\",\"id\":1,\n\"method\":\"tools/call\",\"params\":{\n\"name\":\"log\"}}";
+    let text = "{\"jsonrpc\":\"2.0\",\"id\":1,\n\
+                \"method\":\"tools/call\",\"params\":{\n\"name\":\"log\"}}";
     client.post(text).await.message().await.result();
 }
 

@@ -211,6 +211,43 @@ async fn a_stream_that_closes_takes_calls_and_session_with_it() {
 }
 
 #[tokio::test]
+async fn answers_that_a_client_does_not_read_wait_within_bytes() {
+    let text = "x".repeat(1 << 20);
+    let big = json!({ "content": [{ "type": "text", "text": text }] }).to_string();
+    let git = fake::http().tool("big").answer(&big);
+    let plan = gateway().upstream("git", &git).server("limits.channel_bytes_max = \"2MiB\"");
+    let gate = plan.start().await;
+    let mut client = Older::open(&gate, "2024-11-05", json!({})).await;
+    let dropped = || gate.app().viewer().report().counters["refused_channel_bytes"];
+    // More than the buffers of its connection hold.
+    let mut asked = 0;
+    while dropped() == 0 && asked < 64 {
+        for _ in 0..4 {
+            asked += 1;
+            let params = json!({ "name": "big" });
+            let call =
+                json!({ "jsonrpc": "2.0", "id": asked, "method": "tools/call", "params": params });
+            client.post(&call.to_string()).await;
+        }
+        let seen = || (git.seen("tools/call").len() == asked).then_some(());
+        eventually("all are sent on", seen).await;
+    }
+    let mut told = 0;
+    for _ in 0..asked {
+        let answer = client.stream.next().await.unwrap();
+        if answer.result.is_none() {
+            let error = answer.error();
+            assert!(error["message"].as_str().unwrap().contains("channel_bytes_max"), "{error}");
+            told += 1;
+        }
+    }
+    assert!(0 < told, "{asked} answers waited");
+    assert_eq!(told, dropped());
+    let result = client.ask("tools/call", json!({ "name": "big" })).await.result();
+    assert_eq!(result["content"][0]["text"].as_str(), Some(&*text), "it goes on");
+}
+
+#[tokio::test]
 async fn silence_is_broken() {
     let plan = gateway().upstream("git", &fake::http().tool("log"));
     let gate = plan.server("limits.keep_alive = \"1s\"").start().await;

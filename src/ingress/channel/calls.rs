@@ -1,33 +1,21 @@
-//! Calls under way on a channel: each a task, known by its id, and told when it is to end.
+//! The calls under way on a channel, by their ids, and which of them are cancelled.
 
 use std::{collections::HashMap, sync::Arc};
 
-use bytes::Bytes;
 use parking_lot::Mutex;
-use serde_json::json;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    ingress::{
-        reply,
-        step::{self, Step},
-    },
-    mcp::{id::Id, message, method::Method, raw::Raw},
-    pipeline::{self, Back, Call, Fault, Heard, Listening, Reply},
-    snapshot::RouteSnapshot,
-};
+use crate::{mcp::id::Id, pipeline::Fault};
 
-use super::Channel;
-
-/// All of one channel.
+/// The calls under way on one channel.
 #[derive(Default)]
-pub struct Calls(Arc<Table>);
+pub struct ActiveCalls(Arc<Table>);
 
 #[derive(Default)]
 struct Table {
     calls: Mutex<HashMap<Id, Entry>>,
-    /// One has ended.
+    /// Notified when a call has ended.
     ended: Notify,
 }
 
@@ -37,16 +25,19 @@ struct Entry {
     listens: bool,
 }
 
-/// A place among them; given back when dropped.
-pub struct Underway {
+/// A call under way; dropped, it is over.
+pub struct ActiveCall {
     table: Arc<Table>,
     id: Id,
     cancelled: CancellationToken,
 }
 
-impl Calls {
-    /// Notes a call, unless its id is in use or there are too many.
-    pub fn begin(&self, id: &Id, listens: bool, max: usize) -> Result<Underway, Fault> {
+impl ActiveCalls {
+    /// Counts a call among those under way.
+    ///
+    /// # Errors
+    /// Its id is in use, or there are `max` already.
+    pub fn begin(&self, id: &Id, listens: bool, max: usize) -> Result<ActiveCall, Fault> {
         let mut calls = self.0.calls.lock();
         if calls.contains_key(id) {
             return Err(Fault::DuplicateId);
@@ -57,7 +48,7 @@ impl Calls {
         }
         let cancelled = CancellationToken::new();
         calls.insert(id.clone(), Entry { cancelled: cancelled.clone(), listens });
-        Ok(Underway { table: Arc::clone(&self.0), id: id.clone(), cancelled })
+        Ok(ActiveCall { table: Arc::clone(&self.0), id: id.clone(), cancelled })
     }
 
     /// Cancels a call, if there is one of this id.
@@ -86,88 +77,20 @@ impl Calls {
     }
 }
 
-impl Drop for Underway {
-    fn drop(&mut self) {
-        self.table.calls.lock().remove(&self.id);
-        self.table.ended.notify_waiters();
+impl ActiveCall {
+    pub fn id(&self) -> &Id {
+        &self.id
+    }
+
+    /// Waits until the client cancels it.
+    pub async fn cancelled(&self) {
+        self.cancelled.cancelled().await;
     }
 }
 
-impl Channel {
-    /// Carries a call to its end, and says the answer; until that waits to be written, it is under
-    /// way.
-    pub(super) async fn answer(self, at: RouteSnapshot, call: Call, underway: Underway) {
-        if let Some(text) = self.carry(at, call, &underway).await {
-            self.say(text).await;
-        }
-        drop(underway);
-    }
-
-    /// Carries a call to its end: what is said meanwhile is written, the answer given back. None
-    /// where the client cancelled it, or is gone.
-    pub(super) async fn carry(
-        &self,
-        at: RouteSnapshot,
-        call: Call,
-        underway: &Underway,
-    ) -> Option<Bytes> {
-        tokio::select! {
-            biased;
-            // A call that is dropped is cancelled upstream.
-            () = underway.cancelled.cancelled() => None,
-            () = self.closed() => None,
-            answer = self.run(at, call) => answer,
-        }
-    }
-
-    async fn run(&self, at: RouteSnapshot, call: Call) -> Option<Bytes> {
-        let (id, method, version) = (call.id.clone(), call.method, call.client.version);
-        // Boxed: the way is large.
-        match Box::pin(pipeline::run(at, call)).await {
-            Ok(Reply::Answer(body)) => Some(message::response(Some(&id), &body)),
-            Ok(Reply::Back(back)) => self.back(back).await,
-            Ok(Reply::Listen(listening)) => self.listen(*listening).await,
-            Err(fault) => {
-                Some(reply::fault(&fault, (&id, method, version), &self.gate().counters).1)
-            }
-        }
-    }
-
-    async fn back(&self, mut back: Box<Back>) -> Option<Bytes> {
-        let mut asks = true;
-        loop {
-            let step = tokio::select! {
-                // Both keep what they have.
-                step = step::next(&mut back) => step,
-                () = self.0.deaf.cancelled(), if asks => {
-                    asks = false;
-                    back.refuse_questions();
-                    continue;
-                }
-            };
-            match step {
-                Step::Message(text) => self.say(text).await,
-                // A channel is not broken off: the rest comes on it.
-                Step::Paused(_) => (),
-                Step::Last(last) => return last.answer(),
-            }
-        }
-    }
-
-    async fn listen(&self, mut listening: Listening) -> Option<Bytes> {
-        loop {
-            match listening.next().await {
-                Heard::Message(text) => self.say(text).await,
-                Heard::End(body) => {
-                    let id = listening.id();
-                    self.say(message::response(Some(id), &body)).await;
-                    // On a channel the end of a subscription has to be said so, too (2026-07-28,
-                    // cancellation); whoever takes the result for it passes over this.
-                    let params = Raw::encode(&json!({ "requestId": id.raw() }));
-                    let told = message::notification(Method::Cancelled.name(), &params);
-                    return Some(told.bytes().clone());
-                }
-            }
-        }
+impl Drop for ActiveCall {
+    fn drop(&mut self) {
+        self.table.calls.lock().remove(&self.id);
+        self.table.ended.notify_waiters();
     }
 }

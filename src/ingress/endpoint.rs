@@ -1,0 +1,74 @@
+//! What a path of the listener leads to: a route, a part of one, or what the gate says of itself.
+
+use std::sync::Arc;
+
+use http::{Method, StatusCode};
+
+use crate::{
+    auth::{self, WELL_KNOWN},
+    snapshot::{Gate, Route, Snapshot},
+};
+
+use super::{
+    events,
+    reply::{self, HttpReply},
+};
+
+/// What of a route a path is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Endpoint {
+    /// Streamable HTTP.
+    Route,
+    /// The stream of the older HTTP+SSE.
+    Stream,
+    /// Where a client of the older HTTP+SSE posts.
+    Messages,
+}
+
+/// Finds the route of this very path, else the one that this path stands behind.
+pub fn find(snapshot: &Snapshot, path: &str) -> Option<(Arc<Route>, Endpoint)> {
+    if let Some(route) = snapshot.routes.get(path) {
+        return Some((Arc::clone(route), Endpoint::Route));
+    }
+    let endpoints = [(events::STREAM, Endpoint::Stream), (events::MESSAGES, Endpoint::Messages)];
+    let found = endpoints.into_iter().find_map(|(behind, endpoint)| {
+        Some((snapshot.routes.get(events::route_of(path, behind)?)?, endpoint))
+    });
+    let (route, endpoint) = found.filter(|(route, _)| route.settings.sse)?;
+    Some((Arc::clone(route), endpoint))
+}
+
+/// The reply at a path that is no route's.
+pub fn elsewhere(gate: &Gate, snapshot: &Snapshot, path: &str, verb: &Method) -> HttpReply {
+    match path {
+        _ if path.starts_with(WELL_KNOWN) => metadata(snapshot, path, verb),
+        "/livez" => reply::plain(StatusCode::OK, "alive\n"),
+        "/readyz" if gate.is_closing() => {
+            reply::plain(StatusCode::SERVICE_UNAVAILABLE, "stopping\n")
+        }
+        "/readyz" => reply::plain(StatusCode::OK, "ready\n"),
+        _ => reply::plain(
+            StatusCode::NOT_FOUND,
+            "no route has this path: see [routes] in routes.toml\n",
+        ),
+    }
+}
+
+/// How clients log in at a route (RFC 9728 §3): its path stands behind the well-known one; without
+/// it the first route is meant that there is something to say of.
+fn metadata(snapshot: &Snapshot, path: &str, verb: &Method) -> HttpReply {
+    if verb != Method::GET && verb != Method::HEAD {
+        return reply::not_allowed("GET");
+    }
+    let of = path.strip_prefix(WELL_KNOWN).unwrap_or_default().trim_end_matches('/');
+    let routes = snapshot.config.routes.iter();
+    let doors = routes.filter_map(|route| Some(&snapshot.routes.get(&route.path)?.auth));
+    let own =
+        doors.clone().find(|door| door.path() == Some(of)).and_then(auth::RouteAuth::metadata);
+    let first =
+        || of.is_empty().then(|| doors.clone().find_map(auth::RouteAuth::metadata)).flatten();
+    match own.or_else(first) {
+        Some(metadata) => reply::json_reply(StatusCode::OK, metadata.to_string().into()),
+        None => reply::plain(StatusCode::NOT_FOUND, "no client can log in here by itself\n"),
+    }
+}
