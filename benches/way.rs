@@ -20,12 +20,12 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 use tollgate::internals::{
-    Action, Arguments, Back, Binding, Body, Bounds, CacheQuery, Caller, Canary, CanaryState,
-    Client, Ejection, Ejections, Incoming, Limits, ListKind, Listing, Load, Message, Meta, Method,
-    Object, ObjectKind, Question, Raw, Request, Sealer, StateContent, States, Tool, Version, View,
-    Wanted, Wish, admits, attempts, balance, cached, caller, check_depth, circuit, decode, event,
-    guard, judge, message, message_of, meta, request_digest, rules, schemas, sessions, splice,
-    view,
+    Action, Back, Binding, Body, CacheQuery, CallArguments, Caller, Canary, CanaryState, Client,
+    Ejection, Ejections, Incoming, Limits, ListKind, Listing, Load, Message, MessageBounds, Meta,
+    Method, Object, ObjectKind, Question, Raw, Request, Sealer, StateContent, States, ToolSchemas,
+    Version, View, Wanted, Wish, admits, attempts, balance, cached, caller, check_depth, circuit,
+    decode, event, guard, judge, message, message_of, meta, request_digest, rules, schemas,
+    sessions, splice, view,
 };
 
 /// The argument with which it runs itself under callgrind.
@@ -37,7 +37,7 @@ const COUNTED: u32 = 100;
 const ROUND_NANOS: f64 = 20e6;
 const ROUNDS: usize = 9;
 
-const BOUNDS: Bounds = Bounds { depth_max: 64, batch_max: 50 };
+const BOUNDS: MessageBounds = MessageBounds { depth_max: 64, batch_max: 50 };
 const TOOLS: usize = 100;
 const SIZES: [(&str, usize); 3] = [("300 B", 300), ("4 KiB", 4 << 10), ("64 KiB", 64 << 10)];
 const ROUTE: &str = "/mcp";
@@ -243,11 +243,11 @@ fn targets(stages: &mut Stages) -> Result<()> {
         splice::edit(black_box(&params), &[("name", Some(b"\"own_name\""))])
     });
     stages
-        .add("params made legacy for a legacy upstream", move || meta::antiquate(black_box(&old)));
+        .add("params made legacy for a legacy upstream", move || meta::to_legacy(black_box(&old)));
     let Request { id, params, .. } = request(&Bytes::from_static(LEGACY_CALL.as_bytes()))?;
     let (info, new) = (Raw::trusted(r#"{"name":"bench","version":"1.0.0"}"#), params.clone());
     stages.add("params made modern for a modern upstream", move || {
-        meta::modernize(black_box(&new), &Raw::object(), &info, None)
+        meta::to_modern(black_box(&new), &Raw::object(), &info, None)
     });
     stages.add("request framed", move || {
         message::request(&id, Method::ToolsCall.name(), black_box(&params))
@@ -289,10 +289,10 @@ fn guards(stages: &mut Stages) -> Result<()> {
     for (name, keys) in each {
         fs::write(&file, format!("{ROUTES}{keys}"))?;
         let guard = guard(&file, "tool_57").map_err(|problems| anyhow::anyhow!("{problems}"))?;
-        let (tool, schemas) = (Tool::new(Raw::trusted(format!("{{{TOOL}}}"))), schemas());
+        let (tool, schemas) = (ToolSchemas::new(Raw::trusted(format!("{{{TOOL}}}"))), schemas());
         let params = params.clone();
         let admitted = move || {
-            let arguments = Arguments::of(black_box(&params));
+            let arguments = CallArguments::of(black_box(&params));
             guard.admit(&params, &arguments, Some(&tool), &schemas).is_ok()
         };
         ensure!(admitted(), "the arguments are right");
@@ -305,7 +305,7 @@ fn guards(stages: &mut Stages) -> Result<()> {
         let text = line.repeat(bytes.div_ceil(line.len()));
         let result = Raw::trusted(format!(r#"{{"content":[{{"type":"text","text":"{text}"}}]}}"#));
         stages.add(format!("guard: all detectors, result of {size}"), move || {
-            guard.heard(black_box(&result)).is_ok()
+            guard.scan(black_box(&result)).is_ok()
         });
     }
     Ok(())
@@ -353,7 +353,7 @@ fn policies(stages: &mut Stages) -> Result<()> {
         let (client, params) = (client(), params.clone());
         let permitted = move || {
             let (client, action) = (&client, Action::Call);
-            let arguments = &Arguments::of(black_box(&params));
+            let arguments = &CallArguments::of(black_box(&params));
             let asked = Question {
                 caller: &caller,
                 client,

@@ -6,7 +6,7 @@ use crate::{
     call::{ListKind, clock},
     catalog::{
         Ledger,
-        ledger::{By, Entry, Held, Holder, Owner},
+        ledger::{HeldNames, Holder, LedgerRecord, NamedBy, Owner},
     },
     config::{self, Config},
     store::Store,
@@ -34,7 +34,7 @@ impl Known {
     pub fn note(&self) -> String {
         match (&self.holder, self.holder.unlisted) {
             (holder, _) if holder.free => "free".to_owned(),
-            (holder, _) if holder.by == By::Pin => "pinned".to_owned(),
+            (holder, _) if holder.by == NamedBy::Pin => "pinned".to_owned(),
             (_, Some(since)) => format!("not listed since {}", clock::rfc3339(since)),
             (_, None) => String::new(),
         }
@@ -121,7 +121,7 @@ pub async fn release(ledger: &Ledger, one: &Known) -> Result<(), StartError> {
         Some(holder.clone())
     });
     let holder = changed.map_err(StartError::Names)?;
-    let entry = holder.map(|holder| Entry { route, kind, name, holder });
+    let entry = holder.map(|holder| LedgerRecord { route, kind, name, holder });
     tell(ledger, entry).await
 }
 
@@ -138,15 +138,16 @@ pub async fn pin(
 ) -> Result<Option<Owner>, StartError> {
     let owner = Owner { upstream: upstream.to_owned(), own: own.to_owned() };
     let since = clock::unix_seconds();
-    let holder = Holder { owner: owner.clone(), by: By::Pin, since, unlisted: None, free: false };
-    let put = |held: &mut Held| held.put(name, holder.clone());
+    let holder =
+        Holder { owner: owner.clone(), by: NamedBy::Pin, since, unlisted: None, free: false };
+    let put = |held: &mut HeldNames| held.put(name, holder.clone());
     let before = ledger.edit(route, kind, put).map_err(StartError::Names)?;
     let (route, name) = (route.to_owned(), name.to_owned());
-    tell(ledger, Some(Entry { route, kind, name, holder })).await?;
+    tell(ledger, Some(LedgerRecord { route, kind, name, holder })).await?;
     Ok(before.map(|holder| holder.owner).filter(|before| *before != owner))
 }
 
-async fn tell(ledger: &Ledger, entry: Option<Entry>) -> Result<(), StartError> {
+async fn tell(ledger: &Ledger, entry: Option<LedgerRecord>) -> Result<(), StartError> {
     let told = ledger.tell(entry.as_slice()).await;
     told.map_err(|error| StartError::Names(io::Error::other(error.to_string())))
 }
@@ -170,7 +171,7 @@ pub fn exported(file: &Path, path: Option<&str>) -> Result<String, StartError> {
         .to_owned();
     let quoted = |text: &str| toml::Value::from(text).to_string();
     for kind in ListKind::ALL {
-        let in_force = |it: &&(&str, &Holder)| it.1.by == By::of(route.names) || is_pin(it.1);
+        let in_force = |it: &&(&str, &Holder)| it.1.by == NamedBy::of(route.names) || is_pin(it.1);
         // One name for each entry: that which was pinned, else that which was served first.
         let each = names.of(kind).by_owner().into_iter().filter_map(|(owner, names)| {
             let pinned = names.iter().find(|(_, holder)| is_pin(holder));
@@ -191,7 +192,7 @@ pub fn exported(file: &Path, path: Option<&str>) -> Result<String, StartError> {
 }
 
 fn is_pin(holder: &Holder) -> bool {
-    holder.by == By::Pin
+    holder.by == NamedBy::Pin
 }
 
 /// A kind of entries, in a word.

@@ -9,9 +9,9 @@ use crate::{
     catalog::{Ledger, Naming, Part, Target, View},
     config,
     kit::report::Report,
-    mcp::{document::Arguments, raw::Raw, version::Version},
+    mcp::{document::CallArguments, raw::Raw, version::Version},
     net::Net,
-    policy::{self, Asked, Bounds, Judge, Verdict},
+    policy::{self, AccessRequest, Judge, PolicyBounds, Verdict},
     process::Spawner,
     snapshot,
     store::Store,
@@ -74,7 +74,8 @@ impl Offline {
         let held = book.route(&settings.path);
         let names = Arc::new(Naming::of(settings, &parts, &held, true));
         let view = View::build(settings, &parts, &names, (true, false));
-        let (policies, bounds) = (rules.of(&settings.path), Bounds::of(&config.server.limits));
+        let (policies, bounds) =
+            (rules.of(&settings.path), PolicyBounds::of(&config.server.limits));
         let judge = Judge::new(&settings.path, policies.map(Arc::clone), bounds, &context.counters);
         Ok(Self { path: settings.path.clone(), view, parts, judge })
     }
@@ -100,11 +101,12 @@ impl Offline {
         let (client, now) = (Client::gateway(Version::MODERN), clock::unix_seconds());
         let params = Raw::encode(&serde_json::json!({ "arguments": arguments }));
         let object = tool.target.object.as_ref().expect("what a view finds can be judged");
-        let (client, arguments, action) = (&client, &Arguments::of(&params), Action::List);
-        let asked = Asked { caller, client, action, object, arguments, now };
+        let (client, arguments, action) = (&client, &CallArguments::of(&params), Action::List);
+        let asked = AccessRequest { caller, client, action, object, arguments, now };
         let sees = self.judge.verdict(&asked);
-        let may =
-            sees.allowed.then(|| self.judge.verdict(&Asked { action: Action::Call, ..asked }));
+        let may = sees
+            .allowed
+            .then(|| self.judge.verdict(&AccessRequest { action: Action::Call, ..asked }));
         Explained { sees, may }
     }
 

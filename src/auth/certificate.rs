@@ -18,8 +18,8 @@ use crate::{
 
 use super::{AuthError, AuthRefusal};
 
-/// What a certificate says of its holder. That it may be believed is the business of whoever made
-/// the connection.
+/// Names that a certificate has for its holder. That it may be believed is the business of whoever
+/// made the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Certificate {
     uris: Vec<String>,

@@ -1,4 +1,5 @@
-//! What a token says, whoever read it: whose it is, what it may, and how that one logged in.
+//! Reads a token's claims, whoever verified it: whose it is, what it may, and how that one logged
+//! in.
 
 use std::collections::BTreeSet;
 
@@ -11,8 +12,8 @@ use crate::{
     mcp::{raw::Raw, splice},
 };
 
-/// What a token is remembered by: no token is kept for that, and one that is good for one route is
-/// not for another.
+/// Digest that a token is remembered by: no token is kept for that, and one that is good for one
+/// route is not for another.
 pub fn digest(token: &str, resource: &str) -> [u8; 32] {
     Sha256::new().chain_update(resource).chain_update([0]).chain_update(token).finalize().into()
 }

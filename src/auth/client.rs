@@ -18,7 +18,7 @@ use crate::{
 const ASSERTION_SECONDS: u64 = 60;
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
-/// What an authorization server says of itself (RFC 8414 §2, OIDC Discovery 1.0 §3).
+/// Metadata of an authorization server (RFC 8414 §2, OIDC Discovery 1.0 §3).
 #[derive(Debug, Clone, Deserialize)]
 pub struct Metadata {
     pub issuer: String,
@@ -27,9 +27,9 @@ pub struct Metadata {
 }
 
 impl Metadata {
-    /// That of an issuer, from the first place that has it, in the order of MCP (RFC 8414 §3.1, §5,
-    /// 2025-11-25, authorization server metadata discovery). What it names over
-    /// plain HTTP is refused where the issuer itself is not.
+    /// Fetches the metadata of an issuer, from the first place that has it, in the order of MCP
+    /// (RFC 8414 §3.1, §5, 2025-11-25, authorization server metadata discovery). What it names
+    /// over plain HTTP is refused where the issuer itself is not.
     ///
     /// # Errors
     /// Why there is none, for operators.

@@ -1,4 +1,4 @@
-//! What a request brings to be recognised by.
+//! Reads the credential that a request brings.
 
 use http::{HeaderMap, HeaderName, header};
 

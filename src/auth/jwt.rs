@@ -17,7 +17,7 @@ use super::{
     keyring::{Keyring, NoKey},
 };
 
-/// What an access token calls itself (RFC 9068 §2.1), and what most issuers still write.
+/// Types that an access token calls itself (RFC 9068 §2.1), and that most issuers still write.
 const TYPES: [&str; 3] = ["JWT", "at+jwt", "application/at+jwt"];
 
 /// The tokens of one issuer.
@@ -172,7 +172,7 @@ fn invalid<T>(why: &'static str) -> Result<T, AuthRefusal> {
     Err(AuthRefusal::Error(AuthError::Invalid(why)))
 }
 
-/// What a stranger may read of it.
+/// Names an error, in words that a stranger may read.
 #[allow(clippy::wildcard_enum_match_arm, reason = "all others are a token that is none")]
 fn in_words(error: &ErrorKind) -> &'static str {
     match error {

@@ -35,7 +35,7 @@ pub struct Keyring {
     fetching: Mutex<Option<Instant>>,
 }
 
-/// What the issuer had, and when.
+/// Keys that the issuer had, and when.
 struct Known {
     keys: Vec<Arc<VerificationKey>>,
     fetched: Instant,
@@ -94,7 +94,7 @@ impl Keyring {
         if found.is_empty() { Err(NoKey::Unknown) } else { Ok(found) }
     }
 
-    /// The same of the keys that are known already.
+    /// Finds a key among those that are known already.
     pub fn find_known(
         self: &Arc<Self>,
         id: Option<&str>,
@@ -110,7 +110,8 @@ impl Keyring {
         if found.is_empty() { Err(NoKey::Unknown) } else { Ok(found) }
     }
 
-    /// What is known, as long as it may be used; fetched behind the caller's back when it is old.
+    /// The known keys, as long as they may be used; fetched behind the caller's back when they are
+    /// old.
     async fn current(self: &Arc<Self>) -> Result<Arc<Known>, NoKey> {
         let known = self.known.read().clone();
         let age = known.as_ref().map(|known| known.fetched.elapsed());

@@ -15,7 +15,7 @@ use crate::{
 
 use super::{AuthError, AuthRefusal};
 
-/// What every key begins with, so that people and scanners of secrets know one when they see it.
+/// Prefix of every key, so that people and scanners of secrets know one when they see it.
 const PREFIX: &str = "tg_";
 /// Bytes of a key's id, which is no secret.
 const ID_BYTES: usize = 8;

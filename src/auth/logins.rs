@@ -147,7 +147,7 @@ impl Logins {
         }
     }
 
-    /// What one failure costs.
+    /// Time that one failure costs.
     fn each(&self) -> Duration {
         self.rate.period / self.rate.count.max(1)
     }

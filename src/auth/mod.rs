@@ -38,7 +38,7 @@ pub use self::{
     route_auth::{ClientPeer, RouteAuth, WELL_KNOWN},
 };
 
-/// What the authorities of all routes share.
+/// Network, tasks and counters that the authorities of all routes share.
 #[derive(Debug, Clone)]
 pub struct AuthContext {
     pub net: Net,
@@ -79,7 +79,7 @@ pub enum AuthError {
     /// RFC 6750: `invalid_token`.
     #[error("{0}")]
     Invalid(&'static str),
-    /// The same of one that was good: it is nobody's guess.
+    /// A token that used to be valid; not counted as a guessing attempt.
     #[error("{0}")]
     Expired(&'static str),
     /// RFC 6750: `insufficient_scope`.
@@ -96,10 +96,10 @@ pub enum AuthError {
     Unavailable,
 }
 
-/// What one authority says of a credential.
+/// Refusal of a credential by one authority.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AuthRefusal {
-    /// It is of another authority's kind.
+    /// The credential is of another authority's kind.
     Foreign,
     Error(AuthError),
 }
@@ -109,12 +109,12 @@ pub enum AuthRefusal {
 enum Reach<'a> {
     /// Issuers are asked.
     Anywhere,
-    /// What can be checked here is, by keys that are known already; an issuer is asked only about a
-    /// token that was good before.
+    /// Only credentials that can be checked here, by keys that are known already; an issuer is
+    /// asked only about a token that was good before.
     Here(&'a Logins),
 }
 
-/// What a caller shows.
+/// The credentials that a caller shows.
 #[derive(Debug, Clone, Copy)]
 struct Presented<'a> {
     credential: Option<&'a RequestCredential>,
@@ -124,8 +124,8 @@ struct Presented<'a> {
 }
 
 impl AuthorityRegistry {
-    /// Those of a configuration; where a section is as it was, so is its authority, with the keys
-    /// and the tokens it knows.
+    /// Builds the authorities of a configuration; where a section is as it was, so is its
+    /// authority, with the keys and the tokens it knows.
     pub fn build(config: &Config, before: &Self, means: &AuthContext) -> Self {
         let each = config.auth.iter().map(|settings| {
             let kept = before.all.get(&settings.name).filter(|kept| kept.settings == *settings);
@@ -140,7 +140,7 @@ impl AuthorityRegistry {
         Self { all: each.collect(), logins: Some(logins) }
     }
 
-    /// What stands before this route.
+    /// Makes the login check of this route.
     pub fn route_auth(&self, route: &config::Route, counters: &Arc<Counters>) -> RouteAuth {
         let named = route.auth.iter().filter_map(|name| self.all.get(name));
         RouteAuth::new(named.cloned().collect(), route, self.logins.clone(), counters)

@@ -39,7 +39,7 @@ pub struct Opaque {
     silent: Mutex<Option<Instant>>,
 }
 
-/// What became of a question.
+/// Outcome of a question.
 #[derive(Debug, Clone)]
 struct Known {
     outcome: Result<Arc<Identity>, AuthError>,

@@ -1,4 +1,4 @@
-//! What stands before a route: who may pass, and what is told to who may not.
+//! Checks logins before a route: who may pass, and what is told to who may not.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -27,7 +27,7 @@ const KEY_SHOWN: usize = 32;
 
 const UNKNOWN: AuthError = AuthError::Invalid("nobody here knows this credential");
 
-/// What stands before a route. Without authorities it is open.
+/// The login check of a route. Without authorities it is open.
 #[derive(Debug, Clone)]
 pub struct RouteAuth {
     authorities: Vec<Arc<Authority>>,
@@ -43,7 +43,7 @@ pub struct RouteAuth {
 #[derive(Debug, Clone)]
 pub struct ClientPeer {
     pub address: IpAddr,
-    /// What it has shown in TLS, verified.
+    /// Certificate that it has shown in TLS, verified.
     pub certificate: Option<Arc<Certificate>>,
 }
 
@@ -156,8 +156,8 @@ impl RouteAuth {
         Err(error)
     }
 
-    /// What can be checked here of a credential from where too many have failed: one that is right
-    /// is no guess, and nor is one that was.
+    /// Checks a credential as far as that can be done here, from where too many have failed: one
+    /// that is right is no guess, and nor is one that was.
     async fn check(
         &self,
         shown: Presented<'_>,
@@ -171,7 +171,7 @@ impl RouteAuth {
         }
     }
 
-    /// What the authorities say, in their order; nothing where none knows the kind. What one finds
+    /// Asks the authorities, in their order; nothing where none knows the kind. What one finds
     /// wrong with a credential of its kind is more than that another does not know it.
     async fn ask(
         &self,

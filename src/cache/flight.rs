@@ -15,7 +15,7 @@ use super::{
     store::{CacheSubject, CachedResult, Store},
 };
 
-/// What became of a flight. `F` is how an upstream fails.
+/// How a flight ended. `F` is how an upstream fails.
 #[derive(Debug, Clone)]
 pub enum FlightResult<F> {
     Cached(CachedResult),
@@ -30,7 +30,7 @@ pub enum FlightResult<F> {
 #[derive(Debug)]
 pub struct Flight<F> {
     pub subject: Arc<CacheSubject>,
-    /// What it brings is not kept: it began before its subject changed.
+    /// The result is not kept: the flight began before its subject changed.
     pub invalidated: AtomicBool,
     result: watch::Receiver<Option<FlightResult<F>>>,
 }
@@ -54,7 +54,7 @@ pub struct Follower<F: Clone> {
     flight: Arc<Flight<F>>,
 }
 
-/// What to do about a question that is not answered from memory.
+/// Whether a caller asks the upstream itself, or waits for another's answer.
 #[derive(Debug)]
 pub enum JoinOutcome<F: Clone> {
     Leader(Leader<F>),
@@ -112,7 +112,7 @@ impl<F: Clone> Leader<F> {
         self.publish(FlightResult::Failed(error));
     }
 
-    /// What it brings is of this.
+    /// The tool or resource that the result is of.
     pub fn subject(&self) -> &CacheSubject {
         &self.flight.subject
     }
@@ -136,7 +136,7 @@ impl<F: Clone> Drop for Leader<F> {
 }
 
 impl<F: Clone> Follower<F> {
-    /// What becomes of it. Safe to drop.
+    /// Waits for the result. Safe to drop.
     pub async fn result(&mut self) -> FlightResult<F> {
         let mut landed = self.flight.result.clone();
         let told = landed.wait_for(Option::is_some).await;

@@ -1,4 +1,4 @@
-//! What a result is kept under: all that could make the answer to the same question another one.
+//! Makes the key that a result is kept under, of all that could make the answer another one.
 
 use sha2::{Digest as _, Sha256};
 
@@ -39,7 +39,7 @@ pub struct CacheQuery<'a> {
     pub upstream: &'a str,
     /// The upstream's own name for the tool, or the resource's URI.
     pub name: &'a str,
-    /// Of the tool as it is listed: another one is another tool.
+    /// Fingerprint of the tool as it is listed: another one is another tool.
     pub definition: u64,
     /// The tool says that it changes nothing.
     pub read_only: bool,
@@ -56,9 +56,9 @@ pub struct CacheQuery<'a> {
 /// Where the answer to a question is looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CacheKeys {
-    /// Of this caller alone.
+    /// Key of this caller alone.
     pub own: CacheKey,
-    /// Of everybody.
+    /// Key that all callers share.
     pub public: CacheKey,
 }
 
@@ -117,7 +117,7 @@ pub fn keys(
     Some(CacheKeys { own: own.end(), public: parts.end() })
 }
 
-/// What of `_meta` counts.
+/// Takes the members of `_meta` that count, in canonical form.
 fn of_meta(meta: Option<Raw>) -> Option<Vec<u8>> {
     let Some(meta) = meta else { return Some(b"{}".to_vec()) };
     if !meta.is_object() {

@@ -1,4 +1,4 @@
-//! What was answered already: results that are served again for as long as they are good.
+//! Keeps results that are served again for as long as they are good.
 //!
 //! [`Cache::look`] says what to do about a question: serve a result, ask for it on behalf of all
 //! who wait (`flight`), wait, or pass it by. `key` is all that could make an answer another one,
@@ -45,7 +45,7 @@ pub use self::{
 pub struct Cache<F> {
     store: Arc<Store<F>>,
     upstreams: HashMap<String, Upstream>,
-    /// Of the upstream that was opened last.
+    /// Generation of the upstream that was opened last.
     generation: u64,
     counters: Arc<Counters>,
 }
@@ -62,7 +62,8 @@ struct Tool {
     keep: Option<Keep>,
     /// Tools of the same upstream, of which nothing is good any more after a call.
     invalidates: Vec<String>,
-    /// It is said that nothing is kept of it, although the configuration wants to.
+    /// Whether a log line has said already that nothing is kept of it, although the configuration
+    /// asks for it.
     complained: AtomicBool,
 }
 
@@ -74,10 +75,10 @@ struct Freshness {
     stale_if_error: Duration,
 }
 
-/// What to do about a question.
+/// Answer to a lookup.
 #[derive(Debug)]
 pub enum Lookup<F: Clone> {
-    /// It is none for the cache.
+    /// The request is none for the cache.
     Bypass,
     Hit(CachedResult),
     /// A result that is served while it is asked for anew, by whoever has the lead.
@@ -93,8 +94,8 @@ impl<F: Clone> Cache<F> {
         Self { store: shelf, upstreams: HashMap::new(), generation: 0, counters }
     }
 
-    /// That of the configuration that follows. `is_same` says of an upstream whether it is the
-    /// server that it was before: of any other, all is forgotten.
+    /// Builds the cache of the configuration that follows. `is_same` says of an upstream whether it
+    /// is the server that it was before: of any other, all is forgotten.
     pub fn next(&self, config: &Config, is_same: impl Fn(&str) -> bool) -> Self {
         let same = self.store.settings() == &config.cache;
         let shelf = if same { Arc::clone(&self.store) } else { self.store.moved_to(&config.cache) };
@@ -135,7 +136,7 @@ impl<F: Clone> Cache<F> {
         }
     }
 
-    /// What to do about a question.
+    /// Looks a request up: a result to serve, one to refresh, or a flight to lead or to wait for.
     pub fn lookup(&self, question: CacheQuery<'_>) -> Lookup<F> {
         let Some(upstream) = self.upstreams.get(question.upstream) else { return Lookup::Bypass };
         let is_tool = question.method == Method::ToolsCall;
@@ -216,7 +217,7 @@ impl<F: Clone> Cache<F> {
         Some(kept(None, keep.public, lasts))
     }
 
-    /// What a call of this tool makes outdated.
+    /// Finds the tools whose results a call of this tool makes outdated.
     pub fn invalidated_by(&self, upstream: &str, tool: &str) -> Vec<CacheSubject> {
         let names = self.tool(upstream, tool).map(|tool| &tool.invalidates[..]).unwrap_or_default();
         let subject = |name: &String| CacheSubject {
@@ -246,7 +247,7 @@ impl<F: Clone> Cache<F> {
         self.upstreams.get(upstream)?.tools.get(name)
     }
 
-    /// What a server calls public is shared among callers.
+    /// Whether results that a server calls public are shared among callers.
     fn shares(&self) -> bool {
         self.store.settings().resources == Resources::Shared
     }
@@ -321,7 +322,7 @@ impl CachedResult {
     }
 }
 
-/// What a server says of a result (2026-07-28, caching).
+/// The server's own words on how long a result may be kept (2026-07-28, caching).
 struct Hints {
     ttl_ms: u64,
     is_public: bool,

@@ -21,10 +21,11 @@ use crate::{
 
 use super::{flight::Flight, key::CacheKey};
 
-/// What an entry costs besides its text and its names: the key three times, the index, moka's own.
+/// Bytes that an entry costs besides its text and its names: the key three times, the index, moka's
+/// own.
 const ENTRY_BYTES: usize = 320;
 
-/// What results are of: what is taken away together.
+/// The tool or resource that results are of, which are taken away together.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct CacheSubject {
     pub kind: SubjectKind,
@@ -49,7 +50,7 @@ pub struct CachedResult {
     pub received_at: Instant,
     /// For how long it is good, as its server says; none where the configuration does.
     pub ttl_hint: Option<Duration>,
-    /// It is everybody's.
+    /// Whether all callers share it.
     pub public: bool,
     /// After this long it is of no use any more.
     pub retention: Duration,
@@ -61,7 +62,8 @@ pub struct Store<F> {
     settings: config::Cache,
     entries: sync::Cache<CacheKey, Arc<Entry>>,
     index: Mutex<Index<F>>,
-    /// What was put out and is still in the index. Held for a moment only, also under the desk.
+    /// Entries that moka evicted and that are still in the index. Held for a moment only, also
+    /// under the lock of the index.
     evicted: Arc<Mutex<Evicted>>,
     /// Places of refreshes under way.
     refreshes: Arc<Semaphore>,
@@ -82,7 +84,7 @@ struct Index<F> {
     by_subject: HashMap<Arc<CacheSubject>, HashSet<CacheKey>>,
 }
 
-/// What moka put out.
+/// Entries that moka evicted.
 type Evicted = Vec<(CacheKey, Arc<CacheSubject>)>;
 
 /// Each entry has a time of its own.

@@ -1,4 +1,4 @@
-//! What is served to whom, by the cache alone.
+//! Tests what is served to whom, by the cache alone.
 
 use std::{collections::BTreeSet, net::IpAddr};
 
@@ -24,7 +24,7 @@ fn read(toml: &str) -> Config {
     config::parse("routes.toml", toml, &|_| None).unwrap_or_else(|problems| panic!("{problems:?}"))
 }
 
-/// What a cache of `jobs` has whose tool `get` is kept so.
+/// A cache for the upstream `jobs`, whose tool `get` is kept so.
 fn cache(keep: &str) -> Cache<&'static str> {
     let config = read(&format!("{JOBS}[upstreams.jobs.tools.get]\ncache = {{ {keep} }}\n"));
     Cache::new(Arc::default()).next(&config, |_| false)
@@ -411,7 +411,7 @@ fn settings() -> impl Strategy<Value = (String, bool, Option<BTreeSet<String>>)>
     })
 }
 
-/// What the upstream is shown beside the params.
+/// Digests of headers and tokens that the upstream is shown beside the params.
 fn vary() -> impl Strategy<Value = Option<[u8; 32]>> {
     prop::option::of((0_u8..3).prop_map(|value| [value; 32]))
 }
@@ -453,7 +453,7 @@ proptest! {
         }
     }
 
-    /// The same of resources, whose server says who may have them.
+    /// Resources keep to the same rule; their server says who may have them.
     #[test]
     fn a_private_resource_is_its_callers(
         resources in prop::sample::select(vec!["shared", "caller", "off"]),

@@ -1,15 +1,15 @@
-//! What comes back from an upstream while a call is under way.
+//! Events that come back from an upstream while a call is under way.
 
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 
 use crate::mcp::{
+    compat,
     error::{ErrorObject, INVALID_PARAMS},
     id::Id,
     message::Body,
     method::Method,
-    older,
     raw::Raw,
     version::Version,
 };
@@ -52,7 +52,7 @@ impl ServerRequest {
     /// elicitation: error handling).
     pub fn for_version(self, client: Version) -> Option<Self> {
         let id = format!("{:032x}", rand::random::<u128>());
-        match older::question(client, &self.method, &self.params, &id) {
+        match compat::question(client, &self.method, &self.params, &id) {
             Ok(params) => Some(Self { params, ..self }),
             Err(reason) => {
                 let error = ErrorObject::new(INVALID_PARAMS, reason.to_string());

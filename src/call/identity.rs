@@ -11,8 +11,8 @@ use zeroize::Zeroizing;
 
 use crate::mcp::raw::Raw;
 
-/// What is known of a caller who proved who they are. Two are the same where one authority knows
-/// both by one subject: what else it says of them changes with each token.
+/// Identity of a caller who proved who they are. Two are the same where one authority knows both by
+/// one subject: what else it says of them changes with each token.
 #[derive(Debug, Clone)]
 pub struct Identity {
     /// The name of the `[auth.NAME]` section that vouches for it.

@@ -1,4 +1,4 @@
-//! What this machine gives the process: memory, and descriptors of files.
+//! Reads what this machine gives the process: memory, and descriptors of files.
 
 use std::{
     fs::{self, File},
@@ -13,7 +13,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 const MEMORY_UNKNOWN: usize = 2 << 30;
 /// Where groups of processes have their bounds (cgroups(7), version 2).
 const CGROUPS: &str = "/sys/fs/cgroup";
-/// The same of version 1, as seen from within a container.
+/// The bound of version 1, as seen from within a container.
 const CGROUP_1: &str = "/sys/fs/cgroup/memory/memory.limit_in_bytes";
 
 /// The soft bound on descriptors as this process was given it.

@@ -49,7 +49,7 @@ impl Client {
         self.version.era()
     }
 
-    /// What it declares, as a modern server is shown it: what that can ask, and nothing else.
+    /// Its capabilities as a modern server is shown them: what that can ask, and nothing else.
     pub fn capabilities_for_modern(&self) -> Raw {
         if self.era() == Era::Modern {
             return self.capabilities.clone();
@@ -64,7 +64,8 @@ impl Client {
         splice::edit(&shown, &[("roots", roots)])
     }
 
-    /// What it declares, as a legacy server is shown it: extensions are negotiated otherwise there.
+    /// Its capabilities as a legacy server is shown them: extensions are negotiated otherwise
+    /// there.
     pub fn capabilities_for_legacy(&self) -> Raw {
         match self.era() {
             Era::Legacy => self.capabilities.clone(),
@@ -78,8 +79,8 @@ impl Client {
             && splice::at(&self.capabilities, &["extensions", TASKS]).is_some()
     }
 
-    /// What it says of itself; a modern client need not say anything, and a legacy server wants to
-    /// know: the gate stands in for it then.
+    /// Its own `Implementation` object, or the gate's: a modern client need not name itself, and a
+    /// legacy server wants to know.
     pub fn info_or_default(&self) -> Raw {
         let is_named = splice::member(&self.info, "name").is_some();
         if is_named { self.info.clone() } else { gateway_info() }
@@ -181,9 +182,9 @@ pub struct UpstreamRequest {
     pub as_task: bool,
     /// Headers of the client's request, as far as some upstream is to have them.
     pub forwarded: Option<Arc<HeaderMap>>,
-    /// What a legacy client set by `logging/setLevel`, or a modern one wants of this request.
+    /// Level that a legacy client set by `logging/setLevel`, or a modern one wants of this request.
     pub log_level: Option<String>,
-    /// It may be sent a second time.
+    /// Whether it may be sent a second time.
     pub safe: bool,
     /// Silence after which another replica is asked too, where it is safe.
     pub hedge: Option<Duration>,
@@ -191,8 +192,7 @@ pub struct UpstreamRequest {
     pub replica: Option<u64>,
 }
 
-/// What a request is about, as far as its failures may be its own and not those of its whole
-/// server.
+/// Subject of a request, as far as its failures may be its own and not those of its whole server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Subject<'a> {
     Tool(&'a str),
@@ -220,7 +220,7 @@ impl fmt::Display for Subject<'_> {
 }
 
 impl UpstreamRequest {
-    /// What it is about: a tool, a prompt or a resource.
+    /// The subject: a tool, a prompt or a resource.
     pub fn subject(&self) -> Subject<'_> {
         match (self.method, self.name.as_deref()) {
             (Method::ToolsCall, Some(name)) => Subject::Tool(name),
@@ -235,9 +235,9 @@ impl UpstreamRequest {
         self.name.as_deref().filter(|_| self.method == Method::ToolsCall)
     }
 
-    /// What a legacy client declares, as a modern server of these capabilities is shown it. A
-    /// client that reads no stream can be asked nothing; for one that does the gate brings tasks to
-    /// their end.
+    /// Capabilities of a legacy client, as a modern server with `server` capabilities is shown
+    /// them. A client that reads no stream can be asked nothing; for one that does the gate brings
+    /// tasks to their end.
     pub fn capabilities_for_modern(&self, server: &Raw) -> Raw {
         if !self.streams {
             return Raw::object();
@@ -313,7 +313,7 @@ impl ListKind {
     }
 }
 
-/// What a caller wants to do with a tool, a prompt or a resource.
+/// Action that a caller wants to do with a tool, a prompt or a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Action {
     /// To see it.
@@ -339,7 +339,7 @@ impl Action {
     }
 }
 
-/// What kind of thing something is done with; templates are resources.
+/// Kind of thing that something is done with; templates are resources.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ObjectKind {
     Tool,
@@ -367,7 +367,7 @@ impl ObjectKind {
         }
     }
 
-    /// What it is there for.
+    /// The action that it is there for.
     pub fn use_of(self) -> Action {
         match self {
             Self::Tool => Action::Call,

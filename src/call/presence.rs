@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-/// Of one session: how many of its client's readers there are.
+/// Counts the readers of one session's client.
 #[derive(Debug, Default)]
 pub struct Presence(watch::Sender<usize>);
 

@@ -15,43 +15,43 @@ use crate::{
 
 use super::{
     listing::Listing,
-    reading::{Bounds, Remark},
+    reading::{ListBounds, Remark},
 };
 
 /// One upstream's place.
 #[derive(Debug)]
 pub struct CatalogCell {
     file: String,
-    /// What the listing is of: another command or address is another server.
+    /// Command or address that the listing is of: another one is another server.
     source: String,
     store: Store,
     kept: Mutex<Kept>,
-    bounds: watch::Sender<Bounds>,
+    bounds: watch::Sender<ListBounds>,
 }
 
 #[derive(Debug, Default)]
 struct Kept {
     listing: Option<Arc<Listing>>,
-    /// It came from disk, or from a predecessor: something is known of every list.
+    /// Whether it came from disk, or from a predecessor: something is known of every list.
     inherited: bool,
     since: Since,
     /// Counts what was put here, and up to where the routes show it.
     version: u64,
     published: u64,
-    /// What is only for clients that can be asked is known as well, or cannot be.
+    /// Whether the entries only for clients that can be asked are known as well, or cannot be.
     whole: bool,
     /// In the order of [`ListKind::ALL`].
     lists: [List; ListKind::ALL.len()],
 }
 
-/// What came here since the start.
+/// What the upstream said since the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 enum Since {
     #[default]
     Nothing,
     /// Something, but nothing that the upstream itself said.
     Settled,
-    /// What the upstream said.
+    /// Lists that the upstream sent itself.
     Confirmed,
 }
 
@@ -62,7 +62,7 @@ struct List {
     remarks: Vec<Remark>,
 }
 
-/// What became of the last reading of one list since the start.
+/// Outcome of the last reading of one list since the start.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum ListState {
     /// None has ended yet.
@@ -97,7 +97,7 @@ impl CatalogCell {
         upstream: &config::Upstream,
         store: &Store,
         predecessor: Option<&Self>,
-        bounds: Bounds,
+        bounds: ListBounds,
     ) -> Arc<Self> {
         let file = format!("catalog-{}.json", upstream.name);
         let source = source(&upstream.transport);
@@ -180,14 +180,14 @@ impl CatalogCell {
         each.collect()
     }
 
-    /// The same in one line; none where all is well.
+    /// All troubles in one line; none where all is well.
     pub fn error(&self) -> Option<String> {
         let each = self.troubles().into_iter().map(|(method, why)| format!("`{method}`: {why}"));
         let all: Vec<_> = each.collect();
         (!all.is_empty()).then(|| all.join("; "))
     }
 
-    /// What was wrong with single entries.
+    /// Faults of single entries.
     pub fn remarks(&self) -> Vec<(ListKind, Remark)> {
         let kept = self.kept.lock();
         let each = ListKind::ALL.into_iter().zip(&kept.lists);
@@ -217,17 +217,17 @@ impl CatalogCell {
     }
 
     /// How much is kept.
-    pub fn bounds(&self) -> Bounds {
+    pub fn bounds(&self) -> ListBounds {
         *self.bounds.borrow()
     }
 
     /// Sets how much is kept; where that is another, the lists are read anew.
-    pub fn set_bounds(&self, bounds: Bounds) {
+    pub fn set_bounds(&self, bounds: ListBounds) {
         self.bounds.send_if_modified(|now| std::mem::replace(now, bounds) != bounds);
     }
 
     /// Tells when the bounds are others.
-    pub fn watch_bounds(&self) -> watch::Receiver<Bounds> {
+    pub fn watch_bounds(&self) -> watch::Receiver<ListBounds> {
         self.bounds.subscribe()
     }
 

@@ -9,8 +9,8 @@ pub fn passes(filter: &Filter, name: &str) -> bool {
     allowed && !filter.deny.iter().any(|pattern| matches(pattern, name))
 }
 
-/// The same for an entry that has other names besides the one that clients see: what was denied
-/// before it was renamed stays denied.
+/// Whether a filter passes an entry that has other names besides the one that clients see: what was
+/// denied before it was renamed stays denied.
 pub fn passes_as(filter: &Filter, name: &str, others: &[&str]) -> bool {
     let denies = |name: &&str| filter.deny.iter().any(|pattern| matches(pattern, name));
     passes(filter, name) && !others.iter().any(denies)

@@ -1,4 +1,4 @@
-//! What one upstream offers: its four lists over all pages, its capabilities, its words about
+//! Holds what one upstream offers: its four lists over all pages, its capabilities, its words about
 //! itself.
 
 use std::{collections::HashSet, time::Duration};
@@ -19,7 +19,7 @@ use crate::{
 
 use super::{
     entry::{self, EntryBounds, Fitted, Flaw},
-    reading::{Bounds, ListError, Reading, Request, Via},
+    reading::{ListBounds, ListError, ListReading, ListRequest, Via},
 };
 
 /// One entry of a list, as the upstream wrote it.
@@ -50,24 +50,24 @@ pub struct Listing {
     pub prompts: Vec<Item>,
     pub resources: Vec<Item>,
     pub templates: Vec<Item>,
-    /// Of each of its lists, in the order of [`ListKind::ALL`]; none where it was not read.
+    /// Hints of each of its lists, in the order of [`ListKind::ALL`]; none where it was not read.
     #[serde(default)]
-    pub hints: [Option<Hints>; ListKind::ALL.len()],
+    pub hints: [Option<CacheHints>; ListKind::ALL.len()],
     /// The smallest `ttlMs` of its lists; 0 where it gave none.
     pub ttl_ms: u64,
     /// All of its lists said `cacheScope: public`.
     pub public: bool,
 }
 
-/// What a server says of how long, and for whom, a list may be kept (2026-07-28, caching).
+/// The server's own words on how long, and for whom, a list may be kept (2026-07-28, caching).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Hints {
+pub struct CacheHints {
     pub ttl_ms: u64,
     pub public: bool,
 }
 
-impl Hints {
-    /// Those of a page; what is no number of milliseconds is none.
+impl CacheHints {
+    /// Reads the hints of a page; what is no number of milliseconds is none.
     pub fn of(page: &Raw) -> Self {
         let ttl = splice::member(page, "ttlMs").and_then(|ttl| ttl.try_read::<f64>());
         let scope = splice::member(page, "cacheScope");
@@ -79,7 +79,7 @@ impl Hints {
 }
 
 impl Listing {
-    /// What is known of an upstream before any of its lists.
+    /// An upstream's listing before any of its lists is read.
     pub fn of(peer: &Peer) -> Self {
         Self {
             version: peer.version.as_str().to_owned(),
@@ -97,7 +97,7 @@ impl Listing {
         }
     }
 
-    /// The same lists of an upstream that was opened anew.
+    /// The same lists for an upstream that was opened anew.
     pub fn reopened(self, peer: &Peer) -> Self {
         let Self { tools, asked_tools, prompts, resources, templates, hints, .. } = self;
         let lists = Self { tools, asked_tools, prompts, ..Self::of(peer) };
@@ -113,7 +113,7 @@ impl Listing {
 
     /// Takes in a list that was read anew. One that failed leaves what was known; where that is
     /// nothing, what was read of it until then is better.
-    pub fn take(&mut self, reading: Reading) {
+    pub fn take(&mut self, reading: ListReading) {
         let failed = reading.error.as_ref().is_some_and(|error| !error.is_cut());
         let items = self.items_mut(reading.kind);
         if failed && !items.is_empty() {
@@ -151,13 +151,13 @@ impl Listing {
     pub async fn read_asked(
         &mut self,
         upstream: &Upstream,
-        request: Request,
+        request: ListRequest,
     ) -> Result<(), ListError> {
         if splice::member(&self.capabilities, "tools").is_none() {
             return Ok(());
         }
         let Some(asking) = Box::pin(upstream.asking()).await? else { return Ok(()) };
-        let reading = Reading::read(Via::Asking(&asking), request).await;
+        let reading = ListReading::read(Via::Asking(&asking), request).await;
         asking.close().await;
         if let Some(error) = reading.error.filter(|error| !error.is_cut()) {
             return Err(error);
@@ -217,7 +217,7 @@ impl Listing {
     }
 
     /// As it came from disk: held to the bounds of now, and to what clients can read.
-    pub fn restored(mut self, bounds: Bounds) -> Self {
+    pub fn restored(mut self, bounds: ListBounds) -> Self {
         let again = |kind: ListKind, items: Vec<Item>| -> Vec<Item> {
             let items = items.into_iter().take(bounds.items_max);
             let fitting = items.filter_map(|item| {
@@ -232,7 +232,7 @@ impl Listing {
         self.templates = again(ListKind::Templates, self.templates);
         self.bound(bounds.lists_bytes_max);
         // Files of earlier versions have the hints of all lists together.
-        let all = Hints { ttl_ms: self.ttl_ms, public: self.public };
+        let all = CacheHints { ttl_ms: self.ttl_ms, public: self.public };
         for kind in ListKind::ALL {
             let has = !self.items(kind).is_empty();
             if let Some(hints) = self.hints.get_mut(kind as usize).filter(|_| has) {

@@ -1,9 +1,9 @@
-//! What the servers behind a route offer together: listed, named, merged, and ready as bytes.
+//! Makes what the servers behind a route offer together: listed, named, merged, and ready as bytes.
 
 mod capabilities;
 mod entry;
 mod filter;
-mod held;
+mod held_names;
 pub mod ledger;
 pub mod listing;
 mod names;
@@ -25,8 +25,8 @@ pub use self::{
     ledger::Ledger,
     naming::{Collision, Naming},
     offer::{Decisions, Offer},
-    part::{Filters, Found, Part, Target},
-    reading::{Bounds, Remark},
+    part::{Filters, FoundBy, Part, Target},
+    reading::{ListBounds, Remark},
     refresh::{Change, keep},
     template::expanded,
     view::{View, supported_versions},

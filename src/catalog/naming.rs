@@ -1,5 +1,4 @@
-//! What all entries of a route are called, and which of them are shown: decided once for all of its
-//! views.
+//! Names all entries of a route, and decides which are shown: once for all of its views.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -10,8 +9,8 @@ use crate::{
 
 use super::{
     filter,
-    held::{By, Held, Owner, RouteNames},
-    names::{Entry, Named, Namer, Prefixes, Why},
+    held_names::{HeldNames, NamedBy, Owner, RouteNames},
+    names::{ChosenName, NameRequest, Namer, Prefixes, Why},
     part::{Filters, Part, extra},
 };
 
@@ -19,7 +18,7 @@ use super::{
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Naming {
     /// By the upstream, and its own name.
-    kinds: HashMap<ListKind, HashMap<String, HashMap<String, Shown>>>,
+    kinds: HashMap<ListKind, HashMap<String, HashMap<String, ShownName>>>,
     prefixes: Prefixes,
     /// When each upstream's first template was shown; templates of those that came first lead.
     ranks: BTreeMap<String, u64>,
@@ -33,7 +32,7 @@ pub struct Naming {
 
 /// An entry as clients know it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shown {
+pub struct ShownName {
     pub name: String,
     /// Whether it is on lists.
     pub listed: bool,
@@ -49,7 +48,7 @@ pub struct Claim {
     pub kind: ListKind,
     pub name: String,
     pub owner: Owner,
-    pub by: By,
+    pub by: NamedBy,
 }
 
 /// An entry whose own name is not what clients see, and why.
@@ -67,8 +66,8 @@ struct Scope<'a> {
     route: &'a Route,
     filter: &'a Filter,
     parts: &'a [Part],
-    entries: Vec<Entry<'a>>,
-    held: &'a Held,
+    entries: Vec<NameRequest<'a>>,
+    held: &'a HeldNames,
 }
 
 impl Naming {
@@ -96,8 +95,8 @@ impl Naming {
         self.kinds == other.kinds && self.prefixes == other.prefixes && self.ranks == other.ranks
     }
 
-    /// What clients know an upstream's entry by; none where they may not use it.
-    pub fn shown(&self, kind: ListKind, upstream: &str, own: &str) -> Option<&Shown> {
+    /// The name by which clients know an upstream's entry; none where they may not use it.
+    pub fn shown(&self, kind: ListKind, upstream: &str, own: &str) -> Option<&ShownName> {
         self.find(kind, upstream, own).filter(|shown| !shown.denied)
     }
 
@@ -124,7 +123,7 @@ impl Naming {
         all.any(|shown| shown.before.first().unwrap_or(&shown.name) == name)
     }
 
-    fn all(&self, kind: ListKind) -> impl Iterator<Item = &Shown> {
+    fn all(&self, kind: ListKind) -> impl Iterator<Item = &ShownName> {
         self.kinds.get(&kind).into_iter().flatten().flat_map(|(_, entries)| entries.values())
     }
 
@@ -137,12 +136,12 @@ impl Naming {
         self.ranks.get(upstream).copied().unwrap_or(u64::MAX)
     }
 
-    fn find(&self, kind: ListKind, upstream: &str, own: &str) -> Option<&Shown> {
+    fn find(&self, kind: ListKind, upstream: &str, own: &str) -> Option<&ShownName> {
         self.kinds.get(&kind)?.get(upstream)?.get(own)
     }
 
     /// All entries that upstreams' own sections let through, in the order of the route.
-    fn entries<'a>(&mut self, kind: ListKind, parts: &'a [Part]) -> Vec<Entry<'a>> {
+    fn entries<'a>(&mut self, kind: ListKind, parts: &'a [Part]) -> Vec<NameRequest<'a>> {
         let (mut entries, mut known) = (Vec::new(), HashSet::new());
         for part in parts {
             let Some(listing) = &part.listing else { continue };
@@ -153,7 +152,7 @@ impl Naming {
             let owns = owns.filter(|own| filter::passes(filter, own));
             let (new, twice): (Vec<_>, Vec<_>) =
                 owns.partition(|own| known.insert((upstream, *own)));
-            let entry = |own| Entry { upstream, own, wanted: filter::renamed(filter, own) };
+            let entry = |own| NameRequest { upstream, own, wanted: filter::renamed(filter, own) };
             entries.extend(new.into_iter().map(entry));
             let twice = twice.iter().map(|own| format!("`{own}` of `{upstream}` is listed twice"));
             self.left_out.extend(twice);
@@ -187,7 +186,7 @@ impl Naming {
             }
             self.claim(scope, &owner, &named.name, named.by);
             if name != named.name {
-                self.claim(scope, &owner, name, By::Config);
+                self.claim(scope, &owner, name, NamedBy::Config);
             }
             let shown = scope.shown(entry, &named, name);
             let kind = self.kinds.entry(scope.kind).or_default();
@@ -196,10 +195,10 @@ impl Naming {
     }
 
     /// Notes a name that is not recorded as this entry's yet.
-    fn claim(&mut self, scope: &Scope<'_>, owner: &Owner, name: &str, by: By) {
+    fn claim(&mut self, scope: &Scope<'_>, owner: &Owner, name: &str, by: NamedBy) {
         let known = scope.held.get(name).filter(|holder| holder.owner == *owner);
         // What an operator pinned stays so.
-        if known.is_none_or(|holder| holder.by != by && holder.by != By::Pin) {
+        if known.is_none_or(|holder| holder.by != by && holder.by != NamedBy::Pin) {
             let (kind, name, owner) = (scope.kind, name.to_owned(), owner.clone());
             self.claims.push(Claim { kind, name, owner, by });
         }
@@ -207,7 +206,7 @@ impl Naming {
 }
 
 impl Scope<'_> {
-    fn named(&self, prefixes: &Prefixes, records: bool) -> Vec<Result<Named, Why>> {
+    fn named(&self, prefixes: &Prefixes, records: bool) -> Vec<Result<ChosenName, Why>> {
         let (pins, renames) = (self.pins(), self.renames());
         let mut blocked = HashSet::new();
         loop {
@@ -224,7 +223,7 @@ impl Scope<'_> {
             let named = namer.name_all(&self.entries);
             let targets = self.targets(&named);
             // Once more, where a name that the route gives to another is somebody's own.
-            let is_taken = |named: &Named| targets.contains(&named.name);
+            let is_taken = |named: &ChosenName| targets.contains(&named.name);
             if !blocked.is_empty() || !named.iter().flatten().any(is_taken) {
                 return named;
             }
@@ -233,7 +232,7 @@ impl Scope<'_> {
     }
 
     /// Names that the route gives to entries that are there, or may be there yet.
-    fn targets(&self, named: &[Result<Named, Why>]) -> HashSet<String> {
+    fn targets(&self, named: &[Result<ChosenName, Why>]) -> HashSet<String> {
         let is_whole = self.parts.iter().all(|part| part.listing.is_some());
         let names: HashSet<_> = named.iter().flatten().map(|named| named.name.as_str()).collect();
         let rename = &self.filter.rename;
@@ -245,7 +244,8 @@ impl Scope<'_> {
 
     /// Names that an operator gave for good; those of the file win.
     fn pins(&self) -> BTreeMap<String, Owner> {
-        let pinned = self.held.iter().filter(|(_, holder)| holder.by == By::Pin && !holder.free);
+        let pinned =
+            self.held.iter().filter(|(_, holder)| holder.by == NamedBy::Pin && !holder.free);
         let pinned = pinned.map(|(name, holder)| (name.clone(), holder.owner.clone()));
         let written = self.route.pins.of(self.kind).iter().map(|(name, pin)| {
             let Pin { upstream, own } = pin.clone();
@@ -274,13 +274,13 @@ impl Scope<'_> {
         renames
     }
 
-    fn shown(&self, entry: &Entry<'_>, named: &Named, name: &str) -> Shown {
+    fn shown(&self, entry: &NameRequest<'_>, named: &ChosenName, name: &str) -> ShownName {
         let is_renamed = name != named.name || entry.own != entry.wanted;
         let before = [named.name.as_str(), entry.own];
         let before = if is_renamed { &before[..] } else { &[] };
         let own = self.parts.iter().find(|part| part.upstream.name() == entry.upstream);
         let hides = |part: &Part| filter::hides(own_filter(&part.filters, self.kind), entry.own);
-        Shown {
+        ShownName {
             listed: !own.is_some_and(hides) && !filter::hides(self.filter, name),
             denied: !filter::passes_as(self.filter, name, before),
             name: name.to_owned(),
@@ -289,8 +289,8 @@ impl Scope<'_> {
     }
 }
 
-fn left_out(entry: &Entry<'_>, why: &Why) -> String {
-    let Entry { upstream, own, .. } = entry;
+fn left_out(entry: &NameRequest<'_>, why: &Why) -> String {
+    let NameRequest { upstream, own, .. } = entry;
     if let Why::Taken(other) = why {
         return format!("`{own}` of `{upstream}` has a name that is taken by `{other}`");
     }

@@ -1,5 +1,5 @@
-//! What callers are offered of a route: its lists as they read them, and what is said of the
-//! servers behind it.
+//! Offers a route to its callers: its lists as they read them, and what is said of the servers
+//! behind it.
 //!
 //! All offers of a route share the entries of its lists, down to their bytes: an offer to some is
 //! made of the numbers of those that they see. A page is put together when it is asked for.
@@ -14,9 +14,9 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     call::{ListKind, gateway_info},
     mcp::{
+        compat,
         error::{ErrorObject, INVALID_PARAMS},
         meta::SERVER_INFO,
-        older,
         raw::Raw,
         version::{Era, Version},
     },
@@ -28,29 +28,29 @@ use super::{part::Target, servers::Servers};
 /// Keyed anew in each process: no server can make up two entries that are taken for one.
 static HASHER: LazyLock<std::hash::RandomState> = LazyLock::new(std::hash::RandomState::new);
 
-/// What callers of some grants are offered.
+/// Lists and capabilities that callers of some grants are offered.
 #[derive(Debug, Default)]
 pub struct Offer {
     lists: [List; ListKind::ALL.len()],
     pub(super) servers: Servers,
     page_size: usize,
-    /// What was decided for it; nothing where it is for all.
+    /// Decisions that made it; nothing where it is for all.
     decisions: Decisions,
 }
 
 /// One list, or some of its entries.
 #[derive(Debug, Default)]
 struct List {
-    all: Arc<[Entry]>,
+    all: Arc<[OfferEntry]>,
     /// Which of them are in it; none: all.
     rows: Option<Box<[u32]>>,
-    /// Of the entries as shown: the same means that nothing changed for clients.
+    /// Hash of the entries as shown: the same means that nothing changed for clients.
     fingerprint: [u8; 32],
 }
 
 /// One entry of a list as clients see it.
 #[derive(Debug)]
-pub struct Entry {
+pub struct OfferEntry {
     text: Raw,
     /// For modern clients, where that is another.
     modern: Option<Raw>,
@@ -67,12 +67,12 @@ pub struct Entry {
 
 /// Whether things are seen by callers of some grants, by all that policies can know of them.
 ///
-/// What was decided stays right for as long as the policies are the same, so that a list that
-/// changed costs decisions about what is new on it.
+/// Decisions that stay right for as long as the policies are the same, so that a list that changed
+/// costs decisions about what is new on it.
 #[derive(Debug, Default, Clone)]
 pub struct Decisions(Arc<[u64]>);
 
-impl Entry {
+impl OfferEntry {
     /// `listed` is false for one that is kept out of lists.
     pub fn new(text: Raw, listed: bool, part: usize, target: Arc<Target>) -> Self {
         let digest = Sha256::digest(text.bytes()).into();
@@ -81,7 +81,7 @@ impl Entry {
         Self { text, modern: None, older, digest, listed, part, target, judged }
     }
 
-    /// The same with another text for modern clients.
+    /// Has another text for modern clients.
     pub fn with_modern(self, modern: Raw) -> Self {
         let modern = (modern != self.text).then_some(modern);
         Self { modern, ..self }
@@ -91,13 +91,13 @@ impl Entry {
         if version.era() == Era::Modern {
             return self.modern.as_ref().unwrap_or(&self.text);
         }
-        let made = || older::entry(version, kind.method(), &self.text);
+        let made = || compat::entry(version, kind.method(), &self.text);
         self.older.get(version as usize).map_or(&self.text, |older| older.get_or_init(made))
     }
 }
 
 impl Decisions {
-    /// What was decided of a thing.
+    /// The decision on a thing, where there was one.
     fn find(&self, judged: u64) -> Option<bool> {
         let at = self.0.binary_search_by_key(&judged, |known| known & !1).ok()?;
         self.0.get(at).map(|known| known & 1 == 1)
@@ -107,12 +107,12 @@ impl Decisions {
 impl Offer {
     /// All entries of all lists.
     pub fn whole(
-        lists: [Vec<Entry>; ListKind::ALL.len()],
+        lists: [Vec<OfferEntry>; ListKind::ALL.len()],
         servers: Servers,
         page_size: usize,
     ) -> Self {
         let lists = lists.map(|entries| {
-            let all: Arc<[Entry]> = entries.into();
+            let all: Arc<[OfferEntry]> = entries.into();
             let rows = all.iter().any(|entry| !entry.listed);
             let rows = rows.then(|| listed(&all, |_| true));
             List::new(all, rows)
@@ -130,7 +130,7 @@ impl Offer {
     ) -> (Self, Vec<bool>) {
         let mut decisions = Vec::new();
         let mut seen_of = vec![false; parts];
-        let mut sees = |entry: &Entry| {
+        let mut sees = |entry: &OfferEntry| {
             let asked = || entry.target.object.as_ref().is_some_and(&sees);
             let seen = earlier.find(entry.judged).unwrap_or_else(asked);
             decisions.push(entry.judged | u64::from(seen));
@@ -200,7 +200,7 @@ impl Offer {
         self.list(kind).len()
     }
 
-    /// Of a list as clients see it: another one means that it looks different.
+    /// Hash of a list as clients see it: another one means that it looks different.
     pub fn fingerprint(&self, kind: ListKind) -> [u8; 32] {
         self.list(kind).fingerprint
     }
@@ -214,10 +214,10 @@ impl Offer {
     /// A `ServerCapabilities` object: what the upstreams really have, as far as a client of this
     /// version can use it.
     pub fn capabilities(&self, version: Version) -> Raw {
-        older::server_capabilities(version, &Raw::encode(&self.servers.capabilities))
+        compat::server_capabilities(version, &Raw::encode(&self.servers.capabilities))
     }
 
-    /// What a client of this version is told of the server's own tasks; none where it may not use
+    /// The extension of tasks as a client of this version is told of it; none where it may not use
     /// them. They are never listed: a server sees the gate, and cannot tell its clients apart.
     pub fn tasks(&self, version: Version) -> Option<Raw> {
         let may = self.servers.relays_tasks && version == Version::V2025_11_25;
@@ -280,7 +280,7 @@ impl Offer {
 }
 
 impl List {
-    fn new(all: Arc<[Entry]>, rows: Option<Box<[u32]>>) -> Self {
+    fn new(all: Arc<[OfferEntry]>, rows: Option<Box<[u32]>>) -> Self {
         let list = Self { all, rows, fingerprint: [0; 32] };
         let mut hash = Sha256::new();
         list.entries().for_each(|entry| hash.update(entry.digest));
@@ -292,7 +292,7 @@ impl List {
         self.rows.as_ref().map_or(self.all.len(), |rows| rows.len())
     }
 
-    fn entries(&self) -> impl Iterator<Item = &Entry> {
+    fn entries(&self) -> impl Iterator<Item = &OfferEntry> {
         let some = self.rows.iter().flatten();
         let some = some.filter_map(|row| self.all.get(usize::try_from(*row).ok()?));
         let all = if self.rows.is_none() { &self.all[..] } else { &[] };
@@ -307,7 +307,7 @@ impl List {
 }
 
 /// The numbers of the entries that stand in lists and pass.
-fn listed(all: &[Entry], mut passes: impl FnMut(&Entry) -> bool) -> Box<[u32]> {
+fn listed(all: &[OfferEntry], mut passes: impl FnMut(&OfferEntry) -> bool) -> Box<[u32]> {
     let each = (0..).zip(all);
     each.filter_map(|(row, entry)| (passes(entry) && entry.listed).then_some(row)).collect()
 }

@@ -1,4 +1,4 @@
-//! What views are made of: an upstream's part, who it is shown to, and where a name leads.
+//! Parts of which views are made: an upstream's part, who it is shown to, and where a name leads.
 
 use std::{
     collections::BTreeMap,
@@ -10,7 +10,7 @@ use std::{
 use crate::{
     call::{ListKind, ObjectKind},
     config::Filter,
-    guard::Tool,
+    guard::ToolSchemas,
     mcp::{mirror::Mirrors, raw::Raw, splice},
     policy::Object,
     upstream::Upstream,
@@ -30,7 +30,7 @@ pub struct Part {
     pub filters: Arc<Filters>,
 }
 
-/// What an upstream's own section says is shown of it.
+/// Filters of an upstream's own section.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Filters {
     pub tools: Filter,
@@ -40,7 +40,7 @@ pub struct Filters {
     pub tags: BTreeMap<String, Vec<String>>,
     /// Silence after which a safe call is sent to another replica too.
     pub hedge: Option<Duration>,
-    /// The same for single tools.
+    /// Delays before a hedge, for single tools.
     pub hedges: BTreeMap<String, Duration>,
 }
 
@@ -58,7 +58,7 @@ impl Filters {
     }
 }
 
-/// What one name on a route stands for.
+/// Thing that one name on a route stands for.
 #[derive(Debug, Clone)]
 pub struct Target {
     pub upstream: Arc<Upstream>,
@@ -67,17 +67,18 @@ pub struct Target {
     pub mirrors: Mirrors,
     /// A tool that can be called as a task only (2025-11-25).
     pub task: bool,
-    /// What policies judge; none for a task, which is its caller's own.
+    /// Object that policies judge; none for a task, which is its caller's own.
     pub object: Option<Object>,
-    /// What arguments and results are held to; none where it is no tool.
-    pub tool: Option<Arc<Tool>>,
-    /// Of the tool as its server lists it: another one means another tool. 0 for anything else.
+    /// Schemas that arguments and results are held to; none where it is no tool.
+    pub tool: Option<Arc<ToolSchemas>>,
+    /// Fingerprint of the tool as its server lists it: another one means another tool. 0 for
+    /// anything else.
     pub definition: u64,
-    /// What must be permitted as well: the template that it is reached through, and what other
-    /// spellings of its URI name.
+    /// Objects that must be permitted as well: the template that it is reached through, and what
+    /// other spellings of its URI name.
     pub besides: Vec<Object>,
-    pub found: Found,
-    pub hints: Hints,
+    pub found: FoundBy,
+    pub hints: ToolHints,
     pub hedge: Option<Duration>,
     /// Which of several replicas knows it.
     pub replica: Option<u64>,
@@ -85,7 +86,7 @@ pub struct Target {
 
 /// How a name leads to its target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Found {
+pub enum FoundBy {
     Listed,
     /// A URI that fits a template.
     Template,
@@ -93,14 +94,14 @@ pub enum Found {
     Guess,
 }
 
-/// What a tool says of itself (schema: `ToolAnnotations`).
+/// Hints that a tool gives of itself (schema: `ToolAnnotations`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Hints {
+pub struct ToolHints {
     pub read_only: bool,
     pub idempotent: bool,
 }
 
-impl Hints {
+impl ToolHints {
     fn of(annotations: &Raw) -> Self {
         let says = |hint| {
             splice::member(annotations, hint).and_then(|said| said.try_read()).unwrap_or(false)
@@ -115,7 +116,7 @@ impl Hints {
 }
 
 impl Target {
-    /// Of an entry of a list.
+    /// The target of an entry of a list.
     pub fn of(part: &Part, kind: ListKind, item: &Item, task: bool) -> Self {
         let annotations = Object::annotations_of(&item.raw).filter(Raw::is_object);
         Self {
@@ -125,12 +126,13 @@ impl Target {
             task,
             object: Some(part.object(kind, item)),
             definition: if kind == ListKind::Tools { definition_of(&item.raw) } else { 0 },
-            tool: (kind == ListKind::Tools).then(|| Arc::new(Tool::new(item.said().clone()))),
-            hints: annotations.as_ref().map(Hints::of).unwrap_or_default(),
+            tool: (kind == ListKind::Tools)
+                .then(|| Arc::new(ToolSchemas::new(item.said().clone()))),
+            hints: annotations.as_ref().map(ToolHints::of).unwrap_or_default(),
             hedge: part.filters.hedge_of(&item.key),
             replica: None,
             besides: Vec::new(),
-            found: Found::Listed,
+            found: FoundBy::Listed,
         }
     }
 
@@ -144,11 +146,11 @@ impl Target {
             object: None,
             definition: 0,
             tool: None,
-            hints: Hints::default(),
+            hints: ToolHints::default(),
             hedge: None,
             replica,
             besides: Vec::new(),
-            found: Found::Listed,
+            found: FoundBy::Listed,
         }
     }
 
@@ -176,7 +178,7 @@ impl Part {
     }
 }
 
-/// What of a list is for clients that can be asked.
+/// Entries of a list that are for clients that can be asked.
 pub fn extra(listing: &Listing, kind: ListKind, asked: bool) -> &[Item] {
     if asked && kind == ListKind::Tools { &listing.asked_tools } else { &[] }
 }

@@ -25,7 +25,7 @@ use crate::{
 
 use super::{
     entry::{EntryBounds, Flaw},
-    listing::{Hints, Item},
+    listing::{CacheHints, Item},
 };
 
 /// Remarks about one list that are kept for operators; more are counted.
@@ -35,17 +35,17 @@ const NAME_SHOWN: usize = 128;
 
 /// How much of an upstream's lists is read and kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Bounds {
+pub struct ListBounds {
     pub items_max: usize,
     pub pages_max: usize,
     pub entry_bytes_max: usize,
     pub list_bytes_max: usize,
-    /// Of all lists of one upstream together.
+    /// Bytes of all lists of one upstream together.
     pub lists_bytes_max: usize,
     pub depth_max: usize,
 }
 
-impl Bounds {
+impl ListBounds {
     pub fn of(limits: &Limits) -> Self {
         Self {
             items_max: limits.list_items_max,
@@ -62,11 +62,11 @@ impl Bounds {
     }
 }
 
-/// What is asked for, and how.
+/// The list that is asked for, and within which bounds.
 #[derive(Debug, Clone, Copy)]
-pub struct Request {
+pub struct ListRequest {
     pub kind: ListKind,
-    pub bounds: Bounds,
+    pub bounds: ListBounds,
     /// `open` is for each page, `total` for all.
     pub timeout: Timeout,
     /// Over HTTP a tool whose `x-mcp-header` is wrong must not be offered.
@@ -75,19 +75,19 @@ pub struct Request {
 
 /// One list as it was read.
 #[derive(Debug)]
-pub struct Reading {
+pub struct ListReading {
     pub kind: ListKind,
     /// The good entries, up to where it ended.
     pub items: Vec<Item>,
     /// None where no page was read.
-    pub hints: Option<Hints>,
+    pub hints: Option<CacheHints>,
     pub remarks: Vec<Remark>,
     /// Why it is not whole.
     pub error: Option<ListError>,
     keys: HashSet<String>,
-    /// Of all entries so far, good or not.
+    /// Entries so far, good or not.
     count: usize,
-    /// Of the good ones.
+    /// Bytes of the good entries.
     bytes: usize,
 }
 
@@ -95,7 +95,7 @@ pub struct Reading {
 /// begins.
 struct First(usize);
 
-/// What was wrong with one entry.
+/// Fault of one entry.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Remark {
     /// Its name, or which one of the list it is.
@@ -153,8 +153,8 @@ impl Via<'_> {
     }
 }
 
-impl Reading {
-    /// Of a list that the server does not have.
+impl ListReading {
+    /// The reading of a list that the server does not have.
     pub fn none(kind: ListKind) -> Self {
         Self {
             kind,
@@ -169,7 +169,7 @@ impl Reading {
     }
 
     /// Reads all pages.
-    pub async fn read(via: Via<'_>, request: Request) -> Self {
+    pub async fn read(via: Via<'_>, request: ListRequest) -> Self {
         let mut reading = Self::none(request.kind);
         let total = request.timeout.total;
         let ended = timeout(total, reading.pages(via, request)).await;
@@ -177,7 +177,7 @@ impl Reading {
         reading
     }
 
-    async fn pages(&mut self, via: Via<'_>, request: Request) -> Result<(), ListError> {
+    async fn pages(&mut self, via: Via<'_>, request: ListRequest) -> Result<(), ListError> {
         let (method, bounds, patience) = (self.kind.method(), request.bounds, request.timeout.open);
         let mut cursors = HashSet::new();
         let mut params = Raw::object();
@@ -207,7 +207,7 @@ impl Reading {
     }
 
     /// Takes the entries of a page; returns the cursor of the next.
-    fn add(&mut self, result: &Raw, request: Request) -> Result<Option<Raw>, ListError> {
+    fn add(&mut self, result: &Raw, request: ListRequest) -> Result<Option<Raw>, ListError> {
         if !result.is_object() {
             return Err(ListError::Shape);
         }
@@ -215,8 +215,8 @@ impl Reading {
         let room = request.bounds.items_max.saturating_sub(self.count);
         let mut text = serde_json::Deserializer::from_slice(list.bytes());
         let entries = First(room + 1).deserialize(&mut text).ok().ok_or(ListError::Shape)?;
-        let page = Hints::of(result);
-        let hints = self.hints.get_or_insert(Hints { ttl_ms: u64::MAX, public: true });
+        let page = CacheHints::of(result);
+        let hints = self.hints.get_or_insert(CacheHints { ttl_ms: u64::MAX, public: true });
         hints.ttl_ms = hints.ttl_ms.min(page.ttl_ms);
         hints.public &= page.public;
         for entry in entries {
@@ -225,7 +225,7 @@ impl Reading {
         Ok(next_cursor(result))
     }
 
-    fn add_entry(&mut self, entry: &RawValue, request: Request) -> Result<(), ListError> {
+    fn add_entry(&mut self, entry: &RawValue, request: ListRequest) -> Result<(), ListError> {
         let bounds = request.bounds;
         self.count += 1;
         if bounds.items_max < self.count {
@@ -298,7 +298,7 @@ impl<'de> Visitor<'de> for First {
     }
 }
 
-/// What an entry that cannot be used is called.
+/// Name of an entry that cannot be used.
 fn name_of(kind: ListKind, entry: &str) -> Option<String> {
     // One that is large or deep is not worth the reading.
     const LOOKED_AT: usize = 4_096;
@@ -318,7 +318,7 @@ fn next_cursor(result: &Raw) -> Option<Raw> {
     (first == b'"' || first == b'-' || first.is_ascii_digit()).then_some(cursor)
 }
 
-fn too_many_bytes(bounds: Bounds) -> ListError {
+fn too_many_bytes(bounds: ListBounds) -> ListError {
     let (many, what, key) = (bounds.list_bytes_max, "bytes", "list_bytes_max");
     ListError::Cut { many, what, key }
 }

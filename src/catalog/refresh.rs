@@ -20,7 +20,7 @@ use crate::{
 use super::{
     cell::{CatalogCell, ListState},
     listing::Listing,
-    reading::{ListError, Reading, Remark, Request, Via},
+    reading::{ListError, ListReading, ListRequest, Remark, Via},
 };
 
 /// A `ttlMs` shorter than this is no reason to ask all the time: what changes is announced.
@@ -38,16 +38,16 @@ const GRACE: Duration = Duration::from_millis(500);
 const RETRY: Duration = Duration::from_secs(1);
 /// The longest such pause: what was in the way of a list is over within seconds, or lasts.
 const RETRY_MAX: Duration = Duration::from_secs(8);
-/// The same where the server itself gave a wrong answer: it hardly gives another one soon.
+/// Longest pause where the server itself gave a wrong answer: it hardly gives another one soon.
 const RETRY_SETTLED_MAX: Duration = Duration::from_secs(60);
 
 /// Remarks about single entries that one reading of a list logs; more are counted.
 const REMARKS_LOGGED: usize = 20;
 
-/// What an upstream's keeper found.
+/// News that an upstream's keeper found.
 #[derive(Debug)]
 pub enum Change {
-    /// What is on its shelf is new.
+    /// The catalog of the upstream changed.
     Listed {
         upstream: String,
     },
@@ -107,7 +107,7 @@ async fn relay(upstream: &Upstream, changes: &mpsc::Sender<Change>) {
     }
 }
 
-type Underway<'a> = Pin<Box<dyn Future<Output = Reading> + Send + 'a>>;
+type Underway<'a> = Pin<Box<dyn Future<Output = ListReading> + Send + 'a>>;
 
 /// Reads the lists of one upstream, each by itself: none waits for another, or fails with it.
 struct Keeper<'a> {
@@ -119,8 +119,8 @@ struct Keeper<'a> {
     /// In the order of [`ListKind::ALL`].
     lists: [ListPlan; ListKind::ALL.len()],
     under_way: FuturesUnordered<Underway<'a>>,
-    /// What was read and is not on the shelf yet.
-    done: Vec<Reading>,
+    /// Lists that were read and are not published yet.
+    done: Vec<ListReading>,
     /// When what is done is shown, though others are under way.
     show_at: Option<Instant>,
     /// When all were read last, or are read next.
@@ -129,12 +129,12 @@ struct Keeper<'a> {
     news: News,
 }
 
-/// What is still to be told of an upstream that was opened.
+/// News of an upstream that was opened, still to be told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum News {
-    /// That it is there.
+    /// The upstream is there.
     Presence,
-    /// What is listed only for clients that can be asked.
+    /// Entries only for clients that can be asked are known.
     Asked,
     Nothing,
 }
@@ -243,12 +243,12 @@ impl Keeper<'_> {
             // Opened again, it is read in any case.
             let Some(peer) = &peer else { continue };
             if !Listing::has(peer, kind) {
-                self.done.push(Reading::none(kind));
+                self.done.push(ListReading::none(kind));
                 continue;
             }
             list.under_way = true;
             let (upstream, request) = (&**self.upstream, request(self.upstream, self.shelf, kind));
-            self.under_way.push(Box::pin(Reading::read(Via::Shared(upstream), request)));
+            self.under_way.push(Box::pin(ListReading::read(Via::Shared(upstream), request)));
         }
         if !self.under_way.is_empty() {
             self.show_at.get_or_insert(now + GRACE);
@@ -331,7 +331,7 @@ impl Keeper<'_> {
     }
 
     /// Notes how a reading ended, and when it is tried again; true where it failed.
-    fn note(&mut self, reading: &mut Reading) -> bool {
+    fn note(&mut self, reading: &mut ListReading) -> bool {
         let state = match &reading.error {
             None => ListState::Read,
             Some(error) if error.is_cut() => ListState::Cut(error.to_string()),
@@ -384,9 +384,9 @@ impl Keeper<'_> {
     }
 }
 
-fn request(upstream: &Upstream, shelf: &CatalogCell, kind: ListKind) -> Request {
+fn request(upstream: &Upstream, shelf: &CatalogCell, kind: ListKind) -> ListRequest {
     let config = &upstream.settings.config;
-    Request {
+    ListRequest {
         kind,
         bounds: shelf.bounds(),
         timeout: config.timeout,

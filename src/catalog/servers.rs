@@ -1,5 +1,5 @@
-//! What is said of the servers behind a route together: what they can do, how they are used, for
-//! how long it holds.
+//! Joins what is said of the servers behind a route: what they can do, how they are used, for how
+//! long it holds.
 
 use serde_json::{Map, Value};
 
@@ -25,8 +25,8 @@ pub struct Servers {
 }
 
 impl Servers {
-    /// Those of a route, as far as something of them is seen. `links` says that the gate itself
-    /// keeps resources there.
+    /// Joins those of a route, as far as something of them is seen. `links` says that the gate
+    /// itself keeps resources there.
     pub fn of(route: &Route, parts: &[Part], links: bool, seen: impl Fn(usize) -> bool) -> Self {
         // What is only for some is for no shared cache.
         let public = route.auth.is_empty();

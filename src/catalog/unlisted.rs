@@ -18,14 +18,14 @@ use super::{
     filter,
     listing::Listing,
     naming::Naming,
-    part::{Filters, Found, Part, Target},
+    part::{Filters, FoundBy, Part, Target},
     template::Template,
 };
 
-/// What a route knows of resources besides its list of them.
+/// Resources that a route knows besides its list of them.
 #[derive(Debug, Default)]
 pub struct Unlisted {
-    /// Those of upstreams whose templates were shown first come first.
+    /// Templates, those of upstreams first whose templates were shown first.
     templates: Vec<Shape>,
     readers: Vec<Reader>,
     naming: Arc<Naming>,
@@ -35,7 +35,7 @@ pub struct Unlisted {
     filter: Filter,
     /// Whether the route has policies.
     judged: bool,
-    /// What is listed under another spelling than its normal form, by that.
+    /// Entries listed under another spelling than their normal form, by that.
     spelt: HashMap<String, Vec<Object>>,
 }
 
@@ -43,7 +43,7 @@ pub struct Unlisted {
 #[derive(Debug)]
 struct Shape {
     template: Template,
-    /// What stands before the upstream's own.
+    /// Prefix before the upstream's own.
     prefix: String,
     target: Arc<Target>,
     filters: Arc<Filters>,
@@ -62,7 +62,7 @@ struct Way<'a> {
     upstream: &'a Arc<Upstream>,
     filters: &'a Filters,
     template: Option<&'a Target>,
-    /// What stands before the upstream's own URI.
+    /// Prefix before the upstream's own URI.
     prefix: &'a str,
 }
 
@@ -107,7 +107,7 @@ impl Unlisted {
     /// Where a URI leads that is not `listed`: by the first template it fits, else to the only
     /// upstream that it can be. It must pass the filters all the same, as it is and in its normal
     /// form.
-    pub fn find(&self, uri: &str, listed: Option<&Listed>) -> Option<Arc<Target>> {
+    pub fn find(&self, uri: &str, listed: Option<&ListedResources>) -> Option<Arc<Target>> {
         if self.judged && !uri::is_plain(uri) {
             return None;
         }
@@ -139,7 +139,7 @@ impl Unlisted {
                 besides.extend(template);
             }
         }
-        let found = if way.template.is_some() { Found::Template } else { Found::Guess };
+        let found = if way.template.is_some() { FoundBy::Template } else { FoundBy::Guess };
         let (object, hedge) = (Some(way.object(own)), way.filters.hedge);
         let plain = Target::of_task(way.upstream, own, None);
         Some(Arc::new(Target { object, besides, found, hedge, ..plain }))
@@ -185,7 +185,7 @@ impl Unlisted {
 }
 
 /// Listed resources by the URIs that clients know.
-pub type Listed = HashMap<String, Arc<Target>>;
+pub type ListedResources = HashMap<String, Arc<Target>>;
 
 impl Way<'_> {
     /// The upstream's own URI.

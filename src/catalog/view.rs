@@ -1,4 +1,4 @@
-//! What a route shows: merged in a stable order, named, indexed, and serialised once.
+//! Builds the view of a route: merged in a stable order, named, indexed, and serialised once.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -12,7 +12,7 @@ use crate::{
 use super::{
     listing::{Item, Listing},
     naming::Naming,
-    offer::{Decisions, Entry, Offer},
+    offer::{Decisions, Offer, OfferEntry},
     part::{Part, Target, extra},
     servers::Servers,
     unlisted::Unlisted,
@@ -21,7 +21,7 @@ use super::{
 /// A route's lists and where everything on them leads.
 #[derive(Debug)]
 pub struct View {
-    /// What callers are offered who may see all of it.
+    /// The offer to callers who may see all of it.
     pub offer: Arc<Offer>,
     targets: HashMap<ListKind, HashMap<String, Arc<Target>>>,
     unlisted: Unlisted,
@@ -65,8 +65,8 @@ impl View {
         Self { offer, targets, unlisted }
     }
 
-    /// What of it is offered to callers who see some of it, under the names that it has for
-    /// everybody. `earlier` has what is known already.
+    /// Offers the part of it that some callers may see, under the names that it has for everybody.
+    /// `earlier` has what is known already.
     pub fn offer_to(
         &self,
         route: &Route,
@@ -92,7 +92,7 @@ impl View {
         target.map(Arc::clone).or_else(|| self.unlisted.find(uri, listed))
     }
 
-    /// What clients call an upstream's entry.
+    /// The name that clients have for an upstream's entry.
     pub fn shown(&self, kind: ListKind, upstream: &str, own: &str) -> Option<String> {
         let targets = self.targets.get(&kind)?;
         let is_it = |target: &Arc<Target>| target.own == own && target.upstream.name() == upstream;
@@ -114,7 +114,7 @@ impl Merge<'_> {
         }
     }
 
-    fn list(&mut self, kind: ListKind, asked: bool) -> Vec<Entry> {
+    fn list(&mut self, kind: ListKind, asked: bool) -> Vec<OfferEntry> {
         let (parts, naming) = (self.parts, self.naming);
         let mut entries = Vec::new();
         for (at, part) in parts.iter().enumerate() {
@@ -135,7 +135,7 @@ impl Merge<'_> {
         (name, listed): (String, bool),
         item: &Item,
         at: usize,
-    ) -> Option<Entry> {
+    ) -> Option<OfferEntry> {
         let part = self.parts.get(at)?;
         let is_tool = kind == ListKind::Tools;
         let task =
@@ -156,7 +156,7 @@ impl Merge<'_> {
         let text = if task && !self.relays_tasks { without_task(&text) } else { text };
         targets.insert(name, Arc::clone(&target));
         let modern = (self.relays_tasks && is_tool).then(|| without_task(&text));
-        let entry = Entry::new(text, listed, at, target);
+        let entry = OfferEntry::new(text, listed, at, target);
         Some(match modern {
             Some(modern) => entry.with_modern(modern),
             None => entry,

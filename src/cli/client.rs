@@ -57,7 +57,7 @@ impl Client {
     ) -> anyhow::Result<Value> {
         let info = json!({ "name": "tollgate-cli", "version": env!("CARGO_PKG_VERSION") });
         let params =
-            meta::modernize(&Raw::encode(params), &Raw::object(), &Raw::encode(&info), None);
+            meta::to_modern(&Raw::encode(params), &Raw::object(), &Raw::encode(&info), None);
         let body = message::request(&Id::number(1), method, &params);
         let mut request = Request::post(&self.url)
             .header(header::CONTENT_TYPE, "application/json")

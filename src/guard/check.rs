@@ -1,4 +1,4 @@
-//! What of a match is real: check digits, and how random a secret is.
+//! Tells real matches from look-alikes: check digits, and how random a secret is.
 
 use crate::config::Check;
 

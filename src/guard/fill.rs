@@ -1,4 +1,4 @@
-//! What the gate puts into a tool's calls, and how the tool is shown then.
+//! Puts arguments of the configuration into a tool's calls, and shows the tool without them.
 
 use crate::{
     config::Filling,

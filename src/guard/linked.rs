@@ -12,7 +12,7 @@ use crate::{
     telemetry::{Counter, Counters},
 };
 
-/// What a link begins with; no server's resources are called so.
+/// Prefix of every link; no server's resources are called so.
 const SCHEME: &str = "tollgate://result/";
 
 /// The kept results of a gate. They outlive reloads.

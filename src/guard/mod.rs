@@ -23,17 +23,17 @@ use serde_json::{Map, Value};
 use crate::{
     config::{self, Against, Config, Detector, Filling, Place, TooLarge},
     mcp::{
-        document::{Arguments, Document},
+        document::{CallArguments, Document},
         raw::Raw,
         result, splice,
     },
     telemetry::{Counter, Counters},
 };
 
-use self::detect::{Detectors, Look};
+use self::detect::{DetectorSelection, Detectors};
 pub use self::{
     linked::{Linked, spoken},
-    schemas::{Schemas, Side, Tool},
+    schemas::{Schemas, Side, ToolSchemas},
 };
 
 /// Bytes from which on a value is checked beside the threads that serve: below it takes some
@@ -41,7 +41,7 @@ pub use self::{
 const LARGE: usize = 64 << 10;
 /// The member of a call's params that has what a tool is asked for.
 const ARGUMENTS: &str = "arguments";
-/// What else a client's request may say to a server in its own words.
+/// Members of a client's request, besides the arguments, that carry its own words to a server.
 const SAID: [&str; 3] = ["inputResponses", "argument", "context"];
 
 /// All guards of a gate, of one configuration.
@@ -62,10 +62,10 @@ type Tools = HashMap<String, (Section, Filling)>;
 #[derive(Debug, Default)]
 struct Section {
     keys: config::Guard,
-    looks: [Option<Arc<Look>>; 3],
+    looks: [Option<Arc<DetectorSelection>>; 3],
 }
 
-/// What holds for one call, and for its way back.
+/// Checks that hold for one call, and for its way back.
 #[derive(Debug, Clone)]
 #[allow(clippy::struct_excessive_bools, reason = "four switches of the configuration")]
 pub struct Guard {
@@ -76,14 +76,14 @@ pub struct Guard {
     result_max: Option<usize>,
     /// A result with more is kept for its caller.
     pub links: bool,
-    looks: [Option<Arc<Look>>; 3],
+    looks: [Option<Arc<DetectorSelection>>; 3],
     detectors: Option<Arc<Detectors>>,
     counters: Arc<Counters>,
 }
 
 /// Why something does not pass. What it says is for clients, and shows nothing of what was found.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum GuardRefusal {
     #[error("The arguments are not what this tool takes; nothing was done. {0}")]
     Arguments(String),
     #[error("The arguments have {0} bytes, and {1} are let through; nothing was done. Send less.")]
@@ -127,7 +127,7 @@ impl Guards {
         Self { routes, upstreams, detectors: None, custom: Vec::new(), counters }
     }
 
-    /// Those of the configuration that follows.
+    /// Builds the guards of the configuration that follows.
     pub fn next(&self, config: &Config) -> Self {
         let kept = self.detectors.as_ref().filter(|_| self.custom == config.detectors);
         let anew = || Arc::new(Detectors::new(&config.detectors));
@@ -153,8 +153,8 @@ impl Guards {
         }
     }
 
-    /// What holds for what is sent to a thing of an upstream: `tool` is its own name, if it is a
-    /// tool. The narrowest section that says something decides; what they look for adds up.
+    /// Finds the checks for what is sent to a thing of an upstream: `tool` is its own name, if it
+    /// is a tool. The narrowest section that says something decides; what they look for adds up.
     pub fn of(&self, route: &str, upstream: &str, tool: Option<&str>) -> Guard {
         let found = self.upstreams.get(upstream);
         let whole = found.map(|(whole, _)| whole);
@@ -234,7 +234,7 @@ impl Guards {
 impl Section {
     fn build(keys: &config::Guard, detectors: Option<&Detectors>) -> Self {
         let places = [Place::Arguments, Place::Results, Place::Descriptions];
-        let looks = places.map(|place| detectors?.look(&keys.detect, place));
+        let looks = places.map(|place| detectors?.select(&keys.detect, place));
         Self { keys: keys.clone(), looks }
     }
 }
@@ -247,10 +247,10 @@ impl Guard {
     pub fn admit(
         &self,
         params: &Raw,
-        arguments: &Arguments,
-        tool: Option<&Tool>,
+        arguments: &CallArguments,
+        tool: Option<&ToolSchemas>,
         schemas: &Schemas,
-    ) -> Result<Raw, Refusal> {
+    ) -> Result<Raw, GuardRefusal> {
         let judged = self.judged(params, arguments, tool, schemas);
         if let Err(refusal) = &judged {
             refusal.counter().into_iter().for_each(|counter| self.counters.add(counter));
@@ -262,7 +262,7 @@ impl Guard {
     ///
     /// # Errors
     /// Where it has what must not pass.
-    pub fn heard(&self, said: &Raw) -> Result<Raw, Refusal> {
+    pub fn scan(&self, said: &Raw) -> Result<Raw, GuardRefusal> {
         self.cleaned(Place::Results, &Document::new(said.clone()))
     }
 
@@ -274,9 +274,9 @@ impl Guard {
     pub fn judge_result(
         &self,
         result: &Raw,
-        tool: Option<&Tool>,
+        tool: Option<&ToolSchemas>,
         schemas: &Schemas,
-    ) -> Result<Raw, Refusal> {
+    ) -> Result<Raw, GuardRefusal> {
         let document = Document::new(result.clone());
         let clean = self.cleaned(Place::Results, &document)?;
         let checked = if clean == *result {
@@ -285,7 +285,7 @@ impl Guard {
             self.check_result(&Document::new(clean.clone()), tool, schemas)
         };
         checked.inspect_err(|refusal| {
-            let too_much = matches!(refusal, Refusal::ResultWork(..));
+            let too_much = matches!(refusal, GuardRefusal::ResultWork(..));
             let counter =
                 if too_much { Counter::RefusedSchemaWork } else { Counter::RefusedResults };
             self.counters.add(counter);
@@ -305,25 +305,25 @@ impl Guard {
     }
 
     /// There was no time to judge a request.
-    pub fn late(&self) -> Refusal {
+    pub fn late(&self) -> GuardRefusal {
         self.counters.add(Counter::SchemaChecksLate);
-        Refusal::Late
+        GuardRefusal::Late
     }
 
     /// There was no time to judge a result.
-    pub fn late_result(&self) -> Refusal {
+    pub fn late_result(&self) -> GuardRefusal {
         self.counters.add(Counter::SchemaChecksLate);
-        Refusal::ResultLate
+        GuardRefusal::ResultLate
     }
 
     /// How many bytes a result has too many to be handed out.
     ///
     /// # Errors
     /// Where it has.
-    pub fn check_size(&self, result: &Raw) -> Result<(), Refusal> {
+    pub fn check_size(&self, result: &Raw) -> Result<(), GuardRefusal> {
         let bytes = result.bytes().len();
         match self.result_max {
-            Some(max) if max < bytes => Err(Refusal::ResultBytes(bytes, max)),
+            Some(max) if max < bytes => Err(GuardRefusal::ResultBytes(bytes, max)),
             _ => Ok(()),
         }
     }
@@ -331,14 +331,14 @@ impl Guard {
     fn judged(
         &self,
         params: &Raw,
-        arguments: &Arguments,
-        tool: Option<&Tool>,
+        arguments: &CallArguments,
+        tool: Option<&ToolSchemas>,
         schemas: &Schemas,
-    ) -> Result<Raw, Refusal> {
+    ) -> Result<Raw, GuardRefusal> {
         if let Some(max) = self.arguments_max {
             let bytes = arguments.document().map_or(0, |found| found.text().bytes().len());
             if max < bytes {
-                return Err(Refusal::ArgumentBytes(bytes, max));
+                return Err(GuardRefusal::ArgumentBytes(bytes, max));
             }
         }
         if let Some(tool) = tool.filter(|_| self.checks_arguments) {
@@ -366,36 +366,36 @@ impl Guard {
     fn check_result(
         &self,
         result: &Document,
-        tool: Option<&Tool>,
+        tool: Option<&ToolSchemas>,
         schemas: &Schemas,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), GuardRefusal> {
         let Some(tool) = tool.filter(|_| self.checks_results) else { return Ok(()) };
         if !result::ends_call(result.text()) || result::is_error(result.text()) {
             return Ok(());
         }
         let Some(Ok(checker)) = tool.schema(Side::Output, schemas) else { return Ok(()) };
         let Some(content) = result.root().member("structuredContent") else {
-            return Err(Refusal::Result("it has no `structuredContent`".to_owned()));
+            return Err(GuardRefusal::Result("it has no `structuredContent`".to_owned()));
         };
-        let value = content.value().map_err(|error| Refusal::Result(error.to_string()))?;
+        let value = content.value().map_err(|error| GuardRefusal::Result(error.to_string()))?;
         let (size, work_max) = (value::size(&value), schemas.work_max());
         let work = checker.work(size);
         if work_max < work {
-            return Err(Refusal::ResultWork(work, work_max));
+            return Err(GuardRefusal::ResultWork(work, work_max));
         }
-        checker.check(&value, size).map_err(Refusal::Result)
+        checker.check(&value, size).map_err(GuardRefusal::Result)
     }
 
     fn check_arguments(
         &self,
-        arguments: &Arguments,
-        tool: &Tool,
+        arguments: &CallArguments,
+        tool: &ToolSchemas,
         schemas: &Schemas,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), GuardRefusal> {
         let checker = match tool.schema(Side::Input, schemas) {
             None => return Ok(()),
             Some(Ok(checker)) => checker,
-            Some(Err(_)) if self.refuses_unusable => return Err(Refusal::Unchecked),
+            Some(Err(_)) if self.refuses_unusable => return Err(GuardRefusal::Unchecked),
             Some(Err(_)) => {
                 self.counters.add(Counter::UncheckedCalls);
                 return Ok(());
@@ -404,18 +404,18 @@ impl Guard {
         // Clients that have no arguments to send leave them out, or say `null`.
         let found = arguments.document().filter(|found| found.text().as_str() != "null");
         let value = found.map_or_else(|| Ok(Map::new().into()), |found| found.root().value());
-        let value = value.map_err(|error| Refusal::Arguments(error.to_string()))?;
+        let value = value.map_err(|error| GuardRefusal::Arguments(error.to_string()))?;
         let (size, work_max) = (value::size(&value), schemas.work_max());
         // Reckoned beforehand: what has begun cannot be interrupted.
         let work = checker.work(size);
         if work_max < work {
-            return Err(Refusal::ArgumentWork(work, work_max));
+            return Err(GuardRefusal::ArgumentWork(work, work_max));
         }
         let Err(fault) = checker.check(&value, size) else { return Ok(()) };
         // Many clients say `null` of what they leave out (2026-07-28, transports: custom headers
         // from tool parameters).
         let less = without_nulls(value).filter(|less| checker.fits(less));
-        less.map(|_| ()).ok_or(Refusal::Arguments(fault))
+        less.map(|_| ()).ok_or(GuardRefusal::Arguments(fault))
     }
 
     /// Whether anything is looked for there.
@@ -423,14 +423,14 @@ impl Guard {
         self.looks.get(place as usize).is_some_and(Option::is_some)
     }
 
-    fn cleaned(&self, place: Place, said: &Document) -> Result<Raw, Refusal> {
+    fn cleaned(&self, place: Place, said: &Document) -> Result<Raw, GuardRefusal> {
         let look = self.looks.get(place as usize).and_then(Option::as_ref);
         let Some((look, detectors)) = look.zip(self.detectors.as_ref()) else {
             return Ok(said.text().clone());
         };
-        let found = detectors.search(look, said, &self.counters);
+        let found = detectors.scan(look, said, &self.counters);
         match found.blocked {
-            Some(name) => Err(Refusal::Blocked(place, name)),
+            Some(name) => Err(GuardRefusal::Blocked(place, name)),
             None => Ok(found.clean),
         }
     }
@@ -444,7 +444,7 @@ fn without_nulls(arguments: Value) -> Option<Value> {
     (said.len() < before).then_some(Value::Object(said))
 }
 
-impl Refusal {
+impl GuardRefusal {
     /// One of the words of the error contract.
     pub fn word(&self) -> &'static str {
         match self {
@@ -459,7 +459,7 @@ impl Refusal {
         }
     }
 
-    /// Of a request. What was found is counted where it is found.
+    /// Counter of a refused request. Detectors count what they find themselves.
     fn counter(&self) -> Option<Counter> {
         match self {
             Self::Arguments(_) | Self::Unchecked => Some(Counter::RefusedArguments),

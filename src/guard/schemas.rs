@@ -18,10 +18,10 @@ use crate::{
     telemetry::{Counter, Counters},
 };
 
-use super::schema::{Bounds, Checker, Unusable};
+use super::schema::{Checker, SchemaBounds, Unusable};
 
 /// A schema, if it is of use.
-pub type Made = Result<Checker, Unusable>;
+pub type CompiledSchema = Result<Checker, Unusable>;
 
 type Digest = [u8; 32];
 
@@ -38,22 +38,22 @@ pub struct Schemas {
 
 #[derive(Debug)]
 struct Kept {
-    made: HashMap<Digest, Arc<Made>>,
-    bounds: Bounds,
+    made: HashMap<Digest, Arc<CompiledSchema>>,
+    bounds: SchemaBounds,
     schemas_max: usize,
     /// By upstream and tool: why calls cannot be checked.
     unusable: BTreeMap<String, BTreeMap<String, String>>,
 }
 
-/// What a tool says of itself, and its schemas once they were asked for.
+/// A tool's definition as its server lists it, and its schemas once they were asked for.
 #[derive(Debug)]
-pub struct Tool {
+pub struct ToolSchemas {
     said: Raw,
-    input: OnceLock<Option<Arc<Made>>>,
-    output: OnceLock<Option<Arc<Made>>>,
+    input: OnceLock<Option<Arc<CompiledSchema>>>,
+    output: OnceLock<Option<Arc<CompiledSchema>>>,
 }
 
-/// Of a tool.
+/// Which of a tool's two schemas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
     Input,
@@ -91,7 +91,7 @@ impl Schemas {
         self.work_max.load(Ordering::Relaxed)
     }
 
-    /// What large values are checked by.
+    /// Threads that check large values.
     pub fn workers(&self) -> Workers {
         self.workers.lock().clone()
     }
@@ -127,7 +127,7 @@ impl Schemas {
         of_upstream.map(|(name, why)| format!("{name}: {why}")).collect()
     }
 
-    fn of(&self, tool: &Raw, side: Side) -> Option<Arc<Made>> {
+    fn of(&self, tool: &Raw, side: Side) -> Option<Arc<CompiledSchema>> {
         let schema = splice::member(tool, side.member()).filter(Raw::is_object)?;
         let digest: Digest = Sha256::digest(schema.bytes()).into();
         let bounds = {
@@ -154,14 +154,14 @@ impl Schemas {
     }
 }
 
-impl Tool {
+impl ToolSchemas {
     /// An entry of `tools/list`, as its server wrote it.
     pub fn new(said: Raw) -> Self {
         Self { said, input: OnceLock::new(), output: OnceLock::new() }
     }
 
     /// The schema of one side; none where the tool has none.
-    pub fn schema(&self, side: Side, schemas: &Schemas) -> Option<&Made> {
+    pub fn schema(&self, side: Side, schemas: &Schemas) -> Option<&CompiledSchema> {
         let place = if side == Side::Input { &self.input } else { &self.output };
         place.get_or_init(|| schemas.of(&self.said, side)).as_deref()
     }
@@ -181,8 +181,8 @@ impl Side {
     }
 }
 
-fn bounds(limits: &Limits) -> Bounds {
-    Bounds { bytes_max: limits.schema_bytes_max, parts_max: limits.schema_parts_max }
+fn bounds(limits: &Limits) -> SchemaBounds {
+    SchemaBounds { bytes_max: limits.schema_bytes_max, parts_max: limits.schema_parts_max }
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
-//! What the sections of a configuration hold calls to, together.
+//! Tests which sections of a configuration hold for a call, and how they add up.
 
 use super::*;
 use crate::{
     call::{Action, Caller, Client, ObjectKind},
     config::{self, RuleFile, Rules},
     mcp::{document::tests::READINGS, version::Version},
-    policy::{self, Asked, Bounds, Judge, Object},
+    policy::{self, AccessRequest, Judge, Object, PolicyBounds},
 };
 
 fn guards(extra: &str) -> (Guards, Arc<Counters>) {
@@ -43,9 +43,9 @@ detect = [{ find = ["personal:email"], in = ["results", "arguments"], then = "re
     assert_eq!((tool.arguments_max, tool.result_max), (Some(1_024), Some(2_048)));
     assert_eq!(elsewhere.result_max, Some(1_024));
     let said = Raw::trusted(r#"["AKIAIOSFODNN7EXAMPLE","a@b.example"]"#);
-    let clean = tool.heard(&said).unwrap();
+    let clean = tool.scan(&said).unwrap();
     assert_eq!(clean.as_str(), r#"["AKIAIOSFODNN7EXAMPLE","[redacted: personal:email]"]"#);
-    assert_eq!(other.heard(&said).unwrap(), said);
+    assert_eq!(other.scan(&said).unwrap(), said);
     let counts = counters.read();
     assert_eq!((counts["secrets_flagged"], counts["personal_redacted"]), (2, 1));
 }
@@ -57,15 +57,15 @@ fn nothing_is_looked_for_unless_it_is_said() {
     assert!(guard.checks_arguments && !guard.checks_results && !guard.links);
     assert!(guard.looks.iter().all(Option::is_none));
     let params = Raw::trusted(r#"{"name":"t","arguments":{"key":"AKIAIOSFODNN7EXAMPLE"}}"#);
-    let tool = Tool::new(Raw::trusted(r#"{"name":"t","inputSchema":{"type":"object"}}"#));
+    let tool = ToolSchemas::new(Raw::trusted(r#"{"name":"t","inputSchema":{"type":"object"}}"#));
     let schemas = Schemas::new(&config::Limits::default(), Arc::default());
-    let arguments = Arguments::of(&params);
+    let arguments = CallArguments::of(&params);
     let admitted = guard.admit(&params, &arguments, Some(&tool), &schemas).unwrap();
     assert_eq!(admitted.bytes().as_ptr(), params.bytes().as_ptr(), "the very bytes");
     assert!(!guards.shows_otherwise("/mcp", "a"));
 }
 
-/// What looks into arguments: each alone, and all together.
+/// Several who look into arguments: each alone, and all together.
 #[test]
 fn arguments_are_read_once_for_all_who_look_into_them() {
     const LIMIT: &str = "permit(principal, action, resource);
@@ -73,7 +73,7 @@ fn arguments_are_read_once_for_all_who_look_into_them() {
         when { context.numbers.hasTag(\"limit\") && context.numbers.getTag(\"limit\") > 9 };";
     const DETECT: &str =
         r#"guard.detect = [{ find = ["secrets"], in = ["arguments"], then = "redact" }]"#;
-    let tool = Tool::new(Raw::trusted(
+    let tool = ToolSchemas::new(Raw::trusted(
         r#"{"name":"t","inputSchema":{"properties":{"key":{"type":"string"}}}}"#,
     ));
     let schemas = Schemas::new(&config::Limits::default(), Arc::default());
@@ -106,14 +106,14 @@ fn arguments_are_read_once_for_all_who_look_into_them() {
         let policies = if policy { vec![file] } else { Vec::new() };
         config.routes[0].rules = policy.then_some(Rules { policies, cases: Vec::new() });
         let policies = policy::compile(&config).unwrap().of("/mcp").map(Arc::clone);
-        let bounds = Bounds::of(&config.server.limits);
+        let bounds = PolicyBounds::of(&config.server.limits);
         let judge = Judge::new("/mcp", policies, bounds, &Arc::default());
         let guard = Guards::new(Arc::default()).next(&config).of("/mcp", "a", Some("t"));
         let before = READINGS.get();
         let params = Raw::trusted(params);
-        let arguments = &Arguments::of(&params);
+        let arguments = &CallArguments::of(&params);
         let (caller, client, object, action) = (&caller, &client, &object, Action::Call);
-        let asked = Asked { caller, client, action, object, arguments, now: 0 };
+        let asked = AccessRequest { caller, client, action, object, arguments, now: 0 };
         judge.allows(&asked).unwrap();
         judge.allows(&asked).unwrap();
         let clean = guard.admit(&params, arguments, Some(&tool), &schemas).unwrap();
@@ -135,7 +135,7 @@ url = "http://a/"
     );
     let guard = guards.of("/mcp", "a", Some("t"));
     let schemas = Schemas::new(&config::Limits::default(), Arc::default());
-    let with = |schema: &str| Tool::new(Raw::trusted(format!(r#"{{"name":"t"{schema}}}"#)));
+    let with = |schema: &str| ToolSchemas::new(Raw::trusted(format!(r#"{{"name":"t"{schema}}}"#)));
     let (plain, promises) = (with(""), with(r#","outputSchema":{"type":"object"}"#));
     for (tool, result, want) in [
         (&plain, r#"{"content":[],"structuredContent":{"a":"b"}}"#, 0),

@@ -4,14 +4,14 @@
 use std::{borrow::Cow, ops::Range};
 
 use crate::mcp::{
-    document::{Document, Node},
+    document::{Document, JsonNode},
     raw::Raw,
 };
 
 /// A text of a document.
 #[derive(Debug)]
 pub struct Text<'a> {
-    /// What it means.
+    /// The text without its escapes.
     pub meant: Cow<'a, str>,
     /// Where it begins in the document, behind its quote.
     at: usize,
@@ -71,11 +71,11 @@ pub fn patched(document: &Raw, patches: &[Patch]) -> Raw {
 /// Where the members of these names stand at the top of a document.
 pub fn members(document: &Document, names: &[&str]) -> Vec<Range<usize>> {
     let members = document.root().members();
-    let is_one = |key: Node<'_>| key.string().is_some_and(|key| names.contains(&&*key));
+    let is_one = |key: JsonNode<'_>| key.string().is_some_and(|key| names.contains(&&*key));
     members.filter(|(key, _)| is_one(*key)).map(|(_, value)| value.range()).collect()
 }
 
-/// What is written between two quotes. What is no character (half a surrogate) is U+FFFD.
+/// Reads the text between two quotes. Half a surrogate is no character, and becomes U+FFFD.
 fn read(inner: &str, at: usize) -> Text<'_> {
     if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
         return Text { meant: inner.into(), at, escapes: Vec::new() };
@@ -93,7 +93,7 @@ fn read(inner: &str, at: usize) -> Text<'_> {
     Text { meant: meant.into(), at, escapes }
 }
 
-/// What stands behind a backslash, and how many bytes of it.
+/// Reads the character behind a backslash, and how many bytes stand for it.
 fn escape(text: &str) -> (char, usize) {
     let unit = |text: &str| u32::from_str_radix(text.get(..4)?, 16).ok();
     match text.as_bytes().first() {

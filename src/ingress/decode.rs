@@ -10,14 +10,14 @@ use crate::{
     call::{Caller, Client},
     config::Limits,
     mcp::{
-        head::Named,
         header,
         id::Id,
         level,
-        message::{Bounds, Incoming, Message, Notification, Request},
+        message::{Incoming, Message, MessageBounds, Notification, Request},
         meta::Meta,
         method::Method,
         raw::{Malformed, Raw},
+        target::TargetRef,
         version::{Era, Version},
     },
     pipeline::{Call, Fault},
@@ -34,7 +34,7 @@ const PARAM: &str = "mcp-param-";
 
 /// Reads what one body or one line holds, within the limits; what is none is counted.
 pub fn parse(text: &Bytes, limits: &Limits, counters: &Counters) -> Result<Incoming, Refused> {
-    let bounds = Bounds { depth_max: limits.depth_max, batch_max: limits.batch_max };
+    let bounds = MessageBounds { depth_max: limits.depth_max, batch_max: limits.batch_max };
     Incoming::parse(text, bounds).map_err(|error| {
         counters.add(match error {
             Malformed::TooDeep(_) => Counter::RefusedDepth,
@@ -158,7 +158,7 @@ pub fn notified(headers: Option<&HeaderMap>, notification: &Notification) -> Res
 /// What is read of a modern request.
 struct Modern {
     method: Method,
-    named: Named,
+    named: TargetRef,
     meta: Meta,
     client: Arc<Client>,
     mirrored: Option<Vec<(String, String)>>,
@@ -193,8 +193,8 @@ fn read_modern(headers: Option<&HeaderMap>, request: &Request) -> Result<Modern,
 }
 
 /// What a request names; a failure is one of its params.
-pub fn named(method: Method, params: &Raw) -> Result<Named, Refused> {
-    Named::of(method, params).map_err(|error: Malformed| Refused::Meta(error.to_string()))
+pub fn named(method: Method, params: &Raw) -> Result<TargetRef, Refused> {
+    TargetRef::of(method, params).map_err(|error: Malformed| Refused::Meta(error.to_string()))
 }
 
 fn check_version(headers: Option<&HeaderMap>, meta: &Meta) -> Result<Version, Refused> {

@@ -20,7 +20,7 @@ use crate::{
     pipeline::{Back, Heard, Listening, Out},
     session::{
         Session,
-        outbox::{EventId, Reader, Stream},
+        outbox::{EventId, OutboxReader, Stream},
     },
     snapshot::{Gate, Push, Route, RouteSnapshot, Subscriber},
     telemetry::{Counter, Counters},
@@ -199,7 +199,7 @@ fn everything_changed() -> Vec<Raw> {
 fn legacy(
     session: &Arc<Session>,
     limits: &Limits,
-    reader: Reader,
+    reader: OutboxReader,
     prime: bool,
     begin: Instant,
 ) -> HttpReply {
@@ -238,7 +238,7 @@ fn legacy(
 
 struct Reading {
     session: Weak<Session>,
-    reader: Reader,
+    reader: OutboxReader,
     prime: bool,
     /// When it is closed, so that the client takes it up again.
     until: Option<Instant>,

@@ -32,7 +32,7 @@ pub struct Admission {
     pub(super) taken: Option<Arc<Taken>>,
 }
 
-/// What was taken for one send.
+/// Everything that was taken for one send.
 #[derive(Debug)]
 pub(super) struct Taken {
     pub limits: Arc<Limits>,

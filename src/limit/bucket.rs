@@ -24,13 +24,13 @@ pub struct Now {
     pub unix: u64,
 }
 
-/// What was taken out for one key. Ordered by how much that is.
+/// How much was taken out for one key. Ordered by that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Bucket {
     /// From then on it is as good as new: for a rate since the gate began to count, for a budget,
     /// whose window ends then, since 1970.
     full_at: Duration,
-    /// What was taken out in this window; 0 for a rate, where `full_at` says it all.
+    /// How much was taken out in this window; 0 for a rate, where `full_at` says it all.
     spent: u32,
 }
 
@@ -39,11 +39,11 @@ pub struct Bucket {
 pub enum Shortage {
     /// After so long there is.
     For(Duration),
-    /// It never has so much.
+    /// The bucket never has so much.
     Always,
 }
 
-/// What can be taken out of the buckets of one limit, and when.
+/// How much can be taken out of the buckets of one limit, and when.
 #[derive(Debug, Clone, Copy)]
 pub enum Meter {
     Rate(Quota),
@@ -64,7 +64,7 @@ impl Meter {
         }
     }
 
-    /// What is left of a bucket after `cost`; a new one is full.
+    /// Takes `cost` out of a bucket, and gives what is left; a new one is full.
     ///
     /// # Errors
     /// Where there is not enough in it.

@@ -67,11 +67,11 @@ pub struct LimitedRequest<'a> {
     pub caller: &'a Caller,
     pub client: &'a Client,
     pub route: &'a str,
-    /// What it asks for in full: a tool's cost may be one of its arguments.
+    /// The request's params in full: a tool's cost may be one of its arguments.
     pub params: &'a Raw,
 }
 
-/// What a request is sent to: an upstream, and its own name for the thing.
+/// An upstream that a request is sent to, and its own name for the thing.
 #[derive(Debug, Clone, Copy)]
 pub struct LimitTarget<'a> {
     pub upstream: &'a str,
@@ -95,7 +95,7 @@ pub enum LimitRefusal {
     Budget(Duration),
     #[error("Too many calls are under way; nothing was done. Try again shortly.")]
     InFlight,
-    /// It costs more than there ever is.
+    /// The request costs more than there ever is.
     #[error("This asks for more at once than is ever let through; nothing was done. Ask for less.")]
     Cost,
 }
@@ -126,12 +126,12 @@ enum LimitPoint {
     Upstream,
 }
 
-/// What one request meets at one place: the narrowest section first, so that a call that waits for
-/// a place of its tool holds none that others could use.
+/// Limits that one request meets at one place: the narrowest section first, so that a call that
+/// waits for a place of its tool holds none that others could use.
 struct ApplicableLimits<'a> {
     sections: Vec<&'a Section>,
     keys: Vec<(&'a Arc<Rule>, u64)>,
-    /// The same for a store; empty where there is none.
+    /// Keys of the same limits in a store; empty where there is none.
     shared_keys: Vec<String>,
     cost: NonZeroU32,
 }
@@ -143,7 +143,7 @@ impl Limits {
         Self { routes, upstreams, keys_max: 0, epoch, shared: None, tasks, counters }
     }
 
-    /// Those of the configuration that follows; one with a store needs a runtime.
+    /// Builds the limits of the configuration that follows; one with a store needs a runtime.
     pub fn next(&self, config: &Config) -> Arc<Self> {
         let routes = config.routes.iter().map(|route| {
             let before = self.routes.get(&*route.path);
@@ -426,12 +426,13 @@ pub fn seconds(wait: Duration) -> u64 {
     wait.as_secs() + u64::from(0 < wait.subsec_nanos())
 }
 
-/// What ends something is let in always, and so is a sign of life.
+/// Whether limits hold for this method. A request that ends something is let in always, and so is a
+/// sign of life.
 fn is_limited(method: Method) -> bool {
     !matches!(method, Method::Ping | Method::TasksCancel | Method::Unsubscribe)
 }
 
-/// What a call counts for, 1 at least.
+/// The cost of a call, 1 at least.
 fn cost(cost: &Cost, params: &Raw) -> NonZeroU32 {
     let said = match cost {
         Cost::Flat(cost) => *cost,

@@ -42,13 +42,13 @@ impl ReferenceLimits {
         Ok(())
     }
 
-    /// What the script is asked for the same.
+    /// Arguments with which the script decides the same request.
     pub fn arguments(&self, cost: NonZeroU32) -> Vec<String> {
         let words = self.0.iter().flat_map(|rule| rule.words());
         [cost.to_string()].into_iter().chain(words).collect()
     }
 
-    /// What the script's answer says.
+    /// Reads the script's answer.
     ///
     /// # Errors
     /// Where a limit refuses.

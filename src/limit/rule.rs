@@ -23,7 +23,7 @@ pub struct Rule {
     limit: Limit,
     meter: Meter,
     keys: Keys,
-    /// What the limit is, in a store that others share: whatever names it is in.
+    /// Hash of the limit itself, for a store that others share.
     digest: Digest,
 }
 
@@ -70,7 +70,7 @@ impl Rule {
         ))
     }
 
-    /// The same in a store: what several gates know it by.
+    /// The key of the same bucket in a store: what several gates know it by.
     pub fn shared_key(
         &self,
         request: LimitedRequest<'_>,
@@ -221,7 +221,7 @@ fn longest(refusal: LimitRefusal) -> Duration {
     refusal.retry_after().unwrap_or(Duration::MAX)
 }
 
-/// What a program calls itself.
+/// The name that a program gives itself.
 fn name(client: &Client) -> Option<String> {
     splice::member(&client.info, "name").and_then(|name| name.try_read())
 }

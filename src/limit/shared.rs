@@ -46,7 +46,7 @@ pub struct SharedLimits {
     tasks: Tasks,
 }
 
-/// What is asked of the store for one request.
+/// Keys and arguments of the script for one request.
 #[derive(Debug, Default)]
 pub struct TakeRequest {
     /// A bucket of each limit.
@@ -233,7 +233,7 @@ pub fn script(clock: &str) -> String {
     format!("{clock}{TAKE}")
 }
 
-/// What a request is told whose limits refuse it; none where all admit.
+/// The refusal of a request by its limits; none where all admit.
 pub fn refusal(keys: &[(&Arc<Rule>, u64)], waits: &[RuleWait]) -> Option<LimitRefusal> {
     let refusals = waits.iter().filter_map(|wait| {
         let (rule, _) = keys.get(wait.place)?;
@@ -242,7 +242,7 @@ pub fn refusal(keys: &[(&Arc<Rule>, u64)], waits: &[RuleWait]) -> Option<LimitRe
     rule::worst(refusals)
 }
 
-/// What the script returns.
+/// Reads what the script returns.
 pub fn waits(refused: &[i64]) -> Vec<RuleWait> {
     let each = refused.as_chunks::<3>().0.iter().map(|[place, seconds, nanos]| {
         let place = usize::try_from(*place).unwrap_or_default().saturating_sub(1);

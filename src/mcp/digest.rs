@@ -1,4 +1,4 @@
-//! What a request asks, whatever its spelling: the digest that answers are bound to.
+//! Makes the digest that answers are bound to: the same for one request, whatever its spelling.
 
 use sha2::{Digest as _, Sha256};
 

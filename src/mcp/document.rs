@@ -12,7 +12,7 @@ use super::{
     splice,
 };
 
-/// Nesting of what [`Node::value`] reads: whoever goes through a value goes down as deep on the
+/// Nesting of what [`JsonNode::value`] reads: whoever goes through a value goes down as deep on the
 /// stack.
 pub const VALUE_DEPTH_MAX: usize = 100;
 
@@ -25,14 +25,14 @@ pub struct Document {
 
 /// The `arguments` of a request: found among its params when somebody asks for them.
 #[derive(Debug)]
-pub struct Arguments {
+pub struct CallArguments {
     params: Raw,
     found: OnceLock<Option<Document>>,
 }
 
 /// One value of a document, or the name of a member.
 #[derive(Debug, Clone, Copy)]
-pub struct Node<'a> {
+pub struct JsonNode<'a> {
     document: &'a Document,
     at: usize,
 }
@@ -73,15 +73,15 @@ impl Document {
     }
 
     /// The whole.
-    pub fn root(&self) -> Node<'_> {
-        Node { document: self, at: 0 }
+    pub fn root(&self) -> JsonNode<'_> {
+        JsonNode { document: self, at: 0 }
     }
 
     /// All texts in the order of the document, names of members too; but for those within `except`.
-    pub fn texts<'a>(&'a self, except: &'a [Range<usize>]) -> impl Iterator<Item = Node<'a>> {
-        let all = (0..self.marks().len()).map(|at| Node { document: self, at });
+    pub fn texts<'a>(&'a self, except: &'a [Range<usize>]) -> impl Iterator<Item = JsonNode<'a>> {
+        let all = (0..self.marks().len()).map(|at| JsonNode { document: self, at });
         let is_left_out =
-            |node: &Node<'_>| except.iter().any(|range| range.contains(&node.range().start));
+            |node: &JsonNode<'_>| except.iter().any(|range| range.contains(&node.range().start));
         all.filter(move |node| node.text().starts_with('"') && !is_left_out(node))
     }
 
@@ -90,7 +90,7 @@ impl Document {
     }
 }
 
-impl Arguments {
+impl CallArguments {
     /// The arguments of a request with these params.
     pub fn of(params: &Raw) -> Self {
         Self { params: params.clone(), found: OnceLock::new() }
@@ -108,7 +108,7 @@ impl Arguments {
     }
 }
 
-impl<'a> Node<'a> {
+impl<'a> JsonNode<'a> {
     /// The value as it is written.
     pub fn text(self) -> &'a str {
         self.document.text.as_str().get(self.range()).unwrap_or_default()
@@ -124,25 +124,25 @@ impl<'a> Node<'a> {
         self.text().bytes().next()
     }
 
-    /// What a JSON string says; none for another kind, and for half a surrogate.
+    /// The text of a JSON string; none for another kind, and for half a surrogate.
     pub fn string(self) -> Option<Cow<'a, str>> {
         text_of(self.text())
     }
 
     /// The members of an object, those of one name too; none of anything else.
-    pub fn members(self) -> impl Iterator<Item = (Node<'a>, Node<'a>)> {
+    pub fn members(self) -> impl Iterator<Item = (JsonNode<'a>, JsonNode<'a>)> {
         let mut inner = self.inner(b'{');
         std::iter::from_fn(move || Some((inner.next()?, inner.next()?)))
     }
 
     /// The first member of this name.
-    pub fn member(self, name: &str) -> Option<Node<'a>> {
-        let is_it = |key: Node<'_>| key.string().is_some_and(|key| key == name);
+    pub fn member(self, name: &str) -> Option<JsonNode<'a>> {
+        let is_it = |key: JsonNode<'_>| key.string().is_some_and(|key| key == name);
         self.members().find(|(key, _)| is_it(*key)).map(|(_, value)| value)
     }
 
     /// The items of an array; none of anything else.
-    pub fn items(self) -> impl Iterator<Item = Node<'a>> {
+    pub fn items(self) -> impl Iterator<Item = JsonNode<'a>> {
         self.inner(b'[')
     }
 
@@ -185,13 +185,13 @@ impl<'a> Node<'a> {
         Ok(all)
     }
 
-    /// What stands directly in it, if it begins like this.
-    fn inner(self, first: u8) -> impl Iterator<Item = Node<'a>> {
+    /// Iterates over the values directly in it, if it begins like this.
+    fn inner(self, first: u8) -> impl Iterator<Item = JsonNode<'a>> {
         let is_it = self.first() == Some(first);
         let end = self.mark().filter(|_| is_it).map_or(0, |mark| mark.behind as usize);
         let mut next = self.at + 1;
         std::iter::from_fn(move || {
-            let node = Node { document: self.document, at: next };
+            let node = JsonNode { document: self.document, at: next };
             next = node.mark().filter(|_| next < end)?.behind as usize;
             Some(node)
         })
@@ -287,7 +287,7 @@ pub mod tests {
     fn a_document_is_walked_when_somebody_looks_and_never_again() {
         let before = READINGS.get();
         let params = Raw::trusted(r#"{"name":"t","arguments":{"a":{"b":["c",1]},"d":"e"}}"#);
-        let arguments = Arguments::of(&params);
+        let arguments = CallArguments::of(&params);
         let document = arguments.document().unwrap();
         assert_eq!((document.text().as_str().len(), READINGS.get() - before), (27, 0));
         let a = document.root().member("a").unwrap();
@@ -295,11 +295,11 @@ pub mod tests {
         assert_eq!(a.text(), r#"{"b":["c",1]}"#);
         assert!(a.items().next().is_none() && a.member("c").is_none());
         let left_out = [a.range()];
-        let texts: Vec<_> = document.texts(&left_out).map(Node::text).collect();
+        let texts: Vec<_> = document.texts(&left_out).map(JsonNode::text).collect();
         assert_eq!(texts, ["\"a\"", "\"d\"", "\"e\""]);
         assert_eq!(document.root().value().unwrap()["d"], "e");
         assert_eq!(READINGS.get() - before, 1);
-        assert!(Arguments::of(&Raw::object()).document().is_none());
+        assert!(CallArguments::of(&Raw::object()).document().is_none());
     }
 
     fn value() -> impl Strategy<Value = Value> {

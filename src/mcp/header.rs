@@ -18,8 +18,8 @@ pub fn encode(text: &str) -> String {
     format!("{OPEN}{}{CLOSE}", STANDARD.encode(text))
 }
 
-/// What a header value says; none where it has bytes a header may not have, or is no valid base64
-/// of UTF-8.
+/// Decodes a header value; none where it has bytes a header may not have, or is no valid base64 of
+/// UTF-8.
 pub fn decode(value: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(value).ok()?.trim_matches([' ', '\t']);
     let fits = |byte: u8| byte == b' ' || byte == b'\t' || byte.is_ascii_graphic();

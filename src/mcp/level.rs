@@ -1,6 +1,6 @@
 //! Levels of log messages (RFC 5424), the most verbose first.
 
-/// What `logging/setLevel` and `io.modelcontextprotocol/logLevel` take.
+/// Levels that `logging/setLevel` and `io.modelcontextprotocol/logLevel` take.
 pub const LEVELS: [&str; 8] =
     ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
 

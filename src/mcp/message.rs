@@ -5,9 +5,9 @@ use serde_json::value::RawValue;
 
 use super::{
     id::Id,
-    known::{Known, known},
     lenient,
     raw::{self, Malformed, Raw},
+    unique_members::{UniqueMembers, read_unique},
 };
 
 /// One message, of either side.
@@ -41,14 +41,14 @@ pub struct Response {
     pub body: Body,
 }
 
-/// What a response says: the `result`, or the `error` object, each as received.
+/// Body of a response: the `result`, or the `error` object, each as received.
 #[derive(Debug, Clone)]
 pub enum Body {
     Result(Raw),
     Error(Raw),
 }
 
-/// What one HTTP body holds.
+/// The messages of one HTTP body.
 #[derive(Debug, Clone)]
 pub enum Incoming {
     One(Message),
@@ -57,7 +57,7 @@ pub enum Incoming {
 
 /// Bounds on what a stranger sends.
 #[derive(Debug, Clone, Copy)]
-pub struct Bounds {
+pub struct MessageBounds {
     pub depth_max: usize,
     pub batch_max: usize,
 }
@@ -69,7 +69,7 @@ pub(super) const ENVELOPE: [&str; 6] = ["jsonrpc", "id", "method", "params", "re
 impl Incoming {
     /// Reads a client's body: depth first, then one message or a batch. A byte order mark before it
     /// is passed over (RFC 8259 §8.1).
-    pub fn parse(body: &Bytes, bounds: Bounds) -> Result<Self, Malformed> {
+    pub fn parse(body: &Bytes, bounds: MessageBounds) -> Result<Self, Malformed> {
         let unmarked = lenient::unmarked(body);
         let body = unmarked.as_ref().unwrap_or(body);
         raw::check_depth(body, bounds.depth_max)?;
@@ -99,10 +99,10 @@ impl Message {
         if jsonrpc.map(RawValue::get) != Some("\"2.0\"") {
             return Err(Malformed::Shape("`jsonrpc` must be \"2.0\""));
         }
-        let Some(method) = there(method) else {
-            let id = there(id);
+        let Some(method) = non_null(method) else {
+            let id = non_null(id);
             let id = id.map(|id| Id::part(body, id)).transpose()?;
-            let body = match (there(result), there(error)) {
+            let body = match (non_null(result), non_null(error)) {
                 (Some(result), None) => Body::Result(Raw::part(body, result)),
                 (None, Some(error)) => Body::Error(Raw::part(body, error)),
                 _ => {
@@ -114,7 +114,7 @@ impl Message {
             return Ok(Self::Response(Response { id, body }));
         };
         let method = raw::string_of(method).ok_or(Malformed::Shape("`method` must be a string"))?;
-        let params = there(params).map_or_else(Raw::object, |params| Raw::part(body, params));
+        let params = non_null(params).map_or_else(Raw::object, |params| Raw::part(body, params));
         if !params.is_object() {
             return Err(Malformed::Shape("`params` must be an object"));
         }
@@ -130,14 +130,14 @@ impl Message {
     }
 }
 
-/// What may as well be missing is.
-fn there(value: Option<&RawValue>) -> Option<&RawValue> {
+/// Treats `null` as absent.
+fn non_null(value: Option<&RawValue>) -> Option<&RawValue> {
     value.filter(|value| value.get() != "null")
 }
 
 /// Tells a body that is no JSON from JSON that is no message.
 fn read_envelope(body: &Bytes) -> Result<[Option<&RawValue>; 6], Malformed> {
-    known(body, Known(&ENVELOPE)).map_err(|error| {
+    read_unique(body, UniqueMembers(&ENVELOPE)).map_err(|error| {
         if error.is_data() && serde_json::from_slice::<&RawValue>(body).is_ok() {
             Malformed::Shape("not a JSON-RPC message: not an object, or a member appears twice")
         } else {
@@ -203,7 +203,7 @@ mod tests {
 
     use super::*;
 
-    const BOUNDS: Bounds = Bounds { depth_max: 16, batch_max: 3 };
+    const BOUNDS: MessageBounds = MessageBounds { depth_max: 16, batch_max: 3 };
 
     fn parse(text: &str) -> Result<Incoming, Malformed> {
         Incoming::parse(&Bytes::copy_from_slice(text.as_bytes()), BOUNDS)

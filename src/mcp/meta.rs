@@ -20,7 +20,7 @@ pub const RELATED_TASK: &str = "io.modelcontextprotocol/related-task";
 /// The extension of tasks (2026-07-28).
 pub const TASKS: &str = "io.modelcontextprotocol/tasks";
 
-/// What the gateway reads of a request's `_meta`.
+/// Members of a request's `_meta` that the gateway reads.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct Meta {
@@ -39,7 +39,7 @@ pub struct Meta {
 }
 
 impl Meta {
-    /// Of a request's params; empty where there is no `_meta`.
+    /// Reads `_meta` of a request's params; empty where there is none.
     pub fn of(params: &Raw) -> Result<Self, Malformed> {
         #[derive(Deserialize)]
         struct Params {
@@ -55,7 +55,7 @@ impl Meta {
 
 /// Params as a modern server demands them: version, client and its capabilities spliced into
 /// `_meta`.
-pub fn modernize(params: &Raw, capabilities: &Raw, info: &Raw, level: Option<&str>) -> Raw {
+pub fn to_modern(params: &Raw, capabilities: &Raw, info: &Raw, level: Option<&str>) -> Raw {
     let version = format!("\"{}\"", Version::MODERN);
     let level = level.map(|level| format!("\"{level}\""));
     let mut edits: Vec<(&str, Option<&[u8]>)> = vec![
@@ -71,7 +71,7 @@ pub fn modernize(params: &Raw, capabilities: &Raw, info: &Raw, level: Option<&st
 
 /// Params as a legacy server knows them: a dual-era server would take them for modern ones
 /// otherwise.
-pub fn antiquate(params: &Raw) -> Raw {
+pub fn to_legacy(params: &Raw) -> Raw {
     let gone = [PROTOCOL_VERSION, CLIENT_CAPABILITIES, CLIENT_INFO, LOG_LEVEL];
     let params = splice::edit_within(params, "_meta", &gone.map(|key| (key, None)));
     // `task` means nothing in the modern era; a legacy server would give a task for it.
@@ -90,12 +90,12 @@ mod tests {
     fn modern_marks_come_and_go_and_the_rest_stays() {
         let params = Raw::trusted(r#"{"name":"x","_meta":{"progressToken":7,"vendor":1e999}}"#);
         let info = Raw::trusted(r#"{"name":"t","version":"1"}"#);
-        let modern = modernize(&params, &Raw::object(), &info, Some("debug"));
+        let modern = to_modern(&params, &Raw::object(), &info, Some("debug"));
         let meta = Meta::of(&modern).unwrap();
         assert_eq!(meta.protocol_version.as_deref(), Some("2026-07-28"));
         assert_eq!(meta.log_level.as_deref(), Some("debug"));
-        assert_eq!(antiquate(&modern), params);
-        let bare = modernize(&Raw::trusted(r#"{"name":"x"}"#), &Raw::object(), &info, None);
-        assert_eq!(antiquate(&bare).as_str(), r#"{"name":"x"}"#);
+        assert_eq!(to_legacy(&modern), params);
+        let bare = to_modern(&Raw::trusted(r#"{"name":"x"}"#), &Raw::object(), &info, None);
+        assert_eq!(to_legacy(&bare).as_str(), r#"{"name":"x"}"#);
     }
 }

@@ -18,9 +18,9 @@ struct Mirror {
     integer: bool,
 }
 
-/// What one header must say for certain arguments.
+/// The value that one header must have for certain arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mirrored {
+pub struct MirroredArgument {
     /// The header's whole name in lower case.
     pub header: String,
     /// The decoded text; none where the header must be absent.
@@ -28,7 +28,7 @@ pub struct Mirrored {
     integer: bool,
 }
 
-impl Mirrored {
+impl MirroredArgument {
     /// Whether a decoded header says what the body says: integers by value, all else to the letter.
     pub fn agrees(&self, header: Option<&str>) -> bool {
         let integral = |text: &str| text.parse::<f64>().ok().filter(|number| number.fract() == 0.0);
@@ -57,8 +57,8 @@ impl Mirrors {
     }
 
     /// Every mirrored header with the text it must carry.
-    pub fn values(&self, arguments: &Raw) -> Vec<Mirrored> {
-        let value = |mirror: &Mirror| Mirrored {
+    pub fn values(&self, arguments: &Raw) -> Vec<MirroredArgument> {
+        let value = |mirror: &Mirror| MirroredArgument {
             header: format!("mcp-param-{}", mirror.header.to_ascii_lowercase()),
             text: value_at(arguments, &mirror.path),
             integer: mirror.integer,
@@ -207,7 +207,7 @@ mod tests {
     fn integers_agree_by_value() {
         let agrees = |integer, header, body: &str| {
             let text = Some(body.to_owned());
-            Mirrored { header: String::new(), text, integer }.agrees(header)
+            MirroredArgument { header: String::new(), text, integer }.agrees(header)
         };
         assert!(agrees(true, Some("42.0"), "42"));
         assert!(!agrees(true, Some("42.5"), "42"));

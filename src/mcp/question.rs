@@ -1,5 +1,5 @@
-//! What a server may ask a client in mid-call: what the client must have declared for it, and what
-//! an answer looks like.
+//! Requests of servers to clients in mid-call: what the client must have declared, and what an
+//! answer looks like.
 
 use serde::Deserialize;
 
@@ -7,14 +7,14 @@ use super::{raw::Raw, splice};
 
 /// A question by what it needs of the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum QuestionKind {
     /// A form (`elicitation/create`).
     Form,
     /// A page to be opened (`elicitation/create` with mode `url`).
     Page,
     /// A model's answer (`sampling/createMessage`).
     Sampling,
-    /// The same, with tools for the model.
+    /// Sampling with tools for the model.
     SamplingWithTools,
     /// `roots/list`
     Roots,
@@ -41,7 +41,7 @@ struct Sampling {
     tools: Option<serde::de::IgnoredAny>,
 }
 
-impl Kind {
+impl QuestionKind {
     /// None for what no client is asked.
     pub fn of(method: &str, params: &Raw) -> Option<Self> {
         match method {
@@ -124,8 +124,13 @@ impl Kind {
 mod tests {
     use super::*;
 
-    const ALL: [Kind; 5] =
-        [Kind::Form, Kind::Page, Kind::Sampling, Kind::SamplingWithTools, Kind::Roots];
+    const ALL: [QuestionKind; 5] = [
+        QuestionKind::Form,
+        QuestionKind::Page,
+        QuestionKind::Sampling,
+        QuestionKind::SamplingWithTools,
+        QuestionKind::Roots,
+    ];
 
     #[test]
     fn what_is_required_is_what_declares_it() {
@@ -133,19 +138,22 @@ mod tests {
             assert!(kind.is_declared(&kind.required()), "{kind:?}");
             assert!(!kind.is_declared(&Raw::object()), "{kind:?}");
         }
-        assert!(Kind::Form.is_declared(&Raw::trusted(r#"{"elicitation":{}}"#)));
-        assert!(!Kind::Page.is_declared(&Raw::trusted(r#"{"elicitation":{}}"#)));
-        assert!(!Kind::Form.is_declared(&Kind::Page.required()));
-        assert!(!Kind::SamplingWithTools.is_declared(&Kind::Sampling.required()));
+        assert!(QuestionKind::Form.is_declared(&Raw::trusted(r#"{"elicitation":{}}"#)));
+        assert!(!QuestionKind::Page.is_declared(&Raw::trusted(r#"{"elicitation":{}}"#)));
+        assert!(!QuestionKind::Form.is_declared(&QuestionKind::Page.required()));
+        assert!(!QuestionKind::SamplingWithTools.is_declared(&QuestionKind::Sampling.required()));
     }
 
     #[test]
     fn a_question_is_told_by_its_method_and_params() {
-        let of = |method, params: &'static str| Kind::of(method, &Raw::trusted(params));
-        assert_eq!(of("elicitation/create", r#"{"mode":"form"}"#), Some(Kind::Form));
-        assert_eq!(of("elicitation/create", r#"{"mode":"url"}"#), Some(Kind::Page));
-        assert_eq!(of("sampling/createMessage", r#"{"tools":[]}"#), Some(Kind::SamplingWithTools));
-        assert_eq!(of("roots/list", "{}"), Some(Kind::Roots));
+        let of = |method, params: &'static str| QuestionKind::of(method, &Raw::trusted(params));
+        assert_eq!(of("elicitation/create", r#"{"mode":"form"}"#), Some(QuestionKind::Form));
+        assert_eq!(of("elicitation/create", r#"{"mode":"url"}"#), Some(QuestionKind::Page));
+        assert_eq!(
+            of("sampling/createMessage", r#"{"tools":[]}"#),
+            Some(QuestionKind::SamplingWithTools)
+        );
+        assert_eq!(of("roots/list", "{}"), Some(QuestionKind::Roots));
         assert_eq!(of("tools/call", "{}"), None);
     }
 
@@ -154,7 +162,11 @@ mod tests {
         let accept = r#"{"action":"accept","content":{"a":1e400}}"#;
         let said = r#"{"role":"assistant","content":{"type":"text","text":""},"model":"m"}"#;
         let roots = r#"{"roots":[{"uri":"file:///"}]}"#;
-        let table = [(Kind::Form, accept), (Kind::Sampling, said), (Kind::Roots, roots)];
+        let table = [
+            (QuestionKind::Form, accept),
+            (QuestionKind::Sampling, said),
+            (QuestionKind::Roots, roots),
+        ];
         for (kind, right) in table {
             assert!(kind.fits(&Raw::trusted(right)), "{kind:?}");
             for (other, text) in table {

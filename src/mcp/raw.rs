@@ -123,8 +123,8 @@ pub fn string_of(value: &RawValue) -> Option<Cow<'_, str>> {
     text_of(value.get())
 }
 
-/// What a JSON string says, which is given as it is written; borrowed where it has no escapes. None
-/// for what is no string, and for one with half a surrogate.
+/// Reads a JSON string as it is written; borrowed where it has no escapes. None for what is no
+/// string, and for one with half a surrogate.
 pub fn text_of(written: &str) -> Option<Cow<'_, str>> {
     let inner = written.strip_prefix('"')?.strip_suffix('"')?;
     if memchr::memchr(b'\\', inner.as_bytes()).is_none() {

@@ -1,4 +1,4 @@
-//! What a result says of itself, whatever it is a result of.
+//! Reads members that any result may have, whatever it is a result of.
 
 use super::{raw::Raw, splice};
 

@@ -73,7 +73,7 @@ pub fn at(object: &Raw, path: &[&str]) -> Option<Raw> {
     })
 }
 
-/// The same of a member that few objects have: one is walked only where the name may stand in it.
+/// Finds a member that few objects have: one is walked only where the name may stand in it.
 pub fn rare_member(object: &Raw, key: &str) -> Option<Raw> {
     let has = |word: &[u8]| memchr::memmem::find(object.bytes(), word).is_some();
     // A name may be written with escapes.
@@ -130,7 +130,7 @@ pub fn change(object: &Raw, key: &str, change: impl FnOnce(&Raw) -> Raw) -> Raw 
     edit(object, &[(key, Some(changed.bytes()))])
 }
 
-/// What is in an array or an object, without the keys; each shares its bytes. Anything else holds
+/// Values in an array or an object, without the keys; each shares its bytes. Anything else holds
 /// nothing.
 pub fn values(container: &Raw) -> Vec<Raw> {
     let text = container.bytes();

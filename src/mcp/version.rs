@@ -20,7 +20,7 @@ pub enum Era {
 }
 
 impl Version {
-    /// What a legacy client is offered when it asks for a version we do not know.
+    /// Version that a legacy client is offered when it asks for one we do not know.
     pub const LEGACY_LATEST: Self = Self::V2025_11_25;
     pub const MODERN: Self = Self::V2026_07_28;
     pub const ALL: [Self; 5] = [

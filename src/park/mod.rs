@@ -248,8 +248,8 @@ async fn expiring(
     }
 }
 
-/// What a server is told in place of an answer: an elicitation has a word for it, the other
-/// questions have none but an error.
+/// The answer that a server gets in place of the client's: an elicitation has a word for it, the
+/// other questions have none but an error.
 pub fn no_answer(method: &str, reason: &str) -> Body {
     match method {
         "elicitation/create" => Body::Result(Raw::trusted(r#"{"action":"cancel"}"#)),

@@ -12,7 +12,7 @@ use crate::{
 
 use super::StateError;
 
-/// What a state stands for.
+/// The call, or the upstream's own state, that a state stands for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum StateContent {
     /// A call that is parked in the gate process `owner`, for one retry.
@@ -108,7 +108,7 @@ impl States {
         serde_json::from_slice(&text).ok()
     }
 
-    /// What a state stands for, if it is this bearer's.
+    /// Opens a state, if it is this bearer's.
     pub fn open(&self, state: &str, bearer: Binding<'_>) -> Result<StateContent, StateError> {
         let text = self.0.open(state, bearer.route).ok_or(StateError::Foreign)?;
         let sealed: Sealed = serde_json::from_slice(&text).ok().ok_or(StateError::Foreign)?;

@@ -1,4 +1,4 @@
-//! What waits for callers: bounded in all and by caller, each entry with its deadline.
+//! Holds what waits for callers: bounded in all and by caller, each entry with its deadline.
 
 use std::collections::{BTreeSet, HashMap};
 

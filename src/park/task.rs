@@ -35,7 +35,7 @@ pub struct GatewayTasks {
 #[derive(Debug, Default)]
 struct TaskTable {
     tasks: DeadlineTable<Arc<Task>>,
-    /// Of all results.
+    /// Bytes of all results.
     bytes: usize,
 }
 
@@ -93,7 +93,7 @@ pub enum TaskStatus {
     Ended(TaskEnd),
 }
 
-/// What a driver is told of its task.
+/// Event that a driver must know of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TaskSignal {
     Cancelled,
@@ -339,7 +339,7 @@ impl Task {
 }
 
 impl State {
-    /// What is to be told now, else when that may be.
+    /// The next event for the driver, else when there may be one.
     fn signal(&mut self) -> Result<TaskSignal, Option<Instant>> {
         if let Some(TaskEnd::Cancelled) = self.end {
             return Ok(TaskSignal::Cancelled);

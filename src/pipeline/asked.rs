@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use crate::{
     call::event::ServerRequest,
     config::Limits,
-    mcp::{id::Id, message::Body, meta::RELATED_TASK, question::Kind, raw::Raw, splice},
+    mcp::{id::Id, message::Body, meta::RELATED_TASK, question::QuestionKind, raw::Raw, splice},
     park::{Parked, no_answer, seconds},
 };
 
@@ -39,7 +39,7 @@ impl Asked {
         call: &Call,
         limits: &Limits,
     ) -> Result<(), Fault> {
-        let kind = Kind::of(&question.method, &question.params);
+        let kind = QuestionKind::of(&question.method, &question.params);
         let Some(kind) = kind.filter(|_| call.method.may_require_input()) else { return Ok(()) };
         if !kind.is_declared(&call.client.capabilities) {
             return Err(Fault::MissingCapability(kind.required()));
@@ -131,7 +131,7 @@ pub fn park(context: &Context, parked: Parked) -> Result<Raw, Fault> {
 pub fn answer(open: Vec<(String, ServerRequest)>, responses: &Raw) -> Vec<(String, ServerRequest)> {
     let mut unanswered = Vec::new();
     for (key, question) in open {
-        let kind = Kind::of(&question.method, &question.params);
+        let kind = QuestionKind::of(&question.method, &question.params);
         let response = splice::member(responses, &key);
         match response.filter(|response| kind.is_some_and(|kind| kind.fits(response))) {
             // The server may have gone: that is seen by whoever reads on.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     audit::{Begun, Entry, Full},
-    mcp::{head::Named, method::Method},
+    mcp::{method::Method, target::TargetRef},
 };
 
 use super::{Back, Context, Fault, Reply, resolve::Resolved};
@@ -19,12 +19,12 @@ pub fn begin(context: &Context) -> Result<Option<Arc<Entry>>, Fault> {
         return Ok(None);
     };
     let name = match &call.named {
-        Named::Name(text)
-        | Named::Uri(text)
-        | Named::Task(text)
-        | Named::PromptReference(text)
-        | Named::TemplateReference(text) => Some(text.as_str()),
-        Named::Nothing => None,
+        TargetRef::Name(text)
+        | TargetRef::Uri(text)
+        | TargetRef::Task(text)
+        | TargetRef::PromptReference(text)
+        | TargetRef::TemplateReference(text) => Some(text.as_str()),
+        TargetRef::Nothing => None,
     };
     let begun = Begun {
         caller: &call.caller,

@@ -20,7 +20,7 @@ use crate::{
         version::Era,
     },
     park::{Parked, state::StateContent, task::Task},
-    session::Underway,
+    session::SessionRequest,
     telemetry::{Counter, Counters, throttle},
     upstream::{Clearance, Exchange, SendError, Sent, TaskRef, Upstream},
 };
@@ -65,7 +65,7 @@ pub struct Back {
     /// The era spoken to the upstream.
     pub(super) era: Era,
     /// Ends with the call; none for a client without sessions.
-    pub(super) underway: Option<Underway>,
+    pub(super) underway: Option<SessionRequest>,
     /// The client can be asked nothing.
     pub(super) refuses: bool,
     /// Nothing came yet: a session that the upstream forgot may be opened anew.

@@ -7,10 +7,10 @@ use serde_json::json;
 
 use crate::{
     call::event::ServerNotification,
-    guard::{Linked, Refusal, Tool, spoken},
+    guard::{GuardRefusal, Linked, ToolSchemas, spoken},
     mcp::{
-        document::Arguments, head::Named, message::Body, method::Method, raw::Raw, result, splice,
-        version::Era,
+        document::CallArguments, message::Body, method::Method, raw::Raw, result, splice,
+        target::TargetRef, version::Era,
     },
     telemetry::{Counter, throttle},
 };
@@ -24,7 +24,7 @@ use super::{Back, Context, Fault, Out, Reply, admit, back::Stage, resolve, resol
 pub async fn request(context: &Context, resolved: &mut Resolved) -> Result<(), Fault> {
     let call = &context.call;
     let tool = resolved.target.tool.as_ref().filter(|_| call.method == Method::ToolsCall);
-    let made = || Arc::new(Arguments::of(&resolved.params));
+    let made = || Arc::new(CallArguments::of(&resolved.params));
     let arguments = resolved.arguments.clone().unwrap_or_else(made);
     let judged = if resolved.guard.takes_long(&resolved.params) {
         // Boxed: rare.
@@ -46,9 +46,9 @@ pub async fn request(context: &Context, resolved: &mut Resolved) -> Result<(), F
 async fn judged_aside(
     context: &Context,
     resolved: &Resolved,
-    tool: Option<&Arc<Tool>>,
-    arguments: Arc<Arguments>,
-) -> Result<Raw, Refusal> {
+    tool: Option<&Arc<ToolSchemas>>,
+    arguments: Arc<CallArguments>,
+) -> Result<Raw, GuardRefusal> {
     let guard = resolved.guard.clone();
     let params = resolved.params.clone();
     let tool = tool.cloned();
@@ -64,7 +64,7 @@ async fn judged_aside(
 /// Where there is no such result any more, or it is another caller's.
 pub async fn linked(context: &Context) -> Result<Option<Reply>, Fault> {
     let call = &context.call;
-    let Named::Uri(uri) = &call.named else { return Ok(None) };
+    let TargetRef::Uri(uri) = &call.named else { return Ok(None) };
     if call.method != Method::ResourcesRead || !Linked::is_link(uri) {
         return Ok(None);
     }
@@ -85,7 +85,7 @@ pub async fn linked(context: &Context) -> Result<Option<Reply>, Fault> {
 
 /// A large result that is being judged.
 pub struct Checking {
-    pub judged: BoxFuture<'static, Option<Result<Raw, Refusal>>>,
+    pub judged: BoxFuture<'static, Option<Result<Raw, GuardRefusal>>>,
     result: Raw,
     /// Where the call stood when it was answered.
     before: Box<Stage>,
@@ -113,12 +113,12 @@ impl Back {
     /// # Errors
     /// Where it must not.
     pub(super) fn heard_of(&self, said: &Raw) -> Result<Raw, Fault> {
-        self.resolved.guard.heard(said).map_err(Fault::Guard)
+        self.resolved.guard.scan(said).map_err(Fault::Guard)
     }
 
     /// A notification as it may pass; none where it must not.
     pub(super) fn clean_notice(&self, notice: &ServerNotification) -> Option<Raw> {
-        let clean = self.resolved.guard.heard(&notice.whole);
+        let clean = self.resolved.guard.scan(&notice.whole);
         clean.inspect_err(|_| self.context.gate.counters.add(Counter::NoticesWithheld)).ok()
     }
 
@@ -164,7 +164,7 @@ impl Back {
     /// Goes on with a result that was judged beside.
     pub(super) fn checked(
         &mut self,
-        judged: Option<Result<Raw, Refusal>>,
+        judged: Option<Result<Raw, GuardRefusal>>,
     ) -> Result<Option<Out>, Fault> {
         let stage = std::mem::replace(&mut self.stage, Stage::Over);
         let Stage::Checking(Checking { result, before, after, .. }) = stage else {
@@ -180,7 +180,7 @@ impl Back {
     }
 
     /// What a judged result is to the client: a link where it is too large.
-    fn passed(&self, judged: Result<Raw, Refusal>, result: &Raw) -> Result<Body, Fault> {
+    fn passed(&self, judged: Result<Raw, GuardRefusal>, result: &Raw) -> Result<Body, Fault> {
         let clean = judged.map_err(|refusal| self.unfit(refusal))?;
         match self.resolved.guard.check_size(result) {
             Ok(()) => Ok(Body::Result(clean)),
@@ -189,13 +189,13 @@ impl Back {
     }
 
     /// The tool that is called, if that is what is done.
-    fn tool(&self) -> Option<&Arc<Tool>> {
+    fn tool(&self) -> Option<&Arc<ToolSchemas>> {
         self.resolved.target.tool.as_ref().filter(|_| self.context.call.method == Method::ToolsCall)
     }
 
-    fn unfit(&self, refusal: Refusal) -> Fault {
+    fn unfit(&self, refusal: GuardRefusal) -> Fault {
         let (upstream, tool) = (self.upstream.name(), &self.resolved.target.own);
-        if !matches!(refusal, Refusal::Blocked(..)) {
+        if !matches!(refusal, GuardRefusal::Blocked(..)) {
             throttle::line(("a result", upstream, tool), |more| {
                 tracing::warn!(upstream, tool, %refusal, more, "a result is not what it should be");
             });
@@ -203,13 +203,13 @@ impl Back {
         Fault::Guard(refusal)
     }
 
-    fn too_large(&self, refusal: Refusal) -> Fault {
+    fn too_large(&self, refusal: GuardRefusal) -> Fault {
         self.context.gate.counters.add(Counter::RefusedResultBytes);
         Fault::Guard(refusal)
     }
 
     /// A link in place of a result that is too large.
-    fn link(&self, result: Raw, refusal: Refusal) -> Result<Raw, Fault> {
+    fn link(&self, result: Raw, refusal: GuardRefusal) -> Result<Raw, Fault> {
         let limits = self.context.limits();
         let bytes = result.bytes().len();
         let failed = result::is_error(&result);

@@ -10,7 +10,7 @@ use crate::{
     call::{Caller, Client},
     mcp::digest::RequestDigest,
     park::state::Binding,
-    session::Underway,
+    session::SessionRequest,
     snapshot::RouteSnapshot,
     telemetry::Counter,
 };
@@ -59,7 +59,7 @@ impl Context {
     ///
     /// # Errors
     /// Where one of its id is so already.
-    pub fn begin(&self) -> Result<Option<Underway>, Fault> {
+    pub fn begin(&self) -> Result<Option<SessionRequest>, Fault> {
         let Some(session) = &self.call.session else { return Ok(None) };
         session.begin(&self.call.id).map(Some).ok_or(Fault::DuplicateId)
     }

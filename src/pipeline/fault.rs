@@ -9,10 +9,10 @@ use crate::{
     guard,
     limit::{self, LimitRefusal},
     mcp::{
+        compat,
         error::{self, ErrorObject},
         message::Body,
         method::Method,
-        older,
         raw::Raw,
         splice,
         version::{Era, Version},
@@ -67,7 +67,7 @@ pub enum Fault {
     Limited(LimitRefusal),
     /// Its arguments, or its result, are not clean.
     #[error("{0}")]
-    Guard(guard::Refusal),
+    Guard(guard::GuardRefusal),
     /// A state that came with a retry leads nowhere (2026-07-28).
     #[error("{0}")]
     State(#[from] StateError),
@@ -113,16 +113,16 @@ impl Fault {
             Self::Denied | Self::StepUp(_) => Reason::AccessDenied,
             Self::Limited(_) => Reason::RateLimited,
             Self::Guard(refusal) => match refusal {
-                guard::Refusal::Arguments(_)
-                | guard::Refusal::ArgumentBytes(..)
-                | guard::Refusal::ArgumentWork(..)
-                | guard::Refusal::Unchecked => Reason::InvalidArguments,
-                guard::Refusal::Result(_) => Reason::UpstreamError,
-                guard::Refusal::Late => Reason::ServiceUnavailable,
-                guard::Refusal::ResultBytes(..)
-                | guard::Refusal::ResultWork(..)
-                | guard::Refusal::ResultLate => Reason::ResponseTooLarge,
-                guard::Refusal::Blocked(..) => Reason::Blocked,
+                guard::GuardRefusal::Arguments(_)
+                | guard::GuardRefusal::ArgumentBytes(..)
+                | guard::GuardRefusal::ArgumentWork(..)
+                | guard::GuardRefusal::Unchecked => Reason::InvalidArguments,
+                guard::GuardRefusal::Result(_) => Reason::UpstreamError,
+                guard::GuardRefusal::Late => Reason::ServiceUnavailable,
+                guard::GuardRefusal::ResultBytes(..)
+                | guard::GuardRefusal::ResultWork(..)
+                | guard::GuardRefusal::ResultLate => Reason::ResponseTooLarge,
+                guard::GuardRefusal::Blocked(..) => Reason::Blocked,
             },
             Self::Limit(_) => Reason::Overloaded,
             Self::Unrecorded | Self::UnrecordedAnswer | Self::Unlisted(_) => {
@@ -164,7 +164,7 @@ impl Fault {
         if let Some(said) = tool_fault(self) {
             if method == Method::ToolsCall {
                 let result = Body::Result(failed_tool(&said, era));
-                return older::body(client, era, method, result);
+                return compat::body(client, era, method, result);
             }
             let object = ErrorObject::new(error::INTERNAL_ERROR, said.message.clone());
             return Body::Error(object.with(&said).raw());
@@ -274,7 +274,7 @@ pub fn tool_fault(fault: &Fault) -> Option<ToolError> {
             retriable: refusal.retry_after().is_some(),
             retry_after_ms: refusal.retry_after().map(milliseconds),
         }),
-        Fault::Guard(refusal @ guard::Refusal::Late) => Some(ToolError {
+        Fault::Guard(refusal @ guard::GuardRefusal::Late) => Some(ToolError {
             error: refusal.word(),
             message: refusal.to_string(),
             retriable: true,

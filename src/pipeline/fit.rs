@@ -1,13 +1,13 @@
 //! A body of one era in the words of the other: only what the client's era demands is changed.
 
 use crate::mcp::{
+    compat,
     error::{
         ErrorObject, INTERNAL_ERROR, INVALID_PARAMS, MISSING_CAPABILITY, RESOURCE_NOT_FOUND,
         URL_ELICITATION_REQUIRED, code_of, is_modern,
     },
     message::Body,
     method::Method,
-    older,
     raw::Raw,
     splice,
     version::Era,
@@ -17,7 +17,7 @@ use super::Call;
 
 /// A body of an upstream of era `from` as the client has it.
 pub fn fit_body(body: Body, call: &Call, from: Era) -> Body {
-    let body = older::body(call.client.version, from, call.method, body);
+    let body = compat::body(call.client.version, from, call.method, body);
     match (from, call.client.era(), body) {
         (Era::Legacy, Era::Modern, Body::Result(result)) => {
             let mut edits: Vec<(&str, Option<&[u8]>)> = vec![("resultType", Some(b"\"complete\""))];

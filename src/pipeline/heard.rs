@@ -2,7 +2,7 @@
 
 use crate::{
     call::event::{ServerNotification, ServerRequest},
-    mcp::{id::Id, message, method::Method, older, splice},
+    mcp::{compat, id::Id, message, method::Method, splice},
     telemetry::Counter,
 };
 
@@ -53,7 +53,7 @@ impl Back {
         }
         self.context.snapshot.heard(self.upstream.name(), notice);
         let clean = if self.wants(notice) { self.clean_notice(notice) } else { None };
-        let whole = older::notice(self.context.call.client.version, notice.method, &clean?)?;
+        let whole = compat::notice(self.context.call.client.version, notice.method, &clean?)?;
         self.heard(notice);
         Some(Out::Message(whole.bytes().clone()))
     }

@@ -11,7 +11,7 @@ use crate::{
     call::{Action, Caller, clock},
     catalog::Target,
     mcp::{
-        document::Arguments,
+        document::CallArguments,
         id::Id,
         message::{self, Body},
         meta::SUBSCRIPTION_ID,
@@ -19,7 +19,7 @@ use crate::{
         raw::Raw,
         splice,
     },
-    policy::{Asked, Permit},
+    policy::{AccessRequest, Permit},
     snapshot::{Gate, Push, Subscriber},
     telemetry::Counter,
     upstream::Upstream,
@@ -137,8 +137,8 @@ fn permit(context: &Context, target: &Target) -> Option<Permit<Upstream>> {
     }
     let call = &context.call;
     let (caller, client, now) = (&call.caller, &call.client, clock::unix_seconds());
-    let (action, arguments) = (Action::Read, &Arguments::none());
-    let asked = |object| Asked { caller, client, action, object, arguments, now };
+    let (action, arguments) = (Action::Read, &CallArguments::none());
+    let asked = |object| AccessRequest { caller, client, action, object, arguments, now };
     context.route.judge.permit(&target.upstream, target.judged(), asked).ok()
 }
 

@@ -11,7 +11,7 @@ use crate::{
     mcp::{message::Body, method::Method, result},
     park::state::ReplicaRef,
     resilience::{Cause, affinity, canary::CanaryState},
-    snapshot::Canary,
+    snapshot::ActiveCanary,
     telemetry::{Counter, Counters},
     upstream::{Clearance, Exchange, SendError, failure},
 };
@@ -75,7 +75,7 @@ pub fn turned(context: &Context, resolved: Resolved, clearance: Clearance) -> Tu
     let fits = agrees && upstream.peer().is_some();
     let there = clearance.at_successor(&canary.successor.succession);
     let mut on_trial = Box::new(OnTrial {
-        trial: Arc::clone(&canary.trial),
+        trial: Arc::clone(&canary.state),
         since: Instant::now(),
         stable: resolved,
         clearance,
@@ -125,7 +125,7 @@ impl Turned {
 
 /// What has begun at one of the two goes on there. A caller always has the same one; an address may
 /// be many callers', and has sessions in its place.
-fn is_for(canary: &Canary, call: &Call, resolved: &Resolved) -> bool {
+fn is_for(canary: &ActiveCanary, call: &Call, resolved: &Resolved) -> bool {
     if let Some(place) = &call.place {
         return place.upstream == canary.successor.upstream().name();
     }
@@ -136,7 +136,7 @@ fn is_for(canary: &Canary, call: &Call, resolved: &Resolved) -> bool {
     call.method == Method::ToolsCall
         && !resolved.as_task
         && !resolved.wishes_task
-        && canary.trial.selects(key())
+        && canary.state.selects(key())
 }
 
 impl Back {

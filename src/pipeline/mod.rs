@@ -42,13 +42,13 @@ use crate::{
     call::{Caller, Client, ListKind, UpstreamRequest},
     mcp::{
         digest::{RequestDigest, request_digest},
-        head::Named,
         id::Id,
         message::Body,
         meta::Meta,
         method::Method,
         raw::Raw,
         splice,
+        target::TargetRef,
         version::Era,
     },
     park::state::ReplicaRef,
@@ -76,7 +76,7 @@ pub struct Call {
     pub id: Id,
     pub method: Method,
     pub params: Raw,
-    pub named: Named,
+    pub named: TargetRef,
     pub meta: Meta,
     pub caller: Caller,
     pub client: Arc<Client>,
@@ -288,7 +288,7 @@ async fn subscribed(
     clearance: &Clearance,
 ) -> Result<Body, Fault> {
     let call = &context.call;
-    let (Some(session), Named::Uri(uri)) = (&call.session, &call.named) else {
+    let (Some(session), TargetRef::Uri(uri)) = (&call.session, &call.named) else {
         return Err(Fault::Invalid("needs a session and a URI".to_owned()));
     };
     let wants = call.method == Method::Subscribe;

@@ -11,9 +11,9 @@ use crate::{
     call::{Caller, Client},
     catalog::{Offer, supported_versions},
     mcp::{
+        compat,
         level::{self, LEVELS},
         message::Body,
-        older,
         raw::Raw,
         splice,
         version::{Era, Version},
@@ -46,7 +46,7 @@ pub fn negotiate(params: &Raw) -> Result<Client, Fault> {
     let known =
         Version::find(&asked.protocol_version).filter(|version| version.era() == Era::Legacy);
     let version = known.unwrap_or(Version::LEGACY_LATEST);
-    let capabilities = older::client_capabilities(version, &asked.capabilities);
+    let capabilities = compat::client_capabilities(version, &asked.capabilities);
     Ok(Client { version, capabilities, info: asked.client_info })
 }
 
@@ -78,7 +78,7 @@ pub async fn initialize(
     let result = json!({
         "protocolVersion": version.as_str(),
         "capabilities": view.capabilities(version),
-        "serverInfo": older::info(version, &view.server_info()),
+        "serverInfo": compat::info(version, &view.server_info()),
     });
     let tasks = view.tasks(version);
     let edits = [("tasks", tasks.as_ref().map(|tasks| &tasks.bytes()[..]))];

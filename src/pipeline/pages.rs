@@ -3,7 +3,7 @@
 
 use serde::Deserialize;
 
-use crate::mcp::{digest::RequestDigest, message::Body, question::Kind, raw::Raw, splice};
+use crate::mcp::{digest::RequestDigest, message::Body, question::QuestionKind, raw::Raw, splice};
 
 use super::{Call, Fault, Out, asked};
 
@@ -31,8 +31,8 @@ pub fn input_required(
     if pages.is_empty() || !call.method.may_require_input() {
         return Err(Fault::Unbridgeable("it wants pages to be opened, and names none".to_owned()));
     }
-    if !Kind::Page.is_declared(&call.client.capabilities) {
-        return Err(Fault::MissingCapability(Kind::Page.required()));
+    if !QuestionKind::Page.is_declared(&call.client.capabilities) {
+        return Err(Fault::MissingCapability(QuestionKind::Page.required()));
     }
     let named: Vec<_> = pages
         .iter()

@@ -4,20 +4,20 @@ use std::sync::Arc;
 
 use crate::{
     call::{Action, ListKind, clock},
-    catalog::{Found, Target},
+    catalog::{FoundBy, Target},
     guard::Guard,
     mcp::{
-        document::Arguments,
+        document::CallArguments,
         error::{INVALID_PARAMS, RESOURCE_NOT_FOUND, code_of},
-        head::Named,
         message::Body,
         method::Method,
-        mirror::Mirrored,
+        mirror::MirroredArgument,
         raw::Raw,
         splice,
+        target::TargetRef,
         version::Era,
     },
-    policy::{Asked, Permit, Refusal},
+    policy::{AccessRequest, Denial, Permit},
     upstream::{SendError, Upstream},
 };
 
@@ -40,7 +40,7 @@ pub struct Resolved {
     /// It is sent as a task at the client's own wish (2025-11-25).
     pub wishes_task: bool,
     /// The arguments of what is called, for all that judge them; let go once they are judged.
-    pub arguments: Option<Arc<Arguments>>,
+    pub arguments: Option<Arc<CallArguments>>,
 }
 
 /// What a call leads to, before anybody has said that it may.
@@ -51,7 +51,7 @@ pub struct Unjudged {
     /// sent.
     filled: Raw,
     /// The arguments of what is called, for all that judge them.
-    arguments: Option<Arc<Arguments>>,
+    arguments: Option<Arc<CallArguments>>,
 }
 
 /// Finds what a call is about.
@@ -66,7 +66,7 @@ pub fn find(context: &Context) -> Result<Unjudged, Fault> {
         None => params.clone(),
     };
     let has_arguments = matches!(context.call.method, Method::ToolsCall | Method::PromptsGet);
-    let arguments = has_arguments.then(|| Arc::new(Arguments::of(&filled)));
+    let arguments = has_arguments.then(|| Arc::new(CallArguments::of(&filled)));
     Ok(Unjudged { target, filled, arguments })
 }
 
@@ -105,19 +105,19 @@ fn find_target(context: &Context) -> Result<Arc<Target>, Fault> {
     let call = &context.call;
     let view = context.route.view(&call.client);
     let found = match &call.named {
-        Named::Name(name) if call.method == Method::PromptsGet => {
+        TargetRef::Name(name) if call.method == Method::PromptsGet => {
             view.find(ListKind::Prompts, name).cloned()
         }
-        Named::Name(name) => view.find(ListKind::Tools, name).cloned(),
-        Named::Uri(uri) => view.find_uri(uri),
-        Named::PromptReference(name) => view.find(ListKind::Prompts, name).cloned(),
-        Named::TemplateReference(uri) => {
+        TargetRef::Name(name) => view.find(ListKind::Tools, name).cloned(),
+        TargetRef::Uri(uri) => view.find_uri(uri),
+        TargetRef::PromptReference(name) => view.find(ListKind::Prompts, name).cloned(),
+        TargetRef::TemplateReference(uri) => {
             let found =
                 view.find(ListKind::Templates, uri).or_else(|| view.find(ListKind::Resources, uri));
             found.cloned()
         }
-        Named::Task(id) => find_task(context, id),
-        Named::Nothing => None,
+        TargetRef::Task(id) => find_task(context, id),
+        TargetRef::Nothing => None,
     };
     found.ok_or_else(|| unlisted(context))
 }
@@ -125,13 +125,13 @@ fn find_target(context: &Context) -> Result<Arc<Target>, Fault> {
 /// The answer about what is not there, or is not for this caller to see.
 pub fn unknown(call: &Call) -> Fault {
     let (kind, name) = match &call.named {
-        Named::Name(name) if call.method == Method::PromptsGet => ("prompt", name),
-        Named::Name(name) => ("tool", name),
-        Named::Uri(uri) => ("resource", uri),
-        Named::PromptReference(name) => ("prompt", name),
-        Named::TemplateReference(uri) => ("resource template", uri),
-        Named::Task(id) => ("task", id),
-        Named::Nothing => return Fault::UnknownMethod(call.method.name().into()),
+        TargetRef::Name(name) if call.method == Method::PromptsGet => ("prompt", name),
+        TargetRef::Name(name) => ("tool", name),
+        TargetRef::Uri(uri) => ("resource", uri),
+        TargetRef::PromptReference(name) => ("prompt", name),
+        TargetRef::TemplateReference(uri) => ("resource template", uri),
+        TargetRef::Task(id) => ("task", id),
+        TargetRef::Nothing => return Fault::UnknownMethod(call.method.name().into()),
     };
     Fault::Unknown { kind, name: name.clone() }
 }
@@ -142,11 +142,13 @@ pub fn unknown(call: &Call) -> Fault {
 pub fn unlisted(context: &Context) -> Fault {
     let call = &context.call;
     let kinds: &[ListKind] = match &call.named {
-        Named::Name(_) if call.method == Method::PromptsGet => &[ListKind::Prompts],
-        Named::Name(_) => &[ListKind::Tools],
-        Named::PromptReference(_) => &[ListKind::Prompts],
-        Named::Uri(_) | Named::TemplateReference(_) => &[ListKind::Resources, ListKind::Templates],
-        Named::Task(_) | Named::Nothing => &[],
+        TargetRef::Name(_) if call.method == Method::PromptsGet => &[ListKind::Prompts],
+        TargetRef::Name(_) => &[ListKind::Tools],
+        TargetRef::PromptReference(_) => &[ListKind::Prompts],
+        TargetRef::Uri(_) | TargetRef::TemplateReference(_) => {
+            &[ListKind::Resources, ListKind::Templates]
+        }
+        TargetRef::Task(_) | TargetRef::Nothing => &[],
     };
     let fault = unknown(call);
     if let Fault::Unknown { kind, .. } = fault
@@ -171,7 +173,7 @@ pub fn is_missing(context: &Context, target: &Target, body: &Body) -> bool {
 /// Whether a caller must not learn whether there is such a resource.
 pub fn is_veiled(context: &Context, target: &Target) -> bool {
     let reads = matches!(context.call.method, Method::ResourcesRead | Method::Subscribe);
-    reads && !context.route.judge.is_open() && target.found != Found::Listed
+    reads && !context.route.judge.is_open() && target.found != FoundBy::Listed
 }
 
 /// What an upstream's failure is to the caller.
@@ -210,20 +212,20 @@ pub fn permit(context: &Context, found: &Unjudged) -> Result<Permit<Upstream>, F
         return Err(unlisted(context));
     }
     let (caller, client, now) = (&call.caller, &call.client, clock::unix_seconds());
-    let none = Arguments::none();
+    let none = CallArguments::none();
     let arguments = found.arguments.as_deref().unwrap_or(&none);
-    let asked = |object| Asked { caller, client, action, object, arguments, now };
+    let asked = |object| AccessRequest { caller, client, action, object, arguments, now };
     judge.permit(&target.upstream, target.judged(), asked).map_err(|refusal| match refusal {
-        Refusal::Unseen => unlisted(context),
-        Refusal::Denied => Fault::Denied,
-        Refusal::StepUp(demanded) => Fault::StepUp(demanded),
+        Denial::Unseen => unlisted(context),
+        Denial::Denied => Fault::Denied,
+        Denial::StepUp(demanded) => Fault::StepUp(demanded),
     })
 }
 
 /// Whether changes of a resource can be heard of: one that nothing leads to may be there or not,
 /// and no server is asked which.
 pub fn can_be_heard(context: &Context, target: &Target) -> bool {
-    context.route.judge.is_open() || target.found != Found::Guess
+    context.route.judge.is_open() || target.found != FoundBy::Guess
 }
 
 /// A legacy server's task is the session's that was given it; a modern server's has an id that is
@@ -263,14 +265,14 @@ fn renamed(call: &Call, target: &Target, params: &Raw) -> Raw {
         splice::edit(params, &[(key, Some(own.bytes()))])
     };
     match &call.named {
-        Named::Nothing => params.clone(),
-        Named::Name(shown) => set("name", shown),
-        Named::Uri(shown) => set("uri", shown),
-        Named::Task(shown) => set("taskId", shown),
-        Named::PromptReference(_) => {
+        TargetRef::Nothing => params.clone(),
+        TargetRef::Name(shown) => set("name", shown),
+        TargetRef::Uri(shown) => set("uri", shown),
+        TargetRef::Task(shown) => set("taskId", shown),
+        TargetRef::PromptReference(_) => {
             splice::edit_within(params, "ref", &[("name", Some(own.bytes()))])
         }
-        Named::TemplateReference(_) => {
+        TargetRef::TemplateReference(_) => {
             splice::edit_within(params, "ref", &[("uri", Some(own.bytes()))])
         }
     }
@@ -317,7 +319,7 @@ fn mirrored(target: &Target, call: &Call, params: &Raw) -> Vec<(String, String)>
     all
 }
 
-fn values(target: &Target, call: &Call, params: &Raw) -> Vec<Mirrored> {
+fn values(target: &Target, call: &Call, params: &Raw) -> Vec<MirroredArgument> {
     if target.mirrors.is_empty() || call.method != Method::ToolsCall {
         return Vec::new();
     }

@@ -9,12 +9,12 @@ use tokio::{sync::oneshot, time::Instant};
 use crate::{
     config::Limits,
     mcp::{
+        compat,
         error::code_of,
         id::Id,
         message::{self, Body},
         method::Method,
-        older,
-        question::Kind,
+        question::QuestionKind,
         raw::Raw,
         splice,
     },
@@ -46,7 +46,7 @@ pub struct Round {
 #[derive(Debug)]
 struct Waiting {
     key: String,
-    kind: Kind,
+    kind: QuestionKind,
     id: Id,
     answer: oneshot::Receiver<Body>,
 }
@@ -105,7 +105,7 @@ impl Round {
         let (mut messages, mut pages) = (Vec::new(), Vec::new());
         for (key, request) in splice::entries(&wanted.input_requests) {
             let InputRequest { method, params } = request.try_read().ok_or_else(garbled)?;
-            let kind = Kind::of(&method, &params);
+            let kind = QuestionKind::of(&method, &params);
             let kind =
                 kind.filter(|kind| kind.is_declared(&session.client.capabilities_for_modern()));
             let kind = kind.ok_or_else(|| {
@@ -116,9 +116,9 @@ impl Round {
             let (reply, answer) = oneshot::channel();
             let id = session.ask(reply, limits.questions_max).ok_or_else(full)?;
             let own = id.raw().as_str().trim_matches('"');
-            let put = older::question(session.client.version, &method, &params, own);
+            let put = compat::question(session.client.version, &method, &params, own);
             let put = put.map_err(|reason| Fault::Unbridgeable(reason.to_string()))?;
-            if kind == Kind::Page {
+            if kind == QuestionKind::Page {
                 pages.push(id.clone());
             }
             messages.push(Out::Message(message::request(&id, &method, &put)));
@@ -234,7 +234,7 @@ impl Back {
 
 /// A client's answer as `inputResponses` has it. An elicitation has words for a no; the others have
 /// none, and the call ends with the client's error.
-fn response(kind: Kind, body: Body) -> Result<Raw, Fault> {
+fn response(kind: QuestionKind, body: Body) -> Result<Raw, Fault> {
     match body {
         Body::Result(result) => Ok(result),
         Body::Error(error) if kind.is_elicitation() => {

@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use crate::{
     catalog::expanded,
-    mcp::{head::Named, message::Body, method::Method, raw::Raw, splice},
+    mcp::{message::Body, method::Method, raw::Raw, splice, target::TargetRef},
     snapshot::Route,
 };
 
@@ -41,7 +41,7 @@ fn without_hidden(context: &Context, result: &Raw) -> Option<Raw> {
     struct Argument {
         name: String,
     }
-    let Named::TemplateReference(template) = &call.named else { return None };
+    let TargetRef::TemplateReference(template) = &call.named else { return None };
     if call.method != Method::Complete || route.judge.is_open() {
         return None;
     }

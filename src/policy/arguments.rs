@@ -11,15 +11,15 @@ use std::{borrow::Cow, collections::BTreeMap};
 use cedar_policy::RestrictedExpression;
 
 use crate::mcp::{
-    document::{Arguments, Node},
-    known::alike,
+    document::{CallArguments, JsonNode},
+    unique_members::is_same_name,
 };
 
-use super::{judge::Bounds, reads::Kinds};
+use super::{judge::PolicyBounds, reads::Kinds};
 
 /// The arguments that are there, by kind.
 #[derive(Debug, Default)]
-pub struct Read {
+pub struct ArgumentValues {
     pub texts: Vec<(String, RestrictedExpression)>,
     pub numbers: Vec<(String, RestrictedExpression)>,
     pub flags: Vec<(String, RestrictedExpression)>,
@@ -28,7 +28,7 @@ pub struct Read {
 
 /// Why arguments cannot be judged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Unfit {
+pub enum ArgumentError {
     #[error("the arguments cannot be read as an object")]
     Shape,
     #[error("the argument `{0}` is not of a kind that a policy asks for it as")]
@@ -43,14 +43,14 @@ pub enum Unfit {
     Many(String, usize),
 }
 
-/// What is asked for within a value: as what, and what of its members.
+/// Values that policies ask for within a value: its kinds, and those of its members.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Wanted {
+pub struct RequestedArguments {
     kinds: Option<Kinds>,
     members: BTreeMap<String, Self>,
 }
 
-impl Wanted {
+impl RequestedArguments {
     /// Arguments by the names that policies have for them.
     pub fn new(arguments: &BTreeMap<String, Kinds>) -> Self {
         let mut wanted = Self::default();
@@ -66,12 +66,16 @@ impl Wanted {
     }
 }
 
-impl Read {
+impl ArgumentValues {
     /// Takes what is asked for from the arguments of a call.
     ///
     /// # Errors
     /// Where an argument is there, and cannot be judged.
-    pub fn of(arguments: &Arguments, wanted: &Wanted, bounds: Bounds) -> Result<Self, Unfit> {
+    pub fn of(
+        arguments: &CallArguments,
+        wanted: &RequestedArguments,
+        bounds: PolicyBounds,
+    ) -> Result<Self, ArgumentError> {
         let mut found = Self::default();
         if wanted.members.is_empty() {
             return Ok(found);
@@ -81,7 +85,7 @@ impl Read {
             // What clients write that have none.
             Some(b'n') => return Ok(found),
             Some(b'{') => (),
-            _ => return Err(Unfit::Shape),
+            _ => return Err(ArgumentError::Shape),
         }
         found.walk(arguments.root(), wanted, String::new(), bounds)?;
         Ok(found)
@@ -89,11 +93,11 @@ impl Read {
 
     fn walk(
         &mut self,
-        value: Node<'_>,
-        wanted: &Wanted,
+        value: JsonNode<'_>,
+        wanted: &RequestedArguments,
         name: String,
-        bounds: Bounds,
-    ) -> Result<(), Unfit> {
+        bounds: PolicyBounds,
+    ) -> Result<(), ArgumentError> {
         if let Some(kinds) = wanted.kinds {
             self.take(value, kinds, &name, bounds)?;
         }
@@ -110,7 +114,7 @@ impl Read {
                 // Some servers would take its items for objects with the members that are asked
                 // for.
                 if wanted.members.keys().any(|step| step.parse::<usize>().is_err()) {
-                    return Err(Unfit::Kind(name));
+                    return Err(ArgumentError::Kind(name));
                 }
                 wanted.members.iter().try_for_each(|(step, wanted)| {
                     let item = step.parse::<usize>().ok().and_then(|at| value.items().nth(at));
@@ -118,28 +122,30 @@ impl Read {
                 })
             }
             // An object written as a text, for example: some servers would read it.
-            Some(first) if wanted.kinds.is_none() && first != b'n' => Err(Unfit::Kind(name)),
+            Some(first) if wanted.kinds.is_none() && first != b'n' => {
+                Err(ArgumentError::Kind(name))
+            }
             _ => Ok(()),
         }
     }
 
     fn walk_object(
         &mut self,
-        object: Node<'_>,
-        wanted: &Wanted,
+        object: JsonNode<'_>,
+        wanted: &RequestedArguments,
         within: &dyn Fn(&str) -> String,
-        bounds: Bounds,
-    ) -> Result<(), Unfit> {
+        bounds: PolicyBounds,
+    ) -> Result<(), ArgumentError> {
         let members = object.members().map(|(key, value)| Some((key.string()?, value)));
-        let members = members.collect::<Option<Vec<_>>>().ok_or(Unfit::Shape)?;
+        let members = members.collect::<Option<Vec<_>>>().ok_or(ArgumentError::Shape)?;
         for (step, wanted) in &wanted.members {
-            let mut all = members.iter().filter(|(key, _)| alike(key, step));
+            let mut all = members.iter().filter(|(key, _)| is_same_name(key, step));
             match (all.next(), all.next()) {
-                (Some(_), Some(_)) => return Err(Unfit::Twice(within(step))),
+                (Some(_), Some(_)) => return Err(ArgumentError::Twice(within(step))),
                 (Some((key, value)), None) if key == step => {
                     self.walk(*value, wanted, within(step), bounds)?;
                 }
-                (Some(_), None) => return Err(Unfit::Case(within(step))),
+                (Some(_), None) => return Err(ArgumentError::Case(within(step))),
                 (None, _) => (),
             }
         }
@@ -149,16 +155,16 @@ impl Read {
     /// Enters a value as what it is, if that is what is asked for.
     fn take(
         &mut self,
-        value: Node<'_>,
+        value: JsonNode<'_>,
         kinds: Kinds,
         name: &str,
-        bounds: Bounds,
-    ) -> Result<(), Unfit> {
+        bounds: PolicyBounds,
+    ) -> Result<(), ArgumentError> {
         let (text, key) = (value.text(), name.to_owned());
-        let unfit = || Unfit::Kind(name.to_owned());
+        let unfit = || ArgumentError::Kind(name.to_owned());
         let short = |text: Cow<'_, str>| match text.len() <= bounds.text_max {
             true => Ok(RestrictedExpression::new_string(text.into_owned())),
-            false => Err(Unfit::Long(name.to_owned(), bounds.text_max)),
+            false => Err(ArgumentError::Long(name.to_owned(), bounds.text_max)),
         };
         match text.as_bytes().first() {
             Some(b'"') if kinds.text => {
@@ -174,10 +180,10 @@ impl Read {
                 self.numbers.push((key, RestrictedExpression::new_long(number)));
             }
             Some(b'[') if kinds.list => {
-                let items: Option<Vec<_>> = value.items().map(Node::string).collect();
+                let items: Option<Vec<_>> = value.items().map(JsonNode::string).collect();
                 let items = items.ok_or_else(unfit)?;
                 if bounds.items_max < items.len() {
-                    return Err(Unfit::Many(key, bounds.items_max));
+                    return Err(ArgumentError::Many(key, bounds.items_max));
                 }
                 let items = items.into_iter().map(short).collect::<Result<Vec<_>, _>>()?;
                 self.lists.push((key, RestrictedExpression::new_set(items)));

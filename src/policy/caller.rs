@@ -24,7 +24,7 @@ pub const FACTORS: [&str; 3] = ["mfa", "otp", "hwk"];
 /// values §4) and multi-factor (PAPE §2).
 const LEVELS: [&str; 4] = ["phr", "phrh", "mfa", "multi-factor"];
 
-/// What of a caller can decide. Two callers of the same grants are the same to policies.
+/// Everything of a caller that can decide. Two callers of the same grants are the same to policies.
 #[derive(PartialEq, Eq, Hash)]
 struct Grants<'a> {
     known: Option<(&'a str, &'a BTreeSet<String>, &'a BTreeSet<String>)>,
@@ -75,7 +75,7 @@ impl<T> PerGrants<T> {
         Self { kept, hasher: RandomState::new(), max, counters }
     }
 
-    /// The same for the same grants, each made of what it was.
+    /// Makes each value anew from the one before, for the same grants.
     pub fn renewed(&self, again: impl Fn(&T) -> T) -> Self {
         let kept = self.kept.read();
         let all = kept.all.iter();
@@ -85,7 +85,7 @@ impl<T> PerGrants<T> {
         Self { kept: RwLock::new(renewed), hasher, max: self.max, counters }
     }
 
-    /// That of the caller's grants, as far as policies that ask for this can tell.
+    /// Finds the value for the caller's grants, as far as policies that ask for this can tell.
     pub(super) fn of(
         &self,
         caller: &Caller,

@@ -7,20 +7,20 @@ use serde_json::json;
 use crate::{
     call::{Action, Caller, Client, Identity},
     config::{Case, CaseFile, Expected, Limits, Problem, Problems, Rules},
-    mcp::{document::Arguments, raw::Raw, version::Version},
+    mcp::{document::CallArguments, raw::Raw, version::Version},
 };
 
 use super::{
     caller::FACTORS,
     compile::Policies,
-    judge::{Asked, Bounds, Judge},
+    judge::{AccessRequest, Judge, PolicyBounds},
     object::Object,
 };
 
-/// What is wrong with policies by their cases: one file each.
+/// Runs the cases of each file; every case that the policies answer otherwise is a problem.
 pub fn run(route: &str, rules: &Rules, policies: &Arc<Policies>, limits: &Limits) -> Vec<Problems> {
     let policies = Some(Arc::clone(policies));
-    let judge = Judge::new(route, policies, Bounds::of(limits), &Arc::default());
+    let judge = Judge::new(route, policies, PolicyBounds::of(limits), &Arc::default());
     let of_file = |file: &CaseFile| {
         let failed = file.cases.iter().filter_map(|case| tried(&judge, case)).collect();
         Problems::new(&file.file.name, &file.file.text, failed)
@@ -28,7 +28,7 @@ pub fn run(route: &str, rules: &Rules, policies: &Arc<Policies>, limits: &Limits
     rules.cases.iter().map(of_file).collect()
 }
 
-/// What is wrong with one case.
+/// Runs one case; a problem where the policies answer otherwise.
 fn tried(judge: &Judge, case: &Case) -> Option<Problem> {
     let tags = case.tags.clone();
     let annotations = Some(case.annotations.clone());
@@ -41,19 +41,19 @@ fn tried(judge: &Judge, case: &Case) -> Option<Problem> {
     let info = Raw::encode(&json!({ "name": case.client }));
     let client = Client { info, ..Client::gateway(Version::MODERN) };
     let params = Raw::encode(&json!({ "arguments": case.arguments }));
-    let asked = Asked {
+    let asked = AccessRequest {
         caller: &caller,
         client: &client,
         action: Action::List,
         object: &object,
-        arguments: &Arguments::of(&params),
+        arguments: &CallArguments::of(&params),
         now: case.time,
     };
     let sees = judge.verdict(&asked);
     let (found, why) = match sees.allowed {
         false => (Expected::Unseen, sees),
         true => {
-            let may = judge.verdict(&Asked { action: case.action, ..asked });
+            let may = judge.verdict(&AccessRequest { action: case.action, ..asked });
             (if may.allowed { Expected::Allow } else { Expected::Deny }, may)
         }
     };

@@ -18,11 +18,11 @@ use crate::config::{Config, Problem, Problems, RuleFile, Rules, StepUp, nearest}
 use super::{
     cases, demand,
     reads::{Personal, Reads},
-    slice::{Known, Slices},
+    slice::{ParsedPolicy, Slices},
     text,
 };
 
-/// What policies can speak of, as it is shipped.
+/// Types and attributes that policies can speak of, as they are shipped.
 const SCHEMA: &str = include_str!("../../policies/gateway.cedarschema");
 
 const HELP: &str = "what policies can speak of is in policies/gateway.cedarschema";
@@ -40,14 +40,14 @@ pub struct Rulebook(HashMap<String, Arc<Policies>>);
 #[derive(Debug)]
 pub struct Policies {
     pub(super) slices: Slices,
-    /// What of a caller any of them asks for.
+    /// Attributes of a caller that any of them asks for.
     pub(super) personal: Personal,
-    rules: HashMap<PolicyId, Arc<Rule>>,
+    rules: HashMap<PolicyId, Arc<PolicyRule>>,
 }
 
 /// A policy, as it is named to operators.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Rule {
+pub struct PolicyRule {
     /// Its annotation `@id`.
     pub id: Option<String>,
     /// `file:line:column`
@@ -56,7 +56,7 @@ pub struct Rule {
     pub step_up: Option<StepUp>,
 }
 
-impl std::fmt::Display for Rule {
+impl std::fmt::Display for PolicyRule {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.id {
             Some(id) => write!(f, "`{id}` ({})", self.place),
@@ -105,7 +105,7 @@ impl Rulebook {
 }
 
 impl Policies {
-    fn new(rules: &Rules, files: &HashMap<String, Vec<(Known, Rule)>>) -> Self {
+    fn new(rules: &Rules, files: &HashMap<String, Vec<(ParsedPolicy, PolicyRule)>>) -> Self {
         let read = rules.policies.iter().filter_map(|file| files.get(&file.name)).flatten();
         let (mut all, mut personal) = (Vec::new(), Reads::default());
         let mut named = HashMap::new();
@@ -117,7 +117,7 @@ impl Policies {
         Self { slices: Slices::new(&all), personal: personal.personal, rules: named }
     }
 
-    pub(super) fn rule(&self, id: &PolicyId) -> Option<Arc<Rule>> {
+    pub(super) fn rule(&self, id: &PolicyId) -> Option<Arc<PolicyRule>> {
         self.rules.get(id).map(Arc::clone)
     }
 }
@@ -131,7 +131,7 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    fn policies(&mut self) -> Vec<(Known, Rule)> {
+    fn policies(&mut self) -> Vec<(ParsedPolicy, PolicyRule)> {
         let pieces = text::pieces(&self.file.text);
         let count = pieces.len();
         if count == 0 {
@@ -150,7 +150,7 @@ impl Reading<'_> {
         known
     }
 
-    fn policy(&mut self, piece: Range<usize>) -> Option<(Known, Rule)> {
+    fn policy(&mut self, piece: Range<usize>) -> Option<(ParsedPolicy, PolicyRule)> {
         let text = self.file.text.get(piece.clone()).unwrap_or_default();
         let (line, column) = text::place(&self.file.text, piece.start);
         let place = format!("{}:{line}:{column}", self.file.name);
@@ -208,7 +208,7 @@ impl Reading<'_> {
             let help = "write it such as @step_up(\"amr=mfa max_age=15m\"): amr, acr, max_age";
             self.problem(&piece, 0..text.len(), title, help);
         }
-        Some((Known { policy, reads }, Rule { id, place, step_up }))
+        Some((ParsedPolicy { policy, reads }, PolicyRule { id, place, step_up }))
     }
 
     /// An upstream or an authority that does not exist is one that was misspelt, or renamed.

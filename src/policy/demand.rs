@@ -1,10 +1,11 @@
-//! What a policy says would help: its annotation `@step_up`, such as `amr=mfa max_age=15m`.
+//! Reads which login a policy says would help: its annotation `@step_up`, such as `amr=mfa
+//! max_age=15m`.
 
 use jiff::SignedDuration;
 
 use crate::config::StepUp;
 
-/// What the words ask of a login; none where they are no such words, or ask nothing.
+/// Reads the words as a demanded login; none where they are no such words, or ask nothing.
 pub fn read(words: &str) -> Option<StepUp> {
     let mut demanded = StepUp { acr: Vec::new(), amr: Vec::new(), max_age: None };
     for word in words.split_whitespace() {

@@ -11,7 +11,7 @@ use crate::{
     call::{Action, Caller, Client, ObjectKind},
     config::{self, Limits, StepUp},
     mcp::{
-        document::Arguments,
+        document::CallArguments,
         splice,
         version::{Era, Version},
     },
@@ -19,27 +19,27 @@ use crate::{
 };
 
 use super::{
-    arguments::{Read, Unfit},
+    arguments::{ArgumentError, ArgumentValues},
     caller::{self, PerGrants},
-    compile::{Policies, Rule},
+    compile::{Policies, PolicyRule},
     object::{ID_BYTES_MAX, Object, uid},
     slice::Slice,
 };
 
-/// That a call may be made at the very `T` that it holds: only a [`Judge`] makes one, no upstream
-/// takes a call without, and what holds it says where the call goes. (`T` is an upstream, which
-/// stands below this module.)
+/// Proof that a call may be made at the very `T` that it holds: only a [`Judge`] makes one, no
+/// upstream takes a call without, and what holds it says where the call goes. (`T` is an upstream,
+/// which stands below this module.)
 #[derive(Debug)]
 pub struct Permit<T> {
     on: Arc<T>,
 }
 
-/// What permits are given for: policies know it by the name that objects of it have.
-pub trait Named {
+/// Something that permits are given for: policies know it by the name that objects of it have.
+pub trait PermitTarget {
     fn name(&self) -> &str;
 }
 
-/// That one upstream takes another's place by configuration, for calls or to be compared.
+/// Proof that one upstream takes another's place by configuration, for calls or to be compared.
 #[derive(Debug)]
 pub struct Succession<T> {
     of: String,
@@ -53,9 +53,9 @@ impl<T> Permit<T> {
     }
 }
 
-impl<T: Named> Permit<T> {
-    /// What may be done at an upstream may be done at the one that takes its place; none where that
-    /// takes the place of another.
+impl<T: PermitTarget> Permit<T> {
+    /// Extends the permit to the upstream that takes the place of this one; none where that takes
+    /// the place of another.
     pub fn at_successor(&self, succession: &Succession<T>) -> Option<Self> {
         let fits = self.on.name() == succession.of;
         fits.then(|| Self { on: Arc::clone(&succession.successor) })
@@ -68,7 +68,7 @@ impl<T> Clone for Permit<T> {
     }
 }
 
-impl<T: Named> Succession<T> {
+impl<T: PermitTarget> Succession<T> {
     /// None where the section names no such successor.
     pub fn new(section: &config::Upstream, successor: &Arc<T>) -> Option<Self> {
         let canary = section.canary.iter().map(|canary| &canary.upstream);
@@ -85,23 +85,23 @@ impl<T: Named> Succession<T> {
 
 /// Why there is none.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refusal {
+pub enum Denial {
     /// The caller may not even know of it: to be answered as what does not exist.
     Unseen,
     /// Not so: with these arguments, at this time, or without a second factor.
     Denied,
-    /// The same, and another login would do.
+    /// Denied as well, but another login would do.
     StepUp(Box<StepUp>),
 }
 
-/// What is asked.
+/// A question to the policies: who wants to do what with which thing.
 #[derive(Debug, Clone, Copy)]
-pub struct Asked<'a> {
+pub struct AccessRequest<'a> {
     pub caller: &'a Caller,
     pub client: &'a Client,
     pub action: Action,
     pub object: &'a Object,
-    pub arguments: &'a Arguments,
+    pub arguments: &'a CallArguments,
     /// Seconds since 1970.
     pub now: u64,
 }
@@ -111,8 +111,8 @@ pub struct Asked<'a> {
 pub struct Verdict {
     pub allowed: bool,
     /// The policies that decided; none where none permits it.
-    pub rules: Vec<Arc<Rule>>,
-    /// What failed: any failure denies.
+    pub rules: Vec<Arc<PolicyRule>>,
+    /// Errors of the evaluation: any of them denies.
     pub errors: Vec<String>,
 }
 
@@ -140,14 +140,14 @@ impl fmt::Display for Verdict {
 
 /// How much is read and kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Bounds {
+pub struct PolicyBounds {
     pub text_max: usize,
     pub items_max: usize,
     pub grants_max: usize,
     pub decisions_max: usize,
 }
 
-impl Bounds {
+impl PolicyBounds {
     pub fn of(limits: &Limits) -> Self {
         Self {
             text_max: limits.judged_text_max,
@@ -164,21 +164,21 @@ pub struct Judge {
     route: String,
     /// None: no policy is configured.
     pub(super) policies: Option<Arc<Policies>>,
-    bounds: Bounds,
-    /// What was decided without a look at the call.
-    kept: PerGrants<Mutex<Decided>>,
+    bounds: PolicyBounds,
+    /// Verdicts that hold for every call.
+    kept: PerGrants<Mutex<Decisions>>,
     counters: Arc<Counters>,
 }
 
 /// By action and kind, then by the thing's id.
-type Decided = HashMap<(Action, ObjectKind), HashMap<String, Arc<Verdict>>>;
+type Decisions = HashMap<(Action, ObjectKind), HashMap<String, Arc<Verdict>>>;
 
 impl Judge {
-    /// That of a route; without policies it permits everything.
+    /// Makes the judge of a route; without policies it permits everything.
     pub fn new(
         route: &str,
         policies: Option<Arc<Policies>>,
-        bounds: Bounds,
+        bounds: PolicyBounds,
         counters: &Arc<Counters>,
     ) -> Self {
         let kept = PerGrants::new(bounds.grants_max, Arc::clone(counters));
@@ -195,13 +195,13 @@ impl Judge {
     ///
     /// # Errors
     /// What the caller is to be told instead; why is logged.
-    pub fn allows(&self, asked: &Asked<'_>) -> Result<(), Refusal> {
+    pub fn allows(&self, asked: &AccessRequest<'_>) -> Result<(), Denial> {
         let Some(policies) = &self.policies else { return Ok(()) };
-        let sees = self.decided(policies, &Asked { action: Action::List, ..*asked });
+        let sees = self.decided(policies, &AccessRequest { action: Action::List, ..*asked });
         if !sees.allowed {
             self.counters.add(Counter::Unseen);
             self.log(asked, &sees, "not seen");
-            return Err(Refusal::Unseen);
+            return Err(Denial::Unseen);
         }
         let may = self.decided(policies, asked);
         if may.allowed {
@@ -211,7 +211,7 @@ impl Judge {
         self.log(asked, &may, "denied");
         // Who came with a token can come with another.
         let demanded = may.step_up().filter(|_| asked.caller.token().is_some());
-        Err(demanded.map_or(Refusal::Denied, |demanded| Refusal::StepUp(Box::new(demanded))))
+        Err(demanded.map_or(Denial::Denied, |demanded| Denial::StepUp(Box::new(demanded))))
     }
 
     /// Permits a call at `on`, for which each of these objects of it must be allowed: what is not
@@ -220,41 +220,42 @@ impl Judge {
     /// # Errors
     /// As [`Judge::allows`]; also where there is nothing to judge, or an object is another
     /// upstream's.
-    pub fn permit<'a, T: Named>(
+    pub fn permit<'a, T: PermitTarget>(
         &self,
         on: &Arc<T>,
         objects: impl Iterator<Item = &'a Object>,
-        asked: impl Fn(&'a Object) -> Asked<'a>,
-    ) -> Result<Permit<T>, Refusal> {
-        let mut all = Err(Refusal::Unseen);
+        asked: impl Fn(&'a Object) -> AccessRequest<'a>,
+    ) -> Result<Permit<T>, Denial> {
+        let mut all = Err(Denial::Unseen);
         for (at, object) in objects.enumerate() {
             if *object.upstream != *on.name() {
                 debug_assert!(false, "an object of `{}` says nothing of another", object.upstream);
-                return Err(Refusal::Unseen);
+                return Err(Denial::Unseen);
             }
             match self.allows(&asked(object)) {
                 Ok(()) if at == 0 => all = Ok(Permit { on: Arc::clone(on) }),
                 Ok(()) => (),
-                Err(Refusal::Unseen) => return Err(Refusal::Unseen),
-                Err(Refusal::Denied) => all = Err(Refusal::Denied),
+                Err(Denial::Unseen) => return Err(Denial::Unseen),
+                Err(Denial::Denied) => all = Err(Denial::Denied),
                 // Another login does not help where something else denies it.
-                Err(Refusal::StepUp(_)) if matches!(all, Err(Refusal::Denied)) => (),
-                Err(Refusal::StepUp(demanded)) => all = Err(Refusal::StepUp(demanded)),
+                Err(Denial::StepUp(_)) if matches!(all, Err(Denial::Denied)) => (),
+                Err(Denial::StepUp(demanded)) => all = Err(Denial::StepUp(demanded)),
             }
         }
         all
     }
 
-    /// The same, for something that nobody waits to be told of: nothing is logged.
-    pub fn permits(&self, asked: &Asked<'_>) -> bool {
+    /// Decides as [`Judge::allows`] does, for something that nobody waits to be told of: nothing is
+    /// logged.
+    pub fn permits(&self, asked: &AccessRequest<'_>) -> bool {
         let Some(policies) = &self.policies else { return true };
-        let sees = self.decided(policies, &Asked { action: Action::List, ..*asked });
+        let sees = self.decided(policies, &AccessRequest { action: Action::List, ..*asked });
         sees.allowed && self.decided(policies, asked).allowed
     }
 
     /// Permits what goes on with a call that was permitted when it began, at the upstream that has
     /// it: a caller's own task.
-    pub fn permit_begun<T: Named>(&self, on: &Arc<T>) -> Permit<T> {
+    pub fn permit_begun<T: PermitTarget>(&self, on: &Arc<T>) -> Permit<T> {
         Permit { on: Arc::clone(on) }
     }
 
@@ -262,23 +263,25 @@ impl Judge {
     pub fn sees(&self, caller: &Caller, object: &Object) -> bool {
         let Some(policies) = &self.policies else { return true };
         // Nothing of a call is known to `list`.
-        let (client, arguments) = (&Client::gateway(Version::MODERN), &Arguments::none());
-        let asked = Asked { caller, client, action: Action::List, object, arguments, now: 0 };
+        let (client, arguments) = (&Client::gateway(Version::MODERN), &CallArguments::none());
+        let asked =
+            AccessRequest { caller, client, action: Action::List, object, arguments, now: 0 };
         self.decided(policies, &asked).allowed
     }
 
-    /// The same, decided anew and not kept: for lists, which are kept themselves.
+    /// Decides as [`Judge::sees`] does, anew and without keeping it: for lists, which are kept
+    /// themselves.
     pub fn shows(&self, caller: &Caller, object: &Object) -> bool {
         let Some(policies) = &self.policies else { return true };
-        let (client, arguments) = (&Client::gateway(Version::MODERN), &Arguments::none());
+        let (client, arguments) = (&Client::gateway(Version::MODERN), &CallArguments::none());
         let (action, now) = (Action::List, 0);
-        let asked = Asked { caller, client, action, object, arguments, now };
+        let asked = AccessRequest { caller, client, action, object, arguments, now };
         let slice = policies.slices.of(action, object);
         slice.is_some_and(|slice| self.decide(policies, slice, &asked).allowed)
     }
 
     /// Whether it keeps as much as this.
-    pub fn has_bounds(&self, bounds: Bounds) -> bool {
+    pub fn has_bounds(&self, bounds: PolicyBounds) -> bool {
         self.bounds == bounds
     }
 
@@ -287,7 +290,7 @@ impl Judge {
         PerGrants::new(self.bounds.grants_max, Arc::clone(&self.counters))
     }
 
-    /// What `kept` has for this caller's grants.
+    /// Finds the value that `kept` has for this caller's grants.
     pub fn of_grants<T>(
         &self,
         kept: &PerGrants<T>,
@@ -299,7 +302,7 @@ impl Judge {
     }
 
     /// The answer and its reasons, made anew.
-    pub fn verdict(&self, asked: &Asked<'_>) -> Verdict {
+    pub fn verdict(&self, asked: &AccessRequest<'_>) -> Verdict {
         let Some(policies) = &self.policies else {
             return Verdict { allowed: true, ..Verdict::default() };
         };
@@ -310,7 +313,7 @@ impl Judge {
     }
 
     /// The answer, kept where it is the same for every call.
-    fn decided(&self, policies: &Policies, asked: &Asked<'_>) -> Arc<Verdict> {
+    fn decided(&self, policies: &Policies, asked: &AccessRequest<'_>) -> Arc<Verdict> {
         let slice = policies.slices.of(asked.action, asked.object);
         let of_call = |slice: &Slice| slice.reads.context && asked.action != Action::List;
         if slice.is_none_or(of_call) || ID_BYTES_MAX < asked.object.id.len() {
@@ -337,7 +340,12 @@ impl Judge {
         self.of_grants(&self.kept, caller, Mutex::default).lock().values().map(HashMap::len).sum()
     }
 
-    pub(super) fn decide(&self, policies: &Policies, slice: &Slice, asked: &Asked<'_>) -> Verdict {
+    pub(super) fn decide(
+        &self,
+        policies: &Policies,
+        slice: &Slice,
+        asked: &AccessRequest<'_>,
+    ) -> Verdict {
         let question = match self.question(slice, asked) {
             Ok(question) => question,
             Err(error) => {
@@ -355,7 +363,11 @@ impl Judge {
         Verdict { allowed, rules, errors }
     }
 
-    fn question(&self, slice: &Slice, asked: &Asked<'_>) -> Result<(Request, Entities), Failure> {
+    fn question(
+        &self,
+        slice: &Slice,
+        asked: &AccessRequest<'_>,
+    ) -> Result<(Request, Entities), Failure> {
         let (principal, caller) = caller::entity(asked.caller).ok_or(Failure::Entity("caller"))?;
         let object = asked.object.entity().ok_or(Failure::Entity("object"))?;
         let mut entities = vec![caller, object.clone()];
@@ -365,7 +377,7 @@ impl Judge {
             context.extend(of_call(asked)?);
         }
         if slice.reads.context && matches!(asked.action, Action::Call | Action::Get) {
-            let found = Read::of(asked.arguments, &slice.wanted, self.bounds)?;
+            let found = ArgumentValues::of(asked.arguments, &slice.wanted, self.bounds)?;
             for (attribute, kind, tags) in [
                 ("texts", "Texts", found.texts),
                 ("numbers", "Numbers", found.numbers),
@@ -389,7 +401,7 @@ impl Judge {
     }
 
     /// For the operator: who was refused what, and by which policies.
-    fn log(&self, asked: &Asked<'_>, verdict: &Verdict, what: &'static str) {
+    fn log(&self, asked: &AccessRequest<'_>, verdict: &Verdict, what: &'static str) {
         let rules = verdict.rules.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let rules = if rules.is_empty() { "no policy permits it".to_owned() } else { rules };
         let (caller, object) = (asked.caller.to_string(), asked.object.short_id());
@@ -410,13 +422,13 @@ impl Judge {
 #[derive(Debug, thiserror::Error)]
 enum Failure {
     #[error(transparent)]
-    Arguments(#[from] Unfit),
+    Arguments(#[from] ArgumentError),
     #[error("this {0} is nothing that policies can be asked about")]
     Entity(&'static str),
 }
 
-/// What a call says besides its arguments.
-fn of_call(asked: &Asked<'_>) -> Result<Vec<(String, RestrictedExpression)>, Failure> {
+/// Attributes of a call besides its arguments.
+fn of_call(asked: &AccessRequest<'_>) -> Result<Vec<(String, RestrictedExpression)>, Failure> {
     let said = |key| {
         let said = splice::member(&asked.client.info, key);
         said.and_then(|said| said.try_read::<String>()).unwrap_or_default()

@@ -27,6 +27,8 @@ pub use self::{
     caller::PerGrants,
     cases::caller,
     compile::{Policies, Rulebook, compile},
-    judge::{Asked, Bounds, Judge, Named, Permit, Refusal, Succession, Verdict},
+    judge::{
+        AccessRequest, Denial, Judge, Permit, PermitTarget, PolicyBounds, Succession, Verdict,
+    },
     object::Object,
 };

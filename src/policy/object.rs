@@ -25,11 +25,11 @@ pub struct Object {
     entity: OnceLock<Option<Entity>>,
 }
 
-/// Of longer ids no decision is kept, and no more is logged: any client can make one up.
+/// Longest id of which a decision is kept, or more is logged: any client can make one up.
 pub const ID_BYTES_MAX: usize = 1024;
 
-/// What policies call the hints of `ToolAnnotations`, and what holds where an upstream gives none
-/// (schema: `ToolAnnotations`).
+/// Names that policies have for the hints of `ToolAnnotations`, and what holds where an upstream
+/// gives none (schema: `ToolAnnotations`).
 const HINTS: [(&str, &str, bool); 4] = [
     ("read_only", "readOnlyHint", false),
     ("destructive", "destructiveHint", true),

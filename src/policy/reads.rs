@@ -1,4 +1,5 @@
-//! What a policy asks for: whether its answer can be kept, for whom, and which arguments it reads.
+//! Finds what a policy asks for: whether its answer can be kept, for whom, and which arguments it
+//! reads.
 
 use std::{collections::BTreeMap, ops::BitOrAssign};
 
@@ -38,7 +39,7 @@ pub struct Kinds {
     pub list: bool,
 }
 
-/// What of the caller decides besides its authority, groups and scopes.
+/// Attributes of the caller that decide besides its authority, groups and scopes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Personal {
     /// Who exactly it is.
@@ -47,7 +48,7 @@ pub struct Personal {
     pub mfa: bool,
 }
 
-/// What a policy, or several, ask for.
+/// Attributes that one policy, or several, ask for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Reads {
     /// More than the route, which is always the same: an answer is for one call only.
@@ -71,7 +72,7 @@ impl BitOrAssign for Kinds {
 }
 
 impl Kinds {
-    /// That of an attribute of the context.
+    /// The kind of an attribute of the context.
     fn of(attribute: &str) -> Option<Self> {
         let none = Self::default();
         match attribute {
@@ -85,7 +86,7 @@ impl Kinds {
 }
 
 impl Reads {
-    /// Of a policy that was parsed. `None` where its text cannot be looked at.
+    /// Finds what a parsed policy asks for. `None` where its text cannot be looked at.
     pub fn of(policy: &Policy) -> Option<Self> {
         let mut reads = Self::default();
         match policy.principal_constraint() {
@@ -107,7 +108,7 @@ impl Reads {
         Some(reads)
     }
 
-    /// What either asks for.
+    /// Adds what the other asks for.
     pub fn add(&mut self, other: &Self) {
         self.context |= other.context;
         self.personal.subject |= other.personal.subject;
@@ -127,7 +128,7 @@ impl Reads {
         self.personal.subject |= uid.type_name().basename() != "Group";
     }
 
-    /// What is not known here counts as asking for everything.
+    /// Walks an expression. One that is not known here counts as asking for everything.
     fn expression(&mut self, expression: &Value) {
         let members = expression.as_object().filter(|members| members.len() == 1);
         let Some((operator, of)) = members.and_then(|members| members.iter().next()) else {

@@ -1,4 +1,4 @@
-//! Of all policies those that can matter to a question.
+//! Selects the policies that can matter to a question.
 //!
 //! A policy applies only where all three parts of its scope do, and a scope cannot fail. So one
 //! whose scope is of another action, upstream, kind or thing changes no answer, and is left out.
@@ -9,11 +9,11 @@ use cedar_policy::{ActionConstraint, EntityUid, Policy, PolicySet, ResourceConst
 
 use crate::call::{Action, ObjectKind};
 
-use super::{arguments::Wanted, object::Object, reads::Reads};
+use super::{arguments::RequestedArguments, object::Object, reads::Reads};
 
 /// A policy, and what it asks for.
 #[derive(Debug, Clone)]
-pub struct Known {
+pub struct ParsedPolicy {
     pub policy: Policy,
     pub reads: Reads,
 }
@@ -22,25 +22,25 @@ pub struct Known {
 #[derive(Debug, Default)]
 pub struct Slice {
     pub set: PolicySet,
-    /// What they ask for together.
+    /// Attributes that they ask for together.
     pub reads: Reads,
-    pub wanted: Wanted,
+    pub wanted: RequestedArguments,
 }
 
 /// All slices.
 #[derive(Debug, Default)]
-pub struct Slices(HashMap<(Action, ObjectKind), Sliced>);
+pub struct Slices(HashMap<(Action, ObjectKind), SlicesOfAction>);
 
-/// Those for one action and kind of thing.
+/// The slices for one action and kind of thing.
 #[derive(Debug, Default)]
-struct Sliced {
+struct SlicesOfAction {
     /// For what no policy names.
     other: Slice,
     upstreams: HashMap<String, Slice>,
     objects: HashMap<String, Slice>,
 }
 
-/// What the scope of a policy leaves.
+/// Things that the scope of a policy leaves.
 #[derive(Debug, Clone, PartialEq)]
 enum Reach {
     All,
@@ -50,19 +50,20 @@ enum Reach {
 }
 
 impl Slices {
-    pub fn new(all: &[Known]) -> Self {
+    pub fn new(all: &[ParsedPolicy]) -> Self {
         let mut slices = HashMap::new();
         for kind in ObjectKind::ALL {
             for action in Action::ALL.into_iter().filter(|action| kind.takes(*action)) {
                 let fits = all.iter().filter(|known| admits(&known.policy, action));
                 let fitting = fits.map(|known| (known, reach(&known.policy, kind)));
-                slices.insert((action, kind), Sliced::new(&fitting.collect::<Vec<_>>()));
+                slices.insert((action, kind), SlicesOfAction::new(&fitting.collect::<Vec<_>>()));
             }
         }
         Self(slices)
     }
 
-    /// Those that can matter to whether this may be done. `None` where nobody can do it.
+    /// Finds the policies that can matter to whether this may be done. `None` where nobody can do
+    /// it.
     pub fn of(&self, action: Action, object: &Object) -> Option<&Slice> {
         let sliced = self.0.get(&(action, object.kind))?;
         let named = sliced.objects.get(&object.id);
@@ -71,8 +72,8 @@ impl Slices {
     }
 }
 
-impl Sliced {
-    fn new(all: &[(&Known, Reach)]) -> Self {
+impl SlicesOfAction {
+    fn new(all: &[(&ParsedPolicy, Reach)]) -> Self {
         let mut sliced = Self { other: Slice::new(all, None, None), ..Self::default() };
         let upstream_of = |id: &str| id.split('/').next().unwrap_or_default().to_owned();
         let (mut upstreams, mut objects) = (BTreeSet::new(), BTreeSet::new());
@@ -96,7 +97,7 @@ impl Sliced {
 }
 
 impl Slice {
-    fn new(all: &[(&Known, Reach)], upstream: Option<&str>, object: Option<&str>) -> Self {
+    fn new(all: &[(&ParsedPolicy, Reach)], upstream: Option<&str>, object: Option<&str>) -> Self {
         let mut slice = Self::default();
         for (known, reach) in all {
             let fits = match reach {
@@ -110,7 +111,7 @@ impl Slice {
                 slice.reads.add(&known.reads);
             }
         }
-        slice.wanted = Wanted::new(&slice.reads.arguments);
+        slice.wanted = RequestedArguments::new(&slice.reads.arguments);
         slice
     }
 }

@@ -1,4 +1,4 @@
-//! What policies decide: tables of questions, bad input, and the shipped examples.
+//! Tests what policies decide: tables of questions, bad input, and the shipped examples.
 
 use std::sync::Arc;
 
@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 use crate::{
     call::{Action, Caller, Client, ObjectKind},
     config::{self, Config, Problems, RuleFile, Rules},
-    mcp::{document::Arguments, raw::Raw, version::Version},
+    mcp::{document::CallArguments, raw::Raw, version::Version},
     telemetry::Counters,
 };
 
 use super::{
-    Asked, Bounds, Judge, Object, Refusal, arguments::Wanted, caller, compile, reads::Reads,
-    slice::Slice,
+    AccessRequest, Denial, Judge, Object, PolicyBounds, arguments::RequestedArguments, caller,
+    compile, reads::Reads, slice::Slice,
 };
 
 const ROUTES: &str = "[routes.\"/mcp\"]\nupstreams = [\"bank\", \"files\"]\n\
@@ -42,7 +42,7 @@ fn judge_of(config: &Config, counters: &Arc<Counters>) -> Judge {
         Ok(book) => book,
         Err(problems) => panic!("{problems}"),
     };
-    let bounds = Bounds::of(&config.server.limits);
+    let bounds = PolicyBounds::of(&config.server.limits);
     Judge::new("/mcp", book.of("/mcp").map(Arc::clone), bounds, counters)
 }
 
@@ -62,9 +62,10 @@ fn nobody() -> Caller {
 /// Whether a call with these params is permitted; what failed on the way.
 fn call(judge: &Judge, params: &str) -> (bool, Vec<String>) {
     let (caller, object) = (nobody(), tool("bank/transfer"));
-    let arguments = &Arguments::of(&Raw::trusted(params.to_owned()));
+    let arguments = &CallArguments::of(&Raw::trusted(params.to_owned()));
     let (client, action) = (&Client::gateway(Version::MODERN), Action::Call);
-    let asked = Asked { caller: &caller, client, action, object: &object, arguments, now: 0 };
+    let asked =
+        AccessRequest { caller: &caller, client, action, object: &object, arguments, now: 0 };
     let verdict = judge.verdict(&asked);
     assert_eq!(judge.allows(&asked).is_ok(), verdict.allowed);
     (verdict.allowed, verdict.errors)
@@ -215,15 +216,16 @@ fn what_is_not_seen_is_not_there_and_what_is_denied_is_said() {
          permit(principal, action == Action::\"call\", resource);
          forbid(principal, action == Action::\"call\", resource == Tool::\"files/write\");",
     );
-    let (client, arguments) = (&Client::gateway(Version::MODERN), &Arguments::none());
+    let (client, arguments) = (&Client::gateway(Version::MODERN), &CallArguments::none());
     let refused = |id| {
         let (caller, object, action) = (nobody(), tool(id), Action::Call);
-        let asked = Asked { caller: &caller, client, action, object: &object, arguments, now: 0 };
+        let asked =
+            AccessRequest { caller: &caller, client, action, object: &object, arguments, now: 0 };
         judge.allows(&asked).err()
     };
     assert_eq!(refused("files/read"), None);
-    assert_eq!(refused("files/write"), Some(Refusal::Denied));
-    assert_eq!(refused("files/hidden"), Some(Refusal::Unseen), "to be permitted is not enough");
+    assert_eq!(refused("files/write"), Some(Denial::Denied));
+    assert_eq!(refused("files/hidden"), Some(Denial::Unseen), "to be permitted is not enough");
 }
 
 #[test]
@@ -236,9 +238,10 @@ fn the_time_is_that_of_the_call() {
     let at = |time: &str| {
         let now = time.parse::<jiff::Timestamp>().unwrap().as_second().try_into().unwrap();
         let (caller, object) = (nobody(), tool("bank/transfer"));
-        let (client, arguments) = (&Client::gateway(Version::MODERN), &Arguments::none());
+        let (client, arguments) = (&Client::gateway(Version::MODERN), &CallArguments::none());
         let action = Action::Call;
-        let asked = Asked { caller: &caller, client, action, object: &object, arguments, now };
+        let asked =
+            AccessRequest { caller: &caller, client, action, object: &object, arguments, now };
         judge.allows(&asked).is_ok()
     };
     assert!(at("2026-11-24T07:00:00Z"), "a Tuesday");
@@ -266,7 +269,8 @@ fn decisions_that_do_not_look_at_the_call_are_kept() {
 
 #[test]
 fn without_policies_everything_is_permitted() {
-    let judge = Judge::new("/mcp", None, Bounds::of(&config::Limits::default()), &Arc::default());
+    let judge =
+        Judge::new("/mcp", None, PolicyBounds::of(&config::Limits::default()), &Arc::default());
     assert!(judge.is_open() && call(&judge, "{}").0);
 }
 
@@ -422,11 +426,11 @@ fn to_see_a_thing_is_the_same_for_all_calls() {
         when { context has time && context.time.epoch > 1000 };"]);
     let judge = judge_of(&policies, &counters);
     let (who, object) = (nobody(), tool("bank/a"));
-    let (client, arguments) = (&Client::gateway(Version::MODERN), &Arguments::none());
+    let (client, arguments) = (&Client::gateway(Version::MODERN), &CallArguments::none());
     let (action, now) = (Action::Call, 1_700_000_000);
-    let asked = Asked { caller: &who, client, action, object: &object, arguments, now };
+    let asked = AccessRequest { caller: &who, client, action, object: &object, arguments, now };
     assert!(judge.sees(&who, &object));
-    assert_eq!(judge.allows(&asked).err(), Some(Refusal::Denied), "seen, and denied at this time");
+    assert_eq!(judge.allows(&asked).err(), Some(Denial::Denied), "seen, and denied at this time");
 }
 
 #[test]
@@ -465,12 +469,12 @@ proptest! {
             whole.reads.add(&Reads::of(&policy).unwrap());
             whole.set.add(policy).unwrap();
         }
-        whole.wanted = Wanted::new(&whole.reads.arguments);
+        whole.wanted = RequestedArguments::new(&whole.reads.arguments);
         let (upstream, name) = id.split_once('/').unwrap();
         let object = Object::new(kind, upstream, name, None, Vec::new());
         let (caller, client) = (&nobody(), &Client::gateway(Version::MODERN));
-        let (object, arguments) = (&object, &Arguments::none());
-        let asked = Asked { caller, client, action, object, arguments, now: 0 };
+        let (object, arguments) = (&object, &CallArguments::none());
+        let asked = AccessRequest { caller, client, action, object, arguments, now: 0 };
         let policies = judge.policies.as_ref().unwrap();
         let want = judge.decide(policies, &whole, &asked).allowed;
         prop_assert_eq!(judge.verdict(&asked).allowed, want);

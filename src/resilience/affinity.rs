@@ -2,7 +2,7 @@
 
 use std::hash::Hasher as _;
 
-/// Of a hundred: what a percentage is measured by.
+/// Number of steps that a percentage is measured in.
 const WHOLE: u64 = 10_000;
 
 /// A number for a text, the same in every process of this program: FNV-1a, 64 bits.

@@ -1,8 +1,8 @@
 //! Power of two choices by peak EWMA: of two replicas drawn at random the one with less to do gets
 //! the call.
 //!
-//! What a replica has to do is its latency, times the calls it has under way and one more. Its
-//! latency follows a peak at once and sinks slowly (Finagle's `PeakEwma`; linkerd2's
+//! A replica's load is its latency, times the calls it has under way and one more. Its latency
+//! follows a peak at once and sinks slowly (Finagle's `PeakEwma`; linkerd2's
 //! `tower::load::PeakEwma`). pingora's load balancing has round robin, random and consistent
 //! hashing, and none that hears how long calls take.
 
@@ -16,8 +16,8 @@ use tokio::time::Instant;
 
 /// In this time a peak is forgotten to a third. Finagle's and linkerd2's default.
 const DECAY: Duration = Duration::from_secs(10);
-/// What a replica is taken to need that has calls under way and has answered none: it gets no
-/// second call before the others have as many.
+/// Latency that a replica is taken to have that has calls under way and has answered none: it gets
+/// no second call before the others have as many.
 const UNKNOWN: f64 = 1e6;
 /// A failure is quick, and must not draw calls: for `PENALTY` it counts as if it had taken this
 /// many times as long as the replica usually needs, at least and at most so long. Many failures
@@ -30,7 +30,7 @@ const FAILED_MOST: Duration = Duration::from_secs(30);
 /// Finagle's probation (`FailureAccrualFactory`) begins with 5 s.
 const PENALTY: Duration = Duration::from_secs(5);
 
-/// What one replica has to do.
+/// Load of one replica.
 #[derive(Debug)]
 pub struct Load {
     in_flight: AtomicU32,
@@ -45,7 +45,7 @@ struct Latency {
     penalty: Option<Penalty>,
 }
 
-/// What a failure counts for.
+/// Cost of a failure, until it is forgotten.
 #[derive(Debug, Clone, Copy)]
 struct Penalty {
     seconds: f64,
@@ -133,7 +133,7 @@ impl Latency {
         self.penalty = Some(Penalty { seconds, at: now });
     }
 
-    /// What a failure still counts for: it falls to nothing along a straight line.
+    /// The rest of a failure's cost: it falls to nothing along a straight line.
     fn penalty(&self, now: Instant) -> f64 {
         let Some(penalty) = self.penalty else { return 0.0 };
         let since = now.saturating_duration_since(penalty.at).as_secs_f64();

@@ -43,7 +43,7 @@ pub struct Breaker {
     counters: Arc<Counters>,
 }
 
-/// That a call was let in. Dropped without an outcome, nothing is known of it.
+/// Proof that a call was let in. Dropped without an outcome, nothing is known of it.
 #[derive(Debug)]
 pub struct BreakerPermit {
     breaker: Arc<Breaker>,
@@ -97,7 +97,7 @@ impl Breaker {
         })
     }
 
-    /// The same; a refusal is not counted.
+    /// Lets a call in as [`Breaker::admit`] does; a refusal is not counted.
     pub fn admit_uncounted(self: &Arc<Self>) -> Result<BreakerPermit, CircuitOpen> {
         let admitted = {
             let mut machine = self.machine.lock();
@@ -106,7 +106,7 @@ impl Breaker {
         admitted.map(|generation| self.hold(generation)).map_err(CircuitOpen)
     }
 
-    /// What it looks at by single tools.
+    /// Breakers of its single tools.
     pub fn tool_breakers(&self) -> Option<&ToolBreakers> {
         self.tool_breakers.as_ref()
     }

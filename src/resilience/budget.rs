@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::config::Share;
 
-/// What is looked back at, second by second, this one included.
+/// Length of the window in seconds, the current one included.
 const SECONDS: u64 = 10;
 
 /// Requests and retries of the last seconds. Times are since whatever moment its owner likes.

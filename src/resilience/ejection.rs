@@ -1,9 +1,9 @@
 //! Outlier ejection: a replica that does worse than the others gets no calls for a while, after
 //! Envoy's rules (outlier detection).
 //!
-//! It is ejected at once after so many failures in a row, and at the end of an interval where its
-//! share of failures is too high and the others' is less than half of it: a server whose every
-//! replica fails is not mended by leaving some out. The n-th time lasts n times as long; each
+//! A replica is ejected at once after so many failures in a row, and at the end of an interval
+//! where its share of failures is too high and the others' is less than half of it: a server whose
+//! every replica fails is not mended by leaving some out. The n-th time lasts n times as long; each
 //! interval without an ejection takes one off. Never are more than a share of all ejected at once,
 //! and never all.
 

@@ -4,7 +4,7 @@ use parking_lot::Mutex;
 
 use crate::config::Health;
 
-/// What the probes of one replica say; it is taken to be well until they say otherwise.
+/// Results of one replica's probes; it is taken to be well until they say otherwise.
 #[derive(Debug, Default)]
 pub struct Probes(Mutex<State>);
 

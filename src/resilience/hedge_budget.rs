@@ -5,11 +5,11 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// Of one upstream: what can be spent, in the coin of which each call brings one.
+/// Tokens of one upstream: each call deposits one, and each hedge withdraws its cost.
 #[derive(Debug)]
 pub struct HedgeBudget {
     tokens: AtomicU32,
-    /// What a second request costs.
+    /// Tokens per hedge.
     cost: u32,
     capacity: u32,
 }

@@ -36,8 +36,8 @@ use self::{
 pub use self::{machine::BreakerState, retry::FailedAttempt};
 pub use crate::config::Cause;
 
-/// What protects one upstream, and calls from it. Made anew for the next configuration, it takes
-/// over each breaker and the budget that are written as before.
+/// Breakers, retries and times of one upstream. Made anew for the next configuration, it takes over
+/// each breaker and the budget that are written as before.
 #[derive(Debug)]
 pub struct Circuit {
     whole: Option<Arc<Breaker>>,
@@ -52,19 +52,19 @@ struct Tool {
     timeout: ToolTimeout,
 }
 
-/// That a request may be sent once. Dropped without an outcome (its client went away, say) it says
-/// nothing, and gives back what permits it has.
+/// Proof that a request may be sent once. Dropped without an outcome (its client went away, say) it
+/// says nothing, and gives back what permits it has.
 #[derive(Debug)]
 pub struct Attempt {
     whole: Option<BreakerPermit>,
-    /// Of a tool, prompt or resource that has a breaker: by its section, or since it failed.
+    /// Permit of a tool, prompt or resource that has a breaker: by its section, or since it failed.
     tool: Option<BreakerPermit>,
     /// The tool, prompt or resource, where failures of it alone are none of the whole; else 0.
     number: u64,
 }
 
-/// That a request was let through once; only an [`Attempt`] gives it. What is begun is brought to
-/// its end, however the breakers stand by then.
+/// Proof that a request was let through once; only an [`Attempt`] gives it. What is begun is
+/// brought to its end, however the breakers stand by then.
 #[derive(Debug, Clone)]
 pub struct Continuation(());
 
@@ -81,7 +81,7 @@ pub enum AttemptOutcome {
     /// The server answered: also with a tool's own error, or by asking back.
     Answered,
     Failed(Cause),
-    /// It could not be reached, or broke off before it began to answer: no tool's fault.
+    /// The server could not be reached, or broke off before it began to answer: no tool's fault.
     Disconnected,
     /// Not by the server's doing.
     Unknown,
@@ -111,7 +111,7 @@ impl Circuit {
         Self { whole: None, tools: HashMap::new(), retry: None, counters }
     }
 
-    /// That of the section that follows.
+    /// Builds the circuit of the section that follows.
     pub fn next(&self, section: &config::Upstream) -> Self {
         let upstream = &section.name;
         let build = |settings: &Option<config::Breaker>, before, name: String| {
@@ -230,12 +230,13 @@ impl Circuit {
 }
 
 impl Attempt {
-    /// The same at one of several replicas, which lets it through by a breaker of its own.
+    /// Joins it with the attempt at one of several replicas, which lets it through by a breaker of
+    /// its own.
     pub fn at(self, replica: Self) -> Self {
         Self { whole: replica.whole, tool: self.tool.or(replica.tool), number: replica.number }
     }
 
-    /// That it was let through, for what it leads to.
+    /// Proof that it was let through, for what it leads to.
     pub fn continuation(&self) -> Continuation {
         Continuation(())
     }

@@ -27,12 +27,12 @@ pub struct FailedAttempt {
     pub wait: Option<Duration>,
 }
 
-/// What becomes of a request that failed.
+/// Decision on a request that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RetryDecision {
-    /// It is sent again after this long.
+    /// The request is sent again after this long.
     After(Duration),
-    /// It may be, but the budget is used up.
+    /// The request may be repeated, but the budget is used up.
     BudgetSpent,
     Never,
 }
@@ -53,7 +53,7 @@ impl Retry {
         self.budget.lock().request(now);
     }
 
-    /// What becomes of a request that was sent `attempts` times and has `left` to be answered.
+    /// Decides on a request that was sent `attempts` times and has `left` to be answered.
     pub fn decide(&self, trouble: FailedAttempt, attempts: u32, left: Duration) -> RetryDecision {
         let Some(wait) = wait(&self.settings, trouble, attempts, rand::random()) else {
             return RetryDecision::Never;

@@ -43,7 +43,7 @@ pub struct ToolBreakers {
 struct Tool {
     /// Made when it is called again.
     breaker: Option<ToolBreaker>,
-    /// What it did before.
+    /// Its outcomes before it had a breaker.
     before: Vec<Sample>,
     /// Calls in a row that succeeded.
     well: u32,

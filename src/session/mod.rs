@@ -36,8 +36,8 @@ use self::{
 /// Ids of ended sessions that are remembered, so that a sealed id does not rise again. 16 bytes
 /// each.
 const ENDED_MAX: usize = 100_000;
-/// What of a client's own words is carried in its session id; a request header of some servers ends
-/// at 8 KiB.
+/// Bytes of a client's own words that are carried in its session id; a request header of some
+/// servers ends at 8 KiB.
 const CARRIED_BYTES_MAX: usize = 3_000;
 /// Where there is no room, one of so many sessions is put out of memory.
 const EVICTED_PART: usize = 64;
@@ -90,7 +90,7 @@ struct State {
     tasks: VecDeque<String>,
 }
 
-/// What a session id says when it is opened.
+/// Contents of a session id when it is opened.
 #[derive(Serialize, Deserialize)]
 struct Sealed {
     key: u128,
@@ -276,14 +276,14 @@ impl Session {
 
     /// Notes a call under way; the token is cancelled when the client says so. An id already in use
     /// is refused.
-    pub fn begin(self: &Arc<Self>, id: &Id) -> Option<Underway> {
+    pub fn begin(self: &Arc<Self>, id: &Id) -> Option<SessionRequest> {
         let mut state = self.state.lock();
         if state.calls.contains_key(id) {
             return None;
         }
         let cancellation = Arc::<Cancellation>::default();
         state.calls.insert(id.clone(), Arc::clone(&cancellation));
-        Some(Underway { session: Arc::clone(self), id: id.clone(), cancellation })
+        Some(SessionRequest { session: Arc::clone(self), id: id.clone(), cancellation })
     }
 
     /// Cancels a call under way; false where there is none.
@@ -441,7 +441,7 @@ impl Session {
 
 /// A call under way in a session; forgotten when this is dropped.
 #[derive(Debug)]
-pub struct Underway {
+pub struct SessionRequest {
     session: Arc<Session>,
     id: Id,
     cancellation: Arc<Cancellation>,
@@ -461,7 +461,7 @@ impl Cancellation {
     }
 }
 
-impl Underway {
+impl SessionRequest {
     /// Waits until the client cancels it; what it says about that.
     pub fn cancelled(&self) -> impl Future<Output = Option<String>> + use<> {
         let cancellation = Arc::clone(&self.cancellation);
@@ -472,13 +472,13 @@ impl Underway {
     }
 }
 
-impl Drop for Underway {
+impl Drop for SessionRequest {
     fn drop(&mut self) {
         self.session.state.lock().calls.remove(&self.id);
     }
 }
 
-/// What an id is bound to. A path has no space. An address is no identity: a client may move.
+/// Text that an id is bound to. A path has no space. An address is no identity: a client may move.
 fn bound(route: &str, caller: &Caller) -> String {
     match caller {
         Caller::Known(_) => format!("{route} {caller}"),

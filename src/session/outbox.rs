@@ -9,8 +9,8 @@ use tokio::{sync::Notify, time::Instant};
 
 use crate::call::presence::{Presence, PresenceGuard};
 
-/// What a client comes back with (`Last-Event-ID`): which event of which stream it had last. As
-/// text it is `<epoch>-<stream>-<event>`, the epoch in hexadecimal.
+/// Position in a stream that a client comes back with (`Last-Event-ID`): which event of which
+/// stream it had last. As text it is `<epoch>-<stream>-<event>`, the epoch in hexadecimal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EventId {
     /// Random for each stream: numbers begin anew when a session was out of memory, and an id from
@@ -25,7 +25,7 @@ pub struct EventId {
 /// A text that is no [`EventId`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("`Last-Event-ID` is none of ours")]
-pub struct NotOurs;
+pub struct UnknownEventId;
 
 /// A stream of one session; events are numbered from 1.
 #[derive(Debug)]
@@ -62,7 +62,7 @@ struct State {
 /// Reads a stream from some event on; the next reader ends this one, so that a message goes to one
 /// place only.
 #[derive(Debug)]
-pub struct Reader {
+pub struct OutboxReader {
     stream: Arc<Stream>,
     next: u64,
     reader: u64,
@@ -122,7 +122,7 @@ impl Stream {
     }
 
     /// Reads what follows event `after`, or what comes from now on where there is no such event.
-    pub fn read(self: &Arc<Self>, after: u64) -> Reader {
+    pub fn read(self: &Arc<Self>, after: u64) -> OutboxReader {
         let mut state = self.state.lock();
         state.readers += 1;
         state.attached += 1;
@@ -132,11 +132,11 @@ impl Stream {
         drop(state);
         self.changed.notify_waiters();
         let reading = self.presence.as_ref().map(Presence::enter);
-        Reader { stream: Arc::clone(self), next, reader, pauses, _reading: reading }
+        OutboxReader { stream: Arc::clone(self), next, reader, pauses, _reading: reading }
     }
 
     /// Reads what no reader was given yet.
-    pub fn read_on(self: &Arc<Self>) -> Reader {
+    pub fn read_on(self: &Arc<Self>) -> OutboxReader {
         let given = self.state.lock().given;
         self.read(given)
     }
@@ -193,7 +193,7 @@ impl State {
     }
 }
 
-impl Reader {
+impl OutboxReader {
     /// The next event with its number; none at the end, at a pause, or when another reader took
     /// over.
     pub async fn next(&mut self) -> Option<(u64, Bytes)> {
@@ -241,7 +241,7 @@ impl Reader {
     }
 }
 
-impl Drop for Reader {
+impl Drop for OutboxReader {
     fn drop(&mut self) {
         self.stream.state.lock().attached -= 1;
     }
@@ -260,19 +260,19 @@ impl fmt::Display for EventId {
 }
 
 impl FromStr for EventId {
-    type Err = NotOurs;
+    type Err = UnknownEventId;
 
-    fn from_str(text: &str) -> Result<Self, NotOurs> {
+    fn from_str(text: &str) -> Result<Self, UnknownEventId> {
         let mut parts = text.split('-');
-        let mut part = || parts.next().ok_or(NotOurs);
+        let mut part = || parts.next().ok_or(UnknownEventId);
         let (epoch, stream, event) = (part()?, part()?, part()?);
         if parts.next().is_some() {
-            return Err(NotOurs);
+            return Err(UnknownEventId);
         }
         Ok(Self {
-            epoch: u32::from_str_radix(epoch, 16).ok().ok_or(NotOurs)?,
-            stream: stream.parse().ok().ok_or(NotOurs)?,
-            event: event.parse().ok().ok_or(NotOurs)?,
+            epoch: u32::from_str_radix(epoch, 16).ok().ok_or(UnknownEventId)?,
+            stream: stream.parse().ok().ok_or(UnknownEventId)?,
+            event: event.parse().ok().ok_or(UnknownEventId)?,
         })
     }
 }
@@ -348,7 +348,7 @@ mod tests {
         assert!(stream.has(id));
         assert!(stream.epoch == later.epoch || !later.has(id));
         for text in ["", "3-7", "0-3-7-1", "x-3-7", "0--7", "100000000-3-7"] {
-            assert_eq!(text.parse::<EventId>(), Err(NotOurs), "{text}");
+            assert_eq!(text.parse::<EventId>(), Err(UnknownEventId), "{text}");
         }
     }
 }

@@ -14,37 +14,37 @@ use crate::{
 
 use super::{Route, Snapshot, UpstreamEntry};
 
-/// What takes over from one upstream.
+/// Upstreams that take over from one.
 #[derive(Debug)]
 pub struct Migration {
-    pub canary: Option<Canary>,
-    pub shadow: Option<Shadow>,
+    pub canary: Option<ActiveCanary>,
+    pub shadow: Option<ActiveShadow>,
 }
 
 /// A successor that gets some callers' calls.
 #[derive(Debug)]
-pub struct Canary {
+pub struct ActiveCanary {
     /// Lives for as long as its section is the same.
-    pub trial: Arc<CanaryState>,
-    pub successor: Successor,
+    pub state: Arc<CanaryState>,
+    pub successor: ActiveSuccessor,
 }
 
 /// A successor whose answers are only compared.
 #[derive(Debug)]
-pub struct Shadow {
+pub struct ActiveShadow {
     pub settings: config::Shadow,
     /// For calls under way there.
     pub places: Arc<Semaphore>,
-    pub successor: Successor,
+    pub successor: ActiveSuccessor,
 }
 
 #[derive(Debug)]
-pub struct Successor {
+pub struct ActiveSuccessor {
     pub succession: Succession<Upstream>,
     tools: HashMap<String, Mirrors>,
 }
 
-/// Those of a configuration.
+/// Builds the migrations of a configuration.
 pub fn build(
     config: &Config,
     members: &[UpstreamEntry],
@@ -52,40 +52,44 @@ pub fn build(
 ) -> HashMap<String, Arc<Migration>> {
     let each = config.upstreams.iter().filter_map(|upstream| {
         let before = earlier.get(&upstream.name);
-        let canary =
-            upstream.canary.as_ref().and_then(|it| Canary::build(it, upstream, members, before));
-        let shadow =
-            upstream.shadow.as_ref().and_then(|it| Shadow::build(it, upstream, members, before));
+        let canary = upstream
+            .canary
+            .as_ref()
+            .and_then(|it| ActiveCanary::build(it, upstream, members, before));
+        let shadow = upstream
+            .shadow
+            .as_ref()
+            .and_then(|it| ActiveShadow::build(it, upstream, members, before));
         let none = canary.is_none() && shadow.is_none();
         (!none).then(|| (upstream.name.clone(), Arc::new(Migration { canary, shadow })))
     });
     each.collect()
 }
 
-impl Canary {
+impl ActiveCanary {
     fn build(
         settings: &config::Canary,
         section: &config::Upstream,
         members: &[UpstreamEntry],
         before: Option<&Arc<Migration>>,
     ) -> Option<Self> {
-        let successor = Successor::find(&settings.upstream, section, members)?;
+        let successor = ActiveSuccessor::find(&settings.upstream, section, members)?;
         let before = before.and_then(|before| before.canary.as_ref());
-        let same = before.filter(|before| before.trial.settings == *settings);
-        let trial = same.map(|same| Arc::clone(&same.trial));
+        let same = before.filter(|before| before.state.settings == *settings);
+        let trial = same.map(|same| Arc::clone(&same.state));
         let trial = trial.unwrap_or_else(|| Arc::new(CanaryState::new(settings.clone())));
-        Some(Self { trial, successor })
+        Some(Self { state: trial, successor })
     }
 }
 
-impl Shadow {
+impl ActiveShadow {
     fn build(
         settings: &config::Shadow,
         section: &config::Upstream,
         members: &[UpstreamEntry],
         before: Option<&Arc<Migration>>,
     ) -> Option<Self> {
-        let successor = Successor::find(&settings.upstream, section, members)?;
+        let successor = ActiveSuccessor::find(&settings.upstream, section, members)?;
         let before = before.and_then(|before| before.shadow.as_ref());
         let same = before.filter(|before| before.settings.in_flight_max == settings.in_flight_max);
         let places = same.map(|same| Arc::clone(&same.places));
@@ -94,7 +98,7 @@ impl Shadow {
     }
 }
 
-impl Successor {
+impl ActiveSuccessor {
     fn find(name: &str, section: &config::Upstream, members: &[UpstreamEntry]) -> Option<Self> {
         let member = members.iter().find(|member| member.upstream.name() == name)?;
         let listing = member.catalog.listing();

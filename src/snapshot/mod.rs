@@ -1,8 +1,8 @@
 //! The whole gate behind one `Arc`: immutable, built whole from the configuration and the snapshot
 //! before, swapped whole.
 //!
-//! What outlives a reload (upstreams, shelves, sessions, counters) has its own `Arc` inside and
-//! moves over by name, as long as its own section of the configuration stays the same.
+//! Everything that outlives a reload (upstreams, catalogs, sessions, counters) has its own `Arc`
+//! inside and moves over by name, as long as its own section of the configuration stays the same.
 
 mod subscriber;
 mod upstream_entry;
@@ -38,7 +38,7 @@ use crate::{
     limit::Limits,
     mcp::{method::Method, splice},
     park::ParkedCalls,
-    policy::{Bounds, Rulebook},
+    policy::{PolicyBounds, Rulebook},
     session::{Session, Sessions},
     store::Store,
     telemetry::Counters,
@@ -46,7 +46,7 @@ use crate::{
 };
 
 pub use self::{
-    migration::{Canary, Migration},
+    migration::{ActiveCanary, Migration},
     push::Push,
     route::Route,
     subscriber::Subscriber,
@@ -221,7 +221,7 @@ impl Gate {
                 let (config, filters) = split_identity(section);
                 let settings = Settings { config, answer_bytes_max: limits.answer_bytes_max };
                 let same = |member: &&UpstreamEntry| member.upstream.settings == settings;
-                let bounds = catalog::Bounds::of(limits);
+                let bounds = catalog::ListBounds::of(limits);
                 let member = match earlier.members.iter().find(same) {
                     Some(member) => UpstreamEntry { filters, ..member.clone() },
                     None => self.member(settings, bounds, filters, &earlier),
@@ -326,7 +326,7 @@ impl Gate {
     fn member(
         &self,
         settings: Settings,
-        bounds: catalog::Bounds,
+        bounds: catalog::ListBounds,
         filters: Arc<Filters>,
         earlier: &Snapshot,
     ) -> UpstreamEntry {
@@ -390,7 +390,7 @@ impl Gate {
             members: &members,
             offers: &self.offers,
             counters: &self.counters,
-            bounds: Bounds::of(&config.server.limits),
+            bounds: PolicyBounds::of(&config.server.limits),
             relisted,
             ledger: &self.names,
             kept: config.server.limits.names_kept,
@@ -439,7 +439,7 @@ impl Snapshot {
         self.members.iter().find(|member| member.upstream.name() == upstream)
     }
 
-    /// What is said of an upstream's successors; none where it has none.
+    /// The successors of an upstream; none where it has none.
     pub fn migration(&self, upstream: &str) -> Option<&Arc<Migration>> {
         if self.migrations.is_empty() { None } else { self.migrations.get(upstream) }
     }

@@ -1,4 +1,4 @@
-//! What each set of grants is offered on a route: made once for all who ask, off the workers, and
+//! Makes what each set of grants is offered on a route: once for all who ask, off the workers, and
 //! kept within a bound of bytes.
 
 use std::{
@@ -19,7 +19,7 @@ use crate::{
     telemetry::{Counter, Counters},
 };
 
-/// What is kept of all routes together.
+/// Offers of all routes, kept together.
 #[derive(Debug)]
 pub struct Offers {
     kept: Mutex<Vec<(Weak<Cell>, usize)>>,
@@ -46,7 +46,7 @@ pub struct Cell {
 #[derive(Debug, Default)]
 struct State {
     offer: Option<Arc<Offer>>,
-    /// What is known of the things on the route's lists, as they were before.
+    /// Decisions on the things on the route's lists, as they were before.
     earlier: Decisions,
     under_way: bool,
 }
@@ -57,7 +57,7 @@ enum Step {
     Wait,
 }
 
-/// That one is being made; dropped without it, the next who asks makes it.
+/// Proof that an offer is being made; dropped without it, the next who asks makes it.
 struct Making(Arc<Cell>);
 
 impl Offers {
@@ -84,7 +84,7 @@ impl Offers {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// What is in a place; made by the first who asks. Who asks may go away: it is made all the
+    /// The offer in a place; made for the first who asks. Who asks may go away: it is made all the
     /// same.
     pub async fn of(
         self: &Arc<Self>,

@@ -1,4 +1,4 @@
-//! What is announced to clients outside of calls, and which of them it is for.
+//! Announces to clients what happens outside of calls, and finds which of them it is for.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::{
         ListKind, SessionKey,
         event::{ServerNotification, ServerRequest},
     },
-    mcp::{message, method::Method, older, raw::Raw, splice},
+    mcp::{compat, message, method::Method, raw::Raw, splice},
     session::Sessions,
     telemetry::{Counter, Counters},
     upstream::Upstream,
@@ -65,7 +65,7 @@ pub(super) fn notice(
         // A log message and the like, on a connection of one session: it is for that client.
         (_, Some(key)) => {
             let version = sessions.get(key).map(|session| session.client.version);
-            let fits = |version| older::notice(version, notice.method, &notice.whole);
+            let fits = |version| compat::notice(version, notice.method, &notice.whole);
             if let Some(whole) = version.and_then(fits) {
                 to_session(snapshot, sessions, key, whole.bytes().clone());
             }

@@ -1,4 +1,4 @@
-//! What the gate says of itself to those who look: the built-in server, the command line.
+//! Reports the gate to those who look: the built-in server, the command line.
 
 use crate::{
     call::ListKind,
@@ -148,7 +148,7 @@ impl UpstreamEntry {
 
 impl Snapshot {
     fn canary(&self, upstream: &str) -> Option<Canary> {
-        let trial = &self.migration(upstream)?.canary.as_ref()?.trial;
+        let trial = &self.migration(upstream)?.canary.as_ref()?.state;
         let settings = &trial.settings;
         let weight = if trial.is_rolled_back() { 0 } else { settings.weight };
         Some(Canary {
@@ -159,7 +159,7 @@ impl Snapshot {
     }
 }
 
-/// What one entry of a list is called.
+/// Name of one entry of a list.
 fn word(kind: ListKind) -> &'static str {
     match kind {
         ListKind::Tools => "tool",

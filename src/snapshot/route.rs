@@ -15,11 +15,11 @@ use tokio::sync::broadcast;
 use crate::{
     auth::RouteAuth,
     call::{Action, Caller, Client, ListKind, ObjectKind, clock},
-    catalog::{Decisions, Ledger, Naming, Offer, Part, View, ledger::Listed},
+    catalog::{Decisions, Ledger, Naming, Offer, Part, View, ledger::ListedNames},
     config::Route as RouteSettings,
     guard::Guards,
-    mcp::{document::Arguments, method::Method},
-    policy::{Asked, Bounds, Judge, Object, PerGrants, Policies},
+    mcp::{document::CallArguments, method::Method},
+    policy::{AccessRequest, Judge, Object, PerGrants, Policies, PolicyBounds},
     telemetry::{Counter, Counters},
 };
 
@@ -42,14 +42,14 @@ pub struct Route {
     content: Arc<Content>,
     pub names: Arc<Naming>,
     recorded: AtomicBool,
-    /// What callers may see of the plain view, and of the one for clients that can be asked.
+    /// Offers of the plain view, and of the one for clients that can be asked, by grants.
     seen: Arc<[PerGrants<Cell>; 2]>,
     offers: Arc<Offers>,
-    /// What is announced to the clients of this route.
+    /// Announcements to the clients of this route.
     pub pushes: broadcast::Sender<Push>,
 }
 
-/// What is behind a route, ready to be shown: the same for as long as none of it changes.
+/// Catalog behind a route, ready to be shown: the same for as long as none of it changes.
 #[derive(Debug)]
 struct Content {
     /// As the upstreams have it.
@@ -64,14 +64,14 @@ struct Content {
     asked_view: Option<View>,
 }
 
-/// What a route is made of besides its own settings.
+/// Parts that a route is made of besides its own settings.
 #[derive(Clone, Copy)]
 pub(super) struct Ground<'a> {
     pub guards: &'a Guards,
     pub members: &'a [UpstreamEntry],
     pub offers: &'a Arc<Offers>,
     pub counters: &'a Arc<Counters>,
-    pub bounds: Bounds,
+    pub bounds: PolicyBounds,
     /// Nothing but lists is another than before.
     pub relisted: bool,
     pub ledger: &'a Ledger,
@@ -135,7 +135,7 @@ impl Route {
         self.content.view_for(true)
     }
 
-    /// What this caller is shown. Safe to drop.
+    /// The offer to this caller. Safe to drop.
     pub async fn seen_by(self: &Arc<Self>, caller: &Caller, client: &Client) -> Arc<Offer> {
         self.seen(caller, client.can_be_asked()).await
     }
@@ -151,9 +151,9 @@ impl Route {
             return true;
         }
         let Some(target) = self.largest_view().find_uri(uri) else { return false };
-        let (action, arguments) = (Action::Read, &Arguments::none());
+        let (action, arguments) = (Action::Read, &CallArguments::none());
         let now = clock::unix_seconds();
-        let asked = |object| Asked { caller, client, action, object, arguments, now };
+        let asked = |object| AccessRequest { caller, client, action, object, arguments, now };
         target.judged().all(|object| self.judge.permits(&asked(object)))
     }
 
@@ -195,7 +195,8 @@ impl Route {
         self.judge.is_open() && self.auth.is_open()
     }
 
-    /// What of a client's headers the upstreams behind it are to have; none where that is nothing.
+    /// Headers of a client's request that the upstreams behind it are to have; none where that is
+    /// nothing.
     pub fn forwarded(&self, headers: &HeaderMap) -> Option<HeaderMap> {
         let mut found = HeaderMap::new();
         for name in self.members.iter().flat_map(|member| member.upstream.forwards()) {
@@ -257,7 +258,7 @@ impl Route {
         self.content.view_for(asked).offer_to(&self.settings, parts, *links, earlier, sees)
     }
 
-    /// What may be to be announced now; whose lists changed is found out by each [`super::Ear`].
+    /// Announcements that may be due; each [`super::Subscriber`] finds out whose lists changed.
     pub(super) fn changes(&self, before: Option<&Self>) -> Vec<Push> {
         let mut methods = Vec::new();
         if let Some(before) = before {
@@ -282,8 +283,8 @@ impl Route {
 }
 
 impl Content {
-    /// What was there before, where nothing of it changed; and the names, with those that are not
-    /// recorded yet.
+    /// Builds the content, or takes the one before where nothing of it changed; and the names, with
+    /// those that are not recorded yet.
     fn build(
         settings: &RouteSettings,
         members: &[UpstreamEntry],
@@ -300,7 +301,7 @@ impl Content {
             })
             .collect();
         let listed = members.iter().zip(&sources);
-        let listed = listed.map(|(member, part)| Listed { part, ready: member.ready() });
+        let listed = listed.map(|(member, part)| ListedNames { part, ready: member.ready() });
         ground.ledger.observe(settings, &listed.collect::<Vec<_>>(), ground.kept);
         let held = ground.ledger.book().route(&settings.path);
         let names = Naming::of(settings, &parts, &held, ground.ledger.fault().is_none());

@@ -1,5 +1,5 @@
-//! What one client hears of what is announced on its route: only what its caller may see, and only
-//! where that changed.
+//! Filters a route's announcements for one client: only what its caller may see, and only where
+//! that changed.
 
 use std::sync::Arc;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     call::{ListKind, tasks::Tasks},
-    catalog::{Bounds, Filters, Part, cell::CatalogCell},
+    catalog::{Filters, ListBounds, Part, cell::CatalogCell},
     config::{self, Limits, Start},
     store::Store,
     upstream::{Context, Settings, Upstream},
@@ -100,7 +100,7 @@ pub fn offline(
     limits: &Limits,
 ) -> Part {
     let (config, filters) = split_identity(section);
-    let listing = CatalogCell::open(&config, store, None, Bounds::of(limits)).listing();
+    let listing = CatalogCell::open(&config, store, None, ListBounds::of(limits)).listing();
     let upstream = Upstream::new(Settings { config, answer_bytes_max: 0 }, context);
     Part { upstream, listing, filters }
 }

@@ -7,7 +7,7 @@ use crate::{
     call::UpstreamRequest,
     limit::{Admission, LimitTarget, LimitedRequest, RouteAdmission},
     mcp::message::Body,
-    policy::{Named, Permit, Succession},
+    policy::{Permit, PermitTarget, Succession},
     resilience::{Attempt, Continuation},
     upstream::{
         cluster::upstream::Upstream,
@@ -136,7 +136,7 @@ impl Sent {
     }
 }
 
-impl Named for Upstream {
+impl PermitTarget for Upstream {
     fn name(&self) -> &str {
         Self::name(self)
     }
@@ -150,7 +150,7 @@ mod tests {
         config,
         limit::Limits,
         mcp::{method::Method, raw::Raw, version::Version},
-        policy::{Bounds, Judge},
+        policy::{Judge, PolicyBounds},
         resilience::Circuit,
         store::Store,
         upstream::settings::Settings,
@@ -180,7 +180,7 @@ mod tests {
 
     /// A clearance for an upstream, as the way of a call makes it.
     async fn clearance(config: &config::Config, upstream: &Arc<Upstream>) -> Clearance {
-        let bounds = Bounds::of(&config.server.limits);
+        let bounds = PolicyBounds::of(&config.server.limits);
         let judge = Judge::new("/mcp", None, bounds, &Arc::default());
         let ask = ask(Method::ToolsCall);
         let request = LimitedRequest {

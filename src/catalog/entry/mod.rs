@@ -71,7 +71,7 @@ pub enum Flaw {
     Mirror(String),
 }
 
-/// What a value must be.
+/// Shape that a value must have.
 enum Shape {
     Text,
     Flag,
@@ -98,18 +98,18 @@ struct Member {
     without: Without,
 }
 
-/// What becomes of an object whose member is missing or wrong.
+/// What to do about an object whose member is missing or wrong.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Without {
-    /// It does without.
+    /// The object does without it.
     Fine,
-    /// What identifies it takes the place.
+    /// Its identifying member takes the place.
     Key,
-    /// It is of no use.
+    /// The object is of no use.
     Useless,
 }
 
-/// What becomes of a value.
+/// Outcome of fitting a value.
 enum Fit {
     Right,
     Instead(Raw),
@@ -360,7 +360,7 @@ fn output(value: &Raw) -> Fit {
 type Members = Vec<(String, Raw)>;
 type Edits = Vec<(&'static str, Option<Raw>)>;
 
-/// What is to be edited in a schema, and its members; none where it is no schema.
+/// Edits that a schema needs, and its members; none where it is no schema.
 fn schema(value: &Raw) -> Option<(Edits, Members)> {
     if !value.is_object() {
         return None;

@@ -66,7 +66,8 @@ fn what_is_too_deep_or_too_large_is_left_out() {
     assert_eq!(fitted(ListKind::Prompts, &name), Err(Flaw::LongName));
 }
 
-/// What the models of the official SDKs demand, written a second time and in another way.
+/// Reads an entry as the models of the official SDKs demand, written a second time and in another
+/// way.
 fn is_readable(kind: ListKind, entry: &Value) -> bool {
     let Some(entry) = entry.as_object() else { return false };
     let text =
@@ -241,7 +242,7 @@ proptest! {
     }
 }
 
-/// What is left out though the models take it: an empty key, or one that is no URI.
+/// Entries that are left out though the models take them: an empty key, or one that is no URI.
 fn fitted_needs_more(kind: ListKind, entry: &Value) -> bool {
     let key = entry.get(kind.key()).and_then(Value::as_str).unwrap_or_default();
     key.is_empty() || kind == ListKind::Resources && url::Url::parse(key).is_err()

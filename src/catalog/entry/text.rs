@@ -1,9 +1,9 @@
-//! What texts of an entry must be: whole characters, and dates that clients can read.
+//! Checks texts of an entry: whole characters, and dates that clients can read.
 
 use crate::mcp::raw::Raw;
 
-/// The same with U+FFFD for each half of a surrogate pair that stands alone: JSON lets it be
-/// written, and no text has it. None where there is none.
+/// Puts U+FFFD for each half of a surrogate pair that stands alone: JSON lets it be written, and no
+/// text has it. None where there is none.
 pub fn whole_characters(entry: &Raw) -> Option<Raw> {
     const REPLACEMENT: &[u8; 6] = b"\\ufffd";
     let text = entry.bytes();

@@ -23,7 +23,7 @@ const EARLIER: &str = "names.jsonl.earlier";
 enum Line {
     Name {
         route: String,
-        kind: Kind,
+        kind: RecordKind,
         name: String,
         #[serde(flatten)]
         holder: Holder,
@@ -31,7 +31,7 @@ enum Line {
     /// The most entries that an upstream listed at once.
     Most {
         route: String,
-        kind: Kind,
+        kind: RecordKind,
         upstream: String,
         most: usize,
     },
@@ -44,14 +44,14 @@ enum Line {
 /// A kind of entries, as files say it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub enum RecordKind {
     Tool,
     Prompt,
     Resource,
     Template,
 }
 
-impl Kind {
+impl RecordKind {
     pub fn of(kind: ListKind) -> Self {
         match kind {
             ListKind::Tools => Self::Tool,
@@ -133,7 +133,7 @@ impl Book {
     fn lines(&self) -> Vec<Line> {
         let mut lines = Vec::new();
         for (route, list, held) in self.lists() {
-            let kind = Kind::of(list);
+            let kind = RecordKind::of(list);
             lines.extend(held.iter().map(|(name, holder)| {
                 let (route, name, holder) = (route.clone(), name.clone(), holder.clone());
                 Line::Name { route, kind, name, holder }

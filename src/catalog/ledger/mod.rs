@@ -24,12 +24,12 @@ use crate::{
     telemetry::{Counter, Counters},
 };
 
-pub use self::shared::Entry;
+pub use self::shared::LedgerRecord;
 use self::sync::Link;
-pub use super::held::{By, Held, Holder, Owner};
+pub use super::held_names::{HeldNames, Holder, NamedBy, Owner};
 use super::{
     cell,
-    held::RouteNames,
+    held_names::RouteNames,
     naming::{Claim, Naming},
     part::{Part, extra},
 };
@@ -45,7 +45,7 @@ pub struct Ledger {
     store: Store,
     counters: Arc<Counters>,
     state: Mutex<State>,
-    /// What other gates share.
+    /// Link to the ledger that other gates share.
     link: Mutex<Link>,
     /// Held while the file is changed.
     writing: Mutex<()>,
@@ -64,11 +64,11 @@ struct State {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Book {
     routes: BTreeMap<String, RouteNames>,
-    /// What each upstream was, so that it is found again under another name.
+    /// Address or command of each upstream, so that it is found again under another name.
     sources: BTreeMap<String, String>,
 }
 
-/// What became of names that were to be recorded.
+/// Outcome of recording names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Claimed {
     All,
@@ -80,7 +80,7 @@ pub enum Claimed {
 
 /// An upstream of a route, and of which lists what is known is what it has.
 #[derive(Debug)]
-pub struct Listed<'a> {
+pub struct ListedNames<'a> {
     pub part: &'a Part,
     pub ready: Vec<ListKind>,
 }
@@ -157,7 +157,7 @@ impl Ledger {
     }
 
     /// Notes what the upstreams of a route list now, and what they no longer do.
-    pub fn observe(&self, route: &Route, listed: &[Listed<'_>], kept: Duration) {
+    pub fn observe(&self, route: &Route, listed: &[ListedNames<'_>], kept: Duration) {
         let book = self.book();
         let Some(names) = book.routes.get(&route.path) else { return };
         let now = crate::call::clock::unix_seconds();
@@ -213,7 +213,7 @@ impl Ledger {
         &self,
         route: &str,
         kind: ListKind,
-        change: impl FnOnce(&mut Held) -> T,
+        change: impl FnOnce(&mut HeldNames) -> T,
     ) -> io::Result<T> {
         self.update(|book| {
             let names = book.routes.entry(route.to_owned()).or_default();
@@ -309,7 +309,7 @@ impl Book {
     }
 
     /// Every list of names, with its route and its kind.
-    fn lists(&self) -> impl Iterator<Item = (&String, ListKind, &Held)> {
+    fn lists(&self) -> impl Iterator<Item = (&String, ListKind, &HeldNames)> {
         let each = self.routes.iter();
         each.flat_map(|(route, names)| {
             ListKind::ALL.into_iter().map(move |kind| (route, kind, names.of(kind)))
@@ -317,12 +317,12 @@ impl Book {
     }
 
     /// All names that other gates are to know.
-    fn entries(&self) -> impl Iterator<Item = Entry> {
+    fn entries(&self) -> impl Iterator<Item = LedgerRecord> {
         let each = self.lists().flat_map(|(route, kind, held)| {
             held.iter().map(move |(name, holder)| (route, kind, name, holder))
         });
-        let each = each.filter(|(.., holder)| holder.by != By::Spare);
-        each.map(|(route, kind, name, holder)| Entry {
+        let each = each.filter(|(.., holder)| holder.by != NamedBy::Spare);
+        each.map(|(route, kind, name, holder)| LedgerRecord {
             route: route.clone(),
             kind,
             name: name.clone(),
@@ -355,7 +355,7 @@ impl Book {
     }
 }
 
-/// What became of claims.
+/// Outcome of claims.
 #[derive(Debug, Default)]
 struct Taken<'a> {
     new: HashSet<(ListKind, &'a str)>,
@@ -366,7 +366,7 @@ struct Taken<'a> {
 impl<'a> Taken<'a> {
     fn take(&mut self, names: &mut RouteNames, claim: &'a Claim, now: u64) {
         let held = names.of_mut(claim.kind);
-        let by_word = matches!(claim.by, By::Config | By::Pin);
+        let by_word = matches!(claim.by, NamedBy::Config | NamedBy::Pin);
         let is_own = |holder: &&Holder| holder.owner == claim.owner;
         if held.get(&claim.name).is_some_and(|holder| !is_own(&holder)) && !by_word {
             self.refused = true;
@@ -390,7 +390,7 @@ impl<'a> Taken<'a> {
     }
 }
 
-/// What became of names because of what is listed.
+/// Changes to names because of what is listed.
 #[derive(Debug, Default)]
 struct Seen {
     /// Free from now on.
@@ -421,7 +421,11 @@ impl Seen {
 }
 
 /// Notes what is listed.
-fn observe(names: &mut RouteNames, listed: &[Listed<'_>], (now, kept): (u64, Duration)) -> Seen {
+fn observe(
+    names: &mut RouteNames,
+    listed: &[ListedNames<'_>],
+    (now, kept): (u64, Duration),
+) -> Seen {
     let mut seen = Seen::default();
     let is_gone = |kind: ListKind, upstream: &str| {
         let found = listed.iter().find(|it| it.part.upstream.name() == upstream);

@@ -13,10 +13,10 @@ use crate::{
 
 use super::{
     super::{
-        held::{By, Holder},
+        held_names::{Holder, NamedBy},
         naming::Claim,
     },
-    file::Kind,
+    file::RecordKind,
 };
 
 /// Compares and sets holders of names; see the file.
@@ -34,7 +34,7 @@ const BATCH: usize = 256;
 
 /// The store, opened when it is needed.
 #[derive(Debug)]
-pub struct Shared {
+pub struct SharedLedger {
     settings: LimitStore,
     connection: tokio::sync::Mutex<Option<Remote>>,
     record: Script,
@@ -44,18 +44,18 @@ pub struct Shared {
 
 /// A name in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct LedgerRecord {
     pub route: String,
     pub kind: ListKind,
     pub name: String,
     pub holder: Holder,
 }
 
-/// What a field of the store's hash says.
+/// Field of the store's hash.
 #[derive(Serialize, Deserialize)]
-struct Field(String, Kind, String);
+struct Field(String, RecordKind, String);
 
-impl Shared {
+impl SharedLedger {
     pub fn new(settings: LimitStore) -> Arc<Self> {
         let [record, read, look] = [RECORD, READ, LOOK].map(Script::new);
         let connection = tokio::sync::Mutex::default();
@@ -71,19 +71,23 @@ impl Shared {
     ///
     /// # Errors
     /// Where the store does not answer. Some may have been recorded then.
-    pub async fn record(&self, entries: &[Entry]) -> Result<Vec<Entry>, RemoteError> {
+    pub async fn record(&self, entries: &[LedgerRecord]) -> Result<Vec<LedgerRecord>, RemoteError> {
         self.send(entries, "first").await
     }
 
     /// Changes what is said of names, but not whose they are, unless an operator says so.
     ///
     /// # Errors
-    /// As [`Shared::record`].
-    pub async fn mark(&self, entries: &[Entry]) -> Result<(), RemoteError> {
+    /// As [`SharedLedger::record`].
+    pub async fn mark(&self, entries: &[LedgerRecord]) -> Result<(), RemoteError> {
         self.send(entries, "mark").await.map(drop)
     }
 
-    async fn send(&self, entries: &[Entry], word: &str) -> Result<Vec<Entry>, RemoteError> {
+    async fn send(
+        &self,
+        entries: &[LedgerRecord],
+        word: &str,
+    ) -> Result<Vec<LedgerRecord>, RemoteError> {
         let mut refused = Vec::new();
         for batch in entries.chunks(BATCH) {
             let mut arguments = Vec::new();
@@ -93,7 +97,7 @@ impl Shared {
             }
             let answers = self.run(&self.record, &arguments).await?;
             let others = batch.iter().zip(answers).filter_map(|(entry, other)| {
-                Some(Entry { holder: serde_json::from_str(&other).ok()?, ..entry.clone() })
+                Some(LedgerRecord { holder: serde_json::from_str(&other).ok()?, ..entry.clone() })
             });
             refused.extend(others);
         }
@@ -104,14 +108,14 @@ impl Shared {
     ///
     /// # Errors
     /// Where the store does not answer.
-    pub async fn read(&self) -> Result<(Vec<Entry>, String), RemoteError> {
+    pub async fn read(&self) -> Result<(Vec<LedgerRecord>, String), RemoteError> {
         let answer = self.run(&self.read, &[]).await?;
         let (mut entries, mut version) = (Vec::new(), "0".to_owned());
         for [field, value] in answer.as_chunks::<2>().0 {
             if field.is_empty() {
                 version.clone_from(value);
             } else {
-                entries.extend(Entry::read(field, value));
+                entries.extend(LedgerRecord::read(field, value));
             }
         }
         Ok((entries, version))
@@ -143,7 +147,7 @@ impl Shared {
     }
 }
 
-impl Entry {
+impl LedgerRecord {
     pub fn of(route: &str, claim: &Claim, now: u64) -> Self {
         let holder = Holder {
             owner: claim.owner.clone(),
@@ -158,12 +162,12 @@ impl Entry {
 
     /// The word for what an operator says.
     fn forced(&self) -> Option<&'static str> {
-        let force = matches!(self.holder.by, By::Config | By::Pin) && !self.holder.free;
+        let force = matches!(self.holder.by, NamedBy::Config | NamedBy::Pin) && !self.holder.free;
         force.then_some("force")
     }
 
     fn field(&self) -> String {
-        encoded(&Field(self.route.clone(), Kind::of(self.kind), self.name.clone()))
+        encoded(&Field(self.route.clone(), RecordKind::of(self.kind), self.name.clone()))
     }
 
     fn read(field: &str, value: &str) -> Option<Self> {

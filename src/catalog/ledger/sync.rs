@@ -11,17 +11,17 @@ use crate::{
 
 use super::{
     Claimed, Ledger, Naming, RouteNames,
-    shared::{Entry, Shared},
+    shared::{LedgerRecord, SharedLedger},
 };
 
-/// What is known of the ledger that gates share.
+/// State of the ledger that gates share, as far as it is known.
 #[derive(Debug, Default)]
 pub struct Link {
-    shared: Option<Arc<Shared>>,
+    shared: Option<Arc<SharedLedger>>,
     /// The state of it that the book has; none: it has none of it yet.
     version: Option<String>,
     /// Names whose own holders changed here.
-    marks: Vec<Entry>,
+    marks: Vec<LedgerRecord>,
     /// Why it is out of reach.
     pub away: Option<String>,
 }
@@ -30,7 +30,7 @@ impl Link {
     /// Goes over to another store, or to none.
     pub fn follow(&mut self, store: Option<&LimitStore>) {
         if self.shared.as_ref().map(|shared| shared.settings()) != store {
-            let shared = store.cloned().map(Shared::new);
+            let shared = store.cloned().map(SharedLedger::new);
             *self = Self { shared, ..Self::default() };
         }
     }
@@ -45,7 +45,7 @@ impl Link {
             let other = now.of(kind).iter().filter(|(name, it)| known.any(name) != Some(it));
             self.marks.extend(other.map(|(name, holder)| {
                 let (route, name, holder) = (route.to_owned(), name.clone(), holder.clone());
-                Entry { route, kind, name, holder }
+                LedgerRecord { route, kind, name, holder }
             }));
         }
     }
@@ -65,7 +65,7 @@ impl Ledger {
         }
         let now = clock::unix_seconds();
         let entries: Vec<_> =
-            naming.claims.iter().map(|claim| Entry::of(route, claim, now)).collect();
+            naming.claims.iter().map(|claim| LedgerRecord::of(route, claim, now)).collect();
         match shared.record(&entries).await {
             Ok(refused) if refused.is_empty() => self.claim_here(route, naming),
             Ok(refused) => {
@@ -90,7 +90,7 @@ impl Ledger {
     ///
     /// # Errors
     /// Where the store does not answer.
-    pub async fn tell(&self, entries: &[Entry]) -> Result<(), RemoteError> {
+    pub async fn tell(&self, entries: &[LedgerRecord]) -> Result<(), RemoteError> {
         let shared = self.link.lock().shared.clone();
         match shared {
             Some(shared) => shared.mark(entries).await,
@@ -125,9 +125,9 @@ impl Ledger {
     /// Tells what changed here, and takes what changed elsewhere.
     async fn exchange(
         &self,
-        shared: &Shared,
+        shared: &SharedLedger,
         version: Option<String>,
-        marks: &[Entry],
+        marks: &[LedgerRecord],
     ) -> Result<(bool, String), RemoteError> {
         if !marks.is_empty() {
             shared.mark(marks).await?;
@@ -152,13 +152,13 @@ impl Ledger {
         Ok((before != self.book(), newest))
     }
 
-    fn take_over(&self, entries: &[Entry]) {
+    fn take_over(&self, entries: &[LedgerRecord]) {
         if entries.is_empty() {
             return;
         }
         self.change(|book| {
             let before = book.clone();
-            for Entry { route, kind, name, holder } in entries {
+            for LedgerRecord { route, kind, name, holder } in entries {
                 let names = book.routes.entry(route.clone()).or_default();
                 names.of_mut(*kind).put(name, holder.clone());
             }

@@ -1,4 +1,4 @@
-//! What the ledger keeps, and for how long.
+//! Tests what the ledger keeps, and for how long.
 
 use std::fs;
 
@@ -11,7 +11,7 @@ fn owner(upstream: &str, own: &str) -> Owner {
 }
 
 fn claim(name: &str, owner: Owner) -> Claim {
-    Claim { kind: ListKind::Tools, name: name.to_owned(), owner, by: By::Auto }
+    Claim { kind: ListKind::Tools, name: name.to_owned(), owner, by: NamedBy::Auto }
 }
 
 fn naming(claims: Vec<Claim>) -> Naming {
@@ -52,7 +52,7 @@ fn what_is_released_goes_to_another_and_that_is_counted() {
     let folder = tempfile::tempdir().unwrap();
     let ledger = open(folder.path());
     ledger.claim_here("/mcp", &naming(vec![claim("log", owner("a", "log"))]));
-    let release = |held: &mut Held| {
+    let release = |held: &mut HeldNames| {
         for (_, holder) in held.iter_mut() {
             holder.free = true;
         }
@@ -113,12 +113,12 @@ fn what_cannot_be_written_is_said_and_tried_again() {
     assert_eq!(ledger.claim_here("/mcp", &log), Claimed::All);
 }
 
-/// What an upstream does in a while.
+/// Something that an upstream does in a while.
 #[derive(Debug, Clone)]
 enum Step {
-    /// It is ready, and lists these.
+    /// The upstream is ready, and lists these.
     Lists(Vec<u8>),
-    /// It is not ready; so much time passes.
+    /// The upstream is not ready; so much time passes.
     Away(u64),
     Passes(u64),
 }
@@ -158,7 +158,7 @@ proptest! {
             for number in &list {
                 let holder = Holder {
                     owner: owner("up", &number.to_string()),
-                    by: By::Auto,
+                    by: NamedBy::Auto,
                     since: now,
                     unlisted: None,
                     free: false,
@@ -194,12 +194,12 @@ proptest! {
             for kind in ListKind::ALL {
                 let holder = Holder {
                     owner: owner(upstream, own),
-                    by: By::Pin,
+                    by: NamedBy::Pin,
                     since: 7,
                     unlisted: unlisted.then_some(8),
                     free: *free,
                 };
-                let put = |held: &mut Held| {
+                let put = |held: &mut HeldNames| {
                     held.put(name, holder);
                     held.had(upstream, 3);
                 };

@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{call::ListKind, config::Names};
 
-use super::held::{By, Held, Owner};
+use super::held_names::{HeldNames, NamedBy, Owner};
 
 /// The strictest of the clients' model APIs takes 64 characters of `[A-Za-z0-9_-]`.
 const NAME_CHARS_MAX: usize = 64;
@@ -23,7 +23,7 @@ const ATTEMPTS_MAX: usize = 64;
 
 /// An entry of a list, which is to get a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry<'a> {
+pub struct NameRequest<'a> {
     pub upstream: &'a str,
     /// The upstream's own name for it.
     pub own: &'a str,
@@ -33,18 +33,18 @@ pub struct Entry<'a> {
 
 /// The name of an entry, and why it has that name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Named {
+pub struct ChosenName {
     pub name: String,
-    pub by: By,
+    pub by: NamedBy,
     pub why: Why,
 }
 
 /// Why an entry has its name, or has none.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Why {
-    /// It is the one that it wants, or the one that all names of the route are made like.
+    /// The name that the entry wants, or one that all names of the route are made like.
     Plain,
-    /// It had this name before.
+    /// The name that the entry had before.
     Kept,
     /// The configuration says so.
     Configured,
@@ -58,7 +58,7 @@ pub enum Why {
     Unrecorded,
 }
 
-/// What no entry of another upstream is called: the prefixes of a route's upstreams.
+/// Prefixes of a route's upstreams, which no entry of another upstream is called.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Prefixes(Vec<Prefix>);
 
@@ -78,7 +78,7 @@ pub struct Namer<'a> {
     pub kind: ListKind,
     pub prefixes: &'a Prefixes,
     /// Names that were served before, and to what they lead.
-    pub held: &'a Held,
+    pub held: &'a HeldNames,
     /// Names that an operator gave to one entry for good.
     pub pins: &'a BTreeMap<String, Owner>,
     /// Names that the sections of upstreams give to their entries.
@@ -89,15 +89,15 @@ pub struct Namer<'a> {
     pub records: bool,
 }
 
-/// What is given so far.
+/// Names given so far.
 struct Table<'a> {
-    entries: &'a [Entry<'a>],
+    entries: &'a [NameRequest<'a>],
     taken: HashMap<String, usize>,
-    named: Vec<Option<Result<Named, Why>>>,
+    named: Vec<Option<Result<ChosenName, Why>>>,
 }
 
 impl Prefixes {
-    /// Of these upstreams, which are all that a route has.
+    /// Chooses the prefixes of these upstreams, which are all that a route has.
     pub fn new(upstreams: &[String]) -> Self {
         let dashed = |name: &str| name.replace('_', "-");
         let each = upstreams.iter().map(|upstream| {
@@ -150,7 +150,7 @@ impl Prefix {
 impl Namer<'_> {
     /// A name for each entry, or why it has none. The order of entries is the order of precedence
     /// among those that were never shown before.
-    pub fn name_all(&self, entries: &[Entry<'_>]) -> Vec<Result<Named, Why>> {
+    pub fn name_all(&self, entries: &[NameRequest<'_>]) -> Vec<Result<ChosenName, Why>> {
         let named = vec![None; entries.len()];
         let mut table = Table { entries, taken: HashMap::new(), named };
         let held = self.held.by_owner();
@@ -161,7 +161,7 @@ impl Namer<'_> {
             if let Some(name) = pins.get(&(entry.upstream, entry.own))
                 && self.holder(entry, name, &table, true).is_none()
             {
-                table.give(at, Named::of(name, By::Config, Why::Configured));
+                table.give(at, ChosenName::of(name, NamedBy::Config, Why::Configured));
             }
         }
         for (at, entry) in entries.iter().enumerate() {
@@ -173,13 +173,13 @@ impl Namer<'_> {
         for (at, entry) in entries.iter().enumerate() {
             let known = held.get(&(entry.upstream, entry.own)).into_iter().flatten();
             let mut known = known.filter(|(name, holder)| {
-                holder.by == By::of(self.rule) && self.may_have(entry, name)
+                holder.by == NamedBy::of(self.rule) && self.may_have(entry, name)
             });
             if table.is_open(at)
                 && let Some((name, _)) =
                     known.find(|(name, _)| self.holder(entry, name, &table, false).is_none())
             {
-                table.give(at, Named::of(name, By::of(self.rule), Why::Kept));
+                table.give(at, ChosenName::of(name, NamedBy::of(self.rule), Why::Kept));
             }
         }
         let open = (0..entries.len()).filter(|at| table.is_open(*at));
@@ -193,11 +193,16 @@ impl Namer<'_> {
     }
 
     /// The first free name of those that an entry may have.
-    fn choose(&self, entry: &Entry<'_>, table: &Table<'_>, configured: bool) -> Result<Named, Why> {
+    fn choose(
+        &self,
+        entry: &NameRequest<'_>,
+        table: &Table<'_>,
+        configured: bool,
+    ) -> Result<ChosenName, Why> {
         let bare = self.fit(entry, entry.wanted, 0);
         let (by, mut why) = match configured {
-            true => (By::Config, Why::Configured),
-            false => (By::of(self.rule), Why::Plain),
+            true => (NamedBy::Config, Why::Configured),
+            false => (NamedBy::of(self.rule), Why::Plain),
         };
         if bare != entry.wanted {
             why = Why::Unfit;
@@ -212,7 +217,7 @@ impl Namer<'_> {
             why = Why::Unrecorded;
         } else if !always {
             let Some(holder) = self.holder(entry, &bare, table, configured) else {
-                return Ok(Named { name: bare, by, why });
+                return Ok(ChosenName { name: bare, by, why });
             };
             own_holds = holder == entry.upstream;
             why = Why::Taken(holder);
@@ -220,7 +225,7 @@ impl Namer<'_> {
                 return Err(why);
             }
         }
-        let by = if unsure { By::Spare } else { by };
+        let by = if unsure { NamedBy::Spare } else { by };
         let first = usize::from(own_holds || unsure && !self.is_exact(entry));
         for attempt in first..ATTEMPTS_MAX {
             let name = match own_holds && !always && !is_uri(self.kind) {
@@ -228,14 +233,14 @@ impl Namer<'_> {
                 false => self.prefixed(entry, attempt),
             };
             if self.holder(entry, &name, table, configured).is_none() {
-                return Ok(Named { name, by, why });
+                return Ok(ChosenName { name, by, why });
             }
         }
         Err(why)
     }
 
     /// An entry's name with its upstream's before it; it belongs to that by its prefix.
-    fn prefixed(&self, entry: &Entry<'_>, attempt: usize) -> String {
+    fn prefixed(&self, entry: &NameRequest<'_>, attempt: usize) -> String {
         let Some(prefix) = self.prefixes.of(entry.upstream) else {
             return self.fit(entry, entry.wanted, attempt.max(1));
         };
@@ -255,7 +260,7 @@ impl Namer<'_> {
     }
 
     /// A text as clients take it. An attempt above 0 has a hash at its end, each another one.
-    fn fit(&self, entry: &Entry<'_>, text: &str, attempt: usize) -> String {
+    fn fit(&self, entry: &NameRequest<'_>, text: &str, attempt: usize) -> String {
         let strict = self.kind == ListKind::Tools;
         let fits = |c: char| !strict || c.is_ascii_alphanumeric() || c == '_' || c == '-';
         let name: String = text.chars().map(|c| if fits(c) { c } else { '_' }).collect();
@@ -275,7 +280,7 @@ impl Namer<'_> {
     /// The upstream to which a name leads that this entry cannot have therefore.
     fn holder(
         &self,
-        entry: &Entry<'_>,
+        entry: &NameRequest<'_>,
         name: &str,
         table: &Table<'_>,
         configured: bool,
@@ -296,11 +301,11 @@ impl Namer<'_> {
         held.or_else(|| self.blocked.contains(name).then(|| "the configuration".to_owned()))
     }
 
-    fn may_have(&self, entry: &Entry<'_>, name: &str) -> bool {
+    fn may_have(&self, entry: &NameRequest<'_>, name: &str) -> bool {
         self.prefixes.owner(self.kind, name).is_none_or(|owner| owner == entry.upstream)
     }
 
-    fn is_exact(&self, entry: &Entry<'_>) -> bool {
+    fn is_exact(&self, entry: &NameRequest<'_>) -> bool {
         self.fit(entry, entry.wanted, 0) == entry.wanted && self.may_have(entry, entry.wanted)
     }
 }
@@ -319,14 +324,14 @@ impl fmt::Display for Why {
     }
 }
 
-impl Entry<'_> {
+impl NameRequest<'_> {
     fn is_renamed(&self) -> bool {
         self.own != self.wanted
     }
 }
 
-impl Named {
-    fn of(name: &str, by: By, why: Why) -> Self {
+impl ChosenName {
+    fn of(name: &str, by: NamedBy, why: Why) -> Self {
         Self { name: name.to_owned(), by, why }
     }
 }
@@ -336,15 +341,15 @@ impl<'a> Table<'a> {
         self.named.get(at).is_some_and(Option::is_none)
     }
 
-    fn holder(&self, name: &str) -> Option<&Entry<'a>> {
+    fn holder(&self, name: &str) -> Option<&NameRequest<'a>> {
         self.entries.get(*self.taken.get(name)?)
     }
 
-    fn give(&mut self, at: usize, named: Named) {
+    fn give(&mut self, at: usize, named: ChosenName) {
         self.close(at, Ok(named));
     }
 
-    fn close(&mut self, at: usize, chosen: Result<Named, Why>) {
+    fn close(&mut self, at: usize, chosen: Result<ChosenName, Why>) {
         if let Ok(named) = &chosen {
             self.taken.insert(named.name.clone(), at);
         }

@@ -1,14 +1,14 @@
-//! What every name must be, whatever upstreams list.
+//! Tests what every name must be, whatever upstreams list.
 
 use proptest::{prelude::*, sample::select, test_runner::TestCaseError};
 
-use crate::catalog::held::Holder;
+use crate::catalog::held_names::Holder;
 
 use super::*;
 
 /// Upstreams whose names are easily taken for another's.
 const UPSTREAMS: [&str; 8] = ["b", "evil", "x", "x__y", "x_", "a-b", "a_b", "evil__b"];
-/// What nasty names are made of.
+/// Pieces that nasty names are made of.
 const PIECES: [&str; 16] = [
     "b__",
     "B__",
@@ -28,7 +28,7 @@ const PIECES: [&str; 16] = [
     "b+mem://",
 ];
 
-/// What a route lists, and what its configuration says.
+/// Lists of a route, and what its configuration says.
 #[derive(Debug, Clone)]
 struct World {
     upstreams: Vec<String>,
@@ -39,7 +39,7 @@ struct World {
 }
 
 impl World {
-    fn name(&self, held: &Held) -> Vec<Result<Named, Why>> {
+    fn name(&self, held: &HeldNames) -> Vec<Result<ChosenName, Why>> {
         let entries: Vec<_> = self.entries.iter().map(entry).collect();
         let renames = self.entries.iter().filter(|(_, own, wanted)| own != wanted);
         let renames = renames.fold(BTreeMap::new(), |mut all, (upstream, own, wanted)| {
@@ -60,10 +60,10 @@ impl World {
         namer.name_all(&entries)
     }
 
-    /// What is held once these names were served.
-    fn served(&self, named: &[Result<Named, Why>], mut held: Held) -> Held {
+    /// Names that are held once these were served.
+    fn served(&self, named: &[Result<ChosenName, Why>], mut held: HeldNames) -> HeldNames {
         for ((upstream, own, _), named) in self.entries.iter().zip(named) {
-            if let Ok(Named { name, by, .. }) = named {
+            if let Ok(ChosenName { name, by, .. }) = named {
                 held.put(name, holder(upstream, own, *by));
             }
         }
@@ -71,15 +71,15 @@ impl World {
     }
 }
 
-fn entry((upstream, own, wanted): &(String, String, String)) -> Entry<'_> {
-    Entry { upstream, own, wanted }
+fn entry((upstream, own, wanted): &(String, String, String)) -> NameRequest<'_> {
+    NameRequest { upstream, own, wanted }
 }
 
 fn owner(upstream: &str, own: &str) -> Owner {
     Owner { upstream: upstream.to_owned(), own: own.to_owned() }
 }
 
-fn holder(upstream: &str, own: &str, by: By) -> Holder {
+fn holder(upstream: &str, own: &str, by: NamedBy) -> Holder {
     Holder { owner: owner(upstream, own), by, since: 1, unlisted: None, free: false }
 }
 
@@ -110,11 +110,11 @@ fn worlds() -> impl Strategy<Value = World> {
 }
 
 /// All that must be true of any names.
-fn check(world: &World, named: &[Result<Named, Why>]) -> Result<(), TestCaseError> {
+fn check(world: &World, named: &[Result<ChosenName, Why>]) -> Result<(), TestCaseError> {
     prop_assert_eq!(named.len(), world.entries.len());
     let (prefixes, mut seen) = (Prefixes::new(&world.upstreams), HashSet::new());
     for ((upstream, own, wanted), named) in world.entries.iter().zip(named) {
-        let Named { name, by, .. } = match named {
+        let ChosenName { name, by, .. } = match named {
             Ok(named) => named,
             Err(why) => {
                 // Nothing is lost but what the rule says is left out.
@@ -129,7 +129,7 @@ fn check(world: &World, named: &[Result<Named, Why>]) -> Result<(), TestCaseErro
             prop_assert!(!name.is_empty() && name.len() <= NAME_CHARS_MAX, "{name:?}");
             prop_assert!(name.bytes().all(fits), "{name:?}");
         }
-        if *by != By::Config || own == wanted {
+        if *by != NamedBy::Config || own == wanted {
             let owner = prefixes.owner(world.kind, name);
             prop_assert!(owner.is_none_or(|it| it == upstream), "{name:?} of {upstream}");
         }
@@ -142,9 +142,9 @@ proptest! {
 
     #[test]
     fn names_are_bounded_unique_and_their_own_upstreams(world in worlds()) {
-        let named = world.name(&Held::default());
+        let named = world.name(&HeldNames::default());
         check(&world, &named)?;
-        prop_assert_eq!(&named, &world.name(&Held::default()), "the same each time");
+        prop_assert_eq!(&named, &world.name(&HeldNames::default()), "the same each time");
         // A name that is right and that nobody else wants is kept.
         let wanted = |name: &str| world.entries.iter().filter(|it| it.2 == name).count();
         let prefixes = Prefixes::new(&world.upstreams);
@@ -167,8 +167,8 @@ proptest! {
         (kept, seed) in (prop::collection::vec(any::<bool>(), 24), any::<u64>()),
     ) {
         let world = World { records: true, ..world };
-        let first = world.name(&Held::default());
-        let held = world.served(&first, Held::default());
+        let first = world.name(&HeldNames::default());
+        let held = world.served(&first, HeldNames::default());
         let served: HashMap<_, _> = world.entries.iter().zip(&first).collect();
         let mut next = world.clone();
         let mut keep = kept.iter().cycle();
@@ -190,7 +190,7 @@ proptest! {
             // No name leads elsewhere than it did, but for what the configuration gives.
             let before = held.get(&named.name).map(|holder| &holder.owner);
             let same = before.is_none_or(|it| (&it.upstream, &it.own) == (&entry.0, &entry.1));
-            prop_assert!(same || named.by == By::Config, "{named:?} was {before:?}");
+            prop_assert!(same || named.by == NamedBy::Config, "{named:?} was {before:?}");
             let is_renamed = entry.1 != entry.2;
             if let Some(Ok(first)) = served.get(entry).filter(|_| !is_renamed) {
                 let taken = next.entries.iter().any(|it| it.1 != it.2 && it.2 == first.name);
@@ -206,7 +206,7 @@ fn beside(rule: Names, kind: ListKind, owns: &[&str], b_own: &str) -> Vec<Option
     let entries = entries.map(|(up, own)| (up.to_owned(), own.to_owned(), own.to_owned()));
     let upstreams = vec!["evil".to_owned(), "b".to_owned(), "x_y".to_owned()];
     let world = World { upstreams, entries: entries.collect(), rule, kind, records: true };
-    let named = world.name(&Held::default()).into_iter();
+    let named = world.name(&HeldNames::default()).into_iter();
     named.map(|named| named.ok().map(|named| named.name)).collect()
 }
 
@@ -269,7 +269,7 @@ fn of_two_prefixes_the_longer_one_leads() {
         let upstreams = vec!["x".to_owned(), "x__y".to_owned()];
         let (entries, kind, records) = (list.to_vec(), ListKind::Tools, true);
         let world = World { upstreams, entries, rule, kind, records };
-        for (entry, named) in world.entries.iter().zip(world.name(&Held::default())) {
+        for (entry, named) in world.entries.iter().zip(world.name(&HeldNames::default())) {
             let Ok(named) = named else { continue };
             let owner = prefixes.owner(kind, &named.name);
             assert!(owner.is_none_or(|owner| owner == entry.0), "{named:?} of {entry:?}");

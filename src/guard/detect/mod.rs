@@ -30,11 +30,11 @@ const SHAPES_BYTES_MAX: usize = 16 << 20;
 pub struct Detectors {
     all: Vec<One>,
     words: AhoCorasick,
-    /// Of each word: whose it is.
+    /// Detector of each word.
     owners: Vec<usize>,
     /// Tollgate's own patterns that have no words, all looked for at once. Each has a digit.
     shapes: RegexSet,
-    /// Of each shape: whose it is.
+    /// Detector of each shape.
     shaped: Vec<usize>,
 }
 
@@ -48,7 +48,7 @@ struct One {
     looked_for: By,
 }
 
-/// What tells first whether a pattern is worth to be tried.
+/// How to tell cheaply that a pattern cannot match.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum By {
     Words,
@@ -57,8 +57,8 @@ enum By {
 }
 
 impl One {
-    /// What it finds in a text. It goes on from the end of what was found, not of the match: what
-    /// ends one may begin the next.
+    /// Finds the parts of a text that match. The search goes on from the end of the found part, not
+    /// of the match: what ends one may begin the next.
     fn parts(&self, text: &str) -> Vec<Range<usize>> {
         let (mut parts, mut from) = (Vec::new(), 0);
         while let Some(found) = self.pattern.captures_at(text, from) {
@@ -87,16 +87,16 @@ enum Family {
     Custom,
 }
 
-/// What is looked for in one place, by detector, and what is done then.
+/// Detectors that look in one place, in their order, and what is done about what each finds.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Look(Vec<Option<Then>>);
+pub struct DetectorSelection(Vec<Option<Then>>);
 
-/// What was found in a document.
+/// Outcome of a search through a document.
 #[derive(Debug)]
-pub struct Found {
+pub struct ScanResult {
     /// The document, with what is to be written over.
     pub clean: Raw,
-    /// What must not pass at all: the name of what found it.
+    /// Name of the detector that found what must not pass at all.
     pub blocked: Option<String>,
 }
 
@@ -150,9 +150,9 @@ impl Detectors {
         Self { all, words, owners, shapes, shaped }
     }
 
-    /// What sections that say this look for in a place; none where that is nothing.
-    pub fn look(&self, detect: &[Detect], place: Place) -> Option<Arc<Look>> {
-        let mut look = Look(vec![None; self.all.len()]);
+    /// Selects the detectors for a place from sections that say this; none where that is nothing.
+    pub fn select(&self, detect: &[Detect], place: Place) -> Option<Arc<DetectorSelection>> {
+        let mut look = DetectorSelection(vec![None; self.all.len()]);
         for detect in detect.iter().filter(|detect| detect.places.contains(&place)) {
             for (one, then) in self.all.iter().zip(&mut look.0) {
                 let means =
@@ -165,8 +165,13 @@ impl Detectors {
     }
 
     /// Looks through a document.
-    pub fn search(&self, look: &Look, document: &Document, counters: &Counters) -> Found {
-        let nothing = || Found { clean: document.text().clone(), blocked: None };
+    pub fn scan(
+        &self,
+        look: &DetectorSelection,
+        document: &Document,
+        counters: &Counters,
+    ) -> ScanResult {
+        let nothing = || ScanResult { clean: document.text().clone(), blocked: None };
         let may = self.may(look, document.text());
         if !may.contains(&true) {
             return nothing();
@@ -190,11 +195,11 @@ impl Detectors {
         if patches.is_empty() && blocked.is_none() {
             return nothing();
         }
-        Found { clean: texts::patched(document.text(), &patches), blocked }
+        ScanResult { clean: texts::patched(document.text(), &patches), blocked }
     }
 
-    /// Of each detector, whether it is looked for and may find something in a document.
-    fn may(&self, look: &Look, document: &Raw) -> Vec<bool> {
+    /// Tells of each detector whether it is selected and may find something in a document.
+    fn may(&self, look: &DetectorSelection, document: &Raw) -> Vec<bool> {
         let mut may: Vec<_> = look.0.iter().map(Option::is_some).collect();
         let bytes = document.bytes();
         // Letters may be written as escapes; and behind any escape what is meant begins with what
@@ -206,7 +211,7 @@ impl Detectors {
         may
     }
 
-    /// Of those that may find something, takes out those that find nothing in this text.
+    /// Takes those out of `may` that find nothing in this text.
     fn rule_out(&self, may: &mut [bool], text: &str, by_shape: bool) {
         let mut found = vec![false; self.all.len()];
         let mut note = |owner: Option<&usize>| {
@@ -237,7 +242,7 @@ impl Detectors {
         self.all.iter().zip(may).any(|(one, may)| *may && one.looked_for == by)
     }
 
-    fn hits(&self, look: &Look, may: &[bool], text: &str) -> Vec<Hit> {
+    fn hits(&self, look: &DetectorSelection, may: &[bool], text: &str) -> Vec<Hit> {
         let (mut hits, mut may) = (Vec::new(), may.to_vec());
         self.rule_out(&mut may, text, true);
         let each = self.all.iter().zip(&look.0).zip(may).enumerate();
@@ -267,8 +272,8 @@ impl Detectors {
     }
 }
 
-impl Look {
-    /// What either looks for; of two actions the stronger.
+impl DetectorSelection {
+    /// Joins two selections; of two actions the stronger holds.
     pub fn or(&self, other: &Self) -> Self {
         Self(self.0.iter().zip(&other.0).map(|(one, other)| *one.max(other)).collect())
     }

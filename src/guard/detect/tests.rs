@@ -1,4 +1,4 @@
-//! What detectors find, and what they do not.
+//! Tests what detectors find, and what they do not.
 
 use std::collections::BTreeMap;
 
@@ -12,20 +12,20 @@ struct Sample {
     passes: Vec<String>,
 }
 
-fn look(detectors: &Detectors, find: &str, then: Then) -> Arc<Look> {
+fn look(detectors: &Detectors, find: &str, then: Then) -> Arc<DetectorSelection> {
     let detect = Detect { find: vec![find.to_owned()], places: vec![Place::Results], then };
-    assert_eq!(detectors.look(std::slice::from_ref(&detect), Place::Arguments), None);
-    detectors.look(&[detect], Place::Results).unwrap()
+    assert_eq!(detectors.select(std::slice::from_ref(&detect), Place::Arguments), None);
+    detectors.select(&[detect], Place::Results).unwrap()
 }
 
 fn read(text: &str) -> Document {
     Document::new(Raw::trusted(text.to_owned()))
 }
 
-fn searched(find: &str, then: Then, document: &str) -> (Found, BTreeMap<String, u64>) {
+fn searched(find: &str, then: Then, document: &str) -> (ScanResult, BTreeMap<String, u64>) {
     let (detectors, counters) = (Detectors::new(&[]), Counters::default());
     let look = look(&detectors, find, then);
-    let found = detectors.search(&look, &read(document), &counters);
+    let found = detectors.scan(&look, &read(document), &counters);
     (found, counters.read())
 }
 
@@ -41,7 +41,7 @@ fn each_detector_finds_what_it_must_and_nothing_else() {
             let look = look(&detectors, &name, Then::Block);
             let found = |text: &str| {
                 let document = Raw::encode(&serde_json::json!({ "a": [text.replace('~', "")] }));
-                detectors.search(&look, &Document::new(document), &counters).blocked
+                detectors.scan(&look, &Document::new(document), &counters).blocked
             };
             assert!(!finds.is_empty() && !passes.is_empty(), "{name}");
             // Alone in its document, and behind a letter that is none of ASCII and an escape.
@@ -60,7 +60,7 @@ fn each_detector_finds_what_it_must_and_nothing_else() {
     assert_eq!(known, all, "each detector has samples");
 }
 
-/// What people and programs write all day.
+/// Texts that people and programs write all day.
 #[test]
 fn plain_texts_have_nothing_in_them() {
     let texts = [
@@ -77,7 +77,7 @@ fn plain_texts_have_nothing_in_them() {
         let look = look(&detectors, find, Then::Redact);
         for text in texts {
             let document = Raw::encode(&text);
-            let clean = detectors.search(&look, &Document::new(document), &counters).clean;
+            let clean = detectors.scan(&look, &Document::new(document), &counters).clean;
             assert!(!clean.as_str().contains("[redacted: "), "{find}: {clean:?}");
         }
     }
@@ -123,8 +123,8 @@ fn two_that_overlap_are_written_over_at_once() {
     let (detectors, counters) = (Detectors::new(&[custom]), Counters::default());
     let find = ["custom", "personal", "secrets"].map(str::to_owned).to_vec();
     let detect = Detect { find, places: vec![Place::Results], then: Then::Redact };
-    let look = detectors.look(&[detect], Place::Results).unwrap();
-    let clean = detectors.search(&look, &Document::new(Raw::trusted(document)), &counters).clean;
+    let look = detectors.select(&[detect], Place::Results).unwrap();
+    let clean = detectors.scan(&look, &Document::new(Raw::trusted(document)), &counters).clean;
     assert_eq!(clean.as_str(), r#"["AIPATOKEN [redacted: custom:all] [redacted: personal:card]"]"#);
     assert_eq!(counters.read()["custom_redacted"], 1);
 }
@@ -136,7 +136,7 @@ fn of_two_sections_the_stronger_action_counts() {
         look(&detectors, "secrets", Then::Flag).or(&look(&detectors, "secrets:aws", Then::Block));
     let search = |text: &str| {
         let document = Raw::encode(&text);
-        detectors.search(&both, &Document::new(document), &Counters::default()).blocked
+        detectors.scan(&both, &Document::new(document), &Counters::default()).blocked
     };
     assert!(search("AKIAIOSFODNN7EXAMPLE").is_some());
     assert_eq!(search("postgres://app:s3cr3t-pw@db.internal/x"), None);

@@ -34,9 +34,9 @@ const OPAQUE: [&str; 18] = [
     "$dynamicRef",
 ];
 
-/// What was found.
+/// Outcome of a search for the first fault.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Found {
+pub enum SchemaFault {
     /// This is wrong: the place, and what is expected there.
     Fault(String),
     /// These may be: places and keywords.
@@ -44,7 +44,7 @@ pub enum Found {
 }
 
 /// Looks for the first fault of a value, for so many steps; with what is left of them.
-pub fn first(schema: &Value, value: &Value, steps_max: u64) -> (Found, u64) {
+pub fn first(schema: &Value, value: &Value, steps_max: u64) -> (SchemaFault, u64) {
     let names_resources = has_nested_id(schema, true);
     let draft = schema.get("$schema").and_then(Value::as_str).unwrap_or("2020-12");
     let mut search = Search {
@@ -59,7 +59,7 @@ pub fn first(schema: &Value, value: &Value, steps_max: u64) -> (Found, u64) {
     };
     let fault = search.fault(schema, value, 0);
     let steps_left = search.steps;
-    let found = fault.map_or_else(|| Found::Suspects(search.suspects), Found::Fault);
+    let found = fault.map_or_else(|| SchemaFault::Suspects(search.suspects), SchemaFault::Fault);
     (found, steps_left)
 }
 
@@ -222,7 +222,7 @@ impl<'a> Search<'a> {
     }
 }
 
-/// What is wrong with a value itself, by the keywords that can be told from it at once.
+/// Names the fault of a value itself, by the keywords that can be told from it at once.
 fn plain(schema: &Value, value: &Value) -> Option<String> {
     let of_type = |name: &str| match name {
         "null" => value.is_null(),

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::mcp::raw::{Raw, check_depth};
 
-use self::fault::Found;
+use self::fault::SchemaFault;
 
 /// Nesting of a schema's text.
 const DEPTH_MAX: usize = 64;
@@ -18,7 +18,7 @@ const DEPTH_MAX: usize = 64;
 const HEIGHT_MAX: usize = 200;
 /// Bytes of one compiled `pattern`, and of what it keeps while it runs.
 const PATTERN_BYTES_MAX: usize = 1 << 20;
-/// What a part counts that Tollgate does not see: one of the specification's own schemas.
+/// Cost of a part that is not measured: one of the specification's own schemas.
 const ELSEWHERE: u64 = 1_000;
 /// Faults that are named of a small value, and characters of each: a model mends one after the
 /// other anyway.
@@ -30,9 +30,9 @@ const NAMED_WORK_MAX: u64 = 10_000;
 /// Steps in which the first fault of a larger value is looked for.
 const SEARCH_STEPS_MAX: u64 = 2_000_000;
 
-/// What a schema may be like.
+/// Bounds of a schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Bounds {
+pub struct SchemaBounds {
     pub bytes_max: usize,
     pub parts_max: usize,
 }
@@ -42,10 +42,10 @@ pub struct Bounds {
 pub struct Checker {
     validator: Validator,
     schema: Value,
-    /// What one node of a value costs at most.
+    /// Steps that one node of a value costs at most.
     weight: u64,
-    /// It leads back to itself: the validator could take forever to name what is wrong, not to know
-    /// that something is (it remembers what it has seen).
+    /// The schema leads back to itself: the validator could take forever to name what is wrong, not
+    /// to know that something is (it remembers what it has seen).
     recursive: bool,
 }
 
@@ -70,7 +70,7 @@ impl Checker {
     /// # Errors
     /// Where it is beyond the bounds, refers to what is not in it, or has a pattern that cannot be
     /// matched in linear time (look-around, back-references).
-    pub fn new(text: &Raw, bounds: Bounds) -> Result<Self, Unusable> {
+    pub fn new(text: &Raw, bounds: SchemaBounds) -> Result<Self, Unusable> {
         if bounds.bytes_max < text.bytes().len() {
             return Err(Unusable::TooLarge(text.bytes().len()));
         }
@@ -124,11 +124,11 @@ impl Checker {
 
     fn first_fault(&self, value: &Value) -> String {
         match fault::first(&self.schema, value, SEARCH_STEPS_MAX).0 {
-            Found::Fault(fault) => bounded(&fault),
-            Found::Suspects(places) if places.is_empty() => {
+            SchemaFault::Fault(fault) => bounded(&fault),
+            SchemaFault::Suspects(places) if places.is_empty() => {
                 "something does not fit the schema".to_owned()
             }
-            Found::Suspects(places) => {
+            SchemaFault::Suspects(places) => {
                 bounded(&format!("something does not fit the schema: {}", places.join(", or ")))
             }
         }
@@ -147,7 +147,7 @@ fn bounded(text: &str) -> String {
 /// # Errors
 /// Where it is too large, with each reference counted as what it leads to: few bytes can stand for
 /// more than anybody can check.
-fn measure(schema: &Value, bounds: Bounds) -> Result<(bool, u64), Unusable> {
+fn measure(schema: &Value, bounds: SchemaBounds) -> Result<(bool, u64), Unusable> {
     let mut names = Vec::new();
     collect(schema, &mut names);
     let mut measure = Measure {
@@ -167,7 +167,7 @@ fn measure(schema: &Value, bounds: Bounds) -> Result<(bool, u64), Unusable> {
     Ok((measure.recursive, weight))
 }
 
-/// Of one part, with all that it leads to.
+/// Cost of one part, with all that it leads to.
 #[derive(Debug, Clone, Copy, Default)]
 struct Extent {
     parts: u64,
@@ -178,7 +178,7 @@ struct Extent {
 
 struct Measure<'a> {
     root: &'a Value,
-    /// What can be referred to by a name.
+    /// Parts that can be referred to by a name.
     names: Vec<(&'a str, &'a Value)>,
     /// By the part's place in memory.
     known: HashMap<*const Value, Extent>,

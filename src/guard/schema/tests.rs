@@ -10,7 +10,7 @@ use serde_json::json;
 use super::*;
 use crate::{guard::value, mcp::document::Document};
 
-const BOUNDS: Bounds = Bounds { bytes_max: 256 << 10, parts_max: 20_000 };
+const BOUNDS: SchemaBounds = SchemaBounds { bytes_max: 256 << 10, parts_max: 20_000 };
 
 /// Groups of the published suite that are not passed, by file: what they need is not here on
 /// purpose. `refRemote` is left out whole, as it is about documents elsewhere.
@@ -408,7 +408,7 @@ proptest! {
         let fits = plain.is_valid(&value);
         prop_assert_eq!(check(&checker, &value).is_ok(), fits);
         let (found, _) = fault::first(&schema, &value, 100_000);
-        if let Found::Fault(fault) = found {
+        if let SchemaFault::Fault(fault) = found {
             prop_assert!(!fits, "{} is no fault of {} by {}", fault, value, schema);
         }
     }

@@ -20,7 +20,7 @@ use crate::{
         method::Method,
     },
     pipeline::{Call, Fault},
-    session::{Session, outbox::Reader},
+    session::{Session, outbox::OutboxReader},
     snapshot::{Gate, RouteSnapshot, Snapshot},
     telemetry::Counter,
 };
@@ -58,7 +58,7 @@ struct Inner {
 struct ChannelSession {
     session: Arc<Session>,
     /// Announcements, until the client is ready to read them.
-    announcements: Option<Reader>,
+    announcements: Option<OutboxReader>,
 }
 
 /// The messages that are to be written, in their order. Whoever holds it holds the channel: it
@@ -279,7 +279,7 @@ impl ClientChannel {
     }
 
     /// Sends the events of a session's stream, for as long as it lasts.
-    async fn forward(self, mut reader: Reader, session: Arc<Session>) {
+    async fn forward(self, mut reader: OutboxReader, session: Arc<Session>) {
         loop {
             let event = tokio::select! {
                 // Nobody would read what is lost then.

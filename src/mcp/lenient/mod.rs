@@ -26,10 +26,10 @@ use serde_json::value::RawValue;
 use super::{
     error::{ErrorObject, INTERNAL_ERROR},
     id::{Id, number_of},
-    known::{Known, known},
     message::{Body, ENVELOPE, Message, Response},
     raw::{Malformed, Raw, string_of},
     splice,
+    unique_members::{UniqueMembers, read_unique},
 };
 
 /// Messages of one array that are read; more are one damaged message.
@@ -39,7 +39,7 @@ const TAIL: usize = 64;
 pub const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 const REPLACEMENTS: [&[u8]; 3] = [b"-Infinity", b"Infinity", b"NaN"];
 
-/// What a text from an upstream turned out to be.
+/// Outcome of reading a text from an upstream.
 #[derive(Debug)]
 pub enum Received {
     Message(Message),
@@ -64,7 +64,7 @@ pub fn read(text: &Bytes) -> Received {
     }
 }
 
-/// What follows a byte order mark; none where there is no mark.
+/// The text behind a byte order mark; none where there is no mark.
 pub fn unmarked(text: &Bytes) -> Option<Bytes> {
     text.starts_with(BYTE_ORDER_MARK).then(|| text.slice(BYTE_ORDER_MARK.len()..))
 }
@@ -101,7 +101,8 @@ fn one(text: &Bytes, error: Option<Malformed>) -> Result<Message, Damaged> {
 
 /// An envelope whose id is not as it should be, and leaves no doubt all the same.
 fn loosely(text: &Bytes) -> Option<Message> {
-    let [jsonrpc, id, method, _, result, error] = known(text, Known(&ENVELOPE)).ok()?;
+    let [jsonrpc, id, method, _, result, error] =
+        read_unique(text, UniqueMembers(&ENVELOPE)).ok()?;
     let id = Raw::part(text, id?);
     if method.is_some() && id.as_str() == "null" {
         let whole = splice::edit(&Raw::trusted(text.clone()), &[("id", None)]);

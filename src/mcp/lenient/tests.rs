@@ -1,4 +1,4 @@
-//! What is mended, what is refused, and which call a damaged text answers.
+//! Tests what is mended, what is refused, and which call a damaged text answers.
 
 use proptest::prelude::*;
 

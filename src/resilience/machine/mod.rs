@@ -1,4 +1,5 @@
-//! What a breaker is, without a clock or a lock: closed, open and half-open over a sliding window.
+//! The state machine of a breaker, without a clock or a lock: closed, open and half-open over a
+//! sliding window.
 //!
 //! The states, rates and probes are those of resilience4j 2 (`CircuitBreakerStateMachine`), with
 //! two differences. A call's outcome counts for the state that let the call in and for no later
@@ -66,11 +67,11 @@ struct Tally {
     slow: u32,
 }
 
-/// What is known of one part of a window of time.
+/// Outcomes in one part of a window of time.
 #[derive(Debug, Clone, Default)]
 struct Part {
     tally: Tally,
-    /// What single tools failed; of no more than `TOOLS_MAX`.
+    /// Failures of single tools; of no more than `TOOLS_MAX`.
     tools: HashMap<u64, Tally>,
 }
 

@@ -78,7 +78,7 @@ fn slow_answers_open_it_and_old_ones_leave_a_window_of_time() {
     assert!(runs(&mut machine, SLOW, at(20_000)), "two of three");
 }
 
-/// What happens to a breaker.
+/// Something that happens to a breaker.
 #[derive(Debug, Clone)]
 enum Event {
     Admit,
@@ -106,7 +106,7 @@ struct Model {
     /// When the standing of now began, and which one it is.
     since: Duration,
     epoch: usize,
-    /// Of this standing.
+    /// Outcomes that count for the current state.
     ended: Vec<(Duration, Sample)>,
     out: u32,
 }

@@ -46,7 +46,7 @@ impl Channel {
     ) -> Result<Exchange, SendError> {
         let era = version.era();
         let params = match era {
-            Era::Modern => &meta::modernize(params, &carried_capabilities(), &gateway_info(), None),
+            Era::Modern => &meta::to_modern(params, &carried_capabilities(), &gateway_info(), None),
             Era::Legacy => params,
         };
         let source = match self {

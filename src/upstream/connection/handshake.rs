@@ -8,10 +8,9 @@ use crate::{
     call::{Client, event::Event},
     config::Timeout,
     mcp::{
-        error,
+        compat, error,
         message::Body,
         method::Method,
-        older,
         raw::Raw,
         splice,
         version::{Era, Version},
@@ -218,8 +217,8 @@ pub async fn initialize(
     let capabilities = splice::edit(&client.capabilities, &[("tasks", None)]);
     let params = Raw::encode(&serde_json::json!({
         "protocolVersion": asked.as_str(),
-        "capabilities": older::client_capabilities(asked, &capabilities),
-        "clientInfo": older::info(asked, &client.info),
+        "capabilities": compat::client_capabilities(asked, &capabilities),
+        "clientInfo": compat::info(asked, &client.info),
     }));
     let exchange = link.ask(Method::Initialize, &params, None, asked, timeout).await?;
     // The caller says how long is waited.

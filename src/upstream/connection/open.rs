@@ -9,9 +9,8 @@ use crate::{
     call::{Client, UpstreamRequest},
     config::Timeout,
     mcp::{
-        error, meta,
+        compat, error, meta,
         method::Method,
-        older,
         raw::Raw,
         splice,
         version::{Era, Version},
@@ -167,16 +166,16 @@ impl Connection {
     ) -> Result<Exchange, SendError> {
         let era = self.peer.version.era();
         let params = match (ask.client.era(), era) {
-            (Era::Legacy, Era::Modern) => meta::modernize(
+            (Era::Legacy, Era::Modern) => meta::to_modern(
                 &ask.params,
                 &ask.capabilities_for_modern(&self.peer.capabilities),
                 &ask.client.info,
                 ask.log_level.as_deref(),
             ),
-            (Era::Modern, Era::Legacy) => meta::antiquate(&ask.params),
+            (Era::Modern, Era::Legacy) => meta::to_legacy(&ask.params),
             _ => ask.params.clone(),
         };
-        let params = older::params(self.peer.version, ask.method, &params);
+        let params = compat::params(self.peer.version, ask.method, &params);
         let params = if ask.as_task && era == Era::Legacy {
             let wish = format!(r#"{{"ttl":{}}}"#, self.timeout.total.as_millis());
             splice::edit(&params, &[("task", Some(wish.as_bytes()))])

@@ -12,11 +12,11 @@ use tokio::sync::{
 use crate::{
     call::event::{Event, ServerNotification, ServerRequest},
     mcp::{
+        compat,
         id::Id,
         lenient::{self, Received},
         message::{self, Body, Message},
         method::Method,
-        older,
         raw::Raw,
     },
     net::Content,
@@ -252,7 +252,7 @@ impl Http {
         let answering = self.0.said.track_future(async move {
             let unanswered = || if is_ping { Body::Result(Raw::object()) } else { refusal() };
             let body = answer.await.unwrap_or_else(|_| unanswered());
-            let body = older::answer(http.version(), &method, body);
+            let body = compat::answer(http.version(), &method, body);
             if let Err(error) = http.post_notification(message::response(Some(&own), &body)).await {
                 tracing::debug!(%error, "an answer was not taken");
             }

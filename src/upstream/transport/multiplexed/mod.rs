@@ -35,11 +35,11 @@ use crate::{
         tasks::Tasks,
     },
     mcp::{
+        compat,
         id::Id,
         lenient::{self, Damaged, Received},
         message::{self, Body, Message, Notification, Request, Response},
         method::Method,
-        older,
         raw::Raw,
         version::Version,
     },
@@ -436,7 +436,7 @@ impl Multiplexer {
             (self.clone(), request.id.clone(), request.method.clone(), *self.0.version.lock());
         self.0.tasks.spawn("upstream lines: question", async move {
             let body = answer.await.unwrap_or_else(|_| refusal());
-            let body = older::answer(version, &method, body);
+            let body = compat::answer(version, &method, body);
             lines.reply(&request.id, &body);
         });
         let question = ServerRequest { id, method: request.method, params: request.params, reply };

@@ -72,7 +72,7 @@ pub(super) fn text(text: &str) -> Raw {
     Raw::encode(&serde_json::json!({ "type": "text", "text": text }))
 }
 
-/// What a block is, in words for a model. Never its base64.
+/// Describes a block in words for a model. Never shows its base64.
 pub(super) fn describe(block: &Raw) -> String {
     match kind(block).as_deref() {
         Some("tool_result") => {

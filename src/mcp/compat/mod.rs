@@ -1,4 +1,4 @@
-//! What goes to a peer of an older version, without what that version does not know.
+//! Translates messages for a peer of an older version, without what that version does not know.
 //!
 //! A client of any version must be able to read what any server says, however strictly it reads;
 //! and the other way round. So what came with a later version is taken off ([`members`] has the
@@ -19,7 +19,7 @@
 mod capabilities;
 mod content;
 mod entry;
-mod marks;
+mod translation;
 mod members;
 mod question;
 mod result;

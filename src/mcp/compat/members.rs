@@ -10,7 +10,7 @@ const V3: Version = Version::V2025_06_18;
 const V4: Version = Version::V2025_11_25;
 const V5: Version = Version::V2026_07_28;
 
-/// What has the members.
+/// Object that has the members.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Thing {
     Tool,
@@ -22,9 +22,9 @@ pub enum Thing {
     Block,
     /// A content block that is a `resource_link`.
     Link,
-    /// What is in a resource, embedded or read.
+    /// Contents of a resource, embedded or read.
     Contents,
-    /// Of content and resources; those of a tool are another thing.
+    /// Annotations of content and resources; those of a tool are another thing.
     Annotations,
     Implementation,
     Root,

@@ -1,4 +1,4 @@
-//! What each side declares to the other, as far as the other's version knows it.
+//! Declares each side's capabilities to the other, as far as the other's version knows them.
 
 use crate::mcp::{raw::Raw, splice, version::Version};
 

@@ -1,4 +1,5 @@
-//! What a server asks an older client, and what a client answers an older server.
+//! Translates a server's requests for an older client, and the client's answers for an older
+//! server.
 
 use crate::mcp::{
     message::Body,
@@ -174,8 +175,8 @@ fn sampling_content(client: Version, content: &Raw) -> Raw {
     content::sampling_block(client, content)
 }
 
-/// What a model said, for a server that asked without tools: before 2025-11-25 that is one block.
-/// Several become one text; they cannot be told from one another, but nothing said is lost.
+/// Makes a model's answer fit a server that asked without tools: before 2025-11-25 that is one
+/// block. Several become one text; they cannot be told from one another, but nothing said is lost.
 fn sampled(server: Version, content: &Raw) -> Raw {
     if Version::V2025_11_25 <= server || !content.as_str().starts_with('[') {
         return sampling_content(server, content);

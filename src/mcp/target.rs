@@ -1,25 +1,24 @@
-//! What a request is about: the one member of its params that names a tool, prompt, resource or
-//! task.
+//! Finds the one member of a request's params that names a tool, prompt, resource or task.
 
 use serde_json::value::RawValue;
 
 use super::{
-    known::{Known, known},
     method::{Method, Names},
     raw::{Malformed, Raw, string_of},
+    unique_members::{UniqueMembers, read_unique},
 };
 
-/// What a server may take for more than data. A second member of one of these names is refused, in
-/// whatever case it is written.
+/// Members that a server may take for more than data. A second member of one of these names is
+/// refused, in whatever case it is written.
 const HEAD: [&str; 8] =
     ["name", "uri", "taskId", "ref", "_meta", "arguments", "requestState", "inputResponses"];
 
-/// The same of what `ref` is.
+/// Members of `ref` for which the same holds.
 const REFERENCE: [&str; 3] = ["type", "name", "uri"];
 
-/// What a request names.
+/// The tool, prompt, resource or task that a request names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Named {
+pub enum TargetRef {
     Nothing,
     /// A tool or a prompt.
     Name(String),
@@ -31,7 +30,7 @@ pub enum Named {
     TemplateReference(String),
 }
 
-impl Named {
+impl TargetRef {
     /// Reads the params of a request.
     ///
     /// # Errors
@@ -40,7 +39,8 @@ impl Named {
         if method.names() == Names::Nothing {
             return Ok(Self::Nothing);
         }
-        let [name, uri, task_id, reference, ..] = known(params.bytes(), Known(&HEAD))?;
+        let [name, uri, task_id, reference, ..] =
+            read_unique(params.bytes(), UniqueMembers(&HEAD))?;
         let text = |member: Option<&RawValue>, missing| {
             member
                 .and_then(string_of)
@@ -54,7 +54,8 @@ impl Named {
             Names::TaskId => Self::Task(text(task_id, "`params.taskId` must be a string")?),
             Names::Reference => {
                 let reference = reference.ok_or(Malformed::Shape("`params.ref` is missing"))?;
-                let [kind, name, uri] = known(reference.get().as_bytes(), Known(&REFERENCE))?;
+                let [kind, name, uri] =
+                    read_unique(reference.get().as_bytes(), UniqueMembers(&REFERENCE))?;
                 match text(kind, "`params.ref.type` must be a string")?.as_str() {
                     "ref/prompt" => {
                         Self::PromptReference(text(name, "`params.ref.name` must be a string")?)
@@ -72,7 +73,7 @@ impl Named {
         })
     }
 
-    /// What the `Mcp-Name` header must say; nothing for a request that needs none.
+    /// The value of the `Mcp-Name` header; nothing for a request that needs none.
     pub fn header(&self) -> Option<&str> {
         match self {
             Self::Name(text) | Self::Uri(text) | Self::Task(text) => Some(text),
@@ -87,13 +88,13 @@ mod tests {
 
     #[test]
     fn a_request_names_its_target_once() {
-        let of = |method, text: &'static str| Named::of(method, &Raw::trusted(text));
+        let of = |method, text: &'static str| TargetRef::of(method, &Raw::trusted(text));
         let name = of(Method::ToolsCall, r#"{"name":"a\u0062","arguments":{"name":7}}"#).unwrap();
         assert_eq!(name.header(), Some("ab"));
         let reference =
             of(Method::Complete, r#"{"ref":{"type":"ref/prompt","name":"p"},"argument":{}}"#);
-        assert_eq!(reference.unwrap(), Named::PromptReference("p".to_owned()));
-        assert_eq!(of(Method::ToolsList, "{}").unwrap(), Named::Nothing);
+        assert_eq!(reference.unwrap(), TargetRef::PromptReference("p".to_owned()));
+        assert_eq!(of(Method::ToolsList, "{}").unwrap(), TargetRef::Nothing);
         for wrong in [r#"{"name":"a","name":"b"}"#, r#"{"name":7}"#, "{}"] {
             assert!(of(Method::ToolsCall, wrong).is_err(), "{wrong}");
         }
@@ -110,7 +111,7 @@ mod tests {
             (Method::Complete, r#"{"ref":{"type":"ref/prompt","name":"a","nAme":"b"}}"#),
             (Method::Complete, r#"{"ref":{"type":"ref/prompt","name":"a"},"Ref":{}}"#),
         ] {
-            assert!(Named::of(method, &Raw::trusted(wrong)).is_err(), "{wrong}");
+            assert!(TargetRef::of(method, &Raw::trusted(wrong)).is_err(), "{wrong}");
         }
     }
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{call::ListKind, config::Names};
 
-/// What a name leads to.
+/// Upstream and own name that a name leads to.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Owner {
     pub upstream: String,
@@ -20,7 +20,7 @@ pub struct Owner {
 /// How a name was given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum By {
+pub enum NamedBy {
     /// By a route's `names`, as it was then.
     Auto,
     Always,
@@ -38,7 +38,7 @@ pub enum By {
 pub struct Holder {
     #[serde(flatten)]
     pub owner: Owner,
-    pub by: By,
+    pub by: NamedBy,
     /// When it was first served, in seconds since 1970.
     pub since: u64,
     /// Since when its upstream does not list it, although it is ready or gone.
@@ -51,7 +51,7 @@ pub struct Holder {
 
 /// The names of one kind on one route.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Held {
+pub struct HeldNames {
     names: BTreeMap<String, Holder>,
     /// The most entries that each upstream listed at once.
     most: BTreeMap<String, usize>,
@@ -60,13 +60,13 @@ pub struct Held {
 /// The names of one route.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RouteNames {
-    tools: Held,
-    prompts: Held,
-    resources: Held,
-    templates: Held,
+    tools: HeldNames,
+    prompts: HeldNames,
+    resources: HeldNames,
+    templates: HeldNames,
 }
 
-impl By {
+impl NamedBy {
     pub fn of(rule: Names) -> Self {
         match rule {
             Names::Auto => Self::Auto,
@@ -82,14 +82,14 @@ impl Holder {
     pub fn lapses(&mut self, now: u64, kept: Duration) -> bool {
         let since = *self.unlisted.get_or_insert(now);
         let is_over = kept.as_secs() <= now.saturating_sub(since);
-        let lapses = is_over && !self.free && self.by != By::Pin;
+        let lapses = is_over && !self.free && self.by != NamedBy::Pin;
         self.free |= lapses;
         lapses
     }
 }
 
 impl RouteNames {
-    pub fn of(&self, kind: ListKind) -> &Held {
+    pub fn of(&self, kind: ListKind) -> &HeldNames {
         match kind {
             ListKind::Tools => &self.tools,
             ListKind::Prompts => &self.prompts,
@@ -98,7 +98,7 @@ impl RouteNames {
         }
     }
 
-    pub fn of_mut(&mut self, kind: ListKind) -> &mut Held {
+    pub fn of_mut(&mut self, kind: ListKind) -> &mut HeldNames {
         match kind {
             ListKind::Tools => &mut self.tools,
             ListKind::Prompts => &mut self.prompts,
@@ -124,13 +124,13 @@ impl RouteNames {
     }
 }
 
-impl Held {
+impl HeldNames {
     /// Whose a name is; none where it is nobody's, or nobody's any more.
     pub fn get(&self, name: &str) -> Option<&Holder> {
         self.names.get(name).filter(|holder| !holder.free)
     }
 
-    /// The same of one that is free, too.
+    /// The holder of a name, also of one that is free.
     pub fn any(&self, name: &str) -> Option<&Holder> {
         self.names.get(name)
     }
@@ -174,7 +174,7 @@ impl Held {
         let (mut all, mut unlisted) = (0, Vec::new());
         for (name, holder) in self.names.iter().filter(|(_, it)| it.owner.upstream == upstream) {
             all += 1;
-            if !is_listed(&holder.owner.own) && holder.by != By::Pin {
+            if !is_listed(&holder.owner.own) && holder.by != NamedBy::Pin {
                 unlisted.push((holder.unlisted.unwrap_or(u64::MAX), holder.since, name.clone()));
             }
         }

@@ -24,7 +24,7 @@ const STRUCTURED: &str = "\"structuredContent\"";
 
 /// False where nothing in the result needs to be looked at.
 #[allow(clippy::wildcard_enum_match_arm, reason = "no other result has what came later")]
-pub(super) fn concern(client: Version, from: Era, method: Method, text: &[u8]) -> bool {
+pub(super) fn needs_translation(client: Version, from: Era, method: Method, text: &[u8]) -> bool {
     let marks = match method {
         Method::ToolsCall | Method::PromptsGet => CONTENT,
         Method::ResourcesRead => CONTENTS,
@@ -50,8 +50,9 @@ mod tests {
 
     #[test]
     fn only_what_could_be_trouble_is_looked_at() {
-        let concerns =
-            |client, from, text: &str| concern(client, from, Method::ToolsCall, text.as_bytes());
+        let concerns = |client, from, text: &str| {
+            needs_translation(client, from, Method::ToolsCall, text.as_bytes())
+        };
         let plain = r#"{"content":[{"type":"text","text":"audio \u00e9 \u001b[0m"}]}"#;
         let link = r#"[{"type":"resource_link","icons":[]}]"#;
         let structured = r#"{"content":[],"structuredContent":{}}"#;
@@ -67,6 +68,6 @@ mod tests {
         ] {
             assert_eq!(concerns(client, from, text), want, "{client} {text}");
         }
-        assert!(!concern(V2, Era::Legacy, Method::Complete, link.as_bytes()));
+        assert!(!needs_translation(V2, Era::Legacy, Method::Complete, link.as_bytes()));
     }
 }

@@ -12,8 +12,8 @@ use crate::mcp::{
 use super::{
     content,
     entry::page,
-    marks,
     members::{Thing, trim},
+    translation,
 };
 
 /// Notifications that only 2025-11-25 has.
@@ -42,7 +42,7 @@ pub(super) fn result(client: Version, from: Era, method: Method, result: &Raw) -
     if is_list(method) {
         return page(client, method, &result);
     }
-    if !marks::concern(client, from, method, result.bytes()) {
+    if !translation::needs_translation(client, from, method, result.bytes()) {
         return result;
     }
     if method == Method::ToolsCall {
@@ -110,7 +110,7 @@ fn is_list(method: Method) -> bool {
     )
 }
 
-/// What says how to read and keep a result, which no legacy version has.
+/// Takes out the members that say how to read and keep a result, which no legacy version has.
 fn without_modern(client: Version, method: Method, result: &Raw) -> Raw {
     let result = trim(client, Thing::Result, result);
     if is_list(method) || method == Method::ResourcesRead {

@@ -1,7 +1,7 @@
 //! The table of members is what the published schemas say, no more and no less.
 
 use crate::mcp::{
-    older::members::{TABLE, Thing},
+    compat::members::{TABLE, Thing},
     version::Version,
 };
 
@@ -38,7 +38,7 @@ const PLACES: &[(Thing, &[&str])] = &[
     (Thing::ToolResult, &["CallToolResult"]),
 ];
 
-/// What the schemas say and the table does not, and why.
+/// Members that the schemas have and the table has not, and why.
 const APART: &[(Thing, &str, &str)] = &[
     (Thing::Resource, "size", "the schemas of the first two versions forgot it"),
     (Thing::ClientCapabilities, "extensions", "clients of older versions declare them too"),

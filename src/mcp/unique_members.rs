@@ -11,7 +11,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// Reads an object; the values come in the order of the names, and `null` is one.
-pub struct Known<const N: usize>(pub &'static [&'static str; N]);
+pub struct UniqueMembers<const N: usize>(pub &'static [&'static str; N]);
 
 /// Which of the names a key is.
 #[derive(Clone, Copy)]
@@ -19,7 +19,7 @@ struct Key(&'static [&'static str]);
 
 /// Whether a reader that folds cases takes both for one name, by Unicode's simple folding: U+017F
 /// is an `s` then, and U+212A a `k`.
-pub fn alike(one: &str, other: &str) -> bool {
+pub fn is_same_name(one: &str, other: &str) -> bool {
     if one.is_ascii() && other.is_ascii() {
         return one.eq_ignore_ascii_case(other);
     }
@@ -33,9 +33,9 @@ pub fn alike(one: &str, other: &str) -> bool {
 ///
 /// # Errors
 /// Where it is none, or a member of a known name is there twice or in another case.
-pub fn known<const N: usize>(
+pub fn read_unique<const N: usize>(
     text: &[u8],
-    names: Known<N>,
+    names: UniqueMembers<N>,
 ) -> serde_json::Result<[Option<&RawValue>; N]> {
     let mut deserializer = serde_json::Deserializer::from_slice(text);
     let values = names.deserialize(&mut deserializer)?;
@@ -43,7 +43,7 @@ pub fn known<const N: usize>(
     Ok(values)
 }
 
-impl<'de, const N: usize> DeserializeSeed<'de> for Known<N> {
+impl<'de, const N: usize> DeserializeSeed<'de> for UniqueMembers<N> {
     type Value = [Option<&'de RawValue>; N];
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
@@ -51,7 +51,7 @@ impl<'de, const N: usize> DeserializeSeed<'de> for Known<N> {
     }
 }
 
-impl<'de, const N: usize> Visitor<'de> for Known<N> {
+impl<'de, const N: usize> Visitor<'de> for UniqueMembers<N> {
     type Value = [Option<&'de RawValue>; N];
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -91,7 +91,7 @@ impl Visitor<'_> for Key {
         if let Some(at) = self.0.iter().position(|name| *name == key) {
             return Ok(Some(at));
         }
-        match self.0.iter().find(|name| alike(name, key)) {
+        match self.0.iter().find(|name| is_same_name(name, key)) {
             Some(name) => Err(E::custom(format!("the member `{name}` is written in another case"))),
             None => Ok(None),
         }
@@ -103,7 +103,7 @@ mod tests {
     use super::*;
 
     fn read(text: &str) -> Result<[Option<&RawValue>; 2], serde_json::Error> {
-        known(text.as_bytes(), Known(&["name", "task"]))
+        read_unique(text.as_bytes(), UniqueMembers(&["name", "task"]))
     }
 
     #[test]
@@ -116,7 +116,7 @@ mod tests {
             ("limit", "limits", false),
             ("a_b", "a-b", false),
         ] {
-            assert_eq!(alike(one, other), want, "{one} {other}");
+            assert_eq!(is_same_name(one, other), want, "{one} {other}");
         }
     }
 
