@@ -1,6 +1,6 @@
 //! What is allowed in a configuration, and yet hardly meant.
 
-use super::{file::Config, filter::Names};
+use super::{file::Config, filter::Names, stateful, upstream::Isolation};
 
 /// What stands between an upstream's name and that of its tool.
 const SEPARATOR: &str = "__";
@@ -15,6 +15,16 @@ pub fn advice(config: &Config) -> Vec<String> {
             upstream.name.replace(SEPARATOR, "-"),
             name = upstream.name,
         ));
+    }
+    for upstream in config.upstreams.iter().filter(|one| one.isolation == Isolation::Auto) {
+        if let Some(kept) = stateful::kept_by(&upstream.transport) {
+            advice.push(format!(
+                "upstreams.{}: this server keeps {kept} between calls, and one process serves all \
+                 clients; write isolation = \"session\" for one per client session, or isolation \
+                 = \"shared\" where they may share it",
+                upstream.name
+            ));
+        }
     }
     // A key of sessions is given for other gates to have the same.
     if config.server.session_key.is_some() && config.limit_store.is_none() {

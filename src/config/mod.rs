@@ -27,6 +27,7 @@ mod secret;
 mod section_name;
 mod server;
 mod sidecar;
+mod stateful;
 mod store;
 mod toml;
 mod tool;

@@ -46,9 +46,13 @@ section! {
         /// Who shares a process: all clients but those that declare sampling, elicitation or
         /// roots, each of whose calls has one of its session's for itself ("auto"); all
         /// ("shared"); or none: one per client session ("session"). Clients of 2026-07-28 have no
-        /// session: their calls share, one at a time, the processes of one address, but none
-        /// that asked for roots.
-        isolation of command: Isolation = "auto",
+        /// session: where their calls need one for themselves, or with "session", they share, one
+        /// at a time, the processes of one caller (without authentication: of one address), but
+        /// none that asked for roots. Over HTTP each session of a legacy client has one of its own;
+        /// clients of 2026-07-28 share one where caller, forwarded headers, token and capabilities
+        /// are the same, or, with "shared", the gateway's own, but none where the server is shown
+        /// such headers or a token.
+        isolation of command | url: Isolation = "auto",
         /// How long it may take.
         timeout: Timeout,
         /// When it is opened again after it was lost.
@@ -72,6 +76,14 @@ section! {
         /// Streams that stay open so; the first one makes room.
         // A tenth of the descriptors that a process usually has.
         listens_max of url: Count<1, 1_000_000> = 100,
+        /// Sessions of a legacy server over HTTP that are held for callers whose clients have no
+        /// session; the one that was used least of late makes room, but none with a call under
+        /// way.
+        // Most callers are gone again within a minute, and servers keep memory for each session.
+        caller_sessions_max of url: Count<1, 1_000_000> = 64,
+        /// Such a session that nobody used for this long is closed.
+        // The next call opens another one, in two round trips.
+        caller_sessions_idle of url: BoundedDuration<SECOND, { 30 * DAY }> = "1m",
         /// A process or an upstream session that nobody used for this long is closed.
         idle: BoundedDuration<SECOND, { 30 * DAY }> = "10m",
         /// How often its lists are read anew without a sign of change.

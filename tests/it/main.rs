@@ -27,6 +27,7 @@ mod bad_input;
 mod bridge;
 mod cache;
 mod cancel;
+mod caller_sessions;
 mod careers;
 mod catalog;
 mod channel;

@@ -386,7 +386,8 @@ async fn a_message_that_is_refused_fails_at_once() {
 #[tokio::test]
 async fn what_is_no_message_is_passed_over() {
     let git = fake::sse("2024-11-05").tool("log");
-    let gate = watched(&git, "").start().await;
+    // One stream, of which each line is counted once.
+    let gate = watched(&git, "isolation = \"shared\"").start().await;
     for session in 0..3 {
         git.says(": hm\n\nevent: other\ndata: {}\n\ndata: <html>\n\nevent: message\ndata\n\n");
         git.says("data: {\"jsonrpc\":\"2.0\",\"id\":99,\"result\":{}}\n\nretry: 5\nid: 7\n\n");

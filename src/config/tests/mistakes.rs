@@ -230,10 +230,10 @@ fn an_upstream_is_exactly_one_kind() {
         &["error: `builtin` besides `command`"],
     );
     told(
-        &of_upstream("url = \"http://a/\"\nargs = []\nisolation = \"auto\"\ncwd = \"x\"\n"),
+        &of_upstream("url = \"http://a/\"\nargs = []\nmemory = \"1GiB\"\ncwd = \"x\"\n"),
         &[
             "error: `args` means nothing for an upstream with `url`",
-            "error: `isolation` means nothing for an upstream with `url`",
+            "error: `memory` means nothing for an upstream with `url`",
             "error: `cwd` means nothing for an upstream with `url`",
         ],
     );

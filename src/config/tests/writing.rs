@@ -340,3 +340,19 @@ fn a_variable_may_have_a_default() {
     assert!(problems.contains("`A-B` is not the name of a variable"), "{problems}");
     assert!(problems.contains("a default cannot have a variable in it"), "{problems}");
 }
+
+#[test]
+fn a_process_that_keeps_state_and_is_shared_is_told() {
+    let config = |keys: &str| {
+        let text = format!(
+            "[routes.\"/mcp\"]\nupstreams = [\"*\"]\n[upstreams.web]\ncommand = \"npx\"\n\
+             args = [\"-y\", \"@playwright/mcp@latest\"]\n{keys}\n"
+        );
+        crate::config::advice(&read(&text))
+    };
+    let [line] = &config("")[..] else { panic!("{:?}", config("")) };
+    assert!(line.starts_with("upstreams.web: this server keeps a browser between calls"), "{line}");
+    for set in ["session", "shared"] {
+        assert_eq!(config(&format!("isolation = \"{set}\"")), [""; 0], "{set}");
+    }
+}

@@ -58,8 +58,10 @@ impl Replica {
     /// There was no connection for a request in time. That all places are taken is the gate's own
     /// bound, and no failure of the server.
     pub fn unready(&self, patience: Duration, attempt: Attempt) -> SendError {
-        let why = match self.pool.full().filter(|_| self.peer().is_some()) {
-            Some(count) => format!("all of its {count} places are taken (`{}`)", self.places()),
+        let leased = || self.pool.full().map(|count| (count, self.places()));
+        let callers = || self.callers.full().map(|count| (count, "caller_sessions_max"));
+        let why = match self.peer().and_then(|_| leased().or_else(callers)) {
+            Some((count, key)) => format!("all of its {count} places are taken (`{key}`)"),
             None => {
                 attempt.end(AttemptOutcome::Failed(Cause::Timeout), None);
                 "it was not open".to_owned()

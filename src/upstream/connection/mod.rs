@@ -1,10 +1,12 @@
 //! Connections with one server: agreed on in its era, shared by all, one session's own, or leased.
 
 pub mod attention;
+pub mod callers;
 pub mod channel;
 pub mod handshake;
 pub mod listing;
 pub mod open;
+pub mod owner;
 pub mod pool;
 pub mod select;
 pub mod session;

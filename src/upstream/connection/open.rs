@@ -21,6 +21,7 @@ use crate::{
             handshake::{
                 Agreed, Found, discover, initialize, initialize_first, probe, refused_versions,
             },
+            owner::Owner,
             pool::Leased,
             undeclared,
         },
@@ -39,8 +40,9 @@ pub struct Connection {
     link: Channel,
     pub peer: Arc<Peer>,
     timeout: Timeout,
-    /// Several clients' calls are on it at once: progress tokens must be its own.
-    shared: bool,
+    /// Calls that have nothing to do with each other are on it at once: progress tokens must be its
+    /// own.
+    has_many_calls: bool,
 }
 
 /// What was agreed with a server.
@@ -133,7 +135,7 @@ impl Connection {
         client: &Client,
         handshake: Handshake,
         timeout: Timeout,
-        shared: bool,
+        owner: Owner<'_>,
     ) -> Result<Opened, OpenError> {
         let Agreed { peer, inferred } = match handshake {
             Handshake::Initialize => Agreed::stated(initialize(&link, client, timeout).await?),
@@ -145,12 +147,14 @@ impl Connection {
             Handshake::Probe => probe(&link, client, timeout).await?,
         };
         // Boxed: rare.
-        let peer = if shared && undeclared::is_blank(&peer) {
+        let is_shared = matches!(owner, Owner::Everyone);
+        let peer = if is_shared && undeclared::is_blank(&peer) {
             Box::pin(undeclared::complete(&link, peer, timeout)).await
         } else {
             peer
         };
-        let connection = Self { link, peer: Arc::new(peer), timeout, shared };
+        let has_many_calls = owner.has_many_calls();
+        let connection = Self { link, peer: Arc::new(peer), timeout, has_many_calls };
         Ok(Opened { connection, inferred })
     }
 
@@ -182,9 +186,9 @@ impl Connection {
         } else {
             params
         };
-        // A connection that is not shared is one caller's, who may have renewed the token.
+        // A client's own connection outlives the token that it was opened with.
         let whose = ask.caller.token();
-        if let Some(token) = whose.filter(|_| !self.shared) {
+        if let Some(token) = whose.filter(|_| !self.has_many_calls) {
             self.link.set_token(token);
         }
         let mirrored = Mirrored {
@@ -203,7 +207,7 @@ impl Connection {
                     .await?;
                 (Source::Multiplexer(call), token)
             }
-            Channel::Http(http) if self.shared && era == Era::Legacy => {
+            Channel::Http(http) if self.has_many_calls && era == Era::Legacy => {
                 let token = progress_token(&params);
                 let id = http.next_id();
                 let own = token.as_ref().map(|_| own_token(&params, id));
@@ -270,6 +274,15 @@ impl Connection {
         match &self.link {
             Channel::Multiplexer(lines, _) => lines.is_closed(),
             Channel::Http(http) => http.is_closed(),
+        }
+    }
+
+    /// Whether the server may keep something for it that it does not keep for all: a session, or
+    /// cookies.
+    pub fn keeps_session(&self) -> bool {
+        match &self.link {
+            Channel::Multiplexer(..) => true,
+            Channel::Http(http) => http.keeps_session(),
         }
     }
 

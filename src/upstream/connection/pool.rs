@@ -24,8 +24,13 @@ pub struct Pool {
 }
 
 /// What a connection was opened for: only an equal client may use it.
-/// A digest: what a client says of itself may be long.
-pub type Key = [u8; 32];
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key {
+    /// What a client says of itself may be long.
+    pub digest: [u8; 32],
+    /// The key is of one client for certain: what it tells stays with it.
+    pub private: bool,
+}
 
 /// Room for one connection; whoever waits looks again once it is free.
 #[derive(Debug)]
@@ -47,8 +52,6 @@ pub struct Entry {
     connection: Connection,
     room: Room,
     since: Instant,
-    /// The key is of one client for certain: what it tells stays with it.
-    private: bool,
 }
 
 /// A connection for one call; dropped, it goes back if the call was answered. After a call that was
@@ -107,14 +110,8 @@ impl Pool {
     }
 
     /// Lends a connection that was opened in the room given.
-    pub fn lend(
-        self: &Arc<Self>,
-        key: Key,
-        private: bool,
-        connection: Connection,
-        room: Room,
-    ) -> Leased {
-        self.lease(Entry { key, connection, room, since: Instant::now(), private })
+    pub fn lend(self: &Arc<Self>, key: Key, connection: Connection, room: Room) -> Leased {
+        self.lease(Entry { key, connection, room, since: Instant::now() })
     }
 
     /// Takes out what was idle for long; the caller closes it.
@@ -198,7 +195,7 @@ impl Leased {
 
     /// The server asks for its client's roots, and will keep them: it cannot serve another client.
     pub fn asked_for_roots(&mut self) {
-        self.spent |= self.entry.as_ref().is_some_and(|entry| !entry.private);
+        self.spent |= self.entry.as_ref().is_some_and(|entry| !entry.key.private);
     }
 
     /// It has not, after all: there is more to come.

@@ -4,14 +4,15 @@
 use std::sync::atomic::Ordering;
 
 use crate::{
-    call::{SessionKey, UpstreamRequest},
+    call::{Caller, SessionKey, UpstreamRequest},
     config::{Isolation, Transport},
     credential::Credential,
     mcp::{splice, version::Era},
     upstream::{
         connection::{
             attention::Attending,
-            open::{Connection, OpenError, Peer},
+            callers::CallerLease,
+            open::{Connection, OpenError},
             pool::Leased,
         },
         exchange::error::SendError,
@@ -24,6 +25,8 @@ use crate::{
 pub enum Scope {
     Shared,
     Session(SessionKey),
+    /// The session of a caller whose client has none.
+    Caller,
     Pooled,
 }
 
@@ -32,13 +35,25 @@ pub enum Scope {
 pub struct Connected {
     pub connection: Connection,
     pub leased: Option<Leased>,
-    /// A session's own is listened to for so long.
-    pub attending: Option<Attending>,
+    pub hold: Option<Hold>,
+}
+
+/// What keeps a session open for the length of a call.
+#[derive(Debug)]
+pub enum Hold {
+    /// The stream of a client session's own is read for so long.
+    Session(Attending),
+    /// The session of a caller is not closed for so long.
+    Caller(CallerLease),
 }
 
 impl Connected {
     fn shared(connection: Connection) -> Self {
-        Self { connection, leased: None, attending: None }
+        Self { connection, leased: None, hold: None }
+    }
+
+    fn held(connection: Connection, hold: Hold) -> Self {
+        Self { connection, leased: None, hold: Some(hold) }
     }
 }
 
@@ -49,10 +64,16 @@ impl Replica {
         let found = match scope {
             Scope::Shared => return Ok(Connected::shared(shared)),
             Scope::Session(key) => {
-                Box::pin(self.own(key, ask)).await.map(|(connection, attending)| Connected {
-                    attending: Some(attending),
-                    ..Connected::shared(connection)
+                let own = Box::pin(self.own(key, ask)).await;
+                own.map(|(connection, attending)| {
+                    Connected::held(connection, Hold::Session(attending))
                 })
+            }
+            Scope::Caller => {
+                let opened = Box::pin(self.callers_session(ask)).await;
+                return opened
+                    .map_err(|error| unavailable_to_caller(&error))
+                    .map(|(connection, lease)| Connected::held(connection, Hold::Caller(lease)));
             }
             Scope::Pooled => Box::pin(self.leased(ask)).await.map(|leased| {
                 let connection = leased.connection().expect("leased with a connection");
@@ -82,7 +103,7 @@ impl Replica {
         let takes_legacy = shared.peer.version.era() == Era::Legacy
             || !self.refuses_legacy.load(Ordering::Relaxed);
         let Some(key) = ask.session.filter(|_| takes_legacy) else {
-            let scope = self.scope_without_session(ask, &shared.peer);
+            let scope = self.scope_without_session(ask, &shared);
             return Ok((scope, shared));
         };
         let scope = match (&self.settings.config.transport, self.settings.config.isolation) {
@@ -103,23 +124,35 @@ impl Replica {
         Ok((scope, shared))
     }
 
-    /// A modern client has no session: where a legacy server may ask in mid-call, is to log for
-    /// this request alone, or is shown whom the request is for, the call has a connection for
-    /// itself.
-    fn scope_without_session(&self, ask: &UpstreamRequest, peer: &Peer) -> Scope {
+    /// A modern client has no session: where a legacy server may ask in mid-call, or is to log for
+    /// this request alone, the call has a connection for itself. What else the server keeps for a
+    /// session over HTTP, it keeps for one caller.
+    fn scope_without_session(&self, ask: &UpstreamRequest, shared: &Connection) -> Scope {
+        let peer = &shared.peer;
         if peer.version.era() == Era::Modern {
             return Scope::Shared;
         }
         let asks = ask.method.may_require_input() && ask.client.can_be_asked();
         let logs =
             ask.log_level.is_some() && splice::member(&peer.capabilities, "logging").is_some();
-        let shares = match (&self.settings.config.transport, self.settings.config.isolation) {
-            (Transport::Builtin { .. }, _) | (Transport::Stdio { .. }, Isolation::Shared) => true,
-            (Transport::Http { .. } | Transport::Stdio { .. }, _) => false,
-        };
-        let varies = self.vary(&ask.caller, ask.forwarded.as_deref()).is_some();
-        let alone = asks || logs || varies || self.is_callers();
-        if !shares && alone { Scope::Pooled } else { Scope::Shared }
+        match (&self.settings.config.transport, self.settings.config.isolation) {
+            (Transport::Builtin { .. }, _) | (Transport::Stdio { .. }, Isolation::Shared) => {
+                Scope::Shared
+            }
+            (Transport::Stdio { .. } | Transport::Http { .. }, _) if asks || logs => Scope::Pooled,
+            (Transport::Stdio { .. }, Isolation::Auto) => Scope::Shared,
+            // Every other client has a process of its own: what is left is that of whoever started
+            // the gate.
+            (Transport::Stdio { .. }, Isolation::Session) if ask.caller == Caller::Parent => {
+                Scope::Shared
+            }
+            (Transport::Stdio { .. }, Isolation::Session) => Scope::Pooled,
+            (Transport::Http { .. }, _) if self.is_callers() || self.varies(ask) => Scope::Caller,
+            (Transport::Http { .. }, Isolation::Shared) => Scope::Shared,
+            // A server that cannot tell conversations apart keeps nothing for one of them.
+            (Transport::Http { .. }, _) if !shared.keeps_session() => Scope::Shared,
+            (Transport::Http { .. }, Isolation::Auto | Isolation::Session) => Scope::Caller,
+        }
     }
 
     /// Whether it is shown who the caller is: no session of its is then shared by two.
@@ -134,4 +167,19 @@ impl Replica {
         }
         Err(self.failed(SendError::Unavailable("its caller has no token for it".to_owned())))
     }
+}
+
+/// Why a caller has no session there, and what may be done about it.
+fn unavailable_to_caller(error: &OpenError) -> SendError {
+    if let OpenError::Send(error @ SendError::Unready(_)) = error {
+        return error.clone();
+    }
+    let mut why = error.to_string();
+    if error.is_refusal() {
+        why.push_str(
+            "; where it has no second session, `isolation = \"shared\"` has callers share the \
+             gateway's",
+        );
+    }
+    SendError::Unavailable(why)
 }

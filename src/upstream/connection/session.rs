@@ -22,7 +22,9 @@ use crate::{
     upstream::{
         connection::{
             attention::{Attending, Attention, Bounds},
+            callers::CallerLease,
             open::{Connection, OpenError, unavailable},
+            owner::Owner,
             pool::{Found, Guard, Key, Leased, Room},
         },
         exchange::error::SendError,
@@ -146,14 +148,14 @@ impl Replica {
         let client = Arc::new(Client::fully_capable());
         let opened = match config.transport {
             Transport::Stdio { .. } => {
-                let key = Sha256::digest("the gateway itself").into();
-                let purpose = Purpose::Upstream;
-                let leased = self.pooled(key, false, (&client, None), None, purpose).await;
+                let digest = Sha256::digest("the gateway itself").into();
+                let key = Key { digest, private: false };
+                let leased = self.pooled(key, &client, None, None, Purpose::Upstream).await;
                 leased.map(ListingConnection::Leased)
             }
             Transport::Http { .. } | Transport::Builtin { .. } => {
                 let purpose = Purpose::Upstream;
-                let opened = self.open_guarded(&client, (None, None), true, None, purpose).await;
+                let opened = self.open_guarded(&client, Owner::Call(None), None, purpose).await;
                 opened
                     .map(|(connection, guard)| ListingConnection::Own { connection, _guard: guard })
             }
@@ -226,8 +228,8 @@ impl Replica {
             Transport::Stdio { .. } => self.pool.room().await,
             Transport::Http { .. } | Transport::Builtin { .. } => None,
         };
-        let whose = (Some(key), ask.caller.token());
-        let opened = self.open_guarded(&ask.client, whose, false, room, Purpose::Call);
+        let owner = Owner::Session(key, ask.caller.token());
+        let opened = self.open_guarded(&ask.client, owner, room, Purpose::Call);
         let (connection, guard) = opened.await?;
         let wished = || own.level.lock().clone().or_else(|| ask.log_level.clone());
         let level = wished();
@@ -273,31 +275,20 @@ impl Replica {
     /// A connection for one call: of this caller, these forwarded headers and this token only,
     /// opened with exactly what its client can be asked.
     pub async fn leased(&self, ask: &UpstreamRequest) -> Result<Leased, OpenError> {
-        let client = Client {
-            capabilities: ask.client.capabilities_for_legacy(),
-            version: ask.client.version,
-            info: ask.client.info_or_default(),
-        };
+        let client = client_of(ask);
         let level = ask.log_level.as_deref();
-        let told = level.unwrap_or_default();
-        let capabilities = client.capabilities.as_str();
         // Of one client for certain: a session, or whoever started the gate.
         let private = ask.session.is_some() || ask.caller == Caller::Parent;
-        let session = ask.session.map_or(0, |key| key.0);
-        let vary = self.vary(&ask.caller, ask.forwarded.as_deref());
-        let digest = Sha256::new().chain_update(vary.unwrap_or_default()).chain_update(format!(
-            "{} {session:x} {} {told} {capabilities}",
-            ask.caller, client.version
-        ));
-        let client = (&client, ask.caller.token());
-        self.pooled(digest.finalize().into(), private, client, level, Purpose::Call).await
+        let digest = self.client_digest(ask, &client, level);
+        let key = Key { digest, private };
+        self.pooled(key, &client, ask.caller.token(), level, Purpose::Call).await
     }
 
     async fn pooled(
         &self,
         key: Key,
-        private: bool,
-        (client, whose): (&Client, Option<&Token>),
+        client: &Client,
+        whose: Option<&Token>,
         level: Option<&str>,
         purpose: Purpose,
     ) -> Result<Leased, OpenError> {
@@ -305,7 +296,7 @@ impl Replica {
             Found::Idle(leased) => Ok(leased),
             Found::Room(room) => {
                 // Boxed: opening is rare, and large.
-                let opened = self.open_guarded(client, (None, whose), true, Some(room), purpose);
+                let opened = self.open_guarded(client, Owner::Call(whose), Some(room), purpose);
                 let (connection, guard) = Box::pin(opened).await?;
                 if let Some(level) = level {
                     tell_level(&connection, level).await?;
@@ -314,9 +305,32 @@ impl Replica {
                     self.listen_on(&connection).await;
                 }
                 let room = guard.release().expect("opened in a room");
-                Ok(self.pool.lend(key, private, connection, room))
+                Ok(self.pool.lend(key, connection, room))
             }
         }
+    }
+
+    /// The session of a caller whose client has none, opened by the first call; in place of one
+    /// that was lost, a new one.
+    ///
+    /// # Errors
+    /// Where it cannot be opened.
+    pub async fn callers_session(
+        &self,
+        ask: &UpstreamRequest,
+    ) -> Result<(Connection, CallerLease), OpenError> {
+        let client = client_of(ask);
+        let lease = self.callers.begin(&self.client_digest(ask, &client, None)).await;
+        let opening = || async {
+            let owner = Owner::Caller(ask.caller.token());
+            let opened = self.open_guarded(&client, owner, None, Purpose::Call);
+            let (connection, guard) = Box::pin(opened).await?;
+            self.context.counters.add(Counter::CallerSessionsOpened);
+            guard.release();
+            Ok::<_, OpenError>(connection)
+        };
+        let connection = lease.connection().get_or_try_init(opening).await?.clone();
+        Ok((connection, lease))
     }
 
     /// Opens one for a legacy client. Whatever then fails, or is given up in the middle, the guard
@@ -324,13 +338,12 @@ impl Replica {
     async fn open_guarded(
         &self,
         client: &Client,
-        (session, whose): (Option<SessionKey>, Option<&Token>),
-        exclusive: bool,
+        owner: Owner<'_>,
         room: Option<Room>,
         purpose: Purpose,
     ) -> Result<(Connection, Guard), OpenError> {
         let turn = self.turn(purpose).await;
-        let opening = self.open_guarded_now(client, (session, whose), exclusive, room);
+        let opening = self.open_guarded_now(client, owner, room);
         // Boxed: rare, and large.
         Box::pin(turn.spend(opening)).await
     }
@@ -338,14 +351,13 @@ impl Replica {
     async fn open_guarded_now(
         &self,
         client: &Client,
-        (session, whose): (Option<SessionKey>, Option<&Token>),
-        exclusive: bool,
+        owner: Owner<'_>,
         room: Option<Room>,
     ) -> Result<(Connection, Guard), OpenError> {
-        let link = self.link(session, exclusive, whose).await?;
+        let link = self.link(owner).await?;
         let guard = Guard::new(link.clone(), room, &self.tasks);
         let timeout = self.settings.config.timeout;
-        let opening = Connection::open(link, client, Handshake::Initialize, timeout, false);
+        let opening = Connection::open(link, client, Handshake::Initialize, timeout, owner);
         let late = || {
             let open = timeout.open;
             unavailable(format!("it did not answer within {open:?} (`timeout.open`)"))
@@ -353,5 +365,14 @@ impl Replica {
         let opened = tokio::time::timeout(timeout.open, opening).await;
         let opened = opened.unwrap_or_else(|_| Err(late()))?;
         Ok((opened.connection, guard))
+    }
+}
+
+/// The client of a request as a legacy server is shown it.
+fn client_of(ask: &UpstreamRequest) -> Client {
+    Client {
+        capabilities: ask.client.capabilities_for_legacy(),
+        version: ask.client.version,
+        info: ask.client.info_or_default(),
     }
 }

@@ -1,10 +1,12 @@
 //! What a request shows one upstream of whom it is for, beside its parameters.
 
+use std::fmt::{self, Write as _};
+
 use http::HeaderMap;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    call::Caller,
+    call::{Caller, Client, UpstreamRequest},
     config::Transport,
     upstream::{cluster::upstream::Upstream, replica::Replica},
 };
@@ -26,9 +28,56 @@ impl Upstream {
 }
 
 impl Replica {
-    /// The same of this replica.
-    pub fn vary(&self, caller: &Caller, forwarded: Option<&HeaderMap>) -> Option<Vary> {
-        vary(&self.settings.config.transport, caller, forwarded)
+    /// Whether a request shows the server anything that [`Upstream::vary`] tells apart.
+    pub fn varies(&self, ask: &UpstreamRequest) -> bool {
+        self.vary(ask).is_some()
+    }
+
+    /// A digest of what tells apart whom a connection is opened for: the caller, what a request
+    /// shows of it, and what its client can do. With `level`, which the server keeps for the
+    /// connection, and with the client's session, where it has one.
+    pub fn client_digest(
+        &self,
+        ask: &UpstreamRequest,
+        client: &Client,
+        level: Option<&str>,
+    ) -> Vary {
+        let mut digest = Parts::default();
+        digest.add(&self.vary(ask).unwrap_or_default());
+        digest.add(&ask.session.map_or(0, |key| key.0).to_be_bytes());
+        digest.add(client.version.as_str().as_bytes());
+        digest.add(client.capabilities.bytes());
+        digest.add(level.unwrap_or_default().as_bytes());
+        digest.finish(&ask.caller)
+    }
+
+    fn vary(&self, ask: &UpstreamRequest) -> Option<Vary> {
+        vary(&self.settings.config.transport, &ask.caller, ask.forwarded.as_deref())
+    }
+}
+
+/// The digest of several parts, each with its length before it: no two rows of parts are alike.
+#[derive(Default)]
+struct Parts(Sha256);
+
+impl Parts {
+    fn add(&mut self, part: &[u8]) {
+        self.0.update((part.len() as u64).to_be_bytes());
+        self.0.update(part);
+    }
+
+    /// With the words of one more part, the last, which needs no length.
+    fn finish(mut self, last: &impl fmt::Display) -> Vary {
+        // A digest takes all that it is given.
+        write!(self, "{last}").ok();
+        self.0.finalize().into()
+    }
+}
+
+impl fmt::Write for Parts {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.update(text);
+        Ok(())
     }
 }
 
@@ -43,20 +92,15 @@ fn vary(transport: &Transport, caller: &Caller, forwarded: Option<&HeaderMap>) -
     if token.is_none() && names.is_empty() {
         return None;
     }
-    let mut hash = Sha256::new();
-    let mut add = |part: &[u8]| {
-        // Each part has its length before it: no two rows of parts are alike.
-        hash.update((part.len() as u64).to_be_bytes());
-        hash.update(part);
-    };
-    add(token.map_or("", |token| token.expose()).as_bytes());
+    let mut digest = Parts::default();
+    digest.add(token.map_or("", |token| token.expose()).as_bytes());
     for (name, headers) in names.into_iter().filter_map(|name| Some((name, forwarded?))) {
         let values = headers.get_all(name);
-        add(name.as_bytes());
-        add(&(values.iter().count() as u64).to_be_bytes());
-        values.iter().for_each(|value| add(value.as_bytes()));
+        digest.add(name.as_bytes());
+        digest.add(&(values.iter().count() as u64).to_be_bytes());
+        values.iter().for_each(|value| digest.add(value.as_bytes()));
     }
-    Some(hash.finalize().into())
+    Some(digest.finish(&""))
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ use crate::{
             endpoints::InFlight,
             failover::{self, Failover},
         },
-        connection::{attention::Attending, open::Connection, pool::Leased},
+        connection::{open::Connection, pool::Leased, select::Hold},
         exchange::task::{TaskRef, Watch},
         proof::Sent,
         replica::backoff::Underway,
@@ -76,8 +76,8 @@ pub struct Exchange {
     let_through: Option<Continuation>,
     /// Its places at the upstream.
     admission: Option<Admission>,
-    /// A session's own connection is listened to until this ends.
-    _attending: Option<Attending>,
+    /// The session that it is sent in is kept until this ends.
+    _hold: Option<Hold>,
     /// What its replica counts and hears of it.
     underway: Option<Arc<Underway>>,
 }
@@ -122,7 +122,7 @@ impl Exchange {
             attempt: None,
             let_through: None,
             admission: None,
-            _attending: None,
+            _hold: None,
             underway: None,
         }
     }
@@ -145,8 +145,8 @@ impl Exchange {
         Self { leased, ..self }
     }
 
-    pub fn attended(self, attending: Option<Attending>) -> Self {
-        Self { _attending: attending, ..self }
+    pub fn keeping(self, hold: Option<Hold>) -> Self {
+        Self { _hold: hold, ..self }
     }
 
     pub fn over(self, connection: Connection) -> Self {

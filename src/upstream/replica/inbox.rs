@@ -15,7 +15,10 @@ use crate::{
     },
     mcp::{method::Method, raw::Malformed},
     telemetry::{Counter, Counters},
-    upstream::transport::{noise::Noise, read_budget::ReadShare},
+    upstream::{
+        connection::owner::Audience,
+        transport::{noise::Noise, read_budget::ReadShare},
+    },
 };
 
 /// Messages that wait to be passed on; more are dropped and counted.
@@ -25,11 +28,9 @@ const SERVER_MESSAGES_MAX: usize = 1_024;
 #[derive(Debug, Clone)]
 pub struct EventSink {
     inbox: Arc<Inbox>,
-    /// The client session that the connection belongs to.
-    session: Option<SessionKey>,
+    audience: Audience,
     counters: Arc<Counters>,
     bounds: Bounds,
-    changes: bool,
 }
 
 /// What bounds that which a connection brings.
@@ -125,21 +126,16 @@ impl Inbox {
 impl EventSink {
     pub fn new(
         inbox: Arc<Inbox>,
-        session: Option<SessionKey>,
+        audience: Audience,
         counters: Arc<Counters>,
         bounds: Bounds,
     ) -> Self {
-        Self { inbox, session, counters, bounds, changes: true }
-    }
-
-    /// The same, but `list_changed` is only a reason to look.
-    pub fn without_changes(self) -> Self {
-        Self { changes: false, ..self }
+        Self { inbox, audience, counters, bounds }
     }
 
     /// Whether all that is said is one client session's.
     pub fn is_of_session(&self) -> bool {
-        self.session.is_some()
+        matches!(self.audience, Audience::Session(_))
     }
 
     pub fn count(&self, counter: Counter) {
@@ -174,7 +170,8 @@ impl EventSink {
                 | Method::PromptsListChanged
                 | Method::ResourcesListChanged),
             ) => {
-                if !self.changes {
+                // A server that lists more for one client has not changed for the others.
+                if let Audience::Call | Audience::Nobody = self.audience {
                     self.inbox.doubted.store(true, Ordering::Relaxed);
                     return self.inbox.wake.notify_one();
                 }
@@ -185,7 +182,7 @@ impl EventSink {
                 drop(changed);
                 self.inbox.wake.notify_one();
             }
-            _ => self.offer(ServerMessage::Notice(self.session, notice.clone())),
+            _ => self.offer(|session| ServerMessage::Notice(session, notice.clone())),
         }
     }
 
@@ -196,7 +193,7 @@ impl EventSink {
 
     /// A request that belongs to no call; dropped, it is refused.
     pub fn question(&self, question: ServerRequest) {
-        self.offer(ServerMessage::Question(self.session, question));
+        self.offer(|session| ServerMessage::Question(session, question));
     }
 
     /// Something that is no message: kept for the operator, counted, and passed over.
@@ -209,8 +206,13 @@ impl EventSink {
             Some(format!("it sent what is no MCP message ({error}); the log has it at `debug`"));
     }
 
-    fn offer(&self, said: ServerMessage) {
-        if self.inbox.queue_in.try_send(said).is_err() {
+    fn offer(&self, message: impl FnOnce(Option<SessionKey>) -> ServerMessage) {
+        let session = match self.audience {
+            Audience::Everyone | Audience::Call => None,
+            Audience::Session(key) => Some(key),
+            Audience::Nobody => return self.counters.add(Counter::NoticesDropped),
+        };
+        if self.inbox.queue_in.try_send(message(session)).is_err() {
             self.counters.add(Counter::NoticesDropped);
         }
     }

@@ -37,6 +37,7 @@ use crate::{
         cluster::{endpoints::EndpointHealth, leader::Leader},
         connection::{
             attention::Lingering,
+            callers::CallerSessions,
             open::{Connection, Peer},
             pool::{Leased, Pool},
             select::{Connected, Scope},
@@ -67,6 +68,7 @@ pub struct Replica {
     pub phase: phases::Sender<Phase>,
     pub own: Mutex<HashMap<SessionKey, Arc<SessionConnection>>>,
     pub pool: Arc<Pool>,
+    pub callers: CallerSessions,
     pub credential: Option<Credential>,
     /// How it is dialled over HTTP, or what is wrong with that.
     pub net: Result<Net, String>,
@@ -141,6 +143,11 @@ impl Replica {
             phase: phases::Sender::new(Phase::Idle),
             own: Mutex::default(),
             pool: Pool::new(pooled, tasks.clone()),
+            callers: CallerSessions::new(
+                settings.config.caller_sessions_max,
+                &context.counters,
+                &tasks,
+            ),
             credential: Credential::of(&settings.config, &context.net, &context.counters, &tasks),
             knowledge: Knowledge::new(&settings.config, &common.findings),
             sse: AtomicBool::new(settings.config.transport.over_http() == Some(HttpTransport::Sse)),
@@ -199,7 +206,7 @@ impl Replica {
         let underway = Arc::clone(&self.underway);
         let patience = self.settings.config.timeout.open;
         let found = tokio::time::timeout(patience, self.connection_for(ask)).await;
-        let Connected { connection, mut leased, attending } = match found {
+        let Connected { connection, mut leased, hold } = match found {
             Ok(Ok(connected)) => connected,
             // It is being opened again, and no call is waited for: that is breaker enough.
             Ok(Err(error)) => return Err(self.failed(error)),
@@ -213,7 +220,7 @@ impl Replica {
         })?;
         match connection.call(ask, leased).await {
             Ok(exchange) => {
-                let exchange = exchange.attended(attending).counted(underway).within(timeout);
+                let exchange = exchange.keeping(hold).counted(underway).within(timeout);
                 Ok(exchange.cleared(admission, attempt))
             }
             Err(error) => {
@@ -356,7 +363,8 @@ impl Replica {
         let shared = shared.iter().map(|shared| shared.close(CLOSING));
         let own = own.into_iter().map(SessionConnection::close);
         let idle = idle.into_iter().map(|idle| idle.close(CLOSING));
-        tokio::join!(join_all(shared), join_all(own), join_all(idle));
+        let callers = self.callers.close(CLOSING);
+        tokio::join!(join_all(shared), join_all(own), join_all(idle), callers);
     }
 
     pub fn status(&self) -> Status {
@@ -381,8 +389,12 @@ impl Replica {
 
     async fn sweep(self: Arc<Self>) {
         let idle = self.settings.config.idle;
+        let callers_idle = self.settings.config.caller_sessions_idle;
         loop {
-            tokio::time::sleep(SWEEP.min(idle)).await;
+            tokio::time::sleep(SWEEP.min(idle).min(callers_idle)).await;
+            if let Some(since) = Instant::now().checked_sub(callers_idle) {
+                self.callers.sweep(since).await;
+            }
             let gone = self.pool.sweep(idle);
             join_all(gone.into_iter().map(|gone| gone.close("nobody used it"))).await;
             let gone: Vec<_> = self.own.lock().extract_if(|_, own| own.is_stale(idle)).collect();

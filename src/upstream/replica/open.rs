@@ -15,6 +15,7 @@ use crate::{
             channel::Channel,
             handshake::PROBE_TIMEOUT,
             open::{Connection, OpenError, Opened, unavailable},
+            owner::Owner,
         },
         replica::{
             Replica,
@@ -137,7 +138,7 @@ impl Replica {
     /// Opens a link and agrees with the server on it, within `patience`; what fails is ended.
     async fn attempt(&self, handshake: Handshake, patience: Duration) -> Result<Opened, Failure> {
         let deadline = Instant::now() + patience;
-        let link = self.link(None, false, None).await?;
+        let link = self.link(Owner::Everyone).await?;
         self.agree(link, handshake, deadline, patience).await
     }
 
@@ -150,7 +151,7 @@ impl Replica {
     ) -> Result<Opened, Failure> {
         let timeout = self.settings.config.timeout;
         let client = Client::gateway(Version::LEGACY_LATEST);
-        let opening = Connection::open(link.clone(), &client, handshake, timeout, true);
+        let opening = Connection::open(link.clone(), &client, handshake, timeout, Owner::Everyone);
         let opened = tokio::time::timeout_at(deadline, Box::pin(opening)).await;
         let (error, manner) = match opened {
             Ok(Ok(opened)) => return Ok(opened),
@@ -179,7 +180,7 @@ impl Replica {
         deadline: Instant,
     ) -> Result<Connection, OpenError> {
         let left = deadline.saturating_duration_since(Instant::now());
-        let link = match self.events((None, None), false, left.min(PROBE_TIMEOUT)).await {
+        let link = match self.events(Owner::Everyone, left.min(PROBE_TIMEOUT)).await {
             Ok(link) => link,
             Err(OpenError::NoStream(why)) => {
                 tracing::debug!(upstream = self.name(), why, "it speaks no HTTP+SSE either");

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::{
-    call::{SessionKey, Token},
+    call::Token,
     config::Transport,
     kit,
     mcp::{method::Method, raw::Raw, version::Era},
@@ -18,6 +18,7 @@ use crate::{
         connection::{
             channel::Channel,
             open::{Connection, OpenError, unavailable},
+            owner::Owner,
         },
         exchange::error::SendError,
         replica::{
@@ -84,21 +85,16 @@ impl Replica {
     }
 
     /// A connection with nothing agreed yet.
-    pub async fn link(
-        &self,
-        session: Option<SessionKey>,
-        exclusive: bool,
-        whose: Option<&Token>,
-    ) -> Result<Channel, OpenError> {
+    pub async fn link(&self, owner: Owner<'_>) -> Result<Channel, OpenError> {
         let config = &self.settings.config;
         match &config.transport {
             Transport::Http { .. } if self.speaks_sse() => {
-                self.events((session, whose), exclusive, config.timeout.open).await
+                self.events(owner, config.timeout.open).await
             }
             Transport::Http { .. } => {
-                let endpoint = Arc::new(self.endpoint(whose)?);
-                let sink = self.sink(session, exclusive);
-                Ok(Channel::Http(Http::new(endpoint, exclusive, sink, &self.tasks)))
+                let endpoint = Arc::new(self.endpoint(owner.token())?);
+                let sink = self.sink(owner);
+                Ok(Channel::Http(Http::new(endpoint, owner.is_call(), sink, &self.tasks)))
             }
             Transport::Stdio { command, args, env, cwd } => {
                 let settings = process::Settings {
@@ -112,8 +108,8 @@ impl Replica {
                 // Boxed: rare, and large.
                 let child = Box::pin(self.context.spawner.spawn(&settings)).await;
                 let child = child.map_err(|error| unspawned(&error))?;
-                let sink = self.sink(session, exclusive);
-                let exclusive = exclusive || session.is_some();
+                let sink = self.sink(owner);
+                let exclusive = owner.is_one_client();
                 let bounds = (&self.tasks, config.pipe);
                 let lines = multiplexed::open(child.stdout, child.stdin, exclusive, sink, bounds);
                 if config.memory.is_some() {
@@ -126,7 +122,7 @@ impl Replica {
                 let serving = kit::gate::serve(theirs, Arc::clone(&self.context.look));
                 self.tasks.spawn("upstream: built-in server", serving);
                 let (reader, writer) = tokio::io::split(ours);
-                let sink = self.sink(session, exclusive);
+                let sink = self.sink(owner);
                 let bounds = (&self.tasks, config.pipe);
                 let lines = multiplexed::open(reader, writer, false, sink, bounds);
                 Ok(Channel::Multiplexer(lines, Arc::default()))
@@ -151,15 +147,10 @@ impl Replica {
     }
 
     /// A connection over HTTP+SSE.
-    pub async fn events(
-        &self,
-        (session, whose): (Option<SessionKey>, Option<&Token>),
-        exclusive: bool,
-        patience: Duration,
-    ) -> Result<Channel, OpenError> {
-        let sink = self.sink(session, exclusive);
-        let exclusive = exclusive || session.is_some();
-        let opened = events::open(self.endpoint(whose)?, exclusive, sink, &self.tasks, patience);
+    pub async fn events(&self, owner: Owner<'_>, patience: Duration) -> Result<Channel, OpenError> {
+        let endpoint = self.endpoint(owner.token())?;
+        let exclusive = owner.is_one_client();
+        let opened = events::open(endpoint, exclusive, self.sink(owner), &self.tasks, patience);
         Ok(Channel::Multiplexer(opened.await?, Arc::default()))
     }
 
@@ -172,17 +163,14 @@ impl Replica {
         Endpoint::new(net, transport, credential, whose).map_err(unavailable)
     }
 
-    fn sink(&self, session: Option<SessionKey>, exclusive: bool) -> EventSink {
+    fn sink(&self, owner: Owner<'_>) -> EventSink {
         let bounds = inbox::Bounds {
             answer_bytes_max: self.settings.answer_bytes_max,
             noise_bytes_max: self.settings.config.pipe.noise_bytes_max,
             reading: Arc::clone(&self.common.reading),
         };
         let counters = Arc::clone(&self.context.counters);
-        let sink = EventSink::new(Arc::clone(&self.common.inbox), session, counters, bounds);
-        // A server that lists more for the one client of a leased connection has not changed for
-        // the others.
-        if exclusive { sink.without_changes() } else { sink }
+        EventSink::new(Arc::clone(&self.common.inbox), owner.audience(), counters, bounds)
     }
 
     /// Keeps the shared connection open: exponential delays, from new after each that held or
@@ -311,7 +299,7 @@ impl Replica {
         }
         self.common.standing.opened(self.place);
         self.phase.send_replace(Phase::Ready(connection.clone()));
-        let sink = self.sink(None, false);
+        let sink = self.sink(Owner::Everyone);
         let watching = async {
             if let Err(error) = self.tell_lowest(&connection).await {
                 tracing::debug!(upstream = self.name(), %error, "a log level was not taken");

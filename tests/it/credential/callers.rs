@@ -133,6 +133,36 @@ async fn each_caller_has_a_token_of_its_own_there() {
     }
 }
 
+/// One caller, of whom the server is shown a token for each tenant.
+#[tokio::test]
+async fn two_tenants_of_one_caller_never_share_a_session() {
+    let (people, (_kept, secret)) = (People::start().await, secret());
+    let tenants = ["one", "two", "three"].map(|tenant| {
+        let claims = changed(&people.issuer.claims(), "sub", json!("ada"));
+        people.signer.sign(&changed(&claims, "tenant", json!(tenant)))
+    });
+    let tokens = Tokens::start(3_600).await;
+    let pass = "[upstreams.git.credential]\nkind = \"pass\"\n".to_owned();
+    for credential in [exchange(&tokens, &secret), pass] {
+        let git = fake::legacy("2025-11-25").tool("log");
+        let plan = people.gate("[\"git\"]").upstream("git", &git);
+        let gate = plan.extra(&credential).start().await;
+        let calls = tenants.iter().chain(&tenants).enumerate().map(async |(at, token)| {
+            let client = gate.with_token(token).modern();
+            let who = (at % tenants.len()).to_string();
+            assert_eq!(call(&client, &who).await["content"][0]["text"], "log ran");
+        });
+        futures_util::future::join_all(calls).await;
+        let mut sessions = HashMap::<_, BTreeSet<_>>::new();
+        for seen in git.seen("tools/call") {
+            let id = seen.header("mcp-session-id").to_owned();
+            sessions.entry(id).or_default().insert((who(&seen), bearer(&seen)));
+        }
+        assert_eq!(sessions.len(), 3, "calls of one tenant share theirs: {sessions:?}");
+        assert!(sessions.values().all(|whose| whose.len() == 1), "{sessions:?}");
+    }
+}
+
 #[tokio::test]
 async fn an_exchanged_token_that_is_refused_is_exchanged_anew() {
     let (people, tokens) = (People::start().await, Tokens::start(3_600).await);

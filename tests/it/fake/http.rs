@@ -28,7 +28,7 @@ use tokio::{
     sync::{mpsc, oneshot},
 };
 
-use super::{Act, Fake, Line, Listen, Place, Seen, Session, Stream, answer};
+use super::{Act, Conversations, Fake, Line, Listen, Place, Seen, Session, Stream, answer};
 use crate::message::Message;
 
 pub type Body = UnsyncBoxBody<Bytes, io::Error>;
@@ -153,6 +153,12 @@ impl Exchange {
         }
         let session = headers.get("mcp-session-id").map(|id| id.to_str().unwrap().to_owned());
         let first = self.message.method.as_deref() == Some("initialize");
+        if self.fake.0.script.lock().conversations == Conversations::Stateless {
+            return match *verb {
+                Method::POST => self.legacy("").await,
+                _ => self.ends(status(405)),
+            };
+        }
         match (first, &session) {
             (true, _) => return self.open().await,
             (false, None) => return self.refuse(answer::error(400, -32000, "no session")),

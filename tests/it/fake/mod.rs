@@ -81,12 +81,21 @@ pub struct Script {
     broken: bool,
     #[serde(skip)]
     last: String,
+    #[serde(skip)]
+    conversations: Conversations,
     /// Over HTTP: the only token that is taken.
     #[serde(skip)]
     token: Option<String>,
     /// Over HTTP: where tokens are had (RFC 9728).
     #[serde(skip)]
     metadata: Option<Value>,
+}
+
+/// How a legacy server over HTTP tells conversations apart.
+#[derive(Clone, Copy, PartialEq)]
+enum Conversations {
+    Sessions,
+    Stateless,
 }
 
 /// What happens when a name is called.
@@ -269,6 +278,11 @@ impl Fake {
 
     pub fn logging(self) -> Self {
         self.with(|script| script.logging = true)
+    }
+
+    /// Legacy over HTTP: without sessions.
+    pub fn stateless(self) -> Self {
+        self.with(|script| script.conversations = Conversations::Stateless)
     }
 
     /// Its lists come in pages of so many entries.
@@ -589,6 +603,7 @@ impl Fake {
             starts_after_ms: 0,
             broken: false,
             last: String::new(),
+            conversations: Conversations::Sessions,
             token: None,
             metadata: None,
         };

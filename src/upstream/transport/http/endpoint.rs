@@ -150,6 +150,11 @@ impl Endpoint {
         *self.whose.lock() = Some(token.clone());
     }
 
+    /// Whether the server has set a cookie.
+    pub(super) fn has_cookies(&self) -> bool {
+        self.cookies.is_used()
+    }
+
     pub(super) fn next_id(&self) -> u64 {
         self.ids.fetch_add(1, Ordering::Relaxed)
     }

@@ -268,6 +268,11 @@ impl Http {
         self.0.forgotten.load(Ordering::Relaxed)
     }
 
+    /// Whether the server can tell this conversation from others: by a session, or by cookies.
+    pub fn keeps_session(&self) -> bool {
+        self.0.session.get().is_some() || self.0.endpoint.has_cookies()
+    }
+
     /// Whether anything was answered well in the session.
     pub fn is_proven(&self) -> bool {
         self.0.proven.load(Ordering::Relaxed)
