@@ -325,7 +325,7 @@ impl Core {
         let route = self.route(Some(route))?;
         let gate = Arc::clone(&self.inner);
         let caller = Caller::Parent;
-        let settings = ChannelSettings { gate, route, caller, takes_modern: true };
+        let settings = ChannelSettings { gate, route, caller, peer: None, takes_modern: true };
         let stopping = self.stop.clone();
         let (ended, has_ended) = oneshot::channel();
         self.doors.finish(async move {

@@ -1,14 +1,18 @@
 //! The record of one call while it is under way: it goes with the call, is told what becomes of it,
 //! and is handed to the writer when it ends.
 
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    num::NonZeroU32,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use tokio::time::Instant;
 
 use crate::{
+    call::CallId,
     config::WhenFull,
     mcp::{message::Body, raw::Raw},
     telemetry::{Counter, Reason},
@@ -18,6 +22,7 @@ use super::{
     Audit, Full,
     record::{self, End, Open},
     room::Place,
+    told::{CacheUse, Told},
     writer::Work,
 };
 
@@ -27,10 +32,7 @@ pub struct Entry {
     audit: Arc<Audit>,
     since: Instant,
     open: Open,
-    /// The upstream, and its own name for what the call is about.
-    target: OnceLock<(String, String)>,
-    /// The params as the guard lets them pass.
-    cleared: OnceLock<Raw>,
+    told: Told,
     /// Room that is reserved for it; none where it is not to be written.
     reserved: Option<usize>,
     ended: AtomicBool,
@@ -42,21 +44,75 @@ impl Entry {
             audit,
             since: Instant::now(),
             open,
-            target: OnceLock::new(),
-            cleared: OnceLock::new(),
+            told: Told::default(),
             reserved,
             ended: AtomicBool::new(false),
         }
     }
 
+    /// The call in the records of the gate.
+    pub fn id(&self) -> CallId {
+        self.open.id
+    }
+
     /// Says what the call is about, by the names upstream.
     pub fn about(&self, upstream: &str, target: &str) {
-        self.target.get_or_init(|| (upstream.to_owned(), target.to_owned()));
+        self.told.target.get_or_init(|| (upstream.to_owned(), target.to_owned()));
     }
 
     /// Says what the guard lets pass of its params.
     pub fn cleared(&self, params: &Raw) {
-        self.cleared.get_or_init(|| params.clone());
+        self.told.cleared.get_or_init(|| params.clone());
+    }
+
+    /// Says which call it goes on with: the one that was parked, or that made the task.
+    pub fn goes_on_with(&self, parent: Option<CallId>) {
+        if let Some(parent) = parent {
+            self.told.parent.get_or_init(|| parent);
+        }
+    }
+
+    /// Says which policies decided; none where no policy says anything of it, which denies.
+    pub fn judged(&self, rules: impl Iterator<Item = String>) {
+        self.told.judged(rules);
+    }
+
+    /// Says which detectors of the guard found something, where, and what was done with it.
+    pub fn guarded(&self, found: impl Iterator<Item = String>) {
+        self.told.guarded(found);
+    }
+
+    /// Says how it was answered from memory, or that it was not.
+    pub fn cached(&self, by: CacheUse) {
+        self.told.cached(by);
+    }
+
+    /// Says that the successor of its upstream gets it.
+    pub fn sent_to_successor(&self, name: &str) {
+        self.told.successor.get_or_init(|| name.to_owned());
+    }
+
+    /// Says that it is about to be sent, for the first time or again.
+    pub fn sending(&self) {
+        self.told.sending(self.since.elapsed());
+    }
+
+    /// Says how many units the limits of its route took for it.
+    pub fn route_cost(&self, cost: Option<NonZeroU32>) {
+        self.told.add_route_cost(cost);
+    }
+
+    /// Says how many units the limits of its upstream took for a send.
+    pub fn upstream_cost(&self, cost: Option<NonZeroU32>) {
+        self.told.add_upstream_cost(cost);
+    }
+
+    /// Says that something came for it from its upstream, of which this replica has it.
+    pub fn heard(&self, replica: Option<String>) {
+        self.told.heard(self.since.elapsed());
+        if let Some(replica) = replica {
+            self.told.replica.get_or_init(|| replica);
+        }
     }
 
     /// Says that the call was answered, by whomever.
@@ -101,13 +157,7 @@ impl Entry {
         if self.ended.swap(true, Ordering::AcqRel) {
             return true;
         }
-        let end = End {
-            outcome,
-            took: self.since.elapsed(),
-            bytes,
-            target: self.target.get(),
-            cleared: self.cleared.get(),
-        };
+        let end = End { outcome, took: self.since.elapsed(), bytes, told: &self.told };
         let taken = self.reserved.is_some_and(|reserved| self.hand_over(&end, reserved));
         if !taken {
             self.audit.counters.add(Counter::AuditDropped);

@@ -9,15 +9,16 @@ mod file;
 mod record;
 mod reserve;
 mod room;
+mod told;
 mod writer;
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use crate::{
-    call::{Caller, Client, clock, tasks::Thread},
+    call::{Caller, Client, TraceId, clock, tasks::Thread},
     config::{self, WhenFull},
     mcp::{method::Method, raw::Raw},
     telemetry::{Counter, Counters},
@@ -26,6 +27,7 @@ use crate::{
 pub use self::{
     entry::Entry,
     file::{Broken, Filter, OpenError, Proof, list, verify},
+    told::CacheUse,
 };
 use self::{record::Open, room::Room, writer::Work};
 
@@ -57,6 +59,9 @@ pub struct Begun<'a> {
     /// What the client calls its target.
     pub name: Option<&'a str>,
     pub params: &'a Raw,
+    /// The address that it came from, or that a trusted proxy says it did.
+    pub peer: Option<IpAddr>,
+    pub trace: Option<TraceId>,
 }
 
 impl Audit {

@@ -1,16 +1,19 @@
 //! One record as JSON: its members, always in the same order, and the digest of arguments.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use serde::Serialize;
 
 use crate::{
-    call::{Caller, Client, clock},
+    call::{CallId, Caller, Client, TraceId, clock},
     config::Recorded,
     mcp::{canonical::canonical, message::Body, method::Method, raw::Raw, result, splice},
 };
 
-use super::Begun;
+use super::{
+    Begun,
+    told::{self, CacheUse, Told},
+};
 
 /// Characters of what a stranger may make up, a name above all: what is longer is cut.
 const TEXT_CHARS_MAX: usize = 512;
@@ -22,14 +25,21 @@ pub const OK: &str = "ok";
 const INPUT_REQUIRED: &str = "input_required";
 
 /// Bytes of a record beside what strangers say: its keys, times, numbers and words of the gate.
-const BYTES_MIN: usize = 1_536;
+const BYTES_MIN: usize = 2_048;
 /// Characters of each such text in a record that would be larger than the room that it has.
 const SHORT_CHARS_MAX: usize = 16;
 
+/// The version of the format: another one where a member means something else than before, and the
+/// same where members come to it. Records without it are of the first.
+const FORMAT: u32 = 2;
+
 /// What is known of a call when it begins.
 pub struct Open {
+    pub id: CallId,
     /// Microseconds since 1970.
     at: u64,
+    peer: Option<IpAddr>,
+    trace: Option<TraceId>,
     caller: Caller,
     client: Arc<Client>,
     route: String,
@@ -44,10 +54,8 @@ pub struct End<'a> {
     pub took: Duration,
     /// Bytes of the answer.
     pub bytes: Option<usize>,
-    /// The upstream, and its own name for what the call is about.
-    pub target: Option<&'a (String, String)>,
-    /// The params as the guard let them pass.
-    pub cleared: Option<&'a Raw>,
+    /// What was found of it on its way.
+    pub told: &'a Told,
 }
 
 /// Bytes that the record of this call has at most, as far as can be told when it begins: what turns
@@ -68,16 +76,24 @@ struct Cut {
     recorded: Recorded,
 }
 
-/// All but the number, which the writer gives.
+/// All but the number, which the writer gives. What is not known of a call is not there.
 #[derive(Serialize)]
 struct Record<'a> {
+    v: u32,
+    id: String,
     at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parent: Option<String>,
     caller: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peer: Option<IpAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     client: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     client_version: Option<&'a str>,
     protocol: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace: Option<String>,
     route: &'a str,
     method: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -87,11 +103,30 @@ struct Record<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     target: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    successor: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replica: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    policies: Option<Vec<&'a str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    guards: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     arguments: Option<Raw>,
     #[serde(skip_serializing_if = "Option::is_none")]
     arguments_hash: Option<String>,
     outcome: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    attempts: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    route_cost: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upstream_cost: Option<u64>,
     duration_us: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upstream_us: Option<u64>,
+    request_bytes: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     bytes: Option<usize>,
 }
@@ -99,7 +134,10 @@ struct Record<'a> {
 impl Open {
     pub fn new(call: &Begun<'_>, at: u64) -> Self {
         Self {
+            id: CallId::random(),
             at,
+            peer: call.peer,
+            trace: call.trace,
             caller: call.caller.clone(),
             client: Arc::clone(call.client),
             route: call.route.to_owned(),
@@ -131,9 +169,11 @@ impl Open {
     fn text(&self, end: &End<'_>, cut: Cut, key: &[u8; 32]) -> String {
         let Cut { chars_max, recorded } = cut;
         let cut = |text| first_chars(text, chars_max);
+        let least = chars_max <= SHORT_CHARS_MAX;
+        let told = end.told;
         let given = arguments(self.method, &self.params);
         // What the guard did not let pass, or did not see, is on no disk.
-        let whole = end.cleared.filter(|_| recorded == Recorded::Whole);
+        let whole = told.cleared.get().filter(|_| recorded == Recorded::Whole);
         let whole = whole.and_then(|params| arguments(self.method, params));
         let whole = whole.filter(|whole| whole.bytes().len() <= ARGUMENTS_BYTES_MAX);
         let hash = given.filter(|_| whole.is_none() && recorded != Recorded::None);
@@ -141,20 +181,39 @@ impl Open {
         let said = |key| said(&self.client, key);
         let (client, client_version) = (said("name"), said("version"));
         let record = Record {
+            v: FORMAT,
+            id: self.id.to_string(),
             at: clock::rfc3339_micros(self.at),
+            parent: told.parent.get().map(CallId::to_string),
             caller: cut(&caller),
+            peer: self.peer,
             client: client.as_deref().map(cut),
             client_version: client_version.as_deref().map(cut),
             protocol: self.client.version.as_str(),
+            trace: self.trace.map(|trace| trace.to_string()),
             route: &self.route,
             method: self.method.name(),
             name: self.name.as_deref().map(cut),
-            upstream: end.target.map(|(upstream, _)| upstream.as_str()),
-            target: end.target.map(|(_, own)| cut(own)),
+            upstream: told.target.get().map(|(upstream, _)| upstream.as_str()),
+            target: told.target.get().map(|(_, own)| cut(own)),
+            successor: told.successor.get().map(String::as_str),
+            replica: told.replica.get().map(|url| cut(url)),
+            policies: told
+                .policies
+                .get()
+                .filter(|_| !least)
+                .map(|names| names.iter().map(|name| first_chars(name, chars_max)).collect()),
+            guards: told.guards().filter(|_| !least),
+            cache: told.cache().map(CacheUse::word),
             arguments: whole,
             arguments_hash: hash.map(|given| hash_of(&given, key)),
             outcome: end.outcome,
-            duration_us: u64::try_from(end.took.as_micros()).unwrap_or(u64::MAX),
+            attempts: told.attempts(),
+            route_cost: told.route_cost(),
+            upstream_cost: told.upstream_cost(),
+            duration_us: told::micros(end.took),
+            upstream_us: told.upstream_us(),
+            request_bytes: self.params.bytes().len(),
             bytes: end.bytes,
         };
         let text = serde_json::to_string(&record).expect("texts and numbers only");

@@ -37,6 +37,8 @@ fn begin_with(audit: &Arc<Audit>, name: &str, params: &Raw) -> Result<Arc<Entry>
         method: Method::ToolsCall,
         name: Some(name),
         params,
+        peer: Some([10, 0, 0, 1].into()),
+        trace: None,
     };
     audit.begin(&begun)
 }
@@ -64,6 +66,26 @@ async fn a_chain_goes_on_after_a_restart_and_is_whole() {
     let second = verify(&log(&folder, 2).await.path).unwrap().unwrap();
     assert_eq!((first.count, second.count), (3, 5));
     assert_ne!(first.head, second.head);
+}
+
+#[tokio::test]
+async fn a_log_of_the_first_format_goes_on_in_this_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = settings(&folder);
+    let mut file = file::File::open(&settings.path, settings.bytes_max).unwrap();
+    let old = concat!(
+        r#""at":"2026-11-24T22:19:42.604394Z","caller":"parent","protocol":"2026-07-28","#,
+        r#""route":"/mcp","method":"tools/call","name":"echo","outcome":"ok","duration_us":6504}"#,
+    );
+    file.append([old.to_owned(), old.to_owned()].iter()).unwrap();
+    drop(file);
+    let before = verify(&settings.path).unwrap().unwrap();
+    let proof = verify(&log(&folder, 2).await.path).unwrap().unwrap();
+    assert_eq!((before.count, proof.count), (2, 4));
+    let filter = Filter { outcome: Some("ok".to_owned()), limit: 10, ..Filter::default() };
+    assert_eq!(list(&settings.path, &filter).unwrap().len(), 2, "it is read as before");
+    let filter = Filter { limit: 1, ..Filter::default() };
+    assert!(list(&settings.path, &filter).unwrap()[0].starts_with(r#"{"seq":4,"v":2,"id":""#));
 }
 
 #[tokio::test]

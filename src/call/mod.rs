@@ -6,6 +6,7 @@ mod identity;
 pub mod machine;
 pub mod presence;
 pub mod tasks;
+mod trace;
 
 use std::{fmt, net::IpAddr, sync::Arc, time::Duration};
 
@@ -19,7 +20,10 @@ use crate::mcp::{
     version::{Era, Version},
 };
 
-pub use self::identity::{Identity, Token};
+pub use self::{
+    identity::{Identity, Token},
+    trace::{CallId, TraceId},
+};
 
 /// A client as it declares itself: by `initialize`, or in the `_meta` of each request.
 #[derive(Debug, Clone)]

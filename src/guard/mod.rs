@@ -18,9 +18,10 @@ use std::{
     sync::Arc,
 };
 
-use serde_json::{Map, Value};
+use serde_json::Map;
 
 use crate::{
+    audit::Entry,
     config::{self, Against, Config, Detector, Filling, Place, TooLarge},
     mcp::{
         document::{CallArguments, Document},
@@ -78,6 +79,8 @@ pub struct Guard {
     pub links: bool,
     looks: [Option<Arc<DetectorSelection>>; 3],
     detectors: Option<Arc<Detectors>>,
+    /// The record of the call, which is told what is found.
+    entry: Option<Arc<Entry>>,
     counters: Arc<Counters>,
 }
 
@@ -131,7 +134,7 @@ impl Guards {
     pub fn next(&self, config: &Config) -> Self {
         let kept = self.detectors.as_ref().filter(|_| self.custom == config.detectors);
         let anew = || Arc::new(Detectors::new(&config.detectors));
-        let detectors = detects(config).then(|| kept.map_or_else(anew, Arc::clone));
+        let detectors = detect::detects(config).then(|| kept.map_or_else(anew, Arc::clone));
         let section = |keys: &config::Guard| Section::build(keys, detectors.as_deref());
         let routes = config.routes.iter().map(|route| (route.path.clone(), section(&route.guard)));
         let tools = |tools: &BTreeMap<String, config::Tool>| {
@@ -180,6 +183,7 @@ impl Guards {
             links: first(&sections, |keys| keys.too_large) == Some(TooLarge::Link),
             looks,
             detectors: self.detectors.clone(),
+            entry: None,
             counters: Arc::clone(&self.counters),
         }
     }
@@ -240,6 +244,11 @@ impl Section {
 }
 
 impl Guard {
+    /// The same, which tells the record of a call what it finds.
+    pub fn recorded_in(self, entry: Option<&Arc<Entry>>) -> Self {
+        Self { entry: entry.map(Arc::clone), ..self }
+    }
+
     /// Judges what a client's request says, whose params have these arguments: its params, cleaned.
     ///
     /// # Errors
@@ -414,7 +423,7 @@ impl Guard {
         let Err(fault) = checker.check(&value, size) else { return Ok(()) };
         // Many clients say `null` of what they leave out (2026-07-28, transports: custom headers
         // from tool parameters).
-        let less = without_nulls(value).filter(|less| checker.fits(less));
+        let less = value::without_nulls(value).filter(|less| checker.fits(less));
         less.map(|_| ()).ok_or(GuardRefusal::Arguments(fault))
     }
 
@@ -429,19 +438,15 @@ impl Guard {
             return Ok(said.text().clone());
         };
         let found = detectors.scan(look, said, &self.counters);
+        if let Some(entry) = self.entry.as_ref().filter(|_| !found.by.is_empty()) {
+            let by = found.by.iter().map(|(name, then)| format!("{name} {then} {place}"));
+            entry.guarded(by);
+        }
         match found.blocked {
             Some(name) => Err(GuardRefusal::Blocked(place, name)),
             None => Ok(found.clean),
         }
     }
-}
-
-/// Without the members that are `null`; none where there are none. In its place: it may be large.
-fn without_nulls(arguments: Value) -> Option<Value> {
-    let Value::Object(mut said) = arguments else { return None };
-    let before = said.len();
-    said.retain(|_, value| !value.is_null());
-    (said.len() < before).then_some(Value::Object(said))
 }
 
 impl GuardRefusal {
@@ -473,15 +478,6 @@ impl GuardRefusal {
             | Self::Blocked(..) => None,
         }
     }
-}
-
-/// Whether anything is looked for anywhere.
-fn detects(config: &Config) -> bool {
-    let tools = |one: &config::Upstream| {
-        one.tool_settings.values().any(|tool| !tool.guard.detect.is_empty())
-    };
-    config.routes.iter().any(|route| !route.guard.detect.is_empty())
-        || config.upstreams.iter().any(|one| !one.guard.detect.is_empty() || tools(one))
 }
 
 fn blocked(place: Place, detector: &str) -> String {

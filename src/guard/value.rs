@@ -17,3 +17,11 @@ pub fn size(value: &Value) -> u64 {
         }
     }
 }
+
+/// Without the members that are `null`; none where there are none. In its place: it may be large.
+pub fn without_nulls(arguments: Value) -> Option<Value> {
+    let Value::Object(mut said) = arguments else { return None };
+    let before = said.len();
+    said.retain(|_, value| !value.is_null());
+    (said.len() < before).then_some(Value::Object(said))
+}

@@ -1,6 +1,6 @@
 //! What each decoded message of a client does, whichever transport brought it.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -30,6 +30,8 @@ pub struct Conversation {
     /// The route, of the snapshot that was loaded when the message came.
     pub at: RouteSnapshot,
     pub caller: Caller,
+    /// The address of the client, or the one that a trusted proxy names; none of a pipe.
+    pub peer: Option<IpAddr>,
     /// Whether the transport carries the modern era; HTTP+SSE is older.
     pub takes_modern: bool,
 }
@@ -105,7 +107,7 @@ impl Conversation {
             Message::Request(request) => {
                 let version = session.client.version;
                 match decode::legacy(Arc::clone(session), self.caller.clone(), request) {
-                    Ok(call) => Action::Run(call),
+                    Ok(call) => Action::Run(Call { peer: self.peer, ..call }),
                     Err(refused) => {
                         let (id, fault) = *refused;
                         // Which method it is matters only once it has been sent.
@@ -169,7 +171,7 @@ impl Conversation {
             return self.refuse(&Refused::Request(text.to_owned()), Some(&request.id));
         }
         match decode::modern(headers, self.caller.clone(), request) {
-            Ok(call) => Action::Run(call),
+            Ok(call) => Action::Run(Call { peer: self.peer, ..call }),
             Err(refused) => self.refuse(&refused.1, Some(&refused.0)),
         }
     }

@@ -98,6 +98,8 @@ pub fn modern(
             streams: true,
             streams_full: false,
             mirrored: read.mirrored,
+            peer: None,
+            trace: None,
             forwarded: None,
             place: None,
         }),
@@ -135,6 +137,8 @@ pub fn legacy(
                 streams,
                 streams_full: false,
                 mirrored,
+                peer: None,
+                trace: None,
                 forwarded,
                 place,
             })

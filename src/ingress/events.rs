@@ -47,7 +47,6 @@ struct Owner {
 impl SseStreams {
     /// Opens a stream: its first event says where to post.
     pub fn open(self: &Arc<Self>, conversation: &Conversation) -> HttpReply {
-        let gate = &conversation.at.gate;
         let route = conversation.at.route.settings.path.clone();
         let caller = conversation.caller.clone();
         let owner = Owner { route: route.clone(), caller: caller.clone() };
@@ -56,10 +55,11 @@ impl SseStreams {
         let id = format!("{:032x}", rand::random::<u128>());
         let first = sse::endpoint(&endpoint(&route, &id));
         self.0.lock().insert(id.clone(), OpenStream { owner: owner.clone(), inbox });
-        let settings =
-            ChannelSettings { gate: Arc::clone(gate), route, caller, takes_modern: false };
+        let gate = Arc::clone(&conversation.at.gate);
+        let peer = conversation.peer;
+        let settings = ChannelSettings { gate, route, caller, peer, takes_modern: false };
         let (channel, queue) = ClientChannel::open(settings);
-        gate.tasks.spawn("sse: receive", receive(channel, posted, owner));
+        conversation.at.gate.tasks.spawn("sse: receive", receive(channel, posted, owner));
         let body = StreamBody { queue, _guard: StreamGuard { streams: Arc::clone(self), id } };
         let keep_alive = conversation.at.limits().keep_alive;
         reply::event_reply(unfold((body, Some(first)), move |(mut body, first)| async move {

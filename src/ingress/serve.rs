@@ -9,7 +9,7 @@ use hyper::body::Incoming as HttpIncoming;
 
 use crate::{
     auth::{AuthError, ClientPeer},
-    call::Caller,
+    call::{Caller, TraceId},
     mcp::message::{self, Incoming, Message, Request as McpRequest},
     pipeline::{self, Call, Fault},
     session::{Session, outbox::EventId},
@@ -58,9 +58,10 @@ pub async fn serve(
         Err(error) => return reply::unrecognised(&error, None, &route.auth).into(),
     };
     let forwarded = route.forwarded(request.headers()).map(Arc::new);
+    let trace = gate.audit.as_ref().and_then(|_| trace_of(request.headers()));
     let at = RouteSnapshot { gate, snapshot, route };
-    let conversation = Conversation { at, caller, takes_modern: true };
-    let handler = RouteHandler { conversation, shared, forwarded };
+    let conversation = Conversation { at, caller, peer: Some(peer.address), takes_modern: true };
+    let handler = RouteHandler { conversation, shared, forwarded, trace };
     let reply = match (endpoint, request.method()) {
         // Boxed: large.
         (Endpoint::Route, &Verb::POST) => Box::pin(handler.post(request)).await,
@@ -74,6 +75,11 @@ pub async fn serve(
         (Endpoint::Messages, _) => reply::not_allowed("POST"),
     };
     handler.shared.served(reply, &handler.conversation.caller)
+}
+
+/// The trace that a request says it is part of (W3C Trace Context).
+fn trace_of(headers: &HeaderMap) -> Option<TraceId> {
+    TraceId::of_traceparent(headers.get("traceparent")?.to_str().ok()?)
 }
 
 /// Who calls, where the route wants to know that.
@@ -94,6 +100,8 @@ struct RouteHandler {
     shared: Arc<Shared>,
     /// The headers of the request that upstreams are to have.
     forwarded: Option<Arc<HeaderMap>>,
+    /// The trace that the headers of the request name; read only where calls are recorded.
+    trace: Option<TraceId>,
 }
 
 impl RouteHandler {
@@ -178,7 +186,7 @@ impl RouteHandler {
         let max = self.at().limits().streams_max;
         let full = |session: &Arc<Session>| streams && !session.has_room_for_stream(max);
         let streams_full = call.session.as_ref().is_some_and(full);
-        let call = Call { streams, streams_full, forwarded, ..call };
+        let call = Call { streams, streams_full, forwarded, trace: self.trace, ..call };
         let (id, method, version) = (call.id.clone(), call.method, call.client.version);
         let session = call.session.clone().filter(|_| accepts == Accepts::PrefersStream);
         // Boxed: the way is large, and everything up to the connection would hold it inside.

@@ -21,6 +21,8 @@ use super::{
 pub struct RouteAdmission {
     pub(super) limits: Arc<Limits>,
     pub(super) route: Arc<str>,
+    /// None where no limit was met.
+    pub(super) cost: Option<NonZeroU32>,
     pub(super) _places: Option<Arc<[OwnedSemaphorePermit]>>,
 }
 
@@ -50,6 +52,11 @@ impl RouteAdmission {
         &self.route
     }
 
+    /// Units that the limits of the route took for it; none where there are no such limits.
+    pub fn cost(&self) -> Option<NonZeroU32> {
+        self.cost
+    }
+
     /// Admits one send of the request by the limits of its upstream and its tool. The route is the
     /// one that let it in, whatever `request` says.
     ///
@@ -70,6 +77,12 @@ impl RouteAdmission {
 }
 
 impl Admission {
+    /// Units that the limits of the upstream and its tool took for it; none where there are no such
+    /// limits.
+    pub fn cost(&self) -> Option<NonZeroU32> {
+        self.taken.as_ref().filter(|taken| !taken.rules.is_empty()).map(|taken| taken.cost)
+    }
+
     /// Nothing was sent after all: rates and budgets have it back, once. Places are given back when
     /// this is dropped.
     pub fn give_back(&self) {

@@ -186,7 +186,8 @@ impl Limits {
         let known = self.routes.get_key_value(request.route);
         let route = known.map_or_else(|| Arc::from(request.route), |(path, _)| Arc::clone(path));
         let places = (!places.is_empty()).then(|| Arc::from(places));
-        Ok(RouteAdmission { limits: Arc::clone(self), route, _places: places })
+        let cost = Some(met.cost).filter(|_| !met.keys.is_empty());
+        Ok(RouteAdmission { limits: Arc::clone(self), route, cost, _places: places })
     }
 
     /// Admits one send of a request, by the limits of its upstream and its tool, as soon as there

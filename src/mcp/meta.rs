@@ -36,6 +36,8 @@ pub struct Meta {
     pub subscription_id: Option<Raw>,
     #[serde(rename = "progressToken")]
     pub progress_token: Option<Raw>,
+    /// The trace that the request is part of (W3C Trace Context), as it came.
+    pub traceparent: Option<Raw>,
 }
 
 impl Meta {

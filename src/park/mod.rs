@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
-    call::{Caller, event::ServerRequest},
+    call::{CallId, Caller, event::ServerRequest},
     config::Limits,
     mcp::{
         error::{ErrorObject, INTERNAL_ERROR},
@@ -43,6 +43,8 @@ pub struct Parked {
     pub unanswered: Vec<(String, ServerRequest)>,
     /// How many questions this call has had; keys are never used again.
     pub question_count: u32,
+    /// The record of the request that it was parked by.
+    pub record: Option<CallId>,
     parked_at: Instant,
     /// Until then the questions of now are to be answered, in however many retries.
     answer_deadline: Option<Instant>,
@@ -111,6 +113,7 @@ impl Parked {
             own_name: own,
             unanswered: open,
             question_count: asked,
+            record: None,
             parked_at: Instant::now(),
             answer_deadline: None,
         }

@@ -3,13 +3,16 @@
 //!
 //! A task's driver reads the call to its end and writes here; its client looks here.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
 
 use crate::{
-    call::{Caller, clock, event::ServerRequest},
+    call::{CallId, Caller, clock, event::ServerRequest},
     config::Limits,
     mcp::{
         error::{ErrorObject, INTERNAL_ERROR},
@@ -45,6 +48,8 @@ pub struct Task {
     id: u128,
     /// As its client knows it.
     pub name: String,
+    /// The record of the call that goes on as this.
+    pub record: OnceLock<CallId>,
     created_at: Instant,
     created: u64,
     /// The longest that it may go on without being asked anything, and be kept after that.
@@ -236,6 +241,7 @@ impl Task {
         Self {
             id,
             name,
+            record: OnceLock::new(),
             created_at: since,
             created,
             lifetime: span,

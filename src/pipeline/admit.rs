@@ -22,7 +22,10 @@ pub async fn route(context: &Context, resolved: &Resolved) -> Result<RouteAdmiss
         LimitTarget { upstream: resolved.target.upstream.name(), name: &resolved.target.own };
     // As it is sent: what the configuration puts into it costs the same as a client's own.
     let request = LimitedRequest { params: &resolved.params, ..context.limited() };
-    context.snapshot.limits.admit_route(request, target).await.map_err(Fault::Limited)
+    let admitted = context.snapshot.limits.admit_route(request, target).await;
+    let admission = admitted.map_err(Fault::Limited)?;
+    context.record(|entry| entry.route_cost(admission.cost()));
+    Ok(admission)
 }
 
 /// Lets a subscription in that a request for several leads to: each is sent on.

@@ -112,13 +112,14 @@ pub fn requests<'a>(questions: impl Iterator<Item = (&'a str, &'a str, Raw)>) ->
 ///
 /// # Errors
 /// Where there is no room for one more; the call is ended then.
-pub fn park(context: &Context, parked: Parked) -> Result<Raw, Fault> {
+pub fn park(context: &Context, mut parked: Parked) -> Result<Raw, Fault> {
     let limits = context.limits();
     let lot = &context.gate.lot;
     let put = |(key, question): &(String, ServerRequest)| {
         (key.clone(), question.method.clone(), question.params.clone())
     };
     let questions: Vec<_> = parked.unanswered.iter().map(put).collect();
+    parked.record = context.record_id();
     let held = lot.park(parked, context.caller(), limits);
     let held = held.map_err(|full| Fault::Limit(full.to_string()))?;
     let state = lot.states.seal(held, context.bearer(), seconds(limits.answer_timeout));

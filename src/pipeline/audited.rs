@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use crate::{
     audit::{Begun, Entry, Full},
+    call::{CallId, TraceId},
     mcp::{method::Method, target::TargetRef},
 };
 
-use super::{Back, Context, Fault, Reply, resolve::Resolved};
+use super::{Back, Call, Context, Fault, Reply, resolve::Resolved};
 
 /// Begins the record of a call; none where nothing is recorded, or nothing of this kind.
 ///
@@ -33,11 +34,19 @@ pub fn begin(context: &Context) -> Result<Option<Arc<Entry>>, Fault> {
         method: call.method,
         name,
         params: &call.params,
+        peer: call.peer,
+        trace: trace_of(call),
     };
     match audit.begin(&begun) {
         Ok(entry) => Ok(Some(entry)),
         Err(Full) => Err(Fault::Unrecorded),
     }
+}
+
+/// The trace that a call is part of: what the message says comes before what its headers say.
+fn trace_of(call: &Call) -> Option<TraceId> {
+    let said = call.meta.traceparent.as_ref().and_then(|said| said.try_read::<String>());
+    said.and_then(|said| TraceId::of_traceparent(&said)).or(call.trace)
 }
 
 /// What asks for something, and is judged or sent on. Lists are cut to what may be seen, and the
@@ -61,6 +70,18 @@ fn is_call(method: Method) -> bool {
 }
 
 impl Context {
+    /// Tells the call's record something; nothing where there is none.
+    pub(super) fn record(&self, tell: impl FnOnce(&Entry)) {
+        if let Some(entry) = &self.entry {
+            tell(entry);
+        }
+    }
+
+    /// The call in the records of the gate.
+    pub(super) fn record_id(&self) -> Option<CallId> {
+        self.entry.as_ref().map(|entry| entry.id())
+    }
+
     /// Records what the call is about, which is found now.
     pub(super) fn record_target(&self, resolved: &Resolved) {
         if let Some(entry) = &self.entry {

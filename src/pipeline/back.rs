@@ -322,6 +322,9 @@ impl Back {
         if let Stage::Underway(exchange) = &self.stage {
             // Another replica may have answered in the place of the first.
             (self.era, self.replica) = (exchange.era, exchange.replica);
+            if let Some(entry) = &self.entry {
+                entry.heard(self.replica.and_then(|number| self.upstream.replica_url(number)));
+            }
         }
         if self.falls_back(&event, fresh) {
             return Ok(None);

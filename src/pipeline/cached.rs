@@ -10,6 +10,7 @@ use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
 use crate::{
+    audit::CacheUse,
     cache::{self, CacheQuery, CacheSubject, CachedResult, FlightResult, Lookup},
     mcp::{message::Body, method::Method},
     snapshot::Snapshot,
@@ -67,6 +68,12 @@ async fn answered(
     resolved: Resolved,
     clearance: Clearance,
 ) -> Result<Reply, Fault> {
+    let found = match &look {
+        Lookup::Bypass | Lookup::Join(..) => CacheUse::Miss,
+        Lookup::Hit(_) => CacheUse::Hit,
+        Lookup::Stale(..) => CacheUse::Stale,
+    };
+    context.record(|entry| entry.cached(found));
     let (join, fallback) = match look {
         Lookup::Bypass => {
             let back = Back::send(context, resolved, clearance, &mut Shared::default()).await?;
@@ -97,6 +104,7 @@ async fn answered(
                     let found = shared.fell(&fault).zip(again);
                     let (kept, resolved) = found.ok_or(fault)?;
                     context.gate.counters.add(Counter::CacheStaleOnError);
+                    context.record(|entry| entry.cached(CacheUse::Stale));
                     return served(context, resolved, clearance, &kept);
                 }
             }
@@ -158,13 +166,13 @@ fn served(
 }
 
 /// Asks anew in the background, with what the call was let in by.
-fn refresh(context: Arc<Context>, resolved: Resolved, clearance: Clearance, lead: Lead) {
+fn refresh(mut context: Arc<Context>, resolved: Resolved, clearance: Clearance, lead: Lead) {
     let tasks = context.gate.tasks.clone();
+    // It is no call of its own, and leaves no record.
+    Arc::make_mut(&mut context).entry = None;
     let ask = resolved.ask(&context.call);
     let tries = Tries::new(&context, &resolved, clearance);
     let mut back = Back::staged(context, resolved, tries, Stage::Over);
-    // It is no call of its own, and leaves no record.
-    back.entry = None;
     back.shared.lead = Some(lead);
     back.refuse_questions();
     back.send_again(ask);
@@ -258,7 +266,10 @@ impl Back {
             return Err(self.context.bug("nothing was waited for"));
         };
         match landing {
-            FlightResult::Cached(kept) => return self.serve(&kept),
+            FlightResult::Cached(kept) => {
+                self.context.record(|entry| entry.cached(CacheUse::Joined));
+                return self.serve(&kept);
+            }
             FlightResult::Failed(error) if self.shared.retried => return Err(self.fault(error)),
             FlightResult::Failed(_) => self.shared.retried = true,
             // It asks for itself, as all who waited do.
@@ -303,6 +314,7 @@ impl Back {
     pub(super) fn fell(&mut self, fault: Fault) -> Result<Option<Out>, Fault> {
         let Some(kept) = self.shared.fell(&fault) else { return Err(fault) };
         self.context.gate.counters.add(Counter::CacheStaleOnError);
+        self.context.record(|entry| entry.cached(CacheUse::Stale));
         self.stage = Stage::Over;
         self.serve(&kept)
     }

@@ -139,7 +139,7 @@ fn permit(context: &Context, target: &Target) -> Option<Permit<Upstream>> {
     let (caller, client, now) = (&call.caller, &call.client, clock::unix_seconds());
     let (action, arguments) = (Action::Read, &CallArguments::none());
     let asked = |object| AccessRequest { caller, client, action, object, arguments, now };
-    context.route.judge.permit(&target.upstream, target.judged(), asked).ok()
+    context.route.judge.permit(&target.upstream, target.judged(), asked, |_| ()).ok()
 }
 
 impl Listening {

@@ -89,6 +89,7 @@ pub fn turned(context: &Context, resolved: Resolved, clearance: Clearance) -> Tu
     };
     let mut turned = Resolved { target: Arc::new(target), ..on_trial.stable.clone() };
     turned.mirror(call);
+    context.record(|entry| entry.sent_to_successor(upstream.name()));
     let tries = Tries::new(context, &turned, there);
     Turned { resolved: turned, tries, trial: Some(on_trial) }
 }

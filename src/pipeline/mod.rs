@@ -33,13 +33,13 @@ mod shown;
 mod tasks;
 mod tries;
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use tokio::sync::oneshot;
 
 use crate::{
     cache::Lookup,
-    call::{Caller, Client, ListKind, UpstreamRequest},
+    call::{Caller, Client, ListKind, TraceId, UpstreamRequest},
     mcp::{
         digest::{RequestDigest, request_digest},
         id::Id,
@@ -88,6 +88,11 @@ pub struct Call {
     /// Decoded `Mcp-Param-*` headers by their names in lower case; none where no header had to be
     /// sent.
     pub mirrored: Option<Vec<(String, String)>>,
+    /// The address that the request came from, or that a trusted proxy says it did; none where its
+    /// client has none.
+    pub peer: Option<IpAddr>,
+    /// The trace that its headers say it is part of.
+    pub trace: Option<TraceId>,
     /// Headers that some upstream is to have.
     pub forwarded: Option<Arc<http::HeaderMap>>,
     /// Who knows the state that came with it.

@@ -17,7 +17,7 @@ use crate::{
         target::TargetRef,
         version::Era,
     },
-    policy::{AccessRequest, Denial, Permit},
+    policy::{AccessRequest, Denial, Permit, Verdict},
     upstream::{SendError, Upstream},
 };
 
@@ -79,6 +79,7 @@ pub fn prepared(context: &Context, found: Unjudged) -> Result<Resolved, Fault> {
     let call = &context.call;
     let (upstream, tool) = (target.upstream.name(), context.tool(&target));
     let guard = context.snapshot.guards.of(context.path(), upstream, tool);
+    let guard = guard.recorded_in(context.entry.as_ref());
     check_mirrored(&target, call)?;
     let mirrored = mirrored(&target, call, &filled);
     let params = renamed(call, &target, &filled);
@@ -215,7 +216,10 @@ pub fn permit(context: &Context, found: &Unjudged) -> Result<Permit<Upstream>, F
     let none = CallArguments::none();
     let arguments = found.arguments.as_deref().unwrap_or(&none);
     let asked = |object| AccessRequest { caller, client, action, object, arguments, now };
-    judge.permit(&target.upstream, target.judged(), asked).map_err(|refusal| match refusal {
+    let told = |verdict: &Verdict| {
+        context.record(|entry| entry.judged(verdict.rules.iter().map(ToString::to_string)));
+    };
+    judge.permit(&target.upstream, target.judged(), asked, told).map_err(|refusal| match refusal {
         Denial::Unseen => unlisted(context),
         Denial::Denied => Fault::Denied,
         Denial::StepUp(demanded) => Fault::StepUp(demanded),

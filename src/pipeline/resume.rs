@@ -69,6 +69,8 @@ async fn taken_up(context: &Arc<Context>, held: &StateContent) -> Result<Reply, 
     let admission = clearance.admit(&ask).await;
     let admission = admission.map_err(|error| resolve::failed(context, &resolved.target, error))?;
     let mut parked = context.gate.lot.take(held)?;
+    context.record(|entry| entry.goes_on_with(parked.record));
+    context.record(|entry| entry.upstream_cost(admission.cost()));
     // The name may lead elsewhere by now: what is permitted there is no permit for this.
     let target = &resolved.target;
     let place = ReplicaRef { upstream: parked.upstream.name().to_owned(), replica: None };

@@ -37,6 +37,7 @@ pub async fn own(context: &Context) -> Result<Option<Reply>, Fault> {
         return Err(Fault::Unknown { kind: "task", name: name.to_owned() });
     }
     let task = gate.lot.tasks.find(owner, id)?;
+    context.record(|entry| entry.goes_on_with(task.record.get().copied()));
     if call.method == Method::TasksGet {
         return Ok(Some(Reply::Answer(Body::Result(detailed(&task)))));
     }
@@ -150,6 +151,9 @@ impl Back {
         let name = |owner, id| lot.states.seal_task(owner, id, context.path(), caller);
         let total = self.tries.timeout.total;
         let task = lot.tasks.open(name, caller, total, context.limits())?;
+        if let Some(id) = context.record_id() {
+            task.record.get_or_init(|| id);
+        }
         let mut own = Self {
             context: Arc::clone(context),
             // What is recorded is how the task ends.

@@ -12,6 +12,7 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
+    audit::Entry,
     call::UpstreamRequest,
     config::Timeout,
     mcp::{message::Body, method::Method},
@@ -36,6 +37,8 @@ pub struct Tries {
     retries: AtomicU32,
     /// Whether it was sent at all: what is answered from memory gives no budget.
     sent: AtomicBool,
+    /// The record of the call, which is told of each send.
+    entry: Option<Arc<Entry>>,
 }
 
 impl Tries {
@@ -54,6 +57,7 @@ impl Tries {
             deadline: Instant::now() + timeout.total,
             retries: AtomicU32::new(0),
             sent: AtomicBool::new(false),
+            entry: context.entry.clone(),
         })
     }
 
@@ -67,13 +71,23 @@ impl Tries {
         }
         loop {
             let attempt = self.circuit.attempt(ask.subject())?;
+            self.record(Entry::sending);
             match self.clearance.send(ask, attempt).await {
-                Ok(exchange) => return Ok(exchange.until(self.deadline)),
+                Ok(exchange) => {
+                    self.record(|entry| entry.upstream_cost(exchange.cost()));
+                    return Ok(exchange.until(self.deadline));
+                }
                 Err(error) => match self.after(&error) {
                     Some(wait) => tokio::time::sleep(wait).await,
                     None => return Err(error),
                 },
             }
+        }
+    }
+
+    fn record(&self, tell: impl FnOnce(&Entry)) {
+        if let Some(entry) = &self.entry {
+            tell(entry);
         }
     }
 

@@ -195,15 +195,27 @@ impl Judge {
     ///
     /// # Errors
     /// What the caller is to be told instead; why is logged.
+    #[cfg(any(test, feature = "internals"))]
     pub fn allows(&self, asked: &AccessRequest<'_>) -> Result<(), Denial> {
+        self.judged(asked, &mut |_| ())
+    }
+
+    /// Judges a call as [`Judge::allows`] does; `told` hears the verdict that decided.
+    fn judged(
+        &self,
+        asked: &AccessRequest<'_>,
+        told: &mut impl FnMut(&Verdict),
+    ) -> Result<(), Denial> {
         let Some(policies) = &self.policies else { return Ok(()) };
         let sees = self.decided(policies, &AccessRequest { action: Action::List, ..*asked });
         if !sees.allowed {
             self.counters.add(Counter::Unseen);
+            told(&sees);
             self.log(asked, &sees, "not seen");
             return Err(Denial::Unseen);
         }
         let may = self.decided(policies, asked);
+        told(&may);
         if may.allowed {
             return Ok(());
         }
@@ -215,7 +227,7 @@ impl Judge {
     }
 
     /// Permits a call at `on`, for which each of these objects of it must be allowed: what is not
-    /// seen comes before what is denied.
+    /// seen comes before what is denied. `told` hears the verdicts that decided.
     ///
     /// # Errors
     /// As [`Judge::allows`]; also where there is nothing to judge, or an object is another
@@ -225,6 +237,7 @@ impl Judge {
         on: &Arc<T>,
         objects: impl Iterator<Item = &'a Object>,
         asked: impl Fn(&'a Object) -> AccessRequest<'a>,
+        mut told: impl FnMut(&Verdict),
     ) -> Result<Permit<T>, Denial> {
         let mut all = Err(Denial::Unseen);
         for (at, object) in objects.enumerate() {
@@ -232,7 +245,7 @@ impl Judge {
                 debug_assert!(false, "an object of `{}` says nothing of another", object.upstream);
                 return Err(Denial::Unseen);
             }
-            match self.allows(&asked(object)) {
+            match self.judged(&asked(object), &mut told) {
                 Ok(()) if at == 0 => all = Ok(Permit { on: Arc::clone(on) }),
                 Ok(()) => (),
                 Err(Denial::Unseen) => return Err(Denial::Unseen),

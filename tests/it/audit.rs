@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::{
     client::Client,
     eventually,
-    fake::{self, Act},
+    fake::{self, Act, Fake},
     gate::{Gate, gateway},
 };
 
@@ -144,6 +144,8 @@ async fn a_retry_that_goes_on_with_a_parked_call_is_recorded_whole() {
     assert_eq!(outcomes(&records), ["input_required", "ok"]);
     assert_eq!([&records[1]["upstream"], &records[1]["target"]], ["docs", "ask"]);
     assert_eq!(records[1]["arguments"], json!({}));
+    assert_eq!(records[1]["parent"], records[0]["id"], "it says what it goes on with");
+    assert!(records[0].get("parent").is_none() && records[0]["id"] != records[1]["id"]);
 }
 
 #[tokio::test]
@@ -161,6 +163,149 @@ async fn arguments_are_recorded_as_it_is_said() {
         assert_eq!(record.get("arguments").cloned(), whole.then_some(want), "{record}");
         assert_eq!(record.get("arguments_hash").is_some(), arguments == "hash", "{record}");
     }
+}
+
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+
+/// A `traceparent` of this trace.
+fn traceparent(trace: &str) -> String {
+    format!("00-{trace}-00f067aa0ba902b7-01")
+}
+
+#[tokio::test]
+async fn a_record_says_who_why_and_what_it_took() {
+    let docs = fake::dual().tool("well").tool("mail").tool("secret");
+    let keys = "limits = [{ rate = \"100/s\" }]\n\
+                tools.mail.cost = 7\n\
+                guard.detect = [{ find = [\"personal:email\"], in = [\"arguments\"], then = \
+                \"redact\" }]";
+    let policy = "@id(\"all\") permit(principal, action, resource);
+        @id(\"no secrets\") forbid(principal, action == Action::\"call\", resource)
+            when { resource.name == \"secret\" };";
+    for at in 0..2 {
+        let plan = gateway().upstream_with("docs", &docs, keys).policy(policy);
+        let gate = plan.extra(AUDIT).start().await;
+        let client = both(&gate).await.into_iter().nth(at).unwrap();
+        client.call("well").await;
+        let mail = json!({ "name": "mail", "arguments": { "to": "ann@example.com" } });
+        client.ask("tools/call", mail).await;
+        client.call("secret").await;
+        let records = recorded(&gate, 3).await;
+        for record in &records {
+            assert_eq!((&record["v"], &record["peer"]), (&json!(2), &json!("127.0.0.1")));
+            assert_eq!(record["id"].as_str().unwrap().len(), 16);
+            assert!(20 < record["request_bytes"].as_u64().unwrap(), "{record}");
+        }
+        let [well, mail, secret] = &records[..] else { panic!("{records:?}") };
+        for (record, policy) in [(well, "`all`"), (mail, "`all`"), (secret, "`no secrets`")] {
+            let policies = record["policies"].as_array().unwrap();
+            assert!(policies.len() == 1 && policies[0].as_str().unwrap().contains(policy));
+        }
+        assert_eq!((&well["attempts"], &well["upstream_cost"]), (&json!(1), &json!(1)));
+        assert_eq!((&mail["attempts"], &mail["upstream_cost"]), (&json!(1), &json!(7)));
+        assert_eq!(mail["guards"], json!(["personal:email redact arguments"]));
+        let took = |key| well[key].as_u64().unwrap();
+        assert!(took("upstream_us") <= took("duration_us"), "{well}");
+        // What was not done has no figures.
+        for key in ["attempts", "upstream_cost", "upstream_us", "route_cost", "guards", "cache"] {
+            assert_eq!(secret.get(key), None, "{secret}");
+        }
+        for key in ["guards", "cache", "parent", "trace", "successor", "replica", "route_cost"] {
+            assert_eq!(well.get(key), None, "{well}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_record_names_the_trace_that_its_call_is_part_of() {
+    let docs = fake::dual().tool("well");
+    let gate = gateway().upstream("docs", &docs).extra(AUDIT).start().await;
+    let [other, own] = ["1".repeat(32), TRACE.to_owned()];
+    let mut wants = Vec::new();
+    for client in both(&gate).await {
+        for (header, said, want) in [
+            (None, None, None),
+            (Some(traceparent(&own)), None, Some(&own)),
+            (None, Some(json!(traceparent(&own))), Some(&own)),
+            // The message is what the call is.
+            (Some(traceparent(&other)), Some(json!(traceparent(&own))), Some(&own)),
+            (Some(traceparent(&own)), Some(json!("00-x")), Some(&own)),
+            (Some(traceparent(&own)), Some(json!(7)), Some(&own)),
+            (Some(traceparent(&own)), Some(json!({ "a": [1] })), Some(&own)),
+            (Some("00-zz".to_owned()), None, None),
+            (Some(traceparent(&"0".repeat(32))), None, None),
+            (None, Some(json!(null)), None),
+        ] {
+            let mut params = json!({ "name": "well" });
+            if let Some(said) = said {
+                params["_meta"] = json!({ "traceparent": said });
+            }
+            let header = header.iter().map(|value| ("traceparent", value.as_str()));
+            let text = client.request("tools/call", params);
+            client.post_with(&text, &header.collect::<Vec<_>>()).await.message().await.result();
+            wants.push(want.map(|trace| json!(trace)));
+        }
+    }
+    let records = recorded(&gate, wants.len()).await;
+    let traces: Vec<_> = records.iter().map(|record| record.get("trace").cloned()).collect();
+    assert_eq!(traces, wants);
+}
+
+#[tokio::test]
+async fn a_record_says_how_often_and_where_it_was_sent_and_what_memory_had() {
+    let busy = Act::Turns(vec![Act::Status(503), Act::Result(r#"{"content":[]}"#.to_owned())]);
+    let again = json!({ "name": "again", "inputSchema": { "type": "object" },
+        "annotations": { "readOnlyHint": true } });
+    let docs = fake::http().tool("kept").tool_with(again).does(busy);
+    let next = fake::http().tool("kept").tool("turned");
+    let keys = "tools.kept.cache = { ttl = \"1h\", even_if_writing = true }\n\
+                retry = { attempts = 3, backoff = \"1ms\", backoff_max = \"1ms\" }";
+    let stable = fake::http().tool("turned");
+    let one = fake::http().tool("any");
+    let plan = gateway().upstream_with("docs", &docs, keys).upstream("next", &next);
+    let canary = "canary = { upstream = \"next\", weight = 100 }";
+    let plan = plan.upstream_with("stable", &stable, canary);
+    let plan = plan.section("jobs", &Fake::replicas(&[&one, &fake::http().tool("any")]));
+    let plan = plan.route("/mcp", "upstreams = [\"docs\", \"stable\", \"jobs\"]");
+    let gate = plan.extra(AUDIT).start().await;
+    eventually("all are listed", || {
+        let report = gate.app().viewer().report();
+        report.upstreams.iter().all(|upstream| upstream.tools != 0).then_some(())
+    })
+    .await;
+    let client = gate.modern();
+    for tool in ["kept", "kept", "again", "turned", "any"] {
+        let result = client.call(tool).await;
+        assert_ne!(result["isError"], true, "{result}");
+    }
+    let records = recorded(&gate, 5).await;
+    let of = |key: &str| records.iter().map(|record| record.get(key).cloned()).collect::<Vec<_>>();
+    let (one, two) = (Some(json!(1)), Some(json!(2)));
+    assert_eq!(of("cache"), [Some(json!("miss")), Some(json!("hit")), None, None, None]);
+    assert_eq!(of("attempts"), [one.clone(), None, two, one.clone(), one]);
+    let successors = [None, None, None, Some(json!("next")), None];
+    assert_eq!(
+        (&of("successor")[..], &records[3]["upstream"]),
+        (&successors[..], &json!("stable"))
+    );
+    let replica = records[4]["replica"].as_str().unwrap();
+    assert!(replica.starts_with("http://127.0.0.1:"), "{replica}");
+}
+
+#[tokio::test]
+async fn a_look_at_a_task_names_the_call_that_made_it() {
+    let docs = fake::legacy("2025-11-25").tool("slow").does(Act::Open);
+    let plan = gateway().server("limits.task_after = \"0s\"").upstream("docs", &docs);
+    let gate = plan.extra(AUDIT).start().await;
+    let tasks = json!({ "extensions": { "io.modelcontextprotocol/tasks": {} } });
+    let client = gate.client(fake::MODERN, tasks);
+    let task = client.call("slow").await["taskId"].clone();
+    client.ask("tasks/get", json!({ "taskId": task })).await.result();
+    docs.finishes(r#"{"content":[]}"#);
+    let records = recorded(&gate, 2).await;
+    let [look, call] = &records[..] else { panic!("{records:?}") };
+    assert_eq!((&look["method"], &call["method"]), (&json!("tasks/get"), &json!("tools/call")));
+    assert_eq!((&look["parent"], &call["outcome"]), (&call["id"], &json!("ok")));
 }
 
 #[tokio::test]

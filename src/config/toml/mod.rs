@@ -5,3 +5,4 @@ pub mod reader;
 pub mod section;
 pub mod table;
 pub mod value;
+pub mod words;

@@ -79,35 +79,7 @@ pub struct WithUnavailable<T> {
     pub unavailable: Vec<Problem>,
 }
 
-/// Makes an enum of a few words, each written once.
-macro_rules! words {
-    ($(#[$about:meta])* $name:ident {
-        $($(#[$doc:meta])* $variant:ident = $word:literal,)*
-    }) => {
-        $(#[$about])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-        pub enum $name {
-            $($(#[$doc])* $variant,)*
-        }
-
-        impl $crate::config::toml::value::FromToml for $name {
-            type Value = Self;
-
-            fn read(
-                node: &$crate::config::toml::reader::Node<'_>,
-                reader: &mut $crate::config::toml::reader::Reader<'_>,
-            ) -> Option<Self> {
-                let words = [$(($word, Self::$variant)),*];
-                $crate::config::toml::value::word(node, &words, reader)
-            }
-
-            fn schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-                schemars::json_schema!({ "type": "string", "enum": [$($word),*] })
-            }
-        }
-    };
-}
-pub(in crate::config) use words;
+pub(in crate::config) use super::words::words;
 
 /// The value of a text that is one of `words`.
 pub fn word<T: Copy>(node: &Node<'_>, words: &[(&str, T)], reader: &mut Reader<'_>) -> Option<T> {

@@ -1,13 +1,13 @@
 //! Looks for secrets, personal data and so on in the texts of a document: for words first, all at
 //! once, and for the shapes that have no words, and only where one is there by patterns.
 
-use std::{collections::BTreeSet, ops::Range, sync::Arc};
+use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
 use aho_corasick::{AhoCorasick, MatchKind};
 use regex::{Regex, RegexBuilder, RegexSet, RegexSetBuilder};
 
 use crate::{
-    config::{Check, Detect, Detector, Place, Then, built_in},
+    config::{self, Check, Config, Detect, Detector, Place, Then, built_in},
     mcp::{document::Document, raw::Raw},
     telemetry::{Counter, Counters},
 };
@@ -98,6 +98,8 @@ pub struct ScanResult {
     pub clean: Raw,
     /// Name of the detector that found what must not pass at all.
     pub blocked: Option<String>,
+    /// What found something, and what is done then.
+    pub by: BTreeMap<String, Then>,
 }
 
 struct Hit {
@@ -171,31 +173,35 @@ impl Detectors {
         document: &Document,
         counters: &Counters,
     ) -> ScanResult {
-        let nothing = || ScanResult { clean: document.text().clone(), blocked: None };
+        let nothing = || {
+            let (clean, by) = (document.text().clone(), BTreeMap::new());
+            ScanResult { clean, blocked: None, by }
+        };
         let may = self.may(look, document.text());
         if !may.contains(&true) {
             return nothing();
         }
-        let (mut patches, mut blocked, mut names) = (Vec::new(), None, BTreeSet::new());
+        let (mut patches, mut blocked, mut names) = (Vec::new(), None, BTreeMap::new());
         let handles = texts::members(document, &HANDLES);
         for text in texts::texts(document, &handles) {
             let hits = self.hits(look, &may, &text.meant);
             let found = hits.iter().filter_map(|hit| Some((self.all.get(hit.by)?, hit.then)));
             for (one, then) in found {
                 counters.add(one.family.counter(then));
-                names.insert(one.name.as_str());
+                names.entry(one.name.as_str()).or_insert(then);
                 blocked = blocked.or((then == Then::Block).then(|| one.name.clone()));
             }
             self.write_over(&text, hits, &mut patches);
         }
         if !names.is_empty() {
-            let names: Vec<_> = names.into_iter().collect();
+            let names: Vec<_> = names.keys().copied().collect();
             tracing::info!(detectors = names.join(", "), blocked = blocked.is_some(), "found");
         }
+        let by = names.into_iter().map(|(name, then)| (name.to_owned(), then)).collect();
         if patches.is_empty() && blocked.is_none() {
-            return nothing();
+            return ScanResult { by, ..nothing() };
         }
-        ScanResult { clean: texts::patched(document.text(), &patches), blocked }
+        ScanResult { clean: texts::patched(document.text(), &patches), blocked, by }
     }
 
     /// Tells of each detector whether it is selected and may find something in a document.
@@ -270,6 +276,15 @@ impl Detectors {
             end = end.max(hit.part.end);
         }
     }
+}
+
+/// Whether anything is looked for anywhere.
+pub fn detects(config: &Config) -> bool {
+    let tools = |one: &config::Upstream| {
+        one.tool_settings.values().any(|tool| !tool.guard.detect.is_empty())
+    };
+    config.routes.iter().any(|route| !route.guard.detect.is_empty())
+        || config.upstreams.iter().any(|one| !one.guard.detect.is_empty() || tools(one))
 }
 
 impl DetectorSelection {

@@ -1,6 +1,6 @@
 //! A client on a channel: what it sends is acted on in its order, what it is to read is queued.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use bytes::Bytes;
 use futures_util::future::join_all;
@@ -36,6 +36,8 @@ pub struct ChannelSettings {
     /// The path of the route.
     pub route: String,
     pub caller: Caller,
+    /// The address that it was opened from; none of a pipe.
+    pub peer: Option<IpAddr>,
     /// Whether the modern era can come on it, too.
     pub takes_modern: bool,
 }
@@ -91,7 +93,8 @@ impl ClientChannel {
         let Some(at) = self.route() else { return };
         let Inner { settings, .. } = &*self.0;
         let (caller, takes_modern) = (settings.caller.clone(), settings.takes_modern);
-        let conversation = Conversation { at, caller, takes_modern };
+        let peer = settings.peer;
+        let conversation = Conversation { at, caller, peer, takes_modern };
         match incoming {
             Incoming::One(message) => {
                 let session = || self.session().ok_or(Refused::NotOpened);

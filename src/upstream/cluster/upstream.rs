@@ -114,6 +114,12 @@ impl Upstream {
         })
     }
 
+    /// The address of the replica of this number, without what may be secret in it.
+    pub fn replica_url(&self, number: u64) -> Option<String> {
+        let at = self.ids.iter().position(|id| *id == number)?;
+        Some(self.standing.url(at))
+    }
+
     /// Headers of clients' requests that it is to have, in lower case.
     pub fn forwards(&self) -> &[String] {
         match &self.settings.config.transport {

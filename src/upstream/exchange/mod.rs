@@ -3,7 +3,7 @@
 pub mod error;
 pub mod task;
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use tokio::{sync::mpsc, time::Instant};
 
@@ -125,6 +125,11 @@ impl Exchange {
             _hold: None,
             underway: None,
         }
+    }
+
+    /// Units that limits of the upstream took for it; none where there are no such limits.
+    pub fn cost(&self) -> Option<NonZeroU32> {
+        self.admission.as_ref().and_then(Admission::cost)
     }
 
     /// `token` is put back into progress notifications.
