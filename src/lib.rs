@@ -23,7 +23,7 @@ mod guard;
 mod limit;
 mod cache;
 mod resilience;
-mod kit;
+mod builtin;
 mod upstream;
 mod catalog;
 mod park;

@@ -1,4 +1,4 @@
-//! What the gate counts, as Prometheus reads it (`OpenMetrics` 1.0): label values come from the
+//! The gate's counters, as Prometheus reads them (`OpenMetrics` 1.0). Label values come from the
 //! configuration alone, so no stranger can make one.
 
 use std::fmt::Error;
@@ -10,16 +10,22 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::kit::report::{Breaker, Replica, Report, State, Upstream};
+use crate::builtin::report::{BreakerStatus, ReplicaReport, Report, UpstreamReport, UpstreamState};
 
-const STATES: [State; 6] =
-    [State::Idle, State::Opening, State::Ready, State::Degraded, State::Tripped, State::Failed];
+const STATES: [UpstreamState; 6] = [
+    UpstreamState::Idle,
+    UpstreamState::Opening,
+    UpstreamState::Ready,
+    UpstreamState::Degraded,
+    UpstreamState::Tripped,
+    UpstreamState::Failed,
+];
 
-/// What is read of an upstream.
-type Read = fn(&Upstream) -> u64;
+/// Reads a value of an upstream.
+type ReadUpstream = fn(&UpstreamReport) -> u64;
 
 /// Counts of each upstream, by name.
-const COUNTS: [(&str, &str, Read); 5] = [
+const COUNTS: [(&str, &str, ReadUpstream); 5] = [
     ("upstream_calls", "Requests sent to an upstream", |one| one.calls),
     ("upstream_failures", "Requests that an upstream failed", |one| one.failures),
     ("upstream_restarts", "Times that an upstream was opened anew", |one| one.restarts),
@@ -28,13 +34,13 @@ const COUNTS: [(&str, &str, Read); 5] = [
 ];
 
 /// Levels of each upstream, by name.
-const LEVELS: [(&str, &str, Read); 2] = [
+const LEVELS: [(&str, &str, ReadUpstream); 2] = [
     ("upstream_processes", "Running processes of an upstream", |one| one.processes as u64),
     ("upstream_tools", "Tools that an upstream lists", |one| one.tools as u64),
 ];
 
-/// What is read of a replica.
-type ReadReplica = fn(&Replica) -> u64;
+/// Reads a value of a replica.
+type ReadReplica = fn(&ReplicaReport) -> u64;
 
 /// Levels of each of several replicas, by name.
 const REPLICA_LEVELS: [(&str, &str, ReadReplica); 3] = [
@@ -48,7 +54,7 @@ const REPLICA_LEVELS: [(&str, &str, ReadReplica); 3] = [
 /// A report in words of Prometheus.
 pub fn text(report: Report) -> String {
     let mut registry = Registry::with_prefix("tollgate");
-    registry.register_collector(Box::new(Reported(report)));
+    registry.register_collector(Box::new(ReportCollector(report)));
     let mut text = String::new();
     // A String takes everything.
     text::encode(&mut text, &registry).ok();
@@ -56,9 +62,9 @@ pub fn text(report: Report) -> String {
 }
 
 #[derive(Debug)]
-struct Reported(Report);
+struct ReportCollector(Report);
 
-impl Collector for Reported {
+impl Collector for ReportCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
         let Self(report) = self;
         let version = &[("version", report.version.as_str())];
@@ -84,7 +90,7 @@ impl Collector for Reported {
     }
 }
 
-impl Reported {
+impl ReportCollector {
     fn upstreams(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
         let upstreams = &self.0.upstreams;
         for (name, help, read) in COUNTS {
@@ -122,7 +128,9 @@ impl Reported {
         for one in &self.0.upstreams {
             let tools = one.tool_breakers.iter().map(|(name, at)| (name.as_str(), *at));
             let all = one.breaker.map(|at| ("", at)).into_iter().chain(tools);
-            for ((tool, at), state) in all.flat_map(|one| Breaker::ALL.map(|state| (one, state))) {
+            for ((tool, at), state) in
+                all.flat_map(|one| BreakerStatus::ALL.map(|state| (one, state)))
+            {
                 let labels =
                     &[("upstream", one.name.as_str()), ("tool", tool), ("state", state.word())];
                 metric.encode_family(labels)?.encode_gauge(&u64::from(at == state))?;
@@ -135,7 +143,8 @@ impl Reported {
         let upstreams = &self.0.upstreams;
         for (name, help, read) in REPLICA_LEVELS {
             let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-            let each = |one: &'a Upstream| one.replicas.iter().map(|it| (one.name.as_str(), it));
+            let each =
+                |one: &'a UpstreamReport| one.replicas.iter().map(|it| (one.name.as_str(), it));
             for (upstream, replica) in upstreams.iter().flat_map(each) {
                 let labels = &[("upstream", upstream), ("replica", replica.url.as_str())];
                 metric.encode_family(labels)?.encode_gauge(&read(replica))?;

@@ -1,4 +1,4 @@
-//! `POST /cache/purge`: results that are kept are forgotten, all or those of some.
+//! `POST /cache/purge`: forgets results that are kept, all or those of some.
 
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Limited};
@@ -11,14 +11,14 @@ use crate::{
     snapshot::Gate,
 };
 
-use super::{JSON, Reply, TEXT, reply};
+use super::reply::{JSON, Reply, TEXT, reply};
 
 pub const PATH: &str = "/cache/purge";
 
-/// Names are shorter.
+/// Names are shorter than this.
 const BODY_BYTES_MAX: usize = 64 << 10;
 
-/// What is to be forgotten: what fits all that is given.
+/// Selects the results to forget: those that fit all that is given.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Purge {
@@ -45,7 +45,7 @@ impl Purge {
     }
 }
 
-/// Only JSON is taken: no page in a browser can send that to another origin unasked.
+/// Accepts JSON only: no page in a browser can send that to another origin unasked.
 pub async fn answer(gate: &Gate, request: Request<Incoming>) -> Reply {
     // No page in a browser has any business here, wherever it is from.
     if request.headers().contains_key(header::ORIGIN) {

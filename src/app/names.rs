@@ -13,7 +13,7 @@ use crate::{
     telemetry::Counters,
 };
 
-use super::StartError;
+use super::error::StartError;
 
 /// A name that was served on a route.
 #[derive(Debug, Clone)]
@@ -132,18 +132,18 @@ pub async fn release(ledger: &Ledger, one: &Known) -> Result<(), StartError> {
 /// As [`release`].
 pub async fn pin(
     ledger: &Ledger,
-    (route, kind): (&str, ListKind),
+    route: &str,
+    kind: ListKind,
     name: &str,
-    (upstream, own): (&str, &str),
+    owner: Owner,
 ) -> Result<Option<Owner>, StartError> {
-    let owner = Owner { upstream: upstream.to_owned(), own: own.to_owned() };
     let since = clock::unix_seconds();
     let holder =
         Holder { owner: owner.clone(), by: NamedBy::Pin, since, unlisted: None, free: false };
     let put = |held: &mut HeldNames| held.put(name, holder.clone());
     let before = ledger.edit(route, kind, put).map_err(StartError::Names)?;
-    let (route, name) = (route.to_owned(), name.to_owned());
-    tell(ledger, Some(LedgerRecord { route, kind, name, holder })).await?;
+    let entry = LedgerRecord { route: route.to_owned(), kind, name: name.to_owned(), holder };
+    tell(ledger, Some(entry)).await?;
     Ok(before.map(|holder| holder.owner).filter(|before| *before != owner))
 }
 

@@ -5,10 +5,10 @@ use std::{path::Path, sync::Arc};
 use serde_json::Value;
 
 use crate::{
+    builtin::report::Report,
     call::{Action, Caller, Client, ListKind, clock, tasks::Tasks},
     catalog::{Ledger, Naming, Part, Target, View},
     config,
-    kit::report::Report,
     mcp::{document::CallArguments, raw::Raw, version::Version},
     net::Net,
     policy::{self, AccessRequest, Judge, PolicyBounds, Verdict},
@@ -19,7 +19,7 @@ use crate::{
     upstream::{Context, Openings, ReadBudget},
 };
 
-use super::StartError;
+use super::error::StartError;
 
 /// A route that nobody is served on.
 #[derive(Debug)]

@@ -31,7 +31,10 @@ use tokio::{
 };
 
 use super::{
-    Gate, Options, Plan, StartError,
+    build::Plan,
+    error::StartError,
+    gate::RunningGate,
+    options::Options,
     process::{self, Stop},
 };
 
@@ -51,7 +54,7 @@ const ADDRESSES_BYTES_MAX: usize = 2_048;
 /// Where it does not start.
 pub fn serve<T: Future<Output = Result<(), StartError>>>(
     options: Options,
-    tell: impl FnOnce(&Gate) -> T,
+    tell: impl FnOnce(&RunningGate) -> T,
 ) -> Result<(), StartError> {
     process::runtime()?.block_on(async {
         // First of all: a mistake in the new configuration must leave the old process alone.
@@ -65,10 +68,10 @@ pub fn serve<T: Future<Output = Result<(), StartError>>>(
         };
         let (shown, is_shown) = oneshot::channel();
         let socket = listener.as_fd().try_clone_to_owned()?;
-        let door = Door { address, socket, shown: Some(shown) };
+        let listening = ListeningSocket { address, socket, shown: Some(shown) };
         let signals = Signals::new(path.clone())?;
         let gate = plan.start(listener)?;
-        let stopped = run_server(door, signals, &path)?;
+        let stopped = run_server(listening, signals, &path)?;
         // Where the server fails at once, the gate is stopped at once.
         is_shown.await.ok();
         let telling = tell(&gate);
@@ -77,7 +80,11 @@ pub fn serve<T: Future<Output = Result<(), StartError>>>(
 }
 
 /// pingora's server on a thread of its own; done when it has ended.
-fn run_server(door: Door, signals: Signals, path: &Path) -> io::Result<impl Future<Output = ()>> {
+fn run_server(
+    listening: ListeningSocket,
+    signals: Signals,
+    path: &Path,
+) -> io::Result<impl Future<Output = ()>> {
     let conf = ServerConf {
         upgrade_sock: path.to_string_lossy().into_owned(),
         grace_period_seconds: Some(0),
@@ -87,7 +94,7 @@ fn run_server(door: Door, signals: Signals, path: &Path) -> io::Result<impl Futu
     let (over, is_over) = oneshot::channel::<()>();
     std::thread::Builder::new().name("pingora".to_owned()).spawn(move || {
         let mut server = Server::new_with_opt_and_conf(None, conf);
-        server.add_service(door);
+        server.add_service(listening);
         server.run(RunArgs { shutdown_signal: Box::new(signals) });
         drop(over);
     })?;
@@ -96,7 +103,7 @@ fn run_server(door: Door, signals: Signals, path: &Path) -> io::Result<impl Futu
 }
 
 /// Puts the listening socket into the table that pingora hands over.
-struct Door {
+struct ListeningSocket {
     address: SocketAddr,
     /// Kept for as long as its number is in the table.
     socket: OwnedFd,
@@ -104,7 +111,7 @@ struct Door {
 }
 
 #[async_trait]
-impl Service for Door {
+impl Service for ListeningSocket {
     async fn start_service(
         &mut self,
         sockets: Option<ListenFds>,

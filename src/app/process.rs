@@ -7,7 +7,12 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
 };
 
-use super::{Core, Gate, Options, Plan, StartError, Viewer};
+use super::{
+    build::{self, Plan},
+    error::StartError,
+    gate::{Core, RunningGate, Viewer},
+    options::Options,
+};
 
 /// The runtime that serves: the one place where that is decided.
 ///
@@ -25,14 +30,14 @@ pub fn runtime() -> io::Result<Runtime> {
 #[cfg(not(feature = "pingora"))]
 pub fn serve<T: Future<Output = Result<(), StartError>>>(
     options: Options,
-    tell: impl FnOnce(&Gate) -> T,
+    tell: impl FnOnce(&RunningGate) -> T,
 ) -> Result<(), StartError> {
     if options.upgrade {
         let reason = "this tollgate was built without its feature `pingora`";
         return Err(StartError::Upgrade(reason.to_owned()));
     }
     runtime()?.block_on(async {
-        let gate = super::start(options).await?;
+        let gate = build::start(options).await?;
         let mut stop = Stop::new()?;
         let telling = tell(&gate);
         run(gate, telling, stop.asked()).await
@@ -92,7 +97,7 @@ async fn serve_lines(
 /// # Errors
 /// What was told, or where signals cannot be waited for.
 pub(super) async fn run(
-    gate: Gate,
+    gate: RunningGate,
     told: impl Future<Output = Result<(), StartError>>,
     stop: impl Future<Output = ()>,
 ) -> Result<(), StartError> {

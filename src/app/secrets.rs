@@ -6,18 +6,21 @@ use crate::{
     config::{self, Config, Problems},
     net::{
         Net,
-        vault::{Access, Vault},
+        vault::{Vault, VaultAccess},
     },
     snapshot::Gate,
     telemetry::Counter,
 };
 
-use super::{Options, StartError};
+use super::{error::StartError, options::Options};
 
 /// Reads the configuration; what it names in Vault is waited for once. What is not there then is
 /// missing as a variable is that is not set.
+///
+/// # Errors
+/// The configuration is wrong, or would open a route to everybody.
 pub async fn load(options: &Options) -> Result<(Arc<Config>, Arc<Vault>), StartError> {
-    let access = options.vault.clone().or_else(Access::of_environment);
+    let access = options.vault.clone().or_else(VaultAccess::of_environment);
     let vault = Vault::new(Net::new(), access);
     let mut read = read(options, &vault);
     if vault.lacks() {

@@ -269,7 +269,7 @@ pub fn source(transport: &Transport) -> String {
     let text = match transport {
         Transport::Stdio { command, args, cwd, .. } => format!("{command} {args:?} {cwd:?}"),
         Transport::Http { url, .. } => url.clone(),
-        Transport::Builtin { kit } => kit.clone(),
+        Transport::Builtin { server } => server.clone(),
     };
     Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }

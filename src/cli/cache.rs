@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::{
     admin::{PURGE_PATH, Purge},
     app, config,
-    net::{Net, Way},
+    net::{Net, SendOptions},
 };
 
 use super::{say, show};
@@ -58,7 +58,7 @@ async fn send(admin: SocketAddr, purge: &Purge) -> anyhow::Result<u64> {
     let request = Request::post(&url)
         .header(header::CONTENT_TYPE, "application/json")
         .body(Full::new(serde_json::to_vec(purge)?.into()))?;
-    let sent = Net::new().send(request, Way::default()).await;
+    let sent = Net::new().send(request, SendOptions::default()).await;
     let response = sent.with_context(|| format!("no gate answers at {url}"))?;
     let status = response.status();
     let text = response.into_body().collect().await?.to_bytes();

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     mcp::{header as value, id::Id, message, meta, mirror::Mirrors, raw::Raw, version::Version},
-    net::{Net, Way},
+    net::{Net, SendOptions},
 };
 
 /// Speaks to one route.
@@ -74,7 +74,7 @@ impl Client {
             request = request.header(name, HeaderValue::from_str(&value::encode(text))?);
         }
         let request = request.body(Full::new(body))?;
-        let response = self.net.send(request, Way::default()).await?;
+        let response = self.net.send(request, SendOptions::default()).await?;
         let status = response.status();
         let text = response.into_body().collect().await?.to_bytes();
         let answer = last_message(&text).with_context(|| {

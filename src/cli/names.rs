@@ -16,6 +16,7 @@ use crate::{
         names::{self, Known},
     },
     call::ListKind,
+    catalog::ledger::Owner,
 };
 
 use super::{say, show, start_failed, table};
@@ -173,7 +174,8 @@ fn pin(config: &Path, arguments: &PinArguments) -> anyhow::Result<ExitCode> {
     let path = names::route(config, route.as_deref(), upstream).map_err(start_failed)?;
     let ledger = names::ledger(config).map_err(start_failed)?;
     let own = own.as_deref().unwrap_or(name);
-    let pinning = names::pin(&ledger, (&path, kind.list()), name, (upstream, own));
+    let owner = Owner { upstream: upstream.clone(), own: own.to_owned() };
+    let pinning = names::pin(&ledger, &path, kind.list(), name, owner);
     let before = app::runtime()?.block_on(pinning).map_err(start_failed)?;
     say(&format!("{path}: `{name}` leads to `{own}` of `{upstream}` for good"));
     if let Some(before) = before {

@@ -6,7 +6,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{
     app::{self, Options},
-    kit::report::State,
+    builtin::report::UpstreamState,
 };
 
 use super::{show, start_failed, table};
@@ -35,7 +35,7 @@ pub fn run(config: &Path, arguments: &Arguments) -> anyhow::Result<ExitCode> {
         upgrade: arguments.upgrade,
         ..Options::default()
     };
-    let tell = |gate: &app::Gate| {
+    let tell = |gate: &app::RunningGate| {
         let base = base(gate);
         show(&format!("tollgate {} serves on {base}", env!("CARGO_PKG_VERSION")));
         let viewer = gate.viewer();
@@ -49,7 +49,7 @@ pub fn run(config: &Path, arguments: &Arguments) -> anyhow::Result<ExitCode> {
 }
 
 /// Where clients reach it, without the path of a route.
-pub fn base(gate: &app::Gate) -> String {
+pub fn base(gate: &app::RunningGate) -> String {
     let scheme = if gate.is_tls() { "https" } else { "http" };
     format!("{scheme}://{}", gate.address())
 }
@@ -83,7 +83,9 @@ pub async fn tell(gate: &app::Viewer, base: &str) {
 /// The names of those that are not there yet.
 fn opening(gate: &app::Viewer) -> String {
     let report = gate.report();
-    let open = |state: State| matches!(state, State::Idle | State::Opening | State::Degraded);
+    let open = |state: UpstreamState| {
+        matches!(state, UpstreamState::Idle | UpstreamState::Opening | UpstreamState::Degraded)
+    };
     let names: Vec<_> = report.upstreams.iter().filter(|upstream| open(upstream.state)).collect();
     names.iter().map(|upstream| upstream.name.as_str()).collect::<Vec<_>>().join(", ")
 }

@@ -95,7 +95,7 @@ pub fn run(file: Option<&Path>, arguments: &Arguments) -> anyhow::Result<ExitCod
         return stdio::serve(options, Some("/mcp"), async |gate| gate.opened(UPSTREAM).await);
     }
     let may_wait = matches!(server, Sidecar::Url { .. });
-    let tell = |gate: &app::Gate| {
+    let tell = |gate: &app::RunningGate| {
         let (base, viewer) = (run::base(gate), gate.viewer());
         show(&format!("tollgate {} serves on {base}/mcp", env!("CARGO_PKG_VERSION")));
         async move {

@@ -2,7 +2,7 @@
 
 use comfy_table::{ContentArrangement, Table, presets};
 
-use crate::kit::report::{Report, Upstream};
+use crate::builtin::report::{Report, UpstreamReport};
 
 /// A table with a head; as wide as the terminal, if there is one.
 pub fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
@@ -48,7 +48,7 @@ pub fn report(report: &Report, base: &str) -> String {
     format!("{}\n\n{routes}", table(&head, upstreams))
 }
 
-fn note(upstream: &Upstream) -> String {
+fn note(upstream: &UpstreamReport) -> String {
     upstream.last_error.clone().unwrap_or_default()
 }
 

@@ -66,7 +66,7 @@ pub enum Transport {
         dial: Dial,
     },
     /// A server built into Tollgate, by its name; there is one, `gate`.
-    Builtin { kit: String },
+    Builtin { server: String },
 }
 
 impl Transport {

@@ -296,7 +296,7 @@ fn transport(keys: &mut Fields<Upstream>, urls: &[String], reader: &mut Reader<'
     let Some((kind, _)) = given.next() else {
         let help = "say what it is with one of `command`, `url` and `builtin = \"gate\"`";
         reader.problem(Problem::new(keys.at.clone(), "this upstream is nothing yet", help));
-        return Transport::Builtin { kit: String::new() };
+        return Transport::Builtin { server: String::new() };
     };
     for (other, span) in given {
         let help = format!("keep one of them, or make two upstreams of `{kind}` and `{other}`");
@@ -311,7 +311,7 @@ fn transport(keys: &mut Fields<Upstream>, urls: &[String], reader: &mut Reader<'
             cwd: keys.cwd.value.take(),
         },
         "url" => over_http(keys, urls, reader),
-        _ => Transport::Builtin { kit: keys.builtin.value.take().unwrap_or_default() },
+        _ => Transport::Builtin { server: keys.builtin.value.take().unwrap_or_default() },
     }
 }
 

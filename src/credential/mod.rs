@@ -20,7 +20,7 @@ use hyper::body::Incoming;
 use crate::{
     call::{Token as Bearer, tasks::Tasks},
     config::{Credential as Settings, Transport, Upstream},
-    net::{Net, NetError, Way},
+    net::{Net, NetError, SendOptions},
     telemetry::Counters,
 };
 
@@ -69,7 +69,7 @@ impl Credential {
         &self,
         net: &Net,
         mut request: Request<Full<Bytes>>,
-        way: Way,
+        way: SendOptions,
         whose: Option<&Bearer>,
     ) -> Result<Response<Incoming>, NetError> {
         let token = match self {

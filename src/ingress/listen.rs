@@ -33,17 +33,20 @@ use crate::{
 };
 
 use super::{
-    connections::{Bounds, Connections, Place, Refusal},
+    connections::{
+        ClientConnection, ConnectionBounds, ConnectionRefusal, ConnectionSlot, Connections,
+    },
     outgoing::{
-        Held, Outgoing,
-        budget::{self, Admission, Budget, Recipient},
-        stall::Streams,
+        body::{OutgoingBody, RequestGuards},
+        budget::{self, Exceeded, Recipient, SendBounds, SendBudget, SendReservation},
+        stall::StreamExecutor,
     },
     reply::{self, HttpReply, Refused},
+    request_body::BodyBudget,
     serve::serve,
-    shared::{Served, Shared},
+    shared::{CountedReply, ListenerState},
     tls::Certificates,
-    wire::Wire,
+    wire::ClientStream,
 };
 
 /// How often a client of HTTP/2 is asked whether it is still there; it has hyper's 20 s to answer.
@@ -61,14 +64,14 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// all.
 const DESCRIPTORS_PART: u64 = 4;
 
-/// A front that accepts connections until told to stop.
-pub struct Front {
+/// Accepts connections until told to stop.
+pub struct Listener {
     gate: Arc<Gate>,
     listener: TcpListener,
     tls: Option<Arc<Certificates>>,
 }
 
-impl Front {
+impl Listener {
     pub fn new(gate: Arc<Gate>, listener: TcpListener, tls: Option<Arc<Certificates>>) -> Self {
         Self { gate, listener, tls }
     }
@@ -81,14 +84,15 @@ impl Front {
         let shared = shared(&self.gate, &limits);
         let sweeping = sweep(Arc::clone(&self.gate), Arc::clone(&connections), Arc::clone(&shared));
         self.gate.tasks.spawn("connections: sweep", sweeping);
-        let door = Door {
+        let context = ConnectionContext {
             gate: Arc::clone(&self.gate),
             local,
             peer: ClientPeer { address: local.ip(), certificate: None },
             requests: Arc::new(Semaphore::new(limits.requests_max)),
             shared,
         };
-        let (open, mut reserve) = (TaskTracker::new(), Reserve::take(1));
+        let open = TaskTracker::new();
+        let mut reserve = Reserve::take(1);
         let mut stop = pin!(stop);
         loop {
             let accepted = tokio::select! {
@@ -103,11 +107,11 @@ impl Front {
                     continue;
                 }
             };
-            let Some(place) = self.admit(&connections, peer.ip()) else {
+            let Some(slot) = self.admit(&connections, peer.ip()) else {
                 continue; // closed at once
             };
             let tls = self.tls.as_ref().map(|tls| tls.acceptor());
-            let serving = Box::pin(door.to(peer.ip()).accept(stream, tls, place));
+            let serving = Box::pin(context.for_peer(peer.ip()).accept(stream, tls, slot));
             // Dropped when the gate ends, long after the drain: as if the client had closed.
             self.gate.tasks.spawn("connection", open.track_future(serving));
         }
@@ -123,23 +127,23 @@ impl Front {
         }
     }
 
-    fn admit(&self, connections: &Arc<Connections>, peer: IpAddr) -> Option<Place> {
+    fn admit(&self, connections: &Arc<Connections>, peer: IpAddr) -> Option<ConnectionSlot> {
         let snapshot = self.gate.snapshot();
         let proxies = &snapshot.config.server.trusted_proxies;
         let is_proxy = proxies.iter().any(|network| network.contains(peer));
         let admitted = connections.admit(peer.to_canonical(), is_proxy);
-        let refused = |refusal: &Refusal| {
+        let refused = |refusal: &ConnectionRefusal| {
             self.gate.counters.add(match refusal {
-                Refusal::Full => Counter::RefusedConnections,
-                Refusal::Address => Counter::RefusedAddresses,
+                ConnectionRefusal::Full => Counter::RefusedConnections,
+                ConnectionRefusal::Address => Counter::RefusedAddresses,
             });
         };
         admitted.inspect_err(refused).ok()
     }
 
-    /// A connection could not be accepted. Where that is for want of descriptors, the one that is
-    /// idle for longest makes room, and where none is idle, the client that waits is turned away
-    /// rather than left without a word.
+    /// Deals with a connection that could not be accepted. Where that is for want of descriptors,
+    /// the connection that is idle for longest makes room, and where none is idle, the client that
+    /// waits is turned away rather than left without a word.
     async fn failed(&self, error: &io::Error, connections: &Connections, reserve: &mut Reserve) {
         tracing::debug!(%error, "a connection was not accepted");
         if machine::is_exhausted(error) {
@@ -152,10 +156,10 @@ impl Front {
     }
 }
 
-fn bounds(limits: &Limits) -> Bounds {
+fn bounds(limits: &Limits) -> ConnectionBounds {
     let all = machine::descriptors().map(|all| all - all / DESCRIPTORS_PART);
     let all = all.and_then(|all| usize::try_from(all).ok()).unwrap_or(usize::MAX);
-    Bounds {
+    ConnectionBounds {
         connections_max: limits.connections_max.min(all),
         per_address_max: limits.per_address(),
         idle: limits.request_timeout,
@@ -163,12 +167,12 @@ fn bounds(limits: &Limits) -> Bounds {
     }
 }
 
-fn shared(gate: &Gate, limits: &Limits) -> Arc<Shared> {
-    let none = budget::Bounds { connection: 0, caller: 0, gate: 0 };
-    let shared = Shared {
+fn shared(gate: &Gate, limits: &Limits) -> Arc<ListenerState> {
+    let none = SendBounds { connection: 0, caller: 0, gate: 0 };
+    let shared = ListenerState {
         streams: Arc::default(),
-        intake: super::intake::Intake::default(),
-        budget: Budget::new(none, Arc::clone(&gate.counters)),
+        bodies: BodyBudget::default(),
+        budget: SendBudget::new(none, Arc::clone(&gate.counters)),
         memory: machine::memory(),
     };
     shared.budget.set(shared.unsent(limits));
@@ -176,7 +180,7 @@ fn shared(gate: &Gate, limits: &Limits) -> Arc<Shared> {
 }
 
 /// Ends connections in which nothing goes on, and has the budgets as they are configured.
-async fn sweep(gate: Arc<Gate>, connections: Arc<Connections>, shared: Arc<Shared>) {
+async fn sweep(gate: Arc<Gate>, connections: Arc<Connections>, shared: Arc<ListenerState>) {
     loop {
         tokio::time::sleep(connections.period()).await;
         connections.sweep();
@@ -194,20 +198,21 @@ async fn turn_away(reserve: &mut Reserve, listener: &TcpListener) {
     reserve.refill();
 }
 
-/// What all connections lead to.
+/// State that all connections of a listener share, and the peer of this one.
 #[derive(Clone)]
-struct Door {
+struct ConnectionContext {
     gate: Arc<Gate>,
     local: SocketAddr,
     peer: ClientPeer,
     /// Room for requests under way.
     requests: Arc<Semaphore>,
-    shared: Arc<Shared>,
+    shared: Arc<ListenerState>,
 }
 
-impl Door {
-    /// The same for a connection from this address. One of IPv4 is the same over a socket of IPv6.
-    fn to(&self, peer: IpAddr) -> Self {
+impl ConnectionContext {
+    /// The context of a connection from this address. An address of IPv4 is the same over a socket
+    /// of IPv6.
+    fn for_peer(&self, peer: IpAddr) -> Self {
         let peer = ClientPeer { address: peer.to_canonical(), certificate: None };
         Self { peer, ..self.clone() }
     }
@@ -216,19 +221,19 @@ impl Door {
         self,
         stream: TcpStream,
         tls: Option<(TlsAcceptor, CancellationToken)>,
-        place: Place,
+        slot: ConnectionSlot,
     ) {
         // An option that only costs latency where it cannot be set.
         stream.set_nodelay(true).ok();
-        let wire = Wire { stream, connection: Arc::clone(&place.connection) };
+        let wire = ClientStream { stream, connection: Arc::clone(&slot.connection) };
         let patience = self.gate.snapshot().config.server.limits.request_timeout;
         let Some((tls, replaced)) = tls else {
-            return self.serve(wire, &place, patience).await;
+            return self.serve(wire, &slot, patience).await;
         };
         let shaken = tokio::select! {
             // Dropped, nothing was asked yet.
             shaken = tokio::time::timeout(patience, tls.accept(wire)) => shaken,
-            () = place.connection.ending() => return,
+            () = slot.connection.ending() => return,
         };
         match shaken {
             Ok(Ok(stream)) => {
@@ -236,7 +241,7 @@ impl Door {
                 let shown = shown.and_then(|chain| Certificate::read(chain.first()?));
                 let peer = ClientPeer { certificate: shown.map(Arc::new), ..self.peer.clone() };
                 let known = peer.certificate.is_some();
-                let serving = Self { peer, ..self }.serve(stream, &place, patience);
+                let serving = Self { peer, ..self }.serve(stream, &slot, patience);
                 tokio::select! {
                     // Boxed: TLS is large. Dropped, what is under way ends as if the client had
                     // closed: nobody vouches for it any more.
@@ -254,18 +259,21 @@ impl Door {
     async fn serve(
         self,
         io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
-        place: &Place,
+        slot: &ConnectionSlot,
         patience: Duration,
     ) {
-        let (asked, counters) = (CancellationToken::new(), Arc::clone(&self.gate.counters));
-        let (first, own) = (asked.clone(), Arc::clone(&place.connection));
+        let requested = CancellationToken::new();
+        let counters = Arc::clone(&self.gate.counters);
+        let first = requested.clone();
+        let own = Arc::clone(&slot.connection);
         let limits = self.gate.snapshot().config.server.limits.clone();
         let streams =
-            Streams { write_timeout: limits.write_timeout, counters: Arc::clone(&counters) };
+            StreamExecutor { write_timeout: limits.write_timeout, counters: Arc::clone(&counters) };
         let service = hyper::service::service_fn(move |request| {
             first.cancel();
-            let (door, connection) = (self.clone(), Arc::clone(&own));
-            async move { Ok::<_, Infallible>(door.answer(request, connection).await) }
+            let context = self.clone();
+            let connection = Arc::clone(&own);
+            async move { Ok::<_, Infallible>(context.answer(request, connection).await) }
         });
         let head = u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX);
         let mut builder = auto::Builder::new(streams);
@@ -278,33 +286,34 @@ impl Door {
         let connection = builder.serve_connection(TokioIo::new(io), service).into_owned();
         let mut connection = pin!(connection);
         let silence = async {
-            if tokio::time::timeout(patience, asked.cancelled()).await.is_ok() {
+            if tokio::time::timeout(patience, requested.cancelled()).await.is_ok() {
                 std::future::pending::<()>().await;
             }
         };
         tokio::select! {
-            ended = connection.as_mut() => return told(ended),
-            () = place.connection.ending() => (),
+            ended = connection.as_mut() => return log_end(ended),
+            () = slot.connection.ending() => (),
             // Dropped only where its client takes nothing, or had to make room for others.
-            () = place.connection.cut_off() => return,
+            () = slot.connection.cut_off() => return,
             // Dropped only where nothing was asked: nothing is lost.
             () = silence => return counters.add(Counter::RefusedSlow),
         }
         connection.as_mut().graceful_shutdown();
-        end(connection, place).await;
+        end(connection, slot).await;
     }
 
     /// Answers one request, unless too many are under way. It is so until its answer ends.
     async fn answer(
         self,
         request: Request<Incoming>,
-        connection: Arc<super::connections::Connection>,
-    ) -> Response<Outgoing> {
+        connection: Arc<ClientConnection>,
+    ) -> Response<OutgoingBody> {
         let http2 = request.version() == Version::HTTP_2;
-        let underway = connection.begin(http2);
-        let place = Arc::clone(&self.requests).try_acquire_owned().ok();
-        let (counters, shared) = (Arc::clone(&self.gate.counters), Arc::clone(&self.shared));
-        let Served { reply, caller } = match &place {
+        let active = connection.begin(http2);
+        let permit = Arc::clone(&self.requests).try_acquire_owned().ok();
+        let counters = Arc::clone(&self.gate.counters);
+        let shared = Arc::clone(&self.shared);
+        let CountedReply { reply, caller } = match &permit {
             None => reply::refused(&Refused::Overloaded, None, &counters).into_reply().into(),
             // Boxed: what the connection holds is to stay small.
             Some(_) => {
@@ -314,24 +323,24 @@ impl Door {
         };
         let to = Recipient { caller, connection, http2 };
         let budget = Arc::clone(&shared.budget);
-        let (reply, admitted) = match admit(&reply, &to, &budget) {
-            Ok(admitted) => (reply, admitted),
+        let (reply, reserved) = match reserve(&reply, &to, &budget) {
+            Ok(reserved) => (reply, reserved),
             Err(exceeded) => {
                 let answer = reply::refused(&Refused::Unsent(exceeded), None, &counters);
                 (answer.into_reply(), None)
             }
         };
-        let held = Held { place, underway };
-        reply.map(|body| Outgoing::new(body, admitted, to, budget, held))
+        let guards = RequestGuards { permit, active };
+        reply.map(|body| OutgoingBody::new(body, reserved, to, budget, guards))
     }
 }
 
 /// Counts a reply whose size is known beforehand, where it is large.
-fn admit(
+fn reserve(
     reply: &HttpReply,
     to: &Recipient,
-    budget: &Arc<Budget>,
-) -> Result<Option<Admission>, budget::Exceeded> {
+    budget: &Arc<SendBudget>,
+) -> Result<Option<SendReservation>, Exceeded> {
     let bytes = reply.body().size_hint().exact().and_then(|bytes| usize::try_from(bytes).ok());
     let large = bytes.filter(|bytes| budget::COUNTED_MIN < *bytes);
     large.map(|bytes| budget.admit(bytes, to)).transpose()
@@ -341,16 +350,16 @@ fn admit(
 /// moment only, but where all are told so at a stop.
 async fn end<E: std::fmt::Display>(
     mut connection: Pin<&mut impl Future<Output = Result<(), E>>>,
-    place: &Place,
+    slot: &ConnectionSlot,
 ) {
-    let _ending = (!place.is_closing()).then(|| place.ending());
+    let _ending = (!slot.is_closing()).then(|| slot.ending());
     loop {
         tokio::select! {
-            ended = connection.as_mut() => return told(ended),
-            () = place.connection.cut_off() => return,
+            ended = connection.as_mut() => return log_end(ended),
+            () = slot.connection.cut_off() => return,
             // Dropped where nothing is asked: the client was told that nothing will be answered.
-            () = tokio::time::sleep(LAST_WORDS), if !place.is_closing() => {
-                if place.connection.is_idle() {
+            () = tokio::time::sleep(LAST_WORDS), if !slot.is_closing() => {
+                if slot.connection.is_idle() {
                     return;
                 }
             }
@@ -358,7 +367,7 @@ async fn end<E: std::fmt::Display>(
     }
 }
 
-fn told<E: std::fmt::Display>(ended: Result<(), E>) {
+fn log_end<E: std::fmt::Display>(ended: Result<(), E>) {
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended");
     }

@@ -22,9 +22,10 @@ use super::{
     conversation::{Action, Conversation},
     decode,
     endpoint::{self, Endpoint},
-    events, forwarded, guard,
+    events, forwarded,
+    origin::{self, OriginRefusal},
     reply::{self, HttpReply, Refused, RequestHead, SESSION},
-    shared::{Served, Shared},
+    shared::{CountedReply, ListenerState},
     stream,
 };
 
@@ -33,19 +34,19 @@ const LAST_EVENT_ID: &str = "last-event-id";
 /// Answers one request.
 pub async fn serve(
     gate: Arc<Gate>,
-    shared: Arc<Shared>,
+    shared: Arc<ListenerState>,
     local: SocketAddr,
     mut peer: ClientPeer,
     request: Request<HttpIncoming>,
-) -> Served {
+) -> CountedReply {
     gate.counters.add(Counter::Requests);
     let snapshot = gate.snapshot();
     let server = &snapshot.config.server;
     peer.address = forwarded::client(peer.address, &server.trusted_proxies, request.headers());
-    if let Err(refusal) = guard::check(server, local, request.headers(), request.uri()) {
+    if let Err(refusal) = origin::check(server, local, request.headers(), request.uri()) {
         gate.counters.add(match refusal {
-            guard::Refusal::Host => Counter::RefusedHost,
-            guard::Refusal::Origin => Counter::RefusedOrigin,
+            OriginRefusal::Host => Counter::RefusedHost,
+            OriginRefusal::Origin => Counter::RefusedOrigin,
         });
         return reply::plain(StatusCode::FORBIDDEN, format!("{refusal}\n")).into();
     }
@@ -74,7 +75,7 @@ pub async fn serve(
         (Endpoint::Messages, &Verb::POST) => handler.message(request).await,
         (Endpoint::Messages, _) => reply::not_allowed("POST"),
     };
-    handler.shared.served(reply, &handler.conversation.caller)
+    handler.shared.counted(reply, &handler.conversation.caller)
 }
 
 /// The trace that a request says it is part of (W3C Trace Context).
@@ -97,7 +98,7 @@ async fn recognised(
 /// Answers requests on one route.
 struct RouteHandler {
     conversation: Conversation,
-    shared: Arc<Shared>,
+    shared: Arc<ListenerState>,
     /// The headers of the request that upstreams are to have.
     forwarded: Option<Arc<HeaderMap>>,
     /// The trace that the headers of the request name; read only where calls are recorded.
@@ -150,7 +151,7 @@ impl RouteHandler {
 
     async fn read(&self, body: HttpIncoming) -> Result<Incoming, Refused> {
         let all_max = self.shared.incoming(self.at().limits());
-        let reading = self.shared.intake.read(body, self.at().limits().body_bytes_max, all_max);
+        let reading = self.shared.bodies.read(body, self.at().limits().body_bytes_max, all_max);
         let patience = self.at().limits().request_timeout;
         let whole = tokio::time::timeout(patience, reading).await;
         let whole = whole.ok().ok_or(Refused::BodyTooSlow(patience))??;

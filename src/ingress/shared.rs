@@ -1,4 +1,4 @@
-//! What the requests of a listener share, and the replies that they lead to.
+//! State that the requests of a listener share, and the replies that they lead to.
 
 use std::sync::Arc;
 
@@ -8,9 +8,9 @@ use crate::{call::Caller, config::Limits};
 
 use super::{
     events::SseStreams,
-    intake::Intake,
-    outgoing::budget::{self, Budget},
+    outgoing::budget::{self, SendBounds, SendBudget},
     reply::HttpReply,
+    request_body::BodyBudget,
 };
 
 /// The part of the memory that request bodies may take while they are read, and the most of it:
@@ -22,20 +22,20 @@ const UNSENT_PART: usize = 4;
 /// An answer of so many bytes at most counts for nobody.
 const SMALL: u64 = budget::COUNTED_MIN as u64;
 
-/// What all requests of a listener share.
-pub struct Shared {
+/// State that all requests of a listener share.
+pub struct ListenerState {
     /// The streams of the older HTTP+SSE.
     pub streams: Arc<SseStreams>,
-    pub intake: Intake,
-    pub budget: Arc<Budget>,
+    pub bodies: BodyBudget,
+    pub budget: Arc<SendBudget>,
     /// Bytes of memory that there are.
     pub memory: usize,
 }
 
-impl Shared {
+impl ListenerState {
     /// The bounds of answers that wait to be taken.
-    pub fn unsent(&self, limits: &Limits) -> budget::Bounds {
-        budget::Bounds {
+    pub fn unsent(&self, limits: &Limits) -> SendBounds {
+        SendBounds {
             connection: limits.unsent_per_connection_max,
             caller: limits.unsent_per_caller_max,
             gate: limits.unsent_bytes_max.unwrap_or(self.memory / UNSENT_PART),
@@ -48,21 +48,21 @@ impl Shared {
         limits.incoming_bytes_max.unwrap_or(usual)
     }
 
-    /// A reply to this caller.
-    pub fn served(&self, reply: HttpReply, caller: &Caller) -> Served {
+    /// A reply that counts for this caller.
+    pub fn counted(&self, reply: HttpReply, caller: &Caller) -> CountedReply {
         let small = reply.body().size_hint().upper().is_some_and(|bytes| bytes <= SMALL);
-        Served { reply, caller: if small { 0 } else { self.budget.caller(caller) } }
+        CountedReply { reply, caller: if small { 0 } else { self.budget.caller(caller) } }
     }
 }
 
-/// A reply, and whom a large one counts for.
-pub struct Served {
+/// A reply, and the caller that a large one counts for.
+pub struct CountedReply {
     pub reply: HttpReply,
-    /// As the budget has it; 0 where nobody called, or the reply is small.
+    /// The caller's number in the budget; 0 where nobody called, or the reply is small.
     pub caller: u64,
 }
 
-impl From<HttpReply> for Served {
+impl From<HttpReply> for CountedReply {
     fn from(reply: HttpReply) -> Self {
         Self { reply, caller: 0 }
     }

@@ -1,4 +1,4 @@
-//! The bytes of a connection, watched: whether its peer takes what waits for it.
+//! The bytes of a connection: notes whether its peer takes what waits for it.
 
 use std::{
     io::{self, IoSlice},
@@ -12,16 +12,16 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::connections::Connection;
+use super::connections::ClientConnection;
 
-/// A connection under TLS, if there is any: each byte that the peer's system takes is progress.
-pub struct Wire {
+/// The stream of a connection, under its TLS: each byte that the peer's system takes is progress.
+pub struct ClientStream {
     pub stream: TcpStream,
-    pub connection: Arc<Connection>,
+    pub connection: Arc<ClientConnection>,
 }
 
-impl Wire {
-    fn saw<T>(&self, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+impl ClientStream {
+    fn note<T>(&self, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         match written {
             Poll::Ready(_) => self.connection.progressed(),
             Poll::Pending => self.connection.stalled(),
@@ -30,7 +30,7 @@ impl Wire {
     }
 }
 
-impl AsyncRead for Wire {
+impl AsyncRead for ClientStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -40,14 +40,14 @@ impl AsyncRead for Wire {
     }
 }
 
-impl AsyncWrite for Wire {
+impl AsyncWrite for ClientStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.saw(written)
+        self.note(written)
     }
 
     fn poll_write_vectored(
@@ -56,7 +56,7 @@ impl AsyncWrite for Wire {
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.saw(written)
+        self.note(written)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -6,7 +6,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
 use super::{
-    NetError,
+    error::NetError,
     inflate::{Coding, Inflate},
 };
 

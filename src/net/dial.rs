@@ -6,6 +6,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use http::{HeaderValue, Uri};
@@ -21,7 +22,11 @@ use tokio::{
 };
 use tower_service::Service;
 
-use super::{CONNECT_TIMEOUT, proxy::Route};
+use super::proxy::ProxyRoute;
+
+/// A TCP connection that is not there after this long will not come; the upstream's own deadline
+/// may be longer.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a proxy may say before a tunnel is open.
 const HEAD_BYTES_MAX: usize = 8 << 10;
@@ -35,7 +40,7 @@ pub struct Dialer {
     /// To proxies that speak TLS themselves, too.
     connector: HttpsConnector<HttpConnector>,
     tcp: HttpConnector,
-    route: Arc<Route>,
+    route: Arc<ProxyRoute>,
     /// Also where the server speaks plain HTTP: a proxy forwards HTTP/1 only.
     tunnels: bool,
 }
@@ -52,7 +57,7 @@ impl Dialer {
     pub fn new(
         connector: HttpsConnector<HttpConnector>,
         tcp: HttpConnector,
-        route: Arc<Route>,
+        route: Arc<ProxyRoute>,
         tunnels: bool,
     ) -> Self {
         Self { connector, tcp, route, tunnels }

@@ -7,7 +7,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::config::Fetching;
 
-use super::{Net, Way};
+use super::client::{Net, SendOptions};
 
 /// Why there is none: in words for operators, which hold neither what was sent nor what came.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -56,7 +56,7 @@ impl Net {
         request.headers_mut().insert(header::ACCEPT, json);
         request.headers_mut().insert(header::USER_AGENT, agent);
         let url = request.uri().clone();
-        let reply = self.send(request, Way::default()).await;
+        let reply = self.send(request, SendOptions::default()).await;
         let reply = reply.map_err(|error| FetchError::Lost(format!("{url}: {error}")))?;
         let status = reply.status();
         let body = Limited::new(reply.into_body(), bounds.bytes_max).collect().await;

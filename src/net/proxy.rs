@@ -10,27 +10,27 @@ pub const NONE: &str = "none";
 
 /// A forward proxy.
 #[derive(Clone, PartialEq)]
-pub struct Proxy {
+pub struct ProxyServer {
     /// Without userinfo.
     pub uri: Uri,
     pub authorization: Option<HeaderValue>,
 }
 
-/// What chooses among proxies.
+/// How a proxy is chosen for an address.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub enum Route {
+pub enum ProxyRoute {
     #[default]
     Direct,
-    Always(Proxy),
-    Environment(Environment),
+    Always(ProxyServer),
+    Environment(EnvironmentProxies),
 }
 
 /// The proxies of `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`, or of the same names in lower case,
 /// which count first.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Environment {
-    http: Option<Proxy>,
-    https: Option<Proxy>,
+pub struct EnvironmentProxies {
+    http: Option<ProxyServer>,
+    https: Option<ProxyServer>,
     except: Vec<Except>,
 }
 
@@ -43,7 +43,7 @@ enum Except {
     Network(IpAddr, u8),
 }
 
-impl Proxy {
+impl ProxyServer {
     /// Reads `http://USER:PASSWORD@HOST:PORT`. None where it is no address of a proxy.
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
@@ -72,8 +72,8 @@ impl Proxy {
     }
 }
 
-impl Route {
-    /// That of an upstream whose `proxy` is this, if it has one.
+impl ProxyRoute {
+    /// The route to an upstream whose `proxy` is this, if it has one.
     ///
     /// # Errors
     /// Where the text is no address of a proxy; it is not repeated.
@@ -83,15 +83,17 @@ impl Route {
     ) -> Result<Self, String> {
         match proxy {
             Some(NONE) => Ok(Self::Direct),
-            Some(text) => Proxy::parse(text).map(Self::Always).ok_or_else(|| {
+            Some(text) => ProxyServer::parse(text).map(Self::Always).ok_or_else(|| {
                 format!("`proxy` is no address such as http://proxy.example.com:3128, nor `{NONE}`")
             }),
-            None => Ok(Environment::read(environment).map_or(Self::Direct, Self::Environment)),
+            None => {
+                Ok(EnvironmentProxies::read(environment).map_or(Self::Direct, Self::Environment))
+            }
         }
     }
 
     /// The proxy to this address; none where it is dialled itself.
-    pub fn to(&self, uri: &Uri) -> Option<&Proxy> {
+    pub fn to(&self, uri: &Uri) -> Option<&ProxyServer> {
         match self {
             Self::Direct => None,
             Self::Always(proxy) => Some(proxy),
@@ -100,7 +102,7 @@ impl Route {
     }
 }
 
-impl Environment {
+impl EnvironmentProxies {
     fn read(variable: &dyn Fn(&str) -> Option<String>) -> Option<Self> {
         let read = |name: &str| {
             let text = variable(&name.to_ascii_lowercase()).or_else(|| variable(name))?;
@@ -108,7 +110,7 @@ impl Environment {
         };
         let proxy = |name: &str| {
             let text = read(name)?;
-            let proxy = Proxy::parse(&text);
+            let proxy = ProxyServer::parse(&text);
             if proxy.is_none() {
                 tracing::warn!(variable = name, "it is no address of a proxy, and not used");
             }
@@ -120,7 +122,7 @@ impl Environment {
         (http.is_some() || https.is_some()).then_some(Self { http, https, except })
     }
 
-    fn to(&self, uri: &Uri) -> Option<&Proxy> {
+    fn to(&self, uri: &Uri) -> Option<&ProxyServer> {
         let is_https = uri.scheme_str() == Some("https");
         let host = uri.host()?.trim_matches(['[', ']']).to_ascii_lowercase();
         let port = uri.port_u16().unwrap_or(if is_https { 443 } else { 80 });
@@ -211,9 +213,9 @@ fn decoded(text: &str) -> Option<Vec<u8>> {
 }
 
 /// Without what is secret.
-impl std::fmt::Debug for Proxy {
+impl std::fmt::Debug for ProxyServer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Proxy").field(&self.uri).finish()
+        f.debug_tuple("ProxyServer").field(&self.uri).finish()
     }
 }
 
@@ -223,17 +225,17 @@ mod tests {
 
     #[test]
     fn an_address_of_a_proxy_keeps_its_password_to_itself() {
-        let proxy = Proxy::parse("http://us%40er:p%3Ass@proxy.example.com:3128").unwrap();
+        let proxy = ProxyServer::parse("http://us%40er:p%3Ass@proxy.example.com:3128").unwrap();
         assert_eq!(proxy.uri, "http://proxy.example.com:3128/");
         let sent = proxy.authorization.as_ref().unwrap();
         assert_eq!(sent, &format!("Basic {}", STANDARD.encode("us@er:p:ss")));
         assert!(!format!("{proxy:?} {sent:?}").contains(&STANDARD.encode("us@er:p:ss")));
-        assert_eq!(Proxy::parse("proxy:3128").unwrap().uri, "http://proxy:3128/");
-        assert_eq!(Proxy::parse("https://proxy").unwrap().uri, "https://proxy/");
+        assert_eq!(ProxyServer::parse("proxy:3128").unwrap().uri, "http://proxy:3128/");
+        assert_eq!(ProxyServer::parse("https://proxy").unwrap().uri, "https://proxy/");
         for text in ["", "socks5://proxy:1080", "http://", "http://a b", "ftp://x", "http://%@x"] {
-            assert_eq!(Proxy::parse(text), None, "{text}");
+            assert_eq!(ProxyServer::parse(text), None, "{text}");
         }
-        let refused = Route::of(Some("socks5://user:secret@proxy"), &|_| None).unwrap_err();
+        let refused = ProxyRoute::of(Some("socks5://user:secret@proxy"), &|_| None).unwrap_err();
         assert!(!refused.contains("secret"), "{refused}");
     }
 
@@ -250,7 +252,7 @@ mod tests {
             ),
             _ => None,
         };
-        let route = Route::of(None, &variable).unwrap();
+        let route = ProxyRoute::of(None, &variable).unwrap();
         let by = |uri: &str| route.to(&uri.parse().unwrap()).map(|proxy| proxy.uri.to_string());
         let (plain, secure) = (Some("http://plain:1/"), Some("http://secure:2/"));
         for (uri, want) in [
@@ -281,13 +283,13 @@ mod tests {
         ] {
             assert_eq!(by(uri).as_deref(), want, "{uri}");
         }
-        assert_eq!(Route::of(Some("none"), &variable), Ok(Route::Direct));
-        let own = Route::of(Some("http://own:3"), &variable).unwrap();
+        assert_eq!(ProxyRoute::of(Some("none"), &variable), Ok(ProxyRoute::Direct));
+        let own = ProxyRoute::of(Some("http://own:3"), &variable).unwrap();
         assert!(own.to(&"http://127.0.0.1/".parse().unwrap()).is_some(), "said on purpose");
         let all = |name: &str| if name == "NO_PROXY" { Some("*".into()) } else { variable(name) };
-        let route = Route::of(None, &all).unwrap();
+        let route = ProxyRoute::of(None, &all).unwrap();
         assert_eq!(route.to(&"https://far.net/".parse().unwrap()), None);
-        assert_eq!(Route::of(None, &|_| None), Ok(Route::Direct));
-        assert_eq!(Route::of(None, &|_| Some(" ".to_owned())), Ok(Route::Direct));
+        assert_eq!(ProxyRoute::of(None, &|_| None), Ok(ProxyRoute::Direct));
+        assert_eq!(ProxyRoute::of(None, &|_| Some(" ".to_owned())), Ok(ProxyRoute::Direct));
     }
 }

@@ -16,7 +16,7 @@ use tokio::{
 
 use crate::config;
 
-use super::{Net, Way};
+use super::client::{Net, SendOptions};
 
 /// What a reference to a secret begins with, where the configuration asks for a variable.
 const SCHEME: &str = "vault:";
@@ -31,7 +31,7 @@ const PATHS_MAX: usize = 1_000;
 
 /// Which Vault, and as whom.
 #[derive(Clone)]
-pub struct Access {
+pub struct VaultAccess {
     /// `http:` or `https:`, and nothing behind the port.
     pub address: String,
     pub token: String,
@@ -42,7 +42,7 @@ pub struct Access {
 /// The secrets of one gate.
 pub struct Vault {
     net: Net,
-    access: Option<Access>,
+    access: Option<VaultAccess>,
     kept: Mutex<BTreeMap<String, Kept>>,
     /// Somebody asked for what was never fetched.
     wanted: Notify,
@@ -64,7 +64,7 @@ struct Kept {
     error: Option<String>,
 }
 
-impl Access {
+impl VaultAccess {
     /// As `VAULT_ADDR`, `VAULT_TOKEN` and `VAULT_NAMESPACE` say; none without the first two.
     pub fn of_environment() -> Option<Self> {
         let [address, token] = ["VAULT_ADDR", "VAULT_TOKEN"].map(config::environment);
@@ -75,7 +75,7 @@ impl Access {
 
 impl Vault {
     /// Without access there are no secrets in it.
-    pub fn new(net: Net, access: Option<Access>) -> Self {
+    pub fn new(net: Net, access: Option<VaultAccess>) -> Self {
         Self { net, access, kept: Mutex::default(), wanted: Notify::new() }
     }
 
@@ -178,7 +178,7 @@ impl Vault {
             request = request.header("x-vault-namespace", namespace);
         }
         let request = request.body(Full::<Bytes>::default()).map_err(|error| error.to_string())?;
-        let reply = self.net.send(request, Way::default()).await;
+        let reply = self.net.send(request, SendOptions::default()).await;
         let reply = reply.map_err(|error| error.to_string())?;
         match reply.status() {
             StatusCode::OK => (),
@@ -196,9 +196,9 @@ impl Vault {
     }
 }
 
-impl fmt::Debug for Access {
+impl fmt::Debug for VaultAccess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Access({})", self.address)
+        write!(f, "VaultAccess({})", self.address)
     }
 }
 

@@ -1,13 +1,13 @@
 //! Reports the gate to those who look: the built-in server, the command line.
 
 use crate::{
+    builtin::report::{
+        BreakerStatus, CanaryReport, ListSource, OtherName, ReplicaReport, Report, RouteReport,
+        UpstreamReport, UpstreamState,
+    },
     call::ListKind,
     catalog::{Collision, Remark},
     guard::Schemas,
-    kit::report::{
-        Breaker, Canary, OtherName, Replica, Report, Route as RouteReport, Source, State,
-        Upstream as UpstreamReport,
-    },
     mcp::version::{Era, Version},
     resilience::BreakerState,
     upstream,
@@ -63,7 +63,7 @@ impl Gate {
 
 impl Route {
     fn report(&self) -> RouteReport {
-        let troubled = self.members.iter().filter(|member| member.state() != State::Ready);
+        let troubled = self.members.iter().filter(|member| member.state() != UpstreamState::Ready);
         RouteReport {
             path: self.settings.path.clone(),
             tools: self.largest_view().offer.count(ListKind::Tools),
@@ -85,18 +85,20 @@ impl Route {
 impl UpstreamEntry {
     /// Where it stands: degraded while it is not open and its last known lists are served, or its
     /// breaker lets a few calls through only.
-    pub fn state(&self) -> State {
+    pub fn state(&self) -> UpstreamState {
         let listed = self.catalog.listing().is_some();
         let breaker = self.upstream.look().state;
         match self.upstream.status().state {
-            upstream::State::Ready if breaker == Some(BreakerState::Open) => State::Tripped,
-            upstream::State::Ready if breaker == Some(BreakerState::HalfOpen) => State::Degraded,
-            upstream::State::Ready if self.catalog.error().is_some() => State::Degraded,
-            upstream::State::Ready => State::Ready,
-            upstream::State::Idle => State::Idle,
-            upstream::State::Opening | upstream::State::Failed if listed => State::Degraded,
-            upstream::State::Opening => State::Opening,
-            upstream::State::Failed => State::Failed,
+            upstream::State::Ready if breaker == Some(BreakerState::Open) => UpstreamState::Tripped,
+            upstream::State::Ready if breaker == Some(BreakerState::HalfOpen) => {
+                UpstreamState::Degraded
+            }
+            upstream::State::Ready if self.catalog.error().is_some() => UpstreamState::Degraded,
+            upstream::State::Ready => UpstreamState::Ready,
+            upstream::State::Idle => UpstreamState::Idle,
+            upstream::State::Opening | upstream::State::Failed if listed => UpstreamState::Degraded,
+            upstream::State::Opening => UpstreamState::Opening,
+            upstream::State::Failed => UpstreamState::Failed,
         }
     }
 
@@ -110,7 +112,8 @@ impl UpstreamEntry {
             each.map(|(kind, one)| format!("{} {:?}: {}", word(*kind), one.entry, one.what))
                 .collect()
         };
-        let source = if self.catalog.is_confirmed() { Source::Upstream } else { Source::Disk };
+        let source =
+            if self.catalog.is_confirmed() { ListSource::Upstream } else { ListSource::Disk };
         UpstreamReport {
             name: self.upstream.name().to_owned(),
             kind: self.upstream.kind(),
@@ -147,11 +150,11 @@ impl UpstreamEntry {
 }
 
 impl Snapshot {
-    fn canary(&self, upstream: &str) -> Option<Canary> {
+    fn canary(&self, upstream: &str) -> Option<CanaryReport> {
         let trial = &self.migration(upstream)?.canary.as_ref()?.state;
         let settings = &trial.settings;
         let weight = if trial.is_rolled_back() { 0 } else { settings.weight };
-        Some(Canary {
+        Some(CanaryReport {
             upstream: settings.upstream.clone(),
             weight,
             back: trial.rolled_back_because(),
@@ -179,22 +182,22 @@ fn other_name(collision: &Collision) -> OtherName {
     }
 }
 
-fn replica(status: upstream::ReplicaStatus) -> Replica {
+fn replica(status: upstream::ReplicaStatus) -> ReplicaReport {
     let state = match status.state {
-        upstream::State::Idle => State::Idle,
-        upstream::State::Opening => State::Opening,
-        upstream::State::Ready => State::Ready,
-        upstream::State::Failed => State::Failed,
+        upstream::State::Idle => UpstreamState::Idle,
+        upstream::State::Opening => UpstreamState::Opening,
+        upstream::State::Ready => UpstreamState::Ready,
+        upstream::State::Failed => UpstreamState::Failed,
     };
     let upstream::ReplicaStatus { url, ejected, ill, tripped, in_flight, calls, .. } = status;
-    Replica { url, state, ejected, ill, tripped, in_flight, calls }
+    ReplicaReport { url, state, ejected, ill, tripped, in_flight, calls }
 }
 
-fn breaker(standing: BreakerState) -> Breaker {
+fn breaker(standing: BreakerState) -> BreakerStatus {
     match standing {
-        BreakerState::Closed => Breaker::Closed,
-        BreakerState::Open => Breaker::Open,
-        BreakerState::HalfOpen => Breaker::HalfOpen,
+        BreakerState::Closed => BreakerStatus::Closed,
+        BreakerState::Open => BreakerStatus::Open,
+        BreakerState::HalfOpen => BreakerStatus::HalfOpen,
     }
 }
 

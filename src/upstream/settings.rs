@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use crate::{
+    builtin,
     call::tasks::Tasks,
     config::{self, Transport},
-    kit,
     net::Net,
     process,
     store::Store,
@@ -42,7 +42,7 @@ pub struct Context {
     pub reading: Arc<ReadBudget>,
     pub spawner: process::Spawner,
     pub counters: Arc<Counters>,
-    pub look: kit::report::Look,
+    pub look: builtin::report::ReportSource,
     pub tasks: Tasks,
 }
 

@@ -27,7 +27,7 @@ pub struct Plan {
 
 /// A gate that serves; it derefs to its endpoint `/mcp`.
 pub struct Gate {
-    running: Option<app::Gate>,
+    running: Option<app::RunningGate>,
     endpoint: Endpoint,
     pub folder: TempDir,
     vault: Option<Box<app::VaultAccess>>,
@@ -138,7 +138,10 @@ pub async fn of(text: &str) -> Gate {
     Gate { running: Some(running), endpoint, folder, vault: None }
 }
 
-async fn run(folder: &TempDir, vault: Option<Box<app::VaultAccess>>) -> (app::Gate, Endpoint) {
+async fn run(
+    folder: &TempDir,
+    vault: Option<Box<app::VaultAccess>>,
+) -> (app::RunningGate, Endpoint) {
     let options = app::Options {
         config: folder.path().join("routes.toml"),
         listen: Some("127.0.0.1:0".parse().unwrap()),
@@ -160,7 +163,7 @@ impl Gate {
     }
 
     /// The gate itself.
-    pub fn app(&self) -> &app::Gate {
+    pub fn app(&self) -> &app::RunningGate {
         self.running.as_ref().unwrap()
     }
 

@@ -14,7 +14,7 @@ const PIPE_BYTES: usize = 64 << 10;
 pub struct Pipe {
     input: WriteHalf<DuplexStream>,
     output: Lines<BufReader<ReadHalf<DuplexStream>>>,
-    served: app::Served,
+    served: app::ServedChannel,
 }
 
 impl Gate {

@@ -40,7 +40,7 @@ fn a_small_file_has_the_rest_by_default() {
     assert_eq!(route.upstreams, ["gate"]);
 
     let [gate] = config.upstreams.as_slice() else { panic!("one upstream") };
-    assert_eq!(gate.transport, Transport::Builtin { kit: "gate".to_owned() });
+    assert_eq!(gate.transport, Transport::Builtin { server: "gate".to_owned() });
     assert_eq!((gate.start, gate.isolation), (Start::Eager, Isolation::Auto));
     assert_eq!(
         (gate.timeout.open, gate.timeout.idle),

@@ -8,7 +8,7 @@ use super::*;
 
 fn connections(connections_max: usize, per_address_max: usize) -> Arc<Connections> {
     let (idle, write_timeout) = (Duration::from_secs(4), Duration::from_secs(8));
-    let bounds = Bounds { connections_max, per_address_max, idle, write_timeout };
+    let bounds = ConnectionBounds { connections_max, per_address_max, idle, write_timeout };
     Connections::new(bounds, Arc::default())
 }
 
@@ -23,9 +23,9 @@ fn the_longest_idle_makes_room() {
     all.sweep();
     drop(first.connection.begin(false));
     let third = all.admit(address(3), false).unwrap();
-    assert!(second.connection.end.is_cancelled() && !first.connection.end.is_cancelled());
+    assert!(second.connection.is_ending() && !first.connection.is_ending());
     let busy = [&first, &third].map(|place| place.connection.begin(true));
-    assert_eq!(all.admit(address(4), false).err(), Some(Refusal::Full));
+    assert_eq!(all.admit(address(4), false).err(), Some(ConnectionRefusal::Full));
     drop(busy);
     drop(first);
     assert!(all.admit(address(4), false).is_ok());
@@ -37,9 +37,9 @@ fn an_address_has_its_share() {
     let [idle, busy] = [(); 2].map(|()| all.admit(address(1), false).unwrap());
     let _underway = busy.connection.begin(false);
     let third = all.admit(address(1), false).unwrap();
-    assert!(idle.connection.end.is_cancelled(), "the idle one of this address makes room");
+    assert!(idle.connection.is_ending(), "the idle one of this address makes room");
     let _also = third.connection.begin(false);
-    assert_eq!(all.admit(address(1), false).err(), Some(Refusal::Address));
+    assert_eq!(all.admit(address(1), false).err(), Some(ConnectionRefusal::Address));
     assert!(all.admit(address(2), false).is_ok(), "another address has its own");
     assert!(all.admit(address(1), true).is_ok(), "a proxy stands for many");
 }
@@ -64,15 +64,14 @@ fn what_goes_on_for_too_long_without_progress_ends() {
     for sweep in 0..12 {
         trickle.connection.progressed();
         trickle.connection.stalled();
-        let ended = [&idle, &busy, &stalled, &trickle, &older].map(|place| {
-            place.connection.end.is_cancelled() || place.connection.cut.is_cancelled()
-        });
+        let ended = [&idle, &busy, &stalled, &trickle, &older]
+            .map(|place| place.connection.is_ending() || place.connection.is_cut());
         // A sweep a second, and one more for what began within one.
         let want = [5 <= sweep, false, 9 <= sweep, false, false];
         assert_eq!(ended, want, "after {sweep} sweeps");
         all.sweep();
     }
-    assert!(stalled.connection.cut.is_cancelled() && !idle.connection.cut.is_cancelled());
+    assert!(stalled.connection.is_cut() && !idle.connection.is_cut());
 }
 
 proptest! {
@@ -92,8 +91,9 @@ proptest! {
                 .then(|| *places.keys().nth(pick.index(places.len())).unwrap());
             match (step, picked) {
                 (0, _) => {
-                    let idle = |place: &&Place| place.connection.idle_since().is_some();
-                    let of = |place: &&Place| place.connection.address == Some(address(from));
+                    let idle = |place: &&ConnectionSlot| place.connection.idle_since().is_some();
+                    let its = Some(address(from));
+                    let of = |slot: &&ConnectionSlot| slot.connection.address == its;
                     let mine = places.values().filter(of).count();
                     let mine_idle = places.values().filter(of).filter(idle).count();
                     let all_idle = places.values().filter(idle).count();
@@ -101,10 +101,10 @@ proptest! {
                         Ok(place) => {
                             places.insert(number, place);
                         }
-                        Err(Refusal::Address) => {
+                        Err(ConnectionRefusal::Address) => {
                             prop_assert!(per_address_max <= mine && mine_idle == 0);
                         }
-                        Err(Refusal::Full) => {
+                        Err(ConnectionRefusal::Full) => {
                             prop_assert!(connections_max <= places.len() && all_idle == 0);
                         }
                     }
@@ -122,7 +122,7 @@ proptest! {
             // Those that were told to make room go.
             let gone: Vec<_> = places
                 .iter()
-                .filter(|(_, place)| place.connection.end.is_cancelled())
+                .filter(|(_, place)| place.connection.is_ending())
                 .map(|(number, _)| *number)
                 .collect();
             for one in gone {
@@ -132,7 +132,7 @@ proptest! {
             prop_assert_eq!(places.len(), all.len());
             prop_assert!(places.len() <= connections_max);
             for last in 0..4 {
-                let of = |place: &&Place| place.connection.address == Some(address(last));
+                let of = |place: &&ConnectionSlot| place.connection.address == Some(address(last));
                 prop_assert!(places.values().filter(of).count() <= per_address_max);
             }
         }

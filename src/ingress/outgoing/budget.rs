@@ -19,10 +19,9 @@ use tokio::time::Instant;
 
 use crate::{
     call::Caller,
+    ingress::connections::ClientConnection,
     telemetry::{Counter, Counters},
 };
-
-use super::super::connections::Connection;
 
 /// Smaller answers are not counted: connections and requests are, and each holds a few of them at
 /// most.
@@ -34,8 +33,8 @@ const ROOM_PART: usize = 64;
 
 /// The budget of a gate.
 #[derive(Debug)]
-pub struct Budget {
-    bounds: RwLock<Bounds>,
+pub struct SendBudget {
+    bounds: RwLock<SendBounds>,
     state: Mutex<State>,
     secret: RandomState,
     counters: Arc<Counters>,
@@ -44,7 +43,7 @@ pub struct Budget {
 /// Bytes of answers that may wait to be taken. A caller and a connection of whom nothing waits may
 /// have one larger answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Bounds {
+pub struct SendBounds {
     pub connection: usize,
     pub caller: usize,
     pub gate: usize,
@@ -58,12 +57,12 @@ struct State {
     made: u64,
 }
 
-/// Who takes an answer.
+/// The client that takes an answer.
 #[derive(Debug, Clone)]
 pub struct Recipient {
-    /// The caller, as [`Budget::caller`] has it.
+    /// The caller, as [`SendBudget::caller`] has it.
     pub caller: u64,
-    pub connection: Arc<Connection>,
+    pub connection: Arc<ClientConnection>,
     pub http2: bool,
 }
 
@@ -80,18 +79,18 @@ pub struct Delivery {
     waker: AtomicWaker,
 }
 
-/// What one answer counts as; given back when this is dropped.
+/// The bytes that one answer counts as; dropped, it gives them back.
 #[derive(Debug)]
-pub struct Admission {
+pub struct SendReservation {
     delivery: Arc<Delivery>,
-    budget: Arc<Budget>,
+    budget: Arc<SendBudget>,
 }
 
-/// The bytes of an answer, with what they count as: once the last slice of them is gone, they are
+/// The bytes of an answer with their reservation: once the last slice of them is gone, they are
 /// taken.
-struct Counted {
+struct CountedBytes {
     bytes: Bytes,
-    _admission: Admission,
+    _reservation: SendReservation,
 }
 
 /// Which bound an answer would exceed.
@@ -114,8 +113,8 @@ pub enum Exceeded {
     Gate,
 }
 
-impl Budget {
-    pub fn new(bounds: Bounds, counters: Arc<Counters>) -> Arc<Self> {
+impl SendBudget {
+    pub fn new(bounds: SendBounds, counters: Arc<Counters>) -> Arc<Self> {
         Arc::new(Self {
             bounds: RwLock::new(bounds),
             state: Mutex::default(),
@@ -124,20 +123,27 @@ impl Budget {
         })
     }
 
-    /// Other bounds hold from now on.
-    pub fn set(&self, bounds: Bounds) {
+    /// Sets the bounds that hold from now on.
+    pub fn set(&self, bounds: SendBounds) {
         if *self.bounds.read() != bounds {
             *self.bounds.write() = bounds;
         }
     }
 
-    /// What a caller is counted by, whichever of its tokens it came with.
+    /// The number by which a caller is counted, whichever of its tokens it came with.
     pub fn caller(&self, caller: &Caller) -> u64 {
         self.secret.hash_one(caller.to_string())
     }
 
-    /// Counts an answer of so many bytes, or says which bound it would exceed.
-    pub fn admit(self: &Arc<Self>, bytes: usize, to: &Recipient) -> Result<Admission, Exceeded> {
+    /// Counts an answer of so many bytes.
+    ///
+    /// # Errors
+    /// The bound that it would exceed.
+    pub fn admit(
+        self: &Arc<Self>,
+        bytes: usize,
+        to: &Recipient,
+    ) -> Result<SendReservation, Exceeded> {
         let bounds = *self.bounds.read();
         let mut state = self.state.lock();
         let unsent = to.connection.unsent.load(Ordering::Relaxed);
@@ -172,7 +178,7 @@ impl Budget {
         *state.callers.entry(to.caller).or_default() += bytes;
         to.connection.unsent.fetch_add(bytes, Ordering::Relaxed);
         state.deliveries.insert(delivery.number, Arc::clone(&delivery));
-        Ok(Admission { delivery, budget: Arc::clone(self) })
+        Ok(SendReservation { delivery, budget: Arc::clone(self) })
     }
 
     fn refuse<T>(&self, exceeded: Exceeded) -> Result<T, Exceeded> {
@@ -277,18 +283,18 @@ impl Delivery {
     }
 }
 
-impl Admission {
+impl SendReservation {
     pub fn delivery(&self) -> &Arc<Delivery> {
         &self.delivery
     }
 
     /// The same bytes, counted until all slices of them are gone.
     pub fn hold(self, bytes: Bytes) -> Bytes {
-        Bytes::from_owner(Counted { bytes, _admission: self })
+        Bytes::from_owner(CountedBytes { bytes, _reservation: self })
     }
 }
 
-impl Drop for Admission {
+impl Drop for SendReservation {
     fn drop(&mut self) {
         self.budget.state.lock().release(self.delivery.number);
         self.delivery.is_over.store(true, Ordering::Release);
@@ -296,7 +302,7 @@ impl Drop for Admission {
     }
 }
 
-impl AsRef<[u8]> for Counted {
+impl AsRef<[u8]> for CountedBytes {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }

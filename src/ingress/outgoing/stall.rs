@@ -23,12 +23,12 @@ use crate::telemetry::{Counter, Counters};
 use super::budget::Delivery;
 
 tokio::task_local! {
-    static SENT: Sent;
+    static SENT: StreamProgress;
 }
 
-/// What the answer of a stream was asked for.
+/// How far the answer of a stream was taken.
 #[derive(Debug, Default)]
-pub struct Sent {
+pub struct StreamProgress {
     /// Pieces given.
     pieces: Cell<u64>,
     /// The last one may not be taken yet.
@@ -38,12 +38,12 @@ pub struct Sent {
 
 /// Runs the streams of a connection.
 #[derive(Debug, Clone)]
-pub struct Streams {
+pub struct StreamExecutor {
     pub write_timeout: Duration,
     pub counters: Arc<Counters>,
 }
 
-impl Sent {
+impl StreamProgress {
     /// A piece was given, of a large answer where there is one.
     pub fn given(delivery: Option<&Arc<Delivery>>) {
         // HTTP/1 has no streams; there the connection is watched.
@@ -63,11 +63,13 @@ impl Sent {
     }
 }
 
-impl<F: Future + Send + 'static> Executor<F> for Streams {
+impl<F: Future + Send + 'static> Executor<F> for StreamExecutor {
     fn execute(&self, stream: F) {
         let Self { write_timeout, counters } = self.clone();
         TokioExecutor::new().execute(async move {
-            if SENT.scope(Sent::default(), watched(stream, write_timeout)).await == End::Stalled {
+            if SENT.scope(StreamProgress::default(), watched(stream, write_timeout)).await
+                == End::Stalled
+            {
                 counters.add(Counter::WritesStalled);
             }
         });
@@ -102,7 +104,7 @@ type Mark = (u64, usize);
 
 /// Ready once a stream has stood still for too long, or has to make room.
 fn stands_still(
-    sent: &Sent,
+    sent: &StreamProgress,
     watch: &mut Option<(Mark, Pin<Box<Sleep>>)>,
     write_timeout: Duration,
     context: &mut Context<'_>,

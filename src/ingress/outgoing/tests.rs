@@ -7,22 +7,22 @@ use http_body_util::{BodyExt as _, Full};
 use proptest::prelude::*;
 
 use crate::{
-    ingress::connections::{Bounds as Connecting, Connections, Place},
+    ingress::connections::{ConnectionBounds, ConnectionSlot, Connections},
     telemetry::Counters,
 };
 
-use super::{budget::Bounds, *};
+use super::{super::budget::SendBounds, *};
 
-const ROOMY: Bounds = Bounds { connection: 1 << 40, caller: 1 << 40, gate: 1 << 40 };
+const ROOMY: SendBounds = SendBounds { connection: 1 << 40, caller: 1 << 40, gate: 1 << 40 };
 
-fn budget(bounds: Bounds) -> (Arc<Budget>, Arc<Counters>) {
+fn budget(bounds: SendBounds) -> (Arc<SendBudget>, Arc<Counters>) {
     let counters = Arc::<Counters>::default();
-    (Budget::new(bounds, Arc::clone(&counters)), counters)
+    (SendBudget::new(bounds, Arc::clone(&counters)), counters)
 }
 
-fn places(count: usize) -> Vec<Place> {
+fn places(count: usize) -> Vec<ConnectionSlot> {
     let time = Duration::from_secs(60);
-    let bounds = Connecting {
+    let bounds = ConnectionBounds {
         connections_max: 1_000,
         per_address_max: 1_000,
         idle: time,
@@ -32,24 +32,29 @@ fn places(count: usize) -> Vec<Place> {
     (0..count).map(|_| all.admit([192, 0, 2, 1].into(), false).unwrap()).collect()
 }
 
-fn to(place: &Place, caller: u64, http2: bool) -> Recipient {
+fn to(place: &ConnectionSlot, caller: u64, http2: bool) -> Recipient {
     Recipient { caller, connection: Arc::clone(&place.connection), http2 }
 }
 
-fn outgoing(bytes: Bytes, place: &Place, http2: bool, budget: &Arc<Budget>) -> Outgoing {
-    let held = Held { place: None, underway: place.connection.begin(http2) };
+fn outgoing(
+    bytes: Bytes,
+    place: &ConnectionSlot,
+    http2: bool,
+    budget: &Arc<SendBudget>,
+) -> OutgoingBody {
+    let held = RequestGuards { permit: None, active: place.connection.begin(http2) };
     let body = HttpBody::new(Full::new(bytes));
-    Outgoing::new(body, None, to(place, 1, http2), Arc::clone(budget), held)
+    OutgoingBody::new(body, None, to(place, 1, http2), Arc::clone(budget), held)
 }
 
 /// The next piece, where it is there.
-fn next(body: &mut Outgoing) -> Option<Option<Piece>> {
+fn next(body: &mut OutgoingBody) -> Option<Option<Piece>> {
     let frame = body.frame().now_or_never()?;
     Some(frame.map(|frame| frame.unwrap().into_data().ok().unwrap()))
 }
 
 /// An answer that waits: its caller, its connection, its bytes.
-type Waiting = (u64, usize, usize, Admission);
+type Waiting = (u64, usize, usize, SendReservation);
 type Fits<'a> = &'a dyn Fn(&Waiting) -> bool;
 
 proptest! {
@@ -101,7 +106,7 @@ proptest! {
         caller in 50_usize..300,
         gate in 50_usize..400,
     ) {
-        let (budget, counters) = budget(Bounds { connection, caller, gate });
+        let (budget, counters) = budget(SendBounds { connection, caller, gate });
         let places = places(3);
         let mut held: Vec<Waiting> = Vec::new();
         let mut refused = 0;
@@ -159,7 +164,7 @@ fn what_is_exceeded_is_named() {
 /// all of them would not be enough.
 #[tokio::test]
 async fn the_slowest_reader_makes_room() {
-    let (budget, counters) = budget(Bounds { gate: 100, ..ROOMY });
+    let (budget, counters) = budget(SendBounds { gate: 100, ..ROOMY });
     let places = places(4);
     let admit = |at: usize, bytes| budget.admit(bytes, &to(&places[at], at as u64, true)).ok();
     let (slow, quick) = (admit(0, 40).unwrap(), admit(1, 40).unwrap());
@@ -171,11 +176,11 @@ async fn the_slowest_reader_makes_room() {
     assert!(admit(3, 101).is_none(), "more than there is at all");
     assert!(admit(3, 90).is_none(), "all that had their time are not enough");
     let context = &mut Context::from_waker(std::task::Waker::noop());
-    let cut = |admission: &Admission| admission.delivery().is_cut(context);
+    let cut = |admission: &SendReservation| admission.delivery().is_cut(context);
     assert!(!cut(&slow), "and nothing was ended for that");
     let new = admit(3, 40).unwrap();
     let context = &mut Context::from_waker(std::task::Waker::noop());
-    let cut = |admission: &Admission| admission.delivery().is_cut(context);
+    let cut = |admission: &SendReservation| admission.delivery().is_cut(context);
     assert_eq!([&slow, &quick, &young, &new].map(cut), [true, false, false, false]);
     assert_eq!(counters.read()["unsent_cut"], 1);
     drop((slow, quick, young));

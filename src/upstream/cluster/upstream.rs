@@ -18,9 +18,9 @@ use parking_lot::{Mutex, RwLock};
 use tokio::time::{Instant, timeout};
 
 use crate::{
+    builtin::report::UpstreamKind,
     call::{SessionKey, UpstreamRequest, tasks::Tasks},
     config::{Health, Start, Transport},
-    kit::report::Kind,
     mcp::{message::Body, method::Method, raw::Raw},
     resilience::{Attempt, Circuit, affinity, hedge_budget::HedgeBudget},
     telemetry::{Counter, Counters},
@@ -386,7 +386,7 @@ impl Upstream {
     }
 
     /// How it is reached, as far as that is known.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> UpstreamKind {
         self.leader().kind()
     }
 

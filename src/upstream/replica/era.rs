@@ -228,7 +228,7 @@ fn fingerprint(transport: &Transport) -> String {
     let text = match transport {
         Transport::Stdio { command, args, cwd, .. } => format!("stdio {command} {args:?} {cwd:?}"),
         Transport::Http { url, http, .. } => format!("http {http:?} {url}"),
-        Transport::Builtin { kit } => format!("builtin {kit}"),
+        Transport::Builtin { server } => format!("builtin {server}"),
     };
     Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
 }

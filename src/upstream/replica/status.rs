@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use crate::{
+    builtin::report::UpstreamKind,
     config::Transport,
-    kit::report::Kind,
     mcp::{
         raw::Raw,
         version::{Era, Version},
@@ -72,12 +72,12 @@ pub struct Tally {
 
 impl Replica {
     /// How it is reached, as far as that is known.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> UpstreamKind {
         match self.settings.config.transport {
-            Transport::Stdio { .. } => Kind::Stdio,
-            Transport::Http { .. } if self.speaks_sse() => Kind::Sse,
-            Transport::Http { .. } => Kind::Http,
-            Transport::Builtin { .. } => Kind::Builtin,
+            Transport::Stdio { .. } => UpstreamKind::Stdio,
+            Transport::Http { .. } if self.speaks_sse() => UpstreamKind::Sse,
+            Transport::Http { .. } => UpstreamKind::Http,
+            Transport::Builtin { .. } => UpstreamKind::Builtin,
         }
     }
 

@@ -7,9 +7,9 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::{
+    builtin,
     call::Token,
     config::Transport,
-    kit,
     mcp::{method::Method, raw::Raw, version::Era},
     process,
     telemetry::Counter,
@@ -117,9 +117,9 @@ impl Replica {
                 }
                 Ok(Channel::Multiplexer(lines, Arc::new(Mutex::new(Some(child.process)))))
             }
-            Transport::Builtin { kit: _ } => {
+            Transport::Builtin { server: _ } => {
                 let (ours, theirs) = tokio::io::duplex(BUILTIN_BYTES);
-                let serving = kit::gate::serve(theirs, Arc::clone(&self.context.look));
+                let serving = builtin::gateway::serve(theirs, Arc::clone(&self.context.look));
                 self.tasks.spawn("upstream: built-in server", serving);
                 let (reader, writer) = tokio::io::split(ours);
                 let sink = self.sink(owner);

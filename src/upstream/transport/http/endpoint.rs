@@ -14,7 +14,7 @@ use crate::{
     call::{Token, clock},
     config::Transport,
     credential::Credential,
-    net::{Content, Net, NetError, Way},
+    net::{Content, Net, NetError, SendOptions},
     upstream::exchange::error::SendError,
 };
 
@@ -222,7 +222,8 @@ impl Endpoint {
             let own = self.headers.get(header::COOKIE);
             self.cookies.put(&template.uri, own, request.headers_mut(), Instant::now());
         }
-        let way = Way { h2c: self.h2c && request.uri().scheme_str() == Some("http"), fresh };
+        let way =
+            SendOptions { h2c: self.h2c && request.uri().scheme_str() == Some("http"), fresh };
         match &self.credential {
             None => self.net.send(request, way).await,
             Some(credential) => {

@@ -3,8 +3,8 @@
 use std::{collections::HashSet, fmt::Write, fs, sync::LazyLock};
 
 use super::{
-    gate::{Status, Trouble},
-    report::{Route, Source, Upstream},
+    report::{ListSource, RouteReport, UpstreamReport},
+    status::{GatewayStatus, TroubledUpstream},
 };
 
 /// Folders at the root of Linux (Filesystem Hierarchy Standard 3.0), macOS and usual containers.
@@ -55,11 +55,11 @@ static ROOT: LazyLock<HashSet<String>> = LazyLock::new(|| {
     names.chain(ROOTS.map(str::to_owned)).collect()
 });
 
-pub fn status(status: &Status) -> String {
+pub fn status(status: &GatewayStatus) -> String {
     let mut text = format!("Tollgate {}, up {}\n", status.version, duration(status.uptime_seconds));
     let states = status.upstreams.iter().map(|(state, count)| format!("{count} {state}"));
     line(&mut text, "upstreams: ", states);
-    for Trouble { name, state, last_error } in &status.troubled {
+    for TroubledUpstream { name, state, last_error } in &status.troubled {
         let error = last_error.as_deref().unwrap_or("no error is known");
         put(&mut text, format_args!("- {name} is {}: {error}\n", state.word()));
     }
@@ -73,7 +73,7 @@ pub fn status(status: &Status) -> String {
 }
 
 /// A Markdown table, and below it what went wrong.
-pub fn table(upstreams: &[Upstream]) -> String {
+pub fn table(upstreams: &[UpstreamReport]) -> String {
     if upstreams.is_empty() {
         return "none\n".to_owned();
     }
@@ -97,10 +97,10 @@ pub fn table(upstreams: &[Upstream]) -> String {
     text
 }
 
-pub fn upstream(u: &Upstream) -> String {
+pub fn upstream(u: &UpstreamReport) -> String {
     let listed = match u.listed_from {
-        Some(Source::Upstream) => "listed by itself",
-        Some(Source::Disk) => "as last known, kept from before",
+        Some(ListSource::Upstream) => "listed by itself",
+        Some(ListSource::Disk) => "as last known, kept from before",
         None => "nothing is known of it",
     };
     let mut text = format!(
@@ -127,8 +127,8 @@ pub fn upstream(u: &Upstream) -> String {
     text
 }
 
-fn offer(route: &Route) -> String {
-    let Route { tools, prompts, resources, templates, .. } = route;
+fn offer(route: &RouteReport) -> String {
+    let RouteReport { tools, prompts, resources, templates, .. } = route;
     format!("{tools} tools, {prompts} prompts, {resources} resources, {templates} templates")
 }
 

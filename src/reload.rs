@@ -1,5 +1,5 @@
-//! The configuration watched: an edit is applied within a second, a wrong one changes nothing and
-//! is shown in full.
+//! Watches the configuration file: an edit is applied within a second; a wrong one changes nothing
+//! and is logged in full.
 
 use std::{
     collections::BTreeSet,
@@ -21,11 +21,12 @@ use crate::{
 
 /// Editors write in several steps; after this much silence the file is read.
 const SETTLE: Duration = Duration::from_millis(150);
-/// Looked at even without a sign: network file systems give none, and a folder that is replaced
-/// takes its watch with it. With [`STEADY`] within the second that an edit may take.
+/// The file is read this often even without an event: network file systems give none, and a folder
+/// that is replaced takes its watch with it. With [`STEADY`] it is within the second that an edit
+/// may take.
 const POLL: Duration = Duration::from_millis(700);
-/// What is read must be the same for this long: a file that is emptied, and then written, is not
-/// an edit that takes policies away.
+/// The content must be the same for this long: a file that is emptied, and then written, is not an
+/// edit that takes policies away.
 const STEADY: Duration = Duration::from_millis(250);
 
 /// Watches one file.
@@ -39,18 +40,24 @@ pub struct Reloader {
     bound: std::net::SocketAddr,
     /// Folders besides that of the file.
     watched: BTreeSet<PathBuf>,
-    /// The problems that were shown last.
-    shown: Option<String>,
-    /// What was read last and is not in force, and since when it is the same.
-    pending: Option<(Edit, Instant)>,
+    /// The problems that were logged last.
+    logged: Option<String>,
+    /// An edit that was read and is not in force.
+    pending: Option<PendingEdit>,
 }
 
-/// What a file is read as: a configuration, or all that is wrong with it.
-type Edit = Result<Config, Refused>;
+/// A file as it was read: a configuration, or all that is wrong with it.
+type Edit = Result<Config, RefusedEdit>;
+
+struct PendingEdit {
+    read: Edit,
+    /// Since when each reading has been the same.
+    since: Instant,
+}
 
 /// Why an edit is not applied.
 #[derive(Clone, PartialEq)]
-struct Refused {
+struct RefusedEdit {
     /// For the log: with the lines that are wrong.
     whole: String,
     /// For whoever is shown the gate's state: the lines may hold secrets.
@@ -60,21 +67,30 @@ struct Refused {
 impl Reloader {
     /// `layers` and `listen` are what the command line said besides the file, and in its place.
     pub fn new(
-        (gate, vault): (Arc<Gate>, Arc<Vault>),
-        path: &Path,
+        gate: Arc<Gate>,
+        vault: Arc<Vault>,
+        path: PathBuf,
         layers: Layers,
         listen: Option<std::net::SocketAddr>,
     ) -> Self {
         let bound = gate.snapshot().config.server.listen;
-        let watched = BTreeSet::new();
-        let (path, shown, pending) = (path.to_owned(), None, None);
-        Self { gate, vault, path, layers, listen, bound, watched, shown, pending }
+        Self {
+            gate,
+            vault,
+            path,
+            layers,
+            listen,
+            bound,
+            watched: BTreeSet::new(),
+            logged: None,
+            pending: None,
+        }
     }
 
-    /// Runs for as long as the gate does. `asked` wakes it at once (SIGHUP).
-    pub async fn run(mut self, mut asked: mpsc::Receiver<()>) {
-        let (signs_in, mut signs) = mpsc::channel(1);
-        let mut watcher = self.watch(signs_in);
+    /// Runs for as long as the gate does. `requested` wakes it at once (SIGHUP).
+    pub async fn run(mut self, mut requested: mpsc::Receiver<()>) {
+        let (event_sender, mut events) = mpsc::channel(1);
+        let mut watcher = self.watch(event_sender);
         if watcher.is_none() {
             let path = self.path.display();
             tracing::warn!(%path, "cannot be watched; it is looked at every {POLL:?}");
@@ -83,31 +99,31 @@ impl Reloader {
         loop {
             tokio::select! {
                 // All of these keep what they have when dropped.
-                Some(()) = signs.recv() => tokio::time::sleep(SETTLE).await,
-                Some(()) = asked.recv() => self.shown = None,
+                Some(()) = events.recv() => tokio::time::sleep(SETTLE).await,
+                Some(()) = requested.recv() => self.logged = None,
                 () = tokio::time::sleep_until(next) => (),
             }
-            while signs.try_recv().is_ok() {}
+            while events.try_recv().is_ok() {}
             watcher.iter_mut().for_each(|watcher| self.watch_more(watcher));
-            self.look();
+            self.check();
             next = Instant::now() + if self.pending.is_some() { STEADY } else { POLL };
         }
     }
 
     /// The folder is watched, not the file: editors and Kubernetes put another file in its place.
-    fn watch(&self, signs: mpsc::Sender<()>) -> Option<notify::RecommendedWatcher> {
+    fn watch(&self, events: mpsc::Sender<()>) -> Option<notify::RecommendedWatcher> {
         let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
         let folder = folder.unwrap_or(Path::new("."));
         let on_event = move |_| {
-            // One sign that waits is enough.
-            signs.try_send(()).ok();
+            // One event that waits is enough.
+            events.try_send(()).ok();
         };
         let mut watcher = notify::recommended_watcher(on_event).ok()?;
         watcher.watch(folder, RecursiveMode::NonRecursive).ok()?;
         Some(watcher)
     }
 
-    /// The folders of policies and of secret files, too, as they are now.
+    /// Watches the folders of policies and of secret files, too, as they are now.
     fn watch_more(&mut self, watcher: &mut notify::RecommendedWatcher) {
         let config = &self.gate.snapshot().config;
         for folder in config.rule_folders().union(&config.secret_folders).cloned() {
@@ -124,33 +140,34 @@ impl Reloader {
 
     /// Reads the file, and what it refers to, and compares with what is in force. An edit counts
     /// once it was read twice.
-    fn look(&mut self) {
+    fn check(&mut self) {
         let read = self.read();
         if read.as_ref().is_ok_and(|config| *self.gate.snapshot().config == *config) {
-            (self.pending, self.shown) = (None, None);
+            self.pending = None;
+            self.logged = None;
             return self.gate.refuse_edit(None);
         }
         let since = match self.pending.take() {
-            Some((pending, since)) if pending == read => since,
-            _ => Instant::now(),
+            Some(pending) if pending.read == read => pending.since,
+            Some(_) | None => Instant::now(),
         };
         if since.elapsed() < STEADY {
-            self.pending = Some((read, since));
+            self.pending = Some(PendingEdit { read, since });
             return;
         }
         match read.and_then(|config| {
-            Ok((policy::compile(&config).map_err(|problems| told(&problems))?, config))
+            Ok((policy::compile(&config).map_err(|problems| refused(&problems))?, config))
         }) {
             Ok((rules, config)) => {
-                self.shown = None;
+                self.logged = None;
                 self.gate.refuse_edit(None);
                 self.apply(config, rules);
             }
-            Err(refused) if self.shown.as_ref() != Some(&refused.whole) => {
+            Err(refused) if self.logged.as_ref() != Some(&refused.whole) => {
                 self.gate.counters.add(Counter::ReloadsRefused);
                 tracing::error!("the edit is not applied, {}", refused.whole);
                 self.gate.refuse_edit(Some(refused.brief));
-                self.shown = Some(refused.whole);
+                self.logged = Some(refused.whole);
             }
             Err(_) => (),
         }
@@ -158,11 +175,11 @@ impl Reloader {
 
     fn read(&self) -> Edit {
         let read = config::load_layered(&self.path, &self.layers, &|name| self.vault.lookup(name));
-        let mut config = read.map_err(|problems| told(&problems))?;
+        let mut config = read.map_err(|problems| refused(&problems))?;
         let bound = self.bound;
         let opens = |route| {
             let whole = format!("it opens `{route}` to everybody who reaches {bound}");
-            Refused { brief: whole.clone(), whole }
+            RefusedEdit { brief: whole.clone(), whole }
         };
         match self.listen {
             Some(_) => config.listen_on(bound).map_err(opens)?,
@@ -183,10 +200,10 @@ impl Reloader {
     }
 }
 
-fn told(problems: &Problems) -> Refused {
+fn refused(problems: &Problems) -> RefusedEdit {
     let count = problems.len();
-    let told = |text| format!("{count} problem(s):\n{text}");
-    Refused { whole: told(problems.render(false)), brief: told(problems.brief()) }
+    let text = |text| format!("{count} problem(s):\n{text}");
+    RefusedEdit { whole: text(problems.render(false)), brief: text(problems.brief()) }
 }
 
 /// Keys that are read once, by what differs.

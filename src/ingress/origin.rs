@@ -8,33 +8,37 @@ use crate::config::Server;
 
 /// Why a request is refused before anything else is looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum OriginRefusal {
     #[error("this Host is not served here; an operator can add it to `hosts` of [server]")]
     Host,
     #[error("this Origin may not use the gateway; an operator can add it to `origins` of [server]")]
     Origin,
 }
 
-/// Both must be known: absent is right for `Origin` (no browser), never for `Host` (RFC 9110 §7.2).
+/// Checks that both are known: absent is right for `Origin` (no browser), never for `Host` (RFC
+/// 9110 §7.2).
+///
+/// # Errors
+/// Which of the two is not.
 pub fn check(
     server: &Server,
     local: SocketAddr,
     headers: &HeaderMap,
     uri: &Uri,
-) -> Result<(), Refusal> {
+) -> Result<(), OriginRefusal> {
     let authority = uri.authority().map(http::uri::Authority::as_str);
     let host = authority.or_else(|| headers.get(header::HOST)?.to_str().ok());
-    let host = host.map(without_port).ok_or(Refusal::Host)?;
+    let host = host.map(without_port).ok_or(OriginRefusal::Host)?;
     if !is_local(host) && !is_address(host, local) && !listed(&server.hosts, host) {
-        return Err(Refusal::Host);
+        return Err(OriginRefusal::Host);
     }
     let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
-    let origin = origin.to_str().ok().ok_or(Refusal::Origin)?;
+    let origin = origin.to_str().ok().ok_or(OriginRefusal::Origin)?;
     let its_host = origin.split_once("://").map(|(_, rest)| without_port(rest));
     if its_host.is_some_and(is_local) || listed(&server.origins, origin) {
         return Ok(());
     }
-    Err(Refusal::Origin)
+    Err(OriginRefusal::Origin)
 }
 
 fn without_port(host: &str) -> &str {
@@ -64,7 +68,7 @@ fn listed(list: &[String], text: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn judged(host: &str, origin: Option<&str>) -> Result<(), Refusal> {
+    fn judged(host: &str, origin: Option<&str>) -> Result<(), OriginRefusal> {
         let text = r#"
             server.hosts = ["gate.example"]
             server.origins = ["https://app.example"]
@@ -100,7 +104,7 @@ mod tests {
         }
         for host in ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "10.0.0.1"]
         {
-            assert_eq!(judged(host, None), Err(Refusal::Host), "{host}");
+            assert_eq!(judged(host, None), Err(OriginRefusal::Host), "{host}");
         }
         for origin in ["http://localhost:3000", "http://127.0.0.1", "https://app.example"] {
             assert_eq!(judged("localhost", Some(origin)), Ok(()), "{origin}");
@@ -111,7 +115,7 @@ mod tests {
             "http://localhost.evil.example",
             "https://app.example.evil",
         ] {
-            assert_eq!(judged("localhost", Some(origin)), Err(Refusal::Origin), "{origin}");
+            assert_eq!(judged("localhost", Some(origin)), Err(OriginRefusal::Origin), "{origin}");
         }
     }
 }

@@ -5,14 +5,14 @@ use std::{collections::BTreeMap, sync::Arc};
 use serde::{Deserialize, Serialize};
 
 /// Takes a report of this moment. Called for every question: cheap, and never blocking.
-pub type Look = Arc<dyn Fn() -> Report + Send + Sync>;
+pub type ReportSource = Arc<dyn Fn() -> Report + Send + Sync>;
 
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
     pub version: String,
     pub uptime_seconds: u64,
-    pub routes: Vec<Route>,
-    pub upstreams: Vec<Upstream>,
+    pub routes: Vec<RouteReport>,
+    pub upstreams: Vec<UpstreamReport>,
     pub counters: BTreeMap<String, u64>,
     /// What the whole gate does less well for now, and why.
     pub degraded: Vec<String>,
@@ -22,7 +22,7 @@ pub struct Report {
 
 /// An endpoint of the gateway, and how much it offers.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Route {
+pub struct RouteReport {
     /// The path that clients connect to.
     pub path: String,
     pub tools: usize,
@@ -51,10 +51,10 @@ pub struct OtherName {
 
 /// A server behind the gateway.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Upstream {
+pub struct UpstreamReport {
     pub name: String,
-    pub kind: Kind,
-    pub state: State,
+    pub kind: UpstreamKind,
+    pub state: UpstreamState,
     /// The protocol spoken with it: `2026-07-28`, or `legacy` and a version. Null until agreed.
     pub era: Option<String>,
     /// The name and version that it gives itself.
@@ -64,7 +64,7 @@ pub struct Upstream {
     pub resources: usize,
     pub templates: usize,
     /// Where its lists come from. Null if nothing is known of it.
-    pub listed_from: Option<Source>,
+    pub listed_from: Option<ListSource>,
     /// What went wrong last, and what an operator can do about it.
     pub last_error: Option<String>,
     pub restarts: u64,
@@ -82,24 +82,24 @@ pub struct Upstream {
     /// Its tools whose arguments cannot be checked, since their schemas are of no use; and why.
     pub unusable_schemas: Vec<String>,
     /// The servers that are the same one, where there are several.
-    pub replicas: Vec<Replica>,
+    pub replicas: Vec<ReplicaReport>,
     /// The server that is to take its place, where one is on trial.
-    pub canary: Option<Canary>,
+    pub canary: Option<CanaryReport>,
     /// How its breaker stands. Null if it has none.
-    pub breaker: Option<Breaker>,
+    pub breaker: Option<BreakerStatus>,
     /// Times that a breaker of it, or of one of its tools, opened.
     pub breaker_opened: u64,
     /// Calls that one refused.
     pub breaker_refused: u64,
     /// Its tools that have a breaker of their own.
-    pub tool_breakers: BTreeMap<String, Breaker>,
+    pub tool_breakers: BTreeMap<String, BreakerStatus>,
 }
 
 /// One of several servers that are the same.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Replica {
+pub struct ReplicaReport {
     pub url: String,
-    pub state: State,
+    pub state: UpstreamState,
     /// It did worse than the others, and gets no calls for a while.
     pub ejected: bool,
     /// It does not answer its probes, and gets no calls until it does.
@@ -113,7 +113,7 @@ pub struct Replica {
 
 /// A server on trial in the place of another.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Canary {
+pub struct CanaryReport {
     /// The name of its upstream.
     pub upstream: String,
     /// How many percent of callers it gets; 0 once it was taken back.
@@ -125,7 +125,7 @@ pub struct Canary {
 /// Whether calls are let through, or refused because those before them failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Breaker {
+pub enum BreakerStatus {
     Closed,
     Open,
     /// A few are let through, to see how they fare.
@@ -135,7 +135,7 @@ pub enum Breaker {
 /// How an upstream is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub enum UpstreamKind {
     Stdio,
     Http,
     /// The HTTP+SSE of protocol 2024-11-05.
@@ -146,7 +146,7 @@ pub enum Kind {
 /// How far an upstream has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum State {
+pub enum UpstreamState {
     /// Not opened yet; the first call opens it.
     Idle,
     Opening,
@@ -162,23 +162,23 @@ pub enum State {
 /// Where the lists of an upstream come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Source {
+pub enum ListSource {
     Upstream,
     /// The last good ones, kept from before.
     Disk,
 }
 
-impl Replica {
+impl ReplicaReport {
     /// Whether it gets calls.
     pub fn is_well(&self) -> bool {
-        matches!(self.state, State::Ready | State::Idle)
+        matches!(self.state, UpstreamState::Ready | UpstreamState::Idle)
             && !self.ejected
             && !self.ill
             && !self.tripped
     }
 }
 
-impl Kind {
+impl UpstreamKind {
     pub fn word(self) -> &'static str {
         match self {
             Self::Stdio => "stdio",
@@ -189,7 +189,7 @@ impl Kind {
     }
 }
 
-impl Breaker {
+impl BreakerStatus {
     pub const ALL: [Self; 3] = [Self::Closed, Self::Open, Self::HalfOpen];
 
     pub fn word(self) -> &'static str {
@@ -201,7 +201,7 @@ impl Breaker {
     }
 }
 
-impl State {
+impl UpstreamState {
     pub const ALL: [Self; 6] =
         [Self::Idle, Self::Opening, Self::Ready, Self::Degraded, Self::Tripped, Self::Failed];
 

@@ -18,7 +18,8 @@ use serde_json::json;
 use tokio::io::DuplexStream;
 
 use super::{
-    report::{Look, Report, Route, State, Upstream},
+    report::{Report, ReportSource, UpstreamReport, UpstreamState},
+    status::{GatewayStatus, TroubledUpstream},
     text,
 };
 
@@ -33,8 +34,8 @@ const INSTRUCTIONS: &str = "Shows the gateway through which you reach your other
 
 /// Serves one connection of newline-delimited messages, in either era, until the other end closes.
 /// Safe to drop at any time, which closes it.
-pub async fn serve(io: DuplexStream, look: Look) {
-    let gate = Gate { look, tool_router: Gate::tool_router() };
+pub async fn serve(io: DuplexStream, source: ReportSource) {
+    let gate = GatewayServer { source, tool_router: GatewayServer::tool_router() };
     // Boxed: opening it takes 8 KiB, which every mount would carry on.
     match Box::pin(gate.serve(io)).await {
         Ok(running) => {
@@ -45,64 +46,42 @@ pub async fn serve(io: DuplexStream, look: Look) {
     }
 }
 
-/// What `gateway_status` answers.
-#[derive(Debug, Serialize)]
-pub struct Status {
-    pub version: String,
-    pub uptime_seconds: u64,
-    /// How many upstreams are in each state.
-    pub upstreams: BTreeMap<&'static str, usize>,
-    /// The upstreams that are degraded or failed.
-    pub troubled: Vec<Trouble>,
-    pub routes: Vec<Route>,
-    /// Counts since the gateway started, without those that are zero.
-    pub counters: BTreeMap<String, u64>,
-}
-
-/// An upstream that does not work as it should.
-#[derive(Debug, Serialize)]
-pub struct Trouble {
-    pub name: String,
-    pub state: State,
-    pub last_error: Option<String>,
-}
-
 /// What `gateway_upstreams` answers.
 #[derive(Debug, Serialize)]
-struct Table {
-    upstreams: Vec<Upstream>,
+struct UpstreamTable {
+    upstreams: Vec<UpstreamReport>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
-struct Which {
+struct UpstreamsArguments {
     /// Only upstreams in this state. All of them if left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "states")]
-    state: Option<State>,
+    state: Option<UpstreamState>,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
-struct Named {
+struct UpstreamArguments {
     /// The upstream's name, as `gateway_upstreams` lists it.
     name: String,
 }
 
 /// The schema of a state: its words, without what each means.
 fn states(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": "string", "enum": State::ALL.map(State::word) })
+    json_schema!({ "type": "string", "enum": UpstreamState::ALL.map(UpstreamState::word) })
 }
 
-struct Gate {
-    look: Look,
+struct GatewayServer {
+    source: ReportSource,
     /// Made once: it holds the schemas.
     tool_router: ToolRouter<Self>,
 }
 
-impl Gate {
+impl GatewayServer {
     /// What is to be said of this moment: nothing of it names a folder of this machine, since who
     /// reads it may be anybody whom the route lets in.
     fn report(&self) -> Report {
-        let mut report = (self.look)();
+        let mut report = (self.source)();
         let clean = |texts: &mut Vec<String>| texts.iter_mut().for_each(without_paths);
         report.counters.retain(|_, count| *count != 0);
         for upstream in &mut report.upstreams {
@@ -122,7 +101,7 @@ impl Gate {
 /// The tools declare no schema of what they answer: those of all three took 12 KB of every list,
 /// and models read the text.
 #[tool_router]
-impl Gate {
+impl GatewayServer {
     #[tool(
         description = "Summary of the MCP gateway: version, uptime, upstream servers by state, \
             which are degraded or failed and why, what each route offers, and counters since \
@@ -136,14 +115,21 @@ impl Gate {
             *upstreams.entry(upstream.state.word()).or_default() += 1;
         }
         let troubled = report.upstreams.into_iter().filter(|upstream| {
-            matches!(upstream.state, State::Degraded | State::Tripped | State::Failed)
+            matches!(
+                upstream.state,
+                UpstreamState::Degraded | UpstreamState::Tripped | UpstreamState::Failed
+            )
         });
-        let status = Status {
+        let status = GatewayStatus {
             version: report.version,
             uptime_seconds: report.uptime_seconds,
             upstreams,
             troubled: troubled
-                .map(|u| Trouble { name: u.name, state: u.state, last_error: u.last_error })
+                .map(|u| TroubledUpstream {
+                    name: u.name,
+                    state: u.state,
+                    last_error: u.last_error,
+                })
                 .collect(),
             routes: report.routes,
             counters: report.counters,
@@ -157,10 +143,13 @@ impl Gate {
             in one state.",
         annotations(title = "Gateway upstreams", read_only_hint = true, open_world_hint = false)
     )]
-    fn gateway_upstreams(&self, Parameters(which): Parameters<Which>) -> CallToolResult {
+    fn gateway_upstreams(
+        &self,
+        Parameters(which): Parameters<UpstreamsArguments>,
+    ) -> CallToolResult {
         let mut upstreams = self.report().upstreams;
         upstreams.retain(|upstream| which.state.is_none_or(|state| state == upstream.state));
-        let table = Table { upstreams };
+        let table = UpstreamTable { upstreams };
         answer(text::table(&table.upstreams), &table)
     }
 
@@ -174,7 +163,10 @@ impl Gate {
             open_world_hint = false
         )
     )]
-    fn gateway_upstream(&self, Parameters(Named { name }): Parameters<Named>) -> CallToolResult {
+    fn gateway_upstream(
+        &self,
+        Parameters(UpstreamArguments { name }): Parameters<UpstreamArguments>,
+    ) -> CallToolResult {
         let upstreams = self.report().upstreams;
         match upstreams.iter().find(|upstream| upstream.name == name) {
             Some(upstream) => answer(text::upstream(upstream), upstream),
@@ -184,7 +176,7 @@ impl Gate {
 }
 
 #[tool_handler(router = self.tool_router)]
-impl ServerHandler for Gate {
+impl ServerHandler for GatewayServer {
     fn get_info(&self) -> ServerConfig {
         let this = Implementation::new("tollgate-gate", env!("CARGO_PKG_VERSION"));
         ServerConfig::new(ServerCapabilities::builder().enable_tools().build())

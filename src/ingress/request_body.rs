@@ -15,19 +15,25 @@ use super::reply::Refused;
 /// whatever others send.
 const COUNTED_MIN: usize = 16 << 10;
 
+/// Why a body of hyper's, within a limit, was not read to its end.
+type BodyError = Box<dyn std::error::Error + Send + Sync>;
+
 /// The bytes of all bodies that are being read.
 #[derive(Debug, Default)]
-pub struct Intake(Arc<AtomicUsize>);
+pub struct BodyBudget(Arc<AtomicUsize>);
 
 /// What one body counts as so far, until this is dropped.
-struct Counted {
+struct CountedBody {
     all: Arc<AtomicUsize>,
     bytes: usize,
 }
 
-impl Intake {
-    /// A body of `bytes_max` at most. It is refused where all bodies would have more than
-    /// `all_max`: before it is read, where its length is known.
+impl BodyBudget {
+    /// Reads a body of `bytes_max` at most, while all bodies have `all_max` at most. It is refused
+    /// before it is read, where its length is known.
+    ///
+    /// # Errors
+    /// It is too large, all are together, or it breaks off.
     pub async fn read(
         &self,
         body: Incoming,
@@ -40,19 +46,20 @@ impl Intake {
             let whole = Limited::new(body, bytes_max).collect().await;
             return whole
                 .map(http_body_util::Collected::to_bytes)
-                .map_err(|e| broken(&*e, bytes_max));
+                .map_err(|error| broken(&error, bytes_max));
         }
         let declared = declared.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or_default();
         if bytes_max < declared {
             return Err(Refused::BodyTooLarge(bytes_max));
         }
-        let mut counted = Counted { all: Arc::clone(&self.0), bytes: 0 };
+        let mut counted = CountedBody { all: Arc::clone(&self.0), bytes: 0 };
         if all_max < self.0.load(Ordering::Relaxed).saturating_add(declared.max(COUNTED_MIN)) {
             return Err(Refused::IncomingBytes);
         }
-        let (mut body, mut whole) = (Limited::new(body, bytes_max), BytesMut::new());
+        let mut body = Limited::new(body, bytes_max);
+        let mut whole = BytesMut::new();
         while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| broken(&*error, bytes_max))?;
+            let frame = frame.map_err(|error| broken(&error, bytes_max))?;
             let Some(data) = frame.data_ref() else { continue };
             if !counted.add(data.len(), all_max) {
                 return Err(Refused::IncomingBytes);
@@ -63,20 +70,20 @@ impl Intake {
     }
 }
 
-impl Counted {
+impl CountedBody {
     fn add(&mut self, bytes: usize, all_max: usize) -> bool {
         self.bytes += bytes;
         self.all.fetch_add(bytes, Ordering::Relaxed) + bytes <= all_max
     }
 }
 
-impl Drop for Counted {
+impl Drop for CountedBody {
     fn drop(&mut self) {
         self.all.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
-fn broken(error: &(dyn std::error::Error + Send + Sync + 'static), bytes_max: usize) -> Refused {
+fn broken(error: &BodyError, bytes_max: usize) -> Refused {
     if error.is::<LengthLimitError>() {
         return Refused::BodyTooLarge(bytes_max);
     }

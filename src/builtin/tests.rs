@@ -8,8 +8,11 @@ use tokio::io::{
 };
 
 use super::{
-    gate,
-    report::{Breaker, Canary, Kind, Report, Route, Source, State, Upstream},
+    gateway,
+    report::{
+        BreakerStatus, CanaryReport, ListSource, Report, RouteReport, UpstreamKind, UpstreamReport,
+        UpstreamState,
+    },
 };
 
 /// Bytes of the list of tools: every client of the route reads them before it has done anything.
@@ -30,7 +33,7 @@ impl Wire {
 
     async fn with(report: fn() -> Report) -> Self {
         let (ours, theirs) = duplex(64 * 1024);
-        tokio::spawn(gate::serve(theirs, Arc::new(report)));
+        tokio::spawn(gateway::serve(theirs, Arc::new(report)));
         let (read, write) = tokio::io::split(ours);
         Self { lines: BufReader::new(read).lines(), write, modern: true, next: 1 }
     }
@@ -79,10 +82,10 @@ impl Wire {
     }
 }
 
-fn upstream(name: &str, state: State) -> Upstream {
-    Upstream {
+fn upstream(name: &str, state: UpstreamState) -> UpstreamReport {
+    UpstreamReport {
         name: name.to_owned(),
-        kind: Kind::Stdio,
+        kind: UpstreamKind::Stdio,
         state,
         era: Some("legacy 2025-11-25".to_owned()),
         server: Some("files 1.2.3".to_owned()),
@@ -90,7 +93,7 @@ fn upstream(name: &str, state: State) -> Upstream {
         prompts: 0,
         resources: 4,
         templates: 1,
-        listed_from: Some(Source::Upstream),
+        listed_from: Some(ListSource::Upstream),
         last_error: None,
         restarts: 2,
         calls: 30,
@@ -102,7 +105,7 @@ fn upstream(name: &str, state: State) -> Upstream {
         unusable_schemas: vec![],
         replicas: Vec::new(),
         canary: None,
-        breaker: Some(Breaker::Closed),
+        breaker: Some(BreakerStatus::Closed),
         breaker_opened: 0,
         breaker_refused: 0,
         tool_breakers: BTreeMap::new(),
@@ -114,7 +117,7 @@ fn report() -> Report {
     Report {
         version: "0.1.0".to_owned(),
         uptime_seconds: 3 * 3600 + 12 * 60 + 5,
-        routes: vec![Route {
+        routes: vec![RouteReport {
             path: "/mcp".to_owned(),
             tools: 15,
             prompts: 0,
@@ -124,13 +127,13 @@ fn report() -> Report {
             other_names: Vec::new(),
         }],
         upstreams: vec![
-            upstream("files", State::Ready),
-            Upstream {
+            upstream("files", UpstreamState::Ready),
+            UpstreamReport {
                 era: None,
                 server: None,
-                listed_from: Some(Source::Disk),
+                listed_from: Some(ListSource::Disk),
                 last_error: Some(error.to_owned()),
-                ..upstream("memory", State::Failed)
+                ..upstream("memory", UpstreamState::Failed)
             },
         ],
         counters: BTreeMap::from([("calls".to_owned(), 60), ("sessions".to_owned(), 2)]),
@@ -256,7 +259,7 @@ fn report_with_paths() -> Report {
         upstream.unusable_schemas = vec![path("c")];
         upstream.lists = BTreeMap::from([("tools/list".to_owned(), path("cannot read"))]);
         upstream.canary =
-            Some(Canary { upstream: "n".to_owned(), weight: 0, back: Some(path("d")) });
+            Some(CanaryReport { upstream: "n".to_owned(), weight: 0, back: Some(path("d")) });
     }
     report
 }
@@ -354,7 +357,7 @@ async fn wrong_arguments_are_told() {
 #[tokio::test]
 async fn it_ends_with_its_client() {
     let (ours, theirs) = duplex(1024);
-    let served = tokio::spawn(gate::serve(theirs, Arc::new(report)));
+    let served = tokio::spawn(gateway::serve(theirs, Arc::new(report)));
     drop(ours);
     served.await.unwrap();
 }

@@ -1,0 +1,247 @@
+//! A client of HTTP/1.1 and HTTP/2 with pooled connections, over TLS and proxies.
+
+use std::{io, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::header;
+use http_body_util::Full;
+use hyper::{Request, Response, body::Incoming};
+use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+};
+
+use crate::config::{Dial, Secret};
+
+use super::{
+    dial::{CONNECT_TIMEOUT, Dialer},
+    error::NetError,
+    proxy::ProxyRoute,
+};
+
+/// Idle connections are given up a little before common servers do (Node and uvicorn: 5 s): a
+/// request that meets the end of its connection is lost, and nobody knows what became of it.
+const POOL_IDLE: Duration = Duration::from_secs(4);
+
+/// A server that vanished without a word, behind a stream that it is to speak on, is noticed after
+/// this much silence and as many probes.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+const KEEPALIVE_PROBES: u32 = 3;
+
+/// A pool of connections; a clone shares it. Connections are pooled, MCP sessions never are.
+#[derive(Clone, Debug)]
+pub struct Net(Arc<Pools>);
+
+#[derive(Debug)]
+struct Pools {
+    reused: Pool,
+    /// Every request dials.
+    fresh: Pool,
+    route: Arc<ProxyRoute>,
+}
+
+type Sender = Client<HttpsConnector<Dialer>, Full<Bytes>>;
+
+#[derive(Debug)]
+struct Pool {
+    /// HTTP/2 where TLS agrees on it, else HTTP/1.1.
+    agreed: Sender,
+    /// HTTP/2 in clear text, by prior knowledge.
+    h2c: Sender,
+}
+
+/// How one request is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SendOptions {
+    /// HTTP/2 in clear text.
+    pub h2c: bool,
+    /// On a connection of its own.
+    pub fresh: bool,
+}
+
+impl Net {
+    /// A system without certificates is no error before some upstream needs one.
+    pub fn new() -> Self {
+        let tls = match tls_builder().with_native_roots() {
+            Ok(tls) => tls,
+            Err(error) => {
+                tracing::warn!(%error, "no certificate is trusted: https upstreams will fail");
+                tls_builder().with_root_certificates(RootCertStore::empty())
+            }
+        };
+        Self::with(&tls.with_no_client_auth(), ProxyRoute::Direct)
+    }
+
+    /// The client for an upstream: the gateway's own, unless the upstream is to be dialled in
+    /// another way.
+    ///
+    /// # Errors
+    /// What is wrong with its certificates, key or proxy, in words without a secret.
+    pub fn of_upstream(
+        &self,
+        dial: &Dial,
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, String> {
+        let proxy = dial.proxy.as_ref().map(Secret::expose);
+        let route = ProxyRoute::of(proxy, environment)?;
+        let plain = dial.ca.is_none() && dial.identity.is_none();
+        if plain && route == ProxyRoute::Direct {
+            return Ok(self.clone());
+        }
+        Ok(Self::with(&tls(dial)?, route))
+    }
+
+    fn with(tls: &ClientConfig, route: ProxyRoute) -> Self {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+        tcp.set_keepalive(Some(KEEPALIVE));
+        tcp.set_keepalive_interval(Some(KEEPALIVE / 3));
+        tcp.set_keepalive_retries(Some(KEEPALIVE_PROBES));
+        let route = Arc::new(route);
+        // To a proxy, HTTP/1.1 is spoken.
+        let to_proxy = HttpsConnectorBuilder::new().with_tls_config(tls.clone()).https_or_http();
+        let to_proxy = to_proxy.enable_http1().wrap_connector(tcp.clone());
+        let sender = |h2c: bool, fresh: bool| {
+            let dialer = Dialer::new(to_proxy.clone(), tcp.clone(), Arc::clone(&route), h2c);
+            let connector = HttpsConnectorBuilder::new().with_tls_config(tls.clone());
+            let connector = connector.https_or_http().enable_all_versions().wrap_connector(dialer);
+            let mut builder = Client::builder(TokioExecutor::new());
+            builder.pool_timer(TokioTimer::new()).pool_idle_timeout(POOL_IDLE).http2_only(h2c);
+            if fresh {
+                builder.pool_max_idle_per_host(0);
+            }
+            builder.build(connector)
+        };
+        let pool = |fresh| Pool { agreed: sender(false, fresh), h2c: sender(true, fresh) };
+        Self(Arc::new(Pools { reused: pool(false), fresh: pool(true), route: Arc::clone(&route) }))
+    }
+
+    /// Sends one request. A pooled connection that proves stale before a byte was sent is redialled
+    /// once.
+    ///
+    /// # Errors
+    /// The connection cannot be opened, or breaks before the head of an answer.
+    pub async fn send(
+        &self,
+        mut request: Request<Full<Bytes>>,
+        options: SendOptions,
+    ) -> Result<Response<Incoming>, NetError> {
+        let pool = if options.fresh { &self.0.fresh } else { &self.0.reused };
+        let sender = if options.h2c { &pool.h2c } else { &pool.agreed };
+        // A proxy that forwards is told with each request; a tunnel was told when it was opened.
+        if !options.h2c
+            && *self.0.route != ProxyRoute::Direct
+            && request.uri().scheme_str() == Some("http")
+            && let Some(proxy) = self.0.route.to(request.uri())
+            && let Some(authorization) = proxy.authorization.clone()
+        {
+            request.headers_mut().insert(header::PROXY_AUTHORIZATION, authorization);
+        }
+        sender.request(request).await.map_err(|error| {
+            let text = causes(&error);
+            if lacks_resources(&error) {
+                return NetError::Exhausted(format!("this gateway has no room for it: {text}"));
+            }
+            if error.is_connect() { NetError::Connect(text) } else { NetError::Broken(text) }
+        })
+    }
+}
+
+fn tls_builder() -> rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("the provider has the cipher suites of TLS 1.2 and 1.3")
+}
+
+/// Certificates that an upstream's is checked against, and the one that it is shown.
+fn tls(dial: &Dial) -> Result<ClientConfig, String> {
+    let builder = match &dial.ca {
+        Some(ca) => {
+            let mut roots = RootCertStore::empty();
+            for certificate in certificates(ca, "ca")? {
+                roots.add(certificate).map_err(|error| format!("`ca`: {error}"))?;
+            }
+            tls_builder().with_root_certificates(roots)
+        }
+        None => tls_builder().with_native_roots().map_err(|error| error.to_string())?,
+    };
+    let Some(identity) = &dial.identity else { return Ok(builder.with_no_client_auth()) };
+    let chain = certificates(&identity.certificate, "client_certificate")?;
+    let key = PrivateKeyDer::from_pem_slice(identity.key.expose().as_bytes());
+    let key = key.map_err(|_secret| "`client_key` holds no private key in PEM".to_owned())?;
+    let config = builder.with_client_auth_cert(chain, key);
+    config.map_err(|error| format!("`client_certificate` and `client_key`: {error}"))
+}
+
+fn certificates(pem: &str, key: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
+    let found = found.map_err(|error| format!("`{key}`: {error}"))?;
+    if found.is_empty() { Err(format!("`{key}` holds no certificate in PEM")) } else { Ok(found) }
+}
+
+/// Whether the gate's own process is out of files or memory, which is no fault of the server that
+/// it called.
+fn lacks_resources<E: std::error::Error + 'static>(error: &E) -> bool {
+    // ENOMEM, ENFILE and EMFILE have the same numbers on all systems.
+    const ERRORS: [i32; 3] = [12, 23, 24];
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        let io = error.downcast_ref::<io::Error>();
+        if io.and_then(io::Error::raw_os_error).is_some_and(|raw| ERRORS.contains(&raw)) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// An error and what caused it, on one line.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let inner_text = inner.to_string();
+        if !text.contains(&inner_text) {
+            text = format!("{text}: {inner_text}");
+        }
+        cause = inner.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("outer")]
+    struct Outer(#[source] io::Error);
+
+    #[test]
+    fn what_the_gate_itself_lacks_is_told_from_what_a_server_does() {
+        for (raw, own) in [
+            (24, true),
+            (23, true),
+            (12, true),
+            (111, false),
+            (104, false),
+            (110, false),
+            (113, false),
+            (32, false),
+            (99, false),
+            (13, false),
+        ] {
+            let error = io::Error::from_raw_os_error(raw);
+            assert_eq!(lacks_resources(&Outer(error)), own, "{raw}");
+        }
+        assert!(!lacks_resources(&Outer(io::Error::other("too many open files"))));
+    }
+}
