@@ -3,10 +3,6 @@
 //! The modules stand in the order of a call's way; each may name only those above it
 //! (`tests/tidy.rs`).
 
-// The futures of a call's way nest deeper than the compiler follows by itself to see that they are
-// `Send`.
-#![recursion_limit = "256"]
-
 mod mcp;
 mod call;
 mod config;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use http::Uri;
 use parking_lot::Mutex;
 use serde::Deserialize;
@@ -57,7 +58,8 @@ impl Server {
         replaces: bool,
     ) -> Result<Token, String> {
         let patience = self.settings.fetching.timeout;
-        let granted = tokio::time::timeout(patience, self.ask(grant)).await;
+        // Its type is erased: it is rare, and lies deep below all that waits for a token.
+        let granted = tokio::time::timeout(patience, self.ask(grant).boxed()).await;
         let silence = || Err(format!("no answer within {patience:?} (`fetch_timeout`)"));
         let token = granted.unwrap_or_else(|_| silence());
         match token.and_then(|granted| Token::of(&granted, replaces)) {

@@ -190,15 +190,14 @@ impl RouteHandler {
         let call = Call { streams, streams_full, forwarded, trace: self.trace, ..call };
         let (id, method, version) = (call.id.clone(), call.method, call.client.version);
         let session = call.session.clone().filter(|_| accepts == Accepts::PrefersStream);
-        // Boxed: the way is large, and everything up to the connection would hold it inside.
-        match Box::pin(pipeline::run(self.at().clone(), call)).await {
+        match pipeline::run(self.at().clone(), call).await {
             Ok(pipeline::Reply::Answer(body)) => {
                 let text = message::response(Some(&id), &body);
                 let streamed =
                     session.and_then(|session| stream::single(self.at().limits(), &session, &text));
                 streamed.unwrap_or_else(|| reply::json_reply(StatusCode::OK, text))
             }
-            Ok(pipeline::Reply::Back(back)) => {
+            Ok(pipeline::Reply::Response(back)) => {
                 stream::back(&self.at().gate, self.at().limits(), back, accepts).await
             }
             Ok(pipeline::Reply::Listen(listening)) => {

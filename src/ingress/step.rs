@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::{
     mcp::message,
-    pipeline::{Back, Fault, Out},
+    pipeline::{ClientEvent, Fault, ResponseStream},
 };
 
 use super::reply::{self, Answer, RequestHead};
@@ -34,14 +34,14 @@ impl Last {
 }
 
 /// Waits for the next step; after the last there is none. Safe to drop.
-pub async fn next(back: &mut Back) -> Step {
+pub async fn next(back: &mut ResponseStream) -> Step {
     let out = back.next().await;
     let call = back.call();
     let version = call.client.version;
     match out {
-        Ok(Out::Message(text)) => Step::Message(text),
-        Ok(Out::Paused(retry)) => Step::Paused(retry),
-        Ok(Out::Answer { body, status }) => {
+        Ok(ClientEvent::Message(text)) => Step::Message(text),
+        Ok(ClientEvent::Paused(retry)) => Step::Paused(retry),
+        Ok(ClientEvent::Answer { body, status }) => {
             let text = message::response(Some(&call.id), &body);
             let status = reply::status(status, &body, version.era());
             let answer = Answer { status, text, retry_after: None };

@@ -17,7 +17,7 @@ use crate::{
     call::{Caller, ListKind, tasks::Tasks},
     config::Limits,
     mcp::{message, method::Method, raw::Raw},
-    pipeline::{Back, Heard, Listening, Out},
+    pipeline::{ClientEvent, Heard, Listening, ResponseStream},
     session::{
         Session,
         outbox::{EventId, OutboxReader, Stream},
@@ -41,7 +41,7 @@ const RETRY: Duration = Duration::from_secs(1);
 pub async fn back(
     gate: &Arc<Gate>,
     limits: &Limits,
-    back: Box<Back>,
+    back: ResponseStream,
     accepts: Accepts,
 ) -> HttpReply {
     let mut accepts = accepts;
@@ -89,7 +89,7 @@ enum Opened {
 }
 
 /// Opens a stream for a call under way.
-fn opened(back: &Back, limits: &Limits) -> Opened {
+fn opened(back: &ResponseStream, limits: &Limits) -> Opened {
     let Some(session) = &back.call().session else { return Opened::Modern };
     match session.stream(limits.streams_max) {
         Some(stream) => Opened::Legacy(Arc::clone(session), stream),
@@ -113,7 +113,7 @@ pub fn single(limits: &Limits, session: &Arc<Session>, answer: &Bytes) -> Option
 }
 
 /// Events of a modern call. The connection closed is the call cancelled: the body owns it.
-fn modern(keep_alive: Duration, back: Box<Back>, first: Option<Step>) -> HttpReply {
+fn modern(keep_alive: Duration, back: ResponseStream, first: Option<Step>) -> HttpReply {
     let state = Some((back, first));
     reply::event_reply(unfold(state, move |state| async move {
         let (mut back, first) = state?;
@@ -270,7 +270,7 @@ impl Pump {
     }
 
     /// Carries a legacy call's events.
-    async fn run(self, mut back: Box<Back>, mut first: Option<Step>) {
+    async fn run(self, mut back: ResponseStream, mut first: Option<Step>) {
         loop {
             let step = match first.take() {
                 Some(first) => first,
@@ -370,20 +370,20 @@ async fn unvouched(gate: &Gate, route: &str, listener: Option<&Caller>) {
 /// A call whose reply has not begun. A legacy client that goes away has not cancelled it
 /// (2025-11-25, transports): dropped then, it is brought to its end in the background.
 struct Held {
-    back: Option<Box<Back>>,
+    back: Option<ResponseStream>,
     tasks: Tasks,
 }
 
 impl Held {
-    fn new(back: Box<Back>, tasks: Tasks) -> Self {
+    fn new(back: ResponseStream, tasks: Tasks) -> Self {
         Self { back: Some(back), tasks }
     }
 
-    fn back(&mut self) -> &mut Back {
+    fn back(&mut self) -> &mut ResponseStream {
         self.back.as_mut().expect("taken only by `done`, which ends this")
     }
 
-    fn done(mut self) -> Box<Back> {
+    fn done(mut self) -> ResponseStream {
         self.back.take().expect("taken once: this consumes it")
     }
 }
@@ -395,7 +395,7 @@ impl Drop for Held {
         };
         back.refuse_questions();
         self.tasks.finish(async move {
-            while let Ok(Out::Message(_) | Out::Paused(_)) = back.next().await {}
+            while let Ok(ClientEvent::Message(_) | ClientEvent::Paused(_)) = back.next().await {}
         });
     }
 }

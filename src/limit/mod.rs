@@ -23,6 +23,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use serde::de::IgnoredAny;
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
@@ -317,8 +318,8 @@ impl Limits {
             return Ok(());
         }
         let Some(shared) = &self.shared else { return self.take_own(met) };
-        // Boxed: not everybody has a store.
-        match Box::pin(self.take_shared(shared, met)).await {
+        // Its type is erased: not everybody has a store.
+        match self.take_shared(shared, met).boxed().await {
             Ok(decided) => decided,
             Err(StoreAway) => {
                 self.counters.add(Counter::LimitStoreLocal);

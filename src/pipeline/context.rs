@@ -15,7 +15,7 @@ use crate::{
     telemetry::Counter,
 };
 
-use super::{Call, Fault};
+use super::{call::Call, fault::Fault};
 
 /// A call, and the configuration that it is served with from its beginning to its end: also what
 /// becomes of it later (an answer, a retry, a task) reads no other snapshot.

@@ -9,7 +9,7 @@ use crate::{
         step::{self, Step},
     },
     mcp::{message, method::Method, raw::Raw},
-    pipeline::{self, Back, Call, Heard, Listening, Reply},
+    pipeline::{self, Call, Heard, Listening, Reply, ResponseStream},
     snapshot::RouteSnapshot,
 };
 
@@ -44,10 +44,9 @@ impl ClientChannel {
 
     async fn run(&self, at: RouteSnapshot, call: Call) -> Option<Bytes> {
         let (id, method, version) = (call.id.clone(), call.method, call.client.version);
-        // Boxed: the way is large.
-        match Box::pin(pipeline::run(at, call)).await {
+        match pipeline::run(at, call).await {
             Ok(Reply::Answer(body)) => Some(message::response(Some(&id), &body)),
-            Ok(Reply::Back(back)) => self.back(back).await,
+            Ok(Reply::Response(back)) => self.back(back).await,
             Ok(Reply::Listen(listening)) => self.listen(*listening).await,
             Err(fault) => {
                 let request = RequestHead { id: &id, method, version };
@@ -56,7 +55,7 @@ impl ClientChannel {
         }
     }
 
-    async fn back(&self, mut back: Box<Back>) -> Option<Bytes> {
+    async fn back(&self, mut back: ResponseStream) -> Option<Bytes> {
         let mut can_be_asked = true;
         loop {
             let step = tokio::select! {

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{OnceCell, oneshot};
@@ -344,8 +345,8 @@ impl Replica {
     ) -> Result<(Connection, Guard), OpenError> {
         let turn = self.turn(purpose).await;
         let opening = self.open_guarded_now(client, owner, room);
-        // Boxed: rare, and large.
-        Box::pin(turn.spend(opening)).await
+        // Its type is erased: it is rare, large, and deep below all that waits for a connection.
+        turn.spend(opening).boxed().await
     }
 
     async fn open_guarded_now(

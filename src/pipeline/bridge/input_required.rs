@@ -1,0 +1,155 @@
+//! What a legacy server asks in the call of a modern client: gathered, put as `input_required`, and
+//! answered by the client's retry (2026-07-28, MRTR).
+
+use tokio::time::Instant;
+
+use crate::{
+    call::event::ServerRequest,
+    config::Limits,
+    mcp::{id::Id, message::Body, meta::RELATED_TASK, question::QuestionKind, raw::Raw, splice},
+    park::{Parked, no_answer, seconds},
+    pipeline::{call::Call, context::Context, fault::Fault},
+};
+
+/// Questions of one call that the client does not know of yet.
+#[derive(Debug, Default)]
+pub struct QuestionBatch {
+    open: Vec<(String, ServerRequest)>,
+    /// Of the call so far: no key is used twice.
+    count: u32,
+    /// Until then more may come.
+    until: Option<Instant>,
+}
+
+impl QuestionBatch {
+    /// Goes on counting where a call was parked.
+    pub fn after(count: u32) -> Self {
+        Self { count, ..Self::default() }
+    }
+
+    /// Takes a question of the server for the client of `call`. One that cannot be put in a result
+    /// is refused by being dropped.
+    ///
+    /// # Errors
+    /// Where the client has not declared what it takes to answer, or is asked too much at once.
+    pub fn add(
+        &mut self,
+        question: ServerRequest,
+        call: &Call,
+        limits: &Limits,
+    ) -> Result<(), Fault> {
+        let kind = QuestionKind::of(&question.method, &question.params);
+        let Some(kind) = kind.filter(|_| call.method.may_require_input()) else { return Ok(()) };
+        if !kind.is_declared(&call.client.capabilities) {
+            return Err(Fault::MissingCapability(kind.required()));
+        }
+        if limits.questions_max <= self.open.len() {
+            return Err(Fault::Limit(too_many(limits)));
+        }
+        let Some(mut question) = question.for_version(call.client.version) else { return Ok(()) };
+        // The task of a legacy server that it belongs to is none of the client's.
+        question.params = splice::edit_within(&question.params, "_meta", &[(RELATED_TASK, None)]);
+        self.count += 1;
+        self.open.push((format!("q{}", self.count), question));
+        self.until = Some(Instant::now() + limits.question_window);
+        Ok(())
+    }
+
+    /// The server no longer wants an answer.
+    pub fn withdraw(&mut self, id: &Id) {
+        self.open.retain(|(_, question)| question.id != *id);
+    }
+
+    /// When the client is to be asked; none while there is nothing to ask.
+    pub fn due(&self) -> Option<Instant> {
+        self.until.filter(|_| !self.open.is_empty())
+    }
+
+    /// All that the client is to be asked, and the count so far.
+    pub fn take(&mut self) -> (Vec<(String, ServerRequest)>, u32) {
+        (std::mem::take(&mut self.open), self.count)
+    }
+}
+
+/// What a call ends with whose server asks too much at once.
+pub fn too_many(limits: &Limits) -> String {
+    let max = limits.questions_max;
+    format!("the server behind this asks more than {max} things at once (`questions_max`)")
+}
+
+/// An `InputRequiredResult` that puts these questions.
+pub fn result<'a>(questions: impl Iterator<Item = (&'a str, &'a str, Raw)>, state: &Raw) -> Raw {
+    let requests = requests(questions);
+    let parts: [&[u8]; 5] = [
+        br#"{"resultType":"input_required","inputRequests":"#,
+        requests.bytes(),
+        br#","requestState":"#,
+        state.bytes(),
+        b"}",
+    ];
+    Raw::trusted(parts.concat())
+}
+
+/// An `InputRequests` object of keys of our own, methods and params.
+pub fn requests<'a>(questions: impl Iterator<Item = (&'a str, &'a str, Raw)>) -> Raw {
+    let mut requests = vec![b'{'];
+    for (key, method, params) in questions {
+        let comma = if requests.len() == 1 { "" } else { "," };
+        let head = format!(r#"{comma}"{key}":{{"method":"{method}","params":"#);
+        requests.extend_from_slice(head.as_bytes());
+        requests.extend_from_slice(params.bytes());
+        requests.push(b'}');
+    }
+    requests.push(b'}');
+    Raw::trusted(requests)
+}
+
+/// Parks a call, and puts its questions to the client.
+///
+/// # Errors
+/// Where there is no room for one more; the call is ended then.
+pub fn park(context: &Context, mut parked: Parked) -> Result<Raw, Fault> {
+    let limits = context.limits();
+    let lot = &context.gate.lot;
+    let put = |(key, question): &(String, ServerRequest)| {
+        (key.clone(), question.method.clone(), question.params.clone())
+    };
+    let questions: Vec<_> = parked.unanswered.iter().map(put).collect();
+    parked.record = context.record_id();
+    let held = lot.park(parked, context.caller(), limits);
+    let held = held.map_err(|full| Fault::Limit(full.to_string()))?;
+    let state = lot.states.seal(held, context.bearer(), seconds(limits.answer_timeout));
+    let questions =
+        questions.iter().map(|(key, method, params)| (key.as_str(), &**method, params.clone()));
+    Ok(result(questions, &state))
+}
+
+/// What the client answered; an empty object where it answered nothing.
+pub fn responses(params: &Raw) -> Raw {
+    let responses = splice::member(params, "inputResponses").filter(Raw::is_object);
+    responses.unwrap_or_else(Raw::object)
+}
+
+/// Gives the server what the client answered; questions without an answer that fits stay open.
+pub fn answer(open: Vec<(String, ServerRequest)>, responses: &Raw) -> Vec<(String, ServerRequest)> {
+    let mut unanswered = Vec::new();
+    for (key, question) in open {
+        let kind = QuestionKind::of(&question.method, &question.params);
+        let response = splice::member(responses, &key);
+        match response.filter(|response| kind.is_some_and(|kind| kind.fits(response))) {
+            // The server may have gone: that is seen by whoever reads on.
+            Some(response) => drop(question.reply.send(Body::Result(response))),
+            None => unanswered.push((key, question)),
+        }
+    }
+    unanswered
+}
+
+/// Nobody answered in time: the server is told so.
+pub fn unanswered(open: Vec<(String, ServerRequest)>) {
+    for (_, question) in open {
+        let body = no_answer(&question.method, "the client did not answer in time");
+        // The server may have gone.
+        drop(question.reply.send(body));
+    }
+}

@@ -1,0 +1,52 @@
+//! What the guard says of a request, before anything is sent.
+
+use std::sync::Arc;
+
+use crate::{
+    guard::{GuardRefusal, ToolSchemas},
+    mcp::{document::CallArguments, method::Method, raw::Raw},
+    pipeline::{context::Context, fault::Fault},
+};
+
+use super::resolve::Resolved;
+
+/// Judges what is sent on, and cleans it.
+///
+/// # Errors
+/// Where its arguments are not what the tool takes, are too large, or have what must not pass.
+pub async fn check(context: &Context, resolved: &mut Resolved) -> Result<(), Fault> {
+    let call = &context.call;
+    let tool = resolved.target.tool.as_ref().filter(|_| call.method == Method::ToolsCall);
+    let made = || Arc::new(CallArguments::of(&resolved.params));
+    let arguments = resolved.arguments.clone().unwrap_or_else(made);
+    let judged = if resolved.guard.takes_long(&resolved.params) {
+        // Boxed: rare.
+        Box::pin(judged_aside(context, resolved, tool, arguments)).await
+    } else {
+        let tool = tool.map(|tool| &**tool);
+        resolved.guard.admit(&resolved.params, &arguments, tool, &context.gate.schemas)
+    };
+    resolved.arguments = None;
+    let params = judged.map_err(Fault::Guard)?;
+    if params != resolved.params {
+        resolved.params = params;
+        resolved.mirror(call);
+    }
+    Ok(())
+}
+
+/// Judges what is large on a thread beside those that serve.
+async fn judged_aside(
+    context: &Context,
+    resolved: &Resolved,
+    tool: Option<&Arc<ToolSchemas>>,
+    arguments: Arc<CallArguments>,
+) -> Result<Raw, GuardRefusal> {
+    let guard = resolved.guard.clone();
+    let params = resolved.params.clone();
+    let tool = tool.cloned();
+    let schemas = Arc::clone(&context.gate.schemas);
+    let judging = move || guard.admit(&params, &arguments, tool.as_deref(), &schemas);
+    let judged = context.gate.schemas.workers().run(judging).await;
+    judged.unwrap_or_else(|| Err(resolved.guard.late()))
+}

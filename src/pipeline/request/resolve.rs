@@ -1,0 +1,268 @@
+//! Which target a call is about: an upstream, and its own name for the thing.
+
+use std::sync::Arc;
+
+use crate::{
+    call::{ListKind, UpstreamRequest},
+    catalog::Target,
+    guard::Guard,
+    mcp::{
+        document::CallArguments, meta::RELATED_TASK, method::Method, mirror::MirroredArgument,
+        raw::Raw, splice, target::TargetRef, version::Era,
+    },
+    pipeline::{call::Call, context::Context, fault::Fault},
+    policy::Permit,
+    upstream::Upstream,
+};
+
+use super::visibility::unlisted;
+
+/// Members of a request that carries on with one that a server has begun to answer (2026-07-28).
+const ANSWERS: [&str; 2] = ["inputResponses", "requestState"];
+
+/// A call whose target is found.
+#[derive(Debug, Clone)]
+pub struct Resolved {
+    pub target: Arc<Target>,
+    /// What its arguments are held to, and all that comes back.
+    pub guard: Guard,
+    /// The client's params, with the upstream's own name in them.
+    pub params: Raw,
+    /// What `Mcp-Name` is to say.
+    pub name: Option<String>,
+    /// `Mcp-Param-*` headers.
+    pub mirrored: Vec<(String, String)>,
+    /// It is sent as a task, of which the client is to know nothing.
+    pub as_task: bool,
+    /// It is sent as a task at the client's own wish (2025-11-25).
+    pub wishes_task: bool,
+    /// The arguments of what is called, for all that judge them; let go once they are judged.
+    pub arguments: Option<Arc<CallArguments>>,
+}
+
+/// A call that the policies of its route permit.
+#[derive(Debug)]
+pub struct Permitted {
+    pub request: Resolved,
+    pub permit: Permit<Upstream>,
+}
+
+/// What a call leads to, before anybody has said that it may.
+#[derive(Debug)]
+pub struct Unjudged {
+    pub target: Arc<Target>,
+    /// The client's params, with what the configuration puts into them: policies judge what is
+    /// sent.
+    filled: Raw,
+    /// The arguments of what is called, for all that judge them.
+    pub arguments: Option<Arc<CallArguments>>,
+}
+
+/// Finds what a call is about.
+///
+/// # Errors
+/// Where there is no such thing, as far as the route knows.
+pub fn find(context: &Context) -> Result<Unjudged, Fault> {
+    let target = find_target(context)?;
+    let params = &context.call.params;
+    let filled = match context.tool(&target) {
+        Some(tool) => context.snapshot.guards.filled(target.upstream.name(), tool, params),
+        None => params.clone(),
+    };
+    let has_arguments = matches!(context.call.method, Method::ToolsCall | Method::PromptsGet);
+    let arguments = has_arguments.then(|| Arc::new(CallArguments::of(&filled)));
+    Ok(Unjudged { target, filled, arguments })
+}
+
+/// Makes of what was found, and is permitted, what is sent.
+///
+/// # Errors
+/// Where the call's headers do not say what its arguments say.
+pub fn prepare(context: &Context, found: Unjudged) -> Result<Resolved, Fault> {
+    let Unjudged { target, filled, arguments } = found;
+    let call = &context.call;
+    let (upstream, tool) = (target.upstream.name(), context.tool(&target));
+    let guard = context.snapshot.guards.of(context.path(), upstream, tool);
+    let guard = guard.recorded_in(context.entry.as_ref());
+    check_mirrored(&target, call)?;
+    let mirrored = mirrored(&target, call, &filled);
+    let params = renamed(call, &target, &filled);
+    let bare = without_wish(call, &params);
+    let wishes_task = bare.is_some() && relays_tasks(context);
+    let params = bare.filter(|_| !wishes_task).unwrap_or(params);
+    let name = call.named.header().map(|_| target.own.clone());
+    let as_task = target.task && !wishes_task;
+    Ok(Resolved { target, guard, params, name, mirrored, as_task, wishes_task, arguments })
+}
+
+/// Whether a request is about tasks that a legacy client may use.
+pub fn relays_tasks(context: &Context) -> bool {
+    let call = &context.call;
+    let may = matches!(
+        call.method,
+        Method::ToolsCall | Method::TasksGet | Method::TasksResult | Method::TasksCancel
+    );
+    may && call.session.is_some()
+        && context.route.view(&call.client).offer.tasks(call.client.version).is_some()
+}
+
+fn find_target(context: &Context) -> Result<Arc<Target>, Fault> {
+    let call = &context.call;
+    let view = context.route.view(&call.client);
+    let found = match &call.named {
+        TargetRef::Name(name) if call.method == Method::PromptsGet => {
+            view.find(ListKind::Prompts, name).cloned()
+        }
+        TargetRef::Name(name) => view.find(ListKind::Tools, name).cloned(),
+        TargetRef::Uri(uri) => view.find_uri(uri),
+        TargetRef::PromptReference(name) => view.find(ListKind::Prompts, name).cloned(),
+        TargetRef::TemplateReference(uri) => {
+            let found =
+                view.find(ListKind::Templates, uri).or_else(|| view.find(ListKind::Resources, uri));
+            found.cloned()
+        }
+        TargetRef::Task(id) => find_task(context, id),
+        TargetRef::Nothing => None,
+    };
+    found.ok_or_else(|| unlisted(context))
+}
+
+/// A legacy server's task is the session's that was given it; a modern server's has an id that is
+/// sealed for its caller. Neither server can tell whose a task is.
+fn find_task(context: &Context, id: &str) -> Option<Arc<Target>> {
+    let route = &context.route;
+    let Some(session) = &context.call.session else {
+        let states = &context.gate.lot.states;
+        let (place, own) = states.open_upstream_task(id, context.path(), context.caller())?;
+        let upstream = context.snapshot.behind(route, &place.upstream)?;
+        return Some(Arc::new(Target::of_task(&upstream, &own, place.replica)));
+    };
+    // Relayed on a route of one server only.
+    let member = route.members.first().filter(|_| !route.is_merged())?;
+    session.has_task(id).then(|| Arc::new(Target::of_task(&member.upstream, id, None)))
+}
+
+/// The params without a legacy client's wish for a task; none where it has none. Where it is
+/// offered no tasks, the wish is not the server's to hear (2025-11-25, tasks: task support and
+/// handling).
+fn without_wish(call: &Call, params: &Raw) -> Option<Raw> {
+    let has = |word: &[u8]| memchr::memmem::find(params.bytes(), word).is_some();
+    let may = call.method == Method::ToolsCall && call.client.era() == Era::Legacy;
+    // Read only where there can be one; a name may be written with escapes.
+    if !may || !(has(b"\"task\"") || has(b"\\u")) {
+        return None;
+    }
+    splice::member(params, "task").map(|_| splice::edit(params, &[("task", None)]))
+}
+
+fn renamed(call: &Call, target: &Target, params: &Raw) -> Raw {
+    let own = Raw::encode(&target.own);
+    let set = |key, shown: &str| {
+        if shown == target.own {
+            return params.clone();
+        }
+        splice::edit(params, &[(key, Some(own.bytes()))])
+    };
+    match &call.named {
+        TargetRef::Nothing => params.clone(),
+        TargetRef::Name(shown) => set("name", shown),
+        TargetRef::Uri(shown) => set("uri", shown),
+        TargetRef::Task(shown) => set("taskId", shown),
+        TargetRef::PromptReference(_) => {
+            splice::edit_within(params, "ref", &[("name", Some(own.bytes()))])
+        }
+        TargetRef::TemplateReference(_) => {
+            splice::edit_within(params, "ref", &[("uri", Some(own.bytes()))])
+        }
+    }
+}
+
+impl Context {
+    /// The upstream's own name of the tool that the call is of; none where it is of no tool.
+    fn tool<'a>(&self, target: &'a Target) -> Option<&'a str> {
+        (self.call.method == Method::ToolsCall).then_some(target.own.as_str())
+    }
+}
+
+impl Resolved {
+    /// Whether a server that has done it once may be asked to do it again: it changes nothing by
+    /// itself, or by its tool's own hint. A request with a client's answers may be taken once only.
+    pub fn is_repeatable(&self, method: Method) -> bool {
+        let hinted = method == Method::ToolsCall && self.target.hints.is_safe();
+        let may = method.is_repeatable() || hinted;
+        let answers = || ANSWERS.iter().any(|at| splice::rare_member(&self.params, at).is_some());
+        may && !self.as_task && !self.wishes_task && !answers()
+    }
+
+    /// The request as the upstream gets it.
+    pub fn ask(&self, call: &Call) -> UpstreamRequest {
+        UpstreamRequest {
+            method: call.method,
+            params: self.params.clone(),
+            name: self.name.clone(),
+            mirrored: self.mirrored.clone(),
+            caller: call.caller.clone(),
+            client: Arc::clone(&call.client),
+            session: call.session.as_ref().map(|session| session.key),
+            presence: call.session.as_ref().map(|session| Arc::clone(&session.presence)),
+            streams: call.streams,
+            forwarded: call.forwarded.clone(),
+            as_task: self.as_task,
+            log_level: match &call.session {
+                Some(session) => session.log_level(),
+                None => call.meta.log_level.clone(),
+            },
+            safe: self.is_repeatable(call.method),
+            hedge: self.target.hedge,
+            replica: self.target.replica.or(call.place.as_ref().and_then(|place| place.replica)),
+        }
+    }
+
+    /// Takes the mark of a task off what the server says, where the client knows of none.
+    pub fn without_task(&self, object: Raw) -> Raw {
+        if !self.as_task || !object.is_object() {
+            return object;
+        }
+        splice::edit_within(&object, "_meta", &[(RELATED_TASK, None)])
+    }
+
+    /// Headers that mirror arguments say what these are now.
+    pub fn mirror(&mut self, call: &Call) {
+        self.mirrored = mirrored(&self.target, call, &self.params);
+    }
+}
+
+/// Headers that mirror arguments must say what the body says (2026-07-28); a legacy client sends
+/// none.
+pub fn check_mirrored(target: &Target, call: &Call) -> Result<(), Fault> {
+    let Some(headers) = call.mirrored.as_ref().filter(|_| call.client.era() == Era::Modern) else {
+        return Ok(());
+    };
+    for value in values(target, call, &call.params) {
+        let header = headers.iter().find(|(name, _)| *name == value.header);
+        if !value.agrees(header.map(|(_, text)| text.as_str())) {
+            let text = format!("header `{}` does not say what the argument says", value.header);
+            return Err(Fault::Header(text));
+        }
+    }
+    Ok(())
+}
+
+/// Headers for these params. What is not recognised is forwarded as it is (2026-07-28, transports:
+/// intermediaries).
+fn mirrored(target: &Target, call: &Call, params: &Raw) -> Vec<(String, String)> {
+    let values = values(target, call, params);
+    let is_known = |name: &String| values.iter().any(|value| value.header == *name);
+    let headers = call.mirrored.iter().flatten();
+    let mut all: Vec<_> = headers.filter(|(name, _)| !is_known(name)).cloned().collect();
+    all.extend(values.into_iter().filter_map(|value| Some((value.header, value.text?))));
+    all
+}
+
+fn values(target: &Target, call: &Call, params: &Raw) -> Vec<MirroredArgument> {
+    if target.mirrors.is_empty() || call.method != Method::ToolsCall {
+        return Vec::new();
+    }
+    let arguments = splice::member(params, "arguments").filter(Raw::is_object);
+    target.mirrors.values(&arguments.unwrap_or_else(Raw::object))
+}
