@@ -65,6 +65,9 @@ impl Credential {
 
     /// Sends a request in the name of this caller, or of the gate itself. One whose token is
     /// refused was not processed: it is sent once more with another, where one can be had.
+    ///
+    /// # Errors
+    /// Where no credential could be had for it, or it is not sent.
     pub async fn send(
         &self,
         net: &Net,

@@ -8,6 +8,8 @@ use tokio::{
     time::{sleep, timeout},
 };
 
+use crate::call::tasks::Tasks;
+
 use super::*;
 
 /// Far longer than anything here takes; only a defect waits for it.

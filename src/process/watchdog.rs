@@ -47,6 +47,9 @@ impl Watchdog {
     }
 
     /// From when this returns `Ok`, `group` does not outlive the gate.
+    ///
+    /// # Errors
+    /// Where the watchdog cannot be started, or told.
     pub fn add(&self, group: Pid) -> io::Result<()> {
         let mut state = self.state.lock();
         state.groups.insert(group);

@@ -16,9 +16,9 @@ mod transport;
 #[cfg(feature = "internals")]
 pub use self::transport::{multiplexed::take_lines, sse};
 pub use self::{
-    cluster::upstream::Upstream,
-    connection::{open::Peer, session::ListingConnection},
-    exchange::{Exchange, error::SendError, failure, task::TaskRef},
+    cluster::Upstream,
+    connection::{peer::Peer, session::ListingConnection},
+    exchange::{Exchange, ending::failure, error::SendError, task::TaskRef},
     proof::{Clearance, Sent},
     replica::{
         inbox::{ListChange, ServerMessage},

@@ -10,7 +10,7 @@ use crate::{
     policy::{Permit, PermitTarget, Succession},
     resilience::{Attempt, Continuation},
     upstream::{
-        cluster::upstream::Upstream,
+        cluster::Upstream,
         exchange::{Exchange, error::SendError},
     },
 };

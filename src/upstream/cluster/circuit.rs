@@ -1,13 +1,13 @@
 //! What protects a server, and calls from it: its circuit, which an edit changes while the server
 //! stays as it is. Of several replicas each has the upstream's breaker for itself.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     call::UpstreamRequest,
     config,
-    resilience::{Attempt, AttemptOutcome, BreakerState, Cause, Circuit, CircuitStatus},
-    upstream::{cluster::upstream::Upstream, exchange::error::SendError, replica::Replica},
+    resilience::{BreakerState, Circuit, CircuitStatus},
+    upstream::cluster::Upstream,
 };
 
 impl Upstream {
@@ -51,22 +51,5 @@ impl Upstream {
     /// How long a request may take.
     pub fn timeout(&self, ask: &UpstreamRequest) -> config::Timeout {
         self.circuit.read().timeout(ask.tool(), self.settings.config.timeout)
-    }
-}
-
-impl Replica {
-    /// There was no connection for a request in time. That all places are taken is the gate's own
-    /// bound, and no failure of the server.
-    pub fn unready(&self, patience: Duration, attempt: Attempt) -> SendError {
-        let leased = || self.pool.full().map(|count| (count, self.places()));
-        let callers = || self.callers.full().map(|count| (count, "caller_sessions_max"));
-        let why = match self.peer().and_then(|_| leased().or_else(callers)) {
-            Some((count, key)) => format!("all of its {count} places are taken (`{key}`)"),
-            None => {
-                attempt.end(AttemptOutcome::Failed(Cause::Timeout), None);
-                "it was not open".to_owned()
-            }
-        };
-        SendError::Unready(format!("{why} within {patience:?} (`timeout.open`)"))
     }
 }

@@ -14,7 +14,7 @@ use crate::{
         health::Probes,
     },
     telemetry::{Counter, Counters},
-    upstream::exchange::{error::SendError, failure},
+    upstream::exchange::{ending::failure, error::SendError},
 };
 
 /// Of all replicas, by their places.

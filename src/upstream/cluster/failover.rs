@@ -13,7 +13,7 @@ use crate::{
     call::{UpstreamRequest, event::Event},
     telemetry::Counter,
     upstream::{
-        cluster::upstream::Upstream,
+        cluster::Upstream,
         exchange::{Exchange, error::SendError},
         proof::Clearance,
     },

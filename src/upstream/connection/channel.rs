@@ -36,6 +36,9 @@ pub enum Channel {
 
 impl Channel {
     /// Sends a request of the gateway's own, in the words of `version`.
+    ///
+    /// # Errors
+    /// Where it cannot be sent. How the exchange fails, its end says.
     pub async fn ask(
         &self,
         method: Method,
@@ -63,6 +66,8 @@ impl Channel {
         Ok(Exchange::new(source, era, timeout))
     }
 
+    /// # Errors
+    /// Where the connection has ended, or the server does not take it.
     pub async fn notify(&self, method: Method, params: &Raw) -> Result<(), SendError> {
         match self {
             Self::Multiplexer(lines, _) => lines.notify(method, params).await,

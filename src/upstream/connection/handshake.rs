@@ -18,7 +18,8 @@ use crate::{
     upstream::{
         connection::{
             channel::Channel,
-            open::{OpenError, Peer},
+            error::{OpenError, refused_versions},
+            peer::Peer,
         },
         exchange::error::SendError,
     },
@@ -81,6 +82,9 @@ impl Agreed {
 /// `server/discover`, and where no modern server has answered that in time, `initialize`, too. A
 /// modern server that starts slowly reads both, and refuses the second: the answer to the first
 /// counts whenever it comes.
+///
+/// # Errors
+/// Where the server refuses both, speaks no version that is known here, or ends.
 pub async fn probe(link: &Channel, client: &Client, timeout: Timeout) -> Result<Agreed, OpenError> {
     let asked = link.beside();
     let mut discovering = Box::pin(discover(&asked, timeout));
@@ -122,6 +126,9 @@ pub async fn probe(link: &Channel, client: &Client, timeout: Timeout) -> Result<
 }
 
 /// A server that was legacy, and may have been replaced by a modern one.
+///
+/// # Errors
+/// Where the server refuses both, or ends; that of `initialize`, where both fail.
 pub async fn initialize_first(
     link: &Channel,
     client: &Client,
@@ -142,6 +149,9 @@ pub async fn initialize_first(
 }
 
 /// It is a legacy server where it answers any error but a modern one (lifecycle: era detection).
+///
+/// # Errors
+/// Where the server ends, wants credentials, or speaks no version that is known here.
 pub async fn discover(link: &Channel, timeout: Timeout) -> Result<Found, OpenError> {
     link.agree(Version::MODERN);
     let mut body = match ask_discover(link, timeout).await {
@@ -207,6 +217,8 @@ fn undiscovered(link: &Channel, error: SendError) -> Result<Found, OpenError> {
     Ok(Found::Legacy { inferred: !stated })
 }
 
+/// # Errors
+/// Where the server refuses, answers with a version that is not known here, or ends.
 pub async fn initialize(
     link: &Channel,
     client: &Client,
@@ -250,21 +262,4 @@ pub async fn initialize(
 
 fn is_legacy(version: &str) -> bool {
     Version::find(version).is_some_and(|version| version.era() == Era::Legacy)
-}
-
-pub fn refused_versions(error: &Raw) -> (i64, Vec<String>) {
-    #[derive(Deserialize)]
-    struct Refusal {
-        code: i64,
-        data: Option<Data>,
-    }
-    #[derive(Deserialize)]
-    struct Data {
-        #[serde(default)]
-        supported: Vec<String>,
-    }
-    let refusal = error.try_read::<Refusal>();
-    refusal.map_or((0, Vec::new()), |refusal| {
-        (refusal.code, refusal.data.map(|data| data.supported).unwrap_or_default())
-    })
 }

@@ -4,7 +4,7 @@
 use crate::{
     config::{Isolation, Transport},
     mcp::version::Era,
-    upstream::{cluster::upstream::Upstream, replica::Replica},
+    upstream::{cluster::Upstream, replica::Replica},
 };
 
 impl Upstream {
@@ -36,6 +36,6 @@ impl Replica {
         let config = &self.settings.config;
         matches!(config.transport, Transport::Stdio { .. })
             && config.isolation != Isolation::Shared
-            && self.peer().is_none_or(|peer| peer.version.era() == Era::Legacy)
+            && self.phase.borrow().peer().is_none_or(|peer| peer.version.era() == Era::Legacy)
     }
 }

@@ -3,10 +3,12 @@
 pub mod attention;
 pub mod callers;
 pub mod channel;
+pub mod error;
 pub mod handshake;
 pub mod listing;
 pub mod open;
 pub mod owner;
+pub mod peer;
 pub mod pool;
 pub mod select;
 pub mod session;

@@ -2,27 +2,19 @@
 
 use std::sync::Arc;
 
-use serde::Deserialize;
 use tokio::sync::oneshot;
 
 use crate::{
     call::{Client, UpstreamRequest},
     config::Timeout,
-    mcp::{
-        compat, error, meta,
-        method::Method,
-        raw::Raw,
-        splice,
-        version::{Era, Version},
-    },
+    mcp::{compat, meta, method::Method, raw::Raw, splice, version::Era},
     upstream::{
         connection::{
             channel::{Channel, exit_reason},
-            handshake::{
-                Agreed, Found, discover, initialize, initialize_first, probe, refused_versions,
-            },
+            error::OpenError,
+            handshake::{Agreed, Found, discover, initialize, initialize_first, probe},
             owner::Owner,
-            pool::Leased,
+            peer::Peer,
             undeclared,
         },
         exchange::{Exchange, Source, error::SendError},
@@ -45,80 +37,6 @@ pub struct Connection {
     has_many_calls: bool,
 }
 
-/// What was agreed with a server.
-#[derive(Debug, Clone)]
-pub struct Peer {
-    pub version: Version,
-    /// A `ServerCapabilities` object.
-    pub capabilities: Raw,
-    /// An `Implementation` object.
-    pub info: Option<Raw>,
-    pub instructions: Option<String>,
-}
-
-/// Why it was not opened.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum OpenError {
-    #[error(transparent)]
-    Send(#[from] SendError),
-    /// `status` is that of HTTP, where there is one.
-    #[error("it refused `{method}`: {}", message_of(error))]
-    Refused { method: &'static str, error: Raw, status: u16 },
-    #[error("it speaks no HTTP+SSE: {0}")]
-    NoStream(String),
-    /// Where it would have messages sent.
-    #[error("its stream names the endpoint `{0}`, which is no address of the same origin as `url`")]
-    Endpoint(String),
-    #[error("it speaks version `{0}`, which is no version of MCP that can be agreed on here")]
-    Version(String),
-    #[error("its answer to `{0}` is no valid one")]
-    Answer(&'static str),
-    #[error("it does not speak 2026-07-28, which `era` demands")]
-    NotModern,
-}
-
-impl OpenError {
-    /// The server itself would not have it: it is not for lack of a connection, of time, or of
-    /// credentials.
-    pub fn is_refusal(&self) -> bool {
-        match self {
-            Self::Refused { .. } | Self::Version(_) | Self::Answer(_) | Self::NotModern => true,
-            Self::Send(SendError::Status(status)) => {
-                (400..500).contains(status) && ![401, 403, 407, 408, 429].contains(status)
-            }
-            Self::Send(_) | Self::NoStream(_) | Self::Endpoint(_) => false,
-        }
-    }
-
-    /// It was not even tried, for want of room on this machine.
-    pub fn is_unready(&self) -> bool {
-        matches!(self, Self::Send(SendError::Unready(_)))
-    }
-
-    /// The process or the connection ended before there was an answer.
-    pub fn is_end(&self) -> bool {
-        matches!(self, Self::Send(SendError::Lost(_)))
-    }
-
-    /// A server of the older HTTP+SSE answers so (transports: backwards compatibility).
-    pub fn leaves_sse(&self) -> bool {
-        let status = match self {
-            Self::Send(SendError::Status(status)) => *status,
-            Self::Refused { error, status, .. } if !error::is_modern(refused_versions(error).0) => {
-                *status
-            }
-            Self::Send(_)
-            | Self::Refused { .. }
-            | Self::NoStream(_)
-            | Self::Endpoint(_)
-            | Self::Version(_)
-            | Self::Answer(_)
-            | Self::NotModern => return false,
-        };
-        [400, 404, 405].contains(&status)
-    }
-}
-
 /// A connection, and how it was learned which era is spoken.
 #[derive(Debug)]
 pub struct Opened {
@@ -130,6 +48,9 @@ pub struct Opened {
 
 impl Connection {
     /// Agrees with the server behind `link`, as long as the caller waits.
+    ///
+    /// # Errors
+    /// Where the server and the gateway agree on nothing, or the server ends.
     pub async fn open(
         link: Channel,
         client: &Client,
@@ -163,11 +84,10 @@ impl Connection {
     }
 
     /// Sends a client's request, fitted to the era spoken here.
-    pub async fn call(
-        &self,
-        ask: &UpstreamRequest,
-        leased: Option<Leased>,
-    ) -> Result<Exchange, SendError> {
+    ///
+    /// # Errors
+    /// Nothing was sent then.
+    pub async fn call(&self, ask: &UpstreamRequest) -> Result<Exchange, SendError> {
         let era = self.peer.version.era();
         let params = match (ask.client.era(), era) {
             (Era::Legacy, Era::Modern) => meta::to_modern(
@@ -221,11 +141,14 @@ impl Connection {
             }
         };
         let exchange = Exchange::new(source, era, self.timeout).hearing(aside);
-        let exchange = exchange.restoring(token).holding(leased);
+        let exchange = exchange.restoring(token);
         Ok(if ask.as_task { exchange.over(self.clone()) } else { exchange })
     }
 
     /// Sends a request of the gateway's own; a modern server gets the `_meta` it demands.
+    ///
+    /// # Errors
+    /// Where it cannot be sent.
     pub async fn ask(
         &self,
         method: Method,
@@ -236,6 +159,9 @@ impl Connection {
     }
 
     /// Passes a notification on (legacy).
+    ///
+    /// # Errors
+    /// Where the connection has ended, or the server does not take it.
     pub async fn notify(&self, method: Method, params: &Raw) -> Result<(), SendError> {
         self.link.notify(method, params).await
     }
@@ -309,51 +235,7 @@ impl Connection {
     }
 }
 
-pub fn unavailable(why: String) -> OpenError {
-    OpenError::Send(SendError::Unavailable(why))
-}
-
-/// The words of an error object.
-pub fn message_of(error: &Raw) -> String {
-    #[derive(Deserialize)]
-    struct Words {
-        message: String,
-    }
-    error.try_read::<Words>().map_or_else(|| "without a word".to_owned(), |error| error.message)
-}
-
 fn progress_token(params: &Raw) -> Option<Raw> {
     let meta = splice::member(params, "_meta")?;
     splice::member(&meta, meta::PROGRESS_TOKEN)
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    #[test]
-    fn some_refusals_leave_the_older_transport() {
-        let status = |status| OpenError::Send(SendError::Status(status));
-        let refused = |code: i64, status| {
-            let error = Raw::encode(&serde_json::json!({ "code": code, "message": "no" }));
-            OpenError::Refused { method: "initialize", error, status }
-        };
-        for error in [status(400), status(404), status(405), refused(-32000, 405)] {
-            assert!(error.leaves_sse(), "{error:?}");
-        }
-        for error in [
-            status(401),
-            status(406),
-            status(415),
-            status(500),
-            refused(-32000, 200),
-            refused(-32022, 400),
-            OpenError::Send(SendError::Idle(Duration::ZERO)),
-            OpenError::Version("1".to_owned()),
-        ] {
-            assert!(!error.leaves_sse(), "{error:?}");
-        }
-    }
 }

@@ -10,9 +10,7 @@ use crate::{
     mcp::{splice, version::Era},
     upstream::{
         connection::{
-            attention::Attending,
-            callers::CallerLease,
-            open::{Connection, OpenError},
+            attention::Attending, callers::CallerLease, error::OpenError, open::Connection,
             pool::Leased,
         },
         exchange::error::SendError,
@@ -42,9 +40,9 @@ pub struct Connected {
 #[derive(Debug)]
 pub enum Hold {
     /// The stream of a client session's own is read for so long.
-    Session(Attending),
+    Session(#[allow(dead_code, reason = "held, not read")] Attending),
     /// The session of a caller is not closed for so long.
-    Caller(CallerLease),
+    Caller(#[allow(dead_code, reason = "held, not read")] CallerLease),
 }
 
 impl Connected {
@@ -58,6 +56,8 @@ impl Connected {
 }
 
 impl Replica {
+    /// # Errors
+    /// Where there is none and none can be opened: nothing was sent.
     pub async fn connection_for(&self, ask: &UpstreamRequest) -> Result<Connected, SendError> {
         let (scope, shared) = self.scope(ask).await?;
         // Boxed: opening is rare, and large.
@@ -96,6 +96,8 @@ impl Replica {
         }
     }
 
+    /// # Errors
+    /// Where the shared connection is not open.
     pub async fn scope(&self, ask: &UpstreamRequest) -> Result<(Scope, Connection), SendError> {
         let shared = self.shared().await?;
         // A modern server may take legacy clients too, whether it says so or not: one attempt
@@ -161,11 +163,14 @@ impl Replica {
     }
 
     /// What is sent for a caller without a token would be taken for the gate's own.
+    ///
+    /// # Errors
+    /// Where the server is shown its callers and this one has no token.
     pub fn check_caller(&self, ask: &UpstreamRequest) -> Result<(), SendError> {
         if !self.is_callers() || ask.caller.token().is_some() {
             return Ok(());
         }
-        Err(self.failed(SendError::Unavailable("its caller has no token for it".to_owned())))
+        Err(self.tally.failure(SendError::Unavailable("its caller has no token for it".to_owned())))
     }
 }
 

@@ -24,7 +24,8 @@ use crate::{
         connection::{
             attention::{Attending, Attention, Bounds},
             callers::CallerLease,
-            open::{Connection, OpenError, unavailable},
+            error::{OpenError, unavailable},
+            open::Connection,
             owner::Owner,
             pool::{Found, Guard, Key, Leased, Room},
         },
@@ -98,6 +99,8 @@ pub enum ListingConnection {
 }
 
 impl ListingConnection {
+    /// # Errors
+    /// Where the server does not answer.
     pub async fn ask(&self, method: Method, params: &Raw) -> Result<Body, SendError> {
         self.connection().ask(method, params, None).await?.answer().await
     }
@@ -116,6 +119,19 @@ impl ListingConnection {
 }
 
 impl Replica {
+    /// A session's own connection, where it has been opened.
+    pub fn session_connection(&self, key: SessionKey) -> Option<Connection> {
+        self.own.lock().get(&key).and_then(|own| own.connection.get().cloned())
+    }
+
+    /// Takes over the subscriptions of legacy sessions from a replica that this one replaces.
+    pub fn inherit_sessions(&self, predecessor: &Self) {
+        let theirs = predecessor.own.lock();
+        let successors = theirs.iter().filter(|(_, own)| !own.subscribed.lock().is_empty());
+        let successors = successors.map(|(key, own)| (*key, Arc::new(own.successor())));
+        self.own.lock().extend(successors);
+    }
+
     /// What a session subscribed to here; it is subscribed to elsewhere from now on.
     pub fn take_subscribed(&self, key: SessionKey) -> BTreeSet<String> {
         let own = self.own.lock().get(&key).map(Arc::clone);
@@ -132,10 +148,11 @@ impl Replica {
         }
     }
 
-    /// A connection opened as for a client that can be asked anything: some servers list more for
-    /// one (legacy). None where every client shares one process anyway, or where one connection
-    /// lists all there is.
-    pub async fn asking(&self) -> Result<Option<ListingConnection>, SendError> {
+    /// Opens what [`Upstream::asking`] promises, at this replica.
+    ///
+    /// # Errors
+    /// Where it cannot be opened.
+    pub async fn open_for_listing(&self) -> Result<Option<ListingConnection>, SendError> {
         let shared = self.shared().await?;
         let config = &self.settings.config;
         let shares = match &config.transport {
@@ -166,6 +183,9 @@ impl Replica {
 
     /// The session's own connection, opened by the first call; in place of one that was lost, a new
     /// one. It is listened to for as long as what comes with it.
+    ///
+    /// # Errors
+    /// Where it cannot be opened, or the server takes no subscription anew.
     pub async fn own(
         &self,
         key: SessionKey,
@@ -275,6 +295,9 @@ impl Replica {
 
     /// A connection for one call: of this caller, these forwarded headers and this token only,
     /// opened with exactly what its client can be asked.
+    ///
+    /// # Errors
+    /// Where it cannot be opened.
     pub async fn leased(&self, ask: &UpstreamRequest) -> Result<Leased, OpenError> {
         let client = client_of(ask);
         let level = ask.log_level.as_deref();

@@ -11,7 +11,7 @@ use crate::{
     call::ListKind,
     config::Timeout,
     mcp::{message::Body, raw::Raw, splice},
-    upstream::connection::{channel::Channel, open::Peer},
+    upstream::connection::{channel::Channel, peer::Peer},
 };
 
 /// How long such a server has for each list before it counts as one without it.

@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     call::{Caller, Client, UpstreamRequest},
     config::Transport,
-    upstream::{cluster::upstream::Upstream, replica::Replica},
+    upstream::{cluster::Upstream, replica::Replica},
 };
 
 /// A SHA-256.

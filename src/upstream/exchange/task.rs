@@ -12,7 +12,7 @@ use crate::{
     mcp::{message::Body, method::Method, raw::Raw, splice},
     upstream::{
         connection::{open::Connection, pool::Leased},
-        exchange::Source,
+        exchange::{Exchange, Source, error::SendError},
     },
 };
 
@@ -46,7 +46,7 @@ pub struct Watch {
 #[derive(Debug)]
 enum Beat {
     Rest(Instant),
-    ListingConnection(Source, Instant),
+    Asking(Source, Instant),
     /// The server does not answer: whether it lives is seen by what it says itself.
     Silent,
 }
@@ -84,6 +84,38 @@ impl TaskRef {
     }
 }
 
+impl Exchange {
+    /// Goes on with the task that its answer named: the next answer is that task's result. What
+    /// time the call has is as it was.
+    ///
+    /// Safe to drop: nothing has changed then.
+    ///
+    /// # Errors
+    /// Where the connection of the call is not known, or has ended.
+    pub async fn follow(
+        &mut self,
+        task: &TaskRef,
+        call: &UpstreamRequest,
+        tasks: &Tasks,
+    ) -> Result<(), SendError> {
+        let Some(connection) = self.connection.clone() else {
+            return Err(SendError::Unavailable("its connection is not known".to_owned()));
+        };
+        // Before the lease leaves its place: this may be dropped here.
+        let next = connection.call(&task.result(call)).await?;
+        if let Some(leased) = &mut self.leased {
+            leased.unsettle();
+        }
+        let (task, leased) = (task.clone(), self.leased.take());
+        let watch = Watch::new(*connection, task, leased, tasks.clone());
+        self.watch = Some(Box::new(watch));
+        (self.source, self.aside) = (next.source, next.aside);
+        self.unhurried = true;
+        self.idle_at = Instant::now() + self.timeout.idle;
+        Ok(())
+    }
+}
+
 impl Watch {
     pub fn new(
         connection: Connection,
@@ -108,11 +140,11 @@ impl Watch {
                 let asked = self.connection.ask(Method::TasksGet, &self.task.params, None).await;
                 self.beat = asked.map_or(Beat::Silent, |asked| {
                     let (source, patience) = asked.into_source();
-                    Beat::ListingConnection(source, Instant::now() + patience)
+                    Beat::Asking(source, Instant::now() + patience)
                 });
                 false
             }
-            Beat::ListingConnection(source, until) => {
+            Beat::Asking(source, until) => {
                 let event = tokio::time::timeout_at(*until, source.next()).await;
                 let (lives, beat) = match event {
                     Ok(Ok(Event::Answer { body: Body::Result(_), .. })) => {

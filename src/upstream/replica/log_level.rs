@@ -15,14 +15,14 @@ use crate::{
     upstream::{
         connection::open::Connection,
         exchange::error::SendError,
-        replica::{Phase, Replica},
+        replica::{Replica, phase::Phase},
     },
 };
 
 impl Replica {
-    /// What a legacy client wants to hear of: told to its own connection if it has one, else the
-    /// most that any client wants is told to the shared one.
-    pub async fn set_level(&self, key: SessionKey, level: &str) {
+    /// Tells the server the level that a legacy client wants, on its own connection if it has one,
+    /// else the lowest that any client wants on the shared one.
+    pub async fn tell_level_of(&self, key: SessionKey, level: &str) {
         let own = self.own.lock().get(&key).map(Arc::clone);
         if let Some(own) = &own {
             *own.level.lock() = Some(level.to_owned());
@@ -43,6 +43,8 @@ impl Replica {
         }
     }
 
+    /// # Errors
+    /// Where the server does not answer.
     pub async fn tell_lowest(&self, shared: &Connection) -> Result<(), SendError> {
         let lowest = self.common.levels.lock().values().min().copied();
         match lowest.and_then(|rank| LEVELS.get(rank)) {
@@ -53,6 +55,9 @@ impl Replica {
 }
 
 /// A server without the capability is told nothing.
+///
+/// # Errors
+/// Where the server does not answer.
 pub async fn tell_level(connection: &Connection, level: &str) -> Result<(), SendError> {
     let legacy = connection.peer.version.era() == Era::Legacy;
     if !legacy || splice::member(&connection.peer.capabilities, "logging").is_none() {

@@ -13,8 +13,9 @@ use crate::{
     upstream::{
         connection::{
             channel::Channel,
+            error::{OpenError, unavailable},
             handshake::PROBE_TIMEOUT,
-            open::{Connection, OpenError, Opened, unavailable},
+            open::{Connection, Opened},
             owner::Owner,
         },
         replica::{
@@ -47,6 +48,9 @@ impl Replica {
     }
 
     /// Opens the connection that all share. Its time begins when it is its turn.
+    ///
+    /// # Errors
+    /// Where the server is not reached, or nothing is agreed with it in time.
     pub async fn open_shared(&self) -> Result<Connection, OpenError> {
         let turn = self.turn(Purpose::Upstream).await;
         let connection = turn.spend(Box::pin(self.open_now())).await?;

@@ -11,10 +11,13 @@ use crate::{
         raw::Raw,
         version::{Era, Version},
     },
-    upstream::replica::{Phase, Replica, inbox::Inbox},
+    upstream::{
+        exchange::error::SendError,
+        replica::{Replica, inbox::Inbox, phase::Phase},
+    },
 };
 
-/// Where an upstream stands (DESIGN: lifecycle).
+/// Whether the connection that all share is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     /// Lazy, and nobody called yet.
@@ -72,7 +75,7 @@ pub struct Tally {
 
 impl Replica {
     /// How it is reached, as far as that is known.
-    pub fn kind(&self) -> UpstreamKind {
+    pub fn transport_kind(&self) -> UpstreamKind {
         match self.settings.config.transport {
             Transport::Stdio { .. } => UpstreamKind::Stdio,
             Transport::Http { .. } if self.speaks_sse() => UpstreamKind::Sse,
@@ -87,8 +90,22 @@ impl Replica {
 
     /// Whether it is, or may be, a legacy server, with sessions of its clients.
     pub fn keeps_sessions(&self) -> bool {
-        let legacy = self.peer().is_some_and(|peer| peer.version.era() == Era::Legacy);
+        let legacy =
+            self.phase.borrow().peer().is_some_and(|peer| peer.version.era() == Era::Legacy);
         legacy || !self.refuses_legacy.load(Ordering::Relaxed)
+    }
+
+    /// What is shown of it.
+    pub fn report(&self) -> Status {
+        self.tally.status(&self.phase.borrow(), &self.common.inbox, self.processes())
+    }
+
+    fn processes(&self) -> usize {
+        if !matches!(self.settings.config.transport, Transport::Stdio { .. }) {
+            return 0;
+        }
+        let shared = usize::from(matches!(*self.phase.borrow(), Phase::Ready(_)));
+        shared + self.pool.open_count()
     }
 
     pub fn speaks_sse(&self) -> bool {
@@ -104,6 +121,12 @@ impl Tally {
     pub fn failed(&self, error: &str) {
         self.failures.fetch_add(1, Ordering::Relaxed);
         *self.last_error.lock() = Some(error.to_owned());
+    }
+
+    /// The same of an error that is passed on.
+    pub fn failure(&self, error: SendError) -> SendError {
+        self.failed(&error.to_string());
+        error
     }
 
     pub fn status_of_calls(&self) -> Noted {

@@ -26,7 +26,7 @@ use crate::{
     mcp::{message::Body, method::Method, raw::Raw, splice, version::Era},
     telemetry::throttle,
     upstream::{
-        connection::open::{Connection, message_of},
+        connection::{error::message_of, open::Connection},
         exchange::{Exchange, error::SendError},
         replica::inbox::EventSink,
     },
@@ -97,6 +97,9 @@ impl Subscriptions {
     }
 
     /// Wants `uri`; returns once the server knows. Dropped or failed, nothing is wanted.
+    ///
+    /// # Errors
+    /// Where the server refuses, or is not heard in time.
     pub async fn add(&self, uri: &str) -> Result<(), SendError> {
         let answer = {
             let mut uris = self.uris.lock();

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use crate::{
     builtin,
     call::Token,
-    config::Transport,
+    config::{Start, Transport},
     mcp::{method::Method, raw::Raw, version::Era},
     process,
     telemetry::Counter,
@@ -17,15 +17,17 @@ use crate::{
         cluster::leader::LeaderGuard,
         connection::{
             channel::Channel,
-            open::{Connection, OpenError, unavailable},
+            error::{OpenError, unavailable},
+            open::Connection,
             owner::Owner,
         },
         exchange::error::SendError,
         replica::{
-            CLOSING, Phase, Replica,
+            CLOSING, Replica,
             backoff::{Backoff, Life},
             inbox::{self, EventSink},
             openings::First,
+            phase::Phase,
             subscriptions::Subscriptions,
         },
         transport::{
@@ -51,6 +53,9 @@ const WAKE_PATIENCE: Duration = Duration::from_secs(5);
 impl Replica {
     /// The connection that all share, as soon as it is open; an error once it is known that it is
     /// not.
+    ///
+    /// # Errors
+    /// Where it is not open, and could not be opened just now.
     pub async fn shared(&self) -> Result<Connection, SendError> {
         if let Phase::Ready(connection) = &*self.phase.borrow()
             && !connection.is_closed()
@@ -85,6 +90,9 @@ impl Replica {
     }
 
     /// A connection with nothing agreed yet.
+    ///
+    /// # Errors
+    /// Where the program cannot be started, or the address cannot be dialled.
     pub async fn link(&self, owner: Owner<'_>) -> Result<Channel, OpenError> {
         let config = &self.settings.config;
         match &config.transport {
@@ -110,8 +118,8 @@ impl Replica {
                 let child = child.map_err(|error| unspawned(&error))?;
                 let sink = self.sink(owner);
                 let exclusive = owner.is_one_client();
-                let bounds = (&self.tasks, config.pipe);
-                let lines = multiplexed::open(child.stdout, child.stdin, exclusive, sink, bounds);
+                let (input, output, pipe) = (child.stdin, child.stdout, config.pipe);
+                let lines = multiplexed::open(output, input, exclusive, sink, &self.tasks, pipe);
                 if config.memory.is_some() {
                     self.tell_of_excess(&lines, child.process.excess());
                 }
@@ -123,8 +131,8 @@ impl Replica {
                 self.tasks.spawn("upstream: built-in server", serving);
                 let (reader, writer) = tokio::io::split(ours);
                 let sink = self.sink(owner);
-                let bounds = (&self.tasks, config.pipe);
-                let lines = multiplexed::open(reader, writer, false, sink, bounds);
+                let lines =
+                    multiplexed::open(reader, writer, false, sink, &self.tasks, config.pipe);
                 Ok(Channel::Multiplexer(lines, Arc::default()))
             }
         }
@@ -147,6 +155,9 @@ impl Replica {
     }
 
     /// A connection over HTTP+SSE.
+    ///
+    /// # Errors
+    /// Where the server speaks no HTTP+SSE, or is not reached within `patience`.
     pub async fn events(&self, owner: Owner<'_>, patience: Duration) -> Result<Channel, OpenError> {
         let endpoint = self.endpoint(owner.token())?;
         let exclusive = owner.is_one_client();
@@ -173,9 +184,19 @@ impl Replica {
         EventSink::new(Arc::clone(&self.common.inbox), owner.audience(), counters, bounds)
     }
 
+    /// Begins to open the shared connection, or, where the upstream is lazy and `listed`, to wait
+    /// for its first call; and to close connections that nobody uses.
+    pub fn run(self: &Arc<Self>, listed: bool) {
+        let waits = listed && self.settings.config.start == Start::Lazy;
+        let first = (!waits).then(|| self.context.openings.first());
+        let supervised = Arc::clone(self);
+        self.tasks.spawn("upstream: supervise", async move { supervised.supervise(first).await });
+        self.tasks.spawn("upstream: sweep", Arc::clone(self).sweep());
+    }
+
     /// Keeps the shared connection open: exponential delays, from new after each that held or
     /// served a call. `first` is its first opening, where the gate waits for that.
-    pub async fn supervise(self: Arc<Self>, first: Option<First>) {
+    async fn supervise(self: Arc<Self>, mut first: Option<First>) {
         if let Some(problem) = &self.settings.config.problem {
             self.tally.failed(problem);
             self.phase.send_replace(Phase::Failed(problem.clone()));
@@ -184,7 +205,6 @@ impl Replica {
         if first.is_none() {
             self.wake.notified().await;
         }
-        let mut first = first;
         let mut backoff = Backoff::new(self.settings.config.restart);
         // Its lists are read with the first connection at once.
         let mut relist_at = Instant::now();
@@ -209,7 +229,7 @@ impl Replica {
             }
             relist_at = Instant::now();
             // One that is retired was closed on purpose.
-            if self.tally.lost(&why) && !self.is_retired() {
+            if self.tally.lost(&why) && !self.common.is_retired() {
                 tracing::warn!(upstream = self.name(), error = %why, "not open");
             }
             let delay = if is_of_machine { backoff.first() } else { backoff.lost(life) };
@@ -269,7 +289,7 @@ impl Replica {
         }
         self.wake.notify_one();
         let is_tried = Instant::now() < *self.soonest.lock();
-        if is_tried || self.is_retired() || self.settings.config.problem.is_some() {
+        if is_tried || self.common.is_retired() || self.settings.config.problem.is_some() {
             return Err(SendError::Unavailable(why));
         }
         let tried = async {
@@ -291,7 +311,7 @@ impl Replica {
     /// earlier than at `relist_at`, which is put off with each reading: sessions may be short.
     async fn serve_connection(&self, connection: Connection, relist_at: &mut Instant) -> String {
         let peer = &connection.peer;
-        let (kind, version) = (self.kind().word(), peer.version);
+        let (kind, version) = (self.transport_kind().word(), peer.version);
         tracing::info!(upstream = self.name(), kind, %version, "open");
         let leads = self.common.lead.try_take(self.place);
         if leads.is_some() {
@@ -342,7 +362,7 @@ impl Replica {
     }
 
     /// Whether it answers; none where it is not open.
-    pub async fn probe(&self, patience: Duration) -> Option<bool> {
+    pub async fn answers_probe(&self, patience: Duration) -> Option<bool> {
         let Phase::Ready(connection) = self.phase.borrow().clone() else { return None };
         let method = match connection.peer.version.era() {
             Era::Modern => Method::Discover,

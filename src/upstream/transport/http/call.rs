@@ -89,11 +89,7 @@ enum State {
 }
 
 impl HttpCall {
-    pub(super) fn new(
-        http: Http,
-        (method, id, params): (Method, u64, &Raw),
-        sending: Sending,
-    ) -> Self {
+    pub(super) fn new(http: Http, method: Method, id: u64, params: &Raw, sending: Sending) -> Self {
         http.0.expected.begin(id, params);
         Self {
             http,
@@ -114,6 +110,9 @@ impl HttpCall {
     }
 
     /// The next event. Safe to drop: all progress is kept in `self`.
+    ///
+    /// # Errors
+    /// Where the answer is lost, too large or no message.
     pub async fn next(&mut self) -> Result<Event, SendError> {
         loop {
             if let Some(event) = self.step().await? {

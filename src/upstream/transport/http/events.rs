@@ -15,7 +15,7 @@ use crate::{
     call::{Token, tasks::Tasks},
     net::Content,
     upstream::{
-        connection::open::OpenError,
+        connection::error::OpenError,
         exchange::error::SendError,
         replica::inbox::EventSink,
         transport::{
@@ -171,6 +171,9 @@ impl Mailbox {
     }
 
     /// Posts what is no request, and waits until it is taken.
+    ///
+    /// # Errors
+    /// Where the server does not take it.
     pub async fn deliver(&self, text: Bytes) -> Result<(), SendError> {
         let posted = tokio::time::timeout(NOTIFICATION_TIMEOUT, self.post(text)).await;
         posted.unwrap_or(Err(SendError::Idle(NOTIFICATION_TIMEOUT)))

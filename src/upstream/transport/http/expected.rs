@@ -192,6 +192,9 @@ impl Drop for Reads<'_> {
 
 impl Awaited {
     /// The answer. Safe to drop: it stays for the next look.
+    ///
+    /// # Errors
+    /// Where the stream ends before it.
     pub async fn body(&mut self, http: &Http) -> Result<Body, SendError> {
         let mut listening = http.0.expected.listening.subscribe();
         let unheard = listening.wait_for(|listening| *listening == Listening::None);

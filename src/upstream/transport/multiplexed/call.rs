@@ -49,6 +49,9 @@ impl MultiplexedCall {
     }
 
     /// The next event. Safe to drop: what was received stays, and so does the request's own POST.
+    ///
+    /// # Errors
+    /// Where the connection has ended, or the answer is no message.
     pub async fn next(&mut self) -> Result<Event, SendError> {
         let event = loop {
             let Some(posting) = &mut self.posting else { break self.events.recv().await };

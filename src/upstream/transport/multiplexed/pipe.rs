@@ -28,7 +28,8 @@ pub fn open(
     writer: impl AsyncWrite + Send + Unpin + 'static,
     exclusive: bool,
     sink: EventSink,
-    (tasks, bounds): (&Tasks, Pipe),
+    tasks: &Tasks,
+    bounds: Pipe,
 ) -> Multiplexer {
     let queue = Arc::new(Queue::new(bounds.queue_bytes_max));
     let lines = Multiplexer::new(Out::Queue(Arc::clone(&queue)), exclusive, sink, tasks);
@@ -50,7 +51,7 @@ pub fn open(
 }
 
 /// Reads until there is no more, and says why that is.
-async fn read(lines: &Multiplexer, reader: &mut (impl AsyncRead + Unpin)) -> String {
+async fn read<R: AsyncRead + Unpin>(lines: &Multiplexer, reader: &mut R) -> String {
     let line_bytes_max = lines.message_bytes_max();
     let mut buffer = BytesMut::with_capacity(READ_BYTES);
     let mut reservation = Reservation::default();
@@ -112,8 +113,8 @@ async fn write(
 }
 
 /// A server may read slowly, and must take something within the patience.
-async fn write_part(
-    writer: &mut (impl AsyncWrite + Unpin),
+async fn write_part<W: AsyncWrite + Unpin>(
+    writer: &mut W,
     mut part: Bytes,
     patience: Duration,
 ) -> Result<(), String> {

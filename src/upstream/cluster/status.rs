@@ -1,0 +1,64 @@
+//! How an upstream fares, all of its replicas together.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use crate::{
+    builtin::report::UpstreamKind,
+    upstream::{
+        cluster::Upstream,
+        connection::peer::Peer,
+        replica::status::{ReplicaStatus, State, Status},
+    },
+};
+
+impl Upstream {
+    /// The address of the replica of this number, without what may be secret in it.
+    pub fn replica_url(&self, number: u64) -> Option<String> {
+        let at = self.ids.iter().position(|id| *id == number)?;
+        Some(self.standing.url(at))
+    }
+
+    /// What was agreed with it; none while no replica is open.
+    pub fn peer(&self) -> Option<Arc<Peer>> {
+        self.leader().phase.borrow().peer()
+    }
+
+    /// How it is reached, as far as that is known.
+    pub fn kind(&self) -> UpstreamKind {
+        self.leader().transport_kind()
+    }
+
+    /// What is shown of it: the best state that a replica has, and the sums of what was counted.
+    pub fn status(&self) -> Status {
+        let each: Vec<_> = self.replicas.iter().map(|replica| replica.report()).collect();
+        let mut status = self.leader().report();
+        let states = || each.iter().map(|one| one.state);
+        for state in [State::Failed, State::Idle, State::Opening, State::Ready] {
+            status.state = states().find(|one| *one == state).unwrap_or(status.state);
+        }
+        let own = self.tally.status_of_calls();
+        status.last_error = own.last_error.or(status.last_error);
+        status.last_error =
+            status.last_error.or_else(|| each.iter().find_map(|one| one.last_error.clone()));
+        status.calls = each.iter().map(|one| one.calls).sum();
+        status.failures = own.failures + each.iter().map(|one| one.failures).sum::<u64>();
+        status.restarts = each.iter().map(|one| one.restarts).sum();
+        status.processes = each.iter().map(|one| one.processes).sum();
+        let now = Instant::now();
+        let several = each.into_iter().enumerate().filter(|_| 1 < self.replicas.len());
+        status.replicas = several
+            .map(|(at, one)| ReplicaStatus {
+                url: self.standing.url(at),
+                state: one.state,
+                ejected: self.standing.is_ejected(at, now),
+                ill: self.standing.is_unhealthy(at),
+                tripped: self.is_tripped(at),
+                in_flight: self.standing.in_flight(at),
+                calls: one.calls,
+            })
+            .collect();
+        status
+    }
+}

@@ -1,0 +1,164 @@
+//! What is sent over HTTP: requests of clients, and what the gateway says by itself.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method as Verb, header};
+
+use crate::{
+    call::Token,
+    mcp::{header as value, id::Id, message, method::Method, raw::Raw, version::Era},
+    net::NetError,
+    upstream::exchange::error::SendError,
+};
+
+use super::{
+    EVENTS, Http, LAST_EVENT_ID, METHOD, Mirrored, NAME, NOTIFICATION_TIMEOUT, SESSION, Sending,
+    VERSION,
+    call::HttpCall,
+    endpoint::{self, HeaderKind, How, RequestTemplate},
+};
+
+impl Mirrored<'_> {
+    /// What the body says must be said in headers too (2026-07-28, transports).
+    fn write(&self, method: Method, request: &mut RequestTemplate) {
+        request.set(METHOD, HeaderValue::from_static(method.name()));
+        if let Some(text) = self.name.and_then(header_value) {
+            request.set(NAME, text);
+        }
+        for (name, text) in self.params {
+            let header = HeaderName::try_from(name).ok().zip(header_value(text));
+            if let Some((name, text)) = header {
+                request.set(name, text);
+            }
+        }
+    }
+}
+
+impl Http {
+    /// Begins a request; nothing is sent before the call is polled.
+    pub fn request(&self, method: Method, params: &Raw, mirrored: &Mirrored<'_>) -> Box<HttpCall> {
+        self.request_as(self.next_id(), method, params, mirrored)
+    }
+
+    /// An id for [`Http::request_as`], where the params must name it.
+    pub fn next_id(&self) -> u64 {
+        self.0.endpoint.next_id()
+    }
+
+    pub fn request_as(
+        &self,
+        id: u64,
+        method: Method,
+        params: &Raw,
+        mirrored: &Mirrored<'_>,
+    ) -> Box<HttpCall> {
+        let text = message::request(&Id::number(id), method.name(), params);
+        let mut request = self.post(text);
+        // A greeting of the legacy era may reach a modern server, which demands it of every
+        // request.
+        if self.version().era() == Era::Modern || method == Method::Initialize {
+            mirrored.write(method, &mut request);
+        }
+        if let Some(forwarded) = mirrored.forwarded {
+            self.0.endpoint.forward(forwarded, &mut request);
+        }
+        let how = How {
+            whose: mirrored.whose.cloned(),
+            repeatable: mirrored.safe || is_repeatable(method),
+            in_session: method == Method::Initialize || self.keeps_cookies(),
+        };
+        let sending = self.send_as(request, how);
+        // Boxed: it is large, and moved from future to future.
+        Box::new(HttpCall::new(self.clone(), method, id, params, sending))
+    }
+
+    /// Posts a notification or an answer and waits until it is taken.
+    ///
+    /// # Errors
+    /// Where the server does not take it in time, or is a modern one.
+    pub async fn post_notification(&self, text: Bytes) -> Result<(), SendError> {
+        if self.version().era() == Era::Modern {
+            return Err(SendError::Unavailable("a modern server takes requests only".to_owned()));
+        }
+        let request = self.post(text);
+        let response = tokio::time::timeout(NOTIFICATION_TIMEOUT, self.send(request)).await;
+        let Ok(response) = response else { return Err(SendError::Idle(NOTIFICATION_TIMEOUT)) };
+        let response = response.map_err(|error| self.broken(error))?;
+        let status = response.status();
+        if status.is_success() { Ok(()) } else { Err(SendError::Status(status.as_u16())) }
+    }
+
+    pub(super) fn post(&self, text: Bytes) -> RequestTemplate {
+        self.template(Verb::POST, text, HeaderKind::Message)
+    }
+
+    pub(super) fn get(&self, last_event_id: Option<&str>) -> RequestTemplate {
+        let mut request = self.template(Verb::GET, Bytes::new(), HeaderKind::Bare);
+        request.set(header::ACCEPT, EVENTS);
+        if let Some(id) = last_event_id.and_then(|id| HeaderValue::from_str(id).ok()) {
+            request.set(LAST_EVENT_ID, id);
+        }
+        request
+    }
+
+    pub(super) fn template(&self, verb: Verb, body: Bytes, kind: HeaderKind) -> RequestTemplate {
+        let mut request = RequestTemplate::new(verb, self.0.endpoint.uri.clone(), body, kind);
+        if let Some(version) = self.0.version.get() {
+            request.set(VERSION, HeaderValue::from_static(version.as_str()));
+        }
+        if let Some(session) = self.0.session.get() {
+            request.set(SESSION, session.clone());
+        }
+        request
+    }
+
+    /// From here on what is sent in nobody else's name is in that of its caller, with this token.
+    pub fn set_token(&self, token: &Token) {
+        self.0.endpoint.set_token(token);
+    }
+
+    /// What is the gateway's own: notifications, answers, streams and ends of sessions. All of it
+    /// may be said twice.
+    pub(super) fn send(&self, request: RequestTemplate) -> Sending {
+        let in_session = self.keeps_cookies();
+        self.send_as(request, How { whose: None, repeatable: true, in_session })
+    }
+
+    pub(super) fn send_as(&self, request: RequestTemplate, how: How) -> Sending {
+        let endpoint = Arc::clone(&self.0.endpoint);
+        Box::pin(async move { endpoint.send(request, how).await })
+    }
+
+    /// Whether cookies are one session's here. What is stateless is every caller's.
+    pub(super) fn keeps_cookies(&self) -> bool {
+        self.0.version.get().is_none_or(|version| version.era() == Era::Legacy)
+    }
+
+    /// A broken connection may mean that the whole server is gone: it is to be probed again.
+    pub(super) fn broken(&self, error: NetError) -> SendError {
+        if let NetError::Connect(_) = error {
+            self.end(&error.to_string());
+        }
+        endpoint::broken(error)
+    }
+}
+
+/// Whether a request may be sent twice: all but the calls of tools, and what begins something.
+fn is_repeatable(method: Method) -> bool {
+    matches!(
+        method,
+        Method::Initialize
+            | Method::Initialized
+            | Method::Discover
+            | Method::Ping
+            | Method::ToolsList
+            | Method::PromptsList
+            | Method::ResourcesList
+            | Method::TemplatesList
+    )
+}
+
+fn header_value(text: &str) -> Option<HeaderValue> {
+    HeaderValue::from_str(&value::encode(text)).ok()
+}
