@@ -17,7 +17,7 @@ use crate::{
     call::{Caller, ListKind, tasks::Tasks},
     config::Limits,
     mcp::{message, method::Method, raw::Raw},
-    pipeline::{ClientEvent, Heard, Listening, ResponseStream},
+    pipeline::{ClientEvent, ListenEvent, ListenStream, ResponseStream},
     session::{
         Session,
         outbox::{EventId, OutboxReader, Stream},
@@ -130,14 +130,14 @@ fn modern(keep_alive: Duration, back: ResponseStream, first: Option<Step>) -> Ht
 }
 
 /// A subscription's events.
-pub fn listen(limits: &Limits, listening: Listening) -> HttpReply {
+pub fn listen(limits: &Limits, listening: ListenStream) -> HttpReply {
     let keep_alive = limits.keep_alive;
     reply::event_reply(unfold(Some(Box::new(listening)), move |state| async move {
         let mut listening = state?;
         match tokio::time::timeout(keep_alive, listening.next()).await {
             Err(_) => Some((sse::keep_alive(), Some(listening))),
-            Ok(Heard::Message(text)) => Some((sse::event(None, &text), Some(listening))),
-            Ok(Heard::End(body)) => {
+            Ok(ListenEvent::Message(text)) => Some((sse::event(None, &text), Some(listening))),
+            Ok(ListenEvent::End(body)) => {
                 let text = message::response(Some(listening.id()), &body);
                 Some((sse::event(None, &text), None))
             }

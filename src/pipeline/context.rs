@@ -46,12 +46,12 @@ impl Context {
     }
 
     /// Who a state that the client keeps is sealed for, and for which request.
-    pub fn bearer(&self) -> Binding<'_> {
-        self.bearer_of(self.call.digest())
+    pub fn binding(&self) -> Binding<'_> {
+        self.binding_of(self.call.digest())
     }
 
     /// The same for a request of this digest.
-    pub fn bearer_of(&self, request: RequestDigest) -> Binding<'_> {
+    pub fn binding_of(&self, request: RequestDigest) -> Binding<'_> {
         Binding { route: self.path(), caller: self.caller(), request }
     }
 

@@ -27,7 +27,7 @@ pub use self::{
     fault::Fault,
     local::{
         handshake::{initialize, negotiate},
-        subscriptions::{Heard, Listening},
+        subscriptions::{ListenEvent, ListenStream},
     },
     reply::Reply,
     response::ResponseStream,

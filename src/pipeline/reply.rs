@@ -2,7 +2,7 @@
 
 use crate::mcp::message::Body;
 
-use super::{local::subscriptions::Listening, response::ResponseStream};
+use super::{local::subscriptions::ListenStream, response::ResponseStream};
 
 /// What a call leads to.
 #[derive(Debug)]
@@ -12,5 +12,5 @@ pub enum Reply {
     /// An upstream is at work.
     Response(ResponseStream),
     /// A stream of announcements (`subscriptions/listen`).
-    Listen(Box<Listening>),
+    Listen(Box<ListenStream>),
 }

@@ -9,7 +9,7 @@ use crate::{
         step::{self, Step},
     },
     mcp::{message, method::Method, raw::Raw},
-    pipeline::{self, Call, Heard, Listening, Reply, ResponseStream},
+    pipeline::{self, Call, ListenEvent, ListenStream, Reply, ResponseStream},
     snapshot::RouteSnapshot,
 };
 
@@ -76,11 +76,11 @@ impl ClientChannel {
         }
     }
 
-    async fn listen(&self, mut listening: Listening) -> Option<Bytes> {
+    async fn listen(&self, mut listening: ListenStream) -> Option<Bytes> {
         loop {
             match listening.next().await {
-                Heard::Message(text) => self.send(text).await,
-                Heard::End(body) => {
+                ListenEvent::Message(text) => self.send(text).await,
+                ListenEvent::End(body) => {
                     let id = listening.id();
                     self.send(message::response(Some(id), &body)).await;
                     // On a channel the end of a subscription has to be said so, too (2026-07-28,

@@ -152,9 +152,9 @@ impl ClientRequests {
         let Some(round) = self.round.take() else { return };
         match answered {
             Ok(()) => {
-                let mut ask = resend.ask(context);
-                ask.params = round.params(&ask.params);
-                resend.send_again(ask);
+                let mut upstream_request = resend.next_request(context);
+                upstream_request.params = round.params(&upstream_request.params);
+                resend.send_again(upstream_request);
             }
             Err(fault) => {
                 outgoing.extend(round.withdrawn().map(Ok));

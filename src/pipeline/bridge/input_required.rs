@@ -118,7 +118,7 @@ pub fn park(context: &Context, mut parked: Parked) -> Result<Raw, Fault> {
     parked.record = context.record_id();
     let held = lot.park(parked, context.caller(), limits);
     let held = held.map_err(|full| Fault::Limit(full.to_string()))?;
-    let state = lot.states.seal(held, context.bearer(), seconds(limits.answer_timeout));
+    let state = lot.states.seal(held, context.binding(), seconds(limits.answer_timeout));
     let questions =
         questions.iter().map(|(key, method, params)| (key.as_str(), &**method, params.clone()));
     Ok(result(questions, &state))

@@ -27,6 +27,6 @@ pub fn seal(
     request: RequestDigest,
     patience: Duration,
 ) -> Raw {
-    let bearer = context.bearer_of(request);
-    context.gate.lot.states.seal(held, bearer, seconds(patience))
+    let binding = context.binding_of(request);
+    context.gate.lot.states.seal(held, binding, seconds(patience))
 }

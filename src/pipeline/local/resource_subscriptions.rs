@@ -51,7 +51,7 @@ async fn subscribed(
         return Ok(Body::Result(Raw::object()));
     }
     let target = &request.target;
-    let done = clearance.subscribe(&request.ask(call), &target.own).await;
+    let done = clearance.subscribe(&request.to_upstream(call), &target.own).await;
     let failed = |error| visibility::failed(context, target, target.upstream.failed(error));
     let body = done.map_err(failed)?;
     if visibility::is_missing(context, target, &body) {

@@ -49,7 +49,7 @@ struct Params {
 }
 
 /// An open subscription; dropped, what was subscribed to upstream is given back.
-pub struct Listening {
+pub struct ListenStream {
     gate: Arc<Gate>,
     id: Id,
     route: String,
@@ -68,7 +68,7 @@ pub struct Listening {
 
 /// What goes to a listening client.
 #[derive(Debug)]
-pub enum Heard {
+pub enum ListenEvent {
     Message(Bytes),
     /// The gate is stopping: the last message.
     End(Body),
@@ -85,7 +85,7 @@ struct Wanted {
 ///
 /// # Errors
 /// Where it asks for too much, or for what the client has not declared.
-pub async fn open(mut context: Arc<Context>) -> Result<Listening, Fault> {
+pub async fn open(mut context: Arc<Context>) -> Result<ListenStream, Fault> {
     let params = context.call.params.read::<Params>();
     let params = params.map_err(|error| Fault::Invalid(error.to_string()))?;
     if !context.route.is_recorded() {
@@ -123,7 +123,7 @@ pub async fn open(mut context: Arc<Context>) -> Result<Listening, Fault> {
     let honoured = json!({ "notifications": filter.honoured() });
     let params = with_id(&Raw::encode(&honoured), &call.id);
     let text = message::notification(Method::Acknowledged.name(), &params);
-    Ok(Listening {
+    Ok(ListenStream {
         gate: Arc::clone(gate),
         id: call.id.clone(),
         route: route.settings.path.clone(),
@@ -149,11 +149,11 @@ fn permit(context: &Context, target: &Target) -> Option<Permit<Upstream>> {
     context.route.judge.permit(&target.upstream, target.judged(), asked, |_| ()).ok()
 }
 
-impl Listening {
+impl ListenStream {
     /// What the client hears next. Safe to drop.
-    pub async fn next(&mut self) -> Heard {
+    pub async fn next(&mut self) -> ListenEvent {
         if let Some(text) = self.acknowledgement.take() {
-            return Heard::Message(text);
+            return ListenEvent::Message(text);
         }
         loop {
             if let Some(method) = self.missed.pop() {
@@ -194,20 +194,20 @@ impl Listening {
         &self.id
     }
 
-    fn message(&self, method: Method, params: &Raw) -> Heard {
+    fn message(&self, method: Method, params: &Raw) -> ListenEvent {
         let text = message::notification(method.name(), &with_id(params, &self.id));
-        Heard::Message(text.bytes().clone())
+        ListenEvent::Message(text.bytes().clone())
     }
 
-    fn end(&self) -> Heard {
+    fn end(&self) -> ListenEvent {
         let result = with_id(&Raw::trusted(r#"{"resultType":"complete"}"#), &self.id);
-        Heard::End(Body::Result(result))
+        ListenEvent::End(Body::Result(result))
     }
 }
 
-impl std::fmt::Debug for Listening {
+impl std::fmt::Debug for ListenStream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Listening")
+        f.debug_struct("ListenStream")
             .field("id", &self.id)
             .field("filter", &self.filter)
             .finish_non_exhaustive()

@@ -66,14 +66,14 @@ impl Attempts {
     ///
     /// # Errors
     /// Where a breaker refuses it, or there is no connection for it.
-    pub async fn send(&self, ask: &UpstreamRequest) -> Result<Exchange, SendError> {
+    pub async fn send(&self, upstream_request: &UpstreamRequest) -> Result<Exchange, SendError> {
         if !self.sent.swap(true, Ordering::Relaxed) {
             self.circuit.count_request();
         }
         loop {
-            let attempt = self.circuit.attempt(ask.subject())?;
+            let attempt = self.circuit.attempt(upstream_request.subject())?;
             self.record(Entry::sending);
-            match self.clearance.send(ask, attempt).await {
+            match self.clearance.send(upstream_request, attempt).await {
                 Ok(exchange) => {
                     self.record(|entry| entry.upstream_cost(exchange.cost()));
                     return Ok(exchange.until(self.deadline));
@@ -98,10 +98,10 @@ impl Attempts {
     /// Where there is no connection for it.
     pub async fn continue_call(
         &self,
-        ask: &UpstreamRequest,
+        upstream_request: &UpstreamRequest,
         sent: &Sent,
     ) -> Result<Exchange, SendError> {
-        self.clearance.carry_on(ask, sent).await
+        self.clearance.carry_on(upstream_request, sent).await
     }
 
     /// After how long a request is sent again that failed before anything came back; none where it

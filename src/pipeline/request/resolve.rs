@@ -195,7 +195,7 @@ impl Resolved {
     }
 
     /// The request as the upstream gets it.
-    pub fn ask(&self, call: &Call) -> UpstreamRequest {
+    pub fn to_upstream(&self, call: &Call) -> UpstreamRequest {
         UpstreamRequest {
             method: call.method,
             params: self.params.clone(),

@@ -59,7 +59,7 @@ pub async fn resume(context: &mut Arc<Context>, state: &Raw) -> Result<Resumed, 
 
 async fn opened(context: &mut Arc<Context>, state: &Raw) -> Result<Resumed, Fault> {
     let text: String = state.try_read().ok_or(StateError::Foreign)?;
-    match context.gate.lot.states.open(&text, context.bearer())? {
+    match context.gate.lot.states.open(&text, context.binding())? {
         StateContent::Upstream(place, own) => {
             let call = &mut Arc::make_mut(context).call;
             call.params = splice::edit(&call.params, &[("requestState", Some(own.bytes()))]);
@@ -90,8 +90,8 @@ async fn unpark(context: &Arc<Context>, held: &StateContent) -> Result<Resumed, 
     guard::check(context, &mut request).await?;
     context.record_arguments(&request);
     let clearance = Clearance::new(permit, limit::route(context, &request).await?);
-    let ask = request.ask(&context.call);
-    let admission = clearance.admit(&ask).await;
+    let upstream_request = request.to_upstream(&context.call);
+    let admission = clearance.admit(&upstream_request).await;
     let admission =
         admission.map_err(|error| visibility::failed(context, &request.target, error))?;
     let mut parked = context.gate.lot.take(held)?;

@@ -47,14 +47,14 @@ pub fn begin(context: &Context, resolved: &Resolved, clearance: &Clearance) -> O
     gate.counters.add(Counter::ShadowCalls);
     // It can ask the client nothing, and knows of no session.
     let client = Client { capabilities: Raw::object(), ..(*call.client).clone() };
-    let ask = UpstreamRequest {
+    let upstream_request = UpstreamRequest {
         client: Arc::new(client),
         session: None,
         presence: None,
         streams: false,
         log_level: None,
         hedge: None,
-        ..resolved.ask(call)
+        ..resolved.to_upstream(call)
     };
     let succession = &shadow.successor.succession;
     let clearance = clearance.without_places().at_successor(succession).ok()?;
@@ -62,13 +62,13 @@ pub fn begin(context: &Context, resolved: &Resolved, clearance: &Clearance) -> O
     let counters = Arc::clone(&gate.counters);
     gate.tasks.spawn("shadow: compare", async move {
         let asked = async {
-            let attempt = clearance.upstream().circuit().attempt(ask.subject())?;
-            clearance.send(&ask, attempt).await?.answer().await
+            let attempt = clearance.upstream().circuit().attempt(upstream_request.subject())?;
+            clearance.send(&upstream_request, attempt).await?.answer().await
         };
         // The client's call may end without an answer: then there is nothing to compare.
         let (theirs, ours) = tokio::join!(asked, answer);
         if let Ok(ours) = ours {
-            let tool = ask.name.as_deref().unwrap_or_default();
+            let tool = upstream_request.name.as_deref().unwrap_or_default();
             let successor = clearance.upstream().name();
             match theirs {
                 Ok(theirs) => compare(successor, tool, &ours, &theirs, &counters),

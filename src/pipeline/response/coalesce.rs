@@ -114,7 +114,7 @@ impl Coalescing {
             FlightResult::Failed(_) => self.retried = true,
             // It asks for itself, as all who waited do.
             FlightResult::Private => {
-                self.resend.send_again(self.resend.ask(context));
+                self.resend.send_again(self.resend.next_request(context));
                 return Ok(());
             }
             FlightResult::Abandoned => (),
@@ -123,7 +123,7 @@ impl Coalescing {
             Join::Follower(wait) => self.waiting = Some(wait),
             Join::Leader(lead) => {
                 self.lead = Some(lead);
-                self.resend.send_again(self.resend.ask(context));
+                self.resend.send_again(self.resend.next_request(context));
             }
         }
         Ok(())

@@ -107,8 +107,8 @@ impl Resend {
     /// Where a breaker or a limit refuses it, or there is no connection for it.
     pub async fn send(&mut self, context: &Context) -> Result<(), Fault> {
         // Boxed: it stays for as long as the sending does, which is large.
-        let ask = Box::new(self.request.ask(&context.call));
-        let sent = match self.attempts.send(&ask).await {
+        let upstream_request = Box::new(self.request.to_upstream(&context.call));
+        let sent = match self.attempts.send(&upstream_request).await {
             // A limit's refusal is no fault of the successor's.
             Err(error) if !matches!(error, SendError::Limited(_)) && self.canary.is_some() => {
                 // Boxed: rare, and large.
@@ -134,8 +134,8 @@ impl Resend {
         let Some(mut canary) = self.canary.take() else { return Err(error) };
         canary.record(true);
         self.fall_back(context, *canary);
-        let ask = self.request.ask(&context.call);
-        self.attempts.send(&ask).await
+        let upstream_request = self.request.to_upstream(&context.call);
+        self.attempts.send(&upstream_request).await
     }
 
     /// Yields the next event of the call. Safe to drop.
@@ -197,7 +197,7 @@ impl Resend {
             Ok(event) => Ok(Some(event)),
             // It was not processed: once more, on a session opened anew.
             Err(SendError::SessionGone) if untouched => {
-                self.send_again(self.request.ask(&context.call));
+                self.send_again(self.request.to_upstream(&context.call));
                 Ok(None)
             }
             Err(error) => self.fail_or_repeat(context, error, untouched).map(|()| None),
@@ -223,7 +223,7 @@ impl Resend {
             return false;
         }
         self.fall_back(context, *canary);
-        self.send_again(self.request.ask(&context.call));
+        self.send_again(self.request.to_upstream(&context.call));
         true
     }
 
@@ -267,23 +267,23 @@ impl Resend {
     /// Begins to send the request once more, as if for the first time.
     fn repeat(&mut self, context: &Context, backoff: Duration) {
         let attempts = Arc::clone(&self.attempts);
-        let ask = self.request.ask(&context.call);
+        let upstream_request = self.request.to_upstream(&context.call);
         self.replace_exchange(async move {
             tokio::time::sleep(backoff).await;
-            attempts.send(&ask).await
+            attempts.send(&upstream_request).await
         });
         self.untouched = true;
     }
 
     /// Begins to send a request once more: on a session opened anew, or with a client's answers.
-    pub fn send_again(&mut self, ask: UpstreamRequest) {
+    pub fn send_again(&mut self, upstream_request: UpstreamRequest) {
         let attempts = Arc::clone(&self.attempts);
-        let ask = UpstreamRequest { replica: self.replica, ..ask };
+        let upstream_request = UpstreamRequest { replica: self.replica, ..upstream_request };
         let sent = self.sent.clone();
         self.replace_exchange(async move {
             match sent {
-                Some(sent) => attempts.continue_call(&ask, &sent).await,
-                None => attempts.send(&ask).await,
+                Some(sent) => attempts.continue_call(&upstream_request, &sent).await,
+                None => attempts.send(&upstream_request).await,
             }
         });
     }
@@ -350,7 +350,7 @@ impl Resend {
         let State::Underway(exchange) = &mut self.state else {
             return Err(context.bug("a task of a call that is not under way"));
         };
-        let followed = exchange.follow(task, &self.request.ask(&context.call), tasks).await;
+        let followed = exchange.follow(task, &self.request.to_upstream(&context.call), tasks).await;
         followed.map_err(|error| self.fault(context, error))
     }
 
@@ -368,8 +368,8 @@ impl Resend {
     }
 
     /// The request for the replica that has the call.
-    pub fn ask(&self, context: &Context) -> UpstreamRequest {
-        UpstreamRequest { replica: self.replica, ..self.request.ask(&context.call) }
+    pub fn next_request(&self, context: &Context) -> UpstreamRequest {
+        UpstreamRequest { replica: self.replica, ..self.request.to_upstream(&context.call) }
     }
 
     /// Who knows what the server gave this call.

@@ -101,7 +101,7 @@ impl ServerTask {
         let Some(sent) = resend.note_sent() else {
             return Err(context.bug("a task of a call that was not sent"));
         };
-        let (call, clearance) = (resend.ask(context), resend.clearance().clone());
+        let (call, clearance) = (resend.next_request(context), resend.clearance().clone());
         let since = resend.started_at();
         let tasks = context.gate.tasks.clone();
         let polling = Polling::begin(result, call, clearance, sent, since, tasks)?;
