@@ -1,4 +1,5 @@
-//! The door for benches, fuzz targets and tests to what is private otherwise (feature `internals`).
+//! Single stages for benches, fuzz targets and tests, which are private otherwise (feature
+//! `internals`).
 
 use std::{path::Path, sync::Arc};
 

@@ -36,7 +36,7 @@ pub struct Reloader {
     path: PathBuf,
     layers: Layers,
     listen: Option<std::net::SocketAddr>,
-    /// Where the gate listens until it ends, whatever an edit says.
+    /// The address on which the gate listens until it ends, whatever an edit says.
     bound: std::net::SocketAddr,
     /// Folders besides that of the file.
     watched: BTreeSet<PathBuf>,
@@ -51,16 +51,16 @@ type Edit = Result<Config, RefusedEdit>;
 
 struct PendingEdit {
     read: Edit,
-    /// Since when each reading has been the same.
+    /// The time since which each reading has been the same.
     since: Instant,
 }
 
 /// Why an edit is not applied.
 #[derive(Clone, PartialEq)]
 struct RefusedEdit {
-    /// For the log: with the lines that are wrong.
+    /// The text for the log, with the lines that are wrong.
     whole: String,
-    /// For whoever is shown the gate's state: the lines may hold secrets.
+    /// The text for whoever is shown the gate's state, without lines, which may hold secrets.
     brief: String,
 }
 
@@ -209,7 +209,8 @@ fn refused(problems: &Problems) -> RefusedEdit {
 /// Keys that are read once, by what differs.
 fn needs_restart(before: &Config, after: &Config) -> Vec<&'static str> {
     let audit = before.audit != after.audit;
-    let (before, after) = (&before.server, &after.server);
+    let before = &before.server;
+    let after = &after.server;
     let pairs = [
         ("audit", audit),
         ("server.listen", before.listen != after.listen),

@@ -11,7 +11,7 @@ use crate::{
     snapshot::Gate,
 };
 
-use super::reply::{JSON, Reply, TEXT, reply};
+use super::reply::{AdminReply, JSON, TEXT, reply};
 
 pub const PATH: &str = "/cache/purge";
 
@@ -24,10 +24,10 @@ const BODY_BYTES_MAX: usize = 64 << 10;
 pub struct Purge {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream: Option<String>,
-    /// By the upstream's own name for it.
+    /// A tool, by its upstream's own name for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tool: Option<String>,
-    /// By the upstream's own URI.
+    /// A resource, by its upstream's own URI for it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resource: Option<String>,
 }
@@ -46,7 +46,7 @@ impl Purge {
 }
 
 /// Accepts JSON only: no page in a browser can send that to another origin unasked.
-pub async fn answer(gate: &Gate, request: Request<Incoming>) -> Reply {
+pub async fn answer(gate: &Gate, request: Request<Incoming>) -> AdminReply {
     // No page in a browser has any business here, wherever it is from.
     if request.headers().contains_key(header::ORIGIN) {
         return reply(StatusCode::FORBIDDEN, TEXT, "not from a page\n");

@@ -7,10 +7,10 @@ use http_body_util::Full;
 pub const JSON: &str = "application/json";
 pub const TEXT: &str = "text/plain; charset=utf-8";
 
-pub type Reply = Response<Full<Bytes>>;
+pub type AdminReply = Response<Full<Bytes>>;
 
 /// A reply whose body is of this media type.
-pub fn reply(status: StatusCode, kind: &'static str, text: impl Into<Bytes>) -> Reply {
+pub fn reply(status: StatusCode, kind: &'static str, text: impl Into<Bytes>) -> AdminReply {
     let mut reply = Response::new(Full::new(text.into()));
     *reply.status_mut() = status;
     let headers = reply.headers_mut();

@@ -18,7 +18,7 @@ use crate::{
 
 use super::{
     metrics, purge,
-    reply::{JSON, Reply, TEXT, reply},
+    reply::{AdminReply, JSON, TEXT, reply},
 };
 
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -73,7 +73,8 @@ impl AdminServer {
             {
                 oldest.cancel();
             }
-            let (gate, end) = (Arc::clone(&self.gate), stop.child_token());
+            let gate = Arc::clone(&self.gate);
+            let end = stop.child_token();
             open.push_back(end.clone());
             self.gate.tasks.spawn("admin: connection", async move {
                 tokio::select! {
@@ -99,7 +100,7 @@ async fn serve(gate: Arc<Gate>, local: SocketAddr, stream: TcpStream) {
     }
 }
 
-async fn answer(gate: &Arc<Gate>, local: SocketAddr, request: Request<Incoming>) -> Reply {
+async fn answer(gate: &Arc<Gate>, local: SocketAddr, request: Request<Incoming>) -> AdminReply {
     let snapshot = gate.snapshot();
     let server = &snapshot.config.server;
     if let Err(refusal) = origin::check(server, local, request.headers(), request.uri()) {
@@ -127,7 +128,7 @@ async fn answer(gate: &Arc<Gate>, local: SocketAddr, request: Request<Incoming>)
 
 /// Ready is a gate that takes calls, whatever its upstreams do: one that is down costs its own
 /// tools, and no balancer should take the whole gate away for it.
-fn readiness(gate: &Gate) -> Reply {
+fn readiness(gate: &Gate) -> AdminReply {
     let Report { upstreams, degraded, edit_refused, .. } = gate.report();
     let mut unusable = serde_json::Map::new();
     for one in upstreams.iter().filter(|one| !one.unusable_schemas.is_empty()) {

@@ -17,7 +17,7 @@ use crate::{
     builtin::report::{Report, ReportSource},
     call::{machine, tasks::Tasks},
     config::{self, Config},
-    ingress::{listen::Listener, tls::Certificates},
+    ingress::{listen::Listener, tls::ServerCertificates},
     net::{Net, vault::Vault},
     park::ParkedCalls,
     policy::{self, Rulebook},
@@ -38,7 +38,7 @@ use super::{
     secrets,
 };
 
-/// How often sessions that nobody uses are looked for, and buckets that are full again.
+/// The pause between two searches for sessions that nobody uses and buckets that are full again.
 const SWEEP: Duration = Duration::from_secs(30);
 /// Connections of operators that wait to be accepted.
 const ADMIN_BACKLOG: u32 = 64;
@@ -55,12 +55,12 @@ pub async fn start(options: Options) -> Result<RunningGate, StartError> {
     plan.start(listener)
 }
 
-/// What a gate is built from, read and checked: all that it still needs is a socket.
+/// The parts that a gate is built from, read and checked: all that it still needs is a socket.
 pub(super) struct Plan {
     pub options: Options,
     pub config: Arc<Config>,
     rules: Rulebook,
-    tls: Option<Arc<Certificates>>,
+    tls: Option<Arc<ServerCertificates>>,
     store: Store,
     secret: Vec<u8>,
     vault: Arc<Vault>,
@@ -84,7 +84,7 @@ impl Plan {
         for advice in config::advice(&config) {
             tracing::warn!("{advice}");
         }
-        let tls = config.server.tls.as_ref().map(Certificates::read).transpose();
+        let tls = config.server.tls.as_ref().map(ServerCertificates::read).transpose();
         let tls = tls.map_err(StartError::Tls)?;
         let folder = &config.server.state;
         let failed = |error| StartError::State { folder: folder.clone(), error };
@@ -209,7 +209,8 @@ impl Plan {
 }
 
 fn spawner(options: &Options, tasks: Tasks) -> Spawner {
-    let (launcher, environment) = (options.launcher.clone(), std::env::vars_os());
+    let launcher = options.launcher.clone();
+    let environment = std::env::vars_os();
     if options.whole_environment {
         return Spawner::whole(launcher, environment, tasks);
     }

@@ -1,4 +1,4 @@
-//! What is right in a configuration and yet hardly meant: what `tollgate check` warns of.
+//! Warnings of `tollgate check`: what is right in a configuration and yet hardly meant.
 
 use std::sync::Arc;
 
@@ -102,7 +102,8 @@ fn of_route(route: &Route, parts: &[Part], naming: &Naming, warnings: &mut Vec<S
     }
     let path = &route.path;
     let others = naming.collisions.iter().map(|one| {
-        let (shown, owner) = (&one.name, &one.owner);
+        let shown = &one.name;
+        let owner = &one.owner;
         let why = &one.why;
         format!("{path}: `{}` of `{}` is shown as `{shown}`: {why}", owner.own, owner.upstream)
     });

@@ -5,16 +5,17 @@ use crate::{
     config::{Config, Transport},
 };
 
-/// The gate's own: listeners, files, the runtime.
+/// Descriptors of the gate's own: listeners, files, the runtime.
 const OWN: u64 = 64;
-/// Of an upstream over HTTP: connections that wait for the next call, and streams.
+/// Descriptors of an upstream over HTTP: connections that wait for the next call, and streams.
 const OVER_HTTP: u64 = 128;
-/// Of a process: its three standard streams.
+/// Descriptors of a process: its three standard streams.
 const OF_PROCESS: u64 = 3;
 
-/// What the system gives too little of, in words for the operator; none where there is enough.
+/// Tells the operator that the system gives too few descriptors; none where there are enough.
 pub fn shortage(config: &Config) -> Option<String> {
-    let (given, needed) = (machine::descriptors()?, needed(config));
+    let given = machine::descriptors()?;
+    let needed = needed(config);
     let connections = config.server.limits.connections_max;
     (given < needed).then(|| {
         format!(

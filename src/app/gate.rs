@@ -18,7 +18,7 @@ use crate::{
 
 use super::error::StartError;
 
-/// What ends after the calls has this long: processes above all, which are asked before they are
+/// Time to end what is left after the calls: processes above all, which are asked before they are
 /// killed.
 const END: Duration = Duration::from_secs(2);
 
@@ -49,7 +49,7 @@ impl RunningGate {
         self.address
     }
 
-    /// Where operators are served.
+    /// The address on which operators are served.
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin
     }
@@ -173,7 +173,7 @@ impl Viewer {
         self.0.report()
     }
 
-    /// How often the snapshot was loaded: for the test that holds a call to one.
+    /// The count of loads of the snapshot, for the test that holds a call to one.
     #[cfg(debug_assertions)]
     #[doc(hidden)]
     pub fn snapshot_loads(&self) -> u64 {

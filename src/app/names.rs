@@ -17,20 +17,20 @@ use super::error::StartError;
 
 /// A name that was served on a route.
 #[derive(Debug, Clone)]
-pub struct Known {
+pub struct KnownName {
     pub route: String,
     pub kind: ListKind,
     pub name: String,
     pub holder: Holder,
 }
 
-impl Known {
-    /// What it is, in a word.
+impl KnownName {
+    /// The kind of the entry, in a word.
     pub fn kind_word(&self) -> &'static str {
         word(self.kind)
     }
 
-    /// What else is to be said of it.
+    /// A remark on the name: free, pinned, or no longer listed.
     pub fn note(&self) -> String {
         match (&self.holder, self.holder.unlisted) {
             (holder, _) if holder.free => "free".to_owned(),
@@ -54,7 +54,7 @@ pub fn ledger(file: &Path) -> Result<Ledger, StartError> {
 ///
 /// # Errors
 /// As [`ledger`].
-pub fn known(file: &Path, route: Option<&str>) -> Result<Vec<Known>, StartError> {
+pub fn known(file: &Path, route: Option<&str>) -> Result<Vec<KnownName>, StartError> {
     let ledger = ledger(file)?;
     let book = ledger.book();
     let mut known = Vec::new();
@@ -62,8 +62,10 @@ pub fn known(file: &Path, route: Option<&str>) -> Result<Vec<Known>, StartError>
     for (path, names) in book.routes().filter(|(path, _)| wanted(path)) {
         for kind in ListKind::ALL {
             known.extend(names.of(kind).iter().map(|(name, holder)| {
-                let (route, name, holder) = (path.clone(), name.clone(), holder.clone());
-                Known { route, kind, name, holder }
+                let route = path.clone();
+                let name = name.clone();
+                let holder = holder.clone();
+                KnownName { route, kind, name, holder }
             }));
         }
     }
@@ -113,8 +115,8 @@ pub fn route(file: &Path, path: Option<&str>, upstream: &str) -> Result<String, 
 ///
 /// # Errors
 /// Where the ledger cannot be written, or the store that gates share does not answer.
-pub async fn release(ledger: &Ledger, one: &Known) -> Result<(), StartError> {
-    let Known { route, kind, name, .. } = one.clone();
+pub async fn release(ledger: &Ledger, one: &KnownName) -> Result<(), StartError> {
+    let KnownName { route, kind, name, .. } = one.clone();
     let changed = ledger.edit(&route, kind, |held| {
         let (_, holder) = held.iter_mut().find(|(known, _)| **known == name)?;
         holder.free = true;
@@ -184,7 +186,9 @@ pub fn exported(file: &Path, path: Option<&str>) -> Result<String, StartError> {
             text.push_str(&format!("\n[{}s]\n", word(kind)));
         }
         for (name, (upstream, own)) in all {
-            let (name, upstream, own) = (quoted(name), quoted(upstream), quoted(own));
+            let name = quoted(name);
+            let upstream = quoted(upstream);
+            let own = quoted(own);
             text.push_str(&format!("{name} = {{ upstream = {upstream}, name = {own} }}\n"));
         }
     }

@@ -30,7 +30,7 @@ pub struct Offline {
     judge: Judge,
 }
 
-/// What is decided of a call.
+/// The decisions on a call.
 #[derive(Debug)]
 pub struct Explained {
     /// Whether the caller sees the tool.
@@ -41,7 +41,7 @@ pub struct Explained {
 
 /// A tool of a route.
 #[derive(Debug)]
-pub struct Tool {
+pub struct OfflineTool {
     target: Arc<Target>,
     /// Its entry in its upstream's list.
     pub entry: Value,
@@ -74,8 +74,8 @@ impl Offline {
         let held = book.route(&settings.path);
         let names = Arc::new(Naming::of(settings, &parts, &held, true));
         let view = View::build(settings, &parts, &names, (true, false));
-        let (policies, bounds) =
-            (rules.of(&settings.path), PolicyBounds::of(&config.server.limits));
+        let policies = rules.of(&settings.path);
+        let bounds = PolicyBounds::of(&config.server.limits);
         let judge = Judge::new(&settings.path, policies.map(Arc::clone), bounds, &context.counters);
         Ok(Self { path: settings.path.clone(), view, parts, judge })
     }
@@ -87,21 +87,24 @@ impl Offline {
     }
 
     /// A tool by the name that clients know.
-    pub fn tool(&self, name: &str) -> Option<Tool> {
+    pub fn tool(&self, name: &str) -> Option<OfflineTool> {
         let target = Arc::clone(self.view.find(ListKind::Tools, name)?);
         let part = self.parts.iter().find(|part| part.upstream.name() == target.upstream.name())?;
         let listing = part.listing.as_ref()?;
         let mut items = listing.tools.iter().chain(&listing.asked_tools);
         let entry = items.find(|item| item.key == target.own)?.raw.try_read()?;
-        Some(Tool { target, entry })
+        Some(OfflineTool { target, entry })
     }
 
-    /// Whether a call would be permitted now, and why.
-    pub fn explain(&self, caller: &Caller, tool: &Tool, arguments: &Value) -> Explained {
-        let (client, now) = (Client::gateway(Version::MODERN), clock::unix_seconds());
+    /// Tells whether a call would be permitted now, and why.
+    pub fn explain(&self, caller: &Caller, tool: &OfflineTool, arguments: &Value) -> Explained {
+        let client = Client::gateway(Version::MODERN);
+        let now = clock::unix_seconds();
         let params = Raw::encode(&serde_json::json!({ "arguments": arguments }));
         let object = tool.target.object.as_ref().expect("what a view finds can be judged");
-        let (client, arguments, action) = (&client, &CallArguments::of(&params), Action::List);
+        let client = &client;
+        let arguments = &CallArguments::of(&params);
+        let action = Action::List;
         let asked = AccessRequest { caller, client, action, object, arguments, now };
         let sees = self.judge.verdict(&asked);
         let may = sees
@@ -115,16 +118,17 @@ impl Offline {
     }
 }
 
-impl Tool {
+impl OfflineTool {
     /// Its upstream, and that one's own name for it.
     pub fn origin(&self) -> (&str, &str) {
         (self.target.upstream.name(), &self.target.own)
     }
 }
 
-/// For upstreams that are never opened.
+/// The context of upstreams that are never opened.
 pub fn idle(store: Store) -> Context {
-    let (tasks, counters) = (Tasks::default(), Arc::<Counters>::default());
+    let tasks = Tasks::default();
+    let counters = Arc::<Counters>::default();
     let openings = Openings::new(1, Arc::clone(&counters));
     Context {
         net: Net::new(),

@@ -1,4 +1,4 @@
-//! What a gate is started with.
+//! The options that a gate is started with.
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -9,9 +9,9 @@ use crate::{config::Layers, net::vault::VaultAccess};
 pub struct Options {
     /// Empty: there is no file, and `layers` are all there is.
     pub config: PathBuf,
-    /// What the command line says over and under the file.
+    /// Keys that the command line sets over the file, and defaults that it sets under it.
     pub layers: Layers,
-    /// In place of the file's `listen`.
+    /// The address to listen on in place of the file's `listen`.
     pub listen: Option<SocketAddr>,
     /// Whether edits of the file are applied.
     pub watch: bool,
@@ -23,6 +23,6 @@ pub struct Options {
     /// Whether [`super::serve`] takes the listening socket over from the gate that runs on the same
     /// state folder; only a build with the feature `pingora` can.
     pub upgrade: bool,
-    /// Where `vault:` secrets are; without it as the environment says.
+    /// The Vault that has the `vault:` secrets; without it as the environment says.
     pub vault: Option<VaultAccess>,
 }

@@ -38,7 +38,8 @@ use super::{
     process::{self, Stop},
 };
 
-/// Where a new process waits for the socket; in the state folder, which only its owner enters.
+/// The address at which a new process waits for the socket; in the state folder, which only its
+/// owner enters.
 const SOCKET_FILE: &str = "upgrade.sock";
 /// A new process waits this long for the old one: time to type its SIGQUIT.
 const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(60);
@@ -60,7 +61,8 @@ pub fn serve<T: Future<Output = Result<(), StartError>>>(
         // First of all: a mistake in the new configuration must leave the old process alone.
         let plan = Plan::new(options).await?;
         let server = &plan.config.server;
-        let (address, path) = (server.listen, server.state.join(SOCKET_FILE));
+        let address = server.listen;
+        let path = server.state.join(SOCKET_FILE);
         let taken = if plan.options.upgrade { take_over(&path, address).await? } else { None };
         let listener = match taken {
             Some(listener) => listener,
@@ -127,7 +129,7 @@ impl Service for ListeningSocket {
     }
 
     fn name(&self) -> &str {
-        "front"
+        "listener"
     }
 
     fn listen_addresses(&self) -> Option<Vec<String>> {
@@ -135,7 +137,7 @@ impl Service for ListeningSocket {
     }
 }
 
-/// What pingora's server is told by signals.
+/// The signals that pingora's server is told of.
 struct Signals {
     /// Locked by the one wait that there is.
     inner: Mutex<(Stop, Signal)>,
@@ -196,10 +198,10 @@ async fn take_over(path: &Path, address: SocketAddr) -> Result<Option<TcpListene
 async fn receive(path: &Path) -> io::Result<Vec<(String, OwnedFd)>> {
     // Left behind by a process that was killed while it waited.
     std::fs::remove_file(path).ok();
-    let door = UnixListener::bind(path)?;
+    let listener = UnixListener::bind(path)?;
     tracing::info!("waiting for the listening socket: send SIGQUIT to the tollgate that serves");
     loop {
-        let (stream, _) = door.accept().await?;
+        let (stream, _) = listener.accept().await?;
         let received = stream.async_io(Interest::READABLE, || read_sockets(&stream)).await?;
         // One that only looked whether anybody waits has sent nothing.
         if !received.is_empty() {

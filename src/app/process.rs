@@ -102,7 +102,8 @@ pub(super) async fn run(
     stop: impl Future<Output = ()>,
 ) -> Result<(), StartError> {
     let mut hang_up = signal(SignalKind::hangup())?;
-    let (mut told, mut stop) = (std::pin::pin!(told), std::pin::pin!(stop));
+    let mut told = std::pin::pin!(told);
+    let mut stop = std::pin::pin!(stop);
     let mut telling = true;
     let mut served = Ok(());
     loop {
@@ -141,7 +142,7 @@ pub(super) struct Stop {
 }
 
 impl Stop {
-    /// From now on they do not end the process by themselves.
+    /// Listens to both, which from now on do not end the process by themselves.
     pub fn new() -> io::Result<Self> {
         let terminate = signal(SignalKind::terminate())?;
         Ok(Self { terminate, interrupt: signal(SignalKind::interrupt())? })

@@ -25,7 +25,7 @@ use super::{
 
 /// Names offered where an unknown one was asked for.
 const NEAREST_MAX: usize = 3;
-/// How long what this server lists may be kept: it changes with the binary only.
+/// Time for which this server's lists may be kept: they change with the binary only.
 const LISTS_TTL_MS: u64 = 24 * 60 * 60 * 1000;
 
 const INSTRUCTIONS: &str = "Shows the gateway through which you reach your other tools. Ask it \
@@ -46,7 +46,7 @@ pub async fn serve(io: DuplexStream, source: ReportSource) {
     }
 }
 
-/// What `gateway_upstreams` answers.
+/// The answer of `gateway_upstreams`.
 #[derive(Debug, Serialize)]
 struct UpstreamTable {
     upstreams: Vec<UpstreamReport>,
@@ -78,8 +78,8 @@ struct GatewayServer {
 }
 
 impl GatewayServer {
-    /// What is to be said of this moment: nothing of it names a folder of this machine, since who
-    /// reads it may be anybody whom the route lets in.
+    /// A report of this moment. Nothing in it names a folder of this machine, since its reader may
+    /// be anybody whom the route lets in.
     fn report(&self) -> Report {
         let mut report = (self.source)();
         let clean = |texts: &mut Vec<String>| texts.iter_mut().for_each(without_paths);

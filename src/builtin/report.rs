@@ -1,4 +1,4 @@
-//! What the gateway says about itself, to agents and to operators.
+//! The report of the gateway on itself, for agents and for operators.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -14,7 +14,7 @@ pub struct Report {
     pub routes: Vec<RouteReport>,
     pub upstreams: Vec<UpstreamReport>,
     pub counters: BTreeMap<String, u64>,
-    /// What the whole gate does less well for now, and why.
+    /// Reasons why the whole gate works less well for now.
     pub degraded: Vec<String>,
     /// Why the last edit of the configuration is not in force.
     pub edit_refused: Option<String>,
@@ -63,9 +63,9 @@ pub struct UpstreamReport {
     pub prompts: usize,
     pub resources: usize,
     pub templates: usize,
-    /// Where its lists come from. Null if nothing is known of it.
+    /// The origin of its lists. Null if nothing is known of it.
     pub listed_from: Option<ListSource>,
-    /// What went wrong last, and what an operator can do about it.
+    /// The last failure, and what an operator can do about it.
     pub last_error: Option<String>,
     pub restarts: u64,
     pub calls: u64,
@@ -85,7 +85,7 @@ pub struct UpstreamReport {
     pub replicas: Vec<ReplicaReport>,
     /// The server that is to take its place, where one is on trial.
     pub canary: Option<CanaryReport>,
-    /// How its breaker stands. Null if it has none.
+    /// The state of its breaker. Null if it has none.
     pub breaker: Option<BreakerStatus>,
     /// Times that a breaker of it, or of one of its tools, opened.
     pub breaker_opened: u64,
@@ -100,11 +100,11 @@ pub struct UpstreamReport {
 pub struct ReplicaReport {
     pub url: String,
     pub state: UpstreamState,
-    /// It did worse than the others, and gets no calls for a while.
+    /// Set while it gets no calls because it did worse than the others.
     pub ejected: bool,
-    /// It does not answer its probes, and gets no calls until it does.
+    /// Set while it gets no calls because it does not answer its probes.
     pub ill: bool,
-    /// Its breaker is open: it gets no calls, because those before them failed.
+    /// Set while it gets no calls because those before them failed: its breaker is open.
     pub tripped: bool,
     /// Calls that are under way there.
     pub in_flight: u32,
@@ -116,7 +116,7 @@ pub struct ReplicaReport {
 pub struct CanaryReport {
     /// The name of its upstream.
     pub upstream: String,
-    /// How many percent of callers it gets; 0 once it was taken back.
+    /// Percent of callers that it gets; 0 once it was taken back.
     pub weight: u32,
     /// Why it was taken back, and gets nothing until its section is edited.
     pub back: Option<String>,
@@ -132,7 +132,7 @@ pub enum BreakerStatus {
     HalfOpen,
 }
 
-/// How an upstream is reached.
+/// The transport to an upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum UpstreamKind {
@@ -143,7 +143,7 @@ pub enum UpstreamKind {
     Builtin,
 }
 
-/// How far an upstream has come.
+/// The state of an upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum UpstreamState {
@@ -151,15 +151,15 @@ pub enum UpstreamState {
     Idle,
     Opening,
     Ready,
-    /// It was ready before, or part of it is; what is known of it is still listed.
+    /// Ready before, or in part; what is known of it is still listed.
     Degraded,
     /// Its breaker is open: calls are refused, because those before them failed.
     Tripped,
-    /// It could not be opened; it is tried again.
+    /// Not to be opened; it is tried again.
     Failed,
 }
 
-/// Where the lists of an upstream come from.
+/// The origin of an upstream's lists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ListSource {
@@ -169,7 +169,7 @@ pub enum ListSource {
 }
 
 impl ReplicaReport {
-    /// Whether it gets calls.
+    /// Tells whether it gets calls.
     pub fn is_well(&self) -> bool {
         matches!(self.state, UpstreamState::Ready | UpstreamState::Idle)
             && !self.ejected

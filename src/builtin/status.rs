@@ -6,12 +6,12 @@ use serde::Serialize;
 
 use super::report::{RouteReport, UpstreamState};
 
-/// What `gateway_status` answers.
+/// A summary of the gateway.
 #[derive(Debug, Serialize)]
 pub struct GatewayStatus {
     pub version: String,
     pub uptime_seconds: u64,
-    /// How many upstreams are in each state.
+    /// The count of upstreams in each state.
     pub upstreams: BTreeMap<&'static str, usize>,
     /// The upstreams that are degraded or failed.
     pub troubled: Vec<TroubledUpstream>,

@@ -1,4 +1,4 @@
-//! The same reports as text, short enough for a model's context.
+//! Reports as text, short enough for a model's context.
 
 use std::{collections::HashSet, fmt::Write, fs, sync::LazyLock};
 
@@ -47,8 +47,8 @@ const ROOTS: [&str; 36] = [
     "export",
 ];
 
-/// What stands at the root of this machine's file system, and may begin a path of it. Any other
-/// text that begins with a slash is likely a part of a URL, such as where a server redirects to.
+/// Names at the root of this machine's file system, which may begin a path of it. Any other text
+///  that begins with a slash is likely a part of a URL, such as where a server redirects to.
 static ROOT: LazyLock<HashSet<String>> = LazyLock::new(|| {
     let entries = fs::read_dir("/").into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
@@ -81,7 +81,8 @@ pub fn table(upstreams: &[UpstreamReport]) -> String {
                     |-|-|-|-|-|-|-|-|-|-|\n"
         .to_owned();
     for u in upstreams {
-        let (kind, state) = (u.kind.word(), u.state.word());
+        let kind = u.kind.word();
+        let state = u.state.word();
         let era = u.era.as_deref().unwrap_or("-");
         put(
             &mut text,
@@ -134,7 +135,9 @@ fn offer(route: &RouteReport) -> String {
 
 /// The two largest units.
 fn duration(seconds: u64) -> String {
-    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
+    let minutes = seconds / 60;
+    let hours = seconds / 3600;
+    let days = seconds / 86400;
     match (days, hours, minutes) {
         (0, 0, 0) => format!("{seconds} s"),
         (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
@@ -145,7 +148,9 @@ fn duration(seconds: u64) -> String {
 
 /// The text with `…` for each path of a file or folder. Addresses of servers stay.
 pub fn without_paths(text: &str) -> String {
-    let (mut clean, mut rest, mut before) = (String::with_capacity(text.len()), text, ' ');
+    let mut clean = String::with_capacity(text.len());
+    let mut rest = text;
+    let mut before = ' ';
     while let Some(c) = rest.chars().next() {
         let within = before.is_alphanumeric() || "/.-_~\\@%+".contains(before);
         let length = if within { 0 } else { path_length(rest, before) };

@@ -11,7 +11,7 @@ use crate::{
     config,
 };
 
-use super::{complain, say, show};
+use super::output::{complain, say, show};
 
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum Command {
@@ -24,19 +24,19 @@ pub enum Command {
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct Arguments {
-    /// Not before this: a time as in RFC 3339, or how long ago (24h)
+    /// Show no calls before this: a time as in RFC 3339, or how long ago (24h)
     #[arg(long, value_name = "TIME", value_parser = moment)]
     since: Option<String>,
-    /// Of callers that have this in their name
+    /// Show calls of callers that have this in their name
     #[arg(long, value_name = "TEXT")]
     caller: Option<String>,
-    /// That ended so: ok, `tool_error`, error, `access_denied`, …
+    /// Show calls that ended so: ok, `tool_error`, error, `access_denied`, …
     #[arg(long, value_name = "WORD")]
     outcome: Option<String>,
-    /// So many at most
+    /// Show so many at most
     #[arg(long, value_name = "N", default_value_t = 50)]
     limit: u32,
-    /// As they are written, one a line
+    /// Print the records as they are written, one a line
     #[arg(long)]
     json: bool,
 }
@@ -45,6 +45,10 @@ fn moment(text: &str) -> Result<String, String> {
     clock::moment(text).ok_or_else(|| "write 2026-11-24T08:00:00Z, or 24h".to_owned())
 }
 
+/// Runs a command on the log of calls.
+///
+/// # Errors
+/// The log cannot be read.
 pub fn run(path: &Path, command: &Command) -> anyhow::Result<ExitCode> {
     let config = match config::load(path, &config::environment) {
         Ok(config) => config,
@@ -68,7 +72,9 @@ pub fn run(path: &Path, command: &Command) -> anyhow::Result<ExitCode> {
             }
         },
         Command::List(Arguments { since, caller, outcome, limit, json }) => {
-            let (since, caller, outcome) = (since.clone(), caller.clone(), outcome.clone());
+            let since = since.clone();
+            let caller = caller.clone();
+            let outcome = outcome.clone();
             let filter = Filter { since, caller, outcome, limit: *limit };
             for record in audit::list(&log.path, &filter)? {
                 let text = if *json { record } else { line(&record) };

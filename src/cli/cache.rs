@@ -13,7 +13,7 @@ use crate::{
     net::{Net, SendOptions},
 };
 
-use super::{say, show};
+use super::output::{say, show};
 
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum Command {
@@ -24,17 +24,21 @@ pub enum Command {
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct Arguments {
-    /// Of this upstream
+    /// Forget results of this upstream
     #[arg(long)]
     upstream: Option<String>,
-    /// Of the tool that the upstream calls so
+    /// Forget results of the tool that the upstream calls so
     #[arg(long, conflicts_with = "resource")]
     tool: Option<String>,
-    /// Of the resource of this URI
+    /// Forget results of the resource of this URI
     #[arg(long, value_name = "URI")]
     resource: Option<String>,
 }
 
+/// Has a running gate forget results.
+///
+/// # Errors
+/// No gate answers there, or it refuses.
 pub fn run(path: &Path, command: &Command) -> anyhow::Result<ExitCode> {
     let Command::Purge(Arguments { upstream, tool, resource }) = command.clone();
     let config = match config::load(path, &config::environment) {
@@ -67,7 +71,7 @@ async fn send(admin: SocketAddr, purge: &Purge) -> anyhow::Result<u64> {
     purged.with_context(|| format!("{url}: {status} {}", String::from_utf8_lossy(&text).trim()))
 }
 
-/// Where a listener on every address is reached from here.
+/// The address by which a listener on every address is reached from here.
 fn reachable(mut admin: SocketAddr) -> SocketAddr {
     if admin.ip().is_unspecified() {
         admin.set_ip(match admin {

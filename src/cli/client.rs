@@ -11,19 +11,22 @@ use crate::{
 };
 
 /// Speaks to one route.
-pub struct Client {
+pub struct McpClient {
     net: Net,
     url: String,
     token: Option<String>,
 }
 
-impl Client {
+impl McpClient {
     /// `token` is an access token or an API key, where the route wants one.
     pub fn new(url: &str, token: Option<&str>) -> Self {
         Self { net: Net::new(), url: url.to_owned(), token: token.map(str::to_owned) }
     }
 
     /// Every tool of the route, over all pages.
+    ///
+    /// # Errors
+    /// The server does not answer, or with an error.
     pub async fn tools(&self) -> anyhow::Result<Vec<Value>> {
         let mut tools = Vec::new();
         let mut params = json!({});
@@ -38,6 +41,9 @@ impl Client {
     }
 
     /// Calls a tool; the result object.
+    ///
+    /// # Errors
+    /// The server does not answer, or with an error.
     pub async fn call(&self, tool: &Value, arguments: &Value) -> anyhow::Result<Value> {
         let name = tool["name"].as_str().unwrap_or_default();
         let mirrors = Mirrors::of(&tool["inputSchema"]).map_err(anyhow::Error::msg)?;

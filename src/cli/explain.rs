@@ -9,7 +9,10 @@ use crate::{
     policy,
 };
 
-use super::{say, start_failed, tools};
+use super::{
+    output::{say, start_failed},
+    tools,
+};
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct Arguments {
@@ -34,8 +37,10 @@ pub struct Arguments {
     arguments: Vec<String>,
 }
 
-/// Says what would be decided now; fails where the call would be refused. Nothing is opened: what
-/// upstreams list is known from the last time that they were.
+/// Prints whether somebody may call a tool, and why.
+///
+/// # Errors
+/// The configuration is wrong, or has no such route or tool.
 pub fn run(config: &Path, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let offline = Offline::open(config, arguments.route.as_deref()).map_err(start_failed)?;
     let Some(tool) = offline.tool(&arguments.tool) else {

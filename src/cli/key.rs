@@ -7,7 +7,7 @@ use toml_edit::{Array, DocumentMut, Item, Table, Value};
 
 use crate::{auth::NewKey, call::clock, config};
 
-use super::{say, show};
+use super::output::{say, show};
 
 const DAY_SECONDS: u64 = 24 * 60 * 60;
 
@@ -42,6 +42,10 @@ pub struct Arguments {
     print: bool,
 }
 
+/// Makes or lists API keys.
+///
+/// # Errors
+/// The file of keys cannot be read or written.
 pub fn run(path: &Path, command: &Command) -> anyhow::Result<ExitCode> {
     let Command::New(arguments) = command;
     let key = NewKey::make();

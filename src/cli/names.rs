@@ -13,13 +13,16 @@ use serde_json::json;
 use crate::{
     app::{
         self,
-        names::{self, Known},
+        names::{self, KnownName},
     },
     call::ListKind,
     catalog::ledger::Owner,
 };
 
-use super::{say, show, start_failed, table};
+use super::{
+    output::{say, show, start_failed},
+    table,
+};
 
 #[derive(Debug, Clone, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -47,7 +50,7 @@ struct ListArguments {
     /// The route of the configuration; all if none is named
     #[arg(long)]
     route: Option<String>,
-    /// As JSON
+    /// Print them as JSON
     #[arg(long)]
     json: bool,
 }
@@ -76,7 +79,7 @@ struct PinArguments {
     /// The route of the configuration; its first one if none is named
     #[arg(long)]
     route: Option<String>,
-    /// What it is
+    /// The kind of the entry
     #[arg(long, value_enum, default_value = "tool")]
     kind: Kind,
 }
@@ -110,6 +113,10 @@ impl Kind {
     }
 }
 
+/// Runs a command on the names of a route.
+///
+/// # Errors
+/// The configuration is wrong, a name is not held, or the ledger cannot be written.
 pub fn run(config: &Path, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     match &arguments.command {
         None => list(config, &arguments.list),
@@ -151,7 +158,7 @@ fn list(config: &Path, arguments: &ListArguments) -> anyhow::Result<ExitCode> {
 
 fn release(config: &Path, arguments: &ReleaseArguments) -> anyhow::Result<ExitCode> {
     let known = known(config, arguments.route.as_deref())?;
-    let wanted = |one: &&Known| {
+    let wanted = |one: &&KnownName| {
         let is_kind = arguments.kind.is_none_or(|kind| kind.list() == one.kind);
         is_kind && arguments.names.contains(&one.name) && !one.holder.free
     };
@@ -200,7 +207,7 @@ fn export(config: &Path, arguments: &ExportArguments) -> anyhow::Result<ExitCode
     Ok(ExitCode::SUCCESS)
 }
 
-fn known(config: &Path, route: Option<&str>) -> anyhow::Result<Vec<Known>> {
+fn known(config: &Path, route: Option<&str>) -> anyhow::Result<Vec<KnownName>> {
     let known = names::known(config, route).map_err(start_failed)?;
     if known.is_empty() {
         show("no name was served yet");

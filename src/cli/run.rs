@@ -9,9 +9,12 @@ use crate::{
     builtin::report::UpstreamState,
 };
 
-use super::{show, start_failed, table};
+use super::{
+    output::{show, start_failed},
+    table,
+};
 
-/// How often the progress of opening is shown.
+/// The pause between two looks at the progress of opening.
 const TICK: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Default, clap::Args)]
@@ -25,7 +28,10 @@ pub struct Arguments {
     upgrade: bool,
 }
 
-/// Serves until it is told to stop.
+/// Serves until a signal ends it.
+///
+/// # Errors
+/// The gate does not start.
 pub fn run(config: &Path, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let options = Options {
         config: config.to_owned(),
@@ -48,7 +54,7 @@ pub fn run(config: &Path, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Where clients reach it, without the path of a route.
+/// The URL by which clients reach it, without the path of a route.
 pub fn base(gate: &app::RunningGate) -> String {
     let scheme = if gate.is_tls() { "https" } else { "http" };
     format!("{scheme}://{}", gate.address())

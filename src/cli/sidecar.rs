@@ -16,7 +16,10 @@ use crate::{
     config::{self, Sidecar},
 };
 
-use super::{run, show, start_failed, stdio};
+use super::{
+    output::{show, start_failed},
+    run, stdio,
+};
 
 /// The name of its one upstream.
 const UPSTREAM: &str = "sidecar";
@@ -74,7 +77,10 @@ pub struct Arguments {
     command: Vec<String>,
 }
 
-/// Serves until it is told to stop, or its client is gone.
+/// Serves one server until a signal, or the client, ends it.
+///
+/// # Errors
+/// The gate does not start, or its one server cannot be opened.
 pub fn run(file: Option<&Path>, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let server = server(arguments)?;
     let state = match &arguments.state {
@@ -96,7 +102,8 @@ pub fn run(file: Option<&Path>, arguments: &Arguments) -> anyhow::Result<ExitCod
     }
     let may_wait = matches!(server, Sidecar::Url { .. });
     let tell = |gate: &app::RunningGate| {
-        let (base, viewer) = (run::base(gate), gate.viewer());
+        let base = run::base(gate);
+        let viewer = gate.viewer();
         show(&format!("tollgate {} serves on {base}/mcp", env!("CARGO_PKG_VERSION")));
         async move {
             let opened = viewer.opened(UPSTREAM).await;

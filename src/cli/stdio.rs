@@ -11,7 +11,7 @@ use crate::{
     config::Layers,
 };
 
-use super::{show, start_failed};
+use super::output::{show, start_failed};
 
 const HELP: &str = "\
 The client starts this command and speaks MCP to it: nothing else is written to standard output,
@@ -42,6 +42,9 @@ pub struct Arguments {
 }
 
 /// Serves until the client is gone.
+///
+/// # Errors
+/// The gate does not start.
 pub fn run(config: &Path, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let options = Options {
         config: config.to_owned(),
@@ -53,7 +56,10 @@ pub fn run(config: &Path, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     serve(options, arguments.route.as_deref(), async |_| Ok(()))
 }
 
-/// The same with any options; `ready` is awaited before anything is read.
+/// Serves with any options; `ready` is awaited before anything is read.
+///
+/// # Errors
+/// The gate does not start, or `ready` fails.
 pub fn serve(
     options: Options,
     route: Option<&str>,

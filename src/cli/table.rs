@@ -19,7 +19,7 @@ pub fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Stri
     table.trim_fmt()
 }
 
-/// What a gate serves: its routes, and the upstreams behind them.
+/// Shows what a gate serves: its routes, and the upstreams behind them.
 pub fn report(report: &Report, base: &str) -> String {
     let number = |count: usize| if count == 0 { "-".to_owned() } else { count.to_string() };
     let routes = report.routes.iter().map(|route| {
@@ -52,7 +52,7 @@ fn note(upstream: &UpstreamReport) -> String {
     upstream.last_error.clone().unwrap_or_default()
 }
 
-/// How a value is written in JSON, without quotes.
+/// Writes a value as in JSON, without quotes.
 fn word(value: &impl serde::Serialize) -> String {
     serde_json::to_value(value)
         .ok()

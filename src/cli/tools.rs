@@ -10,11 +10,15 @@ use crate::{
     config,
 };
 
-use super::{client::Client, complain, say, show, start_failed, table};
+use super::{
+    client::McpClient,
+    output::{complain, say, show, start_failed},
+    table,
+};
 
-/// Where the tools are.
+/// Selects the route whose tools are meant.
 #[derive(Debug, Clone, clap::Args)]
-struct Place {
+struct RouteChoice {
     /// A running gate's route, such as `http://127.0.0.1:8080/mcp`; without it the gate of the
     /// configuration is used if it runs, else the upstreams are opened just for this
     #[arg(long)]
@@ -30,16 +34,16 @@ struct Place {
 #[derive(Debug, Clone, clap::Args)]
 pub struct ListArguments {
     #[command(flatten)]
-    place: Place,
+    place: RouteChoice,
     /// The whole list as JSON
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Debug, Clone, clap::Args)]
-pub struct CallArguments {
+pub struct ToolCallArguments {
     #[command(flatten)]
-    place: Place,
+    place: RouteChoice,
     /// The tool's name
     name: String,
     /// Arguments: `key=text`, or `key:=JSON`. Numbers, booleans, lists and objects are read as the
@@ -50,7 +54,10 @@ pub struct CallArguments {
     json: bool,
 }
 
-/// Lists the tools of a route.
+/// Prints the tools of a route.
+///
+/// # Errors
+/// The gate does not start, or does not answer.
 pub fn list(config: &Path, arguments: &ListArguments) -> anyhow::Result<ExitCode> {
     let place = &arguments.place;
     with_client(config, place, async |client| {
@@ -74,8 +81,11 @@ pub fn list(config: &Path, arguments: &ListArguments) -> anyhow::Result<ExitCode
     })
 }
 
-/// Calls one tool and prints what it answers.
-pub fn call(config: &Path, arguments: &CallArguments) -> anyhow::Result<ExitCode> {
+/// Calls a tool and prints its result.
+///
+/// # Errors
+/// The gate does not start, has no such tool, or the call fails.
+pub fn call(config: &Path, arguments: &ToolCallArguments) -> anyhow::Result<ExitCode> {
     with_client(config, &arguments.place, async |client| {
         let tools = client.tools().await?;
         let Some(tool) = tools.iter().find(|tool| tool["name"] == arguments.name.as_str()) else {
@@ -98,13 +108,13 @@ pub fn call(config: &Path, arguments: &CallArguments) -> anyhow::Result<ExitCode
 
 fn with_client(
     config: &Path,
-    place: &Place,
-    work: impl AsyncFnOnce(&Client) -> anyhow::Result<ExitCode>,
+    place: &RouteChoice,
+    work: impl AsyncFnOnce(&McpClient) -> anyhow::Result<ExitCode>,
 ) -> anyhow::Result<ExitCode> {
     let token = place.token.as_deref();
     app::runtime()?.block_on(async {
         if let Some(url) = &place.url {
-            return work(&Client::new(url, token)).await;
+            return work(&McpClient::new(url, token)).await;
         }
         let read = config::load(config, &config::environment);
         let read = read.map_err(|problems| start_failed(app::StartError::Config(problems)))?;
@@ -116,7 +126,7 @@ fn with_client(
         let running = format!("{scheme}://{}{route}", read.server.listen);
         if tokio::net::TcpStream::connect(read.server.listen).await.is_ok() {
             show(&format!("through the gate at {running}"));
-            return work(&Client::new(&running, token)).await;
+            return work(&McpClient::new(&running, token)).await;
         }
         if std::io::stderr().is_terminal() {
             show("no gate runs: opening the upstreams for this");
@@ -129,7 +139,7 @@ fn with_client(
         };
         let gate = app::start(options).await.map_err(start_failed)?;
         gate.viewer().settled().await;
-        let done = work(&Client::new(&format!("http://{}{route}", gate.address()), token)).await;
+        let done = work(&McpClient::new(&format!("http://{}{route}", gate.address()), token)).await;
         gate.stop().await;
         done
     })
@@ -148,6 +158,9 @@ fn parameters(tool: &Value) -> String {
 }
 
 /// The arguments of a command line, as the schema of a tool (an entry of a list) says.
+///
+/// # Errors
+/// An argument has no `=`, or a value that its schema does not allow.
 pub fn values(tool: &Value, arguments: &[String]) -> anyhow::Result<Value> {
     let mut values = Map::new();
     for argument in arguments {

@@ -1,4 +1,4 @@
-//! What a request of HTTP says its body is, and what its client accepts for an answer.
+//! Media types of HTTP: that of a request's body, and those that its client accepts.
 
 use http::{HeaderMap, header};
 
@@ -32,13 +32,13 @@ impl Accepts {
     }
 }
 
-/// Whether a client accepts a stream of events.
+/// Tells whether a client accepts a stream of events.
 pub fn accepts_stream(headers: &HeaderMap) -> bool {
     let kinds = text(headers, header::ACCEPT.as_str());
     kinds.is_none_or(|kinds| lists(kinds, STREAM))
 }
 
-/// Whether `Content-Type` says that the body is JSON.
+/// Tells whether `Content-Type` says that the body is JSON.
 pub fn is_json(headers: &HeaderMap) -> bool {
     let kind = text(headers, header::CONTENT_TYPE.as_str()).unwrap_or_default();
     kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case(JSON))

@@ -1,4 +1,4 @@
-//! What each decoded message of a client does, whichever transport brought it.
+//! Decides what each decoded message of a client does, whichever transport brought it.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -21,8 +21,8 @@ use crate::{
 
 use super::{
     decode,
-    notice::{self, Notice},
-    reply::{self, Answer, Refused, RequestHead},
+    notice::{self, ClientNotice},
+    reply::{self, Answer, Rejection, RequestHead},
 };
 
 /// One client on one route. HTTP makes one for each request, a channel one for each message.
@@ -36,9 +36,9 @@ pub struct Conversation {
     pub takes_modern: bool,
 }
 
-/// What a message asks of the transport that brought it.
+/// An action that a message asks of the transport that brought it.
 #[expect(clippy::large_enum_variant, reason = "boxed, each call would allocate once more")]
-pub enum Action {
+pub enum MessageAction {
     /// Runs a call and sends what comes of it.
     Run(Call),
     /// Opens a session with [`Conversation::initialize`].
@@ -63,56 +63,56 @@ pub struct OpenedSession {
 }
 
 impl Conversation {
-    /// What a message does. `headers` are those of HTTP; `session` finds the session of a legacy
-    /// client, and is asked for no other.
+    /// Decides what a message does. `headers` are those of HTTP; `session` finds the session of a
+    /// legacy client, and is asked for no other.
     pub fn message(
         &self,
         headers: Option<&HeaderMap>,
         message: Message,
-        session: impl FnOnce() -> Result<Arc<Session>, Refused>,
-    ) -> Action {
+        session: impl FnOnce() -> Result<Arc<Session>, Rejection>,
+    ) -> MessageAction {
         match (decode::era_of(headers, &message), message) {
             (Era::Modern, Message::Request(request)) => self.modern(headers, request),
             // There is nothing that a modern client could tell this way; cancelling is closing the
             // stream. A channel has no streams: it is told there.
             (Era::Modern, Message::Notification(notification)) if headers.is_some() => {
                 match decode::notified(headers, &notification) {
-                    Ok(()) => Action::Accept,
-                    Err(refused) => self.refuse(&refused, None),
+                    Ok(()) => MessageAction::Accept,
+                    Err(rejection) => self.reject(&rejection, None),
                 }
             }
             (Era::Modern, Message::Response(response)) => {
-                let refused = Refused::Request("a modern client sends no responses".to_owned());
-                self.refuse(&refused, response.id.as_ref())
+                let rejection = Rejection::Request("a modern client sends no responses".to_owned());
+                self.reject(&rejection, response.id.as_ref())
             }
             (Era::Legacy, Message::Request(request)) if is(&request, Method::Initialize) => {
-                Action::Initialize(request)
+                MessageAction::Initialize(request)
             }
             (_, message) => match (session(), message) {
                 (Ok(session), message) => self.legacy(&session, message),
-                (Err(Refused::NotOpened), message) => self.before_initialize(message),
-                (Err(refused), Message::Request(request)) => {
-                    self.refuse(&refused, Some(&request.id))
+                (Err(Rejection::NotOpened), message) => self.before_initialize(message),
+                (Err(rejection), Message::Request(request)) => {
+                    self.reject(&rejection, Some(&request.id))
                 }
-                (Err(refused), Message::Notification(_) | Message::Response(_)) => {
-                    self.refuse(&refused, None)
+                (Err(rejection), Message::Notification(_) | Message::Response(_)) => {
+                    self.reject(&rejection, None)
                 }
             },
         }
     }
 
-    /// What a message does in a session that is open. `initialize` is an unknown request there.
-    pub fn legacy(&self, session: &Arc<Session>, message: Message) -> Action {
+    /// Decides what a message does in an open session, where `initialize` is an unknown request.
+    pub fn legacy(&self, session: &Arc<Session>, message: Message) -> MessageAction {
         match message {
             Message::Request(request) => {
                 let version = session.client.version;
                 match decode::legacy(Arc::clone(session), self.caller.clone(), request) {
-                    Ok(call) => Action::Run(Call { peer: self.peer, ..call }),
-                    Err(refused) => {
-                        let (id, fault) = *refused;
+                    Ok(call) => MessageAction::Run(Call { peer: self.peer, ..call }),
+                    Err(rejection) => {
+                        let (id, fault) = *rejection;
                         // Which method it is matters only once it has been sent.
                         let head = RequestHead { id: &id, method: Method::Ping, version };
-                        Action::Answer(self.failed(&fault, head))
+                        MessageAction::Answer(self.failed(&fault, head))
                     }
                 }
             }
@@ -122,7 +122,7 @@ impl Conversation {
                     // One that nobody waits for any more is taken and forgotten.
                     session.answer(id, body);
                 }
-                Action::Accept
+                MessageAction::Accept
             }
         }
     }
@@ -131,16 +131,16 @@ impl Conversation {
     ///
     /// # Errors
     /// The refusal of the whole batch.
-    pub fn batch(&self, session: Result<Arc<Session>, Refused>) -> Result<Arc<Session>, Answer> {
-        let refused = match session {
+    pub fn batch(&self, session: Result<Arc<Session>, Rejection>) -> Result<Arc<Session>, Answer> {
+        let rejection = match session {
             Ok(session) if session.client.version.has_batches() => return Ok(session),
-            Ok(_) | Err(Refused::NoSession | Refused::NotOpened) => {
+            Ok(_) | Err(Rejection::NoSession | Rejection::NotOpened) => {
                 let text = "batches exist in sessions of version 2025-03-26 only";
-                Refused::Request(text.to_owned())
+                Rejection::Request(text.to_owned())
             }
-            Err(refused) => refused,
+            Err(rejection) => rejection,
         };
-        Err(reply::refused(&refused, None, &self.at.gate.counters))
+        Err(reply::rejected(&rejection, None, &self.at.gate.counters))
     }
 
     /// Opens a session, as `initialize` asks.
@@ -165,47 +165,51 @@ impl Conversation {
         reply::fault(fault, request, &self.at.gate.counters)
     }
 
-    fn modern(&self, headers: Option<&HeaderMap>, request: Request) -> Action {
+    fn modern(&self, headers: Option<&HeaderMap>, request: Request) -> MessageAction {
         if !self.takes_modern {
             let text = "this transport is of the protocol before 2026-07-28";
-            return self.refuse(&Refused::Request(text.to_owned()), Some(&request.id));
+            return self.reject(&Rejection::Request(text.to_owned()), Some(&request.id));
         }
         match decode::modern(headers, self.caller.clone(), request) {
-            Ok(call) => Action::Run(Call { peer: self.peer, ..call }),
-            Err(refused) => self.refuse(&refused.1, Some(&refused.0)),
+            Ok(call) => MessageAction::Run(Call { peer: self.peer, ..call }),
+            Err(rejection) => self.reject(&rejection.1, Some(&rejection.0)),
         }
     }
 
-    /// What a message does on a channel where nothing was agreed yet.
-    fn before_initialize(&self, message: Message) -> Action {
+    /// Decides what a message does on a channel before `initialize`.
+    fn before_initialize(&self, message: Message) -> MessageAction {
         match message {
             Message::Request(request) if is(&request, Method::Ping) => {
                 let text = message::response(Some(&request.id), &Body::Result(Raw::object()));
-                Action::Answer(Answer::ok(text))
+                MessageAction::Answer(Answer::ok(text))
             }
-            Message::Request(request) => self.refuse(&Refused::NotOpened, Some(&request.id)),
+            Message::Request(request) => self.reject(&Rejection::NotOpened, Some(&request.id)),
             Message::Notification(notification) => self.notification(None, &notification),
-            Message::Response(_) => Action::Accept,
+            Message::Response(_) => MessageAction::Accept,
         }
     }
 
-    fn notification(&self, session: Option<&Arc<Session>>, notification: &Notification) -> Action {
+    fn notification(
+        &self,
+        session: Option<&Arc<Session>>,
+        notification: &Notification,
+    ) -> MessageAction {
         match (notice::read(notification), session) {
-            (Notice::Cancelled { id, reason }, session) => {
+            (ClientNotice::Cancelled { id, reason }, session) => {
                 let is_known = session.is_some_and(|session| session.cancel(&id, reason));
-                if is_known { Action::Accept } else { Action::Cancel(id) }
+                if is_known { MessageAction::Accept } else { MessageAction::Cancel(id) }
             }
-            (Notice::PassedOn(method), Some(session)) => {
-                notice::pass_on(&self.at, session.key, method, notification.params.clone());
-                Action::Accept
+            (ClientNotice::Forwarded(method), Some(session)) => {
+                notice::forward(&self.at, session.key, method, notification.params.clone());
+                MessageAction::Accept
             }
-            (Notice::Initialized, _) => Action::Announce,
-            (Notice::PassedOn(_), None) | (Notice::Other, _) => Action::Accept,
+            (ClientNotice::Initialized, _) => MessageAction::Announce,
+            (ClientNotice::Forwarded(_), None) | (ClientNotice::Other, _) => MessageAction::Accept,
         }
     }
 
-    fn refuse(&self, refused: &Refused, id: Option<&Id>) -> Action {
-        Action::Answer(reply::refused(refused, id, &self.at.gate.counters))
+    fn reject(&self, rejection: &Rejection, id: Option<&Id>) -> MessageAction {
+        MessageAction::Answer(reply::rejected(rejection, id, &self.at.gate.counters))
     }
 }
 

@@ -1,4 +1,4 @@
-//! From what came to the calls of one client: the era told, and headers, where there are any, held
+//! Decodes messages of a client into calls: tells the era, and checks headers, where there are any,
 //! against the body.
 
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use crate::{
     telemetry::{Counter, Counters},
 };
 
-use super::reply::Refused;
+use super::reply::Rejection;
 
 pub const VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 const METHOD: HeaderName = HeaderName::from_static("mcp-method");
@@ -33,7 +33,10 @@ const NAME: HeaderName = HeaderName::from_static("mcp-name");
 const PARAM: &str = "mcp-param-";
 
 /// Reads what one body or one line holds, within the limits; what is none is counted.
-pub fn parse(text: &Bytes, limits: &Limits, counters: &Counters) -> Result<Incoming, Refused> {
+///
+/// # Errors
+/// The text is no message, or exceeds a limit.
+pub fn parse(text: &Bytes, limits: &Limits, counters: &Counters) -> Result<Incoming, Rejection> {
     let bounds = MessageBounds { depth_max: limits.depth_max, batch_max: limits.batch_max };
     Incoming::parse(text, bounds).map_err(|error| {
         counters.add(match error {
@@ -41,13 +44,13 @@ pub fn parse(text: &Bytes, limits: &Limits, counters: &Counters) -> Result<Incom
             Malformed::Json(_) | Malformed::Shape(_) => Counter::RefusedMalformed,
         });
         match error {
-            Malformed::Json(_) => Refused::Parse(error.to_string()),
-            Malformed::TooDeep(_) | Malformed::Shape(_) => Refused::Request(error.to_string()),
+            Malformed::Json(_) => Rejection::Parse(error.to_string()),
+            Malformed::TooDeep(_) | Malformed::Shape(_) => Rejection::Request(error.to_string()),
         }
     })
 }
 
-/// Which era a message is of: modern by its header or by its `_meta`, whatever its method is.
+/// The era of a message: modern by its header or by its `_meta`, whatever its method is.
 pub fn era_of(headers: Option<&HeaderMap>, message: &Message) -> Era {
     let by_header = headers
         .and_then(|headers| headers.get(VERSION)?.to_str().ok())
@@ -70,21 +73,27 @@ pub fn era_of(headers: Option<&HeaderMap>, message: &Message) -> Era {
 
 /// The version a legacy request claims must be one of ours; without the header its session's is
 /// meant.
-pub fn check_legacy_version(headers: &HeaderMap) -> Result<(), Refused> {
+///
+/// # Errors
+/// The version is not of the legacy era, or the header cannot be read.
+pub fn check_legacy_version(headers: &HeaderMap) -> Result<(), Rejection> {
     let Some(version) = single(headers, &VERSION)? else { return Ok(()) };
     match Version::find(&version) {
         Some(version) if version.era() == Era::Legacy => Ok(()),
-        _ => Err(Refused::Request(format!("protocol version `{version}` is not spoken here"))),
+        _ => Err(Rejection::Request(format!("protocol version `{version}` is not spoken here"))),
     }
 }
 
 /// A modern request as a call, checked as the specification orders it: version, `_meta`, method,
 /// name (2026-07-28, transports). A channel without headers has nothing to hold against the body.
+///
+/// # Errors
+/// The id of the request, and what is wrong with it.
 pub fn modern(
     headers: Option<&HeaderMap>,
     caller: Caller,
     request: Request,
-) -> Result<Call, Box<(Id, Refused)>> {
+) -> Result<Call, Box<(Id, Rejection)>> {
     match read_modern(headers, &request) {
         Ok(read) => Ok(Call {
             id: request.id,
@@ -103,11 +112,14 @@ pub fn modern(
             forwarded: None,
             place: None,
         }),
-        Err(refused) => Err(Box::new((request.id, refused))),
+        Err(rejection) => Err(Box::new((request.id, rejection))),
     }
 }
 
 /// A request in a session as a call.
+///
+/// # Errors
+/// The id of the request, and what is wrong with it.
 pub fn legacy(
     session: Arc<Session>,
     caller: Caller,
@@ -124,7 +136,10 @@ pub fn legacy(
         Ok((method, named, meta)) => {
             let client = Arc::clone(&session.client);
             let session = Some(session);
-            let (streams, mirrored, forwarded, place) = (true, None, None, None);
+            let streams = true;
+            let mirrored = None;
+            let forwarded = None;
+            let place = None;
             Ok(Call {
                 id,
                 method,
@@ -148,18 +163,22 @@ pub fn legacy(
 }
 
 /// Checks a modern notification: it needs no `_meta`, but its version must be spoken here.
-pub fn notified(headers: Option<&HeaderMap>, notification: &Notification) -> Result<(), Refused> {
-    let meta = Meta::of(&notification.params).map_err(|error| Refused::Meta(error.to_string()))?;
+///
+/// # Errors
+/// The version is not spoken here, or `_meta` or the header cannot be read.
+pub fn notified(headers: Option<&HeaderMap>, notification: &Notification) -> Result<(), Rejection> {
+    let meta =
+        Meta::of(&notification.params).map_err(|error| Rejection::Meta(error.to_string()))?;
     if meta.protocol_version.is_some() {
         return check_version(headers, &meta).map(drop);
     }
     match said(headers, &VERSION)? {
-        Some(version) if Version::find(&version).is_none() => Err(Refused::Version(version)),
+        Some(version) if Version::find(&version).is_none() => Err(Rejection::Version(version)),
         _ => Ok(()),
     }
 }
 
-/// What is read of a modern request.
+/// The parts of a modern request that are read.
 struct Modern {
     method: Method,
     named: TargetRef,
@@ -168,25 +187,25 @@ struct Modern {
     mirrored: Option<Vec<(String, String)>>,
 }
 
-fn read_modern(headers: Option<&HeaderMap>, request: &Request) -> Result<Modern, Refused> {
+fn read_modern(headers: Option<&HeaderMap>, request: &Request) -> Result<Modern, Rejection> {
     // A client that takes the other era's greeting here is to learn that, not what `_meta` lacks.
     if &*request.method == Method::Initialize.name() {
-        return Err(Refused::UnknownMethod(request.method.to_string()));
+        return Err(Rejection::UnknownMethod(request.method.to_string()));
     }
-    let mut meta = Meta::of(&request.params).map_err(|error| Refused::Meta(error.to_string()))?;
+    let mut meta = Meta::of(&request.params).map_err(|error| Rejection::Meta(error.to_string()))?;
     // A level that does not exist asks for nothing.
     meta.log_level = meta.log_level.filter(|level| level::rank(level).is_some());
     let version = check_version(headers, &meta)?;
     let capabilities = meta.client_capabilities.clone().filter(Raw::is_object);
     let capabilities = capabilities.ok_or_else(|| {
-        Refused::Meta(
+        Rejection::Meta(
             "`params._meta` lacks `io.modelcontextprotocol/clientCapabilities`, an object"
                 .to_owned(),
         )
     })?;
     check_header(headers, &METHOD, "Mcp-Method", "method", &request.method)?;
     let method = Method::request(&request.method).filter(|method| method.exists_in(Era::Modern));
-    let method = method.ok_or_else(|| Refused::UnknownMethod(request.method.to_string()))?;
+    let method = method.ok_or_else(|| Rejection::UnknownMethod(request.method.to_string()))?;
     let named = named(method, &request.params)?;
     if let Some(name) = named.header() {
         check_header(headers, &NAME, "Mcp-Name", "params", name)?;
@@ -196,15 +215,18 @@ fn read_modern(headers: Option<&HeaderMap>, request: &Request) -> Result<Modern,
     Ok(Modern { method, named, meta, client, mirrored: headers.map(mirrored).transpose()? })
 }
 
-/// What a request names; a failure is one of its params.
-pub fn named(method: Method, params: &Raw) -> Result<TargetRef, Refused> {
-    TargetRef::of(method, params).map_err(|error: Malformed| Refused::Meta(error.to_string()))
+/// Reads the target that a request names.
+///
+/// # Errors
+/// The params lack what the method names, or have it in another type.
+pub fn named(method: Method, params: &Raw) -> Result<TargetRef, Rejection> {
+    TargetRef::of(method, params).map_err(|error: Malformed| Rejection::Meta(error.to_string()))
 }
 
-fn check_version(headers: Option<&HeaderMap>, meta: &Meta) -> Result<Version, Refused> {
+fn check_version(headers: Option<&HeaderMap>, meta: &Meta) -> Result<Version, Rejection> {
     let said = said(headers, &VERSION)?;
     let Some(inner) = &meta.protocol_version else {
-        return Err(Refused::Meta(
+        return Err(Rejection::Meta(
             "`params._meta` lacks `io.modelcontextprotocol/protocolVersion`".to_owned(),
         ));
     };
@@ -212,7 +234,7 @@ fn check_version(headers: Option<&HeaderMap>, meta: &Meta) -> Result<Version, Re
         return Err(mismatch("MCP-Protocol-Version", "params._meta", said));
     }
     let version = Version::find(inner).filter(|version| version.era() == Era::Modern);
-    version.ok_or_else(|| Refused::Version(inner.clone()))
+    version.ok_or_else(|| Rejection::Version(inner.clone()))
 }
 
 /// A header must say what the body's `member` says.
@@ -222,18 +244,18 @@ fn check_header(
     title: &str,
     member: &str,
     wanted: &str,
-) -> Result<(), Refused> {
+) -> Result<(), Rejection> {
     let Some(headers) = headers else { return Ok(()) };
     let said = single(headers, name)?;
     if said.as_deref() == Some(wanted) { Ok(()) } else { Err(mismatch(title, member, said)) }
 }
 
-fn said(headers: Option<&HeaderMap>, name: &HeaderName) -> Result<Option<String>, Refused> {
+fn said(headers: Option<&HeaderMap>, name: &HeaderName) -> Result<Option<String>, Rejection> {
     headers.map_or(Ok(None), |headers| single(headers, name))
 }
 
-fn mismatch(header: &str, member: &str, said: Option<String>) -> Refused {
-    Refused::Header(match said {
+fn mismatch(header: &str, member: &str, said: Option<String>) -> Rejection {
+    Rejection::Header(match said {
         Some(said) => {
             format!("header `{header}` says `{said}`, the body's `{member}` says something else")
         }
@@ -242,18 +264,18 @@ fn mismatch(header: &str, member: &str, said: Option<String>) -> Refused {
 }
 
 /// The decoded text of a header that may be there once.
-fn single(headers: &HeaderMap, name: &HeaderName) -> Result<Option<String>, Refused> {
+fn single(headers: &HeaderMap, name: &HeaderName) -> Result<Option<String>, Rejection> {
     let mut values = headers.get_all(name).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
-        return Err(Refused::Header(format!("header `{name}` is there twice")));
+        return Err(Rejection::Header(format!("header `{name}` is there twice")));
     }
     let text = header::decode(value.as_bytes());
     text.map(Some)
-        .ok_or_else(|| Refused::Header(format!("header `{name}` has characters it may not have")))
+        .ok_or_else(|| Rejection::Header(format!("header `{name}` has characters it may not have")))
 }
 
-fn mirrored(headers: &HeaderMap) -> Result<Vec<(String, String)>, Refused> {
+fn mirrored(headers: &HeaderMap) -> Result<Vec<(String, String)>, Rejection> {
     let names = headers.keys().filter(|name| name.as_str().starts_with(PARAM));
     names
         .map(|name| Ok((name.as_str().to_owned(), single(headers, name)?.unwrap_or_default())))

@@ -1,4 +1,4 @@
-//! What a path of the listener leads to: a route, a part of one, or what the gate says of itself.
+//! Resolves a path of the listener: to a route, to a part of one, or to a page of the gate's own.
 
 use std::sync::Arc;
 
@@ -14,23 +14,24 @@ use super::{
     reply::{self, HttpReply},
 };
 
-/// What of a route a path is.
+/// The part of a route that a path stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Endpoint {
+pub enum RouteEndpoint {
     /// Streamable HTTP.
     Route,
     /// The stream of the older HTTP+SSE.
     Stream,
-    /// Where a client of the older HTTP+SSE posts.
+    /// The address to which a client of the older HTTP+SSE posts.
     Messages,
 }
 
 /// Finds the route of this very path, else the one that this path stands behind.
-pub fn find(snapshot: &Snapshot, path: &str) -> Option<(Arc<Route>, Endpoint)> {
+pub fn find(snapshot: &Snapshot, path: &str) -> Option<(Arc<Route>, RouteEndpoint)> {
     if let Some(route) = snapshot.routes.get(path) {
-        return Some((Arc::clone(route), Endpoint::Route));
+        return Some((Arc::clone(route), RouteEndpoint::Route));
     }
-    let endpoints = [(events::STREAM, Endpoint::Stream), (events::MESSAGES, Endpoint::Messages)];
+    let endpoints =
+        [(events::STREAM, RouteEndpoint::Stream), (events::MESSAGES, RouteEndpoint::Messages)];
     let found = endpoints.into_iter().find_map(|(behind, endpoint)| {
         Some((snapshot.routes.get(events::route_of(path, behind)?)?, endpoint))
     });
@@ -54,19 +55,19 @@ pub fn elsewhere(gate: &Gate, snapshot: &Snapshot, path: &str, verb: &Method) ->
     }
 }
 
-/// How clients log in at a route (RFC 9728 §3): its path stands behind the well-known one; without
-/// it the first route is meant that there is something to say of.
+/// Metadata on how clients log in at a route (RFC 9728 §3), whose path stands behind the
+/// well-known one; without it the first route is meant that has such metadata.
 fn metadata(snapshot: &Snapshot, path: &str, verb: &Method) -> HttpReply {
     if verb != Method::GET && verb != Method::HEAD {
         return reply::not_allowed("GET");
     }
     let of = path.strip_prefix(WELL_KNOWN).unwrap_or_default().trim_end_matches('/');
     let routes = snapshot.config.routes.iter();
-    let doors = routes.filter_map(|route| Some(&snapshot.routes.get(&route.path)?.auth));
+    let logins = routes.filter_map(|route| Some(&snapshot.routes.get(&route.path)?.auth));
     let own =
-        doors.clone().find(|door| door.path() == Some(of)).and_then(auth::RouteAuth::metadata);
+        logins.clone().find(|login| login.path() == Some(of)).and_then(auth::RouteAuth::metadata);
     let first =
-        || of.is_empty().then(|| doors.clone().find_map(auth::RouteAuth::metadata)).flatten();
+        || of.is_empty().then(|| logins.clone().find_map(auth::RouteAuth::metadata)).flatten();
     match own.or_else(first) {
         Some(metadata) => reply::json_reply(StatusCode::OK, metadata.to_string().into()),
         None => reply::plain(StatusCode::NOT_FOUND, "no client can log in here by itself\n"),

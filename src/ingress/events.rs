@@ -15,16 +15,16 @@ use crate::{call::Caller, mcp::message::Incoming};
 use super::{
     channel::{ChannelSettings, ClientChannel, WriteQueue},
     conversation::Conversation,
-    reply::{self, HttpReply, Refused},
+    reply::{self, HttpReply, Rejection},
     sse,
 };
 
 /// Messages of one client that wait to be looked at; whoever posts one more waits too.
 const POSTS_MAX: usize = 64;
 
-/// Where a stream is opened, behind a route's path.
+/// The path, behind a route's, at which a stream is opened.
 pub const STREAM: &str = "/sse";
-/// Where its client posts, behind a route's path.
+/// The path, behind a route's, to which its client posts.
 pub const MESSAGES: &str = "/messages";
 
 /// The streams that are open, by their ids.
@@ -37,7 +37,7 @@ struct OpenStream {
     inbox: mpsc::Sender<Incoming>,
 }
 
-/// Who may post for a stream: its caller, on its route.
+/// The one who may post for a stream: its caller, on its route.
 #[derive(Clone, PartialEq, Eq)]
 struct Owner {
     route: String,
@@ -82,20 +82,21 @@ impl SseStreams {
         incoming: Incoming,
     ) -> HttpReply {
         let counters = &conversation.at.gate.counters;
-        let refuse = |refused: &Refused| reply::refused(refused, None, counters).into_reply();
+        let reject =
+            |rejection: &Rejection| reply::rejected(rejection, None, counters).into_reply();
         let Some(stream) = self.find(conversation, id) else {
-            return refuse(&Refused::UnknownSession);
+            return reject(&Rejection::UnknownSession);
         };
         // Waits for a client that reads too slowly, but not for ever.
         let patience = conversation.at.limits().request_timeout;
         match tokio::time::timeout(patience, stream.inbox.send(incoming)).await {
             Ok(Ok(())) => reply::plain(StatusCode::ACCEPTED, "Accepted"),
-            Ok(Err(_)) => refuse(&Refused::UnknownSession),
-            Err(_) => refuse(&Refused::Overloaded),
+            Ok(Err(_)) => reject(&Rejection::UnknownSession),
+            Err(_) => reject(&Rejection::Overloaded),
         }
     }
 
-    /// Whether there is such a stream of this route and this caller.
+    /// Tells whether there is such a stream of this route and this caller.
     pub fn has(&self, conversation: &Conversation, id: &str) -> bool {
         self.find(conversation, id).is_some()
     }
@@ -147,7 +148,7 @@ async fn receive(channel: ClientChannel, mut posted: mpsc::Receiver<Incoming>, o
     channel.close();
 }
 
-/// Where to post, relative to the stream's own address.
+/// The address to post to, relative to the stream's own.
 fn endpoint(path: &str, id: &str) -> String {
     format!("{}{MESSAGES}?session={id}", path.trim_end_matches('/'))
 }

@@ -1,5 +1,5 @@
-//! Where a request comes from, as the proxies before the gate say it: `Forwarded` (RFC 7239) or
-//! `X-Forwarded-For`.
+//! The address that a request comes from, as the proxies before the gate say it: `Forwarded` (RFC
+//! 7239) or `X-Forwarded-For`.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -99,7 +99,8 @@ mod tests {
 
     #[test]
     fn the_last_stranger_is_the_client() {
-        let (x, standard) = ("x-forwarded-for", "forwarded");
+        let x = "x-forwarded-for";
+        let standard = "forwarded";
         for (line, want) in [
             ((x, "192.0.2.1"), "192.0.2.1"),
             ((x, "203.0.113.9, 192.0.2.1"), "192.0.2.1"),
@@ -125,7 +126,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_believed_is_the_proxys() {
-        let (x, standard) = ("x-forwarded-for", "forwarded");
+        let x = "x-forwarded-for";
+        let standard = "forwarded";
         for line in [
             (x, ""),
             (x, "unknown"),

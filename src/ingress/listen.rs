@@ -41,20 +41,20 @@ use super::{
         budget::{self, Exceeded, Recipient, SendBounds, SendBudget, SendReservation},
         stall::StreamExecutor,
     },
-    reply::{self, HttpReply, Refused},
+    reply::{self, HttpReply, Rejection},
     request_body::BodyBudget,
     serve::serve,
     shared::{CountedReply, ListenerState},
-    tls::Certificates,
+    tls::ServerCertificates,
     wire::ClientStream,
 };
 
-/// How often a client of HTTP/2 is asked whether it is still there; it has hyper's 20 s to answer.
+/// The pause between two PINGs to a client of HTTP/2; it has hyper's 20 s to answer.
 const PING_INTERVAL: Duration = Duration::from_secs(20);
 /// After an error such as too many open files, accepting again at once would only burn the core.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// At a stop, connections just accepted have this long to begin with their request (two round trips
-/// over a long line): hyper-util drops those of which nothing has been read.
+/// Time that connections just accepted have, at a stop, to begin with their request (two round
+/// trips over a long line): hyper-util drops those of which nothing has been read.
 const FIRST_BYTES: Duration = Duration::from_millis(250);
 
 /// A connection that made room, or was idle for too long, is closed after this time at most, where
@@ -68,11 +68,15 @@ const DESCRIPTORS_PART: u64 = 4;
 pub struct Listener {
     gate: Arc<Gate>,
     listener: TcpListener,
-    tls: Option<Arc<Certificates>>,
+    tls: Option<Arc<ServerCertificates>>,
 }
 
 impl Listener {
-    pub fn new(gate: Arc<Gate>, listener: TcpListener, tls: Option<Arc<Certificates>>) -> Self {
+    pub fn new(
+        gate: Arc<Gate>,
+        listener: TcpListener,
+        tls: Option<Arc<ServerCertificates>>,
+    ) -> Self {
         Self { gate, listener, tls }
     }
 
@@ -132,13 +136,13 @@ impl Listener {
         let proxies = &snapshot.config.server.trusted_proxies;
         let is_proxy = proxies.iter().any(|network| network.contains(peer));
         let admitted = connections.admit(peer.to_canonical(), is_proxy);
-        let refused = |refusal: &ConnectionRefusal| {
+        let count = |refusal: &ConnectionRefusal| {
             self.gate.counters.add(match refusal {
                 ConnectionRefusal::Full => Counter::RefusedConnections,
                 ConnectionRefusal::Address => Counter::RefusedAddresses,
             });
         };
-        admitted.inspect_err(refused).ok()
+        admitted.inspect_err(count).ok()
     }
 
     /// Deals with a connection that could not be accepted. Where that is for want of descriptors,
@@ -314,7 +318,7 @@ impl ConnectionContext {
         let counters = Arc::clone(&self.gate.counters);
         let shared = Arc::clone(&self.shared);
         let CountedReply { reply, caller } = match &permit {
-            None => reply::refused(&Refused::Overloaded, None, &counters).into_reply().into(),
+            None => reply::rejected(&Rejection::Overloaded, None, &counters).into_reply().into(),
             // Boxed: what the connection holds is to stay small.
             Some(_) => {
                 let Self { gate, local, peer, .. } = self;
@@ -326,7 +330,7 @@ impl ConnectionContext {
         let (reply, reserved) = match reserve(&reply, &to, &budget) {
             Ok(reserved) => (reply, reserved),
             Err(exceeded) => {
-                let answer = reply::refused(&Refused::Unsent(exceeded), None, &counters);
+                let answer = reply::rejected(&Rejection::Unsent(exceeded), None, &counters);
                 (answer.into_reply(), None)
             }
         };

@@ -1,5 +1,5 @@
-//! The front: Streamable HTTP of both eras on one path, at the edge where bytes become calls and
-//! replies become bytes.
+//! The edge where bytes of clients become calls, and replies become bytes: Streamable HTTP of both
+//! eras on one path, HTTP+SSE, and standard input and output.
 
 mod accept;
 mod channel;

@@ -32,20 +32,20 @@ pub const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
 const NO_BUFFERING: (HeaderName, HeaderValue) =
     (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
 
-/// How long a client is to wait where the gate itself has too much to do.
+/// Time that a client is to wait where the gate itself has too much to do.
 const BUSY_RETRY: Duration = Duration::from_secs(1);
 
 pub type HttpBody = UnsyncBoxBody<Bytes, Infallible>;
 pub type HttpReply = Response<HttpBody>;
 
-/// What is wrong with a message itself, before it is a call.
+/// Why a message is rejected before it is a call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub enum Rejection {
     #[error("{0}")]
     Parse(String),
     #[error("{0}")]
     Request(String),
-    /// `_meta` lacks what a modern request must have.
+    /// `_meta` lacks a member that a modern request must have.
     #[error("{0}")]
     Meta(String),
     #[error("{0}")]
@@ -60,14 +60,14 @@ pub enum Refused {
     NoSession,
     #[error("the session is not known or has ended: open a new one with `initialize`")]
     UnknownSession,
-    /// On a channel, where no id is needed.
+    /// No session was opened on a channel, where no id is needed.
     #[error("nothing was agreed yet: begin with `initialize`")]
     NotOpened,
     #[error("the method `{0}` does not exist in this version of the protocol")]
     UnknownMethod(String),
     #[error("this gateway has too much to do: try again shortly")]
     Overloaded,
-    /// All bodies that are being read are too large together.
+    /// The bodies that are being read are too large together.
     #[error(
         "the bodies of all requests that are being read are larger than `incoming_bytes_max`: try \
          again shortly"
@@ -76,7 +76,7 @@ pub enum Refused {
     /// The answer would have to wait with too many others.
     #[error("{0}")]
     Unsent(Exceeded),
-    /// On a channel, where answers come in one stream.
+    /// The answers that wait on a channel are too large together.
     #[error(
         "the answer was dropped: too many bytes wait to be read by this client \
          (`channel_bytes_max`)"
@@ -84,7 +84,7 @@ pub enum Refused {
     ChannelBytes,
 }
 
-impl Refused {
+impl Rejection {
     fn status(&self) -> StatusCode {
         match self {
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
@@ -128,11 +128,11 @@ impl Refused {
 
 /// The response to a request, with what HTTP says beside it.
 pub struct Answer {
-    /// Where the response comes alone, and not in a stream.
+    /// The status where the response comes alone, and not in a stream.
     pub status: StatusCode,
     /// The response, whole.
     pub text: Bytes,
-    /// When the same request may fare better.
+    /// Time after which the same request may fare better.
     pub retry_after: Option<Duration>,
 }
 
@@ -162,38 +162,38 @@ pub struct RequestHead<'a> {
     pub version: Version,
 }
 
-/// The answer to a message that is refused, with the id of the request where that could be read. It
-/// is counted.
-pub fn refused(refused: &Refused, id: Option<&Id>, counters: &Counters) -> Answer {
-    match refused {
-        Refused::BodyTooLarge(_) => counters.add(Counter::RefusedBodyBytes),
-        Refused::BodyTooSlow(_) => counters.add(Counter::RefusedSlow),
-        Refused::Header(_) | Refused::Meta(_) | Refused::Version(_) => {
+/// The answer to a message that is rejected, with the id of the request where that could be read.
+/// It is counted.
+pub fn rejected(rejection: &Rejection, id: Option<&Id>, counters: &Counters) -> Answer {
+    match rejection {
+        Rejection::BodyTooLarge(_) => counters.add(Counter::RefusedBodyBytes),
+        Rejection::BodyTooSlow(_) => counters.add(Counter::RefusedSlow),
+        Rejection::Header(_) | Rejection::Meta(_) | Rejection::Version(_) => {
             counters.add(Counter::RefusedHeaders);
         }
-        Refused::NoSession | Refused::UnknownSession | Refused::NotOpened => {
+        Rejection::NoSession | Rejection::UnknownSession | Rejection::NotOpened => {
             counters.add(Counter::RefusedSession);
         }
-        Refused::Overloaded => counters.add(Counter::RefusedRequests),
-        Refused::IncomingBytes => counters.add(Counter::RefusedIncoming),
-        Refused::ChannelBytes => counters.add(Counter::RefusedChannelBytes),
+        Rejection::Overloaded => counters.add(Counter::RefusedRequests),
+        Rejection::IncomingBytes => counters.add(Counter::RefusedIncoming),
+        Rejection::ChannelBytes => counters.add(Counter::RefusedChannelBytes),
         // What is no message was counted when it was read, and the budget counts what it refuses.
-        Refused::Parse(_)
-        | Refused::Request(_)
-        | Refused::UnknownMethod(_)
-        | Refused::Unsent(_) => (),
+        Rejection::Parse(_)
+        | Rejection::Request(_)
+        | Rejection::UnknownMethod(_)
+        | Rejection::Unsent(_) => (),
     }
-    let status = refused.status();
+    let status = rejection.status();
     Answer {
         status,
-        text: message::response(id, &Body::Error(refused.error().raw())),
+        text: message::response(id, &Body::Error(rejection.error().raw())),
         retry_after: (status == StatusCode::SERVICE_UNAVAILABLE).then_some(BUSY_RETRY),
     }
 }
 
-/// A request of nobody that the route knows: what is wrong, and how a client logs in (RFC 6750 §3,
-/// RFC 9728 §5.1, RFC 9470 §3).
-pub fn unrecognised(error: &AuthError, id: Option<&Id>, door: &RouteAuth) -> HttpReply {
+/// The reply to a request whose caller the route does not know: what is wrong, and how a client
+/// logs in (RFC 6750 §3, RFC 9728 §5.1, RFC 9470 §3).
+pub fn unrecognised(error: &AuthError, id: Option<&Id>, auth: &RouteAuth) -> HttpReply {
     let (status, word) = match error {
         AuthError::Missing => (StatusCode::UNAUTHORIZED, None),
         AuthError::Malformed(_) => (StatusCode::BAD_REQUEST, Some("invalid_request")),
@@ -224,14 +224,14 @@ pub fn unrecognised(error: &AuthError, id: Option<&Id>, door: &RouteAuth) -> Htt
         return reply;
     }
     // Scopes of the configuration may have characters that no header takes.
-    if let Ok(value) = HeaderValue::try_from(challenge(error, word, door)) {
+    if let Ok(value) = HeaderValue::try_from(challenge(error, word, auth)) {
         reply.headers_mut().insert(header::WWW_AUTHENTICATE, value);
     }
     reply
 }
 
-/// How a client can come to be recognised.
-fn challenge(error: &AuthError, word: Option<&str>, door: &RouteAuth) -> String {
+/// The challenge that says how a client can log in.
+fn challenge(error: &AuthError, word: Option<&str>, auth: &RouteAuth) -> String {
     let mut parts = Vec::new();
     let mut part = |name: &str, value: &str| parts.push(format!("{name}=\"{value}\""));
     if let Some(word) = word {
@@ -244,8 +244,8 @@ fn challenge(error: &AuthError, word: Option<&str>, door: &RouteAuth) -> String 
         }
         demanded.max_age.iter().for_each(|age| part("max_age", &age.as_secs().to_string()));
     }
-    door.scope().iter().for_each(|scope| part("scope", scope));
-    door.metadata_url().iter().for_each(|url| part("resource_metadata", url));
+    auth.scope().iter().for_each(|scope| part("scope", scope));
+    auth.metadata_url().iter().for_each(|url| part("resource_metadata", url));
     format!("Bearer {}", parts.join(", ")).trim_end().to_owned()
 }
 
@@ -298,16 +298,16 @@ pub fn fault(fault: &Fault, request: RequestHead<'_>, counters: &Counters) -> An
     Answer { status, text, retry_after: fault.retry_after() }
 }
 
-/// The status of an upstream's answer. To a modern client it says what kind of error it is: as the
-/// upstream's own did, or where that said nothing, by the code (2026-07-28, transports). The
-/// statuses of authentication are between the gate and that upstream.
-pub fn status(said: u16, body: &Body, era: Era) -> StatusCode {
+/// The status of an upstream's answer. For a modern client the status says what kind of error it
+/// is: the upstream's own status, or where that says nothing, one by the code (2026-07-28,
+/// transports). The statuses of authentication are between the gate and that upstream.
+pub fn status(upstream: u16, body: &Body, era: Era) -> StatusCode {
     let Body::Error(object) = body else { return StatusCode::OK };
     if era == Era::Legacy {
         return StatusCode::OK;
     }
-    if (400..600).contains(&said) && ![401, 403, 407].contains(&said) {
-        return StatusCode::from_u16(said).unwrap_or(StatusCode::OK);
+    if (400..600).contains(&upstream) && ![401, 403, 407].contains(&upstream) {
+        return StatusCode::from_u16(upstream).unwrap_or(StatusCode::OK);
     }
     match error::code_of(object) {
         error::METHOD_NOT_FOUND => StatusCode::NOT_FOUND,
@@ -341,7 +341,7 @@ pub fn empty(status: StatusCode) -> HttpReply {
     reply
 }
 
-/// A refusal in words, for people with a browser or curl.
+/// A reply in words, for people with a browser or curl.
 pub fn plain(status: StatusCode, text: impl Into<Bytes>) -> HttpReply {
     let mut reply = Response::new(UnsyncBoxBody::new(Full::new(text.into())));
     *reply.status_mut() = status;

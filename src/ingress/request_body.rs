@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 
-use super::reply::Refused;
+use super::reply::Rejection;
 
 /// A body that is known to be no larger is not counted: requests are, and calls of this size go on
 /// whatever others send.
@@ -22,7 +22,7 @@ type BodyError = Box<dyn std::error::Error + Send + Sync>;
 #[derive(Debug, Default)]
 pub struct BodyBudget(Arc<AtomicUsize>);
 
-/// What one body counts as so far, until this is dropped.
+/// The bytes that one body counts as so far, until this is dropped.
 struct CountedBody {
     all: Arc<AtomicUsize>,
     bytes: usize,
@@ -39,7 +39,7 @@ impl BodyBudget {
         body: Incoming,
         bytes_max: usize,
         all_max: usize,
-    ) -> Result<Bytes, Refused> {
+    ) -> Result<Bytes, Rejection> {
         let declared = body.size_hint().upper();
         let small = COUNTED_MIN as u64;
         if declared.is_some_and(|bytes| bytes <= small) {
@@ -50,11 +50,11 @@ impl BodyBudget {
         }
         let declared = declared.and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or_default();
         if bytes_max < declared {
-            return Err(Refused::BodyTooLarge(bytes_max));
+            return Err(Rejection::BodyTooLarge(bytes_max));
         }
         let mut counted = CountedBody { all: Arc::clone(&self.0), bytes: 0 };
         if all_max < self.0.load(Ordering::Relaxed).saturating_add(declared.max(COUNTED_MIN)) {
-            return Err(Refused::IncomingBytes);
+            return Err(Rejection::IncomingBytes);
         }
         let mut body = Limited::new(body, bytes_max);
         let mut whole = BytesMut::new();
@@ -62,7 +62,7 @@ impl BodyBudget {
             let frame = frame.map_err(|error| broken(&error, bytes_max))?;
             let Some(data) = frame.data_ref() else { continue };
             if !counted.add(data.len(), all_max) {
-                return Err(Refused::IncomingBytes);
+                return Err(Rejection::IncomingBytes);
             }
             whole.extend_from_slice(data);
         }
@@ -83,9 +83,9 @@ impl Drop for CountedBody {
     }
 }
 
-fn broken(error: &BodyError, bytes_max: usize) -> Refused {
+fn broken(error: &BodyError, bytes_max: usize) -> Rejection {
     if error.is::<LengthLimitError>() {
-        return Refused::BodyTooLarge(bytes_max);
+        return Rejection::BodyTooLarge(bytes_max);
     }
-    Refused::Request(format!("the body broke off: {error}"))
+    Rejection::Request(format!("the body broke off: {error}"))
 }

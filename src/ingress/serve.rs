@@ -19,12 +19,12 @@ use crate::{
 
 use super::{
     accept::{self, Accepts},
-    conversation::{Action, Conversation},
+    conversation::{Conversation, MessageAction},
     decode,
-    endpoint::{self, Endpoint},
+    endpoint::{self, RouteEndpoint},
     events, forwarded,
     origin::{self, OriginRefusal},
-    reply::{self, HttpReply, Refused, RequestHead, SESSION},
+    reply::{self, HttpReply, Rejection, RequestHead, SESSION},
     shared::{CountedReply, ListenerState},
     stream,
 };
@@ -65,15 +65,15 @@ pub async fn serve(
     let handler = RouteHandler { conversation, shared, forwarded, trace };
     let reply = match (endpoint, request.method()) {
         // Boxed: large.
-        (Endpoint::Route, &Verb::POST) => Box::pin(handler.post(request)).await,
-        (Endpoint::Route, &Verb::GET) => handler.get(request.headers()),
-        (Endpoint::Route, &Verb::DELETE) => handler.delete(request.headers()),
-        (Endpoint::Route, _) => reply::not_allowed("GET, POST, DELETE"),
-        (Endpoint::Stream, &Verb::GET) => handler.stream(request.headers()),
+        (RouteEndpoint::Route, &Verb::POST) => Box::pin(handler.post(request)).await,
+        (RouteEndpoint::Route, &Verb::GET) => handler.get(request.headers()),
+        (RouteEndpoint::Route, &Verb::DELETE) => handler.delete(request.headers()),
+        (RouteEndpoint::Route, _) => reply::not_allowed("GET, POST, DELETE"),
+        (RouteEndpoint::Stream, &Verb::GET) => handler.stream(request.headers()),
         // A client that tries Streamable HTTP first learns so that it is the older one here.
-        (Endpoint::Stream, _) => reply::not_allowed("GET"),
-        (Endpoint::Messages, &Verb::POST) => handler.message(request).await,
-        (Endpoint::Messages, _) => reply::not_allowed("POST"),
+        (RouteEndpoint::Stream, _) => reply::not_allowed("GET"),
+        (RouteEndpoint::Messages, &Verb::POST) => handler.message(request).await,
+        (RouteEndpoint::Messages, _) => reply::not_allowed("POST"),
     };
     handler.shared.counted(reply, &handler.conversation.caller)
 }
@@ -83,7 +83,7 @@ fn trace_of(headers: &HeaderMap) -> Option<TraceId> {
     TraceId::of_traceparent(headers.get("traceparent")?.to_str().ok()?)
 }
 
-/// Who calls, where the route wants to know that.
+/// Identifies the caller, where the route wants to know it.
 async fn recognised(
     route: &Route,
     peer: &ClientPeer,
@@ -120,7 +120,7 @@ impl RouteHandler {
         match self.read(body).await {
             Ok(Incoming::One(message)) => self.one(&parts.headers, message, accepts).await,
             Ok(Incoming::Batch(messages)) => self.batch(&parts.headers, messages).await,
-            Err(refused) => self.refuse(&refused),
+            Err(rejection) => self.reject(&rejection),
         }
     }
 
@@ -130,14 +130,14 @@ impl RouteHandler {
         let id = events::session_of(parts.uri.query()).unwrap_or_default();
         // Before the body is read: it is of nobody.
         if !self.shared.streams.has(&self.conversation, id) {
-            return self.refuse(&Refused::UnknownSession);
+            return self.reject(&Rejection::UnknownSession);
         }
         if !accept::is_json(&parts.headers) {
             return not_json();
         }
         match self.read(body).await {
             Ok(incoming) => self.shared.streams.post(&self.conversation, id, incoming).await,
-            Err(refused) => self.refuse(&refused),
+            Err(rejection) => self.reject(&rejection),
         }
     }
 
@@ -149,22 +149,22 @@ impl RouteHandler {
         self.shared.streams.open(&self.conversation)
     }
 
-    async fn read(&self, body: HttpIncoming) -> Result<Incoming, Refused> {
+    async fn read(&self, body: HttpIncoming) -> Result<Incoming, Rejection> {
         let all_max = self.shared.incoming(self.at().limits());
         let reading = self.shared.bodies.read(body, self.at().limits().body_bytes_max, all_max);
         let patience = self.at().limits().request_timeout;
         let whole = tokio::time::timeout(patience, reading).await;
-        let whole = whole.ok().ok_or(Refused::BodyTooSlow(patience))??;
+        let whole = whole.ok().ok_or(Rejection::BodyTooSlow(patience))??;
         decode::parse(&whole, self.at().limits(), &self.at().gate.counters)
     }
 
     async fn one(&self, headers: &HeaderMap, message: Message, accepts: Accepts) -> HttpReply {
         let session = || self.session(headers);
         match self.conversation.message(Some(headers), message, session) {
-            Action::Run(call) => self.run(call, accepts).await,
-            Action::Initialize(request) => self.initialize(&request).await,
-            Action::Answer(answer) => answer.into_reply(),
-            Action::Cancel(_) | Action::Announce | Action::Accept => {
+            MessageAction::Run(call) => self.run(call, accepts).await,
+            MessageAction::Initialize(request) => self.initialize(&request).await,
+            MessageAction::Answer(answer) => answer.into_reply(),
+            MessageAction::Cancel(_) | MessageAction::Announce | MessageAction::Accept => {
                 reply::empty(StatusCode::ACCEPTED)
             }
         }
@@ -183,12 +183,15 @@ impl RouteHandler {
     }
 
     async fn run(&self, call: Call, accepts: Accepts) -> HttpReply {
-        let (streams, forwarded) = (accepts != Accepts::Json, self.forwarded.clone());
+        let streams = accepts != Accepts::Json;
+        let forwarded = self.forwarded.clone();
         let max = self.at().limits().streams_max;
         let full = |session: &Arc<Session>| streams && !session.has_room_for_stream(max);
         let streams_full = call.session.as_ref().is_some_and(full);
         let call = Call { streams, streams_full, forwarded, trace: self.trace, ..call };
-        let (id, method, version) = (call.id.clone(), call.method, call.client.version);
+        let id = call.id.clone();
+        let method = call.method;
+        let version = call.client.version;
         let session = call.session.clone().filter(|_| accepts == Accepts::PrefersStream);
         match pipeline::run(self.at().clone(), call).await {
             Ok(pipeline::Reply::Answer(body)) => {
@@ -225,14 +228,15 @@ impl RouteHandler {
         };
         let each = messages.into_iter().map(async |message| {
             match self.conversation.legacy(&session, message) {
-                Action::Run(call) => {
+                MessageAction::Run(call) => {
                     let whole = self.run(call, Accepts::Json).await.into_body().collect().await;
                     whole.map(|whole| whole.to_bytes()).ok()
                 }
-                Action::Answer(answer) => Some(answer.text),
-                Action::Initialize(_) | Action::Cancel(_) | Action::Announce | Action::Accept => {
-                    None
-                }
+                MessageAction::Answer(answer) => Some(answer.text),
+                MessageAction::Initialize(_)
+                | MessageAction::Cancel(_)
+                | MessageAction::Announce
+                | MessageAction::Accept => None,
             }
         });
         let answers: Vec<_> = join_all(each).await.into_iter().flatten().collect();
@@ -247,9 +251,9 @@ impl RouteHandler {
         let session = match self.session(headers) {
             Ok(session) => session,
             // Without a session it can only be the older transport, where the path says that, too.
-            Err(Refused::NoSession) if self.is_older() => return self.stream(headers),
-            Err(Refused::NoSession) => return reply::not_allowed("POST"),
-            Err(refused) => return self.refuse(&refused),
+            Err(Rejection::NoSession) if self.is_older() => return self.stream(headers),
+            Err(Rejection::NoSession) => return reply::not_allowed("POST"),
+            Err(rejection) => return self.reject(&rejection),
         };
         if !accept::accepts_stream(headers) {
             return not_stream();
@@ -260,11 +264,11 @@ impl RouteHandler {
                 Some(found) => stream::resume(&session, self.at().limits(), &found, id.event),
                 None => {
                     let text = "this stream is over or too old";
-                    self.refuse(&Refused::Request(text.to_owned()))
+                    self.reject(&Rejection::Request(text.to_owned()))
                 }
             },
             Ok(last) => stream::standalone(&self.conversation, &session, last),
-            Err(error) => self.refuse(&Refused::Request(error.to_string())),
+            Err(error) => self.reject(&Rejection::Request(error.to_string())),
         }
     }
 
@@ -275,20 +279,20 @@ impl RouteHandler {
                 self.at().gate.forget_session(session);
                 reply::empty(StatusCode::NO_CONTENT)
             }
-            Err(Refused::NoSession) => reply::not_allowed("POST"),
-            Err(refused) => self.refuse(&refused),
+            Err(Rejection::NoSession) => reply::not_allowed("POST"),
+            Err(rejection) => self.reject(&rejection),
         }
     }
 
-    fn session(&self, headers: &HeaderMap) -> Result<Arc<Session>, Refused> {
-        let id = accept::text(headers, SESSION.as_str()).ok_or(Refused::NoSession)?;
+    fn session(&self, headers: &HeaderMap) -> Result<Arc<Session>, Rejection> {
+        let id = accept::text(headers, SESSION.as_str()).ok_or(Rejection::NoSession)?;
         decode::check_legacy_version(headers)?;
         let path = &self.at().route.settings.path;
         let found =
             self.at().gate.sessions.find(path, &self.conversation.caller, id, self.at().limits());
         let (session, evicted) = found.map_err(|error| {
             tracing::debug!(%error, "a session was refused");
-            Refused::UnknownSession
+            Rejection::UnknownSession
         })?;
         for evicted in evicted {
             self.at().gate.forget_session(evicted);
@@ -305,8 +309,8 @@ impl RouteHandler {
     }
 
     /// Refuses what is no message yet.
-    fn refuse(&self, refused: &Refused) -> HttpReply {
-        reply::refused(refused, None, &self.at().gate.counters).into_reply()
+    fn reject(&self, rejection: &Rejection) -> HttpReply {
+        reply::rejected(rejection, None, &self.at().gate.counters).into_reply()
     }
 }
 

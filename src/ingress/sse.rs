@@ -24,7 +24,7 @@ pub fn event(id: Option<EventId>, message: &[u8]) -> Bytes {
     text.freeze()
 }
 
-/// What stands before the first end of a line, that byte, and what stands after it.
+/// Splits at the first end of a line: the part before it, that byte, and the part after it.
 fn split(text: &[u8]) -> Option<(&[u8], u8, &[u8])> {
     let (part, rest) = text.split_at(memchr::memchr2(b'\n', b'\r', text)?);
     let (end, after) = rest.split_first()?;
@@ -41,7 +41,7 @@ pub fn priming(id: EventId, retry_ms: u128) -> Bytes {
     format!("id: {id}\nretry: {retry_ms}\ndata: \n\n").into()
 }
 
-/// When a client whose connection is closed on purpose is to come back.
+/// The event that says when a client whose connection is closed on purpose is to come back.
 pub fn retry(retry_ms: u128) -> Bytes {
     format!("retry: {retry_ms}\n\n").into()
 }

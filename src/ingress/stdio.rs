@@ -11,7 +11,7 @@ use crate::{mcp::message, telemetry::Counter};
 use super::{
     channel::{ClientChannel, WriteQueue},
     decode,
-    reply::Refused,
+    reply::Rejection,
 };
 
 pub use super::channel::ChannelSettings;
@@ -96,20 +96,20 @@ async fn take(channel: &ClientChannel, line: Line) {
     let counters = &channel.gate().counters;
     counters.add(Counter::Requests);
     let taken = match line {
-        Line::TooLong => Err(Refused::BodyTooLarge(limits.body_bytes_max)),
+        Line::TooLong => Err(Rejection::BodyTooLarge(limits.body_bytes_max)),
         Line::Whole(text) => decode::parse(&text, limits, counters),
     };
     match taken {
         Ok(incoming) => channel.receive(incoming).await,
-        Err(refused) => channel.refuse(&refused).await,
+        Err(rejection) => channel.reject(&rejection).await,
     }
 }
 
-/// What was read and is not yet taken.
+/// Bytes that were read and are not yet taken.
 #[derive(Default)]
 struct Lines {
     buffer: BytesMut,
-    /// So many bytes at its beginning have no end of line.
+    /// The count of bytes at its beginning that are known to have no end of line.
     looked: usize,
     /// The rest of a line that was too long.
     skips: bool,
@@ -143,7 +143,7 @@ impl Lines {
         }
     }
 
-    /// What has no end and is already too long is refused once, and not kept.
+    /// Refuses a line once that has no end yet and is already too long, and keeps nothing of it.
     fn too_long(&mut self, bytes_max: usize) -> Option<Line> {
         if !self.skips && self.buffer.len() <= bytes_max {
             return None;

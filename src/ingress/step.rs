@@ -1,4 +1,4 @@
-//! What a call under way says to its client, step by step: the same texts for every way they go.
+//! The events of a call under way as texts for its client, the same for every transport.
 
 use std::time::Duration;
 
@@ -11,46 +11,49 @@ use crate::{
 
 use super::reply::{self, Answer, RequestHead};
 
-/// One thing that a client is told.
-pub enum Step {
+/// One event of a call, as its client is sent it.
+pub enum CallEvent {
     /// A notification or a question, whole.
     Message(Bytes),
-    /// It is to come back for the rest after this long, where its stream can be broken off.
+    /// The client is to come back for the rest after this long, where its stream can be broken off.
     Paused(Duration),
-    Last(Last),
+    Final(FinalAnswer),
 }
 
 /// The end of a call.
-pub struct Last {
+pub struct FinalAnswer {
     pub answer: Answer,
     is_cancelled: bool,
 }
 
-impl Last {
+impl FinalAnswer {
     /// The response where there are other messages besides: none to a client that cancelled.
     pub fn text(self) -> Option<Bytes> {
         (!self.is_cancelled).then_some(self.answer.text)
     }
 }
 
-/// Waits for the next step; after the last there is none. Safe to drop.
-pub async fn next(back: &mut ResponseStream) -> Step {
+/// Waits for the next event; after the final one there is none. Safe to drop.
+pub async fn next(back: &mut ResponseStream) -> CallEvent {
     let out = back.next().await;
     let call = back.call();
     let version = call.client.version;
     match out {
-        Ok(ClientEvent::Message(text)) => Step::Message(text),
-        Ok(ClientEvent::Paused(retry)) => Step::Paused(retry),
+        Ok(ClientEvent::Message(text)) => CallEvent::Message(text),
+        Ok(ClientEvent::Paused(retry)) => CallEvent::Paused(retry),
         Ok(ClientEvent::Answer { body, status }) => {
             let text = message::response(Some(&call.id), &body);
             let status = reply::status(status, &body, version.era());
             let answer = Answer { status, text, retry_after: None };
-            Step::Last(Last { answer, is_cancelled: false })
+            CallEvent::Final(FinalAnswer { answer, is_cancelled: false })
         }
         Err(fault) => {
             let request = RequestHead { id: &call.id, method: call.method, version };
             let answer = reply::fault(&fault, request, back.counters());
-            Step::Last(Last { answer, is_cancelled: matches!(fault, Fault::Cancelled) })
+            CallEvent::Final(FinalAnswer {
+                answer,
+                is_cancelled: matches!(fault, Fault::Cancelled),
+            })
         }
     }
 }

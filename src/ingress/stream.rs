@@ -1,5 +1,5 @@
-//! Replies as they come: JSON where there is only an answer, a stream of events where there is
-//! more.
+//! Replies as their events come: JSON where there is only an answer, a stream of events where there
+//! is more.
 
 use std::{
     sync::{Arc, Weak},
@@ -31,10 +31,10 @@ use super::{
     conversation::Conversation,
     reply::{self, HttpReply},
     sse,
-    step::{self, Step},
+    step::{self, CallEvent},
 };
 
-/// When a client whose stream broke is to come back, where the upstream does not say.
+/// Time after which a client whose stream broke is to come back, where the upstream does not say.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// The reply to a call under way: its first event decides what kind of reply it is.
@@ -45,43 +45,47 @@ pub async fn back(
     accepts: Accepts,
 ) -> HttpReply {
     let mut accepts = accepts;
-    let mut held = Held::new(back, gate.tasks.clone());
+    let mut pending = PendingCall::new(back, gate.tasks.clone());
     let begin = Instant::now();
-    let session = held.back().call().session.as_ref();
+    let session = pending.back().call().session.as_ref();
     let age = session.and_then(|session| age(session, limits)).filter(|_| accepts != Accepts::Json);
     let patience = age.map_or(limits.keep_alive, |age| age.min(limits.keep_alive));
     loop {
-        match tokio::time::timeout(patience, step::next(held.back())).await {
-            Ok(Step::Last(last)) => {
-                let session = held.done().call().session.clone();
+        match tokio::time::timeout(patience, step::next(pending.back())).await {
+            Ok(CallEvent::Final(last)) => {
+                let session = pending.done().call().session.clone();
                 let session = session.filter(|_| accepts == Accepts::PrefersStream);
                 let streamed =
                     session.and_then(|session| single(limits, &session, &last.answer.text));
                 return streamed.unwrap_or_else(|| last.answer.into_reply());
             }
             // A client that takes no stream gets the answer alone.
-            Ok(Step::Message(_) | Step::Paused(_)) | Err(_) if accepts == Accepts::Json => (),
-            first => match opened(held.back(), limits) {
-                Opened::Modern => return modern(limits.keep_alive, held.done(), first.ok()),
-                Opened::Legacy(session, stream) => {
-                    let pump = Pump::new(gate, Arc::clone(&stream), limits);
-                    gate.tasks.finish(pump.run(held.done(), first.ok()));
+            Ok(CallEvent::Message(_) | CallEvent::Paused(_)) | Err(_)
+                if accepts == Accepts::Json => {}
+            first => match opened(pending.back(), limits) {
+                ReplyStream::Modern => {
+                    return modern(limits.keep_alive, pending.done(), first.ok());
+                }
+                ReplyStream::Legacy(session, stream) => {
+                    let writer = StreamWriter::new(gate, Arc::clone(&stream), limits);
+                    gate.tasks.finish(writer.run(pending.done(), first.ok()));
                     let prime = session.client.version.has_priming();
                     return legacy(&session, limits, stream.read(0), prime, begin);
                 }
-                // Others were faster. It was sent, and is not to be given up for that.
-                Opened::Full => {
+                // Other calls took the last stream. This one was sent, and is not given up for
+                // that.
+                ReplyStream::Full => {
                     gate.counters.add(Counter::RefusedStreams);
                     accepts = Accepts::Json;
-                    held.back().refuse_all_questions();
+                    pending.back().refuse_all_questions();
                 }
             },
         }
     }
 }
 
-/// What carries the events of a call.
-enum Opened {
+/// The stream that carries the events of a call.
+enum ReplyStream {
     /// The body of the reply itself.
     Modern,
     Legacy(Arc<Session>, Arc<Stream>),
@@ -89,15 +93,15 @@ enum Opened {
 }
 
 /// Opens a stream for a call under way.
-fn opened(back: &ResponseStream, limits: &Limits) -> Opened {
-    let Some(session) = &back.call().session else { return Opened::Modern };
+fn opened(back: &ResponseStream, limits: &Limits) -> ReplyStream {
+    let Some(session) = &back.call().session else { return ReplyStream::Modern };
     match session.stream(limits.streams_max) {
-        Some(stream) => Opened::Legacy(Arc::clone(session), stream),
-        None => Opened::Full,
+        Some(stream) => ReplyStream::Legacy(Arc::clone(session), stream),
+        None => ReplyStream::Full,
     }
 }
 
-/// How old a stream may get whose client knows how to come back for the rest.
+/// The age at which a stream is closed whose client knows how to come back for the rest.
 fn age(session: &Session, limits: &Limits) -> Option<Duration> {
     limits.stream_age.filter(|_| session.client.version.has_priming())
 }
@@ -113,7 +117,7 @@ pub fn single(limits: &Limits, session: &Arc<Session>, answer: &Bytes) -> Option
 }
 
 /// Events of a modern call. The connection closed is the call cancelled: the body owns it.
-fn modern(keep_alive: Duration, back: ResponseStream, first: Option<Step>) -> HttpReply {
+fn modern(keep_alive: Duration, back: ResponseStream, first: Option<CallEvent>) -> HttpReply {
     let state = Some((back, first));
     reply::event_reply(unfold(state, move |state| async move {
         let (mut back, first) = state?;
@@ -122,9 +126,9 @@ fn modern(keep_alive: Duration, back: ResponseStream, first: Option<Step>) -> Ht
             None => tokio::time::timeout(keep_alive, step::next(&mut back)).await,
         };
         match step {
-            Ok(Step::Message(text)) => Some((sse::event(None, &text), Some((back, None)))),
-            Ok(Step::Last(last)) => Some((sse::event(None, &last.answer.text), None)),
-            Err(_) | Ok(Step::Paused(_)) => Some((sse::keep_alive(), Some((back, None)))),
+            Ok(CallEvent::Message(text)) => Some((sse::event(None, &text), Some((back, None)))),
+            Ok(CallEvent::Final(last)) => Some((sse::event(None, &last.answer.text), None)),
+            Err(_) | Ok(CallEvent::Paused(_)) => Some((sse::keep_alive(), Some((back, None)))),
         }
     }))
 }
@@ -168,9 +172,10 @@ pub fn announced(conversation: &Conversation, session: &Arc<Session>) -> Arc<Str
     if first {
         // Subscribed before the client reads that it listens: it misses nothing from then on.
         let pushes = route.pushes.subscribe();
-        let pump = Pump::new(gate, Arc::clone(&stream), conversation.at.limits());
-        let ear = listening(route, caller, session);
-        let announcing = pump.announce(pushes, Arc::clone(gate), ear, Arc::downgrade(session));
+        let writer = StreamWriter::new(gate, Arc::clone(&stream), conversation.at.limits());
+        let subscriber = subscriber_of(route, caller, session);
+        let announcing =
+            writer.announce(pushes, Arc::clone(gate), subscriber, Arc::downgrade(session));
         gate.tasks.spawn("session: announce", announcing);
     }
     if gate.is_closing() {
@@ -189,7 +194,7 @@ pub fn resume(
     legacy(session, limits, stream.read(after), false, Instant::now())
 }
 
-/// For a client that was too slow to hear what exactly.
+/// Announces every list, for a client that was too slow to be told which.
 fn everything_changed() -> Vec<Raw> {
     let kinds = [ListKind::Tools, ListKind::Prompts, ListKind::Resources];
     kinds.map(|kind| message::notification(kind.changed().name(), &Raw::object())).into()
@@ -203,9 +208,11 @@ fn legacy(
     prime: bool,
     begin: Instant,
 ) -> HttpReply {
-    let (keep_alive, bytes_max) = (limits.keep_alive, limits.outbox_bytes_max);
+    let keep_alive = limits.keep_alive;
+    let bytes_max = limits.outbox_bytes_max;
     let until = age(session, limits).map(|age| begin + age);
-    let state = Reading { session: Arc::downgrade(session), reader, prime, until, over: false };
+    let state =
+        StreamReader { session: Arc::downgrade(session), reader, prime, until, over: false };
     reply::event_reply(unfold(state, move |mut state| async move {
         if std::mem::take(&mut state.prime) {
             return Some((sse::priming(state.reader.id(0), RETRY.as_millis()), state));
@@ -236,16 +243,16 @@ fn legacy(
     }))
 }
 
-struct Reading {
+struct StreamReader {
     session: Weak<Session>,
     reader: OutboxReader,
     prime: bool,
-    /// When it is closed, so that the client takes it up again.
+    /// The time at which it is closed, so that the client takes it up again.
     until: Option<Instant>,
     over: bool,
 }
 
-impl Reading {
+impl StreamReader {
     /// A stream read to its end is kept all the same: what was sent may not have arrived. One whose
     /// last event alone is larger than what may be kept is not.
     fn forget_beyond(&self, bytes_max: usize) {
@@ -257,29 +264,29 @@ impl Reading {
 }
 
 /// Fills a stream of a session, whether a client reads it now or later.
-struct Pump {
+struct StreamWriter {
     stream: Arc<Stream>,
     bytes_max: usize,
     counters: Arc<Counters>,
 }
 
-impl Pump {
+impl StreamWriter {
     fn new(gate: &Gate, stream: Arc<Stream>, limits: &Limits) -> Self {
         let counters = Arc::clone(&gate.counters);
         Self { stream, bytes_max: limits.outbox_bytes_max, counters }
     }
 
     /// Carries a legacy call's events.
-    async fn run(self, mut back: ResponseStream, mut first: Option<Step>) {
+    async fn run(self, mut back: ResponseStream, mut first: Option<CallEvent>) {
         loop {
             let step = match first.take() {
                 Some(first) => first,
                 None => step::next(&mut back).await,
             };
             match step {
-                Step::Message(text) => self.push(text),
-                Step::Paused(retry) => self.stream.pause(retry),
-                Step::Last(last) => {
+                CallEvent::Message(text) => self.push(text),
+                CallEvent::Paused(retry) => self.stream.pause(retry),
+                CallEvent::Final(last) => {
                     last.text().into_iter().for_each(|text| self.push(text));
                     return self.stream.end();
                 }
@@ -292,21 +299,21 @@ impl Pump {
         self,
         mut pushes: broadcast::Receiver<Push>,
         gate: Arc<Gate>,
-        ear: impl Future<Output = Subscriber>,
+        subscriber: impl Future<Output = Subscriber>,
         session: Weak<Session>,
     ) {
-        let mut ear = ear.await;
+        let mut subscriber = subscriber.await;
         loop {
             let Some(listener) = listener(&session) else { return };
             let push = tokio::select! {
                 // A receiver keeps its place when dropped.
                 push = pushes.recv() => push,
                 () = self.stream.ended() => return,
-                () = unvouched(&gate, ear.route(), listener.as_ref()) => {
+                () = wait_for_revocation(&gate, subscriber.route(), listener.as_ref()) => {
                     // Who came with another proof meanwhile listens on by that.
                     match self::listener(&session).flatten() {
-                        Some(caller) if !gate.is_still_allowed(ear.route(), &caller) => {
-                            gate.log_revocation(ear.route(), &caller);
+                        Some(caller) if !gate.is_still_allowed(subscriber.route(), &caller) => {
+                            gate.log_revocation(subscriber.route(), &caller);
                             return self.stream.end();
                         }
                         Some(_) | None => continue,
@@ -314,10 +321,10 @@ impl Pump {
                 }
             };
             let Some(session) = session.upgrade() else { return };
-            ear.set_caller(session.listener());
+            subscriber.set_caller(session.listener());
             let texts = match push {
                 // Not for its caller to know.
-                Ok(push) if !ear.wants(&gate, &push).await => Vec::new(),
+                Ok(push) if !subscriber.wants(&gate, &push).await => Vec::new(),
                 Ok(Push::Changed { method, .. }) => {
                     vec![message::notification(method.name(), &Raw::object())]
                 }
@@ -344,23 +351,25 @@ impl Pump {
     }
 }
 
-/// What a session's client hears after what this route shows.
-fn listening(
+/// The subscriber of a session's client to the announcements of a route.
+fn subscriber_of(
     route: &Arc<Route>,
     caller: &Caller,
     session: &Session,
 ) -> impl Future<Output = Subscriber> + use<> {
-    let (route, caller, client) = (Arc::clone(route), caller.clone(), Arc::clone(&session.client));
+    let route = Arc::clone(route);
+    let caller = caller.clone();
+    let client = Arc::clone(&session.client);
     async move { Subscriber::new(&route, caller, client).await }
 }
 
-/// Who listens to a session's stream; none where the session is gone.
+/// The caller who reads a session's stream; none where the session is gone.
 fn listener(session: &Weak<Session>) -> Option<Option<Caller>> {
     session.upgrade().map(|session| session.listener())
 }
 
-/// Waits until whoever listens may do so no more.
-async fn unvouched(gate: &Gate, route: &str, listener: Option<&Caller>) {
+/// Waits until the caller who reads a stream may do so no more.
+async fn wait_for_revocation(gate: &Gate, route: &str, listener: Option<&Caller>) {
     match listener {
         Some(caller) => gate.wait_for_revocation(route, caller).await,
         None => std::future::pending().await,
@@ -369,12 +378,12 @@ async fn unvouched(gate: &Gate, route: &str, listener: Option<&Caller>) {
 
 /// A call whose reply has not begun. A legacy client that goes away has not cancelled it
 /// (2025-11-25, transports): dropped then, it is brought to its end in the background.
-struct Held {
+struct PendingCall {
     back: Option<ResponseStream>,
     tasks: Tasks,
 }
 
-impl Held {
+impl PendingCall {
     fn new(back: ResponseStream, tasks: Tasks) -> Self {
         Self { back: Some(back), tasks }
     }
@@ -388,7 +397,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for PendingCall {
     fn drop(&mut self) {
         let Some(mut back) = self.back.take().filter(|back| back.call().session.is_some()) else {
             return;

@@ -22,13 +22,14 @@ use crate::{
     telemetry::{Counter, Counters},
 };
 
-/// How often the files are looked at: a renewed certificate is in use within a second, as an edit
-/// of the configuration is.
+/// The pause between two looks at the files: a renewed certificate is in use within a second, as an
+/// edit of the configuration is.
 const POLL: Duration = Duration::from_secs(1);
 
-/// What the gate shows, and whose certificates it takes. New connections have what was read last.
+/// The gate's certificate, and the authorities of its clients'. New connections have those read
+/// last.
 #[derive(Debug)]
-pub struct Certificates {
+pub struct ServerCertificates {
     files: Tls,
     current: RwLock<Current>,
 }
@@ -36,13 +37,13 @@ pub struct Certificates {
 #[derive(Debug)]
 struct Current {
     config: Arc<ServerConfig>,
-    /// Of `client_ca`.
+    /// The fingerprint of `client_ca`.
     authorities: [u8; 32],
     /// Told when other authorities vouch for clients.
     replaced: CancellationToken,
 }
 
-impl Certificates {
+impl ServerCertificates {
     /// # Errors
     /// Names the file and what is wrong with it.
     pub fn read(files: &Tls) -> Result<Arc<Self>, String> {
@@ -54,8 +55,8 @@ impl Certificates {
         Ok(Arc::new(Self { files: files.clone(), current: RwLock::new(current) }))
     }
 
-    /// For one connection, and what is told when a certificate that is shown on it may be good no
-    /// more: others vouch for clients then.
+    /// The acceptor of one connection, with a token that is cancelled when a certificate shown on
+    /// it may be good no more: others vouch for clients then.
     pub fn acceptor(&self) -> (TlsAcceptor, CancellationToken) {
         let current = self.current.read();
         (TlsAcceptor::from(Arc::clone(&current.config)), current.replaced.clone())
@@ -74,7 +75,8 @@ impl Certificates {
     /// Reads the files again whenever they have changed, for as long as the gate runs. Ones that
     /// are wrong change nothing: a pair may be written one after the other.
     pub async fn follow(self: Arc<Self>, counters: Arc<Counters>) {
-        let (mut seen, mut told) = (self.fingerprint(), None);
+        let mut seen = self.fingerprint();
+        let mut told = None;
         loop {
             tokio::time::sleep(POLL).await;
             let now = self.fingerprint();
@@ -105,7 +107,7 @@ impl Certificates {
     }
 }
 
-/// Of the bytes of all files; one that cannot be read is as if it were empty.
+/// Fingerprint of the bytes of all files; one that cannot be read is as if it were empty.
 fn digest<'a>(files: impl Iterator<Item = &'a PathBuf>) -> [u8; 32] {
     let mut digest = Sha256::new();
     for file in files {

@@ -55,12 +55,12 @@ struct Pool {
     h2c: Sender,
 }
 
-/// How one request is sent.
+/// Options of sending one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct SendOptions {
-    /// HTTP/2 in clear text.
+    /// Speaks HTTP/2 in clear text.
     pub h2c: bool,
-    /// On a connection of its own.
+    /// Dials a connection of its own.
     pub fresh: bool,
 }
 
@@ -187,8 +187,8 @@ fn certificates(pem: &str, key: &str) -> Result<Vec<CertificateDer<'static>>, St
     if found.is_empty() { Err(format!("`{key}` holds no certificate in PEM")) } else { Ok(found) }
 }
 
-/// Whether the gate's own process is out of files or memory, which is no fault of the server that
-/// it called.
+/// Tells whether the gate's own process is out of files or memory, which is no fault of the server
+/// that it called.
 fn lacks_resources<E: std::error::Error + 'static>(error: &E) -> bool {
     // ENOMEM, ENFILE and EMFILE have the same numbers on all systems.
     const ERRORS: [i32; 3] = [12, 23, 24];

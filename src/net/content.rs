@@ -10,7 +10,7 @@ use super::{
     inflate::{Coding, Inflate},
 };
 
-/// What is shown of a coding that is not known.
+/// The characters that are shown of a coding that is not known.
 const SHOWN_CHARS: usize = 64;
 
 /// A body as it arrives.

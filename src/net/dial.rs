@@ -28,7 +28,7 @@ use super::proxy::ProxyRoute;
 /// may be longer.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a proxy may say before a tunnel is open.
+/// The bytes that a proxy may send before a tunnel is open.
 const HEAD_BYTES_MAX: usize = 8 << 10;
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -37,11 +37,11 @@ type Dialling = Pin<Box<dyn Future<Output = Result<Hop, Error>> + Send>>;
 /// Dials directly or through whichever proxy the route has. A clone is the same one.
 #[derive(Debug, Clone)]
 pub struct Dialer {
-    /// To proxies that speak TLS themselves, too.
+    /// Connects to proxies, those too that speak TLS themselves.
     connector: HttpsConnector<HttpConnector>,
     tcp: HttpConnector,
     route: Arc<ProxyRoute>,
-    /// Also where the server speaks plain HTTP: a proxy forwards HTTP/1 only.
+    /// Opens a tunnel also where the server speaks plain HTTP: a proxy forwards HTTP/1 only.
     tunnels: bool,
 }
 

@@ -27,7 +27,7 @@ impl From<FetchError> for String {
 }
 
 impl Net {
-    /// What is at this address. The caller bounds the time.
+    /// Gets the document at this address. The caller bounds the time.
     ///
     /// # Errors
     /// As [`Net::fetch`].
@@ -41,7 +41,7 @@ impl Net {
         self.fetch(request, bounds).await
     }
 
-    /// What a request is answered with. The caller bounds the time.
+    /// Sends a request and reads the document that answers it. The caller bounds the time.
     ///
     /// # Errors
     /// Where there is no answer, none of success, or none of this kind.

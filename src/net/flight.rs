@@ -1,4 +1,4 @@
-//! What several want at once, done once for all of them.
+//! Single flight: work that several callers want at once is done once for all of them.
 
 use std::{collections::HashMap, hash::Hash, sync::Arc};
 
@@ -23,7 +23,7 @@ impl<K, V> Default for Flights<K, V> {
 }
 
 impl<K: Clone + Eq + Hash, V: Clone> Flights<K, V> {
-    /// What `work` leads to, or the same work of somebody who came earlier. Where that one is
+    /// Runs `work`, or waits for the same work of somebody who came earlier. Where that one is
     /// dropped, another of those who wait begins its own.
     pub async fn join(&self, key: K, work: impl Future<Output = V>) -> V {
         let cell = Arc::clone(self.0.lock().entry(key.clone()).or_default());

@@ -4,8 +4,8 @@
 use bytes::{Buf as _, Bytes, BytesMut};
 use flate2::{Crc, Decompress, FlushDecompress, Status};
 
-/// What one step gives at most: a bomb is given out piece by piece, and whoever takes the pieces
-/// stops at their own bound.
+/// The most bytes that one step gives: a bomb is given out piece by piece, and whoever takes the
+/// pieces stops at their own bound.
 const PIECE_BYTES: usize = 32 << 10;
 /// A gzip header with its name and comment; real ones have a few dozen bytes.
 const HEADER_BYTES_MAX: usize = 16 << 10;
@@ -33,7 +33,7 @@ enum Stage {
     },
     Data(Decompress),
     Trailer,
-    /// What still comes is passed over, as browsers do.
+    /// The end was reached; bytes that still come are passed over, as browsers do.
     Over,
 }
 
@@ -82,7 +82,7 @@ impl Inflate {
         }
     }
 
-    /// Whether the coded bytes may end here.
+    /// Tells whether the coded bytes may end here.
     pub fn finish(&self) -> Result<(), Corrupt> {
         match self.stage {
             Stage::Over | Stage::Head { first: false } => Ok(()),
@@ -211,7 +211,8 @@ mod tests {
         coding: Coding,
         pieces: impl IntoIterator<Item = &'a [u8]>,
     ) -> Result<Vec<u8>, Corrupt> {
-        let (mut inflate, mut content) = (Inflate::new(coding), Vec::new());
+        let mut inflate = Inflate::new(coding);
+        let mut content = Vec::new();
         for piece in pieces {
             inflate.push(piece);
             while let Some(piece) = inflate.next()? {
@@ -277,7 +278,8 @@ mod tests {
             let members = if coding == Coding::Gzip { members } else { 1 };
             let mut coded = one.repeat(members);
             coded.extend_from_slice(junk);
-            let (mut pieces, mut rest) = (Vec::new(), &coded[..]);
+            let mut pieces = Vec::new();
+            let mut rest = &coded[..];
             for cut in cuts.into_iter().cycle() {
                 if rest.is_empty() { break }
                 let (piece, after) = rest.split_at(cut.min(rest.len()));

@@ -1,4 +1,5 @@
-//! Which proxy leads to an address: the one that an upstream names, or those of the environment.
+//! Chooses the proxy that leads to an address: the one that an upstream names, or those of the
+//! environment.
 
 use std::net::IpAddr;
 
@@ -11,12 +12,12 @@ pub const NONE: &str = "none";
 /// A forward proxy.
 #[derive(Clone, PartialEq)]
 pub struct ProxyServer {
-    /// Without userinfo.
+    /// Its address, without userinfo.
     pub uri: Uri,
     pub authorization: Option<HeaderValue>,
 }
 
-/// How a proxy is chosen for an address.
+/// The rule by which a proxy is chosen for an address.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub enum ProxyRoute {
     #[default]
@@ -49,7 +50,8 @@ impl ProxyServer {
         let text = text.trim();
         let text = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
         let uri: Uri = text.parse().ok()?;
-        let (scheme, authority) = (uri.scheme()?.clone(), uri.authority()?);
+        let scheme = uri.scheme()?.clone();
+        let authority = uri.authority()?;
         let known = ["http", "https"].contains(&scheme.as_str());
         let (user, host) = match authority.as_str().rsplit_once('@') {
             Some((user, host)) => (Some(user), host),
@@ -116,7 +118,8 @@ impl EnvironmentProxies {
             }
             proxy
         };
-        let (http, https) = (proxy("HTTP_PROXY"), proxy("HTTPS_PROXY"));
+        let http = proxy("HTTP_PROXY");
+        let https = proxy("HTTPS_PROXY");
         let except = read("NO_PROXY").unwrap_or_default();
         let except = except.split([',', ' ']).filter_map(Except::parse).collect();
         (http.is_some() || https.is_some()).then_some(Self { http, https, except })
@@ -194,7 +197,8 @@ fn is_loopback(host: &str) -> bool {
 
 /// Percent-decoded (RFC 3986 §2.1).
 fn decoded(text: &str) -> Option<Vec<u8>> {
-    let (mut out, mut rest) = (Vec::new(), text.as_bytes());
+    let mut out = Vec::new();
+    let mut rest = text.as_bytes();
     while let [first, after @ ..] = rest {
         match (first, after) {
             (b'%', [high, low, after @ ..]) => {
@@ -212,7 +216,7 @@ fn decoded(text: &str) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// Without what is secret.
+/// Shows nothing that is secret.
 impl std::fmt::Debug for ProxyServer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("ProxyServer").field(&self.uri).finish()
@@ -254,7 +258,8 @@ mod tests {
         };
         let route = ProxyRoute::of(None, &variable).unwrap();
         let by = |uri: &str| route.to(&uri.parse().unwrap()).map(|proxy| proxy.uri.to_string());
-        let (plain, secure) = (Some("http://plain:1/"), Some("http://secure:2/"));
+        let plain = Some("http://plain:1/");
+        let secure = Some("http://secure:2/");
         for (uri, want) in [
             ("http://far.net/mcp", plain),
             ("https://far.net/mcp", secure),

@@ -18,24 +18,24 @@ use crate::config;
 
 use super::client::{Net, SendOptions};
 
-/// What a reference to a secret begins with, where the configuration asks for a variable.
+/// The beginning of a reference to a secret, where the configuration asks for a variable.
 const SCHEME: &str = "vault:";
 /// One answer; a secret is some hundred bytes.
 const FETCH_BYTES_MAX: usize = 1 << 20;
 /// A Vault that does not answer in this time is out of reach.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
-/// Until what could not be read is tried again.
+/// The pause before a secret that could not be read is tried again.
 const RETRY: Duration = Duration::from_secs(2);
 /// Secrets that are kept: each is asked for, again and again.
 const PATHS_MAX: usize = 1_000;
 
-/// Which Vault, and as whom.
+/// The address of a Vault, and the token shown to it.
 #[derive(Clone)]
 pub struct VaultAccess {
     /// `http:` or `https:`, and nothing behind the port.
     pub address: String,
     pub token: String,
-    /// Of Vault Enterprise.
+    /// The namespace, in Vault Enterprise.
     pub namespace: Option<String>,
 }
 
@@ -48,7 +48,7 @@ pub struct Vault {
     wanted: Notify,
 }
 
-/// How many secrets were read, and how many could not be.
+/// The counts of secrets that were read, and that could not be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Fetched {
     pub read: usize,
@@ -65,7 +65,7 @@ struct Kept {
 }
 
 impl VaultAccess {
-    /// As `VAULT_ADDR`, `VAULT_TOKEN` and `VAULT_NAMESPACE` say; none without the first two.
+    /// Reads `VAULT_ADDR`, `VAULT_TOKEN` and `VAULT_NAMESPACE`; none without the first two.
     pub fn of_environment() -> Option<Self> {
         let [address, token] = ["VAULT_ADDR", "VAULT_TOKEN"].map(config::environment);
         let namespace = config::environment("VAULT_NAMESPACE");
@@ -74,7 +74,7 @@ impl VaultAccess {
 }
 
 impl Vault {
-    /// Without access there are no secrets in it.
+    /// A client of a Vault; without access it has no secrets.
     pub fn new(net: Net, access: Option<VaultAccess>) -> Self {
         Self { net, access, kept: Mutex::default(), wanted: Notify::new() }
     }
@@ -96,7 +96,7 @@ impl Vault {
         kept.get(path)?.fields.as_ref()?.get(field).cloned()
     }
 
-    /// Whether something was asked for that was never fetched.
+    /// Tells whether something was asked for that was never fetched.
     pub fn lacks(&self) -> bool {
         self.kept.lock().values().any(|kept| kept.tried.is_none())
     }

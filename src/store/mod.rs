@@ -1,5 +1,5 @@
-//! What outlives the process: small files in the state folder, written whole or not at all; and
-//! what several gates share, in `remote`.
+//! State that outlives the process: small files in the state folder, written whole or not at all;
+//! and state that several gates share, in `remote`.
 
 pub mod remote;
 
@@ -26,12 +26,18 @@ pub struct Stamp {
 
 impl Store {
     /// Opens the folder, and makes it where it is missing.
+    ///
+    /// # Errors
+    /// The folder cannot be made.
     pub fn open(folder: &Path) -> io::Result<Self> {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         Ok(Self { folder: folder.to_owned() })
     }
 
     /// The bytes of a file; none where there is no such file.
+    ///
+    /// # Errors
+    /// The file is there and cannot be read.
     pub fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
         match std::fs::read(self.folder.join(name)) {
             Ok(bytes) => Ok(Some(bytes)),
@@ -41,6 +47,9 @@ impl Store {
     }
 
     /// Writes a file that only its owner may read: a neighbour first, then renamed over it.
+    ///
+    /// # Errors
+    /// The file cannot be written whole.
     pub fn write(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let beside = self.write_beside(name, bytes)?;
         std::fs::rename(&beside, self.folder.join(name))?;
@@ -50,6 +59,9 @@ impl Store {
 
     /// The bytes of a file that is made by `make` the first time, also where two processes race for
     /// it.
+    ///
+    /// # Errors
+    /// The file can be neither read nor made.
     pub fn read_or_make(&self, name: &str, make: impl FnOnce() -> Vec<u8>) -> io::Result<Vec<u8>> {
         if let Some(bytes) = self.read(name)? {
             return Ok(bytes);
@@ -79,6 +91,9 @@ impl Store {
     }
 
     /// Waits for a lock that one process at a time has; it ends with what is given.
+    ///
+    /// # Errors
+    /// The file of the lock cannot be opened, or the system has no locks.
     pub fn lock(&self, name: &str) -> io::Result<File> {
         let mut options = std::fs::OpenOptions::new();
         let file = options.write(true).create(true).truncate(false).mode(0o600);
@@ -88,6 +103,9 @@ impl Store {
     }
 
     /// Keeps a file, if there is one, under a second name, also once the first is written anew.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
     pub fn keep_earlier(&self, name: &str, earlier: &str) -> io::Result<()> {
         let earlier = self.folder.join(earlier);
         match std::fs::remove_file(&earlier) {
@@ -101,6 +119,9 @@ impl Store {
     }
 
     /// Puts a file aside for people to look at; gives its new name.
+    ///
+    /// # Errors
+    /// The file is not there, or the folder cannot be written.
     pub fn put_aside(&self, name: &str) -> io::Result<String> {
         let aside = format!("{name}.damaged-{:016x}", rand::random::<u64>());
         std::fs::rename(self.folder.join(name), self.folder.join(&aside))?;

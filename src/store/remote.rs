@@ -16,7 +16,7 @@ pub struct Remote(MultiplexedConnection);
 #[derive(Debug)]
 pub struct Script(redis::Script);
 
-/// What a server said, or why it said nothing. It has no password in it.
+/// The error of a server, or why it did not answer. It has no password in it.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct RemoteError(String);
@@ -48,7 +48,7 @@ impl Remote {
         Ok(Self(Box::pin(within(timeout, opening)).await?))
     }
 
-    /// Whether it answers within `timeout`.
+    /// Tells whether it answers within `timeout`.
     ///
     /// # Errors
     /// Where it does not.
@@ -74,7 +74,7 @@ impl Remote {
         Ok(call.invoke_async(&mut connection).await?)
     }
 
-    /// The same for a script that returns texts, within `timeout`.
+    /// Runs a script that returns texts, within `timeout`.
     ///
     /// # Errors
     /// Where there is no answer in time, the connection is lost, or the server refuses.

@@ -11,7 +11,7 @@ pub const FILE_BYTES_MAX: u64 = 16 << 20;
 /// Nodes of a YAML file, with those that aliases stand for: a thousand servers of a hundred values.
 const YAML_NODES_MAX: usize = 100_000;
 
-/// How a file is written.
+/// The format of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     Json,

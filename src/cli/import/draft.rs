@@ -2,17 +2,15 @@
 
 use std::time::Duration;
 
-use toml_edit::{Array, Value};
+use toml_edit::{Array, Key, Value};
 
-use super::entry::key;
-
-/// What `timeout.open` takes at most.
+/// The longest `timeout.open`.
 const OPEN_MAX: Duration = Duration::from_secs(60 * 60);
-/// What `timeout.idle` takes at most.
+/// The longest `timeout.idle`.
 const IDLE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// The least that a time of `timeout` may be.
 const TIME_MIN: Duration = Duration::from_millis(10);
-/// What `timeout.total` is where the file does not say.
+/// The default of `timeout.total`.
 const TOTAL: Duration = Duration::from_secs(10 * 60);
 
 /// The keys of one server, each as a text in the language of `routes.toml`.
@@ -48,7 +46,7 @@ impl Draft {
         time.is_some()
     }
 
-    /// What to know of a command that only leads to the server.
+    /// A note on a command that only leads to the server.
     pub fn wrapper(&self) -> Option<&'static str> {
         let command = self.command.as_deref()?;
         let is_remote = |word: &String| {
@@ -141,4 +139,9 @@ fn duration(time: Duration) -> String {
         Some((unit, name)) => format!("{}{name}", millis / unit),
         None => format!("{millis}ms"),
     }
+}
+
+/// The key as TOML has it: bare, or in quotes.
+fn key(name: &str) -> String {
+    Key::new(name).to_string()
 }

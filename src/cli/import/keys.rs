@@ -1,6 +1,6 @@
-//! What the keys of clients' servers mean, those that are read and those that are not.
+//! The keys of clients' servers, with what each means: those that are read and those that are not.
 
-/// What a key says of a server.
+/// The meaning of a key of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Meaning {
     Command,
@@ -26,7 +26,7 @@ pub enum Meaning {
     Allowed,
     Denied,
     DeniedPrompts,
-    /// How long a call may take, in a unit that depends on the client.
+    /// The time that a call may take, in a unit that depends on the client.
     Timeout,
     CallSeconds,
     CallMilliseconds,
@@ -41,7 +41,7 @@ pub enum Meaning {
     Look,
     /// A matter between the client and its user, such as which calls it asks about.
     Client,
-    /// It changes what the server does, and cannot be carried over; what to do instead.
+    /// A key that changes what the server does and cannot be carried over, with what to do instead.
     Lost(&'static str),
     Unknown,
 }
@@ -52,13 +52,13 @@ const ENV_FILE: &str = "the gate reads no such file: write its variables under `
     its value or with \"env:NAME\" or \"file:PATH\", where that is kept";
 const HELPER: &str = "the gate runs no program for headers: `credential` gets tokens that expire, \
     and \"file:PATH\" in `headers` is read again when the file changes";
-/// Where a client could leave out that a server's certificate is verified.
+/// The note on keys by which a client leaves out that a server's certificate is verified.
 pub const VERIFIED: &str = "certificates are always verified: `ca = \"PATH\"` names those of a \
     private authority";
 const SANDBOX: &str = "the gate runs the command as it is: what must be fenced in is started \
     through a program that does so, such as docker";
 
-/// What the key means.
+/// Looks up what a key means.
 pub fn meaning(key: &str) -> Meaning {
     match key {
         "command" | "cmd" => Meaning::Command,
@@ -109,7 +109,7 @@ pub fn meaning(key: &str) -> Meaning {
     }
 }
 
-/// What to do in place of a key that cannot be carried over; none where the key is not known.
+/// Says what to do in place of a key that cannot be carried over; none where it is not known.
 fn lost(key: &str) -> Option<&'static str> {
     Some(match key {
         "envFile" => ENV_FILE,
@@ -136,20 +136,20 @@ fn lost(key: &str) -> Option<&'static str> {
     })
 }
 
-/// What clients call the ways to reach a server; `None` for those that the gate does not have.
-pub fn transport(kind: &str) -> Option<Transport> {
+/// The transport that a client's word stands for; none for those that the gate does not have.
+pub fn transport(kind: &str) -> Option<TransportKind> {
     match kind {
-        "stdio" | "local" | "custom" => Some(Transport::Process),
+        "stdio" | "local" | "custom" => Some(TransportKind::Process),
         "http" | "streamable-http" | "streamableHttp" | "streamable_http" | "remote" => {
-            Some(Transport::Http)
+            Some(TransportKind::Http)
         }
-        "sse" => Some(Transport::Sse),
+        "sse" => Some(TransportKind::Sse),
         _ => None,
     }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Transport {
+pub enum TransportKind {
     Process,
     /// Streamable HTTP; a server that does not speak it is found out when it is opened.
     Http,

@@ -1,4 +1,4 @@
-//! Where each client keeps its servers within its file.
+//! Finds the servers of each client within its file.
 //!
 //! Sources, each as of 2026, of Claude Desktop: <https://modelcontextprotocol.io/quickstart/user>;
 //! Claude Code: <https://code.claude.com/docs/en/mcp>; Cursor:
@@ -20,59 +20,15 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
-use super::{document::Format, registry};
-
-/// A kind of client, as far as its servers are read otherwise than those of another kind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Client {
-    /// `mcpServers` of JSON: Claude, Cursor, Windsurf, Cline, Roo, Kiro, Copilot and more.
-    Common,
-    /// `mcpServers` of JSON with the words of Gemini CLI, whose texts have `$NAME`, too.
-    Gemini,
-    VsCode,
-    Zed,
-    OpenCode,
-    Amp,
-    Codex,
-    Goose,
-    Continue,
-    LibreChat,
-    /// A `server.json`, whose texts were translated when it was read.
-    Registry,
-}
-
-/// A question that VS Code asks its user for the value of `${input:ID}`.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Input {
-    pub description: Option<String>,
-    pub default: Option<String>,
-}
-
-/// A server as its client has it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Server {
-    pub client: Client,
-    pub name: String,
-    pub value: Value,
-    /// Tools that the file denies outside of the server's own section.
-    pub denied: Vec<String>,
-    /// Why it is not in use, where that stands outside of its own section.
-    pub off: Option<String>,
-    pub notes: Vec<String>,
-}
-
-/// What a file has.
-#[derive(Debug, Default)]
-pub struct Places {
-    pub servers: Vec<Server>,
-    pub inputs: HashMap<String, Input>,
-    /// Of what concerns the file as a whole.
-    pub notes: Vec<String>,
-}
+use super::{
+    document::Format,
+    registry,
+    server::{ClientKind, FoundServers, Input, text},
+};
 
 /// Finds the servers of a file.
-pub fn find(root: &Value, format: Format) -> Places {
-    let mut places = Places { inputs: inputs(root), ..Places::default() };
+pub fn find(root: &Value, format: Format) -> FoundServers {
+    let mut places = FoundServers { inputs: inputs(root), ..FoundServers::default() };
     let Some(file) = root.as_object() else {
         registry::list(root, &mut places);
         return places;
@@ -88,42 +44,14 @@ pub fn find(root: &Value, format: Format) -> Places {
     places
 }
 
-impl Places {
-    fn add(&mut self, client: Client, servers: Option<&Value>) {
-        match servers {
-            Some(Value::Object(servers)) => {
-                self.servers.extend(servers.iter().map(|(name, value)| Server {
-                    client,
-                    name: name.clone(),
-                    value: value.clone(),
-                    denied: Vec::new(),
-                    off: None,
-                    notes: Vec::new(),
-                }));
-            }
-            Some(Value::Array(servers)) => {
-                self.servers.extend(servers.iter().map(|value| Server {
-                    client,
-                    name: text(value, "name").unwrap_or("server").to_owned(),
-                    value: value.clone(),
-                    denied: Vec::new(),
-                    off: None,
-                    notes: Vec::new(),
-                }));
-            }
-            _ => (),
-        }
-    }
-}
-
 /// `mcpServers`, which most have.
-fn common(file: &Map<String, Value>, format: Format, places: &mut Places) {
+fn common(file: &Map<String, Value>, format: Format, places: &mut FoundServers) {
     let servers = file.get("mcpServers");
     let client = match servers {
-        Some(Value::Array(_)) => Client::Continue,
-        _ if format == Format::Yaml => Client::LibreChat,
-        Some(Value::Object(servers)) if is_gemini(file, servers) => Client::Gemini,
-        _ => Client::Common,
+        Some(Value::Array(_)) => ClientKind::Continue,
+        _ if format == Format::Yaml => ClientKind::LibreChat,
+        Some(Value::Object(servers)) if is_gemini(file, servers) => ClientKind::Gemini,
+        _ => ClientKind::Common,
     };
     let before = places.servers.len();
     places.add(client, servers);
@@ -140,7 +68,7 @@ fn common(file: &Map<String, Value>, format: Format, places: &mut Places) {
     }
 }
 
-/// Whether a word that only Gemini CLI has is in the file.
+/// Tells whether a word that only Gemini CLI has is in the file.
 fn is_gemini(file: &Map<String, Value>, servers: &Map<String, Value>) -> bool {
     let own = ["httpUrl", "trust", "includeTools", "excludeTools", "authProviderType"];
     let listed = file.get("mcp").is_some_and(|mcp| {
@@ -150,29 +78,30 @@ fn is_gemini(file: &Map<String, Value>, servers: &Map<String, Value>) -> bool {
 }
 
 /// The keys that name their client.
-fn named(file: &Map<String, Value>, places: &mut Places) {
+fn named(file: &Map<String, Value>, places: &mut FoundServers) {
     let root = |path: &str| {
         let mut keys = path.split('/');
         let first = file.get(keys.next()?)?;
         keys.try_fold(first, |value, key| value.get(key))
     };
     if let Some(servers @ Value::Object(_)) = root("servers") {
-        places.add(Client::VsCode, Some(servers));
+        places.add(ClientKind::VsCode, Some(servers));
     }
     let servers = root("mcp/servers");
-    places.add(if is_opencode(servers) { Client::OpenCode } else { Client::VsCode }, servers);
-    places.add(Client::VsCode, root("customizations/vscode/mcp/servers"));
-    places.add(Client::Zed, root("context_servers"));
-    places.add(Client::Amp, root("amp.mcpServers"));
-    places.add(Client::Amp, root("amp/mcpServers"));
-    places.add(Client::Codex, root("mcp_servers"));
+    places
+        .add(if is_opencode(servers) { ClientKind::OpenCode } else { ClientKind::VsCode }, servers);
+    places.add(ClientKind::VsCode, root("customizations/vscode/mcp/servers"));
+    places.add(ClientKind::Zed, root("context_servers"));
+    places.add(ClientKind::Amp, root("amp.mcpServers"));
+    places.add(ClientKind::Amp, root("amp/mcpServers"));
+    places.add(ClientKind::Codex, root("mcp_servers"));
     if let Some(Value::Object(mcp)) = root("mcp") {
         let is_server = |value: &Value| {
             ["command", "url", "enabled"].iter().any(|key| value.get(key).is_some())
         };
         let servers = mcp.iter().filter(|(_, value)| is_server(value));
         let servers = servers.map(|(name, value)| (name.clone(), value.clone())).collect();
-        places.add(Client::OpenCode, Some(&Value::Object(servers)));
+        places.add(ClientKind::OpenCode, Some(&Value::Object(servers)));
     }
     if let Some(Value::Object(extensions)) = root("extensions") {
         let kinds = ["builtin", "platform", "stdio", "sse", "streamable_http", "frontend"];
@@ -180,13 +109,14 @@ fn named(file: &Map<String, Value>, places: &mut Places) {
             text(value, "type").is_some_and(|kind| kinds.contains(&kind) || kind == "inline_python")
         };
         if extensions.values().any(|value| is_kind(&value)) {
-            places.add(Client::Goose, root("extensions"));
+            places.add(ClientKind::Goose, root("extensions"));
         }
     }
-    places.add(Client::Continue, root("experimental/modelContextProtocolServers"));
+    places.add(ClientKind::Continue, root("experimental/modelContextProtocolServers"));
 }
 
-/// Whether servers are written as opencode 2 has them, in the place where VS Code has its own.
+/// Tells whether servers are written as opencode 2 has them, in the place where VS Code has its
+/// own.
 fn is_opencode(servers: Option<&Value>) -> bool {
     let servers = servers.and_then(Value::as_object);
     servers.into_iter().flat_map(Map::values).any(|server| {
@@ -196,11 +126,11 @@ fn is_opencode(servers: Option<&Value>) -> bool {
 }
 
 /// The servers of Claude Code's projects in `~/.claude.json`.
-fn projects(file: &Map<String, Value>, places: &mut Places) {
+fn projects(file: &Map<String, Value>, places: &mut FoundServers) {
     let Some(Value::Object(projects)) = file.get("projects") else { return };
     for (path, project) in projects {
         let before = places.servers.len();
-        places.add(Client::Common, project.get("mcpServers"));
+        places.add(ClientKind::Common, project.get("mcpServers"));
         let disabled = project.get("disabledMcpServers").and_then(Value::as_array);
         for server in places.servers.iter_mut().skip(before) {
             server.notes.push(format!("is a server of the project {path}"));
@@ -212,18 +142,18 @@ fn projects(file: &Map<String, Value>, places: &mut Places) {
 }
 
 /// A file that is nothing but servers by their names, as plugins of Claude Code have it.
-fn bare(file: &Map<String, Value>, places: &mut Places) {
+fn bare(file: &Map<String, Value>, places: &mut FoundServers) {
     let is_server = |value: &Value| {
         let of = |key| value.get(key).is_some_and(|value| value.is_string() || value.is_array());
         of("command") || of("url") || of("serverUrl") || of("httpUrl")
     };
     if !file.is_empty() && file.values().all(is_server) {
-        places.add(Client::Common, Some(&Value::Object(file.clone())));
+        places.add(ClientKind::Common, Some(&Value::Object(file.clone())));
     }
 }
 
 /// Tools that the file forbids by rules of its own.
-fn rules(file: &Map<String, Value>, places: &mut Places) {
+fn rules(file: &Map<String, Value>, places: &mut FoundServers) {
     if let Some(Value::Object(tools)) = file.get("tools") {
         of_opencode(tools, places);
     }
@@ -256,17 +186,17 @@ fn rules(file: &Map<String, Value>, places: &mut Places) {
 }
 
 /// opencode: `tools = { "server_tool": false }`, where `*` is any run of characters.
-fn of_opencode(tools: &Map<String, Value>, places: &mut Places) {
+fn of_opencode(tools: &Map<String, Value>, places: &mut FoundServers) {
     for (rule, _) in tools.iter().filter(|(_, on)| **on == false) {
         let mut met = false;
-        for server in places.servers.iter_mut().filter(|one| one.client == Client::OpenCode) {
+        for server in places.servers.iter_mut().filter(|one| one.client == ClientKind::OpenCode) {
             let start = format!("{}_", plain(&server.name));
             let all = rule.strip_suffix('*').is_some_and(|rule| start.starts_with(rule));
             let own = rule.strip_prefix(&start).filter(|_| !all);
             met |= all || own.is_some();
             server.denied.extend(all.then_some("*").or(own).map(str::to_owned));
         }
-        let concerned = places.servers.iter().any(|server| server.client == Client::OpenCode);
+        let concerned = places.servers.iter().any(|server| server.client == ClientKind::OpenCode);
         if !met && concerned && rule.contains('*') {
             places.notes.push(format!(
                 "`tools.{rule}` is not carried over: write it into `tools.deny` of the upstreams \
@@ -281,7 +211,7 @@ fn plain(name: &str) -> String {
     name.replace(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '-', "_")
 }
 
-/// What VS Code asks for, by the `ID` of `${input:ID}`.
+/// The questions of VS Code, by the `ID` of `${input:ID}`.
 fn inputs(root: &Value) -> HashMap<String, Input> {
     let lists = ["/inputs", "/mcp/inputs", "/customizations/vscode/mcp/inputs"];
     let lists = lists.iter().filter_map(|place| root.pointer(place)?.as_array());
@@ -291,9 +221,4 @@ fn inputs(root: &Value) -> HashMap<String, Input> {
         Some((text(input, "id")?.to_owned(), Input { description, default }))
     };
     lists.flatten().filter_map(of).collect()
-}
-
-/// The text of a key, if it has one that is not empty.
-pub fn text<'a>(value: &'a Value, key: &str) -> Option<&'a str> {
-    value.get(key).and_then(Value::as_str).filter(|text| !text.is_empty())
 }

@@ -6,12 +6,12 @@
 use serde_json::{Map, Value, json};
 
 use super::{
-    places::{Client, Places, Server, text},
+    server::{ClientKind, FoundServer, FoundServers, text},
     text::variable_of,
 };
 
 /// Adds the server of a `server.json`, also where it is wrapped as the registry's API answers.
-pub fn read(root: &Value, places: &mut Places) {
+pub fn read(root: &Value, places: &mut FoundServers) {
     let server = root.get("server").filter(|server| is_server(server)).unwrap_or(root);
     if is_server(server) {
         add(server, places);
@@ -22,7 +22,7 @@ pub fn read(root: &Value, places: &mut Places) {
 }
 
 /// Adds those of a list, such as a page of the registry.
-pub fn list(list: &Value, places: &mut Places) {
+pub fn list(list: &Value, places: &mut FoundServers) {
     for entry in list.as_array().into_iter().flatten() {
         let server = entry.get("server").unwrap_or(entry);
         if is_server(server) {
@@ -38,7 +38,7 @@ fn is_server(value: &Value) -> bool {
 
 /// The first way to reach the server is used: an address needs nothing installed, so it is before
 /// packages, and Streamable HTTP is before what it took the place of. The others are off.
-fn add(server: &Value, places: &mut Places) {
+fn add(server: &Value, places: &mut FoundServers) {
     let full = text(server, "name").unwrap_or("server");
     let name = full.rsplit('/').next().unwrap_or(full);
     let of = |key: &str| server.get(key).and_then(Value::as_array).into_iter().flatten();
@@ -50,8 +50,8 @@ fn add(server: &Value, places: &mut Places) {
     }
     for (at, way) in ways.into_iter().enumerate() {
         let another = (at > 0).then(|| "it is another way to reach the same server".to_owned());
-        places.servers.push(Server {
-            client: Client::Registry,
+        places.servers.push(FoundServer {
+            client: ClientKind::Registry,
             name: name.to_owned(),
             value: way.value,
             denied: Vec::new(),
@@ -184,7 +184,7 @@ fn is_required(input: &Value) -> bool {
     either(input, "isRequired", "is_required") == Some(&true.into())
 }
 
-/// What an input is, in the language of `routes.toml`.
+/// The value of an input, in the language of `routes.toml`.
 fn value(input: &Value, name: &str, place: &str, notes: &mut Vec<String>) -> Option<String> {
     if let Some(value) = input.get("value").and_then(Value::as_str) {
         return Some(filled(value, input.get("variables"), place, notes));
@@ -207,7 +207,8 @@ fn value(input: &Value, name: &str, place: &str, notes: &mut Vec<String>) -> Opt
 
 /// The text with what stands in braces replaced by the variables of that name.
 fn filled(text: &str, variables: Option<&Value>, place: &str, notes: &mut Vec<String>) -> String {
-    let (mut full, mut rest) = (String::new(), text);
+    let mut full = String::new();
+    let mut rest = text;
     while let Some((before, after)) = rest.split_once('{') {
         full.push_str(&escaped(before));
         let found = after.split_once('}').and_then(|(name, after)| {

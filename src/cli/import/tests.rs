@@ -4,15 +4,18 @@ use std::path::Path;
 
 use crate::config::{Config, parse};
 
-use super::{Imported, Source, import, write::Target};
+use super::{
+    command::{Imported, SourceFile, import},
+    write::OutputFile,
+};
 
 /// One file, imported to a new `routes.toml`.
 pub fn one(name: &str, text: &str) -> Result<Imported, String> {
-    import(&[source(name, text)], &Target::default())
+    import(&[source(name, text)], &OutputFile::default())
 }
 
-pub fn source(name: &str, text: &str) -> Source {
-    Source { name: name.to_owned(), text: text.to_owned() }
+pub fn source(name: &str, text: &str) -> SourceFile {
+    SourceFile { name: name.to_owned(), text: text.to_owned() }
 }
 
 /// The imported file as the gate reads it, with each variable set to `v`, or to an address.

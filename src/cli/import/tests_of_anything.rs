@@ -7,7 +7,10 @@ use proptest::{
 use serde_json::{Map, Value, json};
 
 use crate::{
-    cli::import::{Imported, Target, import},
+    cli::import::{
+        command::{Imported, import},
+        write::OutputFile,
+    },
     config::{Transport, parse},
 };
 
@@ -180,12 +183,13 @@ proptest! {
     #[test]
     fn what_is_added_is_always_right(before in file(), more in file()) {
         let Ok(before) = one("a.json", &before.to_string()) else { return Ok(()) };
-        let target = Target { before: Some(&before.toml), route: None, gate: true };
+        let target = OutputFile { before: Some(&before.toml), route: None, gate: true };
         let Ok(after) = import(&[source("b.json", &more.to_string())], &target) else {
             return Ok(())
         };
         let of = |imported: &Imported| parse("routes.toml", &imported.toml, &|_| None);
-        let (old, new) = (of(&before).expect("it was right"), of(&after));
+        let old = of(&before).expect("it was right");
+        let new = of(&after);
         let Ok(new) = new else {
             prop_assert!(false, "{}\n{}", new.unwrap_err(), after.toml);
             return Ok(())

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::config::{HttpTransport, Start, Transport, environment};
 
 use super::tests::{data, names, one, read, source};
-use super::{Target, import};
+use super::{command::import, write::OutputFile};
 
 /// Each file of `tests/data/import`, and where its client keeps it.
 const FILES: [(&str, &str); 24] = [
@@ -318,7 +318,7 @@ fn what_has_no_servers_is_refused() {
         source("empty.json", "{ \"mcpServers\": {} }"),
         source("a.json", "{ \"mcpServers\": { \"a\": { \"command\": \"x\" } } }"),
     ];
-    let imported = import(&sources, &Target::default()).expect("a server");
+    let imported = import(&sources, &OutputFile::default()).expect("a server");
     assert_eq!(imported.notes, ["empty.json: has no servers"]);
     assert_eq!(names(&read(&imported)), ["a"]);
 }

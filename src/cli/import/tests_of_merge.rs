@@ -3,7 +3,10 @@
 use std::{fs::Permissions, os::unix::fs::PermissionsExt as _};
 
 use super::tests::{names, one, read, source};
-use super::{Arguments, Imported, Target, import, run};
+use super::{
+    command::{Arguments, Imported, import, run},
+    write::OutputFile,
+};
 
 const BEFORE: &str = r#"# My gate.
 [server]
@@ -27,7 +30,7 @@ url = "https://tracker.example.com/mcp"
 "#;
 
 fn merged(before: &str, file: &str) -> Imported {
-    let target = Target { before: Some(before), ..Target::default() };
+    let target = OutputFile { before: Some(before), ..OutputFile::default() };
     import(&[source("mcp.json", file)], &target).expect("a file that can be added to")
 }
 
@@ -111,7 +114,7 @@ fn the_route_is_named_where_there_are_several() {
     let before = "[routes.\"/a\"]\nupstreams = [\"x\"]\n[routes.\"/b\"]\nupstreams = [\"x\"]\n\
                   [upstreams.x]\ncommand = \"x\"\n";
     let file = [source("m.json", r#"{ "mcpServers": { "b": { "command": "x" } } }"#)];
-    let to = |route| import(&file, &Target { before: Some(before), route, gate: false });
+    let to = |route| import(&file, &OutputFile { before: Some(before), route, gate: false });
     assert_eq!(to(None).unwrap_err(), "name the route with --route: it has /a, /b");
     assert_eq!(to(Some("b")).unwrap_err(), "`b` is no path of a route: begin with /");
     let routes = |route| {
@@ -120,7 +123,7 @@ fn the_route_is_named_where_there_are_several() {
     };
     assert_eq!(routes("/b"), ["x", "x b"]);
     assert_eq!(routes("/c"), ["x", "x", "b"]);
-    let broken = Target { before: Some("[routes"), ..Target::default() };
+    let broken = OutputFile { before: Some("[routes"), ..OutputFile::default() };
     let fault = import(&file, &broken).unwrap_err();
     assert!(fault.starts_with("the file to add to is not TOML"), "{fault}");
 }
@@ -130,7 +133,7 @@ fn the_built_in_server_comes_only_where_it_is_asked_for() {
     let file = r#"{ "mcpServers": { "gate": { "command": "x" } } }"#;
     assert_eq!(names(&read(&one("m.json", file).unwrap())), ["gate"]);
     let with = |before| {
-        let target = Target { before, route: None, gate: true };
+        let target = OutputFile { before, route: None, gate: true };
         names(&read(&import(&[source("m.json", file)], &target).unwrap())).join(" ")
     };
     assert_eq!(with(None), "gate gate-2");
@@ -148,7 +151,7 @@ fn several_files_are_one() {
         source("b.toml", "[mcp_servers.x]\ncommand = \"x\"\n[mcp_servers.y]\ncommand = \"2\""),
         source("-", "extensions: {z: {type: stdio, cmd: z}}"),
     ];
-    let imported = import(&sources, &Target::default()).unwrap();
+    let imported = import(&sources, &OutputFile::default()).unwrap();
     assert_eq!(names(&read(&imported)), ["x", "y", "y-2", "z"]);
     assert_eq!(
         imported.notes,
@@ -163,7 +166,8 @@ fn names_are_mended_and_never_the_same() {
         .map(|name| format!("{name:?}: {}", server.replace("COMMAND", &name.len().to_string())));
     let file = format!("{{ \"mcpServers\": {{ {} }} }}", given.join(","));
     let imported = one("m.json", &file).unwrap();
-    let (long, other) = ("x".repeat(32), "x".repeat(30) + "-2");
+    let long = "x".repeat(32);
+    let other = "x".repeat(30) + "-2";
     let wanted = ["a-b", "a-b-2", "server", "n", "server-2", &long, &other];
     assert_eq!(names(&read(&imported)), wanted);
     assert_eq!(imported.notes.len(), 7, "{:?}", imported.notes);

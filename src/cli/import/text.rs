@@ -7,11 +7,11 @@ use std::{
 
 use crate::config::is_variable;
 
-use super::places::{Client, Input};
+use super::server::{ClientKind, Input};
 
-/// Where a text stands, which decides what may stand for something in it.
+/// The position of a text, which decides what may be a variable in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum TextPosition {
     Command,
     /// An argument, whose variables the process itself may replace by those of its environment.
     Argument,
@@ -23,17 +23,17 @@ pub enum Place {
     Header,
 }
 
-impl Place {
-    /// Whether `routes.toml` takes `env:NAME` and `file:PATH` there.
+impl TextPosition {
+    /// Tells whether `routes.toml` takes `env:NAME` and `file:PATH` there.
     fn may_be_kept(self) -> bool {
         matches!(self, Self::Variable | Self::Header)
     }
 }
 
-/// What the texts of one server are translated with.
+/// Translates the texts of one server.
 #[derive(Debug)]
 pub struct Texts<'a> {
-    pub client: Client,
+    pub client: ClientKind,
     /// Variables that the server's own section gives its process, and their values.
     pub own: HashMap<String, String>,
     /// Names of the values that each user of `LibreChat` gives.
@@ -46,9 +46,9 @@ pub struct Texts<'a> {
     pub unknown: bool,
 }
 
-/// What a piece of a text becomes.
+/// The translation of a piece of a text.
 enum Piece {
-    /// In the language of `routes.toml`.
+    /// A text in the language of `routes.toml`.
     Ready(String),
     /// Characters that stand for themselves.
     Literal(String),
@@ -59,9 +59,9 @@ enum Piece {
 impl Texts<'_> {
     /// The text in the language of `routes.toml`, or `None` where what it says cannot be said
     /// there; then a note says why.
-    pub fn translated(&mut self, place: Place, key: &str, text: &str) -> Option<String> {
+    pub fn translated(&mut self, place: TextPosition, key: &str, text: &str) -> Option<String> {
         self.unknown = false;
-        if self.client == Client::Registry {
+        if self.client == ClientKind::Registry {
             return Some(text.to_owned());
         }
         if let Some(path) = self.whole_file(place, text) {
@@ -86,12 +86,13 @@ impl Texts<'_> {
                 }
             }
         }
-        if self.client == Client::LibreChat && self.is_of_a_user(key, text) {
+        if self.client == ClientKind::LibreChat && self.is_of_a_user(key, text) {
             return None;
         }
         let kept = ["env:", "file:", "vault:", "text:"];
         let mark = place.may_be_kept() && kept.iter().any(|mark| text.starts_with(mark));
-        let home = matches!(place, Place::Command | Place::Path).then(|| full.strip_prefix("~/"));
+        let home = matches!(place, TextPosition::Command | TextPosition::Path)
+            .then(|| full.strip_prefix("~/"));
         Some(match home.flatten() {
             Some(below) => format!("${{HOME}}/{below}"),
             None if mark => format!("text:{full}"),
@@ -123,10 +124,10 @@ impl Texts<'_> {
         }
     }
 
-    /// What stands at the beginning of `rest`, and what follows it. `first`: nothing is before it.
+    /// Splits the piece off that `rest` begins with. `first`: nothing is before it.
     fn piece<'t>(
         &mut self,
-        place: Place,
+        place: TextPosition,
         key: &str,
         rest: &'t str,
         first: bool,
@@ -143,7 +144,7 @@ impl Texts<'_> {
             };
             return Some((self.variable(place, key, inside), after));
         }
-        if let (Client::OpenCode, Some(inside)) = (self.client, rest.strip_prefix('{'))
+        if let (ClientKind::OpenCode, Some(inside)) = (self.client, rest.strip_prefix('{'))
             && let Some((inside, after)) = inside.split_once('}')
         {
             let piece = match inside.split_once(':')? {
@@ -153,7 +154,7 @@ impl Texts<'_> {
             };
             return Some((piece, after));
         }
-        if let (Client::LibreChat, Some(inside)) = (self.client, rest.strip_prefix("{{")) {
+        if let (ClientKind::LibreChat, Some(inside)) = (self.client, rest.strip_prefix("{{")) {
             let (name, after) = inside.split_once("}}")?;
             let name = name.trim();
             if self.of_users.contains(name) && is_variable(name) {
@@ -169,8 +170,13 @@ impl Texts<'_> {
     }
 
     /// `$NAME` and `%NAME%`, which Gemini CLI replaces anywhere, and others as a whole value.
-    fn plain<'t>(&self, place: Place, rest: &'t str, first: bool) -> Option<(Piece, &'t str)> {
-        let gemini = self.client == Client::Gemini;
+    fn plain<'t>(
+        &self,
+        place: TextPosition,
+        rest: &'t str,
+        first: bool,
+    ) -> Option<(Piece, &'t str)> {
+        let gemini = self.client == ClientKind::Gemini;
         if let (true, Some(inside)) = (gemini, rest.strip_prefix('%')) {
             let (name, after) = inside.split_once('%')?;
             return is_variable(name).then(|| (Piece::Ready(format!("${{{name}}}")), after));
@@ -180,23 +186,23 @@ impl Texts<'_> {
         let (name, after) = inside.split_at(end.unwrap_or(inside.len()));
         let whole = place.may_be_kept() && first && after.is_empty();
         let replaced = match gemini {
-            true => !(place == Place::Argument && self.own.contains_key(name)),
-            false => self.client == Client::Common && whole,
+            true => !(place == TextPosition::Argument && self.own.contains_key(name)),
+            false => self.client == ClientKind::Common && whole,
         };
         (replaced && is_variable(name)).then(|| (Piece::Ready(format!("${{{name}}}")), after))
     }
 
     /// `${inside}`.
-    fn variable(&mut self, place: Place, key: &str, inside: &str) -> Piece {
+    fn variable(&mut self, place: TextPosition, key: &str, inside: &str) -> Piece {
         let literal = Piece::Literal(format!("${{{inside}}}"));
         let name = inside.split_once(":-").map_or(inside, |(name, _)| name);
-        if matches!(self.client, Client::Codex | Client::Zed) {
+        if matches!(self.client, ClientKind::Codex | ClientKind::Zed) {
             return literal;
         }
-        if self.client == Client::Goose {
+        if self.client == ClientKind::Goose {
             return self.of_goose(place, inside).unwrap_or(literal);
         }
-        if place == Place::Argument && self.own.contains_key(name) {
+        if place == TextPosition::Argument && self.own.contains_key(name) {
             return literal;
         }
         match inside.split_once(':') {
@@ -232,8 +238,8 @@ impl Texts<'_> {
     }
 
     /// Goose replaces variables in headers only, by what `envs` and its key ring have.
-    fn of_goose(&self, place: Place, name: &str) -> Option<Piece> {
-        let value = self.own.get(name).filter(|_| place == Place::Header)?;
+    fn of_goose(&self, place: TextPosition, name: &str) -> Option<Piece> {
+        let value = self.own.get(name).filter(|_| place == TextPosition::Header)?;
         Some(match value.strip_prefix("${").and_then(|rest| rest.strip_suffix('}')) {
             Some(_) => Piece::Ready(value.clone()),
             None => Piece::Literal(value.clone()),
@@ -293,7 +299,7 @@ impl Texts<'_> {
         Some(Piece::Ready(format!("${{{name}}}")))
     }
 
-    /// Whether `LibreChat` fills in something of the user who calls.
+    /// Tells whether `LibreChat` fills in something of the user who calls.
     fn is_of_a_user(&mut self, key: &str, text: &str) -> bool {
         let mut rest = text;
         while let Some((_, inside)) = rest.split_once("{{") {
@@ -315,8 +321,8 @@ impl Texts<'_> {
     }
 
     /// The path of a file that is the whole value.
-    fn whole_file(&self, place: Place, text: &str) -> Option<String> {
-        use Client::{Codex, Goose, OpenCode, Registry, Zed};
+    fn whole_file(&self, place: TextPosition, text: &str) -> Option<String> {
+        use ClientKind::{Codex, Goose, OpenCode, Registry, Zed};
         if matches!(self.client, Codex | Zed | Goose | Registry) {
             return None;
         }
@@ -370,7 +376,8 @@ pub fn variable_of(text: &str) -> String {
 /// What a text in the language of `routes.toml` stands for where the environment has no say in it:
 /// with the defaults of its variables, and `None` where one has none.
 pub fn certain(text: &str) -> Option<String> {
-    let (mut full, mut rest) = (String::new(), text);
+    let mut full = String::new();
+    let mut rest = text;
     while let Some((before, after)) = rest.split_once("${") {
         if let Some(before) = before.strip_suffix('$') {
             full.extend([before, "${"]);

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use toml_edit::{Array, DocumentMut, Item, Table, TableLike, Value};
 
-use super::{entry::Entry, name};
+use super::{entry::ImportedServer, name};
 
 /// The route that a new file has, and that servers are added to unless another one is named.
 const ROUTE: &str = "/mcp";
@@ -12,7 +12,7 @@ const ROUTE: &str = "/mcp";
 /// The name of the built-in upstream.
 const GATE: &str = "gate";
 
-/// What stands at the head of a new file.
+/// The head of a new file.
 const HEAD: &str = "\
 # Made by `tollgate import`. `tollgate check` says what is wrong with this file, `tollgate schema`
 # what it may say.
@@ -34,14 +34,14 @@ builtin = \"gate\"
 
 /// A server and the file that it is from.
 #[derive(Debug)]
-pub struct From {
+pub struct ReadServer {
     pub file: String,
-    pub entry: Entry,
+    pub entry: ImportedServer,
 }
 
-/// Where servers are written to.
+/// The file that servers are written to.
 #[derive(Debug, Default)]
-pub struct Target<'a> {
+pub struct OutputFile<'a> {
     /// The text of the file that is there; none: a new one is made.
     pub before: Option<&'a str>,
     /// The path of the route that has them.
@@ -54,7 +54,10 @@ pub struct Target<'a> {
 ///
 /// # Errors
 /// Why they cannot be added to the file that is there.
-pub fn write(servers: Vec<From>, target: &Target<'_>) -> Result<(String, Vec<String>), String> {
+pub fn write(
+    servers: Vec<ReadServer>,
+    target: &OutputFile<'_>,
+) -> Result<(String, Vec<String>), String> {
     let before = target.before.unwrap_or(HEAD);
     let mut file: DocumentMut =
         before.parse().map_err(|error| format!("the file to add to is not TOML: {error}"))?;
@@ -68,7 +71,7 @@ pub fn write(servers: Vec<From>, target: &Target<'_>) -> Result<(String, Vec<Str
         sections.push_str(&BUILTIN.replace(GATE_HEADER, &header(added.last().map_or(GATE, |n| n))));
     }
     let mut written: Vec<(String, Vec<String>, String)> = Vec::new();
-    for From { file: from, entry } in servers {
+    for ReadServer { file: from, entry } in servers {
         let note = |name: &str, text: &str| format!("{from}: {name}: {text}");
         let there =
             written.iter().find(|(given, lines, _)| *given == entry.given && *lines == entry.lines);
@@ -113,7 +116,7 @@ fn header(name: &str) -> String {
 }
 
 /// The section of one server: one that is off is a comment.
-fn section(name: &str, entry: &Entry) -> String {
+fn section(name: &str, entry: &ImportedServer) -> String {
     let body = format!("{}\n{}", header(name), entry.lines.join("\n"));
     match &entry.off {
         None => format!("\n{}\n", body.trim_end()),
@@ -150,7 +153,7 @@ fn has_gate(file: &DocumentMut) -> bool {
 }
 
 /// The server's name, if the file has a section of that name that says the same.
-fn same(file: &DocumentMut, entry: &Entry) -> Option<String> {
+fn same(file: &DocumentMut, entry: &ImportedServer) -> Option<String> {
     let name = name::valid(&entry.given);
     let there = upstreams(file)?.get(&name)?;
     let values = |text: &str| text.parse::<toml::Table>().ok();
@@ -199,7 +202,8 @@ fn listed(file: &mut DocumentMut, route: Option<&str>, added: &[String]) -> Resu
 /// behind the last one stays behind it.
 fn append(list: &mut Array, name: &str) {
     let last = list.len().checked_sub(1).and_then(|last| list.get_mut(last));
-    let (mut before, mut after) = (None, String::new());
+    let mut before = None;
+    let mut after = String::new();
     if let Some(last) = last {
         let part = |part: Option<&toml_edit::RawString>| {
             part.and_then(|part| part.as_str()).unwrap_or_default().to_owned()

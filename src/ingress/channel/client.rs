@@ -10,8 +10,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     call::Caller,
     ingress::{
-        conversation::{Action, Conversation, OpenedSession},
-        reply::{self, Refused, RequestHead},
+        conversation::{Conversation, MessageAction, OpenedSession},
+        reply::{self, Rejection, RequestHead},
         stream,
     },
     mcp::{
@@ -27,10 +27,10 @@ use crate::{
 
 use super::{
     calls::{ActiveCall, ActiveCalls},
-    queue::{self, Full},
+    queue::{self, QueueFull},
 };
 
-/// Where a channel leads, and for whom.
+/// The route that a channel leads to, and its caller.
 pub struct ChannelSettings {
     pub gate: Arc<Gate>,
     /// The path of the route.
@@ -92,12 +92,13 @@ impl ClientChannel {
     pub async fn receive(&self, incoming: Incoming) {
         let Some(at) = self.route() else { return };
         let Inner { settings, .. } = &*self.0;
-        let (caller, takes_modern) = (settings.caller.clone(), settings.takes_modern);
+        let caller = settings.caller.clone();
+        let takes_modern = settings.takes_modern;
         let peer = settings.peer;
         let conversation = Conversation { at, caller, peer, takes_modern };
         match incoming {
             Incoming::One(message) => {
-                let session = || self.session().ok_or(Refused::NotOpened);
+                let session = || self.session().ok_or(Rejection::NotOpened);
                 let action = conversation.message(None, message, session);
                 self.act(&conversation, action).await;
             }
@@ -106,8 +107,8 @@ impl ClientChannel {
     }
 
     /// Answers that a message could not be read.
-    pub async fn refuse(&self, refused: &Refused) {
-        self.send(reply::refused(refused, None, &self.gate().counters).text).await;
+    pub async fn reject(&self, rejection: &Rejection) {
+        self.send(reply::rejected(rejection, None, &self.gate().counters).text).await;
     }
 
     /// The client sends nothing more. Calls under way may end, within `drain`.
@@ -162,20 +163,20 @@ impl ClientChannel {
     /// Sends the response to a request, or where its client has too many bytes to read already,
     /// that it was dropped.
     pub(super) async fn send_answer(&self, id: Option<&Id>, text: Bytes) {
-        if self.0.queue.send_answer(text).await == Err(Full) {
-            let refused = reply::refused(&Refused::ChannelBytes, id, &self.gate().counters);
-            self.send(refused.text).await;
+        if self.0.queue.send_answer(text).await == Err(QueueFull) {
+            let rejection = reply::rejected(&Rejection::ChannelBytes, id, &self.gate().counters);
+            self.send(rejection.text).await;
         }
     }
 
-    async fn act(&self, conversation: &Conversation, action: Action) {
+    async fn act(&self, conversation: &Conversation, action: MessageAction) {
         match action {
-            Action::Run(call) => self.start(&conversation.at, call).await,
-            Action::Initialize(request) => self.initialize(conversation, &request).await,
-            Action::Answer(answer) => self.send(answer.text).await,
-            Action::Cancel(id) => self.0.calls.cancel(&id),
-            Action::Announce => self.announce(),
-            Action::Accept => (),
+            MessageAction::Run(call) => self.start(&conversation.at, call).await,
+            MessageAction::Initialize(request) => self.initialize(conversation, &request).await,
+            MessageAction::Answer(answer) => self.send(answer.text).await,
+            MessageAction::Cancel(id) => self.0.calls.cancel(&id),
+            MessageAction::Announce => self.announce(),
+            MessageAction::Accept => (),
         }
     }
 
@@ -191,28 +192,29 @@ impl ClientChannel {
 
     /// A batch (2025-03-26): all at once, answered with an array in their order.
     async fn batch(&self, conversation: &Conversation, messages: Vec<Message>) {
-        let session = match conversation.batch(self.session().ok_or(Refused::NotOpened)) {
+        let session = match conversation.batch(self.session().ok_or(Rejection::NotOpened)) {
             Ok(session) => session,
             Err(answer) => return self.send(answer.text).await,
         };
         let mut answers = Vec::new();
         for message in messages {
             match conversation.legacy(&session, message) {
-                Action::Run(call) => {
+                MessageAction::Run(call) => {
                     let begun = self.begin(&conversation.at, &call);
                     answers.push(begun.map(|active| (active, call)));
                 }
-                Action::Answer(answer) => answers.push(Err(answer.text)),
-                action @ (Action::Initialize(_)
-                | Action::Cancel(_)
-                | Action::Announce
-                | Action::Accept) => self.act(conversation, action).await,
+                MessageAction::Answer(answer) => answers.push(Err(answer.text)),
+                action @ (MessageAction::Initialize(_)
+                | MessageAction::Cancel(_)
+                | MessageAction::Announce
+                | MessageAction::Accept) => self.act(conversation, action).await,
             }
         }
         if answers.is_empty() {
             return;
         }
-        let (channel, at) = (self.clone(), conversation.at.clone());
+        let channel = self.clone();
+        let at = conversation.at.clone();
         self.gate().tasks.spawn("channel: batch", async move {
             let each = answers.into_iter().map(async |begun| match begun {
                 Ok((active, call)) => channel.run_to_end(at.clone(), call, &active).await,
@@ -329,7 +331,7 @@ impl WriteQueue {
         self.messages.next().await
     }
 
-    /// Whether nothing waits just now.
+    /// Tells whether nothing waits just now.
     pub fn is_empty(&self) -> bool {
         self.messages.is_empty()
     }

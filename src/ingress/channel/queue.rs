@@ -29,7 +29,7 @@ struct Queued {
 
 /// Too many bytes wait already.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Full;
+pub struct QueueFull;
 
 /// Makes a queue in which so many bytes may wait, or one larger message alone.
 pub fn queue(bytes_max: usize) -> (Sender, Receiver) {
@@ -53,13 +53,13 @@ impl Sender {
     ///
     /// # Errors
     /// Too many bytes wait already.
-    pub async fn send_answer(&self, text: Bytes) -> Result<(), Full> {
+    pub async fn send_answer(&self, text: Bytes) -> Result<(), QueueFull> {
         if text.len() <= COUNTED_MIN {
             self.send(text).await;
             return Ok(());
         }
         let room = Arc::clone(&self.room).try_acquire_many_owned(self.size(&text));
-        let room = room.ok().ok_or(Full)?;
+        let room = room.ok().ok_or(QueueFull)?;
         self.messages.send(Queued { text, _room: room }).await.ok();
         Ok(())
     }
@@ -114,7 +114,7 @@ mod tests {
                     (true, false) => sender.send(text).now_or_never().is_some(),
                     (true, true) => match sender.send_answer(text).now_or_never() {
                         Some(Ok(())) => true,
-                        Some(Err(Full)) => {
+                        Some(Err(QueueFull)) => {
                             prop_assert!(COUNTED_MIN < size);
                             false
                         }

@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::{
     ingress::{
         reply::{self, RequestHead},
-        step::{self, Step},
+        step::{self, CallEvent},
     },
     mcp::{message, method::Method, raw::Raw},
     pipeline::{self, Call, ListenEvent, ListenStream, Reply, ResponseStream},
@@ -43,7 +43,9 @@ impl ClientChannel {
     }
 
     async fn run(&self, at: RouteSnapshot, call: Call) -> Option<Bytes> {
-        let (id, method, version) = (call.id.clone(), call.method, call.client.version);
+        let id = call.id.clone();
+        let method = call.method;
+        let version = call.client.version;
         match pipeline::run(at, call).await {
             Ok(Reply::Answer(body)) => Some(message::response(Some(&id), &body)),
             Ok(Reply::Response(back)) => self.back(back).await,
@@ -68,10 +70,10 @@ impl ClientChannel {
                 }
             };
             match step {
-                Step::Message(text) => self.send(text).await,
+                CallEvent::Message(text) => self.send(text).await,
                 // A channel is not broken off: the rest comes on it.
-                Step::Paused(_) => (),
-                Step::Last(last) => return last.text(),
+                CallEvent::Paused(_) => (),
+                CallEvent::Final(last) => return last.text(),
             }
         }
     }

@@ -125,7 +125,7 @@ impl ClientConnection {
         self.cut.cancelled().await;
     }
 
-    /// Whether it has no request at the moment.
+    /// Tells whether it has no request at the moment.
     pub fn is_idle(&self) -> bool {
         self.idle_since().is_some()
     }

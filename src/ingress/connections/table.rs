@@ -43,7 +43,7 @@ pub struct Connections {
     counters: Arc<Counters>,
 }
 
-/// How many connections there may be, and for how long without progress.
+/// Bounds on the number of connections, and on their time without progress.
 #[derive(Debug, Clone, Copy)]
 pub struct ConnectionBounds {
     pub connections_max: usize,
@@ -145,7 +145,7 @@ impl Connections {
         idle.map(|idle| self.make_room(&mut table, &idle)).is_some()
     }
 
-    /// How often [`Connections::sweep`] is to be called.
+    /// The pause between two calls of [`Connections::sweep`].
     pub fn period(&self) -> Duration {
         let shortest = self.bounds.idle.min(self.bounds.write_timeout);
         (shortest / PERIOD_PART).clamp(PERIOD_MIN, PERIOD_MAX)
@@ -174,7 +174,7 @@ impl Connections {
         }
     }
 
-    /// How many sweeps have to pass until this time has.
+    /// The count of sweeps that have to pass until this time has.
     fn count(&self, time: Duration) -> u64 {
         let periods = time.as_nanos().div_ceil(self.period().as_nanos());
         // What began within a sweep has not waited for all of it.
@@ -195,7 +195,7 @@ impl Connections {
         self.closing.cancel();
     }
 
-    /// Whether all are told to end.
+    /// Tells whether all are told to end.
     pub fn is_closing(&self) -> bool {
         self.closing.is_cancelled()
     }
@@ -265,7 +265,7 @@ impl ConnectionSlot {
         EndingGuard(Arc::clone(&self.connections.ending))
     }
 
-    /// Whether all connections are told to end, not this one alone.
+    /// Tells whether all connections are told to end, not this one alone.
     pub fn is_closing(&self) -> bool {
         self.connections.is_closing()
     }
@@ -283,8 +283,8 @@ impl Drop for EndingGuard {
     }
 }
 
-/// What counts as one address: of IPv6 the first 64 bits, which one customer has for himself
-/// (RFC 6177).
+/// The network that counts as one address: of IPv6 the first 64 bits, which one customer has for
+/// himself (RFC 6177).
 fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,

@@ -7,7 +7,8 @@ use proptest::prelude::*;
 use super::*;
 
 fn connections(connections_max: usize, per_address_max: usize) -> Arc<Connections> {
-    let (idle, write_timeout) = (Duration::from_secs(4), Duration::from_secs(8));
+    let idle = Duration::from_secs(4);
+    let write_timeout = Duration::from_secs(8);
     let bounds = ConnectionBounds { connections_max, per_address_max, idle, write_timeout };
     Connections::new(bounds, Arc::default())
 }

@@ -104,8 +104,8 @@ impl OutgoingBody {
         Piece { bytes, delivery: self.delivery.clone() }
     }
 
-    /// Whether a stream of HTTP/2 has not taken yet what it was given last. Its end is not said
-    /// before: nobody would see then that it stands still.
+    /// Tells whether a stream of HTTP/2 has not taken yet what it was given last. Its end is not
+    /// said before: nobody would see then that it stands still.
     fn is_being_taken(&self, context: Option<&Context<'_>>) -> bool {
         let delivery = self.delivery.as_ref().filter(|_| self.to.http2);
         delivery.is_some_and(|delivery| !delivery.is_taken(context))

@@ -93,7 +93,7 @@ struct CountedBytes {
     _reservation: SendReservation,
 }
 
-/// Which bound an answer would exceed.
+/// The bound that an answer would exceed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Exceeded {
     #[error(
@@ -253,7 +253,7 @@ impl Delivery {
         self.taken.load(Ordering::Relaxed)
     }
 
-    /// Whether all of it is taken; else `context` is woken then.
+    /// Tells whether all of it is taken; else `context` is woken then.
     pub fn is_taken(&self, context: Option<&Context<'_>>) -> bool {
         if let Some(context) = context {
             self.waker.register(context.waker());
@@ -261,7 +261,7 @@ impl Delivery {
         self.is_over.load(Ordering::Acquire)
     }
 
-    /// Whether it had to make room for others; else `context` is woken then.
+    /// Tells whether it had to make room for others; else `context` is woken then.
     pub fn is_cut(&self, context: &Context<'_>) -> bool {
         self.waker.register(context.waker());
         self.is_cut.load(Ordering::Acquire)
@@ -288,7 +288,7 @@ impl SendReservation {
         &self.delivery
     }
 
-    /// The same bytes, counted until all slices of them are gone.
+    /// Counts these bytes until all slices of them are gone.
     pub fn hold(self, bytes: Bytes) -> Bytes {
         Bytes::from_owner(CountedBytes { bytes, _reservation: self })
     }

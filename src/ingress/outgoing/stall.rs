@@ -26,7 +26,7 @@ tokio::task_local! {
     static SENT: StreamProgress;
 }
 
-/// How far the answer of a stream was taken.
+/// The progress of a stream's answer.
 #[derive(Debug, Default)]
 pub struct StreamProgress {
     /// Pieces given.
@@ -44,7 +44,7 @@ pub struct StreamExecutor {
 }
 
 impl StreamProgress {
-    /// A piece was given, of a large answer where there is one.
+    /// Notes that a piece was given, of a large answer where there is one.
     pub fn given(delivery: Option<&Arc<Delivery>>) {
         // HTTP/1 has no streams; there the connection is watched.
         let given = SENT.try_with(|sent| {
@@ -57,7 +57,7 @@ impl StreamProgress {
         given.ok();
     }
 
-    /// There is nothing to give at the moment.
+    /// Notes that there is nothing to give at the moment.
     pub fn nothing() {
         SENT.try_with(|sent| sent.waits.set(false)).ok();
     }
@@ -76,11 +76,11 @@ impl<F: Future + Send + 'static> Executor<F> for StreamExecutor {
     }
 }
 
-/// How a stream ended.
+/// The end of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
     Itself,
-    /// It stood still for too long.
+    /// The stream stood still for too long.
     Stalled,
     /// Its answer had to make room for others.
     Cut,
@@ -99,7 +99,7 @@ async fn watched(stream: impl Future, write_timeout: Duration) -> End {
     .await
 }
 
-/// How far an answer is: pieces given, and bytes taken of a large one.
+/// The progress of an answer: pieces given, and bytes taken of a large one.
 type Mark = (u64, usize);
 
 /// Ready once a stream has stood still for too long, or has to make room.

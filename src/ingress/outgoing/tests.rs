@@ -120,8 +120,9 @@ proptest! {
             let sum = |fits: Fits<'_>| {
                 held.iter().filter(|one| fits(one)).map(|one| one.2).sum::<usize>()
             };
-            let (total, its, here) =
-                (sum(&|_| true), sum(&|one| one.0 == who), sum(&|one| one.1 == at));
+            let total = sum(&|_| true);
+            let its = sum(&|one| one.0 == who);
+            let here = sum(&|one| one.1 == at);
             match budget.admit(bytes, &to(&places[at], who, true)) {
                 Ok(admission) => {
                     prop_assert!(total + bytes <= gate);
@@ -167,7 +168,8 @@ async fn the_slowest_reader_makes_room() {
     let (budget, counters) = budget(SendBounds { gate: 100, ..ROOMY });
     let places = places(4);
     let admit = |at: usize, bytes| budget.admit(bytes, &to(&places[at], at as u64, true)).ok();
-    let (slow, quick) = (admit(0, 40).unwrap(), admit(1, 40).unwrap());
+    let slow = admit(0, 40).unwrap();
+    let quick = admit(1, 40).unwrap();
     assert!(admit(2, 40).is_none(), "both have just begun");
     tokio::time::sleep(Duration::from_millis(1_050)).await;
     quick.delivery().took(30);

@@ -5,14 +5,14 @@ use serde_json::{Map, Value};
 use crate::{
     cli::import::{
         keys::{Meaning, meaning},
-        text::{self, Place},
+        text::{self, TextPosition},
     },
     config::{is_url, is_variable},
 };
 
-use super::{Reader, settings::seconds};
+use super::{reader::EntryReader, settings::seconds};
 
-impl Reader<'_> {
+impl EntryReader<'_> {
     pub(super) fn of_http(&mut self, key: &str, value: &Value) -> bool {
         match (meaning(key), value) {
             (Meaning::Url, Value::String(text)) if !text.is_empty() => self.url(key, text),
@@ -30,7 +30,7 @@ impl Reader<'_> {
                 self.header("Authorization", format!("Bearer ${{{variable}}}"));
             }
             (Meaning::Bearer, Value::String(token)) => {
-                let token = self.texts.translated(Place::Url, key, token);
+                let token = self.texts.translated(TextPosition::Url, key, token);
                 if let Some(token) = token.filter(|token| !token.is_empty()) {
                     self.header("Authorization", format!("Bearer {token}"));
                     self.plain(key, "Authorization", &token);
@@ -44,7 +44,7 @@ impl Reader<'_> {
     }
 
     fn url(&mut self, key: &str, text: &str) {
-        let url = self.texts.translated(Place::Url, key, text.trim());
+        let url = self.texts.translated(TextPosition::Url, key, text.trim());
         if self.texts.unknown {
             self.off = Some("its URL has a variable that is none here".to_owned());
         }
@@ -70,7 +70,7 @@ impl Reader<'_> {
                 ("timeout", value) if self.draft.calls_take(seconds(value, 1)) => (),
                 ("proxy", Value::String(proxy)) => self.proxy(&path, proxy),
                 ("caBundlePath", Value::String(path)) => {
-                    self.draft.ca = self.texts.translated(Place::Path, "caBundlePath", path);
+                    self.draft.ca = self.texts.translated(TextPosition::Path, "caBundlePath", path);
                 }
                 ("verifySsl", value) => self.key("verifySsl", value),
                 _ => self.unknown(&path, value),
@@ -79,7 +79,7 @@ impl Reader<'_> {
     }
 
     pub(super) fn proxy(&mut self, key: &str, text: &str) {
-        let proxy = self.texts.translated(Place::Url, key, text);
+        let proxy = self.texts.translated(TextPosition::Url, key, text);
         let proxy = proxy.filter(|proxy| text::certain(proxy).is_none_or(|proxy| is_url(&proxy)));
         if proxy.is_none() {
             self.note(key, "is no address of a proxy");
@@ -88,7 +88,7 @@ impl Reader<'_> {
     }
 
     fn headers(&mut self, key: &str, table: &Map<String, Value>) {
-        table.iter().for_each(|(name, value)| self.pair(key, Place::Header, name, value));
+        table.iter().for_each(|(name, value)| self.pair(key, TextPosition::Header, name, value));
     }
 
     pub(super) fn header(&mut self, name: &str, value: String) {

@@ -5,15 +5,15 @@ use serde_json::Value;
 use crate::{
     cli::import::{
         keys::{Meaning, meaning},
-        places::Client,
-        text::{self, Place},
+        server::ClientKind,
+        text::{self, TextPosition},
     },
     config::is_variable,
 };
 
-use super::{Reader, is_scalar, names_in, scalar};
+use super::reader::{EntryReader, is_scalar, names_in, scalar};
 
-impl Reader<'_> {
+impl EntryReader<'_> {
     pub(super) fn of_process(&mut self, key: &str, value: &Value) -> bool {
         match (meaning(key), value) {
             (Meaning::Command, Value::String(text)) => {
@@ -23,20 +23,20 @@ impl Reader<'_> {
             (Meaning::Command, Value::Array(words)) if words.iter().all(is_scalar) => {
                 let mut words = words.iter().filter_map(scalar);
                 self.command(key, &words.next().unwrap_or_default());
-                let args =
-                    words.filter_map(|word| self.texts.translated(Place::Argument, key, &word));
+                let args = words
+                    .filter_map(|word| self.texts.translated(TextPosition::Argument, key, &word));
                 let args: Vec<String> = args.collect();
                 self.draft.args.splice(..0, args);
             }
             (Meaning::Arguments, Value::Array(words)) if words.iter().all(is_scalar) => {
                 let words = words.iter().filter_map(scalar);
-                let args =
-                    words.filter_map(|word| self.texts.translated(Place::Argument, key, &word));
+                let args = words
+                    .filter_map(|word| self.texts.translated(TextPosition::Argument, key, &word));
                 let args: Vec<String> = args.collect();
                 self.draft.args.extend(args);
             }
             (Meaning::Folder, Value::String(text)) => {
-                self.draft.cwd = self.texts.translated(Place::Path, key, text);
+                self.draft.cwd = self.texts.translated(TextPosition::Path, key, text);
                 if !text.starts_with(['/', '~', '$']) {
                     self.note(key, "a relative folder begins beside routes.toml here");
                 }
@@ -47,7 +47,7 @@ impl Reader<'_> {
     }
 
     fn command(&mut self, key: &str, text: &str) {
-        let command = self.texts.translated(Place::Command, key, text);
+        let command = self.texts.translated(TextPosition::Command, key, text);
         let is_empty = |text: &String| text::certain(text).is_some_and(|text| text.is_empty());
         self.draft.command = command.filter(|command| !is_empty(command));
     }
@@ -56,7 +56,7 @@ impl Reader<'_> {
         match value {
             Value::Object(table) => {
                 for (name, value) in table {
-                    self.pair(key, Place::Variable, name, value);
+                    self.pair(key, TextPosition::Variable, name, value);
                 }
                 true
             }
@@ -74,7 +74,7 @@ impl Reader<'_> {
             self.note(key, &format!("`{name}` is no name of a variable"));
             return;
         }
-        if self.texts.client == Client::Goose {
+        if self.texts.client == ClientKind::Goose {
             self.note(key, &format!("Goose kept `{name}`: set the variable {name}"));
         }
         self.variable(name, format!("env:{name}"));

@@ -6,12 +6,12 @@ use serde_json::Value;
 
 use crate::cli::import::{
     keys::{Meaning, meaning},
-    places::Client,
+    server::ClientKind,
 };
 
-use super::Reader;
+use super::reader::EntryReader;
 
-impl Reader<'_> {
+impl EntryReader<'_> {
     pub(super) fn switch(&mut self, key: &str, value: &Value) -> bool {
         let on = match value.as_str() {
             Some("true") => true,
@@ -57,7 +57,7 @@ impl Reader<'_> {
             return;
         }
         // To Goose no name is all, to the others none.
-        if names.is_empty() && self.texts.client != Client::Goose {
+        if names.is_empty() && self.texts.client != ClientKind::Goose {
             self.draft.denied.push("*".to_owned());
         }
         // Copilot writes `*` for all.
@@ -91,7 +91,7 @@ impl Reader<'_> {
             _ => {
                 let per_second = self.unit(value);
                 let told = self.draft.calls_take(seconds(value, per_second));
-                let uncertain = matches!(self.texts.client, Client::Common | Client::Zed);
+                let uncertain = matches!(self.texts.client, ClientKind::Common | ClientKind::Zed);
                 if let (true, true, Some(idle)) = (told, uncertain, &self.draft.idle) {
                     let text = format!("{value} is taken for {} s", idle.as_secs_f64());
                     self.note(key, &text);
@@ -101,14 +101,14 @@ impl Reader<'_> {
         }
     }
 
-    /// How many of a client's `timeout` make a second. Cline and Roo count seconds, up to an hour,
-    /// and Goose does; all others count milliseconds. Those with `mcpServers` are told apart by
-    /// their files and sections, or else by the number.
+    /// The count of units of a client's `timeout` in a second. Cline and Roo count seconds, up to
+    /// an hour, and Goose does; all others count milliseconds. Those with `mcpServers` are told
+    /// apart by their files and sections, or else by the number.
     fn unit(&self, value: &Value) -> u32 {
-        let uncertain = matches!(self.texts.client, Client::Common | Client::Zed);
+        let uncertain = matches!(self.texts.client, ClientKind::Common | ClientKind::Zed);
         let most = if self.counts_seconds { 3600.0 } else { 999.0 };
         let is_small = value.as_f64().is_some_and(|number| number <= most);
-        if self.texts.client == Client::Goose || uncertain && is_small { 1 } else { 1000 }
+        if self.texts.client == ClientKind::Goose || uncertain && is_small { 1 } else { 1000 }
     }
 }
 

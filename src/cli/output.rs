@@ -1,0 +1,39 @@
+//! Prints the results and remarks of commands, for people and for programs.
+
+use std::io::{IsTerminal as _, Write as _};
+
+use crate::app;
+
+/// Prints what is wrong with a configuration in whole; any other reason is one line.
+pub fn start_failed(error: app::StartError) -> anyhow::Error {
+    if let app::StartError::Config(problems) = &error {
+        show(&problems.render(std::io::stderr().is_terminal()));
+        return anyhow::anyhow!("{} problem(s) in the configuration", problems.len());
+    }
+    anyhow::Error::new(error)
+}
+
+/// Prints the result of a command to standard output. A reader that went away (`| head`) is no
+/// error.
+pub fn say(text: &str) {
+    writeln!(std::io::stdout().lock(), "{text}").ok();
+}
+
+/// Prints a remark to standard error.
+pub fn show(text: &str) {
+    writeln!(std::io::stderr().lock(), "{text}").ok();
+}
+
+/// Prints a warning to standard error.
+pub fn warn(text: &str) {
+    use owo_colors::{OwoColorize as _, Stream};
+    let mark = "warning:".if_supports_color(Stream::Stderr, |text| text.yellow().to_string());
+    show(&format!("{mark} {text}"));
+}
+
+/// Prints an error to standard error.
+pub fn complain(text: &str) {
+    use owo_colors::{OwoColorize as _, Stream};
+    let mark = "error:".if_supports_color(Stream::Stderr, |text| text.red().bold().to_string());
+    show(&format!("{mark} {text}"));
+}
