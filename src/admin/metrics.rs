@@ -1,16 +1,19 @@
 //! The gate's counters, as Prometheus reads them (`OpenMetrics` 1.0). Label values come from the
 //! configuration alone, so no stranger can make one.
 
-use std::fmt::Error;
+use std::{fmt::Error, time::Duration};
 
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, NoLabelSet, text},
     metrics::MetricType,
-    registry::Registry,
+    registry::{Registry, Unit},
 };
 
-use crate::builtin::report::{BreakerStatus, ReplicaReport, Report, UpstreamReport, UpstreamState};
+use crate::{
+    builtin::report::{BreakerStatus, ReplicaReport, Report, UpstreamReport, UpstreamState},
+    telemetry::{BUCKETS_US, CallReading, ScopeKind},
+};
 
 const STATES: [UpstreamState; 6] = [
     UpstreamState::Idle,
@@ -51,10 +54,11 @@ const REPLICA_LEVELS: [(&str, &str, ReadReplica); 3] = [
     ("replica_calls_under_way", "Calls that are with a replica", |one| one.in_flight.into()),
 ];
 
-/// A report in words of Prometheus.
-pub fn text(report: Report) -> String {
+/// A report, and the metrics of calls, in words of Prometheus.
+pub fn text(report: Report, calls: Vec<CallReading>) -> String {
     let mut registry = Registry::with_prefix("tollgate");
     registry.register_collector(Box::new(ReportCollector(report)));
+    registry.register_collector(Box::new(CallCollector(calls)));
     let mut text = String::new();
     // A String takes everything.
     text::encode(&mut text, &registry).ok();
@@ -63,6 +67,55 @@ pub fn text(report: Report) -> String {
 
 #[derive(Debug)]
 struct ReportCollector(Report);
+
+#[derive(Debug)]
+struct CallCollector(Vec<CallReading>);
+
+impl Collector for CallCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
+        ScopeKind::ALL.iter().try_for_each(|kind| {
+            self.outcomes(*kind, &mut encoder)?;
+            self.durations(*kind, &mut encoder)
+        })
+    }
+}
+
+impl CallCollector {
+    fn of(&self, kind: ScopeKind) -> impl Iterator<Item = &CallReading> {
+        self.0.iter().filter(move |one| one.scope.kind() == kind)
+    }
+
+    fn outcomes(&self, kind: ScopeKind, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+        let of = kind.name();
+        let (name, help) = (format!("{of}_outcomes"), format!("Calls of a {of} by outcome"));
+        let mut metric = encoder.encode_descriptor(&name, &help, None, MetricType::Counter)?;
+        let each = self.of(kind).flat_map(|one| one.outcomes.iter().map(move |each| (one, each)));
+        for (one, (outcome, count)) in each {
+            let mut labels = one.scope.labels();
+            labels.push(("outcome", outcome));
+            let mut counter = metric.encode_family(&labels)?;
+            counter.encode_counter::<NoLabelSet, _, u64>(count, None)?;
+        }
+        Ok(())
+    }
+
+    fn durations(&self, kind: ScopeKind, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+        let of = kind.name();
+        let (name, help) = (format!("{of}_call"), format!("Time that calls of a {of} took"));
+        let (unit, histogram) = (Some(&Unit::Seconds), MetricType::Histogram);
+        let mut metric = encoder.encode_descriptor(&name, &help, unit, histogram)?;
+        for one in self.of(kind) {
+            let bounds = BUCKETS_US.map(|us| Duration::from_micros(us).as_secs_f64());
+            let bounds = bounds.into_iter().chain([f64::INFINITY]);
+            let buckets: Vec<_> = bounds.zip(one.buckets.iter().copied()).collect();
+            let (sum, count) = (one.sum.as_secs_f64(), one.buckets.iter().sum());
+            metric
+                .encode_family(&one.scope.labels())?
+                .encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
+        }
+        Ok(())
+    }
+}
 
 impl Collector for ReportCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {

@@ -117,7 +117,9 @@ async fn answer(gate: &Arc<Gate>, local: SocketAddr, request: Request<Incoming>)
     match request.uri().path() {
         "/livez" => reply(StatusCode::OK, TEXT, "alive\n"),
         "/readyz" => readiness(gate),
-        "/metrics" => reply(StatusCode::OK, OPEN_METRICS, metrics::text(gate.report())),
+        "/metrics" => {
+            reply(StatusCode::OK, OPEN_METRICS, metrics::text(gate.report(), gate.counters.calls()))
+        }
         "/report" => reply(StatusCode::OK, JSON, json!(gate.report()).to_string()),
         _ => {
             let known = "there are /livez, /readyz, /metrics, /report and /cache/purge\n";

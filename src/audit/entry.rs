@@ -1,10 +1,10 @@
-//! The record of one call while it is under way: it goes with the call, is told what becomes of it,
-//! and is handed to the writer when it ends.
+//! One call under way as it is observed: it goes with the call, is told what becomes of it, and
+//! when it ends counts its metrics and hands its record to the writer.
 
 use std::{
     num::NonZeroU32,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -14,8 +14,8 @@ use tokio::time::Instant;
 use crate::{
     call::CallId,
     config::WhenFull,
-    mcp::{message::Body, raw::Raw},
-    telemetry::{Counter, Reason},
+    mcp::{message::Body, method::Method, raw::Raw},
+    telemetry::{CallMetrics, Counter, Outcome, Reason},
 };
 
 use super::{
@@ -26,93 +26,136 @@ use super::{
     writer::Work,
 };
 
-/// The record of one call, written when it ends; dropped before anybody said how, it says that the
-/// call was cancelled. Nothing in it is locked.
+/// One call under way, as it is observed: its metrics are counted and its record is written, where
+/// the gate has a log, when it ends. Dropped before anybody said how, it says that the call was
+/// cancelled. Nothing in it is locked.
 pub struct Entry {
+    started_at: Instant,
+    method: Method,
+    ended: AtomicBool,
+    route: Arc<CallMetrics>,
+    target: OnceLock<TargetMetrics>,
+    log: Option<Box<Log>>,
+}
+
+/// What counts a call besides its route.
+struct TargetMetrics {
+    upstream: Arc<CallMetrics>,
+    /// None where it is no call of a tool.
+    tool: Option<Arc<CallMetrics>>,
+}
+
+/// What is to be recorded of a call.
+struct Log {
     audit: Arc<Audit>,
-    since: Instant,
     open: Open,
     told: Told,
     /// Room that is reserved for it; none where it is not to be written.
     reserved: Option<usize>,
-    ended: AtomicBool,
 }
 
 impl Entry {
-    pub(super) fn new(audit: Arc<Audit>, open: Open, reserved: Option<usize>) -> Self {
+    /// Observes a call that is not recorded.
+    pub fn unrecorded(method: Method, route: &Arc<CallMetrics>) -> Self {
         Self {
-            audit,
-            since: Instant::now(),
-            open,
-            told: Told::default(),
-            reserved,
+            started_at: Instant::now(),
+            method,
             ended: AtomicBool::new(false),
+            route: Arc::clone(route),
+            target: OnceLock::new(),
+            log: None,
         }
     }
 
+    pub(super) fn new(
+        audit: Arc<Audit>,
+        route: &Arc<CallMetrics>,
+        open: Open,
+        reserved: Option<usize>,
+    ) -> Self {
+        let mut entry = Self::unrecorded(open.method, route);
+        let log = Log { audit, open, told: Told::default(), reserved };
+        entry.log = Some(Box::new(log));
+        entry
+    }
+
     /// The call in the records of the gate.
-    pub fn id(&self) -> CallId {
-        self.open.id
+    pub fn id(&self) -> Option<CallId> {
+        self.log.as_ref().map(|log| log.open.id)
     }
 
     /// Says what the call is about, by the names upstream.
     pub fn about(&self, upstream: &str, target: &str) {
-        self.told.target.get_or_init(|| (upstream.to_owned(), target.to_owned()));
+        self.tell(|told| {
+            told.target.get_or_init(|| (upstream.to_owned(), target.to_owned()));
+        });
+    }
+
+    /// Says what counts the call besides its route.
+    pub fn counted_by(&self, upstream: &Arc<CallMetrics>, tool: Option<&Arc<CallMetrics>>) {
+        self.target.get_or_init(|| TargetMetrics {
+            upstream: Arc::clone(upstream),
+            tool: tool.map(Arc::clone),
+        });
     }
 
     /// Says what the guard lets pass of its params.
     pub fn cleared(&self, params: &Raw) {
-        self.told.cleared.get_or_init(|| params.clone());
+        self.tell(|told| {
+            told.cleared.get_or_init(|| params.clone());
+        });
     }
 
     /// Says which call it goes on with: the one that was parked, or that made the task.
     pub fn goes_on_with(&self, parent: Option<CallId>) {
-        if let Some(parent) = parent {
-            self.told.parent.get_or_init(|| parent);
-        }
+        self.tell(|told| {
+            parent.map(|parent| told.parent.get_or_init(|| parent));
+        });
     }
 
     /// Says which policies decided; none where no policy says anything of it, which denies.
     pub fn judged(&self, rules: impl Iterator<Item = String>) {
-        self.told.judged(rules);
+        self.tell(|told| told.judged(rules));
     }
 
     /// Says which detectors of the guard found something, where, and what was done with it.
     pub fn guarded(&self, found: impl Iterator<Item = String>) {
-        self.told.guarded(found);
+        self.tell(|told| told.guarded(found));
     }
 
     /// Says how it was answered from memory, or that it was not.
     pub fn cached(&self, by: CacheUse) {
-        self.told.cached(by);
+        self.tell(|told| told.cached(by));
     }
 
     /// Says that the successor of its upstream gets it.
     pub fn sent_to_successor(&self, name: &str) {
-        self.told.successor.get_or_init(|| name.to_owned());
+        self.tell(|told| {
+            told.successor.get_or_init(|| name.to_owned());
+        });
     }
 
     /// Says that it is about to be sent, for the first time or again.
     pub fn sending(&self) {
-        self.told.sending(self.since.elapsed());
+        self.tell(|told| told.sending(self.started_at.elapsed()));
     }
 
     /// Says how many units the limits of its route took for it.
     pub fn route_cost(&self, cost: Option<NonZeroU32>) {
-        self.told.add_route_cost(cost);
+        self.tell(|told| told.add_route_cost(cost));
     }
 
     /// Says how many units the limits of its upstream took for a send.
     pub fn upstream_cost(&self, cost: Option<NonZeroU32>) {
-        self.told.add_upstream_cost(cost);
+        self.tell(|told| told.add_upstream_cost(cost));
     }
 
-    /// Says that something came for it from its upstream, of which this replica has it.
-    pub fn heard(&self, replica: Option<String>) {
-        self.told.heard(self.since.elapsed());
-        if let Some(replica) = replica {
-            self.told.replica.get_or_init(|| replica);
-        }
+    /// Says that something came for it from its upstream, and which replica has it.
+    pub fn heard(&self, replica: impl FnOnce() -> Option<String>) {
+        self.tell(|told| {
+            told.heard(self.started_at.elapsed());
+            replica().map(|replica| told.replica.get_or_init(|| replica));
+        });
     }
 
     /// Says that the call was answered, by whomever.
@@ -121,7 +164,7 @@ impl Entry {
     /// Where that cannot be recorded, and no call is answered unrecorded: the answer is not to be
     /// given.
     pub fn answered(&self, body: &Body) -> Result<(), Full> {
-        self.succeeded(|open| record::outcome(open.method, body), Some(record::bytes(body)))
+        self.succeeded(record::outcome(self.method, body), Some(record::bytes(body)))
     }
 
     /// Says that a stream was opened, which goes on.
@@ -129,40 +172,56 @@ impl Entry {
     /// # Errors
     /// As [`Entry::answered`].
     pub fn opened(&self) -> Result<(), Full> {
-        self.succeeded(|_| record::OK, None)
+        self.succeeded(Outcome::Ok, None)
     }
 
     /// Says that the call ended without an answer of its upstream's own.
     pub fn failed(&self, reason: Reason) {
-        self.end(reason.name(), None);
+        self.end(Outcome::Failed(reason), None);
     }
 
-    fn succeeded(
-        &self,
-        outcome: impl FnOnce(&Open) -> &'static str,
-        bytes: Option<usize>,
-    ) -> Result<(), Full> {
+    fn tell(&self, tell: impl FnOnce(&Told)) {
+        if let Some(log) = &self.log {
+            tell(&log.told);
+        }
+    }
+
+    fn succeeded(&self, outcome: Outcome, bytes: Option<usize>) -> Result<(), Full> {
+        let refuses = self.log.as_ref().is_some_and(|log| log.refuses());
         // What could not be written since the call began is to be known to whoever asked for it.
-        let refuses = self.audit.settings.when_full == WhenFull::Refuse;
-        if refuses && self.audit.room.is_failing() && !self.ended.load(Ordering::Acquire) {
-            self.audit.counters.add(Counter::AuditRefused);
+        let lost = refuses && self.log.as_ref().is_some_and(|log| log.audit.room.is_failing());
+        if lost && !self.ended.load(Ordering::Acquire) {
+            self.log.iter().for_each(|log| log.audit.counters.add(Counter::AuditRefused));
             self.failed(Reason::ServiceUnavailable);
             return Err(Full);
         }
-        if self.end(outcome(&self.open), bytes) || !refuses { Ok(()) } else { Err(Full) }
+        if self.end(outcome, bytes) || !refuses { Ok(()) } else { Err(Full) }
     }
 
-    /// Ends the record, unless it has ended: the first word counts. False where it is lost.
-    fn end(&self, outcome: &'static str, bytes: Option<usize>) -> bool {
+    /// Ends the call, unless it has ended: the first word counts. False where its record is lost.
+    fn end(&self, outcome: Outcome, bytes: Option<usize>) -> bool {
         if self.ended.swap(true, Ordering::AcqRel) {
             return true;
         }
-        let end = End { outcome, took: self.since.elapsed(), bytes, told: &self.told };
-        let taken = self.reserved.is_some_and(|reserved| self.hand_over(&end, reserved));
+        let took = self.started_at.elapsed();
+        self.route.add(outcome, took);
+        if let Some(target) = self.target.get() {
+            let all = [Some(&target.upstream), target.tool.as_ref()];
+            all.into_iter().flatten().for_each(|metrics| metrics.add(outcome, took));
+        }
+        let Some(log) = &self.log else { return true };
+        let end = End { outcome, took, bytes, told: &log.told };
+        let taken = log.reserved.is_some_and(|reserved| log.hand_over(&end, reserved));
         if !taken {
-            self.audit.counters.add(Counter::AuditDropped);
+            log.audit.counters.add(Counter::AuditDropped);
         }
         taken
+    }
+}
+
+impl Log {
+    fn refuses(&self) -> bool {
+        self.audit.settings.when_full == WhenFull::Refuse
     }
 
     fn hand_over(&self, end: &End<'_>, reserved: usize) -> bool {

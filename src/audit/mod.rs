@@ -21,7 +21,7 @@ use crate::{
     call::{Caller, Client, TraceId, clock, tasks::Thread},
     config::{self, WhenFull},
     mcp::{method::Method, raw::Raw},
-    telemetry::{Counter, Counters},
+    telemetry::{CallMetrics, Counter, Counters, Reason},
 };
 
 pub use self::{
@@ -55,6 +55,8 @@ pub struct Begun<'a> {
     pub caller: &'a Caller,
     pub client: &'a Arc<Client>,
     pub route: &'a str,
+    /// Counts the calls of the route.
+    pub metrics: &'a Arc<CallMetrics>,
     pub method: Method,
     /// What the client calls its target.
     pub name: Option<&'a str>,
@@ -107,10 +109,11 @@ impl Audit {
         let reserved = self.room.reserve(record::bytes_max(call, self.settings.arguments));
         if refuses && reserved.is_none() {
             self.counters.add(Counter::AuditRefused);
+            Entry::unrecorded(call.method, call.metrics).failed(Reason::ServiceUnavailable);
             return Err(Full);
         }
         let open = Open::new(call, clock::unix_micros());
-        Ok(Arc::new(Entry::new(Arc::clone(self), open, reserved)))
+        Ok(Arc::new(Entry::new(Arc::clone(self), call.metrics, open, reserved)))
     }
 
     /// Writes all that waits, and ends.

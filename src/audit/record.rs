@@ -8,6 +8,7 @@ use crate::{
     call::{CallId, Caller, Client, TraceId, clock},
     config::Recorded,
     mcp::{canonical::canonical, message::Body, method::Method, raw::Raw, result, splice},
+    telemetry::Outcome,
 };
 
 use super::{
@@ -19,10 +20,6 @@ use super::{
 const TEXT_CHARS_MAX: usize = 512;
 /// Bytes of arguments that are recorded whole; of more, the digest is.
 const ARGUMENTS_BYTES_MAX: usize = 64 << 10;
-
-pub const OK: &str = "ok";
-/// The answer asks for something first; the retry has a record of its own.
-const INPUT_REQUIRED: &str = "input_required";
 
 /// Bytes of a record beside what strangers say: its keys, times, numbers and words of the gate.
 const BYTES_MIN: usize = 2_048;
@@ -50,7 +47,7 @@ pub struct Open {
 
 /// What is known besides when it ends.
 pub struct End<'a> {
-    pub outcome: &'static str,
+    pub outcome: Outcome,
     pub took: Duration,
     /// Bytes of the answer.
     pub bytes: Option<usize>,
@@ -207,7 +204,7 @@ impl Open {
             cache: told.cache().map(CacheUse::word),
             arguments: whole,
             arguments_hash: hash.map(|given| hash_of(&given, key)),
-            outcome: end.outcome,
+            outcome: end.outcome.name(),
             attempts: told.attempts(),
             route_cost: told.route_cost(),
             upstream_cost: told.upstream_cost(),
@@ -221,17 +218,17 @@ impl Open {
     }
 }
 
-/// How an answer is recorded.
-pub fn outcome(method: Method, body: &Body) -> &'static str {
-    let Body::Result(result) = body else { return "error" };
+/// How an answer is counted and recorded.
+pub fn outcome(method: Method, body: &Body) -> Outcome {
+    let Body::Result(result) = body else { return Outcome::Error };
     let is = |key, value: &str| {
         splice::rare_member(result, key).is_some_and(|member| member.as_str() == value)
     };
     let calls = matches!(method, Method::ToolsCall | Method::TasksResult);
     match () {
-        () if calls && result::is_error(result) => "tool_error",
-        () if is("resultType", "\"input_required\"") => INPUT_REQUIRED,
-        () => OK,
+        () if calls && result::is_error(result) => Outcome::ToolError,
+        () if is("resultType", "\"input_required\"") => Outcome::InputRequired,
+        () => Outcome::Ok,
     }
 }
 

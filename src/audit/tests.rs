@@ -34,6 +34,7 @@ fn begin_with(audit: &Arc<Audit>, name: &str, params: &Raw) -> Result<Arc<Entry>
         caller: &Caller::Parent,
         client: &Arc::new(Client::fully_capable()),
         route: "/mcp",
+        metrics: &Arc::default(),
         method: Method::ToolsCall,
         name: Some(name),
         params,

@@ -13,6 +13,7 @@ use crate::{
     guard::ToolSchemas,
     mcp::{mirror::Mirrors, raw::Raw, splice},
     policy::Object,
+    telemetry::CallMetrics,
     upstream::Upstream,
 };
 
@@ -82,6 +83,8 @@ pub struct Target {
     pub hedge: Option<Duration>,
     /// Which of several replicas knows it.
     pub replica: Option<u64>,
+    /// Counts its calls; none where it is no tool.
+    pub metrics: Option<Arc<CallMetrics>>,
 }
 
 /// How a name leads to its target.
@@ -131,6 +134,7 @@ impl Target {
             hints: annotations.as_ref().map(ToolHints::of).unwrap_or_default(),
             hedge: part.filters.hedge_of(&item.key),
             replica: None,
+            metrics: (kind == ListKind::Tools).then(|| part.upstream.metrics_of_tool(&item.key)),
             besides: Vec::new(),
             found: FoundBy::Listed,
         }
@@ -149,6 +153,7 @@ impl Target {
             hints: ToolHints::default(),
             hedge: None,
             replica,
+            metrics: None,
             besides: Vec::new(),
             found: FoundBy::Listed,
         }

@@ -193,6 +193,10 @@ section! {
         linked_age: BoundedDuration<SECOND, { 7 * DAY }> = "10m",
         /// Time from the start in which a list waits for upstreams that nothing is known of yet.
         settle: BoundedDuration<0, MINUTE> = "1s",
+        /// Routes, upstreams and tools that have metrics of their own, by outcome and duration; all
+        /// others of a kind share theirs.
+        // 1 KiB of text each for Prometheus, of those that are called.
+        call_metrics_max: Count<10, 1_000_000> = 2_000,
         /// How long a name is kept for an entry that is no longer listed by its upstream, although
         /// that is ready; also for an upstream that is no longer there.
         // Longer than a server stays changed by mistake.

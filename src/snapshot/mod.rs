@@ -234,6 +234,7 @@ impl Gate {
         let gone: Vec<_> =
             earlier.members.iter().filter(|member| !contains(&members, member)).cloned().collect();
         let drain = limits.drain;
+        self.counters.set_call_metrics_max(limits.call_metrics_max);
         self.offers.set_bytes_max(limits.views_bytes_max);
         self.publish(&earlier, (config, Arc::new(rules)), members, false);
         drop(building);

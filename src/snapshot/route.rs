@@ -20,7 +20,7 @@ use crate::{
     guard::Guards,
     mcp::{document::CallArguments, method::Method},
     policy::{AccessRequest, Judge, Object, PerGrants, Policies, PolicyBounds},
-    telemetry::{Counter, Counters},
+    telemetry::{CallMetrics, Counter, Counters, MetricScope},
 };
 
 use super::{
@@ -41,6 +41,8 @@ pub struct Route {
     pub judge: Arc<Judge>,
     content: Arc<Content>,
     pub names: Arc<Naming>,
+    /// Counts its calls.
+    pub metrics: Arc<CallMetrics>,
     recorded: AtomicBool,
     /// Offers of the plain view, and of the one for clients that can be asked, by grants.
     seen: Arc<[PerGrants<Cell>; 2]>,
@@ -110,9 +112,11 @@ impl Route {
         };
         let pushes = before
             .map_or_else(|| broadcast::Sender::new(PUSHES_MAX), |before| before.pushes.clone());
+        let metrics = ground.counters.calls_of(MetricScope::Route(settings.path.clone()));
         let (settings, offers) = (settings.clone(), Arc::clone(ground.offers));
         Self {
             settings,
+            metrics,
             auth: door,
             members,
             judge,

@@ -1,20 +1,29 @@
 //! Counters and logs: what the gate counts of itself, by a closed set of names.
 
+mod calls;
 mod names;
 pub mod throttle;
 
 use std::{
     collections::BTreeMap,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
-pub use self::names::{Counter, Reason};
+use self::calls::MetricsRegistry;
+pub use self::{
+    calls::{BUCKETS_US, CallMetrics, CallReading, MetricScope},
+    names::{Counter, Outcome, Reason, ScopeKind},
+};
 
 /// The counters of one gate.
 #[derive(Debug)]
 pub struct Counters {
     counts: [AtomicU64; Counter::ALL.len()],
     faults: [AtomicU64; Reason::ALL.len()],
+    calls: MetricsRegistry,
 }
 
 impl Default for Counters {
@@ -22,6 +31,7 @@ impl Default for Counters {
         Self {
             counts: std::array::from_fn(|_| AtomicU64::new(0)),
             faults: std::array::from_fn(|_| AtomicU64::new(0)),
+            calls: MetricsRegistry::default(),
         }
     }
 }
@@ -42,6 +52,32 @@ impl Counters {
         if let Some(count) = self.faults.get(reason as usize) {
             count.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// The metrics of calls of a scope, for it to hold. All that are too many share theirs.
+    pub fn calls_of(&self, scope: MetricScope) -> Arc<CallMetrics> {
+        let kind = scope.kind();
+        self.calls.of(scope).unwrap_or_else(|| {
+            self.add(Counter::MetricsShared);
+            throttle::line(("shared metrics", kind.name()), |more| {
+                tracing::warn!(
+                    kind = kind.name(),
+                    more,
+                    "it has no metrics of its own (`call_metrics_max` of `[server.limits]`)"
+                );
+            });
+            self.calls.other(kind)
+        })
+    }
+
+    /// Bounds how many routes, upstreams and tools have metrics of their own.
+    pub fn set_call_metrics_max(&self, max: usize) {
+        self.calls.set_scopes_max(max);
+    }
+
+    /// The metrics of all routes, upstreams and tools that had a call.
+    pub fn calls(&self) -> Vec<CallReading> {
+        self.calls.read()
     }
 
     /// All of them, by name.

@@ -184,6 +184,7 @@ named! {
         AuditDropped = "audit_dropped",
         AuditRefused = "audit_refused",
         AuditFailed = "audit_failed",
+        MetricsShared = "metrics_shared",
         InternalErrors = "internal_errors",
     }
 }
@@ -211,6 +212,60 @@ named! {
         InvalidArguments = "invalid_arguments",
         Blocked = "blocked",
         InternalError = "internal_error",
+    }
+}
+
+named! {
+    /// What calls are counted by: metrics have it before `_outcomes` and `_call_seconds`.
+    ScopeKind {
+        Route = "route",
+        Upstream = "upstream",
+        Tool = "tool",
+    }
+}
+
+/// How a call ended, for metrics and the audit log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    Ok,
+    /// The tool says itself that it failed.
+    ToolError,
+    /// A JSON-RPC error of the server's own.
+    Error,
+    /// The client is asked something first; its retry is a call of its own.
+    InputRequired,
+    /// It ended without an answer of its upstream's own.
+    Failed(Reason),
+}
+
+impl Outcome {
+    const ANSWERS: [Self; 4] = [Self::Ok, Self::ToolError, Self::Error, Self::InputRequired];
+    pub const COUNT: usize = Self::ANSWERS.len() + Reason::ALL.len();
+
+    /// All of them, in the order of their indexes.
+    pub fn all() -> impl Iterator<Item = Self> {
+        Self::ANSWERS.into_iter().chain(Reason::ALL.iter().map(|reason| Self::Failed(*reason)))
+    }
+
+    pub fn index(self) -> usize {
+        match self {
+            Self::Ok => 0,
+            Self::ToolError => 1,
+            Self::Error => 2,
+            Self::InputRequired => 3,
+            Self::Failed(reason) => Self::ANSWERS.len() + reason as usize,
+        }
+    }
+
+    /// The word that operators see.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::ToolError => "tool_error",
+            Self::Error => "error",
+            Self::InputRequired => "input_required",
+            Self::Failed(reason) => reason.name(),
+        }
     }
 }
 
@@ -246,8 +301,16 @@ mod tests {
     }
 
     #[test]
+    fn an_outcome_has_one_name_and_stands_at_its_index() {
+        assert!(Outcome::all().enumerate().all(|(at, outcome)| outcome.index() == at));
+        let names: BTreeSet<_> = Outcome::all().map(Outcome::name).collect();
+        assert_eq!(names.len(), Outcome::COUNT);
+    }
+
+    #[test]
     fn a_discriminant_is_the_place_in_the_list() {
         assert!(Counter::ALL.iter().enumerate().all(|(at, counter)| *counter as usize == at));
+        assert!(ScopeKind::ALL.iter().enumerate().all(|(at, kind)| *kind as usize == at));
         assert!(Reason::ALL.iter().enumerate().all(|(at, reason)| *reason as usize == at));
     }
 }

@@ -1,6 +1,6 @@
 //! What operators are shown, on a listener of its own.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -57,10 +57,97 @@ async fn metrics_name_every_counter_and_every_upstream() {
     }
 }
 
+/// The lines of the metrics that begin so, in their order.
+async fn lines(gate: &Gate, begin: &str) -> Vec<String> {
+    let (_, text) = get(gate, "/metrics").await;
+    text.lines().filter(|line| line.starts_with(begin)).map(str::to_owned).collect()
+}
+
+#[tokio::test]
+async fn calls_are_counted_by_outcome_and_time_for_route_upstream_and_tool() {
+    let git = fake::dual()
+        .tool("log")
+        .tool("ill")
+        .answer(r#"{"content":[],"isError":true}"#)
+        .tool("odd")
+        .error(r#"{"code":-32050,"message":"no such job"}"#)
+        .prompt("p");
+    for at in 0..2 {
+        let gate = gateway().server(ADMIN).upstream("git", &git).start().await;
+        let [modern, legacy] = [gate.modern(), gate.legacy("2025-11-25").await];
+        let client = if at == 0 { modern } else { legacy };
+        for tool in ["log", "log", "ill", "odd", "none", "(other)\"} 1\n# nonsense"] {
+            client.ask("tools/call", json!({ "name": tool })).await;
+        }
+        client.ask("prompts/get", json!({ "name": "p" })).await;
+        client.tools().await;
+        // An edit keeps what was counted, as long as the thing is the same.
+        gate.edit(|toml| format!("{toml}\n[routes.\"/second\"]\nupstreams = [\"git\"]\n"));
+        eventually("the edit", || {
+            (gate.app().viewer().report().counters["reloads"] == 1).then_some(())
+        })
+        .await;
+        assert_eq!(
+            lines(&gate, "tollgate_route_outcomes").await,
+            [
+                "tollgate_route_outcomes_total{route=\"/mcp\",outcome=\"ok\"} 3",
+                "tollgate_route_outcomes_total{route=\"/mcp\",outcome=\"tool_error\"} 1",
+                "tollgate_route_outcomes_total{route=\"/mcp\",outcome=\"error\"} 1",
+                "tollgate_route_outcomes_total{route=\"/mcp\",outcome=\"not_found\"} 2",
+            ]
+        );
+        assert_eq!(
+            lines(&gate, "tollgate_upstream_outcomes").await,
+            [
+                "tollgate_upstream_outcomes_total{upstream=\"git\",outcome=\"ok\"} 3",
+                "tollgate_upstream_outcomes_total{upstream=\"git\",outcome=\"tool_error\"} 1",
+                "tollgate_upstream_outcomes_total{upstream=\"git\",outcome=\"error\"} 1",
+            ]
+        );
+        let tools = lines(&gate, "tollgate_tool_outcomes").await;
+        let of = |tool: &str, outcome: &str, count: u64| {
+            let labels = format!("upstream=\"git\",tool=\"{tool}\",outcome=\"{outcome}\"");
+            format!("tollgate_tool_outcomes_total{{{labels}}} {count}")
+        };
+        assert_eq!(tools, [of("ill", "tool_error", 1), of("log", "ok", 2), of("odd", "error", 1)]);
+        for line in [
+            "# TYPE tollgate_route_call_seconds histogram",
+            "# UNIT tollgate_tool_call_seconds seconds",
+            "tollgate_route_call_seconds_count{route=\"/mcp\"} 7",
+            "tollgate_upstream_call_seconds_count{upstream=\"git\"} 5",
+            "tollgate_tool_call_seconds_bucket{le=\"+Inf\",upstream=\"git\",tool=\"log\"} 2",
+        ] {
+            assert_eq!(lines(&gate, line).await, [line]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn scopes_beyond_the_bound_share_their_metrics() {
+    let mut git = fake::http();
+    for at in 0..12 {
+        git = git.tool(&format!("tool{at:02}"));
+    }
+    let bound = format!("{ADMIN}\nlimits.call_metrics_max = 10");
+    let gate = gateway().server(&bound).upstream("git", &git).start().await;
+    let client = gate.modern();
+    for at in 0..12 {
+        client.call(&format!("tool{at:02}")).await;
+    }
+    let tools = lines(&gate, "tollgate_tool_outcomes").await;
+    // The route and the upstream have theirs, too.
+    assert_eq!(tools.len(), 9, "{tools:?}");
+    let labels = r#"upstream="(other)",tool="(other)",outcome="ok""#;
+    let shared = format!("tollgate_tool_outcomes_total{{{labels}}} 4");
+    assert!(tools.contains(&shared), "{tools:?}");
+    assert!(4 <= gate.app().viewer().report().counters["metrics_shared"]);
+}
+
 #[tokio::test]
 async fn readiness_names_tools_whose_arguments_cannot_be_checked() {
     let elsewhere = serde_json::json!({ "name": "far", "inputSchema": {
-        "type": "object", "properties": { "a": { "$ref": "https://schemas.example/a secret" } } } });
+        "type": "object",
+        "properties": { "a": { "$ref": "https://schemas.example/a secret" } } } });
     let git = fake::http().tool("log").tool_with(elsewhere);
     let gate = gateway().server(ADMIN).upstream("git", &git).start().await;
     gate.modern().tools().await;
@@ -109,7 +196,8 @@ async fn only_reads_of_a_known_host_are_answered() {
         ("GET /metrics HTTP/1.1\r\nHost: localhost\r\nOrigin: https://evil.example", 403),
         ("POST /metrics HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0", 405),
         (
-            "POST /cache/purge HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost:3000\r\nContent-Length: 0",
+            "POST /cache/purge HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost:3000\r\n\
+             Content-Length: 0",
             403,
         ),
         ("GET /mcp HTTP/1.1\r\nHost: localhost", 404),

@@ -11,14 +11,19 @@ use crate::{
 
 use super::resolve::Resolved;
 
-/// Begins the record of a call; none where nothing is recorded, or nothing of this kind.
+/// Begins to observe a call, and to record it where calls are recorded; none where it is none that
+/// asks for something.
 ///
 /// # Errors
 /// Where it could not be written, and no call goes unrecorded.
 pub fn begin(context: &Context) -> Result<Option<Arc<Entry>>, Fault> {
     let call = &context.call;
-    let Some(audit) = context.gate.audit.as_ref().filter(|_| is_call(call.method)) else {
+    if !is_call(call.method) {
         return Ok(None);
+    }
+    let metrics = &context.route.metrics;
+    let Some(audit) = &context.gate.audit else {
+        return Ok(Some(Arc::new(Entry::unrecorded(call.method, metrics))));
     };
     let name = match &call.named {
         TargetRef::Name(text)
@@ -32,6 +37,7 @@ pub fn begin(context: &Context) -> Result<Option<Arc<Entry>>, Fault> {
         caller: &call.caller,
         client: &call.client,
         route: context.path(),
+        metrics,
         method: call.method,
         name,
         params: &call.params,
@@ -80,13 +86,16 @@ impl Context {
 
     /// The call in the records of the gate.
     pub fn record_id(&self) -> Option<CallId> {
-        self.entry.as_ref().map(|entry| entry.id())
+        self.entry.as_ref().and_then(|entry| entry.id())
     }
 
     /// Records what the call is about, which is found now.
     pub fn record_target(&self, resolved: &Resolved) {
         if let Some(entry) = &self.entry {
-            entry.about(resolved.target.upstream.name(), &resolved.target.own);
+            let target = &resolved.target;
+            let tool = target.metrics.as_ref().filter(|_| self.call.method == Method::ToolsCall);
+            entry.counted_by(&target.upstream.metrics, tool);
+            entry.about(target.upstream.name(), &target.own);
         }
     }
 

@@ -175,7 +175,7 @@ impl Resend {
             self.era = exchange.era;
             self.replica = exchange.replica;
             context.record(|entry| {
-                entry.heard(self.replica.and_then(|number| self.upstream.replica_url(number)));
+                entry.heard(|| self.upstream.replica_url(self.replica?));
             });
         }
         if self.canary.is_some() && self.leaves_successor(context, &event, untouched) {

@@ -24,7 +24,7 @@ use crate::{
     call::{SessionKey, tasks::Tasks},
     config::Transport,
     resilience::{Circuit, affinity, hedge_budget::HedgeBudget},
-    telemetry::Counters,
+    telemetry::{CallMetrics, Counters, MetricScope},
     upstream::{
         replica::{
             Replica, common::Common, era::Findings, inbox::Inbox, status::Tally,
@@ -52,6 +52,8 @@ pub struct Upstream {
     /// Each replica's own breaker, where there are several.
     pub guards: Vec<RwLock<Arc<Circuit>>>,
     pub counters: Arc<Counters>,
+    /// Counts its calls.
+    pub metrics: Arc<CallMetrics>,
     pub context: Arc<Context>,
     pub tally: Tally,
     pub tasks: Tasks,
@@ -98,6 +100,7 @@ impl Upstream {
             spare_for_slow: HedgeBudget::for_slow(),
             spare_for_lost: HedgeBudget::for_lost(),
             common,
+            metrics: counters.calls_of(MetricScope::Upstream(settings.config.name.clone())),
             counters: Arc::clone(&counters),
             context: Arc::clone(context),
             tally: Tally::default(),

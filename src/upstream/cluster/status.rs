@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use crate::{
     builtin::report::UpstreamKind,
+    telemetry::{CallMetrics, MetricScope},
     upstream::{
         cluster::Upstream,
         connection::peer::Peer,
@@ -14,6 +15,11 @@ use crate::{
 };
 
 impl Upstream {
+    /// What counts the calls of one of its tools, by its own name.
+    pub fn metrics_of_tool(&self, own: &str) -> Arc<CallMetrics> {
+        self.counters.calls_of(MetricScope::Tool(self.name().to_owned(), own.to_owned()))
+    }
+
     /// The address of the replica of this number, without what may be secret in it.
     pub fn replica_url(&self, number: u64) -> Option<String> {
         let at = self.ids.iter().position(|id| *id == number)?;
