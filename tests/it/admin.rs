@@ -76,7 +76,7 @@ async fn calls_are_counted_by_outcome_and_time_for_route_upstream_and_tool() {
         let gate = gateway().server(ADMIN).upstream("git", &git).start().await;
         let [modern, legacy] = [gate.modern(), gate.legacy("2025-11-25").await];
         let client = if at == 0 { modern } else { legacy };
-        for tool in ["log", "log", "ill", "odd", "none", "(other)\"} 1\n# nonsense"] {
+        for tool in ["log", "log", "ill", "odd", "none", "(other)\"} 1 # nonsense"] {
             client.ask("tools/call", json!({ "name": tool })).await;
         }
         client.ask("prompts/get", json!({ "name": "p" })).await;
