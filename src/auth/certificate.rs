@@ -147,7 +147,7 @@ mod tests {
         Certificate::read(made.der()).unwrap()
     }
 
-    fn identify(subject: SubjectOf, shown: &Certificate) -> Result<String, AuthRefusal> {
+    pub(super) fn identify(subject: SubjectOf, shown: &Certificate) -> Result<String, AuthRefusal> {
         let settings = CertificateAuth { subject, groups: Vec::new(), scopes: Vec::new() };
         let known = CertificateAuthority::new("machines", &settings).identify(shown);
         known.map(|known| known.subject.clone())

@@ -12,8 +12,9 @@ use crate::{
 };
 
 use super::{
-    AuthContext, AuthError, AuthRefusal, Reach,
+    AuthContext, AuthError, AuthRefusal,
     claims::{self, digest},
+    context::Reach,
     keyring::{Keyring, NoKey},
 };
 

@@ -125,7 +125,7 @@ impl std::fmt::Debug for NewKey {
 mod tests {
     use super::*;
 
-    fn known(new: &NewKey, expires: Option<u64>) -> ApiKey {
+    pub(super) fn known(new: &NewKey, expires: Option<u64>) -> ApiKey {
         let hash = hash(&new.key);
         let caller = "ci".to_owned();
         let (groups, scopes) = (vec!["build".to_owned()], Vec::new());

@@ -12,8 +12,10 @@ use crate::{
 };
 
 use super::{
-    AuthError, AuthRefusal, Authority, Certificate, Kind, Presented, Reach,
+    AuthError, AuthRefusal, Certificate,
+    authority::{Authority, Kind, Presented},
     claims::has_stepped_up,
+    context::Reach,
     credential::RequestCredential,
     keys,
     logins::{LoginSource, Logins},

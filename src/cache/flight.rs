@@ -1,19 +1,13 @@
-//! One request for all who ask the same at the same time.
-//!
-//! Whoever asks first leads; the others wait for what becomes of it. A leader that goes away leaves
-//! the lead to one of them, and so does one whose upstream failed, once for each who waits.
+//! A request under way that others wait for, as they see it.
 
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering},
 };
 
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 
-use super::{
-    key::CacheKeys,
-    store::{CacheSubject, CachedResult, Store},
-};
+use super::result::{CacheSubject, CachedResult};
 
 /// How a flight ended. `F` is how an upstream fails.
 #[derive(Debug, Clone)]
@@ -32,33 +26,7 @@ pub struct Flight<F> {
     pub subject: Arc<CacheSubject>,
     /// The result is not kept: the flight began before its subject changed.
     pub invalidated: AtomicBool,
-    result: watch::Receiver<Option<FlightResult<F>>>,
-}
-
-/// The duty to ask, for all who wait. Dropped, it goes to one of them.
-#[derive(Debug)]
-pub struct Leader<F: Clone> {
-    store: Arc<Store<F>>,
-    keys: CacheKeys,
-    flight: Arc<Flight<F>>,
-    result: watch::Sender<Option<FlightResult<F>>>,
-    /// Its place among the refreshes under way, where nobody waits for it.
-    refresh_permit: Option<OwnedSemaphorePermit>,
-}
-
-/// A place among those who wait.
-#[derive(Debug)]
-pub struct Follower<F: Clone> {
-    store: Arc<Store<F>>,
-    keys: CacheKeys,
-    flight: Arc<Flight<F>>,
-}
-
-/// Whether a caller asks the upstream itself, or waits for another's answer.
-#[derive(Debug)]
-pub enum JoinOutcome<F: Clone> {
-    Leader(Leader<F>),
-    Follower(Follower<F>),
+    pub(super) result: watch::Receiver<Option<FlightResult<F>>>,
 }
 
 impl<F: Clone> Flight<F> {
@@ -68,83 +36,5 @@ impl<F: Clone> Flight<F> {
 
     pub fn is_invalidated(&self) -> bool {
         self.invalidated.load(Ordering::Relaxed)
-    }
-}
-
-/// Joins the flight of these keys, or begins one.
-pub fn join<F: Clone>(
-    shelf: &Arc<Store<F>>,
-    keys: CacheKeys,
-    subject: &Arc<CacheSubject>,
-) -> JoinOutcome<F> {
-    let (landing, landed) = watch::channel(None);
-    let (subject, spoilt) = (Arc::clone(subject), AtomicBool::new(false));
-    let own = Arc::new(Flight { subject, invalidated: spoilt, result: landed });
-    let (shelf, flight) = (Arc::clone(shelf), shelf.join_or_lead(keys.own, &own));
-    if Arc::ptr_eq(&flight, &own) {
-        JoinOutcome::Leader(Leader {
-            store: shelf,
-            keys,
-            flight,
-            result: landing,
-            refresh_permit: None,
-        })
-    } else {
-        JoinOutcome::Follower(Follower { store: shelf, keys, flight })
-    }
-}
-
-impl<F: Clone> Leader<F> {
-    /// The answer is here: kept, unless its subject has changed meanwhile, and given to all who
-    /// wait.
-    pub fn complete(self, kept: CachedResult) {
-        let key = if kept.public { self.keys.public } else { self.keys.own };
-        self.store.put(key, &kept, &self.flight);
-        self.publish(FlightResult::Cached(kept));
-    }
-
-    /// The answer is here, and is not for others: each of them asks for itself.
-    pub fn complete_private(self) {
-        self.publish(FlightResult::Private);
-    }
-
-    pub fn fail(self, error: F) {
-        self.publish(FlightResult::Failed(error));
-    }
-
-    /// The tool or resource that the result is of.
-    pub fn subject(&self) -> &CacheSubject {
-        &self.flight.subject
-    }
-
-    /// Holds a place until it is over.
-    pub(super) fn with_refresh_permit(mut self, place: OwnedSemaphorePermit) -> Self {
-        self.refresh_permit = Some(place);
-        self
-    }
-
-    fn publish(&self, landing: FlightResult<F>) {
-        // Nobody waiting is no error.
-        self.result.send(Some(landing)).ok();
-    }
-}
-
-impl<F: Clone> Drop for Leader<F> {
-    fn drop(&mut self) {
-        self.store.finish(self.keys.own, &self.flight);
-    }
-}
-
-impl<F: Clone> Follower<F> {
-    /// Waits for the result. Safe to drop.
-    pub async fn result(&mut self) -> FlightResult<F> {
-        let mut landed = self.flight.result.clone();
-        let told = landed.wait_for(Option::is_some).await;
-        told.ok().and_then(|landing| landing.clone()).unwrap_or(FlightResult::Abandoned)
-    }
-
-    /// Once more, after a flight that brought nothing.
-    pub fn rejoin(self) -> JoinOutcome<F> {
-        join(&self.store, self.keys, &self.flight.subject)
     }
 }

@@ -11,50 +11,22 @@ use std::{
 
 use moka::{Expiry, notification::RemovalCause, sync};
 use parking_lot::Mutex;
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::sync::Semaphore;
 
 use crate::{
     config,
-    mcp::{raw::Raw, version::Era},
     telemetry::{Counter, Counters},
 };
 
-use super::{flight::Flight, key::CacheKey};
+use super::{
+    flight::Flight,
+    key::CacheKey,
+    result::{CacheSubject, CachedResult},
+};
 
 /// Bytes that an entry costs besides its text and its names: the key three times, the index, moka's
 /// own.
 const ENTRY_BYTES: usize = 320;
-
-/// The tool or resource that results are of, which are taken away together.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct CacheSubject {
-    pub kind: SubjectKind,
-    pub upstream: Box<str>,
-    /// The upstream's own name for the tool, or the resource's URI.
-    pub name: Box<str>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum SubjectKind {
-    Tool,
-    Resource,
-}
-
-/// A result, as its server wrote it.
-#[derive(Debug, Clone)]
-pub struct CachedResult {
-    pub result: Raw,
-    /// The era spoken to the upstream.
-    pub era: Era,
-    /// When it came.
-    pub received_at: Instant,
-    /// For how long it is good, as its server says; none where the configuration does.
-    pub ttl_hint: Option<Duration>,
-    /// Whether all callers share it.
-    pub public: bool,
-    /// After this long it is of no use any more.
-    pub retention: Duration,
-}
 
 /// All results of a gate.
 #[derive(Debug)]
@@ -79,7 +51,7 @@ struct Entry {
 }
 
 #[derive(Debug)]
-struct Index<F> {
+pub(super) struct Index<F> {
     flights: HashMap<CacheKey, Arc<Flight<F>>>,
     by_subject: HashMap<Arc<CacheSubject>, HashSet<CacheKey>>,
 }

@@ -1,13 +1,19 @@
 //! Tests what is served to whom, by the cache alone.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc, time::Duration};
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::{
     call::{Caller, Client, Identity},
-    mcp::version::Version,
+    config::{self, Config},
+    mcp::{
+        method::Method,
+        raw::Raw,
+        version::{Era, Version},
+    },
 };
 
 use super::*;

@@ -1,9 +1,11 @@
 //! Makes what the servers behind a route offer together: listed, named, merged, and ready as bytes.
 
 mod capabilities;
+pub mod cell;
 mod entry;
 mod filter;
 mod held_names;
+mod item;
 pub mod ledger;
 pub mod listing;
 mod names;
@@ -13,7 +15,6 @@ mod part;
 mod reading;
 mod refresh;
 mod servers;
-pub mod cell;
 mod template;
 mod unlisted;
 mod view;

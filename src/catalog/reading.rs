@@ -25,7 +25,7 @@ use crate::{
 
 use super::{
     entry::{EntryBounds, Flaw},
-    listing::{CacheHints, Item},
+    item::{CacheHints, Item},
 };
 
 /// Remarks about one list that are kept for operators; more are counted.

@@ -8,7 +8,7 @@ use crate::{
     },
 };
 
-use super::ARGUMENTS;
+use super::call_guard::ARGUMENTS;
 
 /// A call's params with defaults where it has nothing, and forced arguments whatever it has.
 pub fn filled(params: &Raw, filling: &Filling) -> Raw {

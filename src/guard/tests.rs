@@ -1,12 +1,20 @@
 //! Tests which sections of a configuration hold for a call, and how they add up.
 
-use super::*;
+use std::sync::Arc;
+
 use crate::{
     call::{Action, Caller, Client, ObjectKind},
     config::{self, RuleFile, Rules},
-    mcp::{document::tests::READINGS, version::Version},
+    mcp::{
+        document::{CallArguments, tests::READINGS},
+        raw::Raw,
+        version::Version,
+    },
     policy::{self, AccessRequest, Judge, Object, PolicyBounds},
+    telemetry::Counters,
 };
+
+use super::*;
 
 fn guards(extra: &str) -> (Guards, Arc<Counters>) {
     let text = format!(

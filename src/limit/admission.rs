@@ -11,7 +11,8 @@ use std::{
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
-    LimitRefusal, LimitTarget, LimitedRequest, Limits, bucket::Now, rule::Rule, shared::TakeRequest,
+    LimitRefusal, LimitTarget, LimitedRequest, Limits, applicable::LimitPoint, bucket::Now,
+    rule::Rule, shared::TakeRequest,
 };
 
 /// A request was let in by its route; it has its places among the calls under way there until the
@@ -102,5 +103,55 @@ impl Admission {
             // A store that is away keeps counting it: that errs on the safe side.
             drop(shared.take(&asked).await);
         });
+    }
+}
+
+impl Limits {
+    /// Lets a request in that is to be sent on, by the limits of its route, as soon as there is a
+    /// place for it.
+    ///
+    /// # Errors
+    /// Where a rate or a budget has not enough left, or no place becomes free in time. Nothing is
+    /// taken from any limit then.
+    pub async fn admit_route(
+        self: &Arc<Self>,
+        request: LimitedRequest<'_>,
+        target: LimitTarget<'_>,
+    ) -> Result<RouteAdmission, LimitRefusal> {
+        let met = self.applicable(request, Some(target), LimitPoint::Route);
+        let places = self.reserve(&met).await.inspect_err(|refusal| self.count(refusal))?;
+        let known = self.routes.get_key_value(request.route);
+        let route = known.map_or_else(|| Arc::from(request.route), |(path, _)| Arc::clone(path));
+        let places = (!places.is_empty()).then(|| Arc::from(places));
+        let cost = Some(met.cost).filter(|_| !met.keys.is_empty());
+        Ok(RouteAdmission { limits: Arc::clone(self), route, cost, _places: places })
+    }
+
+    /// Admits one send of a request, by the limits of its upstream and its tool, as soon as there
+    /// are places for it.
+    ///
+    /// # Errors
+    /// As [`Limits::admit_route`].
+    pub async fn admit(
+        self: &Arc<Self>,
+        request: LimitedRequest<'_>,
+        target: LimitTarget<'_>,
+    ) -> Result<Admission, LimitRefusal> {
+        let met = self.applicable(request, Some(target), LimitPoint::Upstream);
+        if met.sections.is_empty() {
+            return Ok(Admission { taken: None });
+        }
+        let places = self.reserve(&met).await.inspect_err(|refusal| self.count(refusal))?;
+        let rules = met.keys.iter().map(|(rule, key)| (Arc::clone(rule), *key)).collect();
+        let taken = Taken {
+            limits: Arc::clone(self),
+            rules,
+            cost: met.cost,
+            at: self.now(),
+            given_back: AtomicBool::new(false),
+            _places: places,
+            shared_keys: met.shared_keys,
+        };
+        Ok(Admission { taken: Some(Arc::new(taken)) })
     }
 }

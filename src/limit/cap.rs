@@ -1,7 +1,7 @@
 //! A cap on calls under way: a place for each, and a bounded wait for one, first come, first
 //! served.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
@@ -14,10 +14,6 @@ use crate::{
 };
 
 use super::LimitRefusal;
-
-/// When to come again where all places are taken: nobody knows when one becomes free, and most
-/// calls take less.
-pub const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
 pub struct Cap {

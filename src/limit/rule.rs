@@ -217,7 +217,7 @@ pub fn worst(refusals: impl IntoIterator<Item = LimitRefusal>) -> Option<LimitRe
     refusals.into_iter().max_by_key(|refusal| longest(*refusal))
 }
 
-fn longest(refusal: LimitRefusal) -> Duration {
+pub(super) fn longest(refusal: LimitRefusal) -> Duration {
     refusal.retry_after().unwrap_or(Duration::MAX)
 }
 

@@ -1,17 +1,20 @@
 //! Limits at moments that are said, and the bound that none of them ever passes.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, num::NonZeroU32, sync::Arc, time::Duration};
 
 use proptest::{collection::vec, prelude::*};
 
-use super::{
-    bucket::{Meter, Shortage},
-    *,
-};
 use crate::{
-    call::Identity,
-    config::{Bound, Per, Window},
-    mcp::{raw::Raw, version::Version},
+    call::{Caller, Client, Identity, tasks::Tasks},
+    config::{self, Bound, Config, Cost, Limit, Per, Window},
+    mcp::{method::Method, raw::Raw, version::Version},
+};
+
+use super::{
+    bucket::{Meter, Now, Shortage},
+    request::cost,
+    rule::Rule,
+    *,
 };
 
 const MINUTE: Duration = Duration::from_secs(60);

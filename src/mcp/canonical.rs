@@ -103,7 +103,7 @@ impl<'a> Cursor<'a> {
 
     fn string(&mut self) -> Option<String> {
         (self.peek()? == b'"').then_some(())?;
-        let end = super::splice::string_end(self.text, self.at);
+        let end = super::raw::string_end(self.text, self.at);
         let quoted = self.text.get(self.at..end)?;
         self.at = end;
         serde_json::from_slice(quoted).ok()

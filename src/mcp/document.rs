@@ -8,7 +8,7 @@ use std::{borrow::Cow, ops::Range, sync::OnceLock};
 use serde_json::{Map, Number, Value, map::Entry};
 
 use super::{
-    raw::{Raw, text_of},
+    raw::{Raw, string_end, text_of},
     splice,
 };
 
@@ -211,7 +211,7 @@ impl Outline {
         while let Some(byte) = bytes.get(at) {
             let start = at;
             at = match byte {
-                b'"' => splice::string_end(bytes, at),
+                b'"' => string_end(bytes, at),
                 b' ' | b'\t' | b'\r' | b'\n' | b',' | b':' | b'{' | b'[' | b'}' | b']' => at + 1,
                 _ => splice::value_end(bytes, at).max(at + 1),
             };

@@ -100,7 +100,7 @@ pub fn check_depth(text: &[u8], depth_max: usize) -> Result<(), Malformed> {
     let (mut depth, mut at) = (0_usize, 0);
     while let Some(byte) = text.get(at) {
         match byte {
-            b'"' => at = super::splice::string_end(text, at),
+            b'"' => at = string_end(text, at),
             b'{' | b'[' => {
                 depth += 1;
                 if depth_max < depth {
@@ -131,6 +131,19 @@ pub fn text_of(written: &str) -> Option<Cow<'_, str>> {
         return Some(Cow::Borrowed(inner));
     }
     serde_json::from_str(written).ok().map(Cow::Owned)
+}
+
+/// Just past the string whose opening quote is at `at`; the text's end where it does not close.
+pub fn string_end(text: &[u8], at: usize) -> usize {
+    let mut at = at + 1;
+    while let Some(step) = text.get(at..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
+        at += step;
+        if text.get(at) == Some(&b'"') {
+            return at + 1;
+        }
+        at += 2;
+    }
+    text.len()
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use super::raw::Raw;
+use super::raw::{Raw, string_end};
 
 /// One member of an object: where its key (with quotes) begins, and where its value lies.
 struct Member {
@@ -163,19 +163,6 @@ pub fn map_values(container: &Raw, mut change: impl FnMut(&Raw) -> Raw) -> Raw {
 pub fn array(values: &[Raw]) -> Raw {
     let values: Vec<&[u8]> = values.iter().map(|value| &value.bytes()[..]).collect();
     Raw::trusted([&b"["[..], &values.join(&b','), b"]"].concat())
-}
-
-/// Just past the string whose opening quote is at `at`; the text's end where it does not close.
-pub fn string_end(text: &[u8], at: usize) -> usize {
-    let mut at = at + 1;
-    while let Some(step) = text.get(at..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
-        at += step;
-        if text.get(at) == Some(&b'"') {
-            return at + 1;
-        }
-        at += 2;
-    }
-    text.len()
 }
 
 fn members(text: &[u8]) -> Vec<Member> {

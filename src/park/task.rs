@@ -23,7 +23,7 @@ use crate::{
     telemetry::{Counter, Counters},
 };
 
-use super::{expiring, no_answer, table::DeadlineTable};
+use super::{expiry::expiring, no_answer, table::DeadlineTable};
 
 /// All tasks of a gate, ended ones included.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ use crate::mcp::{
     unique_members::is_same_name,
 };
 
-use super::{judge::PolicyBounds, reads::Kinds};
+use super::{bounds::PolicyBounds, reads::Kinds};
 
 /// The arguments that are there, by kind.
 #[derive(Debug, Default)]

@@ -11,10 +11,11 @@ use crate::{
 };
 
 use super::{
+    bounds::PolicyBounds,
     caller::FACTORS,
-    compile::Policies,
-    judge::{AccessRequest, Judge, PolicyBounds},
+    judge::{AccessRequest, Judge},
     object::Object,
+    policies::Policies,
 };
 
 /// Runs the cases of each file; every case that the policies answer otherwise is a problem.

@@ -13,12 +13,13 @@ use cedar_policy::{
 };
 use miette::Diagnostic;
 
-use crate::config::{Config, Problem, Problems, RuleFile, Rules, StepUp, nearest};
+use crate::config::{Config, Problem, Problems, RuleFile, nearest};
 
 use super::{
     cases, demand,
-    reads::{Personal, Reads},
-    slice::{ParsedPolicy, Slices},
+    policies::{Policies, PolicyRule},
+    reads::Reads,
+    slice::ParsedPolicy,
     text,
 };
 
@@ -35,35 +36,6 @@ static VALIDATOR: LazyLock<Validator> = LazyLock::new(|| {
 /// The policies of all routes, by their paths.
 #[derive(Debug, Default)]
 pub struct Rulebook(HashMap<String, Arc<Policies>>);
-
-/// The policies of one route.
-#[derive(Debug)]
-pub struct Policies {
-    pub(super) slices: Slices,
-    /// Attributes of a caller that any of them asks for.
-    pub(super) personal: Personal,
-    rules: HashMap<PolicyId, Arc<PolicyRule>>,
-}
-
-/// A policy, as it is named to operators.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct PolicyRule {
-    /// Its annotation `@id`.
-    pub id: Option<String>,
-    /// `file:line:column`
-    pub place: String,
-    /// Its annotation `@step_up`: the login that it would not forbid.
-    pub step_up: Option<StepUp>,
-}
-
-impl std::fmt::Display for PolicyRule {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match &self.id {
-            Some(id) => write!(f, "`{id}` ({})", self.place),
-            None => f.write_str(&self.place),
-        }
-    }
-}
 
 /// All policies of a configuration, which pass all of its cases.
 ///
@@ -101,24 +73,6 @@ impl Rulebook {
     /// The policies of a route; none where it has none.
     pub fn of(&self, route: &str) -> Option<&Arc<Policies>> {
         self.0.get(route)
-    }
-}
-
-impl Policies {
-    fn new(rules: &Rules, files: &HashMap<String, Vec<(ParsedPolicy, PolicyRule)>>) -> Self {
-        let read = rules.policies.iter().filter_map(|file| files.get(&file.name)).flatten();
-        let (mut all, mut personal) = (Vec::new(), Reads::default());
-        let mut named = HashMap::new();
-        for (known, rule) in read {
-            personal.add(&known.reads);
-            named.insert(known.policy.id().clone(), Arc::new(rule.clone()));
-            all.push(known.clone());
-        }
-        Self { slices: Slices::new(&all), personal: personal.personal, rules: named }
-    }
-
-    pub(super) fn rule(&self, id: &PolicyId) -> Option<Arc<PolicyRule>> {
-        self.rules.get(id).map(Arc::clone)
     }
 }
 

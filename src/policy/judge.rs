@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use crate::{
     call::{Action, Caller, Client, ObjectKind},
-    config::{self, Limits, StepUp},
+    config::{self, StepUp},
     mcp::{
         document::CallArguments,
         splice,
@@ -20,9 +20,10 @@ use crate::{
 
 use super::{
     arguments::{ArgumentError, ArgumentValues},
+    bounds::PolicyBounds,
     caller::{self, PerGrants},
-    compile::{Policies, PolicyRule},
     object::{ID_BYTES_MAX, Object, uid},
+    policies::{Policies, PolicyRule},
     slice::Slice,
 };
 
@@ -134,26 +135,6 @@ impl fmt::Display for Verdict {
             (true, _) => write!(f, "allowed by {}", all.join(", ")),
             (false, false) => write!(f, "denied by {}", all.join(", ")),
             (false, true) => f.write_str("denied: no policy permits it"),
-        }
-    }
-}
-
-/// How much is read and kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PolicyBounds {
-    pub text_max: usize,
-    pub items_max: usize,
-    pub grants_max: usize,
-    pub decisions_max: usize,
-}
-
-impl PolicyBounds {
-    pub fn of(limits: &Limits) -> Self {
-        Self {
-            text_max: limits.judged_text_max,
-            items_max: limits.judged_items_max,
-            grants_max: limits.grants_max,
-            decisions_max: limits.decisions_max,
         }
     }
 }

@@ -11,12 +11,14 @@
 //! fails on the way to a decision denies.
 
 mod arguments;
+mod bounds;
 mod caller;
 mod cases;
 mod compile;
 mod demand;
 mod judge;
 mod object;
+mod policies;
 mod reads;
 mod slice;
 #[cfg(test)]
@@ -24,11 +26,11 @@ mod tests;
 mod text;
 
 pub use self::{
+    bounds::PolicyBounds,
     caller::PerGrants,
     cases::caller,
-    compile::{Policies, Rulebook, compile},
-    judge::{
-        AccessRequest, Denial, Judge, Permit, PermitTarget, PolicyBounds, Succession, Verdict,
-    },
+    compile::{Rulebook, compile},
+    judge::{AccessRequest, Denial, Judge, Permit, PermitTarget, Succession, Verdict},
     object::Object,
+    policies::Policies,
 };

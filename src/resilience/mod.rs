@@ -5,277 +5,33 @@
 //! call, without which `upstream` sends nothing; it learns how that went, once.
 
 pub mod affinity;
-mod tool_breakers;
+mod attempt;
 pub mod balance;
 mod breaker;
 mod budget;
 pub mod canary;
+mod circuit;
 pub mod ejection;
 pub mod health;
+pub mod hedge_budget;
 mod machine;
 mod retry;
-pub mod hedge_budget;
+mod tool_breakers;
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-    time::Duration,
-};
+use std::time::Duration;
 
-use crate::{
-    call::Subject,
-    config::{self, Timeout, ToolTimeout},
-    telemetry::{Counter, Counters},
+pub use self::{
+    attempt::{Attempt, AttemptOutcome, Continuation},
+    circuit::{Circuit, CircuitStatus},
+    machine::BreakerState,
+    retry::FailedAttempt,
 };
-
-use self::{
-    breaker::{Breaker, BreakerPermit},
-    machine::Sample,
-    retry::{Retry, RetryDecision},
-};
-pub use self::{machine::BreakerState, retry::FailedAttempt};
 pub use crate::config::Cause;
-
-/// Breakers, retries and times of one upstream. Made anew for the next configuration, it takes over
-/// each breaker and the budget that are written as before.
-#[derive(Debug)]
-pub struct Circuit {
-    whole: Option<Arc<Breaker>>,
-    tools: HashMap<String, Tool>,
-    retry: Option<Arc<Retry>>,
-    counters: Arc<Counters>,
-}
-
-#[derive(Debug)]
-struct Tool {
-    breaker: Option<Arc<Breaker>>,
-    timeout: ToolTimeout,
-}
-
-/// Proof that a request may be sent once. Dropped without an outcome (its client went away, say) it
-/// says nothing, and gives back what permits it has.
-#[derive(Debug)]
-pub struct Attempt {
-    whole: Option<BreakerPermit>,
-    /// Permit of a tool, prompt or resource that has a breaker: by its section, or since it failed.
-    tool: Option<BreakerPermit>,
-    /// The tool, prompt or resource, where failures of it alone are none of the whole; else 0.
-    number: u64,
-}
-
-/// Proof that a request was let through once; only an [`Attempt`] gives it. What is begun is
-/// brought to its end, however the breakers stand by then.
-#[derive(Debug, Clone)]
-pub struct Continuation(());
-
-impl Continuation {
-    /// For what a request leads to that was let through.
-    pub fn attempt(&self) -> Attempt {
-        Attempt { whole: None, tool: None, number: 0 }
-    }
-}
-
-/// How a request went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AttemptOutcome {
-    /// The server answered: also with a tool's own error, or by asking back.
-    Answered,
-    Failed(Cause),
-    /// The server could not be reached, or broke off before it began to answer: no tool's fault.
-    Disconnected,
-    /// Not by the server's doing.
-    Unknown,
-}
 
 /// A breaker lets no call through for as long; what it says is for operators.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("its breaker is open for {0:?} more (`breaker`)")]
 pub struct CircuitOpen(pub Duration);
-
-/// A look at the breakers of one upstream.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct CircuitStatus {
-    /// None where there is no breaker.
-    pub state: Option<BreakerState>,
-    /// Times that one opened, those of tools included.
-    pub opened: u64,
-    /// Calls refused by one.
-    pub refused: u64,
-    /// Tools that have a breaker of their own.
-    pub tools: BTreeMap<String, BreakerState>,
-}
-
-impl Circuit {
-    /// One that lets everything through.
-    pub fn new(counters: Arc<Counters>) -> Self {
-        Self { whole: None, tools: HashMap::new(), retry: None, counters }
-    }
-
-    /// Builds the circuit of the section that follows.
-    pub fn next(&self, section: &config::Upstream) -> Self {
-        let upstream = &section.name;
-        let build = |settings: &Option<config::Breaker>, before, name: String| {
-            settings.as_ref().map(|settings| {
-                let same = Option::<&Arc<Breaker>>::filter(before, |breaker| breaker.is(settings));
-                let fresh = || Breaker::new(name, settings.clone(), &self.counters);
-                same.map_or_else(fresh, Arc::clone)
-            })
-        };
-        let whole = build(&section.breaker, self.whole.as_ref(), upstream.clone());
-        let tools = section.tool_settings.iter().map(|(name, tool)| {
-            let before = self.tools.get(name).and_then(|before| before.breaker.as_ref());
-            let own = tool.breaker.clone();
-            let own = own.map(|own| config::Breaker { tools_apart: false, ..own });
-            let breaker = build(&own, before, format!("{upstream}/{name}"));
-            (name.clone(), Tool { breaker, timeout: tool.timeout })
-        });
-        let tools = tools.collect();
-        let retry = section.retry.as_ref().map(|settings| {
-            let same = self.retry.as_ref().filter(|retry| retry.is(settings));
-            same.map_or_else(|| Arc::new(Retry::new(settings.clone())), Arc::clone)
-        });
-        Self { whole, tools, retry, counters: Arc::clone(&self.counters) }
-    }
-
-    /// Lets a request through, by what it is about.
-    ///
-    /// # Errors
-    /// Where the breaker of the tool, prompt or resource, or of the whole upstream refuses it.
-    pub fn attempt<'a>(&self, about: impl Into<Subject<'a>>) -> Result<Attempt, CircuitOpen> {
-        let about = about.into();
-        let tool = if let Subject::Tool(name) = about { self.tool(Some(name)) } else { None };
-        let own = tool.and_then(|tool| tool.breaker.as_ref());
-        let subject = Some(about).filter(|about| own.is_none() && *about != Subject::Other);
-        let apart = subject.zip(self.whole.as_ref().and_then(|whole| whole.tool_breakers()));
-        // What a later one refuses gives an earlier one its permit back.
-        let held = match (own, apart) {
-            (Some(own), _) => Some(own.admit()?),
-            (None, Some((subject, apart))) => apart.admit(subject)?,
-            (None, None) => None,
-        };
-        let whole = self.whole.as_ref().map(Breaker::admit).transpose()?;
-        let number = apart.map_or(0, |(subject, _)| tool_breakers::number(subject));
-        Ok(Attempt { whole, tool: held, number })
-    }
-
-    /// Whether the breaker of the whole refuses what comes now.
-    pub fn is_open(&self) -> bool {
-        self.whole.as_ref().is_some_and(|breaker| breaker.state() == BreakerState::Open)
-    }
-
-    /// Counts a request that is sent for the first time: retries are a share of them.
-    pub fn count_request(&self) {
-        if let Some(retry) = &self.retry {
-            retry.count_request();
-        }
-    }
-
-    /// After how long a request that may be repeated is sent again, having been sent `attempts`
-    /// times; none where it is not.
-    pub fn retry_delay(
-        &self,
-        trouble: FailedAttempt,
-        attempts: u32,
-        left: Duration,
-    ) -> Option<Duration> {
-        match self.retry.as_ref()?.decide(trouble, attempts, left) {
-            RetryDecision::After(wait) => {
-                self.counters.add(Counter::Retries);
-                Some(wait)
-            }
-            RetryDecision::BudgetSpent => {
-                self.counters.add(Counter::RefusedRetries);
-                None
-            }
-            RetryDecision::Never => None,
-        }
-    }
-
-    /// The times of a call of this tool, where its upstream has these.
-    pub fn timeout(&self, tool: Option<&str>, upstream: Timeout) -> Timeout {
-        self.tool(tool).map_or(upstream, |tool| tool.timeout.over(upstream))
-    }
-
-    /// How its breakers stand.
-    pub fn status(&self) -> CircuitStatus {
-        let tools =
-            self.tools.iter().filter_map(|(name, tool)| Some((name, tool.breaker.as_ref()?)));
-        let mut look = CircuitStatus {
-            state: self.whole.as_ref().map(|breaker| breaker.state()),
-            ..CircuitStatus::default()
-        };
-        let mut count = |breaker: &Breaker| {
-            look.opened += breaker.opened();
-            look.refused += breaker.refused();
-        };
-        self.whole.iter().for_each(|breaker| count(breaker));
-        tools.clone().for_each(|(_, breaker)| count(breaker));
-        look.tools = tools.map(|(name, breaker)| (name.clone(), breaker.state())).collect();
-        if let Some(apart) = self.whole.as_ref().and_then(|whole| whole.tool_breakers()) {
-            apart.each(|seen| {
-                look.opened += seen.breaker.opened();
-                look.refused += seen.breaker.refused();
-                let standing = Some(seen.breaker.state());
-                // Not prompts and resources: clients name those, and these names are labels.
-                let standing = standing.filter(|it| seen.is_tool && *it != BreakerState::Closed);
-                look.tools.extend(standing.map(|standing| (seen.name.clone(), standing)));
-            });
-        }
-        look
-    }
-
-    fn tool(&self, tool: Option<&str>) -> Option<&Tool> {
-        tool.filter(|_| !self.tools.is_empty()).and_then(|tool| self.tools.get(tool))
-    }
-}
-
-impl Attempt {
-    /// Joins it with the attempt at one of several replicas, which lets it through by a breaker of
-    /// its own.
-    pub fn at(self, replica: Self) -> Self {
-        Self { whole: replica.whole, tool: self.tool.or(replica.tool), number: replica.number }
-    }
-
-    /// Proof that it was let through, for what it leads to.
-    pub fn continuation(&self) -> Continuation {
-        Continuation(())
-    }
-
-    /// Says how it went. `took` is the time of the server; none where a person's is in it.
-    pub fn end(self, ending: AttemptOutcome, took: Option<Duration>) {
-        if ending == AttemptOutcome::Unknown {
-            return;
-        }
-        let disconnected = ending == AttemptOutcome::Disconnected;
-        let tool = if disconnected { 0 } else { self.number };
-        let mark = |held: &BreakerPermit| {
-            let counts = |cause| held.breaker().counts(cause);
-            let failed = match ending {
-                AttemptOutcome::Failed(cause) => counts(cause),
-                AttemptOutcome::Disconnected => counts(Cause::Transport),
-                AttemptOutcome::Answered | AttemptOutcome::Unknown => false,
-            };
-            let slow = took.is_some_and(|took| held.breaker().is_slow(took));
-            Sample { failed, slow, tool }
-        };
-        let has_own = self.number == 0;
-        if let Some(held) = self.tool {
-            let mark = mark(&held);
-            held.end(mark);
-            // A tool whose section has a breaker opens no other; a connection is not its own.
-            if has_own && !disconnected && !mark.is_good() {
-                return;
-            }
-        }
-        if let Some(whole) = self.whole {
-            let mark = mark(&whole);
-            if let Some(apart) = whole.breaker().tool_breakers() {
-                apart.record(tool, mark);
-            }
-            whole.end(mark);
-        }
-    }
-}
 
 #[cfg(test)]
 mod tests;

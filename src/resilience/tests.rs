@@ -1,5 +1,12 @@
 //! Circuits: whose breaker counts what, and what a reload keeps.
 
+use std::sync::Arc;
+
+use crate::{
+    call::Subject,
+    config::{self},
+};
+
 use super::*;
 
 fn section(keys: &str) -> config::Upstream {

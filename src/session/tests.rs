@@ -1,8 +1,22 @@
 //! Sessions as their users see them.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
-use super::*;
+use tokio::sync::oneshot;
+
+use crate::{
+    call::{Caller, Client, SessionKey, clock},
+    config::Limits,
+    mcp::{id::Id, message::Body, raw::Raw, version::Version},
+};
+
+use super::{
+    registry::{Sealed, SessionError},
+    *,
+};
 
 fn limits() -> Limits {
     Limits { sessions_max: 2, ..Limits::default() }

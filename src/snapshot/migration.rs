@@ -12,7 +12,7 @@ use crate::{
     upstream::Upstream,
 };
 
-use super::{Route, Snapshot, UpstreamEntry};
+use super::UpstreamEntry;
 
 /// Upstreams that take over from one.
 #[derive(Debug)]
@@ -115,27 +115,5 @@ impl ActiveSuccessor {
     /// Which arguments of this tool go into headers; none where it has no such tool.
     pub fn tool(&self, own: &str) -> Option<&Mirrors> {
         self.tools.get(own)
-    }
-}
-
-impl Snapshot {
-    /// The upstream of this name, where it is behind a route: as one of its own, or as a successor
-    /// of one.
-    pub fn behind(&self, route: &Route, upstream: &str) -> Option<Arc<Upstream>> {
-        let own = route.member(upstream).map(|member| Arc::clone(&member.upstream));
-        own.or_else(|| self.successors(route).into_iter().find(|it| it.name() == upstream))
-    }
-
-    /// A route's own upstreams, and their successors.
-    pub fn all_behind(&self, route: &Route) -> Vec<Arc<Upstream>> {
-        let own = route.members.iter().map(|member| Arc::clone(&member.upstream));
-        own.chain(self.successors(route)).collect()
-    }
-
-    /// Upstreams that get calls of a route in the place of its own.
-    pub fn successors(&self, route: &Route) -> Vec<Arc<Upstream>> {
-        let names = route.members.iter().map(|member| member.upstream.name());
-        let canaries = names.filter_map(|name| self.migration(name)?.canary.as_ref());
-        canaries.map(|canary| Arc::clone(canary.successor.upstream())).collect()
     }
 }

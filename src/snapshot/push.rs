@@ -12,19 +12,9 @@ use crate::{
     mcp::{compat, message, method::Method, raw::Raw, splice},
     session::Sessions,
     telemetry::{Counter, Counters},
-    upstream::Upstream,
 };
 
-use super::{Route, Snapshot};
-
-/// One announcement on a route.
-#[derive(Debug, Clone)]
-pub enum Push {
-    /// A list looks different to some of the route's clients.
-    Changed { method: Method },
-    /// A resource was updated, by the URI that clients know.
-    Updated { upstream: Arc<Upstream>, uri: String, params: Raw },
-}
+use super::{Route, Snapshot, announcement::Push};
 
 /// Passes on a notification that belongs to no call.
 pub(super) fn notice(

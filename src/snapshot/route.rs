@@ -24,7 +24,8 @@ use crate::{
 };
 
 use super::{
-    Push, UpstreamEntry,
+    UpstreamEntry,
+    announcement::Push,
     offers::{Cell, Offers},
 };
 

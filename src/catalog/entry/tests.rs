@@ -5,6 +5,8 @@ use proptest::prelude::*;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use crate::{call::ListKind, mcp::raw::Raw};
+
 use super::*;
 
 const BOUNDS: EntryBounds = EntryBounds { bytes_max: 256 << 10, depth_max: 64 };

@@ -5,12 +5,11 @@ use std::{io, str};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    call::ListKind,
     store::Store,
     telemetry::{Counter, Counters},
 };
 
-use super::{Book, Holder};
+use super::{Book, Holder, kind::RecordKind};
 
 pub const NAME: &str = "names.jsonl";
 pub const LOCK: &str = "names.lock";
@@ -39,36 +38,6 @@ enum Line {
         upstream: String,
         source: String,
     },
-}
-
-/// A kind of entries, as files say it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RecordKind {
-    Tool,
-    Prompt,
-    Resource,
-    Template,
-}
-
-impl RecordKind {
-    pub fn of(kind: ListKind) -> Self {
-        match kind {
-            ListKind::Tools => Self::Tool,
-            ListKind::Prompts => Self::Prompt,
-            ListKind::Resources => Self::Resource,
-            ListKind::Templates => Self::Template,
-        }
-    }
-
-    pub fn list(self) -> ListKind {
-        match self {
-            Self::Tool => ListKind::Tools,
-            Self::Prompt => ListKind::Prompts,
-            Self::Resource => ListKind::Resources,
-            Self::Template => ListKind::Templates,
-        }
-    }
 }
 
 /// The book of the file; empty where there is none. Damaged lines are passed over: the file is put

@@ -7,17 +7,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     call::ListKind,
+    catalog::{
+        held_names::{Holder, NamedBy},
+        naming::Claim,
+    },
     config::LimitStore,
     store::remote::{Remote, RemoteError, Script},
 };
 
-use super::{
-    super::{
-        held_names::{Holder, NamedBy},
-        naming::Claim,
-    },
-    file::RecordKind,
-};
+use super::kind::RecordKind;
 
 /// Compares and sets holders of names; see the file.
 const RECORD: &str = include_str!("record.lua");

@@ -1,55 +1,11 @@
 //! How the ledger goes along with the one that gates share.
 
-use std::sync::Arc;
-
-use crate::{
-    call::{ListKind, clock},
-    config::LimitStore,
-    store::remote::RemoteError,
-    telemetry::Counter,
-};
+use crate::{call::clock, catalog::naming::Naming, store::remote::RemoteError, telemetry::Counter};
 
 use super::{
-    Claimed, Ledger, Naming, RouteNames,
+    Claimed, Ledger,
     shared::{LedgerRecord, SharedLedger},
 };
-
-/// State of the ledger that gates share, as far as it is known.
-#[derive(Debug, Default)]
-pub struct Link {
-    shared: Option<Arc<SharedLedger>>,
-    /// The state of it that the book has; none: it has none of it yet.
-    version: Option<String>,
-    /// Names whose own holders changed here.
-    marks: Vec<LedgerRecord>,
-    /// Why it is out of reach.
-    pub away: Option<String>,
-}
-
-impl Link {
-    /// Goes over to another store, or to none.
-    pub fn follow(&mut self, store: Option<&LimitStore>) {
-        if self.shared.as_ref().map(|shared| shared.settings()) != store {
-            let shared = store.cloned().map(SharedLedger::new);
-            *self = Self { shared, ..Self::default() };
-        }
-    }
-
-    /// Notes what changed of a route's names, but not whose they are.
-    pub fn mark(&mut self, route: &str, before: &RouteNames, now: &RouteNames) {
-        if self.shared.is_none() {
-            return;
-        }
-        for kind in ListKind::ALL {
-            let known = before.of(kind);
-            let other = now.of(kind).iter().filter(|(name, it)| known.any(name) != Some(it));
-            self.marks.extend(other.map(|(name, holder)| {
-                let (route, name, holder) = (route.to_owned(), name.clone(), holder.clone());
-                LedgerRecord { route, kind, name, holder }
-            }));
-        }
-    }
-}
 
 impl Ledger {
     /// Records names before they are served: in the store first, where gates share one.

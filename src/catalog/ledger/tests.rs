@@ -1,10 +1,19 @@
 //! Tests what the ledger keeps, and for how long.
 
-use std::fs;
+use std::{collections::BTreeMap, fs, sync::Arc, time::Duration};
 
 use proptest::{prelude::*, sample::select};
 
-use super::*;
+use crate::{
+    call::ListKind,
+    catalog::{
+        held_names::RouteNames,
+        naming::{Claim, Naming},
+    },
+    store::Store,
+};
+
+use super::{claims::NAMES_PER_ENTRY, claims::lapse, *};
 
 fn owner(upstream: &str, own: &str) -> Owner {
     Owner { upstream: upstream.to_owned(), own: own.to_owned() }

@@ -1,10 +1,16 @@
 //! Tests what every name must be, whatever upstreams list.
 
+use std::collections::{BTreeMap, HashMap, HashSet};
+
 use proptest::{prelude::*, sample::select, test_runner::TestCaseError};
 
-use crate::catalog::held_names::Holder;
+use crate::{
+    call::ListKind,
+    catalog::held_names::{HeldNames, Holder, NamedBy, Owner},
+    config::Names,
+};
 
-use super::*;
+use super::{namer::NAME_CHARS_MAX, *};
 
 /// Upstreams whose names are easily taken for another's.
 const UPSTREAMS: [&str; 8] = ["b", "evil", "x", "x__y", "x_", "a-b", "a_b", "evil__b"];

@@ -1,10 +1,16 @@
 //! Tests what detectors find, and what they do not.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde::Deserialize;
 
-use super::*;
+use crate::{
+    config::{Check, Detect, Detector, Place, Then, built_in},
+    mcp::{document::Document, raw::Raw},
+    telemetry::Counters,
+};
+
+use super::{detectors::ScanResult, *};
 
 #[derive(Deserialize)]
 struct Sample {

@@ -8,7 +8,7 @@
 use serde_json::Value;
 
 /// Nesting of value and schema together that is followed.
-const DEPTH_MAX: usize = 300;
+pub(super) const DEPTH_MAX: usize = 300;
 /// Keywords that are not looked into that are named at most.
 const SUSPECTS_MAX: usize = 3;
 
@@ -223,7 +223,7 @@ impl<'a> Search<'a> {
 }
 
 /// Names the fault of a value itself, by the keywords that can be told from it at once.
-fn plain(schema: &Value, value: &Value) -> Option<String> {
+pub(super) fn plain(schema: &Value, value: &Value) -> Option<String> {
     let of_type = |name: &str| match name {
         "null" => value.is_null(),
         "boolean" => value.is_boolean(),

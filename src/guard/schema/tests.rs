@@ -5,10 +5,14 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::*;
-use crate::{guard::value, mcp::document::Document};
+use crate::{
+    guard::value,
+    mcp::{document::Document, raw::Raw},
+};
+
+use super::{checker::SEARCH_STEPS_MAX, fault::SchemaFault, measure::FAULT_CHARS_MAX, *};
 
 const BOUNDS: SchemaBounds = SchemaBounds { bytes_max: 256 << 10, parts_max: 20_000 };
 

@@ -1,8 +1,11 @@
 //! Tests what is mended, what is refused, and which call a damaged text answers.
 
+use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::*;
+use crate::mcp::message::{Body, Message, Response};
+
+use super::{mending::BATCH_MAX, *};
 
 fn bytes(text: &str) -> Bytes {
     Bytes::copy_from_slice(text.as_bytes())

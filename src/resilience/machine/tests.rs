@@ -1,10 +1,13 @@
 //! Breakers at moments that are said, and one that any sequence of events finds as a naive model
 //! has it.
 
+use std::time::Duration;
+
 use proptest::{collection::vec, prelude::*};
 
-use super::*;
-use crate::config::{Config, parse};
+use crate::config::{self, Config, Sliding, parse};
+
+use super::{state::PROBING, *};
 
 /// A breaker as the file has it.
 fn settings(keys: &str) -> config::Breaker {

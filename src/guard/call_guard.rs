@@ -1,0 +1,257 @@
+//! What holds for one call: checks its arguments and its results.
+
+use std::sync::Arc;
+
+use serde_json::Map;
+
+use crate::{
+    audit::Entry,
+    config::Place,
+    mcp::{
+        document::{CallArguments, Document},
+        raw::Raw,
+        result, splice,
+    },
+    telemetry::{Counter, Counters},
+};
+
+use super::{
+    detect::{DetectorSelection, Detectors},
+    refusal::GuardRefusal,
+    schemas::{Schemas, Side, ToolSchemas},
+    value,
+};
+
+/// Bytes from which on a value is checked beside the threads that serve: below it takes some
+/// milliseconds at most.
+const LARGE: usize = 64 << 10;
+
+/// The member of a call's params that has what a tool is asked for.
+pub(super) const ARGUMENTS: &str = "arguments";
+
+/// Members of a client's request, besides the arguments, that carry its own words to a server.
+const SAID: [&str; 3] = ["inputResponses", "argument", "context"];
+
+/// Checks that hold for one call, and for its way back.
+#[derive(Debug, Clone)]
+#[allow(clippy::struct_excessive_bools, reason = "four switches of the configuration")]
+pub struct Guard {
+    pub(super) checks_arguments: bool,
+    pub(super) checks_results: bool,
+    pub(super) refuses_unusable: bool,
+    pub(super) arguments_max: Option<usize>,
+    pub(super) result_max: Option<usize>,
+    /// A result with more is kept for its caller.
+    pub links: bool,
+    pub(super) looks: [Option<Arc<DetectorSelection>>; 3],
+    pub(super) detectors: Option<Arc<Detectors>>,
+    /// The record of the call, which is told what is found.
+    pub(super) entry: Option<Arc<Entry>>,
+    pub(super) counters: Arc<Counters>,
+}
+
+impl Guard {
+    /// The same checks, which also tell the record of a call what they find.
+    pub fn recorded_in(self, entry: Option<&Arc<Entry>>) -> Self {
+        Self { entry: entry.map(Arc::clone), ..self }
+    }
+
+    /// Judges what a client's request says, whose params have these arguments: its params, cleaned.
+    ///
+    /// # Errors
+    /// Where its arguments are too large, are not what the tool takes, or have what must not pass.
+    pub fn admit(
+        &self,
+        params: &Raw,
+        arguments: &CallArguments,
+        tool: Option<&ToolSchemas>,
+        schemas: &Schemas,
+    ) -> Result<Raw, GuardRefusal> {
+        let judged = self.judged(params, arguments, tool, schemas);
+        if let Err(refusal) = &judged {
+            refusal.counter().into_iter().for_each(|counter| self.counters.add(counter));
+        }
+        judged
+    }
+
+    /// Judges what a server answered, asked or told: it, cleaned.
+    ///
+    /// # Errors
+    /// Where it has what must not pass.
+    pub fn scan(&self, said: &Raw) -> Result<Raw, GuardRefusal> {
+        self.cleaned(Place::Results, &Document::new(said.clone()))
+    }
+
+    /// Judges a tool's result: it, cleaned, and held to what the tool promises where it is the end
+    /// of a call.
+    ///
+    /// # Errors
+    /// Where it has what must not pass, or breaks the promise.
+    pub fn judge_result(
+        &self,
+        result: &Raw,
+        tool: Option<&ToolSchemas>,
+        schemas: &Schemas,
+    ) -> Result<Raw, GuardRefusal> {
+        let document = Document::new(result.clone());
+        let clean = self.cleaned(Place::Results, &document)?;
+        let checked = if clean == *result {
+            self.check_result(&document, tool, schemas)
+        } else {
+            self.check_result(&Document::new(clean.clone()), tool, schemas)
+        };
+        checked.inspect_err(|refusal| {
+            let too_much = matches!(refusal, GuardRefusal::ResultWork(..));
+            let counter =
+                if too_much { Counter::RefusedSchemaWork } else { Counter::RefusedResults };
+            self.counters.add(counter);
+        })?;
+        Ok(clean)
+    }
+
+    /// Whether judging what a request says may take long: [`Guard::admit`] is for a thread beside
+    /// those that serve then.
+    pub fn takes_long(&self, params: &Raw) -> bool {
+        (self.checks_arguments || self.looks_in(Place::Arguments)) && LARGE < params.bytes().len()
+    }
+
+    /// Whether [`Guard::judge_result`] is for a thread beside those that serve.
+    pub fn takes_long_with(&self, result: &Raw) -> bool {
+        (self.checks_results || self.looks_in(Place::Results)) && LARGE < result.bytes().len()
+    }
+
+    /// There was no time to judge a request.
+    pub fn late(&self) -> GuardRefusal {
+        self.counters.add(Counter::SchemaChecksLate);
+        GuardRefusal::Late
+    }
+
+    /// There was no time to judge a result.
+    pub fn late_result(&self) -> GuardRefusal {
+        self.counters.add(Counter::SchemaChecksLate);
+        GuardRefusal::ResultLate
+    }
+
+    /// How many bytes a result has too many to be handed out.
+    ///
+    /// # Errors
+    /// Where it has.
+    pub fn check_size(&self, result: &Raw) -> Result<(), GuardRefusal> {
+        let bytes = result.bytes().len();
+        match self.result_max {
+            Some(max) if max < bytes => Err(GuardRefusal::ResultBytes(bytes, max)),
+            _ => Ok(()),
+        }
+    }
+
+    fn judged(
+        &self,
+        params: &Raw,
+        arguments: &CallArguments,
+        tool: Option<&ToolSchemas>,
+        schemas: &Schemas,
+    ) -> Result<Raw, GuardRefusal> {
+        if let Some(max) = self.arguments_max {
+            let bytes = arguments.document().map_or(0, |found| found.text().bytes().len());
+            if max < bytes {
+                return Err(GuardRefusal::ArgumentBytes(bytes, max));
+            }
+        }
+        if let Some(tool) = tool.filter(|_| self.checks_arguments) {
+            self.check_arguments(arguments, tool, schemas)?;
+        }
+        let place = Place::Arguments;
+        if !self.looks_in(place) {
+            return Ok(params.clone());
+        }
+        let cleaned = |params: Raw, name: &str, said: &Document| {
+            let clean = self.cleaned(place, said)?;
+            let edited = || splice::edit(&params, &[(name, Some(clean.bytes()))]);
+            Ok(if clean == *said.text() { params.clone() } else { edited() })
+        };
+        let params = match arguments.document() {
+            Some(said) => cleaned(params.clone(), ARGUMENTS, said)?,
+            None => params.clone(),
+        };
+        SAID.iter().try_fold(params, |params, name| {
+            let Some(said) = splice::rare_member(&params, name) else { return Ok(params) };
+            cleaned(params, name, &Document::new(said))
+        })
+    }
+
+    fn check_result(
+        &self,
+        result: &Document,
+        tool: Option<&ToolSchemas>,
+        schemas: &Schemas,
+    ) -> Result<(), GuardRefusal> {
+        let Some(tool) = tool.filter(|_| self.checks_results) else { return Ok(()) };
+        if !result::ends_call(result.text()) || result::is_error(result.text()) {
+            return Ok(());
+        }
+        let Some(Ok(checker)) = tool.schema(Side::Output, schemas) else { return Ok(()) };
+        let Some(content) = result.root().member("structuredContent") else {
+            return Err(GuardRefusal::Result("it has no `structuredContent`".to_owned()));
+        };
+        let value = content.value().map_err(|error| GuardRefusal::Result(error.to_string()))?;
+        let (size, work_max) = (value::size(&value), schemas.work_max());
+        let work = checker.work(size);
+        if work_max < work {
+            return Err(GuardRefusal::ResultWork(work, work_max));
+        }
+        checker.check(&value, size).map_err(GuardRefusal::Result)
+    }
+
+    fn check_arguments(
+        &self,
+        arguments: &CallArguments,
+        tool: &ToolSchemas,
+        schemas: &Schemas,
+    ) -> Result<(), GuardRefusal> {
+        let checker = match tool.schema(Side::Input, schemas) {
+            None => return Ok(()),
+            Some(Ok(checker)) => checker,
+            Some(Err(_)) if self.refuses_unusable => return Err(GuardRefusal::Unchecked),
+            Some(Err(_)) => {
+                self.counters.add(Counter::UncheckedCalls);
+                return Ok(());
+            }
+        };
+        // Clients that have no arguments to send leave them out, or say `null`.
+        let found = arguments.document().filter(|found| found.text().as_str() != "null");
+        let value = found.map_or_else(|| Ok(Map::new().into()), |found| found.root().value());
+        let value = value.map_err(|error| GuardRefusal::Arguments(error.to_string()))?;
+        let (size, work_max) = (value::size(&value), schemas.work_max());
+        // Reckoned beforehand: what has begun cannot be interrupted.
+        let work = checker.work(size);
+        if work_max < work {
+            return Err(GuardRefusal::ArgumentWork(work, work_max));
+        }
+        let Err(fault) = checker.check(&value, size) else { return Ok(()) };
+        // Many clients say `null` of what they leave out (2026-07-28, transports: custom headers
+        // from tool parameters).
+        let less = value::without_nulls(value).filter(|less| checker.fits(less));
+        less.map(|_| ()).ok_or(GuardRefusal::Arguments(fault))
+    }
+
+    /// Whether anything is looked for there.
+    fn looks_in(&self, place: Place) -> bool {
+        self.looks.get(place as usize).is_some_and(Option::is_some)
+    }
+
+    pub(super) fn cleaned(&self, place: Place, said: &Document) -> Result<Raw, GuardRefusal> {
+        let look = self.looks.get(place as usize).and_then(Option::as_ref);
+        let Some((look, detectors)) = look.zip(self.detectors.as_ref()) else {
+            return Ok(said.text().clone());
+        };
+        let found = detectors.scan(look, said, &self.counters);
+        if let Some(entry) = self.entry.as_ref().filter(|_| !found.by.is_empty()) {
+            let by = found.by.iter().map(|(name, then)| format!("{name} {then} {place}"));
+            entry.guarded(by);
+        }
+        match found.blocked {
+            Some(name) => Err(GuardRefusal::Blocked(place, name)),
+            None => Ok(found.clean),
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! All patterns of a configuration, looked for at once.
+
+use std::{collections::BTreeMap, ops::Range, sync::Arc};
+
+use aho_corasick::{AhoCorasick, MatchKind};
+use regex::{RegexBuilder, RegexSet, RegexSetBuilder};
+
+use crate::{
+    config::{self, Config, Detect, Detector, Place, Then, built_in},
+    guard::texts::{self, Patch, Text},
+    mcp::{document::Document, raw::Raw},
+    telemetry::Counters,
+};
+
+use super::pattern::{By, Family, HANDLES, One, PATTERN_BYTES_MAX};
+
+/// Bytes that all shapes may take together while they are looked for.
+const SHAPES_BYTES_MAX: usize = 16 << 20;
+
+/// All detectors, compiled.
+#[derive(Debug)]
+pub struct Detectors {
+    all: Vec<One>,
+    words: AhoCorasick,
+    /// Detector of each word.
+    owners: Vec<usize>,
+    /// Tollgate's own patterns that have no words, all looked for at once. Each has a digit.
+    shapes: RegexSet,
+    /// Detector of each shape.
+    shaped: Vec<usize>,
+}
+
+/// Detectors that look in one place, in their order, and what is done about what each finds.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DetectorSelection(Vec<Option<Then>>);
+
+/// Outcome of a search through a document.
+#[derive(Debug)]
+pub struct ScanResult {
+    /// The document, with what is to be written over.
+    pub clean: Raw,
+    /// Name of the detector that found what must not pass at all.
+    pub blocked: Option<String>,
+    /// Detectors that found something, and what is done then.
+    pub by: BTreeMap<String, Then>,
+}
+
+struct Hit {
+    part: Range<usize>,
+    by: usize,
+    then: Then,
+}
+
+impl Detectors {
+    /// Tollgate's own, and these.
+    pub fn new(more: &[Detector]) -> Self {
+        let (mut all, mut words, mut owners) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut shapes, mut shaped) = (Vec::new(), Vec::new());
+        let own = built_in().iter().map(|detector| (detector, true));
+        for (detector, is_own) in own.chain(more.iter().map(|detector| (detector, false))) {
+            let pattern =
+                RegexBuilder::new(&detector.pattern).size_limit(PATTERN_BYTES_MAX).build();
+            // Those of the file were compiled when it was read, within less.
+            let Ok(pattern) = pattern else { continue };
+            owners.extend(detector.keywords.iter().map(|_| all.len()));
+            words.extend(detector.keywords.iter().map(String::as_str));
+            let looked_for = match detector.keywords.is_empty() {
+                false => By::Words,
+                true if is_own && !detector.unicode => By::Shape,
+                true => By::Nothing,
+            };
+            if looked_for == By::Shape {
+                shapes.push(detector.pattern.as_str());
+                shaped.push(all.len());
+            }
+            all.push(One {
+                name: detector.name.clone(),
+                family: Family::of(detector.family()),
+                pattern,
+                check: detector.check,
+                unicode: detector.unicode,
+                looked_for,
+            });
+        }
+        let words = AhoCorasick::builder()
+            .ascii_case_insensitive(true)
+            .match_kind(MatchKind::Standard)
+            .build(words)
+            .expect("a few hundred short words");
+        let shapes = RegexSetBuilder::new(shapes)
+            .size_limit(SHAPES_BYTES_MAX)
+            .dfa_size_limit(SHAPES_BYTES_MAX)
+            .build()
+            .expect("each was compiled alone, within less");
+        Self { all, words, owners, shapes, shaped }
+    }
+
+    /// Selects the detectors for a place from sections that say this; none where that is nothing.
+    pub fn select(&self, detect: &[Detect], place: Place) -> Option<Arc<DetectorSelection>> {
+        let mut look = DetectorSelection(vec![None; self.all.len()]);
+        for detect in detect.iter().filter(|detect| detect.places.contains(&place)) {
+            for (one, then) in self.all.iter().zip(&mut look.0) {
+                let means =
+                    |word: &String| one.name == *word || one.name.split(':').next() == Some(word);
+                let is_meant = detect.find.iter().any(means);
+                *then = (*then).max(is_meant.then_some(detect.then));
+            }
+        }
+        look.0.iter().any(Option::is_some).then(|| Arc::new(look))
+    }
+
+    /// Looks through a document.
+    pub fn scan(
+        &self,
+        look: &DetectorSelection,
+        document: &Document,
+        counters: &Counters,
+    ) -> ScanResult {
+        let nothing = || {
+            let (clean, by) = (document.text().clone(), BTreeMap::new());
+            ScanResult { clean, blocked: None, by }
+        };
+        let may = self.may(look, document.text());
+        if !may.contains(&true) {
+            return nothing();
+        }
+        let (mut patches, mut blocked, mut names) = (Vec::new(), None, BTreeMap::new());
+        let handles = texts::members(document, &HANDLES);
+        for text in texts::texts(document, &handles) {
+            let hits = self.hits(look, &may, &text.meant);
+            let found = hits.iter().filter_map(|hit| Some((self.all.get(hit.by)?, hit.then)));
+            for (one, then) in found {
+                counters.add(one.family.counter(then));
+                names.entry(one.name.as_str()).or_insert(then);
+                blocked = blocked.or((then == Then::Block).then(|| one.name.clone()));
+            }
+            self.write_over(&text, hits, &mut patches);
+        }
+        if !names.is_empty() {
+            let names: Vec<_> = names.keys().copied().collect();
+            tracing::info!(detectors = names.join(", "), blocked = blocked.is_some(), "found");
+        }
+        let by = names.into_iter().map(|(name, then)| (name.to_owned(), then)).collect();
+        if patches.is_empty() && blocked.is_none() {
+            return ScanResult { by, ..nothing() };
+        }
+        ScanResult { clean: texts::patched(document.text(), &patches), blocked, by }
+    }
+
+    /// Tells of each detector whether it is selected and may find something in a document.
+    fn may(&self, look: &DetectorSelection, document: &Raw) -> Vec<bool> {
+        let mut may: Vec<_> = look.0.iter().map(Option::is_some).collect();
+        let bytes = document.bytes();
+        // Letters may be written as escapes; and behind any escape what is meant begins with what
+        // looks like another letter.
+        if memchr::memmem::find(bytes, b"\\u").is_none() {
+            let is_plain = memchr::memchr(b'\\', bytes).is_none();
+            self.rule_out(&mut may, document.as_str(), is_plain);
+        }
+        may
+    }
+
+    /// Takes those out of `may` that find nothing in this text.
+    fn rule_out(&self, may: &mut [bool], text: &str, by_shape: bool) {
+        let mut found = vec![false; self.all.len()];
+        let mut note = |owner: Option<&usize>| {
+            if let Some(found) = owner.and_then(|owner| found.get_mut(*owner)) {
+                *found = true;
+            }
+        };
+        if self.has(may, By::Words) {
+            let words = self.words.find_overlapping_iter(text);
+            words.for_each(|word| note(self.owners.get(word.pattern().as_usize())));
+        }
+        let has_digit = || text.bytes().any(|byte| byte.is_ascii_digit());
+        if by_shape && self.has(may, By::Shape) && has_digit() {
+            self.shapes.matches(text).iter().for_each(|shape| note(self.shaped.get(shape)));
+        }
+        let is_ascii = text.is_ascii();
+        for ((one, may), found) in self.all.iter().zip(may).zip(found) {
+            *may &= match one.looked_for {
+                By::Words => found,
+                By::Shape => found || !by_shape,
+                By::Nothing => true,
+            };
+            *may &= !(one.unicode && is_ascii);
+        }
+    }
+
+    fn has(&self, may: &[bool], by: By) -> bool {
+        self.all.iter().zip(may).any(|(one, may)| *may && one.looked_for == by)
+    }
+
+    fn hits(&self, look: &DetectorSelection, may: &[bool], text: &str) -> Vec<Hit> {
+        let (mut hits, mut may) = (Vec::new(), may.to_vec());
+        self.rule_out(&mut may, text, true);
+        let each = self.all.iter().zip(&look.0).zip(may).enumerate();
+        for (by, ((one, then), _)) in each.filter(|(_, (_, may))| *may) {
+            let Some(then) = *then else { continue };
+            let parts = one.parts(text).into_iter();
+            hits.extend(parts.map(|part| Hit { part, by, then }));
+        }
+        hits.sort_by_key(|hit| hit.part.start);
+        hits
+    }
+
+    fn write_over(&self, text: &Text<'_>, hits: Vec<Hit>, patches: &mut Vec<Patch>) {
+        let mut end = 0;
+        for hit in hits.into_iter().filter(|hit| hit.then != Then::Flag) {
+            let Some(one) = self.all.get(hit.by) else { continue };
+            let place = text.place(&hit.part);
+            match patches.last_mut() {
+                // Two that overlap are one.
+                Some(last) if hit.part.start < end => {
+                    last.place.end = last.place.end.max(place.end)
+                }
+                _ => patches.push(Patch { place, text: format!("[redacted: {}]", one.name) }),
+            }
+            end = end.max(hit.part.end);
+        }
+    }
+}
+
+/// Whether anything is looked for anywhere.
+pub fn detects(config: &Config) -> bool {
+    let tools = |one: &config::Upstream| {
+        one.tool_settings.values().any(|tool| !tool.guard.detect.is_empty())
+    };
+    config.routes.iter().any(|route| !route.guard.detect.is_empty())
+        || config.upstreams.iter().any(|one| !one.guard.detect.is_empty() || tools(one))
+}
+
+impl DetectorSelection {
+    /// Joins two selections; of two actions the stronger holds.
+    pub fn or(&self, other: &Self) -> Self {
+        Self(self.0.iter().zip(&other.0).map(|(one, other)| *one.max(other)).collect())
+    }
+}

@@ -1,0 +1,108 @@
+//! A compiled schema, and what is wrong with a value by it.
+
+use jsonschema::{PatternOptions, Validator};
+use serde_json::Value;
+
+use crate::mcp::raw::{Raw, check_depth};
+
+use super::{
+    fault::{self, SchemaFault},
+    measure::{DEPTH_MAX, SchemaBounds, Unusable, bounded, measure},
+};
+
+/// Bytes of one compiled `pattern`, and of what it keeps while it runs.
+const PATTERN_BYTES_MAX: usize = 1 << 20;
+
+/// Faults that are named of a small value, and characters of each: a model mends one after the
+/// other anyway.
+const FAULTS_MAX: usize = 3;
+
+/// The validator gathers each fault, and all of each alternative, before it names the first: some
+/// hundreds of bytes for each step. It is asked only where it needs no more steps than this.
+const NAMED_WORK_MAX: u64 = 10_000;
+
+/// Steps in which the first fault of a larger value is looked for.
+pub(super) const SEARCH_STEPS_MAX: u64 = 2_000_000;
+
+/// A schema that values can be held to.
+#[derive(Debug)]
+pub struct Checker {
+    pub(super) validator: Validator,
+    pub(super) schema: Value,
+    /// Steps that one node of a value costs at most.
+    pub(super) weight: u64,
+    /// The schema leads back to itself: the validator could take forever to name what is wrong, not
+    /// to know that something is (it remembers what it has seen).
+    pub(super) recursive: bool,
+}
+
+impl Checker {
+    /// Compiles a schema.
+    ///
+    /// # Errors
+    /// Where it is beyond the bounds, refers to what is not in it, or has a pattern that cannot be
+    /// matched in linear time (look-around, back-references).
+    pub fn new(text: &Raw, bounds: SchemaBounds) -> Result<Self, Unusable> {
+        if bounds.bytes_max < text.bytes().len() {
+            return Err(Unusable::TooLarge(text.bytes().len()));
+        }
+        check_depth(text.bytes(), DEPTH_MAX).map_err(|_deep| Unusable::TooDeep)?;
+        let schema: Value = text.try_read().ok_or(Unusable::Unreadable)?;
+        let (recursive, weight) = measure(&schema, bounds)?;
+        let patterns =
+            PatternOptions::regex().size_limit(PATTERN_BYTES_MAX).dfa_size_limit(PATTERN_BYTES_MAX);
+        let validator = jsonschema::options()
+            .offline()
+            .with_pattern_options(patterns)
+            // An annotation by both specifications, unless one asks for more.
+            .should_validate_formats(false)
+            .build(&schema)
+            .map_err(|error| Unusable::Wrong(bounded(&error.masked().to_string())))?;
+        Ok(Self { validator, schema, weight, recursive })
+    }
+
+    /// The most that it can cost to hold a value of this size ([`super::value::size`]) to it, in
+    /// steps: each part of the schema at each node of the value. A step takes some nanoseconds, and
+    /// once begun it cannot be interrupted.
+    pub fn work(&self, size: u64) -> u64 {
+        size.saturating_mul(self.weight)
+    }
+
+    /// Holds a value of this size to it, in time linear in [`Checker::work`] and memory linear in
+    /// the value.
+    ///
+    /// # Errors
+    /// What is wrong, for whoever made the value: where, and what is expected, but none of the
+    /// values themselves.
+    pub fn check(&self, value: &Value, size: u64) -> Result<(), String> {
+        if self.fits(value) {
+            return Ok(());
+        }
+        if self.recursive || NAMED_WORK_MAX < self.work(size) {
+            return Err(self.first_fault(value));
+        }
+        let faults = self.validator.iter_errors(value).take(FAULTS_MAX).map(|error| {
+            let path = error.instance_path().to_string();
+            let place = if path.is_empty() { "the whole".to_owned() } else { format!("`{path}`") };
+            bounded(&format!("{place}: {}", error.masked_with("it")))
+        });
+        Err(faults.collect::<Vec<_>>().join("; "))
+    }
+
+    /// Whether a value fits.
+    pub fn fits(&self, value: &Value) -> bool {
+        self.validator.is_valid(value)
+    }
+
+    fn first_fault(&self, value: &Value) -> String {
+        match fault::first(&self.schema, value, SEARCH_STEPS_MAX).0 {
+            SchemaFault::Fault(fault) => bounded(&fault),
+            SchemaFault::Suspects(places) if places.is_empty() => {
+                "something does not fit the schema".to_owned()
+            }
+            SchemaFault::Suspects(places) => {
+                bounded(&format!("something does not fit the schema: {}", places.join(", or ")))
+            }
+        }
+    }
+}
