@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -32,6 +32,8 @@ pub struct Session {
     pub client: Arc<Client>,
     /// Whether its client reads what is announced.
     pub presence: Arc<Presence>,
+    /// Its id, once a request has come with it.
+    pub(super) id: OnceLock<Arc<str>>,
     pub(super) used: AtomicU64,
     pub(super) state: Mutex<State>,
 }
@@ -58,6 +60,7 @@ impl Session {
             route: route.to_owned(),
             client: Arc::new(client),
             presence: Arc::default(),
+            id: OnceLock::new(),
             used: AtomicU64::new(clock::unix_seconds()),
             state: Mutex::default(),
         }

@@ -1,6 +1,7 @@
 //! All sessions of a gate: opened, found again by their sealed ids, and put out of memory.
 
 use std::{
+    borrow::Cow,
     collections::{HashMap, HashSet, VecDeque},
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -44,8 +45,20 @@ pub struct Sessions {
 #[derive(Debug, Default)]
 pub(super) struct Table {
     pub(super) live: HashMap<SessionKey, Arc<Session>>,
+    /// Ids of live sessions that were opened before: to open a seal is most of what a session
+    /// costs a request.
+    opened: HashMap<Arc<str>, OpenedId>,
     pub(super) ended: HashSet<SessionKey>,
     pub(super) ended_order: VecDeque<SessionKey>,
+}
+
+/// What the id of a live session was found to hold.
+#[derive(Debug)]
+struct OpenedId {
+    key: SessionKey,
+    opened: u64,
+    /// What the id is good for, and must be given again: see [`bound`].
+    bound: Box<str>,
 }
 
 /// Contents of a session id when it is opened.
@@ -106,24 +119,29 @@ impl Sessions {
         id: &str,
         limits: &Limits,
     ) -> Result<(Arc<Session>, Vec<Arc<Session>>), SessionError> {
-        let text = self.sealer.open(id, &bound(route, caller)).ok_or(SessionError::Unknown)?;
+        let bound = bound(route, caller);
+        let now = clock::unix_seconds();
+        if let Some(session) = self.table.lock().live_session(id, &bound, now, limits)? {
+            return Ok((session, Vec::new()));
+        }
+        let text = self.sealer.open(id, &bound).ok_or(SessionError::Unknown)?;
         let sealed: Sealed = serde_json::from_slice(&text).ok().ok_or(SessionError::Unknown)?;
         let key = SessionKey(sealed.key);
-        let now = clock::unix_seconds();
-        {
-            let table = self.table.lock();
-            if table.ended.contains(&key) {
-                return Err(SessionError::Ended);
-            }
-            if limits.session_age.as_secs() < now.saturating_sub(sealed.opened) {
-                return Err(SessionError::TooOld);
-            }
-            if let Some(session) = table.live.get(&key) {
-                session.used.store(now, Ordering::Relaxed);
-                return Ok((Arc::clone(session), Vec::new()));
-            }
+        if self.table.lock().ended.contains(&key) {
+            return Err(SessionError::Ended);
+        }
+        if is_too_old(sealed.opened, now, limits) {
+            return Err(SessionError::TooOld);
         }
         let version = Version::find(&sealed.version).ok_or(SessionError::Unknown)?;
+        let opened = OpenedId { key, opened: sealed.opened, bound: bound.into() };
+        let mut table = self.table.lock();
+        if let Some(session) = table.live.get(&key).map(Arc::clone) {
+            session.used.store(now, Ordering::Relaxed);
+            table.remember(id, opened, &session);
+            return Ok((session, Vec::new()));
+        }
+        drop(table);
         let client = Client { version, capabilities: sealed.capabilities, info: sealed.info };
         self.counters.add(Counter::SessionsRevived);
         Ok(self.insert(Session::new(key, route, client), limits))
@@ -133,6 +151,7 @@ impl Sessions {
     pub fn end(&self, session: &Session) {
         let mut table = self.table.lock();
         table.live.remove(&session.key);
+        table.forget(session);
         if table.ended.insert(session.key) {
             table.ended_order.push_back(session.key);
         }
@@ -154,6 +173,7 @@ impl Sessions {
             !session.is_busy() && limits.session_idle.as_secs() < now.saturating_sub(session.used())
         };
         let gone: Vec<_> = table.live.extract_if(|_, session| idle(session)).collect();
+        gone.iter().for_each(|(_, session)| table.forget(session));
         table.live.values().for_each(|session| session.forget_streams(ENDED_STREAM_KEPT));
         drop(table);
         gone.iter().for_each(|(_, session)| session.close());
@@ -178,6 +198,7 @@ impl Sessions {
         let mut evicted = Vec::new();
         if limits.sessions_max <= table.live.len() && !table.live.contains_key(&session.key) {
             evicted = table.make_room(limits.sessions_max);
+            evicted.iter().for_each(|session| table.forget(session));
         }
         let session =
             Arc::clone(table.live.entry(session.key).or_insert_with(|| Arc::new(session)));
@@ -191,6 +212,40 @@ impl Sessions {
 }
 
 impl Table {
+    /// The live session of an id that was opened before, for the same route and caller.
+    fn live_session(
+        &self,
+        id: &str,
+        bound: &str,
+        now: u64,
+        limits: &Limits,
+    ) -> Result<Option<Arc<Session>>, SessionError> {
+        let Some(known) = self.opened.get(id).filter(|known| *known.bound == *bound) else {
+            return Ok(None);
+        };
+        if is_too_old(known.opened, now, limits) {
+            return Err(SessionError::TooOld);
+        }
+        let session = self.live.get(&known.key);
+        Ok(session.map(|session| {
+            session.used.store(now, Ordering::Relaxed);
+            Arc::clone(session)
+        }))
+    }
+
+    /// Remembers what the id of a live session holds.
+    fn remember(&mut self, id: &str, opened: OpenedId, session: &Session) {
+        let id = session.id.get_or_init(|| id.into());
+        self.opened.insert(Arc::clone(id), opened);
+    }
+
+    /// Forgets the id of a session that is not live any more.
+    fn forget(&mut self, session: &Session) {
+        if let Some(id) = session.id.get() {
+            self.opened.remove(id);
+        }
+    }
+
     /// Takes out those unused for longest, several at once, so that the look at all of them is
     /// needed once in so many sessions only. One that is busy goes where all are, and alone.
     fn make_room(&mut self, sessions_max: usize) -> Vec<Arc<Session>> {
@@ -212,11 +267,27 @@ impl Table {
     }
 }
 
+#[cfg(test)]
+impl Table {
+    pub(super) fn forget_all(&mut self) {
+        self.opened.clear();
+    }
+
+    pub(super) fn opened_count(&self) -> usize {
+        self.opened.len()
+    }
+}
+
+/// Whether a session that was opened then has reached its greatest age.
+fn is_too_old(opened: u64, now: u64, limits: &Limits) -> bool {
+    limits.session_age.as_secs() < now.saturating_sub(opened)
+}
+
 /// Text that an id is bound to. A path has no space. An address is no identity: a client may move.
-fn bound(route: &str, caller: &Caller) -> String {
+pub(super) fn bound<'a>(route: &'a str, caller: &Caller) -> Cow<'a, str> {
     match caller {
-        Caller::Known(_) => format!("{route} {caller}"),
-        Caller::Address(_) | Caller::Parent => route.to_owned(),
+        Caller::Known(_) => Cow::Owned(format!("{route} {caller}")),
+        Caller::Address(_) | Caller::Parent => Cow::Borrowed(route),
     }
 }
 

@@ -5,16 +5,17 @@ use std::{
     time::Duration,
 };
 
+use proptest::prelude::*;
 use tokio::sync::oneshot;
 
 use crate::{
-    call::{Caller, Client, SessionKey, clock},
+    call::{Caller, Client, Identity, SessionKey, clock},
     config::Limits,
     mcp::{id::Id, message::Body, raw::Raw, version::Version},
 };
 
 use super::{
-    registry::{Sealed, SessionError},
+    registry::{Sealed, SessionError, bound},
     *,
 };
 
@@ -181,4 +182,98 @@ async fn streams_that_ended_are_kept_for_a_while_and_make_room() {
     assert_eq!(numbers(), [1, 3, 4]);
     session.forget_streams(Duration::ZERO);
     assert_eq!(numbers(), [3, 4]);
+}
+
+fn known(subject: &str) -> Caller {
+    Caller::Known(Arc::new(Identity {
+        authority: "company".to_owned(),
+        subject: subject.to_owned(),
+        ..Identity::default()
+    }))
+}
+
+/// What is asked of sessions in [`ids_are_told_as_if_each_were_opened_anew`].
+#[derive(Debug, Clone)]
+enum Step {
+    Open { caller: usize, old: bool },
+    Find { id: usize, route: usize, caller: usize },
+    End(usize),
+    Age(u64),
+    Idle,
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let step = prop_oneof![
+        2 => (0..2_usize, any::<bool>()).prop_map(|(caller, old)| Step::Open { caller, old }),
+        8 => (0..4_usize, 0..2_usize, 0..3_usize)
+            .prop_map(|(id, route, caller)| Step::Find { id, route, caller }),
+        1 => (0..4_usize).prop_map(Step::End),
+        1 => prop_oneof![Just(50), Just(200)].prop_map(Step::Age),
+        1 => Just(Step::Idle),
+    ];
+    proptest::collection::vec(step, 1..60)
+}
+
+proptest! {
+    /// An id that was opened before is remembered: that changes nothing of what is told of it, for
+    /// whom it is good, and until when.
+    #[test]
+    fn ids_are_told_as_if_each_were_opened_anew(steps in steps()) {
+        let callers = [Caller::Parent, known("a"), known("b")];
+        let routes = ["/mcp", "/other"];
+        let remembering = sessions(1);
+        let mut ids = Vec::new();
+        let mut limits = Limits { sessions_max: 2, ..Limits::default() };
+        for step in steps {
+            match step {
+                Step::Open { caller, old: true } => {
+                    let sealed = Sealed {
+                        key: rand::random(),
+                        opened: clock::unix_seconds() - 100,
+                        version: "2025-11-25".to_owned(),
+                        capabilities: Raw::object(),
+                        info: Raw::object(),
+                    };
+                    let bound = bound(routes[0], &callers[caller]);
+                    ids.push(remembering.sealer.seal(Raw::encode(&sealed).bytes(), &bound));
+                }
+                Step::Open { caller, old: false } => {
+                    let opened =
+                        remembering.open(routes[0], &callers[caller], client(), &limits);
+                    ids.push(opened.1);
+                }
+                Step::Find { id, route, caller } if id < ids.len() => {
+                    let find = || {
+                        let found =
+                            remembering.find(routes[route], &callers[caller], &ids[id], &limits);
+                        found.map(|(session, _)| session.key)
+                    };
+                    let (first, second) = (find(), find());
+                    remembering.table.lock().forget_all();
+                    prop_assert_eq!(&first, &find());
+                    prop_assert_eq!(&first, &second);
+                }
+                Step::End(id) if id < ids.len() => {
+                    let found = remembering.find(routes[0], &callers[0], &ids[id], &limits);
+                    if let Ok((session, _)) = found {
+                        remembering.end(&session);
+                        let again = remembering.find(routes[0], &callers[0], &ids[id], &limits);
+                        prop_assert_eq!(again.unwrap_err(), SessionError::Ended);
+                    }
+                }
+                Step::Age(seconds) => limits.session_age = Duration::from_secs(seconds),
+                Step::Idle => {
+                    let table = remembering.table.lock();
+                    for session in table.live.values() {
+                        session.used.store(1, Ordering::Relaxed);
+                    }
+                    drop(table);
+                    remembering.sweep(&limits);
+                }
+                Step::Find { .. } | Step::End(_) => (),
+            }
+            let table = remembering.table.lock();
+            prop_assert!(table.opened_count() <= table.live.len(), "ids of sessions that are gone");
+        }
+    }
 }
