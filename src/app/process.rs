@@ -8,7 +8,7 @@ use tokio::{
 };
 
 use super::{
-    build::{self, Plan},
+    build::Plan,
     error::StartError,
     gate::{Core, RunningGate, Viewer},
     options::Options,
@@ -37,7 +37,7 @@ pub fn serve<T: Future<Output = Result<(), StartError>>>(
         return Err(StartError::Upgrade(reason.to_owned()));
     }
     runtime()?.block_on(async {
-        let gate = build::start(options).await?;
+        let gate = super::start(options).await?;
         let mut stop = Stop::new()?;
         let telling = tell(&gate);
         run(gate, telling, stop.asked()).await
