@@ -1,5 +1,5 @@
 //! The gate's counters, as Prometheus reads them (`OpenMetrics` 1.0). Label values come from the
-//! configuration alone, so no stranger can make one.
+//! configuration and from what servers list, so no client can make one.
 
 use std::{fmt::Error, time::Duration};
 

@@ -22,6 +22,8 @@ pub const BUCKETS_US: [u64; 15] = [
 const BUCKETS: usize = BUCKETS_US.len() + 1;
 /// What has no metrics of its own is counted together under this, which is no name of anything.
 const OTHER: &str = "(other)";
+/// Bytes of the names of a scope: servers make them up, and each line of its metrics has them.
+const NAME_BYTES_MAX: usize = 256;
 /// Scopes that are turned away between two looks for ones that are gone.
 const SWEEP_EVERY: usize = 1_024;
 
@@ -138,8 +140,12 @@ impl MetricsRegistry {
     }
 
     /// The metrics of a scope: those that somebody holds already, else new ones. None where as many
-    /// scopes as may have theirs; [`MetricsRegistry::other`] has those to use then.
+    /// scopes as may have theirs, or its name is too long; [`MetricsRegistry::other`] has those to
+    /// use then.
     pub fn of(&self, scope: MetricScope) -> Option<Arc<CallMetrics>> {
+        if scope.labels().iter().any(|(_, name)| NAME_BYTES_MAX < name.len()) {
+            return None;
+        }
         let mut state = self.state.lock();
         if let Some(held) = state.scopes.get(&scope).and_then(Weak::upgrade) {
             return Some(held);
@@ -252,6 +258,7 @@ mod tests {
         registry.set_scopes_max(2);
         let (one, two) = (registry.of(tool(1)).unwrap(), registry.of(tool(2)).unwrap());
         assert!(registry.of(tool(3)).is_none());
+        assert!(registry.of(MetricScope::Route("x".repeat(257))).is_none());
         registry.other(ScopeKind::Tool).add(Outcome::Ok, Duration::ZERO);
         one.add(Outcome::ToolError, Duration::from_secs(60));
         let read = registry.read();
