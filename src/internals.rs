@@ -73,7 +73,7 @@ pub fn view(config: &Path, listing: &Listing) -> Result<View, Problems> {
     let route = config.routes.first().expect("a configuration has a route");
     let parts: Vec<_> = parts.collect();
     let names = Naming::of(route, &parts, &Book::default().route(&route.path), true).into();
-    Ok(View::build(route, &parts, &names, (false, false)))
+    Ok(View::build(route, &parts, &names, false, false))
 }
 
 /// The judge of the first route of a configuration.

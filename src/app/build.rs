@@ -193,7 +193,8 @@ impl Plan {
             Arc::clone(config),
             Arc::new(context),
             store.clone(),
-            (sessions, lot),
+            sessions,
+            lot,
             self.audit.clone(),
         );
         // The first and only time.

@@ -73,7 +73,7 @@ impl Offline {
         let book = Ledger::open(&store, Arc::clone(&context.counters)).book();
         let held = book.route(&settings.path);
         let names = Arc::new(Naming::of(settings, &parts, &held, true));
-        let view = View::build(settings, &parts, &names, (true, false));
+        let view = View::build(settings, &parts, &names, true, false);
         let policies = rules.of(&settings.path);
         let bounds = PolicyBounds::of(&config.server.limits);
         let judge = Judge::new(&settings.path, policies.map(Arc::clone), bounds, &context.counters);

@@ -20,11 +20,11 @@ pub fn digest(token: &str, resource: &str) -> [u8; 32] {
 
 /// Whom a token is of, as far as its claims say; none where they name nobody. `names` are those of
 /// the claims of its subject and its groups.
-pub fn identity(claims: &Value, (subject, groups): (&str, &str)) -> Option<Identity> {
-    let subject = claim(claims, subject)?.as_str().filter(|subject| !subject.is_empty())?;
+pub fn identity(claims: &Value, subject_claim: &str, groups_claim: &str) -> Option<Identity> {
+    let subject = claim(claims, subject_claim)?.as_str().filter(|subject| !subject.is_empty())?;
     Some(Identity {
         subject: subject.to_owned(),
-        groups: self::groups(claim(claims, groups), groups),
+        groups: groups(claim(claims, groups_claim), groups_claim),
         scopes: words(claims.get("scope").or_else(|| claims.get("scp"))),
         claims: Raw::encode(claims),
         ..Identity::default()

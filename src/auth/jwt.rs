@@ -146,10 +146,11 @@ impl Tokens {
     }
 
     fn good(&self, token: &str, claims: &Value) -> Result<Good, AuthRefusal> {
-        let names = (&*self.settings.tokens.subject_claim, &*self.settings.tokens.groups_claim);
+        let tokens = &self.settings.tokens;
         let expires = claims::seconds(claims, "exp").unwrap_or_default();
         let until = expires.saturating_add(self.settings.tokens.leeway.as_secs());
-        let Some(identity) = claims::identity(claims, names) else {
+        let Some(identity) = claims::identity(claims, &tokens.subject_claim, &tokens.groups_claim)
+        else {
             return invalid("the token does not say whose it is");
         };
         let identity = Identity {

@@ -182,8 +182,8 @@ impl Opaque {
         if !claims::is_for(said, &audiences) {
             return Err(AuthError::Invalid("the token is for another audience"));
         }
-        let names = (&*self.settings.tokens.subject_claim, &*self.settings.tokens.groups_claim);
-        let identity = claims::identity(said, names);
+        let tokens = &self.settings.tokens;
+        let identity = claims::identity(said, &tokens.subject_claim, &tokens.groups_claim);
         let identity = identity.ok_or(AuthError::Invalid("the token does not say whose it is"))?;
         Ok(Arc::new(Identity {
             authority: self.name.clone(),

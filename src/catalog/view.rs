@@ -45,7 +45,8 @@ impl View {
         route: &Route,
         parts: &[Part],
         naming: &Arc<Naming>,
-        (asked, links): (bool, bool),
+        asked: bool,
+        links: bool,
     ) -> Self {
         let is_whole = parts.iter().all(|part| part.listing.is_some());
         let mut servers = Servers::of(route, parts, links, |_| true);
@@ -122,7 +123,7 @@ impl Merge<'_> {
             let items = listing.items(kind).iter().chain(extra(listing, kind, asked));
             entries.extend(items.filter_map(|item| {
                 let shown = naming.shown(kind, part.upstream.name(), &item.key)?;
-                self.add(kind, (shown.name.clone(), shown.listed), item, at)
+                self.add(kind, shown.name.clone(), shown.listed, item, at)
             }));
         }
         entries
@@ -132,7 +133,8 @@ impl Merge<'_> {
     fn add(
         &mut self,
         kind: ListKind,
-        (name, listed): (String, bool),
+        name: String,
+        listed: bool,
         item: &Item,
         at: usize,
     ) -> Option<OfferEntry> {

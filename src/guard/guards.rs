@@ -111,8 +111,14 @@ impl Guards {
 
     /// An entry of an upstream's list as clients see it; none where they must not. `is_tool`: what
     /// the configuration forces upon it is no part of its schema.
-    pub fn shown(&self, route: &str, upstream: &str, own: &str, item: (&Raw, bool)) -> Option<Raw> {
-        let (item, is_tool) = item;
+    pub fn shown(
+        &self,
+        route: &str,
+        upstream: &str,
+        own: &str,
+        item: &Raw,
+        is_tool: bool,
+    ) -> Option<Raw> {
         let guard = self.of(route, upstream, is_tool.then_some(own));
         let item = Document::new(item.clone());
         let found = guard.cleaned(Place::Descriptions, &item).ok().or_else(|| {

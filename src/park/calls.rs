@@ -66,16 +66,17 @@ pub enum ParkingFull {
 impl Parked {
     pub fn new(
         exchange: Exchange,
-        (upstream, own): (Arc<Upstream>, String),
-        open: Vec<(String, ServerRequest)>,
-        asked: u32,
+        upstream: Arc<Upstream>,
+        own_name: String,
+        unanswered: Vec<(String, ServerRequest)>,
+        question_count: u32,
     ) -> Self {
         Self {
             exchange,
             upstream,
-            own_name: own,
-            unanswered: open,
-            question_count: asked,
+            own_name,
+            unanswered,
+            question_count,
             record: None,
             parked_at: Instant::now(),
             answer_deadline: None,

@@ -255,7 +255,9 @@ impl Task {
         let status = match &state.end {
             Some(end) => TaskStatus::Ended(end.clone()),
             None if state.open.is_empty() => TaskStatus::Working,
-            None => TaskStatus::InputRequired(state.open.iter().map(shown).collect()),
+            None => TaskStatus::InputRequired(
+                state.open.iter().map(|(key, question)| shown(key, question)).collect(),
+            ),
         };
         let ttl = state.deadline.saturating_duration_since(self.created_at);
         TaskView { status, created: self.created, updated: state.updated, ttl }
@@ -371,8 +373,8 @@ impl TaskEnd {
     }
 }
 
-fn shown((key, question): &(String, ServerRequest)) -> (String, Box<str>, Raw) {
-    (key.clone(), question.method.clone(), question.params.clone())
+fn shown(key: &str, question: &ServerRequest) -> (String, Box<str>, Raw) {
+    (key.to_owned(), question.method.clone(), question.params.clone())
 }
 
 /// Nobody will answer any more.

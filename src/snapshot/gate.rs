@@ -86,7 +86,8 @@ impl Gate {
         config: Arc<Config>,
         context: Arc<Context>,
         store: Store,
-        (sessions, lot): (Sessions, ParkedCalls),
+        sessions: Sessions,
+        lot: ParkedCalls,
         audit: Option<Arc<Audit>>,
     ) -> (Arc<Self>, mpsc::Receiver<Change>) {
         let (changes, inbox) = mpsc::channel(CHANGES_MAX);

@@ -35,8 +35,8 @@ impl Gate {
     fn rename(&self) {
         let _building = self.building.lock();
         let earlier = self.snapshot();
-        let same = (Arc::clone(&earlier.config), Arc::clone(&earlier.rules));
-        self.publish(&earlier, same, earlier.members.clone(), true);
+        let (config, rules) = (Arc::clone(&earlier.config), Arc::clone(&earlier.rules));
+        self.publish(&earlier, config, rules, earlier.members.clone(), true);
     }
 }
 

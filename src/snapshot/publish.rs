@@ -51,7 +51,7 @@ impl Gate {
         let drain = limits.drain;
         self.counters.set_call_metrics_max(limits.call_metrics_max);
         self.offers.set_bytes_max(limits.views_bytes_max);
-        self.publish(&earlier, (config, Arc::new(rules)), members, false);
+        self.publish(&earlier, config, Arc::new(rules), members, false);
         drop(building);
         self.applied.send_replace(());
         for member in gone {
@@ -102,8 +102,8 @@ impl Gate {
         let earlier = self.snapshot();
         let shelf =
             earlier.member(upstream).map(|member| (&member.catalog, member.catalog.version()));
-        let same = (Arc::clone(&earlier.config), Arc::clone(&earlier.rules));
-        self.publish(&earlier, same, earlier.members.clone(), true);
+        let (config, rules) = (Arc::clone(&earlier.config), Arc::clone(&earlier.rules));
+        self.publish(&earlier, config, rules, earlier.members.clone(), true);
         if let Some((shelf, version)) = shelf {
             shelf.published(version);
         }
@@ -114,7 +114,8 @@ impl Gate {
     pub(super) fn publish(
         &self,
         earlier: &Snapshot,
-        (config, rules): (Arc<Config>, Arc<Rulebook>),
+        config: Arc<Config>,
+        rules: Arc<Rulebook>,
         members: Vec<UpstreamEntry>,
         relisted: bool,
     ) {

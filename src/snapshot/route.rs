@@ -323,11 +323,11 @@ impl Content {
         if let Some(before) = before.filter(is_same) {
             return (Arc::clone(&before.content), names);
         }
-        let view = View::build(settings, &parts, &names, (false, links));
+        let view = View::build(settings, &parts, &names, false, links);
         let asks = |part: &Part| {
             part.listing.as_ref().is_some_and(|listing| !listing.asked_tools.is_empty())
         };
-        let build_asked = || View::build(settings, &parts, &names, (true, links));
+        let build_asked = || View::build(settings, &parts, &names, true, links);
         let asked_view = parts.iter().any(asks).then(build_asked);
         let content = Self { sources, parts, names: Arc::clone(&names), links, view, asked_view };
         (Arc::new(content), names)
@@ -352,7 +352,7 @@ fn shown(part: Part, guards: &Guards, route: &str) -> Part {
     }
     let shown = part.listing.as_ref().map(|listing| {
         Arc::new(listing.shown(|kind, item| {
-            guards.shown(route, upstream, &item.key, (&item.raw, kind == ListKind::Tools))
+            guards.shown(route, upstream, &item.key, &item.raw, kind == ListKind::Tools)
         }))
     });
     Part { listing: shown, ..part }

@@ -88,7 +88,8 @@ impl Seen {
 pub(super) fn observe(
     names: &mut RouteNames,
     listed: &[ListedNames<'_>],
-    (now, kept): (u64, Duration),
+    now: u64,
+    kept: Duration,
 ) -> Seen {
     let mut seen = Seen::default();
     let is_gone = |kind: ListKind, upstream: &str| {

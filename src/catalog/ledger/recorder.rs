@@ -126,7 +126,7 @@ impl Ledger {
         let Some(names) = book.routes.get(&route.path) else { return };
         let now = crate::call::clock::unix_seconds();
         let mut next = names.clone();
-        let seen = observe(&mut next, listed, (now, kept));
+        let seen = observe(&mut next, listed, now, kept);
         if next == *names {
             return;
         }
@@ -135,7 +135,7 @@ impl Ledger {
         self.link.lock().mark(&route.path, names, &next);
         self.change(|book| {
             let names = book.routes.entry(route.path.clone()).or_default();
-            observe(names, listed, (now, kept));
+            observe(names, listed, now, kept);
             true
         });
     }

@@ -88,8 +88,10 @@ impl Retry {
         // The client's retry is let in like any other request.
         exchange.release();
         let (open, count) = self.batch.take();
-        let place = (Arc::clone(&resend.upstream), resend.request.target.own.clone());
-        let result = input_required::park(context, Parked::new(exchange, place, open, count))?;
+        let upstream = Arc::clone(&resend.upstream);
+        let own_name = resend.request.target.own.clone();
+        let parked = Parked::new(exchange, upstream, own_name, open, count);
+        let result = input_required::park(context, parked)?;
         let body = Body::Result(result);
         Ok(Bridged::Event(ClientEvent::Answer { body, status: 200 }))
     }

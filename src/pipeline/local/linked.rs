@@ -23,7 +23,7 @@ pub async fn read(context: &Context) -> Result<Option<Body>, Fault> {
         return Ok(None);
     }
     limit::here(context).await?;
-    let found = context.gate.linked.find((context.path(), &call.caller), uri);
+    let found = context.gate.linked.find(context.path(), &call.caller, uri);
     let result = found.ok_or_else(|| visibility::unknown(call))?;
     let content = json!({ "uri": uri, "mimeType": "application/json", "text": result.as_str() });
     let contents = Raw::encode(&json!({ "contents": [content] }));

@@ -194,8 +194,8 @@ impl Guarded {
         let limits = context.limits();
         let bytes = result.bytes().len();
         let failed = result::is_error(&result);
-        let place = (context.path(), context.caller());
-        let Some(uri) = context.gate.linked.keep(place, result, limits) else {
+        let kept = context.gate.linked.keep(context.path(), context.caller(), result, limits);
+        let Some(uri) = kept else {
             return Err(Self::too_large(context, refusal));
         };
         context.gate.counters.add(Counter::Linked);
