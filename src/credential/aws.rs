@@ -108,7 +108,7 @@ fn canonical_headers(headers: &HeaderMap) -> (String, String) {
     (names.join(";"), lines)
 }
 
-/// Each part once more encoded, as all services but S3 have it.
+/// Encodes each part of a path once more, as all services but S3 have it.
 fn canonical_path(path: &str) -> String {
     let parts: Vec<_> = path.split('/').map(encoded).collect();
     let path = parts.join("/");

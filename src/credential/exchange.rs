@@ -22,7 +22,7 @@ type Key = [u8; 32];
 /// The tokens of one upstream's callers.
 #[derive(Debug)]
 pub struct Exchange {
-    /// What the gate itself sends goes with its own token.
+    /// The client whose own token goes with what the gate itself sends.
     own: Arc<Client>,
     kept: Cache<Key, Token>,
     /// Exchanges that failed of late, and why.

@@ -1,8 +1,8 @@
-//! What an upstream is shown in `Authorization`: the gate's own token ([`client`]), the caller's
-//! exchanged for one of this upstream ([`exchange`]), the caller's itself, or a signature
+//! Credentials that an upstream is shown in `Authorization`: the gate's own token ([`client`]), the
+//! caller's exchanged for one of this upstream ([`exchange`]), the caller's itself, or a signature
 //! ([`aws`]).
 //!
-//! What is sent for no caller (lists, the opening of what all share) is never shown a caller's.
+//! A request for no caller (lists, the opening of what all share) is never shown a caller's.
 
 mod aws;
 mod client;
@@ -36,7 +36,7 @@ pub enum Credential {
 }
 
 impl Credential {
-    /// That of an upstream; none where its configuration has none.
+    /// Makes the credential of an upstream; none where its configuration has none.
     pub fn of(
         config: &Upstream,
         net: &Net,

@@ -25,7 +25,7 @@ pub struct Server {
     resource: String,
     net: Net,
     pub counters: Arc<Counters>,
-    /// Its token endpoint and its issuer, once they were found.
+    /// The token endpoint and the issuer, once they were found.
     found: Mutex<Option<(String, String)>>,
 }
 
@@ -95,8 +95,8 @@ impl Server {
         Ok(self.net.fetch(request, &self.settings.fetching).await?)
     }
 
-    /// From the upstream to its authorization server (RFC 9728 §3), and to that one's token
-    /// endpoint and issuer (RFC 8414 §3).
+    /// Finds the authorization server of the upstream (RFC 9728 §3), and that one's token endpoint
+    /// and issuer (RFC 8414 §3).
     async fn discover(&self) -> Result<(String, String), String> {
         #[derive(Deserialize)]
         struct Resource {

@@ -6,9 +6,10 @@ use http::HeaderValue;
 use serde::Deserialize;
 use tokio::time::Instant;
 
-/// Of a token whose server does not say how long it is good.
+/// The life of a token whose server does not say how long it is good.
 const LIFE: Duration = Duration::from_secs(5 * 60);
-/// One is used for so long at least, and for so many seconds at most, whatever its server says.
+/// The shortest time that a token is used, and the most seconds that count, whatever its server
+/// says.
 const LIFE_MIN: Duration = Duration::from_secs(1);
 const LIFE_MAX: f64 = 24.0 * 60.0 * 60.0;
 
@@ -17,9 +18,9 @@ const LIFE_MAX: f64 = 24.0 * 60.0 * 60.0;
 pub struct Token {
     value: HeaderValue,
     pub fetched: Instant,
-    /// It came in the place of one that was refused.
+    /// Whether it came in the place of one that was refused.
     pub replaces: bool,
-    /// From then on a new one is fetched, behind the callers' backs.
+    /// The time from which a new one is fetched, behind the callers' backs.
     pub renew: Instant,
     pub expires: Instant,
 }
@@ -51,7 +52,7 @@ impl Token {
         Ok(Self { value, fetched: now, replaces, renew: now + life * 4 / 5, expires: now + life })
     }
 
-    /// As `Authorization` has it.
+    /// The value of `Authorization`.
     pub fn value(&self) -> HeaderValue {
         self.value.clone()
     }

@@ -20,8 +20,8 @@ use super::{
     watchdog::Watchdog,
 };
 
-/// Before a group that takes too much memory is killed: in this time whoever waits for it is told
-/// why, and not only that it has ended.
+/// The pause before a group that takes too much memory is killed: in this time whoever waits for it
+/// is told why, and not only that it has ended.
 const EXCESS_MOMENT: Duration = Duration::from_millis(50);
 /// How long a killed group may take to be reaped, before its task stops looking.
 const REAP_MAX: Duration = Duration::from_secs(5);
@@ -93,7 +93,7 @@ pub struct Group {
     id: Pid,
     watchdog: Option<Arc<Watchdog>>,
     children: Signals,
-    /// With more it is killed.
+    /// The bound on its memory; with more it is killed.
     pub memory: Option<Memory>,
 }
 

@@ -1,4 +1,4 @@
-//! What a child is started as: its program, its environment, and the step before its `exec`.
+//! Prepares the start of a child: its program, its environment, and the step before its `exec`.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -13,7 +13,7 @@ use thiserror::Error;
 
 use crate::{call::machine, config::Secret};
 
-/// What a shell answers when a command was found but could not be run.
+/// The exit code of a shell when a command was found but could not be run.
 const CANNOT_RUN: u8 = 126;
 /// Where programs are looked for when no `PATH` is set, as POSIX' `confstr` has it.
 const PATH_DEFAULT: &str = "/usr/bin:/bin";
@@ -40,7 +40,7 @@ const INHERITED: &[&str] = &[
     "https_proxy",
     "no_proxy",
 ];
-/// The same by the beginning of the name.
+/// Variables that are inherited by the beginning of their name.
 const INHERITED_PREFIXES: &[&str] = &["LC_", "XDG_", "npm_config_", "NPM_CONFIG_"];
 /// A name that contains one of these, in any case, is a credential and stays with the gate.
 const CREDENTIALS: &[&str] = &["auth", "password", "token", "secret", "otp"];
@@ -186,7 +186,7 @@ pub enum NotFound {
     NotExecutable { file: PathBuf },
 }
 
-/// What to install for the commands that configurations of MCP servers commonly have.
+/// Names what to install for the commands that configurations of MCP servers commonly have.
 fn comes_with(command: &str) -> &str {
     match command {
         "npx" | "npm" | "node" => "Node.js (nodejs.org)",

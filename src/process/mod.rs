@@ -35,7 +35,7 @@ use crate::{call::machine, config::Secret};
 /// The first argument that makes the binary a launcher.
 const EXEC_WORD: &str = "__exec";
 
-/// What to start.
+/// The command to start.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     /// The upstream, for the log.

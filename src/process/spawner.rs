@@ -50,7 +50,7 @@ impl Spawner {
         }
     }
 
-    /// The same, but that children inherit the gate's whole environment: for a command that the
+    /// Makes a spawner whose children inherit the gate's whole environment: for a command that the
     /// operator could as well have started in place of the gate.
     pub fn whole(
         launcher: Option<PathBuf>,
@@ -61,16 +61,16 @@ impl Spawner {
         Self { inherited, ..Self::new(launcher, [], tasks) }
     }
 
-    /// The same, with its counters among others.
+    /// Counts in these counters.
     pub fn counting(self, counters: &Arc<Counters>) -> Self {
         Self { counters: Arc::clone(counters), ..self }
     }
 
     /// Starts a child.
     ///
-    /// To be called from a runtime's worker, and never from `spawn_blocking` or `block_in_place`:
-    /// the parent-death signal is sent at the end of the *thread* that forked (prctl(2)), and
-    /// blocking threads retire.
+    /// Call this from a runtime's worker, and never from `spawn_blocking` or `block_in_place`: the
+    /// parent-death signal is sent at the end of the *thread* that forked (prctl(2)), and blocking
+    /// threads retire.
     ///
     /// # Errors
     /// The program is not there, or could not be started. That it runs is not said: a program that
@@ -136,7 +136,7 @@ impl Spawner {
     }
 }
 
-/// Without the environment: the address of a proxy may hold a password.
+/// The environment is left out: the address of a proxy may hold a password.
 impl fmt::Debug for Spawner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Spawner").field("launcher", &self.launcher).finish_non_exhaustive()

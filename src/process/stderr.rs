@@ -1,4 +1,4 @@
-//! What a child writes to its standard error: each line to the log, the last 64 KiB kept.
+//! Reads the standard error of a child: each line goes to the log, the last 64 KiB are kept.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -26,7 +26,7 @@ impl Tail {
         self.bytes.extend(chunk.iter().skip(new));
     }
 
-    /// What is kept as text, from the first whole line on. Not UTF-8 becomes U+FFFD.
+    /// The kept bytes as text, from the first whole line on. Not UTF-8 becomes U+FFFD.
     pub fn text(&self) -> String {
         let (front, back) = self.bytes.as_slices();
         let text = String::from_utf8_lossy(&[front, back].concat()).into_owned();

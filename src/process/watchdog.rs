@@ -46,7 +46,8 @@ impl Watchdog {
         Self { launcher, state: Mutex::default() }
     }
 
-    /// From when this returns `Ok`, `group` does not outlive the gate.
+    /// Hands a group to the watchdog. From when this returns `Ok`, `group` does not outlive the
+    /// gate.
     ///
     /// # Errors
     /// Where the watchdog cannot be started, or told.
@@ -63,7 +64,8 @@ impl Watchdog {
         Ok(())
     }
 
-    /// To be called while the number still is the group's, that is before its leader is reaped.
+    /// Takes a group back. Call this while the number still is the group's, that is before its
+    /// leader is reaped.
     pub fn remove(&self, group: Pid) {
         let mut state = self.state.lock();
         state.groups.remove(&group);

@@ -1,5 +1,5 @@
-//! What a request needs to be sent: that it may be, that it was let in, and that a breaker lets it
-//! through; and that it was sent, for what it leads to.
+//! Proofs that a request needs to be sent: that it may be, that it was let in, and that a breaker
+//! lets it through; and the proof that it was sent, for what it leads to.
 
 use std::sync::Arc;
 
@@ -15,19 +15,19 @@ use crate::{
     },
 };
 
-/// With this a request is sent: it holds the upstream that is permitted, so that none can be sent
+/// The right to send a request. It holds the upstream that is permitted, so that none can be sent
 /// to another, and the admission of the route. Each send needs an [`Attempt`] besides, and is
 /// admitted by the limits of the upstream once there is a connection for it.
 #[derive(Debug, Clone)]
 pub struct Clearance {
     permit: Permit<Upstream>,
     route: RouteAdmission,
-    /// What carries on with a request that was sent goes on that one's admission.
+    /// The admission of a request that was sent, for what carries on with it.
     carried: Option<Admission>,
 }
 
-/// That a request was sent: what it leads to (answers, looks at its task) is brought to its end on
-/// its strength, and holds its places.
+/// The proof that a request was sent: what it leads to (answers, looks at its task) is brought to
+/// its end on its strength, and holds its places.
 #[derive(Debug, Clone)]
 pub struct Sent {
     admission: Admission,
@@ -39,7 +39,7 @@ impl Clearance {
         Self { permit, route, carried: None }
     }
 
-    /// For what was admitted already by the limits of its upstream.
+    /// Makes a clearance for what the limits of its upstream admitted already.
     pub fn admitted(self, admission: Admission) -> Self {
         Self { carried: Some(admission), ..self }
     }
@@ -49,13 +49,13 @@ impl Clearance {
         self.permit.on()
     }
 
-    /// For a copy of a request, which nobody waits for.
+    /// Makes a clearance for a copy of a request, which nobody waits for.
     pub fn without_places(&self) -> Self {
         let route = self.route.without_places();
         Self { permit: self.permit.clone(), route, carried: None }
     }
 
-    /// For the upstream that takes this one's place by configuration.
+    /// Makes a clearance for the upstream that takes this one's place by configuration.
     ///
     /// # Errors
     /// Where that takes the place of another.

@@ -1,4 +1,4 @@
-//! What an upstream is made of, and what all upstreams of a gate share.
+//! Settings of an upstream, and what all upstreams of a gate share.
 
 use std::sync::Arc;
 
@@ -13,16 +13,17 @@ use crate::{
     upstream::{replica::openings::Openings, transport::read_budget::ReadBudget},
 };
 
-/// What an upstream is made of. The same settings mean the same object across a reload.
+/// Settings that make an upstream. Equal settings mean the same object across a reload.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
-    /// Without its filters: what is shown of it does not make it another server.
+    /// The section without its filters: what is shown of an upstream does not make it another
+    /// server.
     pub config: config::Upstream,
     pub answer_bytes_max: usize,
 }
 
 impl Settings {
-    /// Those of one of several replicas.
+    /// The settings of one of several replicas.
     pub fn of_replica(&self, address: &str) -> Self {
         let mut settings = self.clone();
         if let Transport::Http { url, .. } = &mut settings.config.transport {
@@ -32,7 +33,7 @@ impl Settings {
     }
 }
 
-/// What all upstreams of a gate share.
+/// State that all upstreams of a gate share.
 pub struct Context {
     pub net: Net,
     /// Where is kept what a server was found to speak.

@@ -1,5 +1,6 @@
-//! What protects a server, and calls from it: its circuit, which an edit changes while the server
-//! stays as it is. Of several replicas each has the upstream's breaker for itself.
+//! The circuit breakers of an upstream, which protect a server, and calls from it. An edit changes
+//! them while the server stays as it is. Of several replicas each has the upstream's breaker for
+//! itself.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -11,7 +12,7 @@ use crate::{
 };
 
 impl Upstream {
-    /// What protects it, and calls from it, as it is now.
+    /// The circuit as it is now.
     pub fn circuit(&self) -> Arc<Circuit> {
         Arc::clone(&self.circuit.read())
     }

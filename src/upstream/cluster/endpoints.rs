@@ -17,7 +17,7 @@ use crate::{
     upstream::exchange::{ending::failure, error::SendError},
 };
 
-/// Of all replicas, by their places.
+/// The health and load of all replicas, by their index.
 #[derive(Debug)]
 pub struct EndpointHealth {
     upstream: String,
@@ -59,7 +59,7 @@ impl EndpointHealth {
         self.ejections.is_ejected(at, now)
     }
 
-    /// By its probes.
+    /// Whether a replica's probes say that it is unhealthy.
     pub fn is_unhealthy(&self, at: usize) -> bool {
         self.probes.get(at).is_some_and(Probes::is_unhealthy)
     }
@@ -85,7 +85,7 @@ impl EndpointHealth {
         self.loads.iter().skip(at).take(1).for_each(Load::forgive);
     }
 
-    /// What a probe of a replica found.
+    /// Records what a probe of a replica found.
     pub fn probed(&self, at: usize, well: bool) {
         let (Some(health), Some(probes)) = (&self.settings.health, self.probes.get(at)) else {
             return;
@@ -148,7 +148,7 @@ impl InFlight {
         }
     }
 
-    /// It could not be sent there.
+    /// Records that the request could not be sent to the replica.
     pub fn failed(mut self) {
         self.observe(true);
         self.standing.note(self.at, false, Instant::now());

@@ -1,5 +1,5 @@
-//! What becomes of a call whose replica fails it before its first sign, or is slow: another replica
-//! gets it.
+//! Failover and hedging: another replica gets a call whose replica fails it before its first sign,
+//! or is slow.
 //!
 //! Where nothing was sent, any call goes elsewhere; where something was, only one that is safe to
 //! repeat. A hedge is a second request of a safe call at another replica, while the first is under
@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-/// Of one call.
+/// The failover of one call.
 pub struct Failover {
     upstream: Arc<Upstream>,
     ask: UpstreamRequest,
@@ -32,7 +32,7 @@ pub struct Failover {
     lost: Option<SendError>,
 }
 
-/// For the first sign of a call.
+/// The future of a call's first sign.
 pub type Waiting<'a> = Pin<Box<dyn Future<Output = Result<Event, SendError>> + Send + 'a>>;
 
 /// The other request.
@@ -55,8 +55,8 @@ enum Heard {
 }
 
 impl Failover {
-    /// Of a call that was sent to the replicas at these places, the last of which has it.
-    /// After `hedge` without a sign another one is asked, too.
+    /// Makes the failover of a call that was sent to the replicas of these indexes, the last of
+    /// which has it. After `hedge` without a sign another one is asked, too.
     pub fn new(
         ask: &UpstreamRequest,
         clearance: &Clearance,
@@ -123,7 +123,7 @@ impl Failover {
         }
     }
 
-    /// What the other request hears first. Safe to drop.
+    /// Waits for the first event of the other request. Safe to drop.
     async fn heard(&mut self) -> Result<Event, SendError> {
         if let Hedge::Sending(sending) = &mut self.rival {
             match sending.await {

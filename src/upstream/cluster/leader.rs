@@ -14,7 +14,7 @@ pub struct Leader {
     free: Arc<Semaphore>,
 }
 
-/// Dropped, another one may lead.
+/// The right to lead; once this is dropped, another replica may have it.
 #[derive(Debug)]
 pub struct LeaderGuard(#[allow(dead_code, reason = "held, not read")] Option<OwnedSemaphorePermit>);
 

@@ -10,10 +10,10 @@ mod circuit;
 pub mod endpoints;
 pub mod failover;
 pub mod leader;
+mod lifecycle;
 mod send;
 mod sessions;
 mod status;
-mod upstream;
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -37,9 +37,9 @@ use crate::{
 /// A server behind the gate.
 pub struct Upstream {
     pub settings: Settings,
-    /// One at least.
+    /// Never empty.
     pub replicas: Vec<Arc<Replica>>,
-    /// What names each of them in what clients keep.
+    /// Hashes of the replicas' addresses, which name them in what clients keep.
     pub ids: Vec<u64>,
     /// Where legacy sessions are, of several replicas.
     pub homes: Mutex<HashMap<SessionKey, usize>>,
@@ -47,9 +47,9 @@ pub struct Upstream {
     pub spare_for_slow: HedgeBudget,
     pub spare_for_lost: HedgeBudget,
     pub common: Common,
-    /// Its breakers, and what else may change while it stays as it is.
+    /// The breakers, and what else may change while the upstream stays as it is.
     pub circuit: RwLock<Arc<Circuit>>,
-    /// Each replica's own breaker, where there are several.
+    /// The replicas' own breakers, where there are several replicas.
     pub guards: Vec<RwLock<Arc<Circuit>>>,
     pub counters: Arc<Counters>,
     /// Counts its calls.

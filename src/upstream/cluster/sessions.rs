@@ -1,5 +1,4 @@
-//! What legacy clients want of an upstream outside of calls, and at which replica their sessions
-//! are.
+//! Wishes of legacy clients outside of calls, and the replica that each of their sessions is at.
 
 use std::{collections::BTreeSet, sync::Arc};
 

@@ -26,7 +26,7 @@ impl Upstream {
         Some(self.standing.url(at))
     }
 
-    /// What was agreed with it; none while no replica is open.
+    /// Returns what was agreed with the server; none while no replica is open.
     pub fn peer(&self) -> Option<Arc<Peer>> {
         self.leader().phase.borrow().peer()
     }
@@ -36,7 +36,7 @@ impl Upstream {
         self.leader().transport_kind()
     }
 
-    /// What is shown of it: the best state that a replica has, and the sums of what was counted.
+    /// Sums up the replicas: the best state that one has, and the sums of what was counted.
     pub fn status(&self) -> Status {
         let each: Vec<_> = self.replicas.iter().map(|replica| replica.report()).collect();
         let mut status = self.leader().report();

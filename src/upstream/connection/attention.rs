@@ -1,8 +1,8 @@
 //! When the stream of a session's own connection is open that belongs to no request (GET): while a
 //! call is under way, while the session's client listens itself, and for a moment after.
 //!
-//! Each such stream takes a descriptor here and at the server. A session whose client is gone would
-//! hold both for as long as it is kept.
+//! A stream takes a descriptor here and at the server. A session whose client is gone would hold
+//! both for as long as it is kept.
 
 use std::{
     collections::VecDeque,
@@ -18,16 +18,16 @@ use tokio::sync::{Notify, oneshot, watch};
 
 use crate::{call::presence::Presence, upstream::connection::open::Connection};
 
-/// Of one connection: the calls under way, and its stream.
+/// The calls under way on one connection, and its stream.
 #[derive(Debug, Default)]
 pub struct Attention {
     calls: AtomicUsize,
-    /// Told when the first call begins, and the last one ends.
+    /// Notified when the first call begins, and when the last one ends.
     changed: Notify,
     stream: watch::Sender<Stream>,
 }
 
-/// What is known of the stream.
+/// The state of the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum Stream {
     #[default]

@@ -39,7 +39,7 @@ type Key = [u8; 32];
 pub struct CallerSessions {
     sessions: Mutex<HashMap<Key, Arc<CallerSession>>>,
     sessions_max: usize,
-    /// Told when a session's last call has ended: whoever waits for room looks again.
+    /// Notified when a session's last call has ended: whoever waits for room looks again.
     freed: Arc<Notify>,
     counters: Arc<Counters>,
     tasks: Tasks,
@@ -61,7 +61,7 @@ struct CallerSession {
 pub struct CallerLease(Arc<CallerSession>);
 
 impl CallerSessions {
-    /// At most `sessions_max` are open; those that make room are closed by `tasks`.
+    /// Makes room for `sessions_max` sessions; those that are evicted are closed by `tasks`.
     pub fn new(sessions_max: usize, counters: &Arc<Counters>, tasks: &Tasks) -> Self {
         Self {
             sessions: Mutex::default(),

@@ -23,13 +23,13 @@ use crate::{
     },
 };
 
-/// What a process has to end by itself once its input is closed.
+/// The time that a process has to end by itself once its input is closed.
 const GRACE: Duration = Duration::from_secs(2);
 
 /// A connection by its transport.
 #[derive(Debug, Clone)]
 pub enum Channel {
-    /// With its process, where it is one's.
+    /// Lines or events; with the process, where there is one.
     Multiplexer(Multiplexer, Arc<Mutex<Option<Process>>>),
     Http(Http),
 }
@@ -132,8 +132,8 @@ impl Channel {
         }
     }
 
-    /// Another link with the same server, for what is not to be agreed on this one; over a pair of
-    /// streams there is none.
+    /// Opens another link with the same server, for what is not to be agreed on this one; over a
+    /// pair of streams that is the same link.
     pub fn beside(&self) -> Self {
         match self {
             Self::Multiplexer(..) => self.clone(),
@@ -141,7 +141,7 @@ impl Channel {
         }
     }
 
-    /// From here on it is its caller's with this token.
+    /// Sets the token of the caller whose connection this is.
     pub fn set_token(&self, token: &Token) {
         match self {
             Self::Multiplexer(lines, _) => lines.set_token(token),
@@ -149,7 +149,7 @@ impl Channel {
         }
     }
 
-    /// From here on this version is spoken.
+    /// Sets the version that is spoken from here on.
     pub fn agree(&self, version: Version) {
         match self {
             Self::Multiplexer(lines, _) => lines.agree(version),
@@ -169,9 +169,9 @@ pub async fn exit_reason(process: Process, why: &str) -> String {
     format!("{why} ({status})")
 }
 
-/// What the gateway itself declares to a modern server: all that it carries between servers and
-/// clients. A server lists for it what it lists for any client; that it asks is not to be feared,
-/// since only a call may (MRTR).
+/// Declares to a modern server all that the gateway carries between servers and clients. A server
+/// lists for it what it lists for any client; that it asks is not to be feared, since only a call
+/// may (MRTR).
 fn carried_capabilities() -> Raw {
     Raw::trusted(r#"{"sampling":{},"elicitation":{"form":{},"url":{}},"roots":{}}"#)
 }

@@ -41,7 +41,7 @@ impl OpenError {
         }
     }
 
-    /// It was not even tried, for want of room on this machine.
+    /// Whether the opening was not even tried, for want of room on this machine.
     pub fn is_unready(&self) -> bool {
         matches!(self, Self::Send(SendError::Unready(_)))
     }

@@ -29,13 +29,13 @@ use crate::{
 /// long; the official Rust SDK waits as long.
 pub const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What was agreed, and how its era was learned.
+/// The result of a handshake, and how the era was learned.
 pub struct Agreed {
     pub peer: Peer,
     pub inferred: bool,
 }
 
-/// What came of `server/discover`.
+/// The result of `server/discover`.
 pub enum Found {
     Modern(Peer),
     Legacy { inferred: bool },
@@ -67,12 +67,12 @@ struct Initialized {
 }
 
 impl Agreed {
-    /// By the server's own word.
+    /// Makes the result of a handshake in which the server itself named its era.
     pub fn stated(peer: Peer) -> Self {
         Self { peer, inferred: false }
     }
 
-    /// With a modern server: from here on its era is spoken on `link`.
+    /// Makes the result for a modern server, whose era is spoken on `link` from here on.
     fn modern(link: &Channel, peer: Peer) -> Self {
         link.agree(Version::MODERN);
         Self::stated(peer)
@@ -148,7 +148,8 @@ pub async fn initialize_first(
     }
 }
 
-/// It is a legacy server where it answers any error but a modern one (lifecycle: era detection).
+/// Asks `server/discover`. A server that answers with any error but a modern one is a legacy server
+/// (lifecycle: era detection).
 ///
 /// # Errors
 /// Where the server ends, wants credentials, or speaks no version that is known here.
@@ -204,9 +205,9 @@ async fn ask_discover(link: &Channel, timeout: Timeout) -> Result<Body, SendErro
     exchange.endless().answer().await
 }
 
-/// What it says of a server's era that `server/discover` had no answer. A process is lost with it;
-/// over HTTP each request has its own fate, and a server, or what stands before it, may break off
-/// or forbid what it does not know. Who lacks credentials is told so, whatever the era.
+/// Judges a server's era by how `server/discover` failed. A process is lost with it; over HTTP each
+/// request has its own fate, and a server, or what stands before it, may break off or forbid what
+/// it does not know. Missing credentials are told, whatever the era.
 fn undiscovered(link: &Channel, error: SendError) -> Result<Found, OpenError> {
     let ended = matches!(error, SendError::Lost(_)) && matches!(link, Channel::Multiplexer(..));
     if ended || matches!(error, SendError::Unavailable(_) | SendError::Status(401 | 407)) {

@@ -226,7 +226,7 @@ impl Connection {
         self.link.close(why).await;
     }
 
-    /// The same, and waits until the server knows.
+    /// Ends it as [`Connection::close`], and waits until the server knows.
     pub async fn close_wholly(&self, why: &str) {
         self.close(why).await;
         if let Channel::Http(http) = &self.link {

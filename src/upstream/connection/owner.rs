@@ -11,14 +11,14 @@ pub enum Owner<'a> {
     Everyone,
     /// The session of one legacy client.
     Session(SessionKey, Option<&'a Token>),
-    /// One caller without a session, as far as callers can be told apart. Several of its calls are
-    /// on the connection at once.
+    /// A caller whose client has no session, as far as callers can be told apart. Several of its
+    /// calls are on the connection at once.
     Caller(Option<&'a Token>),
-    /// One call at a time.
+    /// A single call at a time.
     Call(Option<&'a Token>),
 }
 
-/// Who hears what a server says on a connection outside of calls.
+/// The clients that hear what a server says on a connection outside of calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Audience {
     /// Every client.
@@ -56,7 +56,7 @@ impl<'a> Owner<'a> {
         matches!(self, Self::Everyone | Self::Caller(_))
     }
 
-    /// Who hears what the server says outside of calls.
+    /// The clients that hear what the server says outside of calls.
     pub fn audience(self) -> Audience {
         match self {
             Self::Everyone => Audience::Everyone,

@@ -1,8 +1,8 @@
-//! What was agreed with a server when a connection was opened.
+//! The result of agreeing with a server when a connection was opened.
 
 use crate::mcp::{raw::Raw, version::Version};
 
-/// What was agreed with a server.
+/// The server's side of what was agreed.
 #[derive(Debug, Clone)]
 pub struct Peer {
     pub version: Version,

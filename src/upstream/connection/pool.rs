@@ -23,10 +23,10 @@ pub struct Pool {
     tasks: Tasks,
 }
 
-/// What a connection was opened for: only an equal client may use it.
+/// The client that a connection was opened for: only an equal one may use it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Key {
-    /// What a client says of itself may be long.
+    /// A digest, since what a client says of itself may be long.
     pub digest: [u8; 32],
     /// The key is of one client for certain: what it tells stays with it.
     pub private: bool,
@@ -72,7 +72,7 @@ pub struct Guard {
     tasks: Tasks,
 }
 
-/// What the pool has for a key.
+/// The pool's answer for a key.
 #[derive(Debug)]
 pub enum Found {
     Idle(Leased),
@@ -82,7 +82,7 @@ pub enum Found {
 
 enum Look {
     Found(Found),
-    /// Of another key, and idle for longest: it gives way.
+    /// An entry of another key, idle for longest, which gives way.
     GivesWay(Entry),
     Full,
 }
@@ -188,7 +188,7 @@ impl Leased {
         self.entry.as_ref().map(|entry| entry.connection.clone())
     }
 
-    /// Its call has come to its end.
+    /// Notes that the call has been answered: the connection may be lent again.
     pub fn settle(&mut self) {
         self.answered = true;
     }
@@ -198,7 +198,7 @@ impl Leased {
         self.spent |= self.entry.as_ref().is_some_and(|entry| !entry.key.private);
     }
 
-    /// It has not, after all: there is more to come.
+    /// Marks the call unfinished again: its answer was a task whose result is pending.
     pub fn unsettle(&mut self) {
         self.answered = false;
     }
@@ -209,7 +209,7 @@ impl Guard {
         Self { held: Some((link, room)), tasks: tasks.clone() }
     }
 
-    /// It is not to be ended any more: the room is its new holder's business.
+    /// Gives the room to a new holder, and ends the link no more.
     pub fn release(mut self) -> Option<Room> {
         self.held.take().and_then(|(_, room)| room)
     }
@@ -243,7 +243,7 @@ impl Drop for Room {
     }
 }
 
-/// Its room is free only when nothing is left of it.
+/// Ends a link. The room is free only when nothing is left of the link.
 fn end(tasks: &Tasks, link: Channel, room: Option<Room>) {
     tasks.finish(async move {
         link.close("what it was opened for is over").await;

@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// Who a connection is for.
+/// The kind of connection that a request takes.
 #[derive(Debug)]
 pub enum Scope {
     Shared,
@@ -36,7 +36,7 @@ pub struct Connected {
     pub hold: Option<Hold>,
 }
 
-/// What keeps a session open for the length of a call.
+/// The guard that keeps a session open for the length of a call.
 #[derive(Debug)]
 pub enum Hold {
     /// The stream of a client session's own is read for so long.
@@ -162,7 +162,8 @@ impl Replica {
         self.credential.as_ref().is_some_and(Credential::is_callers)
     }
 
-    /// What is sent for a caller without a token would be taken for the gate's own.
+    /// Refuses a caller without a token where the server is shown callers' tokens: the request
+    /// would be taken for the gateway's own.
     ///
     /// # Errors
     /// Where the server is shown its callers and this one has no token.

@@ -47,7 +47,7 @@ pub struct SessionConnection {
     room: Mutex<Option<Room>>,
     pub used: AtomicU64,
     pub subscribed: Mutex<BTreeSet<String>>,
-    /// What the session wished for last, since there is this.
+    /// The log level that the session wished for last.
     pub level: Mutex<Option<String>>,
     attention: Arc<Attention>,
 }
@@ -62,7 +62,7 @@ impl SessionConnection {
         }
     }
 
-    /// One without a connection, that subscribes anew when it gets one.
+    /// Makes an entry without a connection, which subscribes anew when it gets one.
     pub fn successor(&self) -> Self {
         let used = AtomicU64::new(self.used.load(Ordering::Relaxed));
         let subscribed = Mutex::new(self.subscribed.lock().clone());
@@ -70,7 +70,7 @@ impl SessionConnection {
         Self { used, subscribed, level, ..Self::default() }
     }
 
-    /// Nobody used it for `idle`, and nothing is to be heard on it.
+    /// Whether nobody has used it for `idle`, and nothing is to be heard on it.
     pub fn is_stale(&self, idle: Duration) -> bool {
         if self.attention.is_busy() {
             return false;
@@ -132,7 +132,7 @@ impl Replica {
         self.own.lock().extend(successors);
     }
 
-    /// What a session subscribed to here; it is subscribed to elsewhere from now on.
+    /// Takes out what a session subscribed to here: it is subscribed to elsewhere from now on.
     pub fn take_subscribed(&self, key: SessionKey) -> BTreeSet<String> {
         let own = self.own.lock().get(&key).map(Arc::clone);
         own.map(|own| std::mem::take(&mut *own.subscribed.lock())).unwrap_or_default()

@@ -1,4 +1,4 @@
-//! What a request shows one upstream of whom it is for, beside its parameters.
+//! Digests of what a request shows one upstream of whom it is for, beside its parameters.
 
 use std::fmt::{self, Write as _};
 
@@ -66,7 +66,7 @@ impl Parts {
         self.0.update(part);
     }
 
-    /// With the words of one more part, the last, which needs no length.
+    /// Ends the digest with one more part, the last, which needs no length.
     fn finish(mut self, last: &impl fmt::Display) -> Vary {
         // A digest takes all that it is given.
         write!(self, "{last}").ok();

@@ -26,8 +26,8 @@ impl Exchange {
         Self { attempt: Some(attempt), let_through, admission: Some(admission), ..self }
     }
 
-    /// That it was sent, for what it leads to; none where it is the gate's own, or has given its
-    /// places back.
+    /// Returns the proof that it was sent, for what it leads to; none where it is the gate's own,
+    /// or has given its places back.
     pub fn sent(&self) -> Option<Sent> {
         let admission = self.admission.clone()?;
         Some(Sent::new(admission, self.let_through.clone()?))

@@ -10,19 +10,19 @@ use crate::{
 /// Why a request got no answer. What it says is for operators.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
-    /// Nothing was sent.
+    /// No connection was open; nothing was sent.
     #[error("{0}")]
     Unavailable(String),
-    /// Nothing was sent: in all the time that it had, there was no connection for it.
+    /// No connection was there for it in all the time that it had; nothing was sent.
     #[error("{0}")]
     Unready(String),
-    /// Nothing was sent: a breaker let it not through.
+    /// A breaker rejected it; nothing was sent.
     #[error("{0}")]
     Refused(#[from] CircuitOpen),
-    /// Nothing was sent: a limit of the upstream or its tool did not admit it.
+    /// A limit of the upstream or its tool did not admit it; nothing was sent.
     #[error("{0}")]
     Limited(limit::LimitRefusal),
-    /// It was sent; what became of it is not known.
+    /// The request was sent; what became of it is not known.
     #[error("lost in mid-call: {0}")]
     Lost(String),
     #[error("gave no sign of life for {0:?}")]

@@ -1,4 +1,4 @@
-//! What is heard of a request, and how long is waited for it.
+//! Events of a request, and how long each is waited for.
 
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ impl Exchange {
         self.next_here().await
     }
 
-    /// The same, whatever other replicas could do.
+    /// The next event of this replica, whatever other replicas could do.
     ///
     /// # Errors
     /// As [`Exchange::next`].
@@ -57,7 +57,7 @@ impl Exchange {
         event
     }
 
-    /// Its answer, whatever else is said on the way; questions are refused.
+    /// Waits for the answer, whatever else is said on the way; questions are refused.
     ///
     /// # Errors
     /// Where there is none.
@@ -107,7 +107,7 @@ impl Exchange {
         })
     }
 
-    /// What the server says; none where it only shows that it lives.
+    /// Waits for what the server says; none where it only shows that it lives.
     async fn came(&mut self) -> Result<Option<Event>, SendError> {
         let heard = heard(&mut self.source, self.aside.as_mut());
         let Some(watch) = &mut self.watch else { return heard.await.map(Some) };
@@ -119,8 +119,8 @@ impl Exchange {
         }
     }
 
-    /// What the server asked was passed on: whoever answers has `patience`, in which the server
-    /// need give no sign of life.
+    /// Notes that what the server asked was passed on: whoever answers has `patience`, in which the
+    /// server need give no sign of life.
     pub fn allow_answer(&mut self, patience: Duration) {
         self.unhurried = true;
         let answer_by = Instant::now() + patience;
@@ -129,7 +129,7 @@ impl Exchange {
         self.total_at = self.total_at.max(answer_by);
     }
 
-    /// It was left alone for so long, which is not to be the server's fault.
+    /// Extends the deadlines by `away`: waiting for the client does not count against the server.
     pub fn postpone(&mut self, away: Duration) {
         self.unhurried = true;
         self.idle_at = Instant::now() + self.timeout.idle;
@@ -142,7 +142,7 @@ impl Exchange {
         self
     }
 
-    /// Without deadlines: for a stream that is open for as long as somebody listens.
+    /// Takes the deadlines off, for a stream that is open for as long as somebody listens.
     pub fn endless(mut self) -> Self {
         let far = Duration::from_secs(60 * 60 * 24 * 365);
         self.timeout = Timeout { idle: far, total: far, ..self.timeout };
@@ -158,7 +158,7 @@ impl Exchange {
         }
     }
 
-    /// Another replica answered in its place. What time the call has is as it was.
+    /// Goes on with another replica's exchange. The time that the call has is as it was.
     pub fn succeeded_by(&mut self, other: Self) {
         let total_at = self.total_at;
         let token = self.token.take();

@@ -1,4 +1,4 @@
-//! One request under way: its events, its deadlines, and its end.
+//! A request under way: its events, its deadlines, and its end.
 
 pub mod ending;
 pub mod error;
@@ -28,7 +28,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Exchange {
     source: Source,
-    /// What is said beside the request's own stream, on a connection that is leased for it.
+    /// Events beside the request's own stream, on a connection that is leased for it.
     aside: Option<mpsc::Receiver<Event>>,
     /// The era spoken to the upstream.
     pub era: Era,
@@ -41,33 +41,33 @@ pub struct Exchange {
     token: Option<Raw>,
     /// A task that the answer to come is of; it holds the lease then.
     watch: Option<Box<Watch>>,
-    /// Given back to its pool when this is dropped, after `source`.
+    /// The lease, which goes back to its pool when this is dropped, after `source`.
     leased: Option<Leased>,
-    /// What it was sent on, where it may lead to a task.
+    /// The connection that it was sent on, where it may lead to a task.
     connection: Option<Box<Connection>>,
     /// Which of several replicas it was sent to.
     pub replica: Option<u64>,
-    /// What that replica's standing hears of it.
+    /// The replica's load and health, which hear of it.
     picked: Option<InFlight>,
-    /// What happens where that replica fails it, or is slow.
+    /// The failover, for where that replica fails it or is slow.
     pub failover: Option<Box<Failover>>,
     /// When it was sent.
     since: Instant,
     /// A person was asked, or the server works on a task: it is not slow.
     unhurried: bool,
-    /// Until it is known how it went.
+    /// The attempt, until it is known how it went.
     attempt: Option<Attempt>,
-    /// That a breaker let it through.
+    /// The proof that a breaker let it through.
     let_through: Option<Continuation>,
-    /// Its places at the upstream.
+    /// The places that it holds at the upstream.
     admission: Option<Admission>,
     /// The session that it is sent in is kept until this ends.
     _hold: Option<Hold>,
-    /// What its replica counts and hears of it.
+    /// The replica's count of what is under way.
     underway: Option<Arc<Underway>>,
 }
 
-/// By transport.
+/// The bare request, by transport.
 #[derive(Debug)]
 pub enum Source {
     Multiplexer(MultiplexedCall),
@@ -124,7 +124,7 @@ impl Exchange {
         Self { connection: Some(Box::new(connection)), ..self }
     }
 
-    /// With other times than its connection's, from when it was sent.
+    /// Sets other deadlines than its connection's, from when it was sent.
     pub fn within(mut self, timeout: Timeout) -> Self {
         (self.idle_at, self.total_at) = (self.since + timeout.idle, self.since + timeout.total);
         self.timeout = timeout;

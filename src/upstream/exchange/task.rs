@@ -20,7 +20,7 @@ use crate::{
 const INTERVAL: Duration = Duration::from_secs(5);
 const INTERVAL_MIN: Duration = Duration::from_millis(100);
 const INTERVAL_MAX: Duration = Duration::from_secs(15);
-/// What a server has to take a cancellation.
+/// The time that a server has to take a cancellation.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A server's own task.
@@ -52,7 +52,7 @@ enum Beat {
 }
 
 impl TaskRef {
-    /// Of a `CreateTaskResult`; none where it is another result.
+    /// Reads a `CreateTaskResult`; none where it is another result.
     pub fn of(result: &Raw) -> Option<Self> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
@@ -132,7 +132,7 @@ impl Watch {
         while !self.look().await {}
     }
 
-    /// One step; whether the server showed that it lives.
+    /// Makes one step; returns whether the server showed that it lives.
     async fn look(&mut self) -> bool {
         match &mut self.beat {
             Beat::Rest(until) => {
@@ -160,7 +160,7 @@ impl Watch {
         }
     }
 
-    /// It has ended; the connection is free.
+    /// Ends the watch of a task that has ended. Returns the lease, which is free.
     pub fn end(mut self) -> Option<Leased> {
         self.over = true;
         self.leased.take()

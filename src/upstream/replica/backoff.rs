@@ -17,7 +17,7 @@ pub struct Backoff {
     delay: Duration,
 }
 
-/// One clone for each exchange under way, which notes that the server answers calls.
+/// The count of exchanges under way, by its clones; each notes that the server answers calls.
 #[derive(Debug, Default)]
 pub struct Underway {
     answered: AtomicBool,

@@ -1,4 +1,4 @@
-//! What the replicas of one upstream share.
+//! State that the replicas of one upstream share.
 
 use std::{
     collections::HashMap,
@@ -20,12 +20,12 @@ use crate::{
     },
 };
 
-/// What the replicas of one upstream share.
+/// State that the replicas of one upstream share.
 #[derive(Debug, Clone)]
 pub struct Common {
     pub standing: Arc<EndpointHealth>,
     pub wanted: Arc<Subscriptions>,
-    /// What sessions without a connection of their own want to hear of, by its rank.
+    /// The log levels that sessions without a connection of their own want, by rank.
     pub levels: Arc<Mutex<HashMap<SessionKey, usize>>>,
     pub inbox: Arc<Inbox>,
     pub reading: Arc<ReadShare>,

@@ -16,7 +16,7 @@ use crate::{
 /// A finding that was inferred is believed for a day: what died of the probe may be replaced by a
 /// newer version under the same command.
 const INFERRED_AGE_MAX: u64 = 24 * 60 * 60;
-/// One that the server itself stated, for a week.
+/// A finding that the server itself stated is believed for a week.
 const STATED_AGE_MAX: u64 = 7 * INFERRED_AGE_MAX;
 /// How many times `timeout.open` a silent process is waited for at most: 5 min by default, in which
 /// a cold `npx` has downloaded what it needs.
@@ -44,17 +44,17 @@ pub enum Manner {
     Silent,
     /// The server answered that it will not.
     Refused,
-    /// It was not reached, demands credentials, is overloaded and so on.
+    /// The server was not reached, demands credentials, is overloaded and so on.
     Otherwise,
 }
 
-/// What a server was found to speak.
+/// The era that a server was found to speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Finding {
     legacy: bool,
     /// The server did not say so: it ended at the probe, refused it with 403, or was silent.
     inferred: bool,
-    /// In seconds since 1970.
+    /// The time of the finding, in seconds since 1970.
     at: u64,
 }
 
@@ -63,16 +63,16 @@ struct Finding {
 pub struct Findings {
     store: Store,
     file: String,
-    /// Those of the servers that the upstream has now.
+    /// Fingerprints of the servers that the upstream has now.
     keys: Vec<String>,
-    /// Read when it is asked for first.
+    /// The findings by server, read from the disk when they are asked for first.
     known: Mutex<Option<BTreeMap<String, Finding>>>,
 }
 
-/// What is known of one server.
+/// The knowledge of one server's era.
 #[derive(Debug)]
 pub struct Knowledge {
-    /// What the configuration says.
+    /// The era that the configuration sets.
     fixed: Option<Era>,
     key: String,
     findings: Arc<Findings>,
@@ -83,9 +83,9 @@ pub struct Knowledge {
 struct State {
     /// Failed openings since the last that succeeded which may be the handshake's fault.
     doubts: u32,
-    /// Those in a row at whose end the process lived and had said nothing.
+    /// Failed openings in a row at whose end the process lived and had said nothing.
     silences: u32,
-    /// What was inferred before counts no more: an operator changed something.
+    /// Findings that were inferred before count no more: an operator changed something.
     distrusts: bool,
 }
 
@@ -171,8 +171,8 @@ impl Knowledge {
         open.saturating_mul(PATIENCE_FACTOR_MAX.min(factor))
     }
 
-    /// It was opened in an era that was not known before. What is only `inferred` is believed for a
-    /// shorter time.
+    /// Notes that the server was opened in an era that was not known before. A finding that is only
+    /// `inferred` is believed for a shorter time.
     pub fn found(&self, era: Era, inferred: bool, now: u64) {
         self.opened();
         let finding = Finding { legacy: era == Era::Legacy, inferred, at: now };
@@ -181,12 +181,12 @@ impl Knowledge {
         }
     }
 
-    /// It was opened, and nothing new was learned.
+    /// Notes that the server was opened, and nothing new was learned.
     pub fn opened(&self) {
         *self.state.lock() = State::default();
     }
 
-    /// It was not opened.
+    /// Notes that the server was not opened.
     pub fn failed(&self, handshake: Handshake, manner: Manner, now: u64) {
         let both_tried = handshake == Handshake::Probe && self.may_be_legacy(now);
         let mut state = self.state.lock();
@@ -200,12 +200,12 @@ impl Knowledge {
         state.doubts = state.doubts.saturating_add(u32::from(doubtful));
     }
 
-    /// From now on what was inferred counts no more.
+    /// Discards what was inferred.
     pub fn distrust(&self) {
         self.state.lock().distrusts = true;
     }
 
-    /// What was found before, and still counts.
+    /// The era that was found before, where the finding still counts.
     pub fn era(&self, now: u64) -> Option<Era> {
         self.finding(now).map(|found| if found.legacy { Era::Legacy } else { Era::Modern })
     }

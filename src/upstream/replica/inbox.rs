@@ -1,4 +1,4 @@
-//! What an upstream says outside of any call: lists changed, a resource was updated, noise.
+//! Messages of an upstream outside of any call: lists changed, a resource was updated, noise.
 
 use std::sync::{
     Arc,
@@ -33,12 +33,12 @@ pub struct EventSink {
     bounds: Bounds,
 }
 
-/// What bounds that which a connection brings.
+/// Bounds on what a connection brings.
 #[derive(Debug, Clone)]
 pub struct Bounds {
     pub answer_bytes_max: usize,
     pub noise_bytes_max: usize,
-    /// What large answers count in while they are read.
+    /// The budget that large answers count in while they are read.
     pub reading: Arc<ReadShare>,
 }
 
@@ -46,7 +46,7 @@ pub struct Bounds {
 /// nobody's message waits for a list to be read.
 #[derive(Debug)]
 pub struct Inbox {
-    /// Kept apart from the queue, so that a full queue cannot lose it.
+    /// Methods of changed lists, apart from the queue, so that a full queue cannot lose them.
     changed: Mutex<Vec<Method>>,
     reopened: AtomicBool,
     /// A connection of one client said that its lists changed: perhaps those of all did.
@@ -64,11 +64,12 @@ pub enum ListChange {
     Opened,
     /// A `list_changed` notification.
     Changed,
-    /// The same on a connection of one client only: the lists of all may have changed or not.
+    /// A `list_changed` notification on a connection of one client only: the lists of all may have
+    /// changed or not.
     Suspected,
 }
 
-/// What is for clients.
+/// A message for clients.
 #[derive(Debug)]
 pub enum ServerMessage {
     /// Anything else that clients may care for: `updated`, log messages.
@@ -107,8 +108,7 @@ impl Inbox {
         }
     }
 
-    /// What was said next, for one reader; never nothing, as long as there is the inbox. Safe to
-    /// drop.
+    /// The next message, for one reader; never none, as long as there is the inbox. Safe to drop.
     pub async fn next_server_message(&self) -> Option<ServerMessage> {
         self.queue.lock().await.recv().await
     }
@@ -146,7 +146,7 @@ impl EventSink {
         self.bounds.answer_bytes_max
     }
 
-    /// What large answers count in while they are read.
+    /// The budget that large answers count in while they are read.
     pub fn reading(&self) -> &Arc<ReadShare> {
         &self.bounds.reading
     }

@@ -1,4 +1,4 @@
-//! One server of an upstream: kept open, and asked on whichever connection is fit.
+//! A replica of an upstream: one server, kept open, and asked on whichever connection is fit.
 
 pub mod backoff;
 mod close;
@@ -40,10 +40,10 @@ use crate::{
     },
 };
 
-/// What a server is told where the gate ends a connection by itself.
+/// The reason that a server is given where the gate ends a connection by itself.
 pub const CLOSING: &str = "the gate closes it";
 
-/// One server: an upstream itself, or one of several that are the same.
+/// A server: an upstream itself, or one of several that are the same.
 pub struct Replica {
     pub settings: Settings,
     pub context: Arc<Context>,
@@ -54,21 +54,21 @@ pub struct Replica {
     pub credential: Option<Credential>,
     /// How it is dialled over HTTP, or what is wrong with that.
     pub net: Result<Net, String>,
-    /// What era it speaks, as far as that is known.
+    /// The era that it speaks, as far as that is known.
     pub knowledge: Knowledge,
-    /// Over HTTP, HTTP+SSE is spoken: by configuration, or as found last time.
+    /// Whether HTTP+SSE is spoken: by configuration, or as found last time.
     pub sse: AtomicBool,
-    /// It is modern and refused `initialize`.
+    /// Whether it is modern and refused `initialize`.
     pub refuses_legacy: AtomicBool,
     pub common: Common,
     /// A call wants it that is not open.
     pub wake: Notify,
-    /// It is not opened again before this.
+    /// The earliest time that it is opened again.
     pub soonest: Mutex<Instant>,
     pub tally: Tally,
     /// Streams of sessions' own connections that nobody is known to need.
     pub lingering: Arc<Lingering>,
-    /// One clone for each exchange under way.
+    /// The count of exchanges under way, by its clones.
     pub underway: Arc<Underway>,
     /// Index among the upstream's replicas.
     pub place: usize,

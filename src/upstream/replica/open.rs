@@ -1,5 +1,5 @@
-//! One opening of the connection that all share: in its turn, by the handshake that fits what is
-//! known, and once more where the probe of the era itself was what ended it.
+//! Opens the connection that all share: in its turn, by the handshake that fits what is known, and
+//! once more where the probe of the era itself was what ended it.
 
 use std::{sync::atomic::Ordering, time::Duration};
 

@@ -26,10 +26,10 @@ pub struct Openings {
     counters: Arc<Counters>,
 }
 
-/// For whom a process is opened.
+/// The purpose that a process is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
-    /// To keep its upstream open and its lists known.
+    /// Keeps its upstream open and its lists known.
     Upstream,
     Call,
 }
@@ -49,7 +49,7 @@ impl Openings {
         Arc::new(Self { places, first: watch::Sender::new(0), counters })
     }
 
-    /// From now on so many are opened at once, besides those that are being opened now.
+    /// Sets how many are opened at once from now on, besides those that are being opened.
     pub fn resize(&self, openings_max: usize) {
         *self.places.lock() = places(openings_max);
     }
@@ -83,7 +83,7 @@ impl Openings {
 }
 
 impl Turn {
-    /// Without an order: what takes nothing of the processor.
+    /// A turn without an order, for what takes nothing of the processor.
     pub fn none() -> Self {
         Self(None)
     }

@@ -14,7 +14,7 @@ pub enum Phase {
 }
 
 impl Phase {
-    /// What was agreed with the server; none while the connection is not open.
+    /// Returns what was agreed with the server; none while the connection is not open.
     pub fn peer(&self) -> Option<Arc<Peer>> {
         match self {
             Self::Ready(connection) => Some(Arc::clone(&connection.peer)),

@@ -32,7 +32,7 @@ pub enum State {
 pub struct Status {
     pub state: State,
     pub version: Option<Version>,
-    /// Its `Implementation` object.
+    /// The server's `Implementation` object.
     pub info: Option<Raw>,
     pub last_error: Option<String>,
     pub calls: u64,
@@ -49,22 +49,22 @@ pub struct ReplicaStatus {
     pub url: String,
     pub state: State,
     pub ejected: bool,
-    /// By its probes.
+    /// Whether its probes say that it is unhealthy.
     pub ill: bool,
-    /// Its breaker is open.
+    /// Whether its breaker is open.
     pub tripped: bool,
     pub in_flight: u32,
     pub calls: u64,
 }
 
-/// What was noted of calls to an upstream, at whichever replica they were.
+/// Failures of calls to an upstream, at whichever replica they were.
 #[derive(Debug)]
 pub struct Noted {
     pub failures: u64,
     pub last_error: Option<String>,
 }
 
-/// What is counted of one upstream.
+/// Counts of one upstream or replica.
 #[derive(Debug, Default)]
 pub struct Tally {
     calls: AtomicU64,
@@ -95,7 +95,7 @@ impl Replica {
         legacy || !self.refuses_legacy.load(Ordering::Relaxed)
     }
 
-    /// What is shown of it.
+    /// Returns what is shown of the replica.
     pub fn report(&self) -> Status {
         self.tally.status(&self.phase.borrow(), &self.common.inbox, self.processes())
     }
@@ -123,7 +123,7 @@ impl Tally {
         *self.last_error.lock() = Some(error.to_owned());
     }
 
-    /// The same of an error that is passed on.
+    /// Notes an error, and passes it on.
     pub fn failure(&self, error: SendError) -> SendError {
         self.failed(&error.to_string());
         error
@@ -161,7 +161,7 @@ impl Tally {
     }
 }
 
-/// What is wrong, and what may be why.
+/// Joins what is wrong and what may be why.
 fn told(error: Option<String>, noise: Option<String>) -> Option<String> {
     match (error, noise) {
         (Some(error), Some(noise)) => Some(format!("{error}; {noise}")),

@@ -1,4 +1,4 @@
-//! What clients subscribed to on a connection that all share: counted, asked for once, asked again
+//! Subscriptions of clients on a connection that all share: counted, asked for once, asked again
 //! after a re-opening.
 //!
 //! Clients only change the set and wait; one keeper per connection tells the server, so that nobody
@@ -34,7 +34,7 @@ use crate::{
 
 /// Between the end of a modern server's stream and the next.
 const PAUSE: Duration = Duration::from_secs(1);
-/// The same where the next one could not be opened.
+/// The pause where the next one could not be opened.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(10);
 
 /// How long a modern server's stream is still read when it has a successor: what happened before
@@ -50,7 +50,7 @@ pub struct Subscriptions {
     patience: Duration,
 }
 
-/// One resource. With nobody left it stays until the server was told so.
+/// A resource. With nobody left it stays until the server was told so.
 #[derive(Debug, Default)]
 struct Want {
     clients: usize,
@@ -58,17 +58,18 @@ struct Want {
     waiting: Vec<oneshot::Sender<Result<(), SendError>>>,
 }
 
-/// What the server of this connection knows of it.
+/// The server's knowledge of a subscription, on this connection.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum Acknowledged {
     #[default]
     No,
     Yes,
-    /// It did not take it: asked again for the next client, or on the next connection.
+    /// The server did not take it: it is asked again for the next client, or on the next
+    /// connection.
     Refused,
 }
 
-/// What a modern server tells changes on.
+/// The streams on which a modern server tells changes.
 #[derive(Default)]
 struct Streams {
     current: Option<Exchange>,
@@ -76,7 +77,7 @@ struct Streams {
     former: Option<(Exchange, Instant)>,
 }
 
-/// One client that is counted; dropped before its wish was granted, it no longer is.
+/// A client that is counted; dropped before its wish was granted, it no longer is.
 struct PendingSubscriber<'a> {
     wanted: &'a Subscriptions,
     uri: &'a str,
@@ -154,7 +155,7 @@ impl Subscriptions {
         }
     }
 
-    /// One request after the other (legacy).
+    /// Sends one request after the other (legacy).
     async fn subscribe(&self, connection: &Connection) {
         loop {
             let next = self.next();
@@ -184,7 +185,7 @@ impl Subscriptions {
         }
     }
 
-    /// What the server is to be told next.
+    /// The next thing that the server is to be told.
     fn next(&self) -> Option<(String, Method)> {
         let mut uris = self.uris.lock();
         if let Some((uri, _)) = uris.extract_if(.., |_, want| want.clients == 0).next() {
@@ -225,7 +226,7 @@ impl Subscriptions {
         }
     }
 
-    /// One `subscriptions/listen` after the other: the new one is open before the old one is
+    /// Opens one `subscriptions/listen` after the other: the new one is open before the old one is
     /// closed, and the old one stays where there is no new one.
     async fn listen(&self, connection: &Connection, sink: &EventSink) {
         let mut streams = Streams::default();

@@ -39,7 +39,7 @@ use crate::{
 
 /// A session that replaces one which the server forgot is no reason to read lists more often.
 const RELIST_PAUSE: Duration = Duration::from_secs(30);
-/// What fits between a built-in server and the gate.
+/// Bytes that fit between a built-in server and the gate.
 const BUILTIN_BYTES: usize = 64 << 10;
 /// A call that finds its upstream down has it opened again, but no sooner than this after the last
 /// time: calls by the thousand do not make more processes than one in this time.
@@ -138,7 +138,7 @@ impl Replica {
         }
     }
 
-    /// Has the connection of a process end with the reason, where that takes too much memory.
+    /// Ends the connection of a process with the reason, where the process takes too much memory.
     fn tell_of_excess(
         &self,
         lines: &Multiplexer,
@@ -345,7 +345,7 @@ impl Replica {
 }
 
 impl Replica {
-    /// Another replica leads: until that is lost, only changes of lists are heard here.
+    /// Waits until the replica that leads is lost; until then only changes of lists are heard here.
     async fn stand_by(&self, connection: &Connection, sink: &EventSink) -> LeaderGuard {
         let none = Subscriptions::new(self.settings.config.timeout.open);
         let listening = async {

@@ -1,5 +1,5 @@
-//! What a server sends that is no message, within a minute: a few lines of a log are passed over, a
-//! flood costs a core for as long as it lasts.
+//! Bounds what a server sends that is no message, within a minute: a few lines of a log are passed
+//! over, a flood costs a core for as long as it lasts.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ pub const LINE_BYTES: usize = 128;
 #[derive(Debug, Default)]
 pub struct Noise {
     bytes_max: Option<usize>,
-    /// In the window that began then.
+    /// Bytes in the window that began then.
     bytes: usize,
     lines: u64,
     since: Option<Instant>,

@@ -40,18 +40,18 @@ pub struct ReadBudget {
 #[derive(Debug)]
 pub struct ReadShare {
     budget: Arc<ReadBudget>,
-    /// One of its readers exceeds the budget.
+    /// Whether one of its readers exceeds the budget.
     is_exceeded: AtomicBool,
 }
 
-/// What one reader has reserved; given back when this is dropped. A reader of small answers costs
-/// nothing.
+/// The bytes that one reader has reserved, given back when this is dropped. A reader of small
+/// answers costs nothing.
 #[derive(Debug, Default)]
 pub struct Reservation {
-    /// None while nothing is reserved.
+    /// The share that it is of; none while nothing is reserved.
     share: Option<Arc<ReadShare>>,
     bytes: usize,
-    /// It is the reader of its upstream that may exceed the budget.
+    /// Whether it is the reader of its upstream that may exceed the budget.
     exceeds: bool,
     /// The reader waits for room, or did when it was given up.
     waits: bool,

@@ -13,7 +13,7 @@ use crate::{
 /// after them.
 const ASIDE_BYTES: usize = 64 << 10;
 
-/// One event.
+/// An event of a stream.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Frame {
     /// `message` where the stream names none.
@@ -76,7 +76,7 @@ impl Decoder {
         }
     }
 
-    /// The same, for a stream whose comments and events without data are bounded.
+    /// Bounds the comments and events without data of the stream.
     pub fn bounded(self, noise: Noise) -> Self {
         Self { noise: Some(Box::new(noise)), ..self }
     }

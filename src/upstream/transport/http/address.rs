@@ -2,7 +2,7 @@
 
 use http::{StatusCode, Uri};
 
-/// What is shown of an address that is refused.
+/// Characters that are shown of an address that is refused.
 const SHOWN_CHARS: usize = 200;
 
 /// The address that `reference` names, seen from `base` (RFC 3986, 5.2). None where it is none, or
@@ -59,7 +59,7 @@ pub(super) fn masked(location: &str) -> String {
     text.escape_debug().to_string()
 }
 
-/// Any address, of whichever origin.
+/// Resolves a reference to an address, of whichever origin.
 fn seen_from(base: &Uri, reference: &str) -> Option<Uri> {
     let reference = reference.trim().split('#').next()?;
     let scheme = reference.split_once("://").filter(|(scheme, _)| !scheme.contains(['/', '?']));

@@ -1,5 +1,5 @@
-//! One request under way over HTTP: its answer whole or as a stream of events, taken up again
-//! where that broke.
+//! A request under way over HTTP: its answer whole or as a stream of events, taken up again where
+//! that broke.
 
 use std::{collections::VecDeque, fmt, sync::atomic::Ordering, time::Duration};
 
@@ -50,10 +50,10 @@ pub struct HttpCall {
     http: Http,
     method: Method,
     id: u64,
-    /// As they were sent, for the progress token in them.
+    /// The params as they were sent, for the progress token in them.
     params: Raw,
     state: State,
-    /// What came with the last event, where one brought several messages.
+    /// Events that came with the last one, where one brought several messages.
     queue: VecDeque<Event>,
     /// The first error without an id on the request's own stream. It can be about this request
     /// only, and answers it unless a response with the id comes, for which the SDKs' clients wait.
@@ -63,11 +63,11 @@ pub struct HttpCall {
     resumes: u32,
     /// The `Retry-After` of a 429 or a 503.
     retry_after: Option<Duration>,
-    /// What is said where it is cancelled.
+    /// The reason that the server is given where it is cancelled.
     reason: Option<String>,
     /// The head of an answer came.
     begun: bool,
-    /// What a large answer counts as, also until it is passed on.
+    /// The bytes that a large answer counts as, also until it is passed on.
     reservation: Reservation,
 }
 
@@ -121,7 +121,7 @@ impl HttpCall {
         }
     }
 
-    /// One step; often nothing is to be told of it.
+    /// Makes one step; often there is no event in it.
     async fn step(&mut self) -> Result<Option<Event>, SendError> {
         if let Some(event) = self.queue.pop_front() {
             return Ok(Some(event));
@@ -343,7 +343,7 @@ impl HttpCall {
         Ok(self.queue.pop_front())
     }
 
-    /// What is no message is passed over, unless it was to be the answer.
+    /// Passes over what is no message, unless it was to be the answer.
     fn pass_over(&mut self, damaged: &Damaged) -> Result<(), SendError> {
         if damaged.answers != Some(self.id) {
             return Ok(());
@@ -373,8 +373,8 @@ impl HttpCall {
         Ok(Event::Answer { body, status })
     }
 
-    /// What is said on a call's stream is the call's, but for what every subscriber is to hear,
-    /// where the connection is no session's own.
+    /// Sorts a notification on a call's stream: it is the call's, but for what every subscriber is
+    /// to hear, where the connection is no session's own.
     fn said(&self, notice: ServerNotification) -> Option<Event> {
         if notice.method == Some(Method::Progress) && !self.method.name().starts_with("tasks/") {
             let ours = with_token(notice, &self.params);

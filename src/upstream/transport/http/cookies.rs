@@ -1,7 +1,8 @@
 //! Cookies of one session with a server (RFC 6265), such as a balancer sets to keep the session at
 //! one of its servers.
 //!
-//! They are sent to the host that set them and to no other; a domain of several hosts is none here.
+//! Cookies are sent to the host that set them and to no other; a domain of several hosts is none
+//! here.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -16,7 +17,7 @@ use crate::call::clock;
 
 /// A balancer needs one or two.
 const COOKIES_MAX: usize = 16;
-/// Of their names and values together; where there are more, the oldest go.
+/// Bytes of all names and values together; where there are more, the oldest go.
 const BYTES_MAX: usize = 4 << 10;
 /// No session lives for longer.
 const AGE_MAX: u64 = 30 * 24 * 60 * 60;
@@ -93,7 +94,7 @@ impl Cookie {
     }
 }
 
-/// One `Set-Cookie` (RFC 6265 §5.2), and whether it ends the cookie instead.
+/// Reads one `Set-Cookie` (RFC 6265 §5.2), and whether it ends the cookie instead.
 fn read(uri: &Uri, set: &str, now: Instant) -> Option<(Cookie, bool)> {
     let mut parts = set.split(';');
     let (name, value) = parts.next()?.split_once('=')?;
@@ -149,7 +150,7 @@ fn is_below(path: &str, folder: &str) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || folder.ends_with('/'))
 }
 
-/// Without its value.
+/// The value of a cookie may be secret, and is left out.
 impl std::fmt::Debug for Cookie {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Cookie").field("name", &self.name).finish_non_exhaustive()

@@ -53,7 +53,7 @@ pub struct Endpoint {
     whose: Mutex<Option<Token>>,
     ids: AtomicU64,
     cookies: Jar,
-    /// Until when each request has a connection of its own, in seconds since 1970.
+    /// The time until when each request has a connection of its own, in seconds since 1970.
     fresh_until: AtomicU64,
 }
 
@@ -74,7 +74,7 @@ pub(super) struct RequestTemplate {
 /// Which headers a request begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum HeaderKind {
-    /// What the configuration says of all.
+    /// The headers that the configuration sets for all.
     Bare,
     /// A message in JSON as well, whose answer is JSON or a stream of events.
     Message,
@@ -96,9 +96,9 @@ impl RequestTemplate {
 pub(super) struct How {
     /// The caller in whose name it is sent, where it is not the conversation's.
     pub whose: Option<Token>,
-    /// It may reach the server twice.
+    /// Whether it may reach the server twice.
     pub repeatable: bool,
-    /// It is part of a session, which has cookies.
+    /// Whether it is part of a session, which has cookies.
     pub in_session: bool,
 }
 
@@ -145,7 +145,7 @@ impl Endpoint {
         })
     }
 
-    /// Its caller has come with another token.
+    /// Sets the token that its caller came with last.
     pub fn set_token(&self, token: &Token) {
         *self.whose.lock() = Some(token.clone());
     }
@@ -235,7 +235,7 @@ impl Endpoint {
         }
     }
 
-    /// From now on, for a while, no connection is used twice.
+    /// Uses no connection twice, from now on and for a while.
     fn distrust_pool(&self) {
         let until = clock::unix_seconds() + FRESH_SECONDS;
         self.fresh_until.store(until, Ordering::Relaxed);
@@ -274,7 +274,7 @@ fn unfollowed(status: u16, location: &str, why: &str) -> NetError {
     ))
 }
 
-/// What a failure means for the request.
+/// Translates a failure to send into what it means for the request.
 pub(super) fn broken(error: NetError) -> SendError {
     match error {
         NetError::Connect(_) | NetError::Unsent(_) => SendError::Unavailable(error.to_string()),

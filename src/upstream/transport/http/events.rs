@@ -35,13 +35,13 @@ use super::{
 
 /// Answers, pings and cancellations that are posted at once; those beyond are dropped and counted.
 const ASIDES_MAX: usize = 256;
-/// What is read of the answer to a POST, so that its TCP connection can be used again. Servers say
-/// `Accepted`, or nothing.
+/// Bytes that are read of the answer to a POST, so that its TCP connection can be used again.
+/// Servers say `Accepted`, or nothing.
 const DRAINED_BYTES_MAX: usize = 16 << 10;
-/// And how long is waited for that.
+/// The time that the rest of such an answer is waited for.
 const DRAIN_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// What is shown of an endpoint that is refused.
+/// Characters that are shown of an endpoint that is refused.
 const SHOWN_CHARS: usize = 200;
 
 /// Where a server is told things: each message is a POST of its own. A clone is the same one.
@@ -146,7 +146,7 @@ async fn read(lines: Multiplexer, mut body: Content, mut decoder: Decoder) -> St
 }
 
 impl Mailbox {
-    /// From here on it is told things in the name of its caller, with this token.
+    /// Sets the token of the caller in whose name the server is told things.
     pub fn set_token(&self, token: &Token) {
         self.endpoint.set_token(token);
     }
@@ -179,7 +179,7 @@ impl Mailbox {
         posted.unwrap_or(Err(SendError::Idle(NOTIFICATION_TIMEOUT)))
     }
 
-    /// The same without waiting; false where too many are under way.
+    /// Posts it without waiting; false where too many are under way.
     pub fn deliver_aside(&self, text: Bytes, said: &TaskTracker, tasks: &Tasks) -> bool {
         let Ok(place) = Arc::clone(&self.asides).try_acquire_owned() else { return false };
         let mailbox = self.clone();

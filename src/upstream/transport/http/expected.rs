@@ -1,5 +1,5 @@
-//! What the calls of one session expect beside their own streams: answers after a bare `202`, and
-//! progress by the tokens that were given.
+//! Messages that calls of one session expect beside their own streams: answers after a bare `202`,
+//! and progress by the tokens that were given.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -23,7 +23,7 @@ const TASKS_MAX: usize = 64;
 /// Whether the session has a stream of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Listening {
-    /// Nobody asked for it so far.
+    /// The stream was not asked for so far.
     Unasked,
     Asked,
     Open,
@@ -36,8 +36,8 @@ enum Listening {
 pub(super) struct Expected {
     listening: watch::Sender<Listening>,
     answers: Mutex<Answers>,
-    /// None where a session is shared: there each call has a token of the connection's own, which
-    /// its own stream is held to.
+    /// The tokens of calls; none where a session is shared: there each call has a token of the
+    /// connection's own, which its own stream is held to.
     tokens: Option<Mutex<Tokens>>,
 }
 
@@ -97,7 +97,7 @@ impl Expected {
         }
     }
 
-    /// It has ended. Where it asked for a task, its token is good for longer.
+    /// Notes that a request has ended. Where it asked for a task, its token is good for longer.
     pub fn end(&self, id: u64, params: &Raw) {
         let Some(tokens) = &self.tokens else { return };
         let mut tokens = tokens.lock();

@@ -1,5 +1,4 @@
-//! What is said outside of requests: the stream that GET opens (legacy), and questions of the
-//! server.
+//! Messages outside of requests: the stream that GET opens (legacy), and questions of the server.
 
 use std::time::Duration;
 
@@ -54,7 +53,8 @@ struct Place {
 }
 
 impl Place {
-    /// What the server asks for, but at least [`RETRY`], doubled each time that brought nothing.
+    /// The pause that the server asks for, but at least [`RETRY`], doubled each time that brought
+    /// nothing.
     fn pause(&self) -> Duration {
         let pause = self.retry.max(RETRY);
         let factor = 1_u32.checked_shl(self.fruitless).unwrap_or(u32::MAX);
@@ -102,8 +102,8 @@ impl Http {
         }
     }
 
-    /// What the only call of now hears beside its own stream; nothing on a connection that several
-    /// share.
+    /// Claims for the only call what comes beside its own stream; nothing on a connection that
+    /// several share.
     pub fn claim(&self) -> Option<mpsc::Receiver<Event>> {
         if !self.0.exclusive {
             return None;

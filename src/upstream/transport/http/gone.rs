@@ -10,14 +10,14 @@ use crate::mcp::{
     raw::Raw,
 };
 
-/// What is read of an answer in search of such words.
+/// Bytes that are read of an answer in search of such words.
 const READ_BYTES_MAX: usize = 4 << 10;
 /// Words that may stand between `session` and what became of it.
 const BETWEEN_MAX: usize = 7;
 
-/// What a session is called.
+/// Words for a session.
 const SUBJECTS: [&str; 5] = ["session", "sessionid", "session-id", "mcp-session", "mcp-session-id"];
-/// The same as a member of JSON, which an argument of a tool may be called, too.
+/// Words for a session as a member of JSON, which an argument of a tool may be called, too.
 const MEMBERS: [&str; 4] = ["session_id", "mcp_session_id", "mcpsessionid", "mcp_session"];
 /// Words before `session` that tell its fate.
 const NEGATIVE_BEFORE: [&str; 12] = [

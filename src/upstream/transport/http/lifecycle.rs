@@ -4,9 +4,20 @@ use std::sync::atomic::Ordering;
 
 use http::Method as Verb;
 
+use crate::mcp::version::Version;
+
 use super::{Http, LAST_WORDS, NOTIFICATION_TIMEOUT};
 
 impl Http {
+    /// Sets the version that every request names from here on, once.
+    pub fn agree(&self, version: Version) {
+        self.0.version.get_or_init(|| version);
+    }
+
+    pub(super) fn version(&self) -> Version {
+        self.0.version.get().copied().unwrap_or(Version::LEGACY_LATEST)
+    }
+
     /// Ends it from our side; its session by DELETE (best effort). Nothing where it has ended.
     pub fn close(&self, why: &str) {
         if self.is_closed() {
@@ -49,7 +60,7 @@ impl Http {
         self.0.why.lock().clone()
     }
 
-    /// Its server no longer knows the session.
+    /// Ends the conversation because its server no longer knows the session.
     pub(super) fn forgotten(&self) {
         self.0.forgotten.store(true, Ordering::Relaxed);
         self.end("it no longer knows the session");

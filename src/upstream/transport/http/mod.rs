@@ -48,10 +48,10 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
 /// Where a server that closes its stream names no `retry`.
 const RETRY: Duration = Duration::from_secs(1);
-/// What the gateway says by itself (notifications, answers to questions, DELETE) must be taken in
-/// this time.
+/// The time in which the server must take what the gateway says by itself (notifications, answers
+/// to questions, DELETE).
 pub const NOTIFICATION_TIMEOUT: Duration = Duration::from_secs(10);
-/// What was said before the end of a session has this long to be taken.
+/// The time in which the server must take what was said before the end of a session.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// A conversation with it: stateless (modern), or one session of its (legacy). A clone is the same
@@ -68,7 +68,7 @@ struct Inner {
     expected: Expected,
     /// The last event of the stream that belongs to no request.
     heard: Mutex<Option<String>>,
-    /// Agreed when it was opened.
+    /// The version that was agreed when it was opened.
     version: OnceLock<Version>,
     session: OnceLock<HeaderValue>,
     /// Something was answered well in it.
@@ -76,7 +76,7 @@ struct Inner {
     /// The server knows it no longer, and is well all the same.
     forgotten: AtomicBool,
     closed: CancellationToken,
-    /// Told once the server has been told, or could not be.
+    /// Cancelled once the server has been told, or could not be.
     deleted: CancellationToken,
     why: Mutex<String>,
     /// Cancellations and answers on their way: a session is ended after its last words.
@@ -85,7 +85,7 @@ struct Inner {
     tasks: Tasks,
 }
 
-/// What one request says in its headers.
+/// The headers of one request that repeat its body, or come from its client.
 #[derive(Debug, Default)]
 pub struct Mirrored<'a> {
     pub name: Option<&'a str>,
@@ -124,19 +124,10 @@ impl Http {
         }))
     }
 
-    /// Another conversation with the same server, nothing agreed.
+    /// Begins another conversation with the same server, with nothing agreed.
     pub fn afresh(&self) -> Self {
         let (endpoint, sink) = (Arc::clone(&self.0.endpoint), self.0.sink.clone());
         Self::new(endpoint, self.0.exclusive, sink, &self.0.tasks)
-    }
-
-    /// From here on every request says this version; agreed once.
-    pub fn agree(&self, version: Version) {
-        self.0.version.get_or_init(|| version);
-    }
-
-    fn version(&self) -> Version {
-        self.0.version.get().copied().unwrap_or(Version::LEGACY_LATEST)
     }
 }
 

@@ -1,4 +1,4 @@
-//! What is sent over HTTP: requests of clients, and what the gateway says by itself.
+//! Requests of clients over HTTP, and what the gateway says by itself.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use super::{
 };
 
 impl Mirrored<'_> {
-    /// What the body says must be said in headers too (2026-07-28, transports).
+    /// Repeats in headers what the body says (2026-07-28, transports).
     fn write(&self, method: Method, request: &mut RequestTemplate) {
         request.set(METHOD, HeaderValue::from_static(method.name()));
         if let Some(text) = self.name.and_then(header_value) {
@@ -113,13 +113,13 @@ impl Http {
         request
     }
 
-    /// From here on what is sent in nobody else's name is in that of its caller, with this token.
+    /// Sets the token of the caller in whose name is sent what is in nobody else's.
     pub fn set_token(&self, token: &Token) {
         self.0.endpoint.set_token(token);
     }
 
-    /// What is the gateway's own: notifications, answers, streams and ends of sessions. All of it
-    /// may be said twice.
+    /// Sends what is the gateway's own: notifications, answers, streams and ends of sessions. All
+    /// of it may be said twice.
     pub(super) fn send(&self, request: RequestTemplate) -> Sending {
         let in_session = self.keeps_cookies();
         self.send_as(request, How { whose: None, repeatable: true, in_session })

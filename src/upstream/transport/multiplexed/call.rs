@@ -1,4 +1,4 @@
-//! One call under way on a connection that several share.
+//! A call under way on a connection that several share.
 
 use std::{fmt, sync::atomic::Ordering, time::Duration};
 
@@ -28,9 +28,9 @@ pub struct MultiplexedCall {
     events: mpsc::Receiver<Event>,
     /// The request is on its way, or in the queue.
     begun: bool,
-    /// What is said where it is cancelled.
+    /// The reason that the server is given where it is cancelled.
     reason: Option<String>,
-    /// Given up, it is not cancelled.
+    /// Whether the server is told nothing where it is given up.
     quiet: bool,
 }
 
@@ -91,8 +91,8 @@ impl MultiplexedCall {
         self.reason = Some(reason);
     }
 
-    /// The same, but the server is not told where it is given up: before a handshake is answered a
-    /// server need not know any notification.
+    /// Tells the server nothing where the call is given up: before a handshake is answered a server
+    /// need not know any notification.
     pub fn quiet(self) -> Self {
         let mut quiet = self;
         quiet.quiet = true;

@@ -12,7 +12,7 @@ use super::Origin;
 #[derive(Debug, Default)]
 pub(super) struct Calls {
     pub slots: HashMap<u64, Slot>,
-    /// What large answers count as until they are passed on.
+    /// The bytes that large answers count as until they are passed on.
     answered: HashMap<u64, Reservation>,
 }
 

@@ -48,7 +48,7 @@ const EVENTS_MAX: usize = 256;
 const EARLY_MAX: usize = 8;
 /// Calls that were answered with what is no answer, and have not been told so yet.
 const SPOILT_MAX: usize = 1_024;
-/// What was said before the end has this long to be taken.
+/// The time in which the server must take what was said before the end.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// A connection that several calls share. A clone is the same one.
@@ -59,25 +59,25 @@ pub struct Multiplexer(Arc<Inner>);
 struct Inner {
     out: Out,
     calls: Mutex<Calls>,
-    /// What is wrong with the answers of calls that have yet to be told so.
+    /// The faults in answers of calls that have yet to be told so.
     spoilt: Mutex<HashMap<u64, String>>,
     /// Questions that came on a leased connection before there was a call.
     early_requests: Mutex<Vec<ServerRequest>>,
     ids: AtomicU64,
-    /// Of one client: what the server asks belongs to its only call.
+    /// Whether it is one client's: what the server asks belongs to its only call.
     exclusive: bool,
     version: Mutex<Version>,
     closed: CancellationToken,
     why: Mutex<String>,
-    /// It was closed because a message had no end.
+    /// Whether it was closed because a message had no end.
     too_large: AtomicBool,
-    /// What it brings is held back, until there is room for a large message.
+    /// Whether what it brings is held back, until there is room for a large message.
     held_back: AtomicBool,
     noise: Mutex<Noise>,
     /// The server has said something that is, or was meant to be, a message.
     spoke: AtomicBool,
     sink: EventSink,
-    /// What is posted without anybody waiting for it.
+    /// Messages that are posted without anybody waiting for them.
     said: TaskTracker,
     tasks: Tasks,
 }
@@ -87,11 +87,11 @@ struct Inner {
 pub enum Out {
     /// Written one after the other.
     Queue(Arc<Queue>),
-    /// Each posted by itself.
+    /// Messages are posted one by one.
     Mailbox(Mailbox),
 }
 
-/// On whose behalf a request is sent. What the server says without naming a call can belong to a
+/// The side on whose behalf a request is sent. A message that names no call can belong to a
 /// client's only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
@@ -103,7 +103,7 @@ pub enum Origin {
 }
 
 impl Multiplexer {
-    /// One with nothing to read yet: see [`Multiplexer::run`]. It ends with `tasks`.
+    /// Makes a connection with nothing to read yet: see [`Multiplexer::run`]. It ends with `tasks`.
     pub fn new(out: Out, exclusive: bool, sink: EventSink, tasks: &Tasks) -> Self {
         Self(Arc::new(Inner {
             out,
@@ -138,7 +138,7 @@ impl Multiplexer {
         });
     }
 
-    /// From here on the server is answered in the words of this version.
+    /// Sets the version in whose words the server is answered from here on.
     pub fn agree(&self, version: Version) {
         *self.0.version.lock() = version;
     }

@@ -1,5 +1,5 @@
-//! What waits to be written to a server: bounded in messages and in bytes, and taken back where its
-//! call is cancelled first.
+//! The queue of what waits to be written to a server: bounded in messages and in bytes, and taken
+//! back where its call is cancelled first.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -11,7 +11,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 const MESSAGES_MAX: usize = 256;
 /// Messages beyond that which cannot wait: cancellations, and answers to what the server asked.
 const ASIDE_MAX: usize = 1_024;
-/// What such a message may have to be taken whatever else waits.
+/// Bytes that such a message may have to be taken whatever else waits.
 const ASIDE_BYTES: usize = 4 << 10;
 
 /// The queue of one connection.
@@ -32,7 +32,7 @@ struct Message {
     _room: Room,
 }
 
-/// What it takes of the bounds, as long as it waits.
+/// The part of the bounds that a message takes, as long as it waits.
 #[derive(Debug, Default)]
 struct Room {
     _message: Option<OwnedSemaphorePermit>,
@@ -40,7 +40,7 @@ struct Room {
 }
 
 impl Queue {
-    /// Of `bytes_max` bytes. A message that is larger waits until it is alone.
+    /// Makes a queue of `bytes_max` bytes. A message that is larger waits until it is alone.
     pub fn new(bytes_max: usize) -> Self {
         let bytes_max = bytes_max.clamp(1, u32::MAX as usize);
         Self {
@@ -96,8 +96,8 @@ impl Queue {
         self.waiting.lock().is_empty()
     }
 
-    /// Nothing is added any more. What waits stays until it is withdrawn: whoever waits for its
-    /// answer is to know that it was not sent.
+    /// Closes the queue to more messages. Those that wait stay until they are withdrawn: whoever
+    /// waits for an answer is to know that the request was not sent.
     pub fn close(&self) {
         self.messages.close();
         self.bytes.close();

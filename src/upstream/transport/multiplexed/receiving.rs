@@ -1,4 +1,4 @@
-//! What comes from a server: whole messages, each for the call that it names, or for the clients.
+//! Reads messages from a server, each for the call that it names, or for the clients.
 
 use std::{pin::pin, sync::atomic::Ordering};
 
@@ -89,8 +89,8 @@ impl Multiplexer {
         }
     }
 
-    /// What is no message is passed over; where it was to be the answer to a call, no other will
-    /// come, and the call fails.
+    /// Passes over what is no message; where it was to be the answer to a call, no other will come,
+    /// and the call fails.
     pub(super) fn pass_over(&self, text: &Bytes, damaged: &Damaged) {
         self.0.sink.garbage(text, &damaged.error);
         self.waste(text.len());

@@ -1,4 +1,4 @@
-//! What goes to a server: requests, notifications and answers, queued or posted.
+//! Sends requests, notifications and answers to a server, queued or posted.
 
 use std::sync::atomic::Ordering;
 
@@ -69,7 +69,7 @@ impl Multiplexer {
         }
     }
 
-    /// From here on it is its caller's with this token. A process knows of none.
+    /// Sets the token of the caller whose connection this is. A process knows of none.
     pub fn set_token(&self, token: &Token) {
         match &self.0.out {
             Out::Queue(_) => (),

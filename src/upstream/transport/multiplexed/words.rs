@@ -1,4 +1,4 @@
-//! What messages of a server name, and what is said to it in the gate's own words.
+//! Names that messages of a server carry, and the gate's own words to a server.
 
 use crate::mcp::{
     error::{ErrorObject, METHOD_NOT_FOUND},
@@ -31,7 +31,7 @@ pub fn cancellation(id: u64, reason: Option<&str>) -> Raw {
     Raw::encode(&serde_json::json!({ "requestId": id, "reason": reason }))
 }
 
-/// What a server may ask a client (legacy). Nothing else is passed on.
+/// Whether a server may ask a client this (legacy). Nothing else is passed on.
 pub fn is_question(method: &str) -> bool {
     ["sampling/createMessage", "elicitation/create", "roots/list"].contains(&method)
 }
