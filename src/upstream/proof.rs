@@ -144,6 +144,10 @@ impl PermitTarget for Upstream {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio::time::Instant;
+
     use crate::{
         app::offline::idle,
         call::{Caller, Client, tasks::Tasks},
@@ -153,7 +157,7 @@ mod tests {
         policy::{Judge, PolicyBounds},
         resilience::Circuit,
         store::Store,
-        upstream::settings::Settings,
+        upstream::{replica::phase::Phase, settings::Settings},
     };
 
     use super::*;
@@ -239,6 +243,34 @@ mod tests {
     async fn a_clearance_leads_to_its_own_upstream_and_to_that_ones_successor_alone() {
         leads_right(r#""http://127.0.0.1:9/""#).await;
         leads_right(r#"["http://127.0.0.1:9/", "http://[::1]:9/"]"#).await;
+    }
+
+    /// What a call is told whose upstream's shared connection failed with `error`.
+    async fn told(urls: &str, error: &SendError) -> Option<SendError> {
+        let (config, all, _folder) = upstreams(urls);
+        for replica in &all[0].replicas {
+            // Nothing is tried again for the call.
+            *replica.soonest.lock() = Instant::now() + Duration::from_secs(60);
+            replica.phase.send_replace(Phase::Failed(error.clone()));
+        }
+        let attempt = Circuit::new(Arc::default()).attempt(None).unwrap();
+        clearance(&config, &all[0]).await.send(&ask(Method::ToolsCall), attempt).await.err()
+    }
+
+    /// A process that the machine has no room for is no failure of its server, whether the call
+    /// itself started it or found that nobody could.
+    #[tokio::test]
+    async fn a_call_is_told_why_the_connection_that_all_share_is_not_open() {
+        let several = r#"["http://127.0.0.1:9/", "http://[::1]:9/"]"#;
+        let errors = [
+            SendError::Unready("this gateway has no room for it".to_owned()),
+            SendError::Unavailable("it ended".to_owned()),
+        ];
+        for urls in [r#""http://127.0.0.1:9/""#, several] {
+            for error in &errors {
+                assert_eq!(told(urls, error).await.as_ref(), Some(error));
+            }
+        }
     }
 
     #[tokio::test]

@@ -9,6 +9,7 @@ use crate::{
     call::SessionKey,
     upstream::{
         connection::session::SessionConnection,
+        exchange::error::SendError,
         replica::{CLOSING, Replica, phase::Phase},
     },
 };
@@ -34,7 +35,10 @@ impl Replica {
             tokio::time::sleep(DRAIN_POLL).await;
         }
         let own: Vec<_> = self.own.lock().drain().map(|(_, own)| own).collect();
-        let shared = match self.phase.send_replace(Phase::Failed(CLOSING.to_owned())) {
+        let shared = match self
+            .phase
+            .send_replace(Phase::Failed(SendError::Unavailable(CLOSING.to_owned())))
+        {
             Phase::Ready(connection) => Some(connection),
             Phase::Idle | Phase::Opening | Phase::Failed(_) => None,
         };

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::upstream::connection::{open::Connection, peer::Peer};
+use crate::upstream::{
+    connection::{open::Connection, peer::Peer},
+    exchange::error::SendError,
+};
 
 /// The connection that all share.
 #[derive(Debug, Clone)]
@@ -10,7 +13,8 @@ pub enum Phase {
     Idle,
     Opening,
     Ready(Connection),
-    Failed(String),
+    /// With what a call that wants it is told.
+    Failed(SendError),
 }
 
 impl Phase {

@@ -63,12 +63,12 @@ impl Replica {
             return Ok(connection.clone());
         }
         let failed = match &*self.phase.borrow() {
-            Phase::Failed(why) => Some(why.clone()),
+            Phase::Failed(error) => Some(error.clone()),
             Phase::Idle | Phase::Opening | Phase::Ready(_) => None,
         };
-        if let Some(why) = failed {
+        if let Some(error) = failed {
             // Boxed: rare, and large.
-            return Box::pin(self.reopened(why)).await;
+            return Box::pin(self.reopened(error)).await;
         }
         if matches!(*self.phase.borrow(), Phase::Idle) {
             self.wake.notify_one();
@@ -82,7 +82,7 @@ impl Replica {
         let phase = phase.wait_for(known).await.map(|phase| phase.clone());
         match phase {
             Ok(Phase::Ready(connection)) => Ok(connection),
-            Ok(Phase::Failed(why)) => Err(SendError::Unavailable(why)),
+            Ok(Phase::Failed(error)) => Err(error),
             Ok(Phase::Idle | Phase::Opening) | Err(_) => {
                 Err(SendError::Unavailable(CLOSING.to_owned()))
             }
@@ -199,7 +199,7 @@ impl Replica {
     async fn supervise(self: Arc<Self>, mut first: Option<First>) {
         if let Some(problem) = &self.settings.config.problem {
             self.tally.failed(problem);
-            self.phase.send_replace(Phase::Failed(problem.clone()));
+            self.phase.send_replace(Phase::Failed(SendError::Unavailable(problem.clone())));
             return;
         }
         if first.is_none() {
@@ -239,7 +239,7 @@ impl Replica {
                 self.wake.notified().now_or_never();
                 let soonest = (delay / WAKE_SHARE).clamp(WAKE_PAUSE, WAKE_PAUSE_MAX).min(delay);
                 *self.soonest.lock() = Instant::now() + soonest;
-                self.phase.send_replace(Phase::Failed(why));
+                self.phase.send_replace(Phase::Failed(unopened(why, is_of_machine)));
                 self.pause(delay, soonest).await;
             }
         }
@@ -280,9 +280,9 @@ impl Replica {
         }
     }
 
-    /// A call wants it that failed because of `why`: it is opened again now, unless it was tried
-    /// just now.
-    async fn reopened(&self, why: String) -> Result<Connection, SendError> {
+    /// Opens the connection again for a call that found it failed with `error`, unless that was
+    /// tried just now.
+    async fn reopened(&self, error: SendError) -> Result<Connection, SendError> {
         let mut phase = self.phase.subscribe();
         if let Phase::Ready(connection) = &*phase.borrow_and_update() {
             return Ok(connection.clone());
@@ -290,21 +290,20 @@ impl Replica {
         self.wake.notify_one();
         let is_tried = Instant::now() < *self.soonest.lock();
         if is_tried || self.common.is_retired() || self.settings.config.problem.is_some() {
-            return Err(SendError::Unavailable(why));
+            return Err(error);
         }
         let tried = async {
             while phase.changed().await.is_ok() {
                 match &*phase.borrow_and_update() {
                     Phase::Ready(connection) => return Ok(connection.clone()),
-                    Phase::Failed(why) => return Err(why.clone()),
+                    Phase::Failed(error) => return Err(error.clone()),
                     Phase::Idle | Phase::Opening => (),
                 }
             }
-            Err(CLOSING.to_owned())
+            Err(SendError::Unavailable(CLOSING.to_owned()))
         };
         // It goes on being opened for those who call later.
-        let tried = tokio::time::timeout(WAKE_PATIENCE, tried).await.unwrap_or(Err(why));
-        tried.map_err(SendError::Unavailable)
+        tokio::time::timeout(WAKE_PATIENCE, tried).await.unwrap_or(Err(error))
     }
 
     /// Serves the connection until it is lost, and says why that was. Its lists are read anew no
@@ -372,6 +371,12 @@ impl Replica {
         let answered = tokio::time::timeout(patience, asked).await;
         Some(answered.is_ok_and(|answer| answer.err().is_none_or(|error| error.cause().is_none())))
     }
+}
+
+/// Tells calls why the connection is not open; a machine without room for a process is no failure of
+/// the server.
+fn unopened(why: String, is_of_machine: bool) -> SendError {
+    if is_of_machine { SendError::Unready(why) } else { SendError::Unavailable(why) }
 }
 
 /// Why there is no process; that the machine has no room for one is not the server's fault.
