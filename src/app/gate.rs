@@ -101,6 +101,7 @@ impl Core {
     }
 
     pub fn reload(&self) {
+        self.inner.doubt_inferred_eras();
         // One request that waits is enough.
         self.reload.try_send(()).ok();
     }

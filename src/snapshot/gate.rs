@@ -200,6 +200,13 @@ impl Gate {
         }
     }
 
+    /// Discards what was only inferred of servers' eras: an operator asked to look again.
+    pub fn doubt_inferred_eras(&self) {
+        for member in &self.snapshot().members {
+            member.upstream.doubt_inferred_era();
+        }
+    }
+
     /// Waits until, moreover, all that they list is known.
     pub async fn listed(&self) {
         self.settled().await;

@@ -213,6 +213,40 @@ async fn a_failure_that_says_nothing_of_the_era_leaves_it_known() {
     }
 }
 
+/// What was inferred is asked again after SIGHUP, though nothing of the section was edited.
+#[tokio::test]
+async fn a_reload_has_what_was_inferred_asked_again() {
+    let reloads = async |act: Act, after: Option<&str>| {
+        let git = fake::stdio(LEGACY).tool("log").on(DISCOVER, act.clone());
+        let gate = gateway().upstream_with("git", &git, "timeout.open = \"6s\"").start().await;
+        gate.modern().call("log").await;
+        assert_eq!(git.seen(DISCOVER).len(), 1);
+        if let Some(after) = after {
+            git.is_replaced_by(after, None);
+        }
+        gate.app().reload();
+        let before = git.pids();
+        assert_eq!(gate.modern().call("log").await["content"][0]["text"], "log ran");
+        assert_eq!(git.pids(), before, "no process ends for that");
+        let lives =
+            |pid: &i32| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|it| !it.is_empty());
+        before.into_iter().filter(lives).for_each(crate::kill);
+        let asked = || (2 <= git.seen(DISCOVER).len()).then_some(());
+        eventually("it is asked again", asked).await;
+        let wanted = after.unwrap_or(LEGACY);
+        let speaks = || {
+            let era = gate.app().viewer().report().upstreams[0].era.clone()?;
+            era.contains(wanted).then_some(())
+        };
+        eventually("it is open", speaks).await;
+    };
+    let acts = [Act::Exits(0), Act::Exits(1), Act::IsKilled, Act::Raises];
+    let all = acts.iter().flat_map(|act| {
+        [None, Some(MODERN), Some("2025-11-25")].map(|after| reloads(act.clone(), after))
+    });
+    futures_util::future::join_all(all).await;
+}
+
 /// What is remembered is small, its owner's alone, and never a reason to fail.
 #[tokio::test]
 async fn a_damaged_memory_costs_nothing() {
@@ -236,7 +270,8 @@ async fn a_damaged_memory_costs_nothing() {
     }
 }
 
-/// `initialize` goes behind the probe that was not read yet: the answer to that counts all the same.
+/// `initialize` goes behind the probe that was not read yet: the answer to that counts all the
+/// same.
 #[tokio::test]
 async fn a_modern_process_that_starts_late_is_a_modern_one() {
     let late = [0, 1_500, 3_200, 3_600, 4_000];

@@ -21,6 +21,7 @@ use crate::{
         replica::{
             Replica,
             inbox::{ListChange, ServerMessage},
+            phase::Phase,
         },
     },
 };
@@ -51,6 +52,18 @@ impl Upstream {
         // Of several replicas any can have a session: it is moved to where its next call goes.
         for theirs in &predecessor.replicas {
             self.first().inherit_sessions(theirs);
+        }
+    }
+
+    /// Discards what was only inferred of the servers' era, since an operator may have mended what
+    /// it was inferred from. A replica that is not open is opened again now; one that is open is
+    /// asked anew when it is opened the next time.
+    pub fn doubt_inferred_era(&self) {
+        for replica in &self.replicas {
+            replica.knowledge.distrust();
+            if matches!(*replica.phase.borrow(), Phase::Failed(_)) {
+                replica.wake.notify_one();
+            }
         }
     }
 

@@ -373,8 +373,8 @@ impl Replica {
     }
 }
 
-/// Tells calls why the connection is not open; a machine without room for a process is no failure of
-/// the server.
+/// Tells calls why the connection is not open; a machine without room for a process is no failure
+/// of the server.
 fn unopened(why: String, is_of_machine: bool) -> SendError {
     if is_of_machine { SendError::Unready(why) } else { SendError::Unavailable(why) }
 }
