@@ -111,7 +111,7 @@ impl CallArguments {
 impl<'a> JsonNode<'a> {
     /// The value as it is written.
     pub fn text(self) -> &'a str {
-        // Its own bytes alone are looked at: the whole once a node would cost the square of its size.
+        // Its own bytes alone: the whole for each node would cost the square of the size.
         let bytes = self.document.text.bytes().get(self.range()).unwrap_or_default();
         #[cfg(test)]
         tests::READ_BYTES.set(tests::READ_BYTES.get() + bytes.len());
