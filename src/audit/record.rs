@@ -221,13 +221,10 @@ impl Open {
 /// How an answer is counted and recorded.
 pub fn outcome(method: Method, body: &Body) -> Outcome {
     let Body::Result(result) = body else { return Outcome::Error };
-    let is = |key, value: &str| {
-        splice::rare_member(result, key).is_some_and(|member| member.as_str() == value)
-    };
     let calls = matches!(method, Method::ToolsCall | Method::TasksResult);
     match () {
         () if calls && result::is_error(result) => Outcome::ToolError,
-        () if is("resultType", "\"input_required\"") => Outcome::InputRequired,
+        () if result::requires_input(result) => Outcome::InputRequired,
         () => Outcome::Ok,
     }
 }

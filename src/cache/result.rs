@@ -62,7 +62,7 @@ impl Hints {
 
 /// Whether a result is the end of a call that went well, and nothing but that.
 pub(super) fn is_whole(result: &Raw) -> bool {
-    let has = |key| splice::rare_member(result, key);
+    let has = |key| splice::rare_member_of(result, key);
     let complete = |kind: Raw| kind.as_str() == "\"complete\"";
     result.is_object()
         && has("resultType").is_none_or(complete)

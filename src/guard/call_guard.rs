@@ -174,7 +174,7 @@ impl Guard {
             None => params.clone(),
         };
         SAID.iter().try_fold(params, |params, name| {
-            let Some(said) = splice::rare_member(&params, name) else { return Ok(params) };
+            let Some(said) = splice::rare_member_of(&params, name) else { return Ok(params) };
             cleaned(params, name, &Document::new(said))
         })
     }

@@ -63,7 +63,7 @@ fn text_of(raw: &Raw) -> Option<String> {
 }
 
 fn has(object: &Raw, name: &str) -> bool {
-    splice::rare_member(object, name).is_some()
+    splice::rare_member_of(object, name).is_some()
 }
 
 fn set(object: &Raw, name: &str, value: &Raw) -> Raw {

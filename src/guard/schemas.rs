@@ -168,7 +168,7 @@ impl ToolSchemas {
 
     /// Whether it promises a form of its results.
     pub fn has_output(&self) -> bool {
-        splice::rare_member(&self.said, Side::Output.member()).is_some()
+        splice::rare_member_of(&self.said, Side::Output.member()).is_some()
     }
 }
 

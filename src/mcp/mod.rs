@@ -24,3 +24,4 @@ pub mod result;
 pub mod splice;
 pub mod uri;
 pub mod version;
+pub mod word;

@@ -4,7 +4,10 @@
 
 use std::ops::Range;
 
-use super::raw::{Raw, string_end};
+use super::{
+    raw::{Raw, string_end},
+    word::{ESCAPE, Word},
+};
 
 /// One member of an object: where its key (with quotes) begins, and where its value lies.
 struct Member {
@@ -74,10 +77,15 @@ pub fn at(object: &Raw, path: &[&str]) -> Option<Raw> {
 }
 
 /// Finds a member that few objects have: one is walked only where the name may stand in it.
-pub fn rare_member(object: &Raw, key: &str) -> Option<Raw> {
-    let has = |word: &[u8]| memchr::memmem::find(object.bytes(), word).is_some();
+pub fn rare_member(object: &Raw, key: &Word) -> Option<Raw> {
+    key.may_be_in(object.bytes()).then(|| member(object, key.text()))?
+}
+
+/// As [`rare_member`], for a name that is known at run time only.
+pub fn rare_member_of(object: &Raw, key: &str) -> Option<Raw> {
+    let has = |word: &str| memchr::memmem::find(object.bytes(), word.as_bytes()).is_some();
     // A name may be written with escapes.
-    (has(key.as_bytes()) || has(b"\\u")).then(|| member(object, key))?
+    (has(key) || ESCAPE.is_in(object.bytes())).then(|| member(object, key))?
 }
 
 /// All members of an object, their values sharing its bytes.
@@ -302,7 +310,13 @@ mod tests {
 
     #[test]
     fn a_rare_member_is_found_whatever_its_spelling() {
-        let found = |text: &'static str| rare_member(&Raw::trusted(text), "state");
+        static STATE: Word = Word::new("state");
+        let found = |text: &'static str| {
+            let object = Raw::trusted(text);
+            let found = rare_member(&object, &STATE);
+            assert_eq!(found, rare_member_of(&object, "state"));
+            found
+        };
         assert_eq!(found(r#"{"a":1,"state":2}"#).unwrap().as_str(), "2");
         assert_eq!(found(r#"{"a":1,"st\u0061te":2}"#).unwrap().as_str(), "2");
         assert!(found(r#"{"a":{"state":2},"b":"\u0061"}"#).is_none());

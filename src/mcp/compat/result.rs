@@ -90,7 +90,7 @@ pub fn notice(client: Version, method: Option<Method>, whole: &Raw) -> Option<Ra
 pub fn params(server: Version, method: Method, params: &Raw) -> Raw {
     match method {
         // The one thing that could be there is rare, and need not be looked for in every call.
-        Method::ToolsCall if splice::rare_member(params, "task").is_none() => params.clone(),
+        Method::ToolsCall if splice::rare_member_of(params, "task").is_none() => params.clone(),
         Method::ToolsCall => trim(server, Thing::ToolParams, params),
         Method::Complete => {
             let params = trim(server, Thing::CompletionParams, params);

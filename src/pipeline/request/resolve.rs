@@ -8,7 +8,7 @@ use crate::{
     guard::Guard,
     mcp::{
         document::CallArguments, meta::RELATED_TASK, method::Method, mirror::MirroredArgument,
-        raw::Raw, splice, target::TargetRef, version::Era,
+        raw::Raw, splice, target::TargetRef, version::Era, word::Word,
     },
     pipeline::{call::Call, context::Context, fault::Fault},
     policy::Permit,
@@ -18,7 +18,9 @@ use crate::{
 use super::visibility::unlisted;
 
 /// Members of a request that carries on with one that a server has begun to answer (2026-07-28).
-const ANSWERS: [&str; 2] = ["inputResponses", "requestState"];
+static ANSWERS: [Word; 2] = [Word::new("inputResponses"), Word::new("requestState")];
+/// A legacy client's wish for a task (2025-11-25).
+static TASK: Word = Word::new("\"task\"");
 
 /// A call whose target is found.
 #[derive(Debug, Clone)]
@@ -146,10 +148,9 @@ fn find_task(context: &Context, id: &str) -> Option<Arc<Target>> {
 /// offered no tasks, the wish is not the server's to hear (2025-11-25, tasks: task support and
 /// handling).
 fn without_wish(call: &Call, params: &Raw) -> Option<Raw> {
-    let has = |word: &[u8]| memchr::memmem::find(params.bytes(), word).is_some();
     let may = call.method == Method::ToolsCall && call.client.era() == Era::Legacy;
     // Read only where there can be one; a name may be written with escapes.
-    if !may || !(has(b"\"task\"") || has(b"\\u")) {
+    if !may || !TASK.may_be_in(params.bytes()) {
         return None;
     }
     splice::member(params, "task").map(|_| splice::edit(params, &[("task", None)]))

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::{
-    mcp::{message::Body, raw::Raw, splice, version::Era},
+    mcp::{message::Body, raw::Raw, splice, version::Era, word::Word},
     park::{
         Parked, StateError,
         state::{ReplicaRef, StateContent},
@@ -24,6 +24,8 @@ use super::{
     resolve::{self, Resolved},
     visibility,
 };
+
+static STATE: Word = Word::new("requestState");
 
 /// What a retry leads to.
 pub enum Resumed {
@@ -126,5 +128,5 @@ pub fn state_of(call: &Call) -> Option<Raw> {
     if call.client.era() == Era::Legacy || !call.method.may_require_input() {
         return None;
     }
-    splice::rare_member(&call.params, "requestState")
+    splice::rare_member(&call.params, &STATE)
 }

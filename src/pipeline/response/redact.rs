@@ -5,10 +5,12 @@ use serde::Deserialize;
 
 use crate::{
     catalog::expanded,
-    mcp::{message::Body, method::Method, raw::Raw, splice, target::TargetRef},
+    mcp::{message::Body, method::Method, raw::Raw, splice, target::TargetRef, word::Word},
     pipeline::context::Context,
     snapshot::Route,
 };
+
+static SCOPE: Word = Word::new("cacheScope");
 
 /// Takes out of an answer what its caller may not have.
 pub fn redact(context: &Context, body: Body) -> Body {
@@ -23,11 +25,10 @@ pub fn redact(context: &Context, body: Body) -> Body {
 
 /// What is answered to some is kept for none of the others (2026-07-28, caching).
 fn mark_private(route: &Route, result: Raw) -> Raw {
-    let scope = "cacheScope";
-    if route.is_open() || splice::rare_member(&result, scope).is_none() {
+    if route.is_open() || splice::rare_member(&result, &SCOPE).is_none() {
         return result;
     }
-    splice::edit(&result, &[(scope, Some(b"\"private\""))])
+    splice::edit(&result, &[(SCOPE.text(), Some(b"\"private\""))])
 }
 
 /// Completions of a template without those that make a URI which the caller may not see; none where

@@ -12,6 +12,7 @@ use crate::{
         raw::Raw,
         splice,
         version::Era,
+        word::Word,
     },
     pipeline::call::Call,
 };
@@ -43,11 +44,12 @@ pub fn translate(call: &Call, body: Body, from: Era) -> Body {
     }
 }
 
+static INPUT_REQUIRED: Word = Word::new("input_required");
+
 /// What kind of result it is, where it is not the usual one. To a modern client only one kind
 /// matters, and most results need not be walked to know that they are none of it.
 pub fn result_type(result: &Raw, client: Era) -> Option<String> {
-    let may = |word: &[u8]| memchr::memmem::find(result.bytes(), word).is_some();
-    if client == Era::Modern && !may(b"input_required") && !may(b"\\u") {
+    if client == Era::Modern && !INPUT_REQUIRED.may_be_in(result.bytes()) {
         return None;
     }
     let kind = splice::member(result, "resultType")?;

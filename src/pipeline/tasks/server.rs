@@ -6,7 +6,7 @@ use std::mem;
 
 use crate::{
     call::event::Event,
-    mcp::{message::Body, method::Method, raw::Raw, splice, version::Era},
+    mcp::{message::Body, method::Method, raw::Raw, splice, version::Era, word::Word},
     pipeline::{
         bridge::rounds::Round, context::Context, event::ClientEvent, fault::Fault,
         response::coalesce::Coalescing,
@@ -16,6 +16,10 @@ use crate::{
 };
 
 use super::poll::{Polled, Polling};
+
+static TASK_ID: Word = Word::new("taskId");
+/// The type of a result that is a task.
+static TASK: Word = Word::new("\"task\"");
 
 /// Yields what the server says; in place of a task that the client cannot know, what becomes of it.
 #[derive(Debug)]
@@ -182,7 +186,7 @@ pub fn rename(context: &Context, coalescing: &Coalescing, body: Body) -> Body {
     let may = modern && matches!(context.call.method, Method::ToolsCall | Method::TasksGet);
     let Body::Result(result) = &body else { return body };
     // Read only where there can be one.
-    let id = if may { splice::rare_member(result, "taskId") } else { None };
+    let id = if may { splice::rare_member(result, &TASK_ID) } else { None };
     let Some(own) = id.and_then(|id| id.try_read::<String>()) else { return body };
     let shown = match context.call.named.header() {
         Some(asked) if context.call.method == Method::TasksGet => asked.to_owned(),
@@ -199,8 +203,7 @@ pub fn rename(context: &Context, coalescing: &Coalescing, body: Body) -> Body {
 /// Whether a modern server's result is a task. Most results need not be walked to know that they
 /// are none.
 fn is_task(result: &Raw) -> bool {
-    let may = |word: &[u8]| memchr::memmem::find(result.bytes(), word).is_some();
-    (may(b"\"task\"") || may(b"\\u"))
+    TASK.may_be_in(result.bytes())
         && splice::member(result, "resultType")
             .is_some_and(|kind| kind.try_read::<String>().is_some_and(|kind| kind == "task"))
 }
