@@ -181,7 +181,7 @@ impl Judge {
         self.judged(asked, &mut |_| ())
     }
 
-    /// Judges a call as [`Judge::allows`] does; `told` hears the verdict that decided.
+    /// Judges a call as `Judge::allows` does; `told` hears the verdict that decided.
     fn judged(
         &self,
         asked: &AccessRequest<'_>,
@@ -211,7 +211,7 @@ impl Judge {
     /// seen comes before what is denied. `told` hears the verdicts that decided.
     ///
     /// # Errors
-    /// As [`Judge::allows`]; also where there is nothing to judge, or an object is another
+    /// As `Judge::allows`; also where there is nothing to judge, or an object is another
     /// upstream's.
     pub fn permit<'a, T: PermitTarget>(
         &self,
@@ -239,7 +239,7 @@ impl Judge {
         all
     }
 
-    /// Decides as [`Judge::allows`] does, for something that nobody waits to be told of: nothing is
+    /// Decides as `Judge::allows` does, for something that nobody waits to be told of: nothing is
     /// logged.
     pub fn permits(&self, asked: &AccessRequest<'_>) -> bool {
         let Some(policies) = &self.policies else { return true };

@@ -148,7 +148,7 @@ impl Replica {
         }
     }
 
-    /// Opens what [`Upstream::asking`] promises, at this replica.
+    /// Opens what `Upstream::asking` promises, at this replica.
     ///
     /// # Errors
     /// Where it cannot be opened.
