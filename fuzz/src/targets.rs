@@ -3,7 +3,7 @@
 use bytes::{Bytes, BytesMut};
 use serde_json::{Value, value::RawValue};
 use tollgate::internals::{
-    Body, Bounds, EntryBounds, Incoming, Item, ListKind, Message, Raw, Received, canonical,
+    Body, EntryBounds, Incoming, Item, ListKind, Message, MessageBounds, Raw, Received, canonical,
     events_of, header, lenient, splice, take_lines, uri,
 };
 
@@ -23,7 +23,7 @@ pub const TARGETS: &[(&str, Target)] = &[
 
 /// Deeper texts are refused before any of these readers sees them.
 const DEPTH_MAX: usize = 64;
-const BOUNDS: Bounds = Bounds { depth_max: DEPTH_MAX, batch_max: 16 };
+const BOUNDS: MessageBounds = MessageBounds { depth_max: DEPTH_MAX, batch_max: 16 };
 
 /// A client's body: whatever is accepted has parts that are JSON by themselves, and is understood
 /// of an upstream, too.

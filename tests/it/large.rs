@@ -117,6 +117,8 @@ async fn large_results_are_kept_and_put_behind_links_as_small_ones() {
     for client in both(&gate).await {
         let linked = client.call("weather").await;
         let uri = linked["content"][1]["uri"].as_str().unwrap();
+        let says = linked["content"][0]["text"].as_str().unwrap();
+        assert!(says.ends_with("or ask for less."), "{says}");
         let read = client.ask("resources/read", json!({ "uri": uri })).await.result();
         assert_eq!(read["contents"][0]["text"], result);
     }

@@ -116,7 +116,9 @@ impl ClientRequests {
         self.url_elicitations.extend(pages);
         self.round = below.server_task.ask(round);
         if self.round.is_some() {
+            // It is answered: only that it was sent is kept while the client is asked.
             below.resend_mut().note_sent();
+            below.resend_mut().cancel(None);
         }
         Ok(())
     }

@@ -46,6 +46,11 @@ impl Retry {
         self.task_at.is_some() && context.limits().task_after.is_zero()
     }
 
+    /// Keeps the call from becoming a task: nobody would come back for it.
+    pub fn without_task(&mut self) {
+        self.task_at = None;
+    }
+
     /// When the client is to be asked, or has waited for long enough.
     pub fn due(&self) -> Option<Instant> {
         self.batch.due().into_iter().chain(self.task_at).min()
@@ -69,6 +74,7 @@ impl Retry {
         if let Some(id) = context.record_id() {
             task.record.get_or_init(|| id);
         }
+        resend.forbid_repeats();
         let mut task = GatewayTask::new(task, std::mem::take(&mut self.batch));
         task.put(context, resend);
         Some(task)

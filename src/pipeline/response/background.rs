@@ -11,7 +11,10 @@ use super::{
 use crate::{
     mcp::method::Method,
     park::task::{Task, TaskSignal},
-    pipeline::{context::Context, event::ClientEvent, request::resolve::Resolved, tasks::gateway},
+    pipeline::{
+        bridge::Bridge, context::Context, event::ClientEvent, request::resolve::Resolved,
+        tasks::gateway,
+    },
     upstream::Clearance,
 };
 
@@ -59,19 +62,22 @@ impl ResponseChain {
 
 /// Asks anew in the background, with what the call was let in by. It is no call of its own, and
 /// leaves no record.
-pub fn refresh(context: &Arc<Context>, request: Resolved, clearance: Clearance, lead: Lead) {
+pub fn refresh(context: &Arc<Context>, mut request: Resolved, clearance: Clearance, lead: Lead) {
     let mut asked = Arc::clone(context);
-    // It is no call of its own, and leaves no record.
     Arc::make_mut(&mut asked).entry = None;
-    let resend = Resend::stable(&asked, request, clearance);
+    request.guard = request.guard.recorded_in(None);
+    let mut resend = Resend::stable(&asked, request, clearance);
+    // A failure is logged as that of any call sent again.
+    resend.send_again(resend.next_request(&asked));
     let coalescing = Coalescing::leading(resend, lead, None);
     let mut response = ResponseChain::of(&asked, coalescing, Observe::default());
+    response.refuse_questions();
+    if let Bridge::Retry(retry) = &mut response.bridge {
+        retry.without_task();
+    }
     context.gate.tasks.spawn("cache: refresh", async move {
-        if response.send(&asked).await.is_ok() {
-            response.refuse_questions();
-            while let Ok(ResponseStep::Event(ClientEvent::Message(_) | ClientEvent::Paused(_))) =
-                response.next(&asked).await
-            {}
-        }
+        while let Ok(ResponseStep::Event(ClientEvent::Message(_) | ClientEvent::Paused(_))) =
+            response.next(&asked).await
+        {}
     });
 }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     cache::{JoinOutcome as Join, Lookup},
-    mcp::message::Body,
+    mcp::{message::Body, version::Era},
     park::task::Task,
     pipeline::{
         bridge::{Bridge, Bridged, Outgoing, retry::Retry},
@@ -150,12 +150,23 @@ impl ResponseChain {
             }
             Some(due) => match timeout_at(due, self.guarded.next(context)).await {
                 Ok(event) => event,
+                // It was answered meanwhile, and that is being judged or brought to its end.
+                Err(_) if !self.guarded.is_listening() => return Ok(Bridged::Nothing),
                 Err(_) => {
                     return self.bridge.on_due(context, &mut self.guarded, &mut self.outgoing);
                 }
             },
         };
-        self.bridge.hear(context, event?, &mut self.guarded, &mut self.outgoing)
+        let withdrawn = self.guarded.server_task.take_withdrawn();
+        self.outgoing.extend(withdrawn.into_iter().map(Ok));
+        let event = match event {
+            Err(fault) if !self.outgoing.is_empty() => {
+                self.outgoing.push_back(Err(fault));
+                return Ok(Bridged::Nothing);
+            }
+            event => event?,
+        };
+        self.bridge.hear(context, event, &mut self.guarded, &mut self.outgoing)
     }
 
     /// Makes the final answer fit its client; what goes out already must come before it.
@@ -166,7 +177,11 @@ impl ResponseChain {
             Body::Result(result) => Body::Result(coalescing.resend.request.without_task(result)),
             error @ Body::Error(_) => error,
         };
-        let body = translate::translate(&context.call, body, coalescing.resend.era);
+        let era = coalescing.resend.era;
+        // A status of the older era says nothing that a client of the newer one reads in it.
+        let is_same = era == Era::Modern && context.client().era() == Era::Modern;
+        let status = if is_same { status } else { 200 };
+        let body = translate::translate(&context.call, body, era);
         let body = redact::redact(context, body);
         if let Bridge::Requests(requests) = &mut self.bridge {
             self.outgoing.extend(requests.pages_done().map(Ok));

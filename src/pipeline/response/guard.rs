@@ -201,7 +201,7 @@ impl Guarded {
         context.gate.counters.add(Counter::Linked);
         let message = format!(
             "The answer has {bytes} bytes, too many to be handed out at once. For {} you can read \
-             it, whole, as the resource {uri}, or upstream_request for less.",
+             it, whole, as the resource {uri}, or ask for less.",
             spoken(limits.linked_age)
         );
         let linked = json!({

@@ -310,6 +310,11 @@ impl Resend {
         }
     }
 
+    /// From now on a failure is the call's own: its client was told that it goes on.
+    pub fn forbid_repeats(&mut self) {
+        self.untouched = false;
+    }
+
     /// Whether a request is under way, whose server may say something at any time.
     pub fn is_underway(&self) -> bool {
         matches!(self.state, State::Underway(_))

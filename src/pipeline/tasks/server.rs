@@ -26,6 +26,8 @@ static TASK: Word = Word::new("\"task\"");
 pub struct ServerTask {
     pub coalescing: Coalescing,
     state: State,
+    /// What the client is told of questions of a task that is over.
+    withdrawn: Vec<ClientEvent>,
 }
 
 #[derive(Debug)]
@@ -42,7 +44,7 @@ enum State {
 
 impl ServerTask {
     pub fn new(coalescing: Coalescing) -> Self {
-        Self { coalescing, state: State::None }
+        Self { coalescing, state: State::None, withdrawn: Vec::new() }
     }
 
     /// Yields the next event of the call. Safe to drop.
@@ -127,14 +129,26 @@ impl ServerTask {
                 Ok(Some(Event::Answer { body, status: 200 }))
             }
             Ok(Polled::End(body)) => {
-                self.state = State::Over;
+                self.end();
                 Ok(Some(Event::Answer { body, status: 200 }))
             }
             Err(fault) => {
-                self.state = State::Over;
+                self.end();
                 Err(fault)
             }
         }
+    }
+
+    /// Ends a task: nobody needs an answer to its questions any more.
+    fn end(&mut self) {
+        if let State::Polling(polling) = mem::replace(&mut self.state, State::Over) {
+            self.withdrawn = polling.withdrawn();
+        }
+    }
+
+    /// What the client is to be told before anything else.
+    pub fn take_withdrawn(&mut self) -> Vec<ClientEvent> {
+        mem::take(&mut self.withdrawn)
     }
 
     /// Whether the answer is that of a modern server's task: the end, whatever it says.
