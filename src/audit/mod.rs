@@ -1,7 +1,7 @@
 //! The audit log: one record for every call, in a chain that shows what was changed in it.
 //!
 //! An [`Entry`] begins with its call and reserves its room at once ([`room`]), so that what is
-//! begun can be recorded. One thread writes ([`writer`]), to a file ([`mod@file`]) beside which room on
+//! begun can be recorded. One thread writes ([`writer`]), to a file (`file`) beside which room on
 //! the disk is held back ([`reserve`]).
 
 mod entry;

@@ -44,7 +44,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_word_is_found_wherever_it_stands(before in "[a-e\\\\u]{0,40}", after in "[a-e]{0,40}") {
+        fn a_word_is_found_wherever_it_stands(
+            before in "[a-e\\\\u]{0,40}",
+            after in "[a-e]{0,40}",
+        ) {
             static WORD: Word = Word::new("abc");
             for text in [format!("{before}abc{after}"), before, after] {
                 prop_assert_eq!(WORD.is_in(text.as_bytes()), text.contains("abc"));

@@ -61,7 +61,7 @@ impl Checker {
         Ok(Self { validator, schema, weight, recursive })
     }
 
-    /// The most that it can cost to hold a value of this size ([`value::size`](crate::guard::value::size)) to it, in
+    /// The most that it can cost to hold a value of this size (`guard::value::size`) to it, in
     /// steps: each part of the schema at each node of the value. A step takes some nanoseconds, and
     /// once begun it cannot be interrupted.
     pub fn work(&self, size: u64) -> u64 {
