@@ -412,7 +412,7 @@ fn crossing(stages: &mut Stages) -> Result<()> {
     let capabilities = Meta::of(&params)?.client_capabilities.context("they are in `_meta`")?;
     let modern = Client { version: Version::MODERN, capabilities, ..client() };
     stages.add("look for a `requestState`, modern call", move || {
-        splice::rare_member(black_box(&params), "requestState")
+        splice::rare_member_of(black_box(&params), "requestState")
     });
     stages.add("whether the client can be asked", move || black_box(&modern).can_be_asked());
     let legacy = client();

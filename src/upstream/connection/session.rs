@@ -350,6 +350,8 @@ impl Replica {
             let opened = self.open_guarded(&client, owner, None, Purpose::Call);
             let (connection, guard) = Box::pin(opened).await?;
             self.context.counters.add(Counter::CallerSessionsOpened);
+            // Some servers answer there, and say there that a call changed their lists.
+            self.listen_on(&connection).await;
             guard.release();
             Ok::<_, OpenError>(connection)
         };

@@ -171,7 +171,7 @@ impl EventSink {
                 | Method::ResourcesListChanged),
             ) => {
                 // A server that lists more for one client has not changed for the others.
-                if let Audience::Call | Audience::Nobody = self.audience {
+                if self.audience == Audience::Call {
                     self.inbox.doubted.store(true, Ordering::Relaxed);
                     return self.inbox.wake.notify_one();
                 }

@@ -22,8 +22,8 @@ async fn gate_with(keys: &str) -> (Fake, Gate, usize) {
     let git = fake::legacy("2025-06-18").tool("log").tool("slow").hang();
     let gate = gateway().upstream_with("git", &git, keys).start().await;
     gate.modern().call("log").await;
-    eventually("the shared stream", || (git.listeners() == 1).then_some(())).await;
-    (git, gate, 1)
+    eventually("that of all, and the caller's", || (git.listeners() == 2).then_some(())).await;
+    (git, gate, 2)
 }
 
 async fn listens(git: &Fake, count: usize) {
