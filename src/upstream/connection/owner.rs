@@ -27,8 +27,8 @@ pub enum Audience {
     Session(SessionKey),
     /// Every client; a changed list may have changed for the connection's one call only.
     Call,
-    /// No client, but for changed lists, which are all clients': the connection is one caller's, who
-    /// has no stream outside of calls.
+    /// No client, but for changed lists, which are all clients': the connection is one caller's,
+    /// who has no stream outside of calls.
     Nobody,
 }
 
