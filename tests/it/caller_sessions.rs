@@ -245,8 +245,8 @@ async fn a_session_that_the_server_forgot_is_opened_anew() {
     assert!(sessions(&server).values().all(|who| who.len() == 1));
 }
 
-/// The lists that all see are read on the gate's own session: what changes for one caller's is
-/// looked for there, and needs no stream for each caller.
+/// The lists that all see are read on the gate's own session. Each caller's has a stream, too: some
+/// servers answer there, or say there that a call changed their lists.
 #[tokio::test]
 async fn changed_lists_are_heard_and_each_caller_has_a_stream() {
     let server = fake::legacy("2025-06-18").tool("log");
