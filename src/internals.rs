@@ -61,6 +61,9 @@ pub use crate::{
 
 /// The view of the first route of a configuration, each of whose upstreams lists this; none of them
 /// is opened.
+///
+/// # Errors
+/// Fails where the configuration is not valid.
 pub fn view(config: &Path, listing: &Listing) -> Result<View, Problems> {
     let config = config::load(config, &|_| None)?;
     let store = Store::open(Path::new(".")).expect("the folder that it runs in is there");
@@ -77,6 +80,9 @@ pub fn view(config: &Path, listing: &Listing) -> Result<View, Problems> {
 }
 
 /// The judge of the first route of a configuration.
+///
+/// # Errors
+/// Fails where the configuration or a policy is not valid.
 pub fn judge(config: &Path) -> Result<Judge, Problems> {
     let config = config::load(config, &|_| None)?;
     let route = &config.routes.first().expect("a configuration has a route").path;
@@ -85,17 +91,26 @@ pub fn judge(config: &Path) -> Result<Judge, Problems> {
 }
 
 /// The limits of a configuration.
+///
+/// # Errors
+/// Fails where the configuration is not valid.
 pub fn rules(config: &Path) -> Result<Arc<Rules>, Problems> {
     let config = config::load(config, &|_| None)?;
     Ok(Rules::new(Arc::default(), Tasks::default()).next(&config))
 }
 
 /// The limits of a text's first upstream.
+///
+/// # Errors
+/// Fails where the text is no valid configuration.
 pub fn twin(routes: &str) -> Result<ReferenceLimits, Problems> {
     Ok(ReferenceLimits::new(&config::parse("routes.toml", routes, &|_| None)?))
 }
 
 /// What holds for calls of a tool of upstream `a` on the first route of a configuration.
+///
+/// # Errors
+/// Fails where the configuration is not valid.
 pub fn guard(config: &Path, tool: &str) -> Result<Guard, Problems> {
     let config = config::load(config, &|_| None)?;
     let route = &config.routes.first().expect("a configuration has a route").path;
@@ -108,6 +123,9 @@ pub fn schemas() -> Schemas {
 }
 
 /// The breakers of the first upstream of a configuration.
+///
+/// # Errors
+/// Fails where the configuration is not valid.
 pub fn circuit(config: &Path) -> Result<Circuit, Problems> {
     let config = config::load(config, &|_| None)?;
     let upstream = config.upstreams.first().expect("a configuration has an upstream");
@@ -129,6 +147,9 @@ pub fn admits(rules: &Arc<Rules>, wish: Wish<'_>, wanted: Wanted<'_>) -> bool {
 }
 
 /// The cache of a configuration in which the answer to a question is.
+///
+/// # Errors
+/// Fails where the configuration is not valid.
 pub fn cached(config: &Path, lookup: CacheQuery<'_>, result: &Raw) -> Result<Kept, Problems> {
     let config = config::load(config, &|_| None)?;
     let cache = Cache::new(Arc::default()).next(&config, |_| false);

@@ -143,6 +143,9 @@ pub(super) struct Stop {
 
 impl Stop {
     /// Listens to both, which from now on do not end the process by themselves.
+    ///
+    /// # Errors
+    /// Fails where the runtime cannot install a handler for one of them.
     pub fn new() -> io::Result<Self> {
         let terminate = signal(SignalKind::terminate())?;
         Ok(Self { terminate, interrupt: signal(SignalKind::interrupt())? })

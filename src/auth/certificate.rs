@@ -65,6 +65,10 @@ impl CertificateAuthority {
         Self { name: name.to_owned(), settings: settings.clone() }
     }
 
+    /// Names the caller that a client certificate was issued to.
+    ///
+    /// # Errors
+    /// Fails where the certificate names no caller or several, or has expired.
     pub fn identify(&self, shown: &Certificate) -> Result<Arc<Identity>, AuthRefusal> {
         let invalid = |why| Err(AuthRefusal::Error(AuthError::Invalid(why)));
         let found = match self.settings.subject {

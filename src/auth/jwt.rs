@@ -62,6 +62,10 @@ impl Tokens {
     }
 
     /// Whose token it is; its issuer is asked for keys as far as `reach` says.
+    ///
+    /// # Errors
+    /// [`AuthRefusal::Foreign`] where the token is of another issuer or no JWT, or where its keys
+    /// are out of `reach`; else why it is not valid, or that the issuer does not answer.
     pub async fn identify(
         &self,
         token: &str,

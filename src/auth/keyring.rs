@@ -77,6 +77,9 @@ impl Keyring {
 
     /// Keys that a signature of this algorithm may have been made with: that of the id, or without
     /// an id the first few that fit.
+    ///
+    /// # Errors
+    /// Fails where no key fits, or where the issuer has never been reached.
     pub async fn find(
         self: &Arc<Self>,
         id: Option<&str>,
@@ -95,6 +98,9 @@ impl Keyring {
     }
 
     /// Finds a key among those that are known already.
+    ///
+    /// # Errors
+    /// Fails where no known key fits, or where none is known that is fresh enough.
     pub fn find_known(
         self: &Arc<Self>,
         id: Option<&str>,

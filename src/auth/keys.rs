@@ -74,6 +74,11 @@ impl ApiKeys {
         Self(keys.iter().map(|key| (key.id.clone(), known(key))).collect())
     }
 
+    /// Names the holder of an API key.
+    ///
+    /// # Errors
+    /// [`AuthRefusal::Foreign`] where the key is of another section; else that it is wrong or has
+    /// expired.
     pub fn identify(&self, key: &str) -> Result<Arc<Identity>, AuthRefusal> {
         // Keys of another section are told from wrong ones by their ids, which are no secrets.
         let id = id_of(key).ok_or(AuthRefusal::Foreign)?;

@@ -75,6 +75,10 @@ impl Opaque {
     }
 
     /// Whose token it is.
+    ///
+    /// # Errors
+    /// Fails where the token is malformed, where its issuer says that it is not active, or where
+    /// the issuer does not answer.
     pub async fn identify(
         &self,
         token: &str,

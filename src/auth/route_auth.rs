@@ -73,6 +73,10 @@ impl RouteAuth {
 
     /// Who sends these headers. Waits for an issuer where it must be asked: for its turn, and for
     /// the answer, `fetch_timeout` each at most.
+    ///
+    /// # Errors
+    /// Fails where the route demands a login and the credentials are missing, wrong, short of
+    /// scopes or limited, or where no authority can judge them now.
     pub async fn identify(
         &self,
         peer: &ClientPeer,

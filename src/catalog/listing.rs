@@ -112,6 +112,9 @@ impl Listing {
     }
 
     /// Reads what is listed only for clients that can be asked.
+    ///
+    /// # Errors
+    /// Fails where the upstream cannot be opened, or its list cannot be read to its end.
     pub async fn read_asked(
         &mut self,
         upstream: &Upstream,

@@ -164,6 +164,9 @@ impl Offer {
     }
 
     /// A page of a list as a result object. An unknown cursor is one of an earlier list.
+    ///
+    /// # Errors
+    /// Fails where the cursor is of another list, or of an earlier one.
     pub fn page(
         &self,
         kind: ListKind,

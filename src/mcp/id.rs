@@ -11,6 +11,10 @@ use super::raw::{Malformed, Raw, string_of};
 pub struct Id(Raw);
 
 impl Id {
+    /// Takes a client's id.
+    ///
+    /// # Errors
+    /// Fails where it is neither a string nor an integer.
     pub fn new(raw: Raw) -> Result<Self, Malformed> {
         let text = raw.as_str();
         let integer = text.strip_prefix('-').unwrap_or(text);

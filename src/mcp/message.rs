@@ -69,6 +69,10 @@ pub(super) const ENVELOPE: [&str; 6] = ["jsonrpc", "id", "method", "params", "re
 impl Incoming {
     /// Reads a client's body: depth first, then one message or a batch. A byte order mark before it
     /// is passed over (RFC 8259 §8.1).
+    ///
+    /// # Errors
+    /// Fails where the body is no JSON, is nested too deeply, is a batch that is empty or too long,
+    /// or has a part that is no message.
     pub fn parse(body: &Bytes, bounds: MessageBounds) -> Result<Self, Malformed> {
         let unmarked = lenient::unmarked(body);
         let body = unmarked.as_ref().unwrap_or(body);
@@ -92,8 +96,10 @@ impl Incoming {
 }
 
 impl Message {
-    /// Reads one message. Errors name what is wrong; a body that is not JSON is
-    /// [`Malformed::Json`].
+    /// Reads one message.
+    ///
+    /// # Errors
+    /// [`Malformed::Json`] where the body is no JSON; else what of its envelope is wrong.
     pub fn parse(body: &Bytes) -> Result<Self, Malformed> {
         let [jsonrpc, id, method, params, result, error] = read_envelope(body)?;
         if jsonrpc.map(RawValue::get) != Some("\"2.0\"") {

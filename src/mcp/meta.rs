@@ -42,6 +42,10 @@ pub struct Meta {
 
 impl Meta {
     /// Reads `_meta` of a request's params; empty where there is none.
+    ///
+    /// # Errors
+    /// Fails where `params` or a member of `_meta` has another shape than the specification gives
+    /// it.
     pub fn of(params: &Raw) -> Result<Self, Malformed> {
         #[derive(Deserialize)]
         struct Params {

@@ -43,7 +43,10 @@ impl MirroredArgument {
 }
 
 impl Mirrors {
-    /// Reads a tool's schema. An error says why the tool must not be offered over HTTP.
+    /// Reads a tool's schema.
+    ///
+    /// # Errors
+    /// Says why the tool must not be offered over HTTP.
     pub fn of(schema: &Value) -> Result<Self, String> {
         let mut found = Self::default();
         if contains_annotation(schema) {

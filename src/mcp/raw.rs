@@ -24,6 +24,9 @@ pub enum Malformed {
 
 impl Raw {
     /// Takes a whole text that must be one JSON value.
+    ///
+    /// # Errors
+    /// Fails where the text is not one valid JSON value.
     #[cfg(any(test, feature = "internals"))]
     pub fn parse(text: &Bytes) -> Result<Self, Malformed> {
         let value: &RawValue = serde_json::from_slice(text)?;
@@ -52,6 +55,9 @@ impl Raw {
     }
 
     /// Reads it as `T`, which may borrow from it.
+    ///
+    /// # Errors
+    /// Fails where it has another shape.
     pub fn read<'a, T: Deserialize<'a>>(&'a self) -> Result<T, Malformed> {
         Ok(serde_json::from_slice(&self.0)?)
     }
@@ -96,6 +102,9 @@ impl<'de> Deserialize<'de> for Raw {
 }
 
 /// Refuses a text nested deeper than `depth_max`, before any parser sees it.
+///
+/// # Errors
+/// Fails where the text is nested more deeply.
 pub fn check_depth(text: &[u8], depth_max: usize) -> Result<(), Malformed> {
     let (mut depth, mut at) = (0_usize, 0);
     while let Some(byte) = text.get(at) {

@@ -62,6 +62,9 @@ impl Inflate {
     }
 
     /// The next piece of the content; none where more has to be pushed first.
+    ///
+    /// # Errors
+    /// Fails where the bytes are not of the coding, or their checksum is wrong.
     pub fn next(&mut self) -> Result<Option<Bytes>, Corrupt> {
         loop {
             let goes_on = match self.stage {
@@ -83,6 +86,9 @@ impl Inflate {
     }
 
     /// Tells whether the coded bytes may end here.
+    ///
+    /// # Errors
+    /// Fails where more bytes must follow.
     pub fn finish(&self) -> Result<(), Corrupt> {
         match self.stage {
             Stage::Over | Stage::Head { first: false } => Ok(()),

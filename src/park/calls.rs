@@ -142,6 +142,9 @@ impl ParkedCalls {
     }
 
     /// Takes a call out, for the one retry that its state is good for.
+    ///
+    /// # Errors
+    /// Fails where the state is of no parked call, of another gateway process, or was used before.
     pub fn take(&self, held: &StateContent) -> Result<Parked, StateError> {
         let StateContent::Call { owner, id } = *held else { return Err(StateError::Foreign) };
         if owner != self.owner {

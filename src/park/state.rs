@@ -109,6 +109,9 @@ impl States {
     }
 
     /// Opens a state, if it is this bearer's.
+    ///
+    /// # Errors
+    /// Fails where the state was not sealed for this caller, route and request, or has expired.
     pub fn open(&self, state: &str, bearer: Binding<'_>) -> Result<StateContent, StateError> {
         let text = self.0.open(state, bearer.route).ok_or(StateError::Foreign)?;
         let sealed: Sealed = serde_json::from_slice(&text).ok().ok_or(StateError::Foreign)?;

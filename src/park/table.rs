@@ -35,7 +35,10 @@ impl<T> Default for DeadlineTable<T> {
 }
 
 impl<T> DeadlineTable<T> {
-    /// Whether there is room for one more of this caller.
+    /// Checks that there is room for one more of this caller.
+    ///
+    /// # Errors
+    /// Fails where all callers together, or this one, have as many as they may.
     pub fn room(
         &self,
         caller: &Caller,

@@ -147,6 +147,10 @@ impl GatewayTasks {
         Some(task)
     }
 
+    /// Finds a task by the process that made it and its number there.
+    ///
+    /// # Errors
+    /// Fails where another gateway process made it, or where it is no longer kept.
     pub fn find(&self, owner: u64, id: u128) -> Result<Arc<Task>, TaskError> {
         if owner != self.owner {
             return Err(TaskError::Restarted);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::config::Cause;
 
-use super::{breaker::BreakerPermit, machine::Sample};
+use super::{breaker::BreakerPermit, machine::Sample, tool_breakers::ToolRecord};
 
 /// Proof that a request may be sent once. Dropped without an outcome (its client went away, say) it
 /// says nothing, and gives back what permits it has.
@@ -13,8 +13,8 @@ pub struct Attempt {
     pub(super) whole: Option<BreakerPermit>,
     /// Permit of a tool, prompt or resource that has a breaker: by its section, or since it failed.
     pub(super) tool: Option<BreakerPermit>,
-    /// The tool, prompt or resource, where failures of it alone are none of the whole; else 0.
-    pub(super) number: u64,
+    /// The tool, prompt or resource, where failures of it alone are none of the whole.
+    pub(super) record: Option<ToolRecord>,
 }
 
 /// Proof that a request was let through once; only an [`Attempt`] gives it. What is begun is
@@ -25,7 +25,7 @@ pub struct Continuation(());
 impl Continuation {
     /// For what a request leads to that was let through.
     pub fn attempt(&self) -> Attempt {
-        Attempt { whole: None, tool: None, number: 0 }
+        Attempt { whole: None, tool: None, record: None }
     }
 }
 
@@ -45,7 +45,7 @@ impl Attempt {
     /// Joins it with the attempt at one of several replicas, which lets it through by a breaker of
     /// its own.
     pub fn at(self, replica: Self) -> Self {
-        Self { whole: replica.whole, tool: self.tool.or(replica.tool), number: replica.number }
+        Self { whole: replica.whole, tool: self.tool.or(replica.tool), record: replica.record }
     }
 
     /// Proof that it was let through, for what it leads to.
@@ -59,7 +59,7 @@ impl Attempt {
             return;
         }
         let disconnected = ending == AttemptOutcome::Disconnected;
-        let tool = if disconnected { 0 } else { self.number };
+        let number = self.record.as_ref().filter(|_| !disconnected).map_or(0, |record| record.tool);
         let mark = |held: &BreakerPermit| {
             let counts = |cause| held.breaker().counts(cause);
             let failed = match ending {
@@ -68,9 +68,9 @@ impl Attempt {
                 AttemptOutcome::Answered | AttemptOutcome::Unknown => false,
             };
             let slow = took.is_some_and(|took| held.breaker().is_slow(took));
-            Sample { failed, slow, tool }
+            Sample { failed, slow, tool: number }
         };
-        let has_own = self.number == 0;
+        let has_own = self.record.is_none();
         if let Some(held) = self.tool {
             let mark = mark(&held);
             held.end(mark);
@@ -81,8 +81,8 @@ impl Attempt {
         }
         if let Some(whole) = self.whole {
             let mark = mark(&whole);
-            if let Some(apart) = whole.breaker().tool_breakers() {
-                apart.record(tool, mark);
+            if let Some(record) = self.record {
+                record.breakers.record(number, mark);
             }
             whole.end(mark);
         }

@@ -22,7 +22,6 @@ use crate::{
 use super::{
     CircuitOpen,
     machine::{BreakerState, Machine, Sample},
-    tool_breakers::ToolBreakers,
 };
 
 /// A breaker; it counts what it does.
@@ -38,8 +37,6 @@ pub struct Breaker {
     epoch: Instant,
     opened: AtomicU64,
     refused: AtomicU64,
-    /// Breakers of single tools, where theirs is not this one.
-    tool_breakers: Option<ToolBreakers>,
     counters: Arc<Counters>,
 }
 
@@ -54,10 +51,8 @@ pub struct BreakerPermit {
 impl Breaker {
     pub fn new(name: String, settings: config::Breaker, counters: &Arc<Counters>) -> Arc<Self> {
         let machine = Machine::new(settings.clone());
-        let apart = settings.tools_apart.then(|| ToolBreakers::new(&name, &settings, counters));
         Arc::new(Self {
             name,
-            tool_breakers: apart,
             settings,
             closed: AtomicU64::new(machine.closed().unwrap_or_default()),
             machine: Mutex::new(machine),
@@ -98,17 +93,15 @@ impl Breaker {
     }
 
     /// Lets a call in as [`Breaker::admit`] does; a refusal is not counted.
+    ///
+    /// # Errors
+    /// Fails where the breaker is open, with the time after which to try again.
     pub fn admit_uncounted(self: &Arc<Self>) -> Result<BreakerPermit, CircuitOpen> {
         let admitted = {
             let mut machine = self.machine.lock();
             machine.admit(self.epoch.elapsed())
         };
         admitted.map(|generation| self.hold(generation)).map_err(CircuitOpen)
-    }
-
-    /// Breakers of its single tools.
-    pub fn tool_breakers(&self) -> Option<&ToolBreakers> {
-        self.tool_breakers.as_ref()
     }
 
     pub fn state(&self) -> BreakerState {

@@ -18,21 +18,29 @@ use super::{
     breaker::Breaker,
     machine::BreakerState,
     retry::{FailedAttempt, Retry, RetryDecision},
-    tool_breakers,
+    tool_breakers::{self, ToolBreakers, ToolRecord},
 };
 
 /// Breakers, retries and times of one upstream. Made anew for the next configuration, it takes over
 /// each breaker and the budget that are written as before.
 #[derive(Debug)]
 pub struct Circuit {
-    whole: Option<Arc<Breaker>>,
+    whole: Option<UpstreamBreaker>,
     tools: HashMap<String, Tool>,
     retry: Option<Arc<Retry>>,
     counters: Arc<Counters>,
 }
 
+/// The breaker of a whole upstream.
+#[derive(Debug, Clone)]
+struct UpstreamBreaker {
+    breaker: Arc<Breaker>,
+    /// Breakers of single tools, where theirs is not this one.
+    tools: Option<Arc<ToolBreakers>>,
+}
+
 #[derive(Debug)]
-pub(super) struct Tool {
+struct Tool {
     breaker: Option<Arc<Breaker>>,
     timeout: ToolTimeout,
 }
@@ -59,19 +67,19 @@ impl Circuit {
     /// Builds the circuit of the section that follows.
     pub fn next(&self, section: &config::Upstream) -> Self {
         let upstream = &section.name;
-        let build = |settings: &Option<config::Breaker>, before, name: String| {
-            settings.as_ref().map(|settings| {
-                let same = Option::<&Arc<Breaker>>::filter(before, |breaker| breaker.is(settings));
-                let fresh = || Breaker::new(name, settings.clone(), &self.counters);
-                same.map_or_else(fresh, Arc::clone)
-            })
-        };
-        let whole = build(&section.breaker, self.whole.as_ref(), upstream.clone());
+        let whole = section.breaker.as_ref().map(|settings| {
+            let same = self.whole.as_ref().filter(|before| before.breaker.is(settings));
+            let fresh = || UpstreamBreaker::new(upstream, settings, &self.counters);
+            same.map_or_else(fresh, UpstreamBreaker::clone)
+        });
         let tools = section.tool_settings.iter().map(|(name, tool)| {
             let before = self.tools.get(name).and_then(|before| before.breaker.as_ref());
-            let own = tool.breaker.clone();
-            let own = own.map(|own| config::Breaker { tools_apart: false, ..own });
-            let breaker = build(&own, before, format!("{upstream}/{name}"));
+            let breaker = tool.breaker.clone().map(|own| {
+                let settings = config::Breaker { tools_apart: false, ..own };
+                let same = before.filter(|breaker| breaker.is(&settings)).map(Arc::clone);
+                let whole_name = format!("{upstream}/{name}");
+                same.unwrap_or_else(|| Breaker::new(whole_name, settings, &self.counters))
+            });
             (name.clone(), Tool { breaker, timeout: tool.timeout })
         });
         let tools = tools.collect();
@@ -91,21 +99,25 @@ impl Circuit {
         let tool = if let Subject::Tool(name) = about { self.tool(Some(name)) } else { None };
         let own = tool.and_then(|tool| tool.breaker.as_ref());
         let subject = Some(about).filter(|about| own.is_none() && *about != Subject::Other);
-        let apart = subject.zip(self.whole.as_ref().and_then(|whole| whole.tool_breakers()));
+        let apart = self.whole.as_ref().and_then(|whole| whole.tools.as_ref());
+        let apart = subject.zip(apart);
         // What a later one refuses gives an earlier one its permit back.
         let held = match (own, apart) {
             (Some(own), _) => Some(own.admit()?),
             (None, Some((subject, apart))) => apart.admit(subject)?,
             (None, None) => None,
         };
-        let whole = self.whole.as_ref().map(Breaker::admit).transpose()?;
-        let number = apart.map_or(0, |(subject, _)| tool_breakers::number(subject));
-        Ok(Attempt { whole, tool: held, number })
+        let whole = self.whole.as_ref().map(|whole| whole.breaker.admit()).transpose()?;
+        let record = apart.map(|(subject, breakers)| ToolRecord {
+            breakers: Arc::clone(breakers),
+            tool: tool_breakers::number(subject),
+        });
+        Ok(Attempt { whole, tool: held, record })
     }
 
     /// Whether the breaker of the whole refuses what comes now.
     pub fn is_open(&self) -> bool {
-        self.whole.as_ref().is_some_and(|breaker| breaker.state() == BreakerState::Open)
+        self.whole.as_ref().is_some_and(|whole| whole.breaker.state() == BreakerState::Open)
     }
 
     /// Counts a request that is sent for the first time: retries are a share of them.
@@ -146,17 +158,17 @@ impl Circuit {
         let tools =
             self.tools.iter().filter_map(|(name, tool)| Some((name, tool.breaker.as_ref()?)));
         let mut look = CircuitStatus {
-            state: self.whole.as_ref().map(|breaker| breaker.state()),
+            state: self.whole.as_ref().map(|whole| whole.breaker.state()),
             ..CircuitStatus::default()
         };
         let mut count = |breaker: &Breaker| {
             look.opened += breaker.opened();
             look.refused += breaker.refused();
         };
-        self.whole.iter().for_each(|breaker| count(breaker));
+        self.whole.iter().for_each(|whole| count(&whole.breaker));
         tools.clone().for_each(|(_, breaker)| count(breaker));
         look.tools = tools.map(|(name, breaker)| (name.clone(), breaker.state())).collect();
-        if let Some(apart) = self.whole.as_ref().and_then(|whole| whole.tool_breakers()) {
+        if let Some(apart) = self.whole.as_ref().and_then(|whole| whole.tools.as_ref()) {
             apart.each(|seen| {
                 look.opened += seen.breaker.opened();
                 look.refused += seen.breaker.refused();
@@ -171,5 +183,15 @@ impl Circuit {
 
     fn tool(&self, tool: Option<&str>) -> Option<&Tool> {
         tool.filter(|_| !self.tools.is_empty()).and_then(|tool| self.tools.get(tool))
+    }
+}
+
+impl UpstreamBreaker {
+    fn new(upstream: &str, settings: &config::Breaker, counters: &Arc<Counters>) -> Self {
+        let apart = || Arc::new(ToolBreakers::new(upstream, settings, counters));
+        Self {
+            breaker: Breaker::new(upstream.to_owned(), settings.clone(), counters),
+            tools: settings.tools_apart.then(apart),
+        }
     }
 }

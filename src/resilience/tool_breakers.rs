@@ -49,6 +49,14 @@ struct Tool {
     well: u32,
 }
 
+/// Names the tool, prompt or resource of a call whose outcome is recorded.
+#[derive(Debug)]
+pub struct ToolRecord {
+    pub breakers: Arc<ToolBreakers>,
+    /// The tool's [`number`].
+    pub tool: u64,
+}
+
 /// The breaker of one that failed.
 #[derive(Debug)]
 pub struct ToolBreaker {

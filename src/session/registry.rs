@@ -112,6 +112,10 @@ impl Sessions {
 
     /// The session of an id, put back into memory where it is not there. Returns also those that
     /// had to make room.
+    ///
+    /// # Errors
+    /// Fails where the id was not sealed for this route and caller, or its session was ended or is
+    /// too old.
     pub fn find(
         &self,
         route: &str,

@@ -76,29 +76,18 @@ impl Shape {
         }
     }
 
-    /// What each module has of what it should not have, with the places: paths that go up twice,
-    /// files in circles, long `mod.rs`, tuples as parameters.
-    pub fn debts(&self) -> BTreeMap<String, [(&'static str, Vec<String>); 5]> {
-        let maps: Vec<_> =
-            self.long_maps.iter().map(|(name, lines)| format!("{name} {lines}")).collect();
-        let circles: Vec<_> = self.circles_of_siblings.iter().flatten().cloned().collect();
-        let all = [
-            ("paths that go up twice", &self.twice_up),
-            ("files in circles", &circles),
-            ("long mod.rs", &maps),
-            ("functions with a tuple as a parameter", &self.tuple_parameters),
-            ("public functions that fail without `# Errors`", &self.silent_errors),
-        ];
-        let module = |place: &String| place.split(['/', '.']).next().unwrap().to_owned();
-        let mut debts = BTreeMap::new();
-        for (index, (_, places)) in all.iter().enumerate() {
-            for place in *places {
-                let debt = debts.entry(module(place));
-                let debt = debt.or_insert_with(|| all.map(|(what, _)| (what, Vec::new())));
-                debt[index].1.push(place.clone());
-            }
-        }
-        debts
+    /// What no module may have, with the places: paths that go up twice, circles of files, a long
+    /// `mod.rs`, tuples as parameters, public functions that fail and do not say when.
+    pub fn faults(&self) -> [(&'static str, Vec<String>); 5] {
+        let maps = self.long_maps.iter().map(|(name, lines)| format!("{name}: {lines} lines"));
+        let circles = self.circles_of_siblings.iter().map(|files| files.join(" "));
+        [
+            ("paths that go up twice", self.twice_up.clone()),
+            ("files that lead to each other, their `mod.rs` left out", circles.collect()),
+            ("`mod.rs` with more than 150 lines", maps.collect()),
+            ("functions with a tuple as a parameter", self.tuple_parameters.clone()),
+            ("public functions that fail without `# Errors`", self.silent_errors.clone()),
+        ]
     }
 
     /// The table, and the lists behind its figures.
@@ -165,6 +154,7 @@ impl Shape {
             ("Long `mod.rs`", maps.collect()),
             ("Tuples as parameters", self.tuple_parameters.clone()),
             ("Paths that go up twice", self.twice_up.clone()),
+            ("Public functions without `# Errors`", self.silent_errors.clone()),
             (
                 "Public types of one name",
                 types.map(|(name, files)| format!("{name}: {}", files.join(" "))).collect(),

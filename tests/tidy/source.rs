@@ -254,8 +254,10 @@ fn silent_errors(text: &str) -> Vec<usize> {
         let head = head.split('{').next().unwrap();
         let returned = head.rsplit_once("->").map_or("", |(_, returned)| returned.trim());
         let fails = words_of_type(returned).any(|word| word == "Result");
-        let docs = lines[..at].iter().rev().map(|line| line.trim_start());
-        let mut docs = docs.take_while(|line| line.starts_with("///") || line.starts_with("#["));
+        // Attributes may take several lines.
+        let ends = |line: &&str| line.is_empty() || line.ends_with([';', '}', '{']);
+        let docs = lines[..at].iter().rev().map(|line| line.trim());
+        let mut docs = docs.take_while(|line| line.starts_with("///") || !ends(line));
         if fails && !docs.any(|line| line.contains("# Errors")) {
             found.push(at + 1);
         }

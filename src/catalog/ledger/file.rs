@@ -42,6 +42,9 @@ enum Line {
 
 /// The book of the file; empty where there is none. Damaged lines are passed over: the file is put
 /// aside for people to look at, and what the earlier one knew is taken in their place.
+///
+/// # Errors
+/// Fails where a file of the state folder cannot be read, put aside or written.
 pub fn read(store: &Store, counters: &Counters) -> io::Result<Book> {
     let Some(bytes) = store.read(NAME)? else { return Ok(Book::default()) };
     let mut book = Book::default();
@@ -75,6 +78,9 @@ pub fn read(store: &Store, counters: &Counters) -> io::Result<Book> {
 }
 
 /// Writes the book whole; the file before it is kept once.
+///
+/// # Errors
+/// Fails where a file of the state folder cannot be written.
 pub fn write(store: &Store, book: &Book) -> io::Result<()> {
     let mut text = Vec::new();
     for line in book.lines() {

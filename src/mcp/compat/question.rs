@@ -34,6 +34,9 @@ pub enum CannotAsk {
 ///
 /// `id` names an elicitation that has to be named and is not: what a modern server asks by a page
 /// has no `elicitationId`, which 2025-11-25 demands. It must be unique.
+///
+/// # Errors
+/// Fails where clients of this version cannot be asked this.
 pub fn question(client: Version, method: &str, params: &Raw, id: &str) -> Result<Raw, CannotAsk> {
     match method {
         ELICIT => elicitation(client, params, id),

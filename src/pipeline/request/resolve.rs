@@ -233,8 +233,11 @@ impl Resolved {
     }
 }
 
-/// Headers that mirror arguments must say what the body says (2026-07-28); a legacy client sends
-/// none.
+/// Holds the headers that mirror arguments to what the body says (2026-07-28); a legacy client
+/// sends none.
+///
+/// # Errors
+/// Fails where a header is missing, or says something else than its argument.
 pub fn check_mirrored(target: &Target, call: &Call) -> Result<(), Fault> {
     let Some(headers) = call.mirrored.as_ref().filter(|_| call.client.era() == Era::Modern) else {
         return Ok(());

@@ -40,7 +40,11 @@ impl Machine {
         Self { settings, phase, generation: 1 }
     }
 
-    /// Lets a call in, and says which generation it belongs to; or when to come back.
+    /// Lets a call in, and returns the generation it belongs to.
+    ///
+    /// # Errors
+    /// Returns after how long to try again where the breaker is open or enough probes are under
+    /// way.
     pub fn admit(&mut self, now: Duration) -> Result<u64, Duration> {
         match &mut self.phase {
             Phase::Closed(_) => Ok(self.generation),
