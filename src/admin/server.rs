@@ -13,7 +13,7 @@ use crate::{
     builtin::report::{ReplicaReport, Report, UpstreamReport, UpstreamState},
     call::machine::{self, Reserve},
     ingress::origin,
-    snapshot::Gate,
+    snapshot::{Gate, Readiness},
 };
 
 use super::{
@@ -129,7 +129,8 @@ async fn answer(gate: &Arc<Gate>, local: SocketAddr, request: Request<Incoming>)
 }
 
 /// Ready is a gate that takes calls, whatever its upstreams do: one that is down costs its own
-/// tools, and no balancer should take the whole gate away for it.
+/// tools, and no balancer should take the whole gate away for it. What does not work meanwhile is
+/// named.
 fn readiness(gate: &Gate) -> AdminReply {
     let Report { upstreams, degraded, edit_refused, .. } = gate.report();
     let mut unusable = serde_json::Map::new();
@@ -157,12 +158,16 @@ fn readiness(gate: &Gate) -> AdminReply {
             "canary": one.canary,
         })
     });
-    let (status, word) = match gate.is_closing() {
-        true => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
-        false => (StatusCode::OK, "ready"),
+    let unavailable = StatusCode::SERVICE_UNAVAILABLE;
+    let (status, word, why) = match gate.readiness() {
+        Readiness::Ready => (StatusCode::OK, "ready", None),
+        Readiness::Starting => (unavailable, "starting", None),
+        Readiness::Stopping => (unavailable, "stopping", None),
+        Readiness::Unrecorded(why) => (unavailable, "unrecorded", Some(why)),
     };
     let detail = json!({
         "status": word,
+        "why": why,
         "troubled": troubled.collect::<Vec<_>>(),
         "unusable_schemas": unusable,
         "left_out": left_out,

@@ -105,7 +105,7 @@ impl Audit {
     /// # Errors
     /// Where it could not be written, and no call goes unrecorded.
     pub fn begin(self: &Arc<Self>, call: &Begun<'_>) -> Result<Arc<Entry>, Full> {
-        let refuses = self.settings.when_full == WhenFull::Refuse;
+        let refuses = self.refuses();
         let reserved = self.room.reserve(record::bytes_max(call, self.settings.arguments));
         if refuses && reserved.is_none() {
             self.counters.add(Counter::AuditRefused);
@@ -114,6 +114,16 @@ impl Audit {
         }
         let open = Open::new(call, clock::unix_micros());
         Ok(Arc::new(Entry::new(Arc::clone(self), call.metrics, open, reserved)))
+    }
+
+    /// Returns why calls cannot be recorded now, for operators; none where they can.
+    pub fn fault(&self) -> Option<String> {
+        self.room.fault()
+    }
+
+    /// Whether calls that cannot be recorded are refused.
+    pub fn refuses(&self) -> bool {
+        self.settings.when_full == WhenFull::Refuse
     }
 
     /// Writes all that waits, and ends.

@@ -6,6 +6,8 @@ use std::sync::{
     atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
+use parking_lot::Mutex;
+
 /// Bytes that a row of the file has beside its record: its number, its hash, and their headers.
 const ROW_BYTES: usize = 128;
 
@@ -19,6 +21,8 @@ pub struct Room {
     bytes: AtomicUsize,
     /// Whether what was to be written last could not be.
     failing: AtomicBool,
+    /// Why no more can be written now, for operators.
+    fault: Mutex<Option<String>>,
     /// Whether the gate ends, and nothing more is taken.
     closed: AtomicBool,
 }
@@ -39,6 +43,7 @@ impl Room {
             count: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
             failing: AtomicBool::new(false),
+            fault: Mutex::default(),
             closed: AtomicBool::new(false),
         }
     }
@@ -82,6 +87,16 @@ impl Room {
     /// Says whether records can be written, and whether they could be before.
     pub fn set_failing(&self, failing: bool) -> bool {
         self.failing.swap(failing, Ordering::AcqRel)
+    }
+
+    /// Sets why no more can be written now; none where it can.
+    pub fn set_fault(&self, fault: Option<String>) {
+        *self.fault.lock() = fault;
+    }
+
+    /// Returns why no more can be written now; none where it can.
+    pub fn fault(&self) -> Option<String> {
+        self.fault.lock().clone()
     }
 
     pub fn is_failing(&self) -> bool {

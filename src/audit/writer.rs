@@ -29,6 +29,8 @@ const WRITTEN_TWICE: usize = 2;
 const SPARE_BYTES: usize = 16 << 10;
 /// With less room than this for records, most calls are turned away.
 const FULL_BYTES: usize = 4 << 10;
+const DISK_FULL: &str = "the disk is full";
+const FILE_FULL: &str = "the audit log is full (`bytes_max` of `[audit]`)";
 /// With less room than this for records, it is looked at again and again whether there is more.
 const SHORT_BYTES: usize = 256 << 10;
 
@@ -101,6 +103,7 @@ impl Writer {
                 // What was held back is for now.
                 Err(error) if self.gives_up_reserve() => {
                     self.counters.add(Counter::AuditFailed);
+                    self.room.set_fault(Some(error.to_string()));
                     tracing::error!(%error, "the audit log goes on in its reserve");
                 }
                 // Some of them may have room.
@@ -123,14 +126,12 @@ impl Writer {
         let in_file = file.room().unwrap_or_default().saturating_sub(SPARE_BYTES) / WRITTEN_TWICE;
         let bytes = self.waiting_bytes_max.min(on_disk).min(in_file);
         self.room.set_bytes_max(bytes);
+        let why = if held == 0 { DISK_FULL } else { FILE_FULL };
+        self.room.set_fault((bytes < FULL_BYTES).then(|| why.to_owned()));
         match (std::mem::replace(&mut self.full, bytes < FULL_BYTES), self.full) {
-            (false, true) if held == 0 => {
-                tracing::error!("the disk is full: no calls are let in that cannot be recorded");
+            (false, true) => {
+                tracing::error!("{why}: no calls are let in that cannot be recorded");
             }
-            (false, true) => tracing::error!(
-                "the audit log is full (`bytes_max` of `[audit]`): no calls are let in that \
-                 cannot be recorded"
-            ),
             (true, false) => tracing::warn!("calls can be recorded again"),
             (false, false) | (true, true) => (),
         }
@@ -169,6 +170,7 @@ impl Writer {
 
     fn written(&mut self, count: usize, file: &File) {
         // Before they give back their room, which they have in the file now.
+        self.room.set_fault(None);
         self.measure(file);
         self.waiting.drain(..count);
         self.counters.add_many(Counter::AuditWritten, count);
@@ -182,6 +184,7 @@ impl Writer {
         if self.reserve.is_some() {
             self.room.set_bytes_max(0);
         }
+        self.room.set_fault(Some(error.to_string()));
         if !self.room.set_failing(true) {
             tracing::error!(%error, "calls cannot be recorded");
         }

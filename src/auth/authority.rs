@@ -55,6 +55,22 @@ impl Authority {
         Self { settings, kind }
     }
 
+    /// Begins what it does without being asked.
+    pub(super) fn begin(&self) {
+        if let Kind::Tokens(tokens) = &self.kind {
+            tokens.begin();
+        }
+    }
+
+    /// Returns why its issuer could not be asked the last time; none where it could.
+    pub(super) fn fault(&self) -> Option<String> {
+        match &self.kind {
+            Kind::Tokens(tokens) => tokens.fault(),
+            Kind::Opaque(opaque) => opaque.fault(),
+            Kind::Keys(_) | Kind::Certificates(_) => None,
+        }
+    }
+
     /// Who it is, as far as that is known without any effort.
     pub(super) fn known(&self, shown: Presented<'_>) -> Option<Arc<Identity>> {
         match (&self.kind, shown.credential) {

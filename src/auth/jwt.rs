@@ -53,6 +53,16 @@ impl Tokens {
         })
     }
 
+    /// Looks for the issuer before the first token comes; see [`Keyring::begin`].
+    pub fn begin(&self) {
+        self.keyring.begin();
+    }
+
+    /// Returns why the issuer's keys could not be fetched the last time; none where they could.
+    pub fn fault(&self) -> Option<String> {
+        self.keyring.fault()
+    }
+
     /// Whose token it is, where that is known of late. `resource` is its audience, where the
     /// configuration names no other.
     pub fn known(&self, token: &str, resource: &str) -> Option<Arc<Identity>> {

@@ -8,15 +8,19 @@ use jsonwebtoken::{
     jwk::{Jwk, PublicKeyUse},
 };
 use parking_lot::RwLock;
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use tokio::{sync::Mutex, time::Instant};
 
 use crate::{
     config::{Fetching, JwtAuth},
+    net::FetchError,
     telemetry::Counter,
 };
 
 use super::{AuthContext, client::Metadata};
+
+/// The shortest pause between two attempts at an issuer that is away.
+const WATCH_PAUSE_MIN: Duration = Duration::from_secs(1);
 
 /// The keys of one issuer, and how to get them.
 pub struct Keyring {
@@ -33,6 +37,8 @@ pub struct Keyring {
     known: RwLock<Option<Arc<Known>>>,
     /// Held while they are fetched; the last attempt.
     fetching: Mutex<Option<Instant>>,
+    /// Why the last attempt brought none; none where it brought some.
+    fault: RwLock<Option<String>>,
 }
 
 /// Keys that the issuer had, and when.
@@ -72,7 +78,58 @@ impl Keyring {
             means: means.clone(),
             known: RwLock::default(),
             fetching: Mutex::default(),
+            fault: RwLock::default(),
         })
+    }
+
+    /// Looks for the issuer before the first token comes, and again and again while the keys cannot
+    /// be had, so that an issuer that is away is known of, and known of no longer than it is. Ends
+    /// with the keyring.
+    pub fn begin(self: &Arc<Self>) {
+        let keyring = Arc::downgrade(self);
+        let pause = self.pause.max(WATCH_PAUSE_MIN);
+        self.means.tasks.spawn("auth: watch an issuer", async move {
+            if let Some(keyring) = keyring.upgrade() {
+                keyring.look_for_issuer().await;
+            }
+            loop {
+                tokio::time::sleep(pause).await;
+                match keyring.upgrade() {
+                    Some(keyring) => keyring.retry().await,
+                    None => return,
+                }
+            }
+        });
+    }
+
+    /// Fetches the keys where they could not be fetched the last time.
+    async fn retry(&self) {
+        if self.fault().is_some() {
+            // The moment is not noted: a login makes an attempt of its own.
+            let _last = self.fetching.lock().await;
+            self.attempt().await;
+        }
+    }
+
+    /// Asks the issuer where its keys are, and leaves them to the first token.
+    async fn look_for_issuer(&self) {
+        let asked = async {
+            match &self.jwks_url {
+                Some(url) => self.means.net.get::<IgnoredAny>(url, &self.bounds).await.map(drop),
+                None => self.discover().await.map(drop).map_err(FetchError::Answer),
+            }
+        };
+        let patience = self.bounds.timeout;
+        match tokio::time::timeout(patience, asked).await {
+            Ok(Ok(())) => (),
+            Ok(Err(error)) => self.failed(&error.to_string()),
+            Err(_) => self.failed(&silent(patience)),
+        }
+    }
+
+    /// Returns why the keys could not be fetched the last time; none where they could.
+    pub fn fault(&self) -> Option<String> {
+        self.fault.read().clone()
     }
 
     /// Keys that a signature of this algorithm may have been made with: that of the id, or without
@@ -164,17 +221,23 @@ impl Keyring {
         match tokio::time::timeout(patience, self.read()).await {
             Ok(Ok(keys)) => {
                 self.means.counters.add(Counter::KeysFetched);
+                if self.fault.write().take().is_some() {
+                    tracing::info!(issuer = self.issuer, "the keys of an issuer are read again");
+                }
                 let known = Known { keys, fetched: Instant::now() };
                 *self.known.write() = Some(Arc::new(known));
             }
             Ok(Err(error)) => self.failed(&error),
-            Err(_) => self.failed(&format!("no answer within {patience:?} (`fetch_timeout`)")),
+            Err(_) => self.failed(&silent(patience)),
         }
     }
 
     fn failed(&self, error: &str) {
         self.means.counters.add(Counter::KeysFailed);
-        tracing::warn!(issuer = self.issuer, error, "the keys of an issuer were not read");
+        let before = self.fault.write().replace(error.to_owned());
+        if before.is_none_or(|before| before != error) {
+            tracing::warn!(issuer = self.issuer, error, "the keys of an issuer were not read");
+        }
     }
 
     async fn read(&self) -> Result<Vec<Arc<VerificationKey>>, String> {
@@ -204,6 +267,10 @@ impl Keyring {
         }
         metadata.jwks_uri.ok_or_else(|| "the metadata names no `jwks_uri`".to_owned())
     }
+}
+
+fn silent(patience: Duration) -> String {
+    format!("no answer within {patience:?} (`fetch_timeout`)")
 }
 
 impl Known {

@@ -24,6 +24,9 @@ use super::{
 /// A token that was good and that nobody came with for so long is as good as any other.
 const GOOD_IDLE: Duration = Duration::from_secs(60 * 60);
 
+/// How long a question that was asked in vain is told of, where nobody comes with a token.
+const FAULT_SHOWN: Duration = Duration::from_secs(5 * 60);
+
 /// The tokens of one issuer.
 pub struct Opaque {
     name: String,
@@ -37,6 +40,15 @@ pub struct Opaque {
     places: Semaphore,
     /// When the issuer last gave no answer.
     silent: Mutex<Option<Instant>>,
+    /// When it was asked in vain the last time, and why that was; none once it has answered.
+    fault: Mutex<Option<Fault>>,
+}
+
+/// A question that was asked in vain.
+#[derive(Debug)]
+struct Fault {
+    at: Instant,
+    why: String,
 }
 
 /// Outcome of a question.
@@ -61,12 +73,20 @@ impl Opaque {
             flights: Flights::default(),
             places: Semaphore::new(settings.asked_max),
             silent: Mutex::default(),
+            fault: Mutex::default(),
         })
     }
 
     /// Whose token it is, where that is known of late.
     pub fn known(&self, token: &str, resource: &str) -> Option<Arc<Identity>> {
         self.fresh(&digest(token, resource)).and_then(|known| known.outcome.ok())
+    }
+
+    /// Returns why the issuer was asked in vain the last time. It is asked about tokens only, so
+    /// that this is told for [`FAULT_SHOWN`] and no longer.
+    pub fn fault(&self) -> Option<String> {
+        let fault = self.fault.lock();
+        fault.as_ref().filter(|one| one.at.elapsed() < FAULT_SHOWN).map(|one| one.why.clone())
     }
 
     /// Whether a token was good when its issuer was asked last.
@@ -120,13 +140,17 @@ impl Opaque {
         let answered = tokio::time::timeout(patience, asking).await;
         self.means.counters.add(Counter::Introspections);
         let outcome = match answered.unwrap_or_else(|_| Err(silence())) {
-            Ok(claims) => self.judge(&claims, token, resource),
+            Ok(claims) => {
+                self.fault.lock().take();
+                self.judge(&claims, token, resource)
+            }
             Err(error) => {
                 self.means.counters.add(Counter::IntrospectionsFailed);
                 let authority = &self.name;
                 throttle::line(("introspection", authority), |more| {
                     tracing::warn!(authority, %error, more, "an issuer was asked in vain");
                 });
+                *self.fault.lock() = Some(Fault { at: Instant::now(), why: error.to_string() });
                 if matches!(error, FetchError::Lost(_)) {
                     *self.silent.lock() = Some(Instant::now());
                 }

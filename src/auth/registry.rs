@@ -22,8 +22,12 @@ impl AuthorityRegistry {
     pub fn build(config: &Config, before: &Self, means: &AuthContext) -> Self {
         let each = config.auth.iter().map(|settings| {
             let kept = before.all.get(&settings.name).filter(|kept| kept.settings == *settings);
-            let authority =
-                kept.map_or_else(|| Arc::new(Authority::new(settings.clone(), means)), Arc::clone);
+            let built = || {
+                let authority = Arc::new(Authority::new(settings.clone(), means));
+                authority.begin();
+                authority
+            };
+            let authority = kept.map_or_else(built, Arc::clone);
             (settings.name.clone(), authority)
         });
         let limits = &config.server.limits;
@@ -31,6 +35,12 @@ impl AuthorityRegistry {
         let logins =
             kept.map_or_else(|| Arc::new(Logins::new(limits, &means.counters)), Arc::clone);
         Self { all: each.collect(), logins: Some(logins) }
+    }
+
+    /// Names each authority whose issuer could not be asked the last time, and why.
+    pub fn faults(&self) -> Vec<(String, String)> {
+        let each = self.all.iter();
+        each.filter_map(|(name, authority)| Some((name.clone(), authority.fault()?))).collect()
     }
 
     /// Makes the login check of this route.

@@ -6,7 +6,7 @@ use http::{Method, StatusCode};
 
 use crate::{
     auth::{self, WELL_KNOWN},
-    snapshot::{Gate, Route, Snapshot},
+    snapshot::{Gate, Readiness, Route, Snapshot},
 };
 
 use super::{
@@ -44,14 +44,22 @@ pub fn elsewhere(gate: &Gate, snapshot: &Snapshot, path: &str, verb: &Method) ->
     match path {
         _ if path.starts_with(WELL_KNOWN) => metadata(snapshot, path, verb),
         "/livez" => reply::plain(StatusCode::OK, "alive\n"),
-        "/readyz" if gate.is_closing() => {
-            reply::plain(StatusCode::SERVICE_UNAVAILABLE, "stopping\n")
-        }
-        "/readyz" => reply::plain(StatusCode::OK, "ready\n"),
+        "/readyz" => readiness(gate),
         _ => reply::plain(
             StatusCode::NOT_FOUND,
             "no route has this path: see [routes] in routes.toml\n",
         ),
+    }
+}
+
+/// Tells a balancer in one word; what is the matter in detail is for operators (`admin`).
+fn readiness(gate: &Gate) -> HttpReply {
+    let unavailable = StatusCode::SERVICE_UNAVAILABLE;
+    match gate.readiness() {
+        Readiness::Ready => reply::plain(StatusCode::OK, "ready\n"),
+        Readiness::Starting => reply::plain(unavailable, "starting\n"),
+        Readiness::Stopping => reply::plain(unavailable, "stopping\n"),
+        Readiness::Unrecorded(_) => reply::plain(unavailable, "calls cannot be recorded\n"),
     }
 }
 

@@ -12,6 +12,7 @@ mod names;
 mod offers;
 mod publish;
 mod push;
+mod readiness;
 mod report;
 mod revocation;
 mod route;
@@ -26,6 +27,7 @@ pub use self::{
     current::Snapshot,
     gate::{Gate, RouteSnapshot},
     migration::ActiveCanary,
+    readiness::Readiness,
     route::Route,
     subscriber::Subscriber,
     upstream_entry::{UpstreamEntry, offline},

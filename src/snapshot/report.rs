@@ -28,11 +28,8 @@ impl Gate {
             snapshot.config.routes.iter().filter_map(|route| snapshot.routes.get(&route.path));
         let mut counters = self.counters.read();
         counters.insert("parked_now".to_owned(), self.lot.count() as u64);
-        let degraded: Vec<_> = snapshot.limits.degraded().into_iter().collect();
-        counters.insert("limit_store_degraded_now".to_owned(), degraded.len() as u64);
-        let mut degraded = degraded;
-        let fault = self.names.fault();
-        degraded.extend(fault.map(|fault| format!("names cannot be recorded: {fault}")));
+        let without_store = snapshot.limits.degraded().is_some();
+        counters.insert("limit_store_degraded_now".to_owned(), without_store.into());
         counters.insert("limit_keys_now".to_owned(), snapshot.limits.key_count() as u64);
         counters.insert("linked_now".to_owned(), self.linked.count() as u64);
         let replicas = || snapshot.members.iter().flat_map(|it| it.upstream.status().replicas);
@@ -55,7 +52,7 @@ impl Gate {
                 .map(|member| member.report(&snapshot, &self.schemas))
                 .collect(),
             counters,
-            degraded,
+            degraded: self.degradations(&snapshot),
             edit_refused: self.edit_refused.lock().clone(),
         }
     }

@@ -56,6 +56,7 @@ mod noise;
 mod older;
 mod openings;
 mod policy;
+mod readiness;
 mod reload;
 mod replicas;
 mod resilience;
