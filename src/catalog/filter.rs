@@ -1,6 +1,6 @@
 //! Allow, deny, hide and rename, by patterns in which `*` stands for any run of characters.
 
-use crate::config::Filter;
+use crate::{config::Filter, mcp::uri};
 
 /// Whether a name passes: allowed (or nothing is said), and not denied.
 pub fn passes(filter: &Filter, name: &str) -> bool {
@@ -14,6 +14,25 @@ pub fn passes(filter: &Filter, name: &str) -> bool {
 pub fn passes_as(filter: &Filter, name: &str, others: &[&str]) -> bool {
     let denies = |name: &&str| filter.deny.iter().any(|pattern| matches(pattern, name));
     passes(filter, name) && !others.iter().any(denies)
+}
+
+/// Whether a filter passes a resource by each of these readings of its URI. Its patterns count as
+/// they are written and in normal form.
+pub fn passes_uris<'u>(filter: &Filter, mut uris: impl Iterator<Item = &'u str>) -> bool {
+    if !restricts(filter) {
+        return true;
+    }
+    let normal = |patterns: &[String]| -> Vec<String> {
+        patterns.iter().flat_map(|pattern| [pattern.clone(), uri::normal(pattern)]).collect()
+    };
+    let (allow, deny) = (normal(&filter.allow), normal(&filter.deny));
+    let fits = |patterns: &[String], uri| patterns.iter().any(|pattern| matches(pattern, uri));
+    uris.all(|uri| (allow.is_empty() || fits(&allow, uri)) && !fits(&deny, uri))
+}
+
+/// Whether a filter keeps something from being used.
+pub fn restricts(filter: &Filter) -> bool {
+    !filter.allow.is_empty() || !filter.deny.is_empty()
 }
 
 /// Whether it is kept out of lists.

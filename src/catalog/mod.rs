@@ -3,7 +3,7 @@
 mod capabilities;
 pub mod cell;
 mod entry;
-mod filter;
+pub mod filter;
 mod held_names;
 mod item;
 pub mod ledger;

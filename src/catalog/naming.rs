@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use crate::{
     call::ListKind,
     config::{Filter, Pin, Route},
+    mcp::uri,
 };
 
 use super::{
@@ -149,7 +150,12 @@ impl Naming {
             // As for clients that can be asked: a name is the same for all clients.
             let items = listing.items(kind).iter().chain(extra(listing, kind, true));
             let owns = items.map(|item| item.key.as_str());
-            let owns = owns.filter(|own| filter::passes(filter, own));
+            let owns = owns.filter(|own| match kind {
+                ListKind::Resources => passes_listed(filter, "", own),
+                ListKind::Tools | ListKind::Prompts | ListKind::Templates => {
+                    filter::passes(filter, own)
+                }
+            });
             let (new, twice): (Vec<_>, Vec<_>) =
                 owns.partition(|own| known.insert((upstream, *own)));
             let entry = |own| NameRequest { upstream, own, wanted: filter::renamed(filter, own) };
@@ -274,6 +280,15 @@ impl Scope<'_> {
         renames
     }
 
+    /// Whether the route's filter keeps an entry of this name from its clients.
+    fn denies(&self, entry: &NameRequest<'_>, name: &str, before: &[&str]) -> bool {
+        let prefix = name.strip_suffix(entry.own).filter(|_| self.kind == ListKind::Resources);
+        match prefix {
+            Some(prefix) => !passes_listed(self.filter, prefix, entry.own),
+            None => !filter::passes_as(self.filter, name, before),
+        }
+    }
+
     fn shown(&self, entry: &NameRequest<'_>, named: &ChosenName, name: &str) -> ShownName {
         let is_renamed = name != named.name || entry.own != entry.wanted;
         let before = [named.name.as_str(), entry.own];
@@ -282,11 +297,20 @@ impl Scope<'_> {
         let hides = |part: &Part| filter::hides(own_filter(&part.filters, self.kind), entry.own);
         ShownName {
             listed: !own.is_some_and(hides) && !filter::hides(self.filter, name),
-            denied: !filter::passes_as(self.filter, name, before),
+            denied: self.denies(entry, name, before),
             name: name.to_owned(),
             before: before.iter().map(|&name| name.to_owned()).collect(),
         }
     }
+}
+
+/// Whether a filter passes a listed resource as it is written and in its normal forms, each with
+/// the prefix that clients see.
+fn passes_listed(filter: &Filter, prefix: &str, own: &str) -> bool {
+    let normal = || uri::normal_forms(own).into_iter().map(|form| format!("{prefix}{form}"));
+    !filter::restricts(filter)
+        || filter::passes_uris(filter, [format!("{prefix}{own}")].iter().map(String::as_str))
+            && filter::passes_uris(filter, normal().collect::<Vec<_>>().iter().map(String::as_str))
 }
 
 fn left_out(entry: &NameRequest<'_>, why: &Why) -> String {

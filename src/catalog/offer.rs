@@ -20,7 +20,6 @@ use crate::{
         raw::Raw,
         version::{Era, Version},
     },
-    policy::Object,
 };
 
 use super::{part::Target, servers::Servers};
@@ -76,7 +75,7 @@ impl OfferEntry {
     /// `listed` is false for one that is kept out of lists.
     pub fn new(text: Raw, listed: bool, part: usize, target: Arc<Target>) -> Self {
         let digest = Sha256::digest(text.bytes()).into();
-        let judged = HASHER.hash_one(&target.object) & !1;
+        let judged = HASHER.hash_one((&target.object, &target.besides)) & !1;
         let older = <[OnceLock<Raw>; Version::ALL.len()]>::default();
         Self { text, modern: None, older, digest, listed, part, target, judged }
     }
@@ -126,12 +125,12 @@ impl Offer {
         &self,
         parts: usize,
         earlier: &Decisions,
-        sees: impl Fn(&Object) -> bool,
+        sees: impl Fn(&Target) -> bool,
     ) -> (Self, Vec<bool>) {
         let mut decisions = Vec::new();
         let mut seen_of = vec![false; parts];
         let mut sees = |entry: &OfferEntry| {
-            let asked = || entry.target.object.as_ref().is_some_and(&sees);
+            let asked = || sees(&entry.target);
             let seen = earlier.find(entry.judged).unwrap_or_else(asked);
             decisions.push(entry.judged | u64::from(seen));
             if let Some(part) = seen_of.get_mut(entry.part) {

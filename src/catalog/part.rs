@@ -11,8 +11,8 @@ use crate::{
     call::{ListKind, ObjectKind},
     config::Filter,
     guard::ToolSchemas,
-    mcp::{mirror::Mirrors, raw::Raw, splice},
-    policy::Object,
+    mcp::{mirror::Mirrors, raw::Raw, splice, uri},
+    policy::{NamedResources, Object},
     telemetry::CallMetrics,
     upstream::Upstream,
 };
@@ -95,6 +95,9 @@ pub enum FoundBy {
     Template,
     /// A URI that can be no other upstream's.
     Guess,
+    /// As a guess, or in another spelling than its normal form: only for callers to whom the
+    /// upstream itself gave this very URI.
+    Link,
 }
 
 /// Hints that a tool gives of itself (schema: `ToolAnnotations`).
@@ -159,9 +162,12 @@ impl Target {
         }
     }
 
-    /// All that a caller must be permitted for it.
-    pub fn judged(&self) -> impl Iterator<Item = &Object> {
-        self.object.iter().chain(&self.besides)
+    /// All that a caller must be permitted for it. What is listed as policies write it is judged as
+    /// that alone.
+    pub fn judged<'a>(&'a self, named: &NamedResources) -> impl Iterator<Item = &'a Object> {
+        let is_named = |object: &Object| self.found == FoundBy::Listed && named.has(&object.id);
+        let alone = !self.besides.is_empty() && self.object.as_ref().is_some_and(is_named);
+        self.object.iter().chain(self.besides.iter().filter(move |_| !alone))
     }
 }
 
@@ -174,6 +180,15 @@ impl Part {
             (Some(_), None) | (None, Some(_)) => false,
         };
         same && Arc::ptr_eq(&self.upstream, &other.upstream) && self.filters == other.filters
+    }
+
+    /// What a listed resource is in normal form, where it is not listed so.
+    pub fn normal_objects(&self, own: &str) -> Vec<Object> {
+        let object = |form: String| {
+            let tags = self.filters.tags_of(&form);
+            Object::new(ObjectKind::Resource, self.upstream.name(), &form, None, tags)
+        };
+        uri::normal_forms(own).into_iter().map(object).collect()
     }
 
     pub fn object(&self, kind: ListKind, item: &Item) -> Object {

@@ -1,16 +1,16 @@
 //! Resources that are on no list: where they lead, and what must be permitted for them.
 //!
 //! Any client can spell a URI in several ways, and a server may take all of them for one. So where
-//! policies judge, what is reached is judged by its normal form too, and what readers disagree
-//! about leads nowhere.
+//! policies or filters judge, what is reached is judged by all that servers may read it as; what
+//! readers disagree about leads nowhere, and only the normal form is sent.
 
 use std::{collections::HashMap, sync::Arc};
 
 use crate::{
     call::{ListKind, ObjectKind},
-    config::{Filter, Route},
-    mcp::uri,
-    policy::Object,
+    config::{Filter, Route, UnlistedUris},
+    mcp::uri::{self, Readings},
+    policy::{NamedResources, Object},
     upstream::Upstream,
 };
 
@@ -35,7 +35,8 @@ pub struct Unlisted {
     filter: Filter,
     /// Whether the route has policies.
     judged: bool,
-    /// Entries listed under another spelling than their normal form, by that.
+    unlisted: UnlistedUris,
+    /// Entries that are listed in another spelling than that, by their [`uri::loosest`].
     spelt: HashMap<String, Vec<Object>>,
 }
 
@@ -70,14 +71,15 @@ impl Unlisted {
     /// `is_whole` says that something is known of each upstream.
     pub fn new(route: &Route, naming: Arc<Naming>, is_whole: bool) -> Self {
         let judged = route.rules.is_some();
-        Self { filter: route.resources.clone(), judged, naming, is_whole, ..Self::default() }
+        let (filter, unlisted) = (route.resources.clone(), route.unlisted);
+        Self { filter, judged, unlisted, naming, is_whole, ..Self::default() }
     }
 
     /// An upstream that has resources.
     pub fn add_reader(&mut self, part: &Part, listing: &Listing) {
         let keys = listing.resources.iter().chain(&listing.templates);
         let schemes = keys.filter_map(|item| item.key.split_once(':'));
-        let schemes = schemes.map(|(scheme, _)| scheme.to_owned()).collect();
+        let schemes = schemes.map(|(scheme, _)| scheme.to_ascii_lowercase()).collect();
         let (upstream, filters) = (Arc::clone(&part.upstream), Arc::clone(&part.filters));
         self.readers.push(Reader { upstream, schemes, filters });
     }
@@ -94,71 +96,99 @@ impl Unlisted {
                 let shape = Shape { template: Template::new(name), prefix, target, filters };
                 self.templates.insert(at, shape);
             }
-            ListKind::Resources if self.judged => {
-                let normal = uri::normal(name);
-                if normal != name {
-                    self.spelt.entry(normal).or_default().extend(target.object.clone());
+            ListKind::Resources => {
+                let loosest = uri::loosest(&target.own);
+                if loosest != target.own {
+                    self.spelt.entry(loosest).or_default().extend(target.object.clone());
                 }
             }
-            ListKind::Resources | ListKind::Tools | ListKind::Prompts => (),
+            ListKind::Tools | ListKind::Prompts => (),
         }
     }
 
     /// Where a URI leads that is not `listed`: by the first template it fits, else to the only
-    /// upstream that it can be. It must pass the filters all the same, as it is and in its normal
-    /// form.
-    pub fn find(&self, uri: &str, listed: Option<&ListedResources>) -> Option<Arc<Target>> {
-        if self.judged && !uri::is_plain(uri) {
-            return None;
-        }
-        let way = self.way(uri)?;
-        let (own, normal) = (way.own(uri), uri::normal(uri));
-        let all = [(uri, own), (normal.as_str(), way.own(&normal))];
-        let passes = |(shown, own): &(&str, &str)| {
-            filter::passes(&self.filter, shown) && filter::passes(&way.filters.resources, own)
-        };
-        if !all.iter().all(passes) {
-            return None;
-        }
-        // The filter may know it by the name that it is listed under.
-        let upstream = way.upstream.name();
-        let denies = |own| self.naming.denies(ListKind::Resources, upstream, own);
-        if all.iter().any(|(_, own)| denies(own)) {
-            return None;
-        }
-        let mut besides = Vec::new();
-        if self.judged {
-            besides.extend(way.template.and_then(|template| template.object.clone()));
-            besides.extend(self.spelt.get(&normal).into_iter().flatten().cloned());
-            if normal != uri {
-                let known = listed.and_then(|listed| listed.get(&normal));
-                let object = known.and_then(|target| target.object.clone());
-                besides.push(object.unwrap_or_else(|| way.object(way.own(&normal))));
-                let template =
-                    self.fitting(&normal, None).and_then(|shape| shape.target.object.clone());
-                besides.extend(template);
-            }
-        }
+    /// upstream that it can be. Where policies or filters know resources, it must pass them in all
+    /// readings, and what is neither listed nor its own normal form is for those alone who were
+    /// given it.
+    pub fn find(
+        &self,
+        uri: &str,
+        listed: Option<&ListedResources>,
+        named: &NamedResources,
+    ) -> Option<Arc<Target>> {
+        let way = self.way(uri, listed)?;
+        let own = way.own(uri);
+        let by_pattern =
+            filter::restricts(&self.filter) || filter::restricts(&way.filters.resources);
         let found = if way.template.is_some() { FoundBy::Template } else { FoundBy::Guess };
-        let (object, hedge) = (Some(way.object(own)), way.filters.hedge);
-        let plain = Target::of_task(way.upstream, own, None);
-        Some(Arc::new(Target { object, besides, found, hedge, ..plain }))
+        if !self.judged && !by_pattern {
+            return Some(way.target(own, found, Vec::new()));
+        }
+        let readings = Readings::of(own)?;
+        let all: Vec<&str> = [own].into_iter().chain(readings.all()).collect();
+        if !self.passes(&way, &all) {
+            return None;
+        }
+        let is_exact = uri.strip_prefix(way.prefix) == Some(&readings.normal);
+        let refuses = self.unlisted == UnlistedUris::Refuse;
+        let is_known = way.template.is_some() || !refuses || !(by_pattern || named.is_by_name);
+        let found = if is_exact && is_known { found } else { FoundBy::Link };
+        let besides = match self.judged {
+            true => self.objects(&way, own, &readings, named),
+            false => Vec::new(),
+        };
+        Some(way.target(own, found, besides))
     }
 
-    fn way<'a>(&'a self, uri: &'a str) -> Option<Way<'a>> {
+    /// Whether filters pass all readings of a URI, by the upstream's own and as clients know them.
+    fn passes(&self, way: &Way<'_>, readings: &[&str]) -> bool {
+        let upstream = way.upstream.name();
+        // The filter may know it by the name that it is listed under.
+        let denies = |own: &&str| self.naming.denies(ListKind::Resources, upstream, own);
+        let shown: Vec<_> = readings.iter().map(|own| format!("{}{own}", way.prefix)).collect();
+        filter::passes_uris(&self.filter, shown.iter().map(String::as_str))
+            && filter::passes_uris(&way.filters.resources, readings.iter().copied())
+            && !readings.iter().any(denies)
+    }
+
+    /// All that must be permitted besides the URI as it is written.
+    fn objects(
+        &self,
+        way: &Way<'_>,
+        own: &str,
+        readings: &Readings,
+        named: &NamedResources,
+    ) -> Vec<Object> {
+        let mut objects: Vec<Object> = Vec::new();
+        objects.extend(way.template.and_then(|template| template.object.clone()));
+        let others = || readings.all().filter(|reading| *reading != own);
+        for reading in others() {
+            objects.push(way.object(reading));
+            let shape = self.fitting(&format!("{}{reading}", way.prefix), None);
+            let template = shape.and_then(|shape| shape.target.object.clone());
+            objects.extend(template.filter(|it| *it.upstream == *way.upstream.name()));
+        }
+        let loosest = uri::loosest(own);
+        let of_upstream = |object: &&Object| *object.upstream == *way.upstream.name();
+        objects.extend(self.spelt.get(&loosest).into_iter().flatten().filter(of_upstream).cloned());
+        let spellings = named.spellings(way.upstream.name(), &loosest);
+        objects.extend(spellings.map(|spelling| way.object(spelling)));
+        objects
+    }
+
+    fn way<'a>(&'a self, uri: &'a str, listed: Option<&ListedResources>) -> Option<Way<'a>> {
         let prefixed = self.naming.prefixes().split_uri(uri);
         let owner = prefixed.map(|(owner, _)| owner);
         if let Some(Shape { prefix, target, filters, .. }) = self.fitting(uri, owner) {
             let (upstream, template) = (&target.upstream, Some(&**target));
             return Some(Way { upstream, filters, template, prefix });
         }
-        let scheme = uri.split(':').next().unwrap_or_default();
-        let knows = |reader: &&Reader| reader.schemes.iter().any(|known| known == scheme);
+        let scheme = uri.split(':').next().unwrap_or_default().to_ascii_lowercase();
+        let knows = |reader: &&Reader| reader.schemes.contains(&scheme);
         let (reader, prefix) = match prefixed {
             // It says itself whose it is.
             Some((owner, rest)) => {
-                let of_owner = |reader: &&Reader| reader.upstream.name() == owner;
-                let reader = self.readers.iter().find(of_owner)?;
+                let reader = self.reader(owner)?;
                 let prefix = uri.strip_suffix(rest).filter(|_| !knows(&reader));
                 (reader, prefix.unwrap_or_default())
             }
@@ -166,6 +196,7 @@ impl Unlisted {
                 let mut knowing = self.readers.iter().filter(knows);
                 let reader = match (knowing.next(), knowing.next()) {
                     (Some(reader), None) => reader,
+                    (Some(_), Some(_)) => self.reader(self.lister(uri, listed)?)?,
                     // An upstream that nothing is known of may be the one that has it.
                     _ if self.readers.len() == 1 && self.is_whole => self.readers.first()?,
                     _ => return None,
@@ -175,6 +206,19 @@ impl Unlisted {
         };
         let (upstream, filters) = (&reader.upstream, &*reader.filters);
         Some(Way { upstream, filters, template: None, prefix })
+    }
+
+    fn reader(&self, upstream: &str) -> Option<&Reader> {
+        self.readers.iter().find(|reader| reader.upstream.name() == upstream)
+    }
+
+    /// The upstream that lists the same resource in another spelling.
+    fn lister<'a>(&'a self, uri: &str, listed: Option<&'a ListedResources>) -> Option<&'a str> {
+        let loosest = uri::loosest(uri);
+        let listed = listed
+            .and_then(|listed| listed.get(&uri::normal(uri)).or_else(|| listed.get(&loosest)));
+        let spelt = || self.spelt.get(&loosest)?.first().map(|it| &*it.upstream);
+        listed.map(|target| target.upstream.name()).or_else(spelt)
     }
 
     /// The first template that a URI fits; of this upstream where one is named.
@@ -200,5 +244,11 @@ impl Way<'_> {
     fn object(&self, own: &str) -> Object {
         let tags = self.filters.tags_of(own);
         Object::new(ObjectKind::Resource, self.upstream.name(), own, None, tags)
+    }
+
+    fn target(&self, own: &str, found: FoundBy, besides: Vec<Object>) -> Arc<Target> {
+        let (object, hedge) = (Some(self.object(own)), self.filters.hedge);
+        let plain = Target::of_task(self.upstream, own, None);
+        Arc::new(Target { object, besides, found, hedge, ..plain })
     }
 }

@@ -6,7 +6,7 @@ use crate::{
     call::ListKind,
     config::Route,
     mcp::{raw::Raw, splice, version::Version},
-    policy::Object,
+    policy::NamedResources,
 };
 
 use super::{
@@ -33,6 +33,8 @@ struct Merge<'a> {
     parts: &'a [Part],
     naming: &'a Naming,
     relays_tasks: bool,
+    /// Whether the route has policies.
+    judged: bool,
     targets: HashMap<ListKind, HashMap<String, Arc<Target>>>,
     unlisted: Unlisted,
 }
@@ -56,6 +58,7 @@ impl View {
             parts,
             naming,
             relays_tasks: servers.relays_tasks,
+            judged: route.rules.is_some(),
             targets: HashMap::new(),
             unlisted: Unlisted::new(route, Arc::clone(naming), is_whole),
         };
@@ -74,7 +77,7 @@ impl View {
         parts: &[Part],
         links: bool,
         earlier: &Decisions,
-        sees: impl Fn(&Object) -> bool,
+        sees: impl Fn(&Target) -> bool,
     ) -> Offer {
         let (mut offer, seen) = self.offer.seen(parts.len(), earlier, sees);
         let seen = |at: usize| seen.get(at).is_some_and(|seen| *seen);
@@ -87,10 +90,10 @@ impl View {
     }
 
     /// Where a URI leads: a listed resource, else what is on no list.
-    pub fn find_uri(&self, uri: &str) -> Option<Arc<Target>> {
+    pub fn find_uri(&self, uri: &str, named: &NamedResources) -> Option<Arc<Target>> {
         let listed = self.targets.get(&ListKind::Resources);
         let target = listed.and_then(|listed| listed.get(uri));
-        target.map(Arc::clone).or_else(|| self.unlisted.find(uri, listed))
+        target.map(Arc::clone).or_else(|| self.unlisted.find(uri, listed, named))
     }
 
     /// The name that clients have for an upstream's entry.
@@ -142,7 +145,11 @@ impl Merge<'_> {
         let is_tool = kind == ListKind::Tools;
         let task =
             is_tool && part.listing.as_ref().is_some_and(|listing| listing.must_be_task(item));
-        let target = Arc::new(Target::of(part, kind, item, task));
+        let mut target = Target::of(part, kind, item, task);
+        if self.judged && kind == ListKind::Resources {
+            target.besides = part.normal_objects(&item.key);
+        }
+        let target = Arc::new(target);
         self.unlisted.note(kind, &name, &target, part);
         let targets = self.targets.entry(kind).or_default();
         // It is listed twice.

@@ -191,6 +191,10 @@ section! {
         /// How long such a result is kept.
         // It is read in the next step, or never.
         linked_age: BoundedDuration<SECOND, { 7 * DAY }> = "10m",
+        /// Links of upstreams' results that callers may read although they are on no list, of all
+        /// callers together; a tenth of them for one caller. The oldest makes room.
+        // Some 100 bytes each.
+        links_max: Count<10, 10_000_000> = 100_000,
         /// Time from the start in which a list waits for upstreams that nothing is known of yet.
         settle: BoundedDuration<0, MINUTE> = "1s",
         /// Routes, upstreams and tools that have metrics of their own, by outcome and duration; all

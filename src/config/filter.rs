@@ -31,6 +31,18 @@ words! {
     }
 }
 
+words! {
+    /// What becomes of a URI that is on no list and under no template.
+    #[derive(Default)]
+    UnlistedUris {
+        /// Read by callers to whom its upstream gave it, where resources are known by pattern.
+        #[default]
+        Refuse = "refuse",
+        /// Read by everybody whom policies and filters let.
+        Allow = "allow",
+    }
+}
+
 section! {
     /// What of a list is shown, and under which name. `*` in a pattern is any run of characters.
     #[derive(Debug, Clone, PartialEq, Default)]

@@ -44,7 +44,7 @@ pub use {
     cache::{Cache, Keep, Resources},
     credential::{Credential, Exchange, Grant, SigV4},
     file::{Config, schema},
-    filter::{Filter, Names},
+    filter::{Filter, Names, UnlistedUris},
     guard::{
         Against, Check, Detect, Detector, Filling, Guard, Place, Then, TooLarge, Unusable, built_in,
     },

@@ -7,7 +7,7 @@ use toml::Spanned;
 use super::{
     auth::{Access, Auth, AuthKind, StepUp},
     credential::Credential,
-    filter::{Filter, Names, ToolFilter},
+    filter::{Filter, Names, ToolFilter, UnlistedUris},
     guard::Guard,
     limit::{InFlight, Limit, LimitFields, limits},
     pins::PinsFile,
@@ -53,6 +53,10 @@ section! {
         prompts: Filter,
         /// Which resources are shown, by the URIs that clients see, as tools are.
         resources: Filter,
+        /// Whether a URI may be read that is on no list and under no template: not where a policy
+        /// knows resources by name or `resources` has patterns ("refuse"), but for the links that
+        /// the same upstream gave this caller; or always ("allow").
+        unlisted: UnlistedUris = "refuse",
         /// Entries on one page of a list.
         page_size: Count<1, 100_000> = 1_000,
         /// How many calls may be with the upstreams at once.

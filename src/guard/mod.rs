@@ -10,6 +10,7 @@ mod detect;
 mod fill;
 mod guards;
 mod linked;
+mod readable_links;
 mod refusal;
 mod schema;
 mod schemas;
@@ -20,6 +21,7 @@ pub use self::{
     call_guard::Guard,
     guards::Guards,
     linked::{Linked, spoken},
+    readable_links::{LinkOrigin, ReadableLinks},
     refusal::GuardRefusal,
     schemas::{Schemas, ToolSchemas},
 };

@@ -23,5 +23,6 @@ pub mod raw;
 pub mod result;
 pub mod splice;
 pub mod uri;
+mod uri_parts;
 pub mod version;
 pub mod word;

@@ -8,6 +8,8 @@ use std::{ops::Deref, sync::Arc};
 use crate::{
     audit::Entry,
     call::{Caller, Client},
+    catalog::{FoundBy, Target},
+    guard::LinkOrigin,
     mcp::digest::RequestDigest,
     park::state::Binding,
     session::SessionRequest,
@@ -43,6 +45,25 @@ impl Context {
 
     pub fn client(&self) -> &Client {
         &self.call.client
+    }
+
+    /// Whether this caller may have what was found: not a URI that is on no list, unless its
+    /// upstream gave it to this caller.
+    pub fn can_read(&self, target: &Target) -> bool {
+        if target.found != FoundBy::Link {
+            return true;
+        }
+        let upstream = target.upstream.name();
+        let origin = LinkOrigin { route: self.path(), upstream };
+        if self.gate.links.has(origin, self.caller(), &target.own) {
+            return true;
+        }
+        self.gate.counters.add(Counter::RefusedUris);
+        tracing::debug!(
+            upstream,
+            "a URI on no list or in an odd spelling is not read (`unlisted` of the route)"
+        );
+        false
     }
 
     /// Who a state that the client keeps is sealed for, and for which request.

@@ -1,6 +1,10 @@
 //! Decisions: asked of a route's policies, kept where they can be, and given out as a [`Permit`].
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, LazyLock},
+};
 
 use cedar_policy::{
     Authorizer, Context, Decision, Entities, Entity, EntityUid, Request, RestrictedExpression,
@@ -22,6 +26,7 @@ use super::{
     arguments::{ArgumentError, ArgumentValues},
     bounds::PolicyBounds,
     caller::{self, PerGrants},
+    named_resources::NamedResources,
     object::{ID_BYTES_MAX, Object, uid},
     policies::{Policies, PolicyRule},
     slice::Slice,
@@ -165,6 +170,12 @@ impl Judge {
         let kept = PerGrants::new(bounds.grants_max, Arc::clone(counters));
         let (route, counters) = (route.to_owned(), Arc::clone(counters));
         Self { route, policies, bounds, kept, counters }
+    }
+
+    /// The resources that its policies name; none where there are none.
+    pub fn resources(&self) -> &NamedResources {
+        static NONE: LazyLock<NamedResources> = LazyLock::new(NamedResources::default);
+        self.policies.as_ref().map_or(&NONE, |policies| &policies.resources)
     }
 
     /// Whether no policy is configured.

@@ -3,9 +3,9 @@
 //! [`compile()`] makes a [`Rulebook`] of a configuration, or all that is wrong with its policies
 //! and cases. Each route has a [`Judge`] for as long as its lists stay the same; it gives a
 //! [`Permit`] for a call, without which no upstream takes it. `text` finds policies in a file,
-//! `demand` what one says would help, `reads` what each of them asks for, `slice` those that can
-//! matter to a question, `caller`, `object` and `arguments` are what a question is made of, `cases`
-//! holds policies to their tests.
+//! `demand` what one says would help, `reads` what each of them asks for, `named_resources` which
+//! URIs they name, `slice` those that can matter to a question, `caller`, `object` and `arguments`
+//! are what a question is made of, `cases` holds policies to their tests.
 //!
 //! Cedar passes over a policy that fails, so that a `forbid` that fails would permit. Here whatever
 //! fails on the way to a decision denies.
@@ -17,6 +17,7 @@ mod cases;
 mod compile;
 mod demand;
 mod judge;
+mod named_resources;
 mod object;
 mod policies;
 mod reads;
@@ -31,6 +32,7 @@ pub use self::{
     cases::caller,
     compile::{Rulebook, compile},
     judge::{AccessRequest, Denial, Judge, Permit, PermitTarget, Succession, Verdict},
+    named_resources::NamedResources,
     object::Object,
     policies::Policies,
 };

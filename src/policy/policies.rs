@@ -7,6 +7,7 @@ use cedar_policy::PolicyId;
 use crate::config::{Rules, StepUp};
 
 use super::{
+    named_resources::NamedResources,
     reads::{Personal, Reads},
     slice::{ParsedPolicy, Slices},
 };
@@ -17,6 +18,7 @@ pub struct Policies {
     pub(super) slices: Slices,
     /// Attributes of a caller that any of them asks for.
     pub(super) personal: Personal,
+    pub(super) resources: NamedResources,
     rules: HashMap<PolicyId, Arc<PolicyRule>>,
 }
 
@@ -53,7 +55,8 @@ impl Policies {
             named.insert(known.policy.id().clone(), Arc::new(rule.clone()));
             all.push(known.clone());
         }
-        Self { slices: Slices::new(&all), personal: personal.personal, rules: named }
+        let resources = NamedResources::of(all.iter());
+        Self { slices: Slices::new(&all), personal: personal.personal, resources, rules: named }
     }
 
     pub(super) fn rule(&self, id: &PolicyId) -> Option<Arc<PolicyRule>> {

@@ -58,6 +58,8 @@ pub struct Reads {
     pub arguments: BTreeMap<String, Kinds>,
     /// Entities that it names: their types and ids.
     pub entities: Vec<(String, String)>,
+    /// The name or the tags of a thing decide.
+    pub names: bool,
     /// Arguments are read otherwise than by a name that stands in the policy.
     pub loose: bool,
 }
@@ -181,7 +183,7 @@ impl Reads {
     /// Something that cannot be looked into: whatever it is that it reads.
     fn everything(&mut self) {
         self.personal = Personal { subject: true, address: true, mfa: true };
-        (self.context, self.loose) = (true, true);
+        (self.context, self.loose, self.names) = (true, true, true);
     }
 
     /// A variable as it is.
@@ -201,6 +203,8 @@ impl Reads {
         let Some(name) = of.get("attr").and_then(Value::as_str) else { return self.everything() };
         // Only `hasTag` and `getTag` may stand around it, and they look themselves.
         self.loose |= Kinds::of(name).is_some();
+        let is_of_client = || of.get("left").and_then(|left| attribute_of(left)) == Some("client");
+        self.names |= matches!(name, "name" | "tags") && !is_of_client();
         match variable(of.get("left")) {
             Some("principal") => self.of_principal(name),
             Some("context") => self.context |= name != "route",
@@ -271,6 +275,11 @@ impl Reads {
 /// The name of a variable, where the expression is one.
 fn variable(expression: Option<&Value>) -> Option<&str> {
     expression?.get("Var")?.as_str()
+}
+
+/// The attribute that is read, where the expression is nothing else.
+fn attribute_of(expression: &Value) -> Option<&str> {
+    expression.get(".")?.get("attr")?.as_str()
 }
 
 #[cfg(test)]
@@ -348,6 +357,21 @@ mod tests {
             "[context.texts].contains(context.texts)",
         ] {
             assert!(reads(loose).loose, "{loose}");
+        }
+    }
+
+    #[test]
+    fn what_decides_by_the_name_of_a_thing_is_known() {
+        for condition in [
+            "resource.name like \"a*\"",
+            "resource.tags.contains(\"a\")",
+            "(if true then resource else resource).name == \"a\"",
+            "{a: resource}.a.name == \"a\"",
+        ] {
+            assert!(reads(condition).names, "{condition}");
+        }
+        for condition in ["context.client.name == \"a\"", "resource in Upstream::\"a\""] {
+            assert!(!reads(condition).names, "{condition}");
         }
     }
 

@@ -126,6 +126,11 @@ fn admits(policy: &Policy, action: Action) -> bool {
     }
 }
 
+/// Whether a policy can matter to doing this with a thing of this kind.
+pub fn can_concern(policy: &Policy, action: Action, kind: ObjectKind) -> bool {
+    admits(policy, action) && reach(policy, kind) != Reach::Nothing
+}
+
 fn reach(policy: &Policy, kind: ObjectKind) -> Reach {
     let of = |uid: &EntityUid, within: bool| {
         let id = uid.id().unescaped().to_owned();

@@ -63,7 +63,7 @@ impl Snapshot {
         }
         let Some(route) = self.routes.get(&session.route) else { return };
         for uri in elsewhere {
-            let Some(target) = route.largest_view().find_uri(&uri) else { continue };
+            let Some(target) = route.find_uri(&uri) else { continue };
             target.upstream.unwant(&target.own);
         }
     }

@@ -19,7 +19,7 @@ use crate::{
     call::tasks::Tasks,
     catalog::{Change, Ledger},
     config::Config,
-    guard::{Guards, Linked, Schemas},
+    guard::{Guards, Linked, ReadableLinks, Schemas},
     limit::Limits,
     park::ParkedCalls,
     session::{Session, Sessions},
@@ -53,6 +53,8 @@ pub struct Gate {
     pub schemas: Arc<Schemas>,
     /// Results that are too large, kept for their callers.
     pub linked: Linked,
+    /// Links that callers were given by upstreams.
+    pub links: ReadableLinks,
     /// Where calls are recorded; none: nowhere.
     pub audit: Option<Arc<Audit>>,
     pub counters: Arc<Counters>,
@@ -120,6 +122,7 @@ impl Gate {
             lot,
             schemas,
             linked,
+            links: ReadableLinks::new(counters()),
             audit,
             counters: Arc::clone(&context.counters),
             tasks: context.tasks.clone(),

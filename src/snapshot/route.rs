@@ -15,8 +15,10 @@ use tokio::sync::broadcast;
 use crate::{
     auth::RouteAuth,
     call::{Action, Caller, Client, ListKind, ObjectKind, clock},
-    catalog::{Decisions, Ledger, Naming, Offer, Part, View, ledger::ListedNames},
-    config::Route as RouteSettings,
+    catalog::{
+        Decisions, FoundBy, Ledger, Naming, Offer, Part, Target, View, filter, ledger::ListedNames,
+    },
+    config::{Route as RouteSettings, UnlistedUris},
     guard::Guards,
     mcp::{document::CallArguments, method::Method},
     policy::{AccessRequest, Judge, Object, PerGrants, Policies, PolicyBounds},
@@ -155,17 +157,32 @@ impl Route {
         if self.judge.is_open() {
             return true;
         }
-        let Some(target) = self.largest_view().find_uri(uri) else { return false };
+        let Some(target) = self.find_uri(uri) else { return false };
         let (action, arguments) = (Action::Read, &CallArguments::none());
         let now = clock::unix_seconds();
         let asked = |object| AccessRequest { caller, client, action, object, arguments, now };
-        target.judged().all(|object| self.judge.permits(&asked(object)))
+        target.judged(self.judge.resources()).all(|object| self.judge.permits(&asked(object)))
     }
 
     /// Whether a caller may know of a resource, by the URI that clients know.
     pub fn shows(&self, caller: &Caller, uri: &str) -> bool {
-        let target = self.largest_view().find_uri(uri);
-        target.is_some_and(|target| target.judged().all(|one| self.judge.sees(caller, one)))
+        let named = self.judge.resources();
+        let target = self.find_uri(uri).filter(|target| target.found != FoundBy::Link);
+        target.is_some_and(|target| target.judged(named).all(|one| self.judge.sees(caller, one)))
+    }
+
+    /// Where a URI leads for any client.
+    pub fn find_uri(&self, uri: &str) -> Option<Arc<Target>> {
+        self.largest_view().find_uri(uri, self.judge.resources())
+    }
+
+    /// Whether some resources can be read only by those to whom their upstream gave links.
+    pub fn has_link_readers(&self) -> bool {
+        let of_upstream = |part: &Part| filter::restricts(&part.filters.resources);
+        self.settings.unlisted == UnlistedUris::Refuse
+            && (self.judge.resources().is_by_name
+                || filter::restricts(&self.settings.resources)
+                || self.content.parts.iter().any(of_upstream))
     }
 
     /// Whether one of these lists, of an upstream of which the caller could see something, may have
@@ -259,7 +276,9 @@ impl Route {
 
     fn offer_to(&self, caller: &Caller, asked: bool, earlier: &Decisions) -> Offer {
         let Content { parts, links, .. } = &*self.content;
-        let sees = |object: &Object| self.judge.shows(caller, object);
+        let named = self.judge.resources();
+        let shows = |object: &Object| self.judge.shows(caller, object);
+        let sees = |target: &Target| target.object.is_some() && target.judged(named).all(shows);
         self.content.view_for(asked).offer_to(&self.settings, parts, *links, earlier, sees)
     }
 

@@ -135,6 +135,8 @@ named! {
         UpstreamMemory = "upstream_memory",
         Linked = "linked",
         LinkedDropped = "linked_dropped",
+        LinksForgotten = "links_forgotten",
+        RefusedUris = "refused_uris",
         NoticesWithheld = "notices_withheld",
         SecretsFlagged = "secrets_flagged",
         SecretsRedacted = "secrets_redacted",

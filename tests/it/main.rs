@@ -67,6 +67,7 @@ mod stdio_bounds;
 mod stream;
 mod tasks;
 mod tenants;
+mod uris;
 mod vault;
 mod views;
 mod wire;

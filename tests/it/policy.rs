@@ -105,14 +105,16 @@ async fn what_may_not_be_seen_reads_as_what_is_not_there() {
             ("resources/read", r#"{"uri":"NAME"}"#, "mem://one", "secret://1", "nothing://1"),
             (
                 "completion/complete",
-                r#"{"ref":{"type":"ref/prompt","name":"NAME"},"argument":{"name":"a","value":"b"}}"#,
+                r#"{"ref":{"type":"ref/prompt","name":"NAME"},
+                    "argument":{"name":"a","value":"b"}}"#,
                 "greet",
                 "secret",
                 "nothing",
             ),
             (
                 "completion/complete",
-                r#"{"ref":{"type":"ref/resource","uri":"NAME"},"argument":{"name":"id","value":"b"}}"#,
+                r#"{"ref":{"type":"ref/resource","uri":"NAME"},
+                    "argument":{"name":"id","value":"b"}}"#,
                 "mem://{id}",
                 "secret://{id}",
                 "nothing://{id}",
@@ -391,8 +393,8 @@ async fn no_other_spelling_reaches_what_is_hidden() {
                 let after = docs.all().split_off(before);
                 assert!(after.iter().all(|seen| !seen.body.windows(6).any(|at| at == b"secret")));
             }
-            let plain = client.ask("resources/read", json!({ "uri": "mem://%6fther" })).await;
-            assert!(plain.error.is_none(), "a spelling of what is permitted");
+            let plain = client.ask("resources/read", json!({ "uri": "mem://other" })).await;
+            assert!(plain.error.is_none(), "the normal form of what is permitted");
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     call::ListKind,
     mcp::{
         raw::{Raw, check_depth},
-        splice,
+        splice, uri,
     },
 };
 
@@ -122,7 +122,7 @@ fn key_of(kind: ListKind, members: &[(String, Raw)]) -> Result<String, Flaw> {
     match kind {
         ListKind::Tools | ListKind::Prompts if NAME_BYTES_MAX < key.len() => Err(Flaw::LongName),
         // The parser that the Python SDK has.
-        ListKind::Resources if url::Url::parse(&key).is_err() => Err(Flaw::NoUri),
+        ListKind::Resources if !uri::is_url(&key) => Err(Flaw::NoUri),
         ListKind::Tools | ListKind::Prompts | ListKind::Resources | ListKind::Templates => Ok(key),
     }
 }

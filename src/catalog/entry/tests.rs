@@ -247,5 +247,5 @@ proptest! {
 /// Entries that are left out though the models take them: an empty key, or one that is no URI.
 fn fitted_needs_more(kind: ListKind, entry: &Value) -> bool {
     let key = entry.get(kind.key()).and_then(Value::as_str).unwrap_or_default();
-    key.is_empty() || kind == ListKind::Resources && url::Url::parse(key).is_err()
+    key.is_empty() || kind == ListKind::Resources && !uri::is_url(key)
 }

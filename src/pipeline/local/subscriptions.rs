@@ -106,7 +106,8 @@ pub async fn open(mut context: Arc<Context>) -> Result<ListenStream, Fault> {
     let ear = Subscriber::new(route, call.caller.clone(), Arc::clone(&call.client)).await;
     let mut wanted = Wanted { gate: Arc::clone(gate), resources: BTreeMap::new() };
     for uri in std::mem::take(&mut filter.resource_subscriptions) {
-        let Some(target) = route.largest_view().find_uri(&uri) else { continue };
+        let found = route.find_uri(&uri).filter(|target| context.can_read(target));
+        let Some(target) = found else { continue };
         // What may not be read is as what is not there.
         let Some(permit) = permit(&context, &target) else { continue };
         // What a limit refuses is not honoured; the client may ask for it later.
@@ -146,7 +147,11 @@ fn permit(context: &Context, target: &Target) -> Option<Permit<Upstream>> {
     let (caller, client, now) = (&call.caller, &call.client, clock::unix_seconds());
     let (action, arguments) = (Action::Read, &CallArguments::none());
     let asked = |object| AccessRequest { caller, client, action, object, arguments, now };
-    context.route.judge.permit(&target.upstream, target.judged(), asked, |_| ()).ok()
+    context
+        .route
+        .judge
+        .permit(&target.upstream, target.judged(context.route.judge.resources()), asked, |_| ())
+        .ok()
 }
 
 impl ListenStream {

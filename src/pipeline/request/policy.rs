@@ -40,7 +40,8 @@ pub fn permit(context: &Context, found: &Unjudged) -> Result<Permit<Upstream>, F
     let told = |verdict: &Verdict| {
         context.record(|entry| entry.judged(verdict.rules.iter().map(ToString::to_string)));
     };
-    judge.permit(&target.upstream, target.judged(), asked, told).map_err(|refusal| match refusal {
+    let judged = target.judged(judge.resources());
+    judge.permit(&target.upstream, judged, asked, told).map_err(|refusal| match refusal {
         Denial::Unseen => unlisted(context),
         Denial::Denied => Fault::Denied,
         Denial::StepUp(demanded) => Fault::StepUp(demanded),

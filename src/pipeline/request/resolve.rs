@@ -116,7 +116,10 @@ fn find_target(context: &Context) -> Result<Arc<Target>, Fault> {
             view.find(ListKind::Prompts, name).cloned()
         }
         TargetRef::Name(name) => view.find(ListKind::Tools, name).cloned(),
-        TargetRef::Uri(uri) => view.find_uri(uri),
+        TargetRef::Uri(uri) => {
+            let found = view.find_uri(uri, context.route.judge.resources());
+            found.filter(|target| context.can_read(target))
+        }
         TargetRef::PromptReference(name) => view.find(ListKind::Prompts, name).cloned(),
         TargetRef::TemplateReference(uri) => {
             let found =

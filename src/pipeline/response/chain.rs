@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     cache::{JoinOutcome as Join, Lookup},
+    guard::LinkOrigin,
     mcp::{message::Body, version::Era},
     park::task::Task,
     pipeline::{
@@ -183,6 +184,14 @@ impl ResponseChain {
         let status = if is_same { status } else { 200 };
         let body = translate::translate(&context.call, body, era);
         let body = redact::redact(context, body);
+        if let Body::Result(result) = &body
+            && context.route.has_link_readers()
+        {
+            let upstream = coalescing.resend.request.target.upstream.name();
+            let origin = LinkOrigin { route: context.path(), upstream };
+            let max = context.limits().links_max;
+            context.gate.links.note(origin, context.caller(), result, max);
+        }
         if let Bridge::Requests(requests) = &mut self.bridge {
             self.outgoing.extend(requests.pages_done().map(Ok));
         }

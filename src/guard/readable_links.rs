@@ -1,0 +1,180 @@
+//! URIs that upstreams gave to callers in results: those may be read by them although they are on
+//! no list.
+
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet, VecDeque},
+    hash::{BuildHasher as _, RandomState},
+    sync::Arc,
+};
+
+use memchr::memmem;
+use parking_lot::Mutex;
+
+use crate::{
+    call::Caller,
+    mcp::raw::{Raw, string_end, text_of},
+    telemetry::{Counter, Counters},
+};
+
+/// Bytes of a URI that is noted; no client asks for a longer one.
+const URI_BYTES_MAX: usize = 8 * 1024;
+
+/// The links of a gate. They outlive reloads.
+#[derive(Debug)]
+pub struct ReadableLinks {
+    given: Mutex<Given>,
+    /// Keyed anew in each process: nobody can make up two links that are taken for one.
+    hasher: RandomState,
+    counters: Arc<Counters>,
+}
+
+/// The route on which a link is read, and the upstream that gave it.
+#[derive(Debug, Clone, Copy, Hash)]
+pub struct LinkOrigin<'a> {
+    pub route: &'a str,
+    pub upstream: &'a str,
+}
+
+#[derive(Debug, Default)]
+struct Given {
+    by_caller: HashMap<Caller, GivenToOne>,
+    count: usize,
+}
+
+/// Hashes of route, upstream and URI, the oldest first.
+#[derive(Debug, Default)]
+struct GivenToOne {
+    order: VecDeque<u64>,
+    known: HashSet<u64>,
+}
+
+impl ReadableLinks {
+    pub fn new(counters: Arc<Counters>) -> Self {
+        Self { given: Mutex::default(), hasher: RandomState::new(), counters }
+    }
+
+    /// Notes the links of a result that an upstream gave a caller: of at most `max` links of all
+    /// callers, and a tenth of that for each, the newest.
+    pub fn note(&self, origin: LinkOrigin<'_>, caller: &Caller, result: &Raw, max: usize) {
+        let mut links = links(result.bytes()).peekable();
+        if links.peek().is_none() {
+            return;
+        }
+        let mut given = self.given.lock();
+        let mut forgotten = 0;
+        for uri in links.take(max / 10) {
+            let link = self.hasher.hash_one((origin, uri.as_str()));
+            let own = given.by_caller.entry(caller.clone()).or_default();
+            if !own.known.insert(link) {
+                continue;
+            }
+            own.order.push_back(link);
+            let is_full = max / 10 < own.order.len();
+            given.count += 1;
+            if is_full {
+                given.forget(caller);
+                forgotten += 1;
+            }
+            if max < given.count {
+                // Whoever has the most makes room.
+                let most = given.by_caller.iter().max_by_key(|(_, own)| own.order.len());
+                let most = most.map(|(caller, _)| caller.clone());
+                most.iter().for_each(|most| given.forget(most));
+                forgotten += 1;
+            }
+        }
+        drop(given);
+        (0..forgotten).for_each(|_| self.counters.add(Counter::LinksForgotten));
+    }
+
+    /// Whether an upstream gave this very URI to this caller on this route.
+    pub fn has(&self, origin: LinkOrigin<'_>, caller: &Caller, uri: &str) -> bool {
+        let link = self.hasher.hash_one((origin, uri));
+        self.given.lock().by_caller.get(caller).is_some_and(|own| own.known.contains(&link))
+    }
+}
+
+impl Given {
+    /// Forgets the oldest link of a caller.
+    fn forget(&mut self, caller: &Caller) {
+        let Some(own) = self.by_caller.get_mut(caller) else { return };
+        if let Some(oldest) = own.order.pop_front() {
+            own.known.remove(&oldest);
+            self.count -= 1;
+        }
+        if own.order.is_empty() {
+            self.by_caller.remove(caller);
+        }
+    }
+}
+
+/// The texts of all members `uri`, wherever they stand (`resource_link`, embedded resources). A
+/// quotation mark within a text has a `\` before it, so that nothing in one is taken for a member.
+fn links(text: &[u8]) -> impl Iterator<Item = String> {
+    const NAME: &[u8] = b"\"uri\"";
+    memmem::find_iter(text, NAME).filter_map(move |at| {
+        let is_name = at.checked_sub(1).and_then(|before| text.get(before)) != Some(&b'\\');
+        let rest = text.get(at + NAME.len()..).filter(|_| is_name)?.trim_ascii_start();
+        let value = rest.strip_prefix(b":")?.trim_ascii_start();
+        let value = std::str::from_utf8(value.get(..string_end(value, 0))?).ok()?;
+        text_of(value).filter(|uri| uri.len() <= URI_BYTES_MAX).map(Cow::into_owned)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at<'a>(route: &'a str, upstream: &'a str) -> LinkOrigin<'a> {
+        LinkOrigin { route, upstream }
+    }
+
+    fn given(links: &ReadableLinks, caller: &Caller, uris: &[&str], max: usize) {
+        let content: Vec<_> = uris
+            .iter()
+            .map(|uri| serde_json::json!({ "type": "resource_link", "uri": uri, "name": "a" }))
+            .collect();
+        let result = Raw::encode(&serde_json::json!({ "content": content }));
+        links.note(at("/mcp", "a"), caller, &result, max);
+    }
+
+    #[test]
+    fn links_are_found_where_a_client_finds_them() {
+        let text =
+            br#"{"content":[{"uri" : "a:\u0031"},{"resource":{"text":"\"uri\":\"b:1\"","uri":
+            "c:1"}},{"name":"uri","other":"uri"},{"uri":7},{"x\"uri":"d:1"}]}"#;
+        assert_eq!(links(text).collect::<Vec<_>>(), ["a:1", "c:1"]);
+        assert_eq!(links(b"{\"uri\"").count() + links(b"\"uri\":\"a").count(), 0);
+    }
+
+    #[test]
+    fn a_link_is_of_one_caller_route_and_upstream() {
+        let links = ReadableLinks::new(Arc::default());
+        let (ann, bob) = (Caller::Parent, Caller::Address([127, 0, 0, 1].into()));
+        given(&links, &ann, &["mem://a"], 100);
+        assert!(links.has(at("/mcp", "a"), &ann, "mem://a"));
+        assert!(!links.has(at("/mcp", "a"), &bob, "mem://a"));
+        assert!(!links.has(at("/mcp", "b"), &ann, "mem://a"));
+        assert!(!links.has(at("/other", "a"), &ann, "mem://a"));
+        assert!(!links.has(at("/mcp", "a"), &ann, "MEM://a"));
+    }
+
+    #[test]
+    fn the_oldest_makes_room() {
+        let links = ReadableLinks::new(Arc::default());
+        let caller = |last| Caller::Address([127, 0, 0, last].into());
+        for last in 1..=20 {
+            for at in 0..9 {
+                given(&links, &caller(last), &[&format!("mem://{at}")], 40);
+            }
+        }
+        let all = links.given.lock();
+        assert!(all.count <= 40 && all.by_caller.values().all(|own| own.order.len() <= 4));
+        let held: usize = all.by_caller.values().map(|own| own.known.len()).sum();
+        assert_eq!(all.count, held);
+        drop(all);
+        assert!(links.has(at("/mcp", "a"), &caller(20), "mem://8"));
+        assert!(!links.has(at("/mcp", "a"), &caller(20), "mem://0"));
+    }
+}
