@@ -21,6 +21,7 @@ mod transcript;
 
 mod admin;
 mod answers;
+mod asked;
 mod audit;
 mod auth;
 mod bad_input;
@@ -70,6 +71,7 @@ mod tenants;
 mod uris;
 mod vault;
 mod views;
+mod way_back;
 mod wire;
 
 pub use self::patience::{PATIENCE, eventually, kill, soon};

@@ -273,6 +273,7 @@ impl Exchange {
                 self.result(&raw)
             }
             Act::Status(code) => self.ends(status(code)),
+            Act::Refuses(code, raw) => self.refuse((code, raw)),
             Act::Drops => {
                 let mut response = status(200);
                 response.extensions_mut().insert(Dropped);

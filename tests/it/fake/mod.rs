@@ -131,6 +131,8 @@ pub enum Act {
     Echo(String),
     /// Over HTTP: this status with no MCP in it.
     Status(u16),
+    /// Over HTTP: this status, and these very bytes are the `error`.
+    Refuses(u16, String),
     /// The same with so many seconds of `Retry-After`.
     Busy(u16, u64),
     /// Over HTTP: this status, and where it leads.
@@ -424,6 +426,11 @@ impl Fake {
             listen.tell(method, params);
         }
         live.wire.push(Line { inward: false, text });
+    }
+
+    /// The entries of its tools, as they are.
+    pub fn tools_raw(&self) -> Vec<String> {
+        self.0.script.lock().tools.clone()
     }
 
     /// How many subscriptions of modern clients are open.
