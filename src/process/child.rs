@@ -94,7 +94,7 @@ pub struct Group {
     watchdog: Option<Arc<Watchdog>>,
     children: Signals,
     /// The bound on its memory; with more it is killed.
-    pub memory: Option<Memory>,
+    pub memory: Option<Arc<Memory>>,
 }
 
 impl Group {
@@ -135,7 +135,7 @@ impl Group {
         stop: oneshot::Receiver<Duration>,
         excess: watch::Sender<Option<String>>,
     ) -> Option<String> {
-        let (memory, id) = (self.memory.take(), self.id);
+        let (memory, id) = (self.memory.clone(), self.id);
         let exceeded = async {
             match &memory {
                 Some(memory) => memory.exceeded(id).await,
@@ -190,10 +190,14 @@ pub fn watched(
     let number = id.as_raw_pid().unsigned_abs();
     let process = Process { id: number, stderr: Arc::clone(&tail), stop, ended, excess };
     let end = async move {
+        let memory = group.memory.clone();
         let why = group.done(stopped, tell_excess).await;
         drop(group);
         let status = leader.wait().await;
         reap_orphans(id).await;
+        let why = why.or_else(|| memory.as_ref()?.killed());
+        // Its cgroup can go: nothing is left in it.
+        drop(memory);
         let status =
             status.map_or_else(|error| format!("lost: {error}"), |status| status.to_string());
         why.map_or(status.clone(), |why| format!("{why}; {status}"))

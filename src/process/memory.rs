@@ -1,5 +1,6 @@
-//! How much memory a child and its descendants take: the resident size of their process group, read
-//! from `/proc` once a second.
+//! How much memory a child and its descendants take, and the bound on it: kept by the kernel in a
+//! cgroup of their own, where the gate may make one; else the resident size of their process group
+//! is read from `/proc` once a second.
 //!
 //! `RLIMIT_AS` is no bound for this: Node and Chrome reserve address space that they never use.
 //! Pages that several processes of a group share are counted for each.
@@ -10,19 +11,50 @@ use rustix::process::Pid;
 
 use crate::telemetry::{Counter, Counters};
 
+use super::cgroup::Cgroup;
+
 /// Between two looks.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// The bound on one child's memory.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Memory {
-    pub bytes_max: u64,
-    pub counters: Arc<Counters>,
+    bytes_max: u64,
+    counters: Arc<Counters>,
+    /// The cgroup in which the kernel keeps the bound; none where that is done here.
+    cgroup: Option<Cgroup>,
 }
 
 impl Memory {
-    /// Waits until the group takes more, and says how much. Safe to drop.
+    /// Bounds a child that has not begun yet, and all that it will start.
+    pub fn bound(upstream: &str, leader: Pid, bytes_max: u64, counters: &Arc<Counters>) -> Self {
+        let cgroup = match Cgroup::bound(leader, bytes_max) {
+            Ok(cgroup) => {
+                tracing::debug!(upstream, "the kernel bounds its memory, in a cgroup of its own");
+                Some(cgroup)
+            }
+            Err(why) => {
+                tracing::debug!(upstream, why, "its memory is looked at once a second");
+                None
+            }
+        };
+        Self { bytes_max, counters: Arc::clone(counters), cgroup }
+    }
+
+    /// Returns why a child ended, where the kernel has killed it for its memory.
+    pub fn killed(&self) -> Option<String> {
+        self.cgroup.as_ref().filter(|cgroup| cgroup.has_exceeded())?;
+        self.counters.add(Counter::UpstreamMemory);
+        let max = mebibytes(self.bytes_max);
+        Some(format!("it needed more memory than it may have: `memory` allows {max}"))
+    }
+
+    /// Waits until the group takes more, and says how much; for ever where the kernel keeps the
+    /// bound. Safe to drop.
     pub async fn exceeded(&self, group: Pid) -> String {
+        if self.cgroup.is_some() {
+            return std::future::pending().await;
+        }
         loop {
             tokio::time::sleep(LOOK).await;
             let bytes = resident(group);

@@ -7,12 +7,14 @@
 //! | `child` | one running child: its end waited for, its group killed, everything reaped |
 //! | `watchdog` | `__watch`, the process that kills the groups when the gate itself is killed |
 //! | `stderr` | what a child says on the side |
-//! | `memory` | how much of it a group takes |
+//! | `memory` | how much of it a group takes, and the bound on that |
+//! | `cgroup` | where the kernel keeps that bound |
 //!
 //! A child is Tollgate's own binary first: `unsafe` being forbidden, what must happen in the new
 //! process before the program runs (the parent-death signal) cannot be done between fork and exec.
 //! A program that leaves its group on purpose (`setsid`) is beyond all this.
 
+mod cgroup;
 mod launch;
 mod memory;
 mod child;

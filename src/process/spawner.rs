@@ -85,9 +85,10 @@ impl Spawner {
         let id = id.expect("not polled, so not reaped");
         let mut group = Group::new(id, self.watchdog.clone(), children)
             .map_err(|source| SpawnError::Watchdog { source })?;
-        group.memory = settings
-            .memory
-            .map(|bytes_max| Memory { bytes_max, counters: Arc::clone(&self.counters) });
+        // The child waits for the word to begin, below, and takes the bound along.
+        group.memory = settings.memory.map(|bytes_max| {
+            Arc::new(Memory::bound(&settings.name, id, bytes_max, &self.counters))
+        });
 
         let stdin = leader.stdin.take().expect("standard input was asked for");
         let stdout = leader.stdout.take().expect("standard output was asked for");
