@@ -26,5 +26,5 @@ pub use self::{
         status::{ReplicaStatus, State},
     },
     settings::{Context, Settings},
-    transport::read_budget::ReadBudget,
+    transport::read_budget::{ReadBudget, Reservation},
 };

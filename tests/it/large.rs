@@ -178,3 +178,34 @@ async fn what_has_no_verdict_in_time_is_refused_and_names_the_key() {
     }
     assert_eq!(gate.app().viewer().report().counters["schema_checks_late"], 2);
 }
+
+/// What a thread judges for longer than anybody waits takes its part of the budget until then.
+#[tokio::test]
+async fn what_is_being_judged_counts_among_the_answers_that_are_read() {
+    let servers = [
+        ("http", fake::http()),
+        ("dual", fake::dual()),
+        ("sessions", fake::legacy("2025-06-18")),
+        ("stateless", fake::legacy("2025-03-26").stateless()),
+        ("sse", fake::sse("2024-11-05")),
+        ("stdio", fake::stdio("2025-06-18")),
+    ];
+    for (kind, server) in servers {
+        let (slow, result) = slow();
+        let tools = slow.tools_raw();
+        let server = tools.iter().fold(server, |server, tool| server.tool_raw(tool));
+        server.becomes("weather", Act::Result(result));
+        let limits = "limits.schema_patience = \"10ms\"\n\
+                      limits.schema_work_max = 1_000_000_000_000\n\
+                      limits.incoming_answers_bytes_max = \"1MiB\"";
+        let keys = "guard.results = \"schema\"";
+        let gate = gateway().server(limits).upstream_with("docs", &server, keys).start().await;
+        let client = gate.modern();
+        let counter = |name: &str| gate.app().viewer().report().counters[name];
+        client.call("weather").await;
+        assert_eq!((counter("schema_checks_late"), counter("answers_held_back")), (1, 0), "{kind}");
+        // The first of an upstream may exceed the budget; who judges it has that place still.
+        client.call("weather").await;
+        assert_eq!((counter("schema_checks_late"), counter("answers_held_back")), (2, 1), "{kind}");
+    }
+}

@@ -17,6 +17,7 @@ use crate::{
         tasks::server::ServerTask,
     },
     telemetry::{Counter, throttle},
+    upstream::Reservation,
 };
 
 use super::{resend::Resend, server_messages};
@@ -27,6 +28,8 @@ pub struct Guarded {
     pub server_task: ServerTask,
     /// A large result that is being judged on a thread beside those that serve.
     judging: Option<Judging>,
+    /// The bytes that such a result counts as, until the call is over.
+    reservation: Option<Arc<Reservation>>,
 }
 
 struct Judging {
@@ -37,7 +40,7 @@ struct Judging {
 
 impl Guarded {
     pub fn new(server_task: ServerTask) -> Self {
-        Self { server_task, judging: None }
+        Self { server_task, judging: None, reservation: None }
     }
 
     pub fn resend(&self) -> &Resend {
@@ -134,7 +137,14 @@ impl Guarded {
         let schemas = Arc::clone(&context.gate.schemas);
         let workers = schemas.workers();
         let whole = result.clone();
-        let judging = move || guard.judge_result(&whole, tool.as_deref(), &schemas);
+        // The thread may be at work for longer than anybody waits: what it holds counts until then.
+        self.reservation = self.resend_mut().take_reservation().map(Arc::new);
+        let held = self.reservation.clone();
+        let judging = move || {
+            let judged = guard.judge_result(&whole, tool.as_deref(), &schemas);
+            drop((whole, held));
+            judged
+        };
         let judged = Box::pin(async move { workers.run(judging).await });
         self.judging = Some(Judging { judged, result, status });
     }

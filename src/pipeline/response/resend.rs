@@ -22,7 +22,7 @@ use crate::{
     },
     resilience::Cause,
     telemetry::{Counter, throttle},
-    upstream::{Clearance, Exchange, SendError, Sent, TaskRef, Upstream},
+    upstream::{Clearance, Exchange, Reservation, SendError, Sent, TaskRef, Upstream},
 };
 
 /// Yields what comes of the request that is sent now.
@@ -300,6 +300,20 @@ impl Resend {
         self.era = exchange.era;
         self.replica = exchange.replica;
         self.state = State::Underway(exchange);
+    }
+
+    /// Takes the bytes that the answer counts as among all that are being read from servers.
+    pub fn take_reservation(&mut self) -> Option<Reservation> {
+        let State::Underway(exchange) = &mut self.state else { return None };
+        exchange.take_reservation()
+    }
+
+    /// Returns when the time of the call is over.
+    pub fn total_at(&self) -> Instant {
+        match &self.state {
+            State::Underway(exchange) => exchange.total_at(),
+            State::Sending(_) | State::Idle => self.started_at + self.total(),
+        }
     }
 
     /// Ends what is under way; a server is told the reason, if there is one.

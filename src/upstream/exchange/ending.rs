@@ -12,6 +12,7 @@ use crate::{
     upstream::{
         exchange::{Exchange, Source, error::SendError},
         proof::Sent,
+        transport::read_budget::Reservation,
     },
 };
 
@@ -41,6 +42,15 @@ impl Exchange {
     /// Holds these places from now on.
     pub fn admitted(&mut self, admission: Admission) {
         self.admission = Some(admission);
+    }
+
+    /// Takes the bytes that the answer counts as among all that are being read, for as long as it
+    /// is held after this is dropped; none where it is small.
+    pub fn take_reservation(&mut self) -> Option<Reservation> {
+        match &mut self.source {
+            Source::Multiplexer(call) => call.take_reservation(),
+            Source::Http(call) => call.take_reservation(),
+        }
     }
 
     /// How long the server asks to be left alone; known with an answer.

@@ -142,6 +142,11 @@ impl Exchange {
         self
     }
 
+    /// Returns when its time is over, whatever the server says.
+    pub fn total_at(&self) -> Instant {
+        self.total_at
+    }
+
     /// Takes the deadlines off, for a stream that is open for as long as somebody listens.
     pub fn endless(mut self) -> Self {
         let far = Duration::from_secs(60 * 60 * 24 * 365);

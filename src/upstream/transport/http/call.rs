@@ -425,6 +425,11 @@ impl HttpCall {
         self.begun
     }
 
+    /// Takes the bytes that its answer counts as, if that is large.
+    pub fn take_reservation(&mut self) -> Option<Reservation> {
+        self.reservation.take()
+    }
+
     /// Whether it waits for room for its answer.
     pub fn is_held_back(&self) -> bool {
         self.reservation.waits()

@@ -9,7 +9,10 @@ use crate::{
     mcp::{message, method::Method},
     upstream::{
         exchange::error::SendError,
-        transport::http::{NOTIFICATION_TIMEOUT, Posting},
+        transport::{
+            http::{NOTIFICATION_TIMEOUT, Posting},
+            read_budget::Reservation,
+        },
     },
 };
 
@@ -85,6 +88,11 @@ impl MultiplexedCall {
     /// Whether nothing comes from its server because there is no room for a large message.
     pub fn is_held_back(&self) -> bool {
         self.lines.0.held_back.load(Ordering::Relaxed)
+    }
+
+    /// Takes the bytes that its answer counts as, if that is large.
+    pub fn take_reservation(&self) -> Option<Reservation> {
+        self.lines.0.calls.lock().take_reservation(self.id)
     }
 
     pub fn give_reason(&mut self, reason: String) {

@@ -30,6 +30,11 @@ impl Calls {
         Some(slot)
     }
 
+    /// Takes the bytes that the answer of a call counts as, for whom it is handed to.
+    pub fn take_reservation(&mut self, id: u64) -> Option<Reservation> {
+        if self.answered.is_empty() { None } else { self.answered.remove(&id) }
+    }
+
     /// Forgets a call; false where it has been answered.
     pub fn forget(&mut self, id: u64) -> bool {
         if !self.answered.is_empty() {
