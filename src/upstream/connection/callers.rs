@@ -24,7 +24,10 @@ use tokio::{
 use crate::{
     call::tasks::Tasks,
     telemetry::{Counter, Counters, throttle},
-    upstream::connection::open::Connection,
+    upstream::connection::{
+        attention::{Attending, Attention},
+        open::Connection,
+    },
 };
 
 /// Where there is no room, one of so many sessions is closed at once, so that the look at all is
@@ -54,11 +57,17 @@ struct CallerSession {
     /// The end of its last call.
     used: Mutex<Instant>,
     freed: Arc<Notify>,
+    /// What decides when its stream of what belongs to no request is read.
+    attention: Arc<Attention>,
 }
 
 /// A call on a caller's session, until this is dropped.
 #[derive(Debug)]
-pub struct CallerLease(Arc<CallerSession>);
+pub struct CallerLease {
+    session: Arc<CallerSession>,
+    /// The session's stream is read for so long.
+    _attending: Attending,
+}
 
 impl CallerSessions {
     /// Makes room for `sessions_max` sessions; those that are evicted are closed by `tasks`.
@@ -164,13 +173,14 @@ impl CallerSession {
             calls: AtomicUsize::new(0),
             used: Mutex::new(Instant::now()),
             freed: Arc::clone(freed),
+            attention: Arc::default(),
         }
     }
 
     /// Begins a call. Only under the lock of all sessions: none is closed in between.
     fn begin(self: &Arc<Self>) -> CallerLease {
         self.calls.fetch_add(1, Ordering::Relaxed);
-        CallerLease(Arc::clone(self))
+        CallerLease { session: Arc::clone(self), _attending: self.attention.begin() }
     }
 
     fn is_busy(&self) -> bool {
@@ -200,15 +210,20 @@ impl CallerSession {
 impl CallerLease {
     /// Where the session's connection is, once it has been opened.
     pub fn connection(&self) -> &OnceCell<Connection> {
-        &self.0.connection
+        &self.session.connection
+    }
+
+    /// What decides when the session's stream is read.
+    pub fn attention(&self) -> &Arc<Attention> {
+        &self.session.attention
     }
 }
 
 impl Drop for CallerLease {
     fn drop(&mut self) {
-        *self.0.used.lock() = Instant::now();
-        if self.0.calls.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.0.freed.notify_waiters();
+        *self.session.used.lock() = Instant::now();
+        if self.session.calls.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.session.freed.notify_waiters();
         }
     }
 }

@@ -16,7 +16,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::{OnceCell, oneshot};
 
 use crate::{
-    call::{Caller, Client, SessionKey, Token, UpstreamRequest, clock},
+    call::{Caller, Client, SessionKey, Token, UpstreamRequest, clock, presence::Presence},
     config::{Isolation, Transport},
     mcp::{message::Body, method::Method, raw::Raw, version::Era},
     telemetry::Counter,
@@ -262,7 +262,7 @@ impl Replica {
             let params = Raw::encode(&serde_json::json!({ "uri": uri }));
             connection.ask(Method::Subscribe, &params, None).await?.answer().await?;
         }
-        self.attend(&connection, own, ask);
+        self.attend(&connection, &own.attention, ask.presence.clone());
         own.attention.heard(LISTEN_PATIENCE).await;
         // Another was set meanwhile.
         if let Some(latest) = wished().filter(|latest| level.as_ref() != Some(latest)) {
@@ -273,12 +273,16 @@ impl Replica {
     }
 
     /// Reads a session's stream of what belongs to no request, as long as somebody may need that.
-    fn attend(&self, connection: &Connection, own: &SessionConnection, ask: &UpstreamRequest) {
+    fn attend(
+        &self,
+        connection: &Connection,
+        attention: &Arc<Attention>,
+        presence: Option<Arc<Presence>>,
+    ) {
         let config = &self.settings.config;
         let bounds = Bounds { after: config.listen_after, streams_max: config.listens_max };
-        let (presence, others) = (ask.presence.clone(), Arc::clone(&self.lingering));
-        let following =
-            Arc::clone(&own.attention).follow(connection.clone(), presence, others, bounds);
+        let others = Arc::clone(&self.lingering);
+        let following = Arc::clone(attention).follow(connection.clone(), presence, others, bounds);
         self.tasks.spawn("upstream: listen for a session", following);
     }
 
@@ -351,11 +355,12 @@ impl Replica {
             let (connection, guard) = Box::pin(opened).await?;
             self.context.counters.add(Counter::CallerSessionsOpened);
             // Some servers answer there, and say there that a call changed their lists.
-            self.listen_on(&connection).await;
+            self.attend(&connection, lease.attention(), None);
             guard.release();
             Ok::<_, OpenError>(connection)
         };
         let connection = lease.connection().get_or_try_init(opening).await?.clone();
+        lease.attention().heard(LISTEN_PATIENCE).await;
         Ok((connection, lease))
     }
 

@@ -10,7 +10,7 @@ use tokio::{
 
 use super::{counter, pause};
 use crate::{
-    client::endpoint,
+    client::{Client, Endpoint, endpoint},
     eventually,
     fake::{self, Fake},
     gate::{Gate, gateway},
@@ -21,9 +21,13 @@ use crate::{
 async fn gate_with(keys: &str) -> (Fake, Gate, usize) {
     let git = fake::legacy("2025-06-18").tool("log").tool("slow").hang();
     let gate = gateway().upstream_with("git", &git, keys).start().await;
-    gate.modern().call("log").await;
-    eventually("that of all, and the caller's", || (git.listeners() == 2).then_some(())).await;
-    (git, gate, 2)
+    listens(&git, 1).await;
+    (git, gate, 1)
+}
+
+/// A client of the caller at this address.
+fn client_at(gate: &Gate, last: u8) -> Client {
+    Endpoint { from: [127, 0, 0, last].into(), ..(**gate).clone() }.modern()
 }
 
 async fn listens(git: &Fake, count: usize) {
@@ -74,6 +78,67 @@ async fn those_that_linger_are_bounded() {
         );
     }
     listens(&git, shared + 3).await;
+}
+
+/// The same of callers whose clients have no session, alone and among legacy sessions.
+#[tokio::test]
+async fn streams_of_callers_are_bounded_with_those_of_sessions() {
+    for (max, callers, sessions) in [
+        (1, 1, 0),
+        (1, 2, 0),
+        (1, 6, 0),
+        (2, 5, 0),
+        (3, 3, 0),
+        (3, 4, 0),
+        (4, 9, 0),
+        (1, 2, 2),
+        (2, 3, 3),
+        (5, 4, 4),
+        (5, 2, 1),
+        (6, 0, 7),
+    ] {
+        let keys = format!("listen_after = \"1h\"\nlistens_max = {max}");
+        let (git, gate, shared) = gate_with(&keys).await;
+        for caller in 0..callers {
+            let result = client_at(&gate, 10 + caller).call("log").await;
+            assert_eq!(result["content"][0]["text"], "log ran");
+            // On the same session: it takes no place of its own.
+            client_at(&gate, 10 + caller).call("log").await;
+        }
+        for _ in 0..sessions {
+            gate.legacy("2025-06-18").await.call("log").await;
+        }
+        let lingering = usize::from(callers + sessions).min(max);
+        listens(&git, shared + lingering).await;
+        // Those that were closed are opened again by the next call.
+        for caller in 0..callers {
+            let result = client_at(&gate, 10 + caller).call("log").await;
+            assert_eq!(result["content"][0]["text"], "log ran", "{max}, {callers}, {sessions}");
+        }
+        listens(&git, shared + lingering).await;
+    }
+}
+
+/// A caller's stream is open while a call is under way, and for a moment after the last one.
+#[tokio::test]
+async fn a_callers_stream_is_open_while_somebody_may_need_it() {
+    let (git, gate, shared) = gate_with("listen_after = \"300ms\"").await;
+    for caller in 10..20 {
+        client_at(&gate, caller).call("log").await;
+    }
+    listens(&git, shared).await;
+    let slow = client_at(&gate, 10);
+    let slow = slow.start("tools/call", json!({ "name": "slow" }));
+    tokio::pin!(slow);
+    tokio::select! {
+        _ = &mut slow => panic!("it hangs"),
+        () = listens(&git, shared + 1) => (),
+    }
+    tokio::select! {
+        _ = &mut slow => panic!("it hangs"),
+        () = pause(700) => (),
+    }
+    assert_eq!(git.listeners(), shared + 1, "a call is under way");
 }
 
 /// Sessions at the server are bounded, too; those that made room open another one.
