@@ -113,6 +113,10 @@ section! {
         question_window: BoundedDuration<0, { 10 * SECOND }> = "15ms",
         /// Questions that wait for one client's answers at once, in a session or in a call.
         questions_max: Count<1, 10_000> = 64,
+        /// Bytes of the questions that wait for one client's answers at once in a call, or in a
+        /// server's task.
+        // A conversation to be sampled may hold some images.
+        questions_bytes_max: Size<KIB, GIB> = "16MiB",
         /// Times that one call may be asked anew (2026-07-28), before it is given up.
         // As the official SDKs have it.
         rounds_max: Count<1, 1_000> = 10,

@@ -8,6 +8,7 @@
 mod calls;
 mod error;
 mod expiry;
+mod questions;
 pub mod state;
 mod table;
 pub mod task;
@@ -17,5 +18,6 @@ pub use self::{
     calls::{Parked, ParkedCalls},
     error::StateError,
     expiry::seconds,
+    questions::OpenQuestions,
     unanswered::no_answer,
 };

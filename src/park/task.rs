@@ -23,7 +23,7 @@ use crate::{
     telemetry::{Counter, Counters},
 };
 
-use super::{expiry::expiring, no_answer, table::DeadlineTable};
+use super::{OpenQuestions, expiry::expiring, no_answer, table::DeadlineTable};
 
 /// All tasks of a gate, ended ones included.
 #[derive(Debug)]
@@ -278,6 +278,11 @@ impl Task {
         if state.open.len() < before {
             self.on_fewer_questions(&mut state);
         }
+    }
+
+    /// Returns what its client was asked and has not answered.
+    pub fn open_questions(&self) -> OpenQuestions {
+        OpenQuestions::of(&self.state.lock().open)
     }
 
     /// The server no longer wants an answer to what it asked by this id.

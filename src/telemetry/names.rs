@@ -88,6 +88,7 @@ named! {
         ParkedExpired = "parked_expired",
         RefusedParked = "refused_parked",
         RefusedQuestions = "refused_questions",
+        RefusedQuestionBytes = "refused_question_bytes",
         RefusedStates = "refused_states",
         Rounds = "rounds",
         Tasks = "tasks",

@@ -4,7 +4,7 @@
 use tokio::time::Instant;
 
 use super::{
-    Outgoing,
+    Outgoing, input_required,
     pending_requests::PendingRequests,
     rounds::{self, Round, StartedRound},
 };
@@ -130,6 +130,7 @@ impl ClientRequests {
             let why = format!("it asked more than {} times (`rounds_max`)", limits.rounds_max);
             return Err(Fault::Unbridgeable(why));
         }
+        input_required::check_bytes(context, result.bytes().len())?;
         let session = context.call.session.as_ref().filter(|_| !self.refuses);
         let session = session.ok_or_else(|| {
             Fault::Unbridgeable("it asks in mid-call, and the client reads no stream".to_owned())

@@ -4,6 +4,7 @@ use super::{Bridge, Bridged, Outgoing, request_state, url_elicitation};
 use crate::{
     call::event::{Event, ServerNotification, ServerRequest},
     mcp::{compat, id::Id, message::Body, method::Method, splice, version::Era},
+    park::OpenQuestions,
     pipeline::{
         context::Context,
         event::ClientEvent,
@@ -76,15 +77,18 @@ impl Bridge {
         below: &mut Guarded,
         outgoing: &mut Outgoing,
     ) -> Result<Bridged, Fault> {
-        let batch = match self {
+        let (batch, put) = match self {
             Self::Requests(requests) => {
                 let put = requests.put(context, request, below.resend_mut());
                 return Ok(put.map_or(Bridged::Nothing, Bridged::Event));
             }
-            Self::Retry(retry) => &mut retry.batch,
-            Self::Task(task) => &mut task.batch,
+            Self::Retry(retry) => (&mut retry.batch, OpenQuestions::default()),
+            Self::Task(task) => {
+                let put = task.task().open_questions();
+                (&mut task.batch, put)
+            }
         };
-        let added = batch.add(request, &context.call, context.limits());
+        let added = batch.add(context, request, put);
         if let Err(fault) = &added {
             outgoing.extend(below.cancel(Some(fault.to_string())).into_iter().map(Ok));
         }

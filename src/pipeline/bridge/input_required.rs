@@ -7,8 +7,9 @@ use crate::{
     call::event::ServerRequest,
     config::Limits,
     mcp::{id::Id, message::Body, meta::RELATED_TASK, question::QuestionKind, raw::Raw, splice},
-    park::{Parked, no_answer, seconds},
-    pipeline::{call::Call, context::Context, fault::Fault},
+    park::{OpenQuestions, Parked, no_answer, seconds},
+    pipeline::{context::Context, fault::Fault},
+    telemetry::Counter,
 };
 
 /// Questions of one call that the client does not know of yet.
@@ -27,25 +28,28 @@ impl QuestionBatch {
         Self { count, ..Self::default() }
     }
 
-    /// Takes a question of the server for the client of `call`. One that cannot be put in a result
-    /// is refused by being dropped.
+    /// Takes a question of the server for the client of the call, beside those that it was put and
+    /// has not answered. One that cannot be put in a result is refused by being dropped.
     ///
     /// # Errors
     /// Where the client has not declared what it takes to answer, or is asked too much at once.
     pub fn add(
         &mut self,
+        context: &Context,
         question: ServerRequest,
-        call: &Call,
-        limits: &Limits,
+        put: OpenQuestions,
     ) -> Result<(), Fault> {
+        let (call, limits) = (&context.call, context.limits());
         let kind = QuestionKind::of(&question.method, &question.params);
         let Some(kind) = kind.filter(|_| call.method.may_require_input()) else { return Ok(()) };
         if !kind.is_declared(&call.client.capabilities) {
             return Err(Fault::MissingCapability(kind.required()));
         }
-        if limits.questions_max <= self.open.len() {
+        let open = OpenQuestions::of(&self.open).and(put);
+        if limits.questions_max <= open.count {
             return Err(Fault::Limit(too_many(limits)));
         }
+        check_bytes(context, open.bytes.saturating_add(question.params.bytes().len()))?;
         let Some(mut question) = question.for_version(call.client.version) else { return Ok(()) };
         // The task of a legacy server that it belongs to is none of the client's.
         question.params = splice::edit_within(&question.params, "_meta", &[(RELATED_TASK, None)]);
@@ -75,6 +79,24 @@ impl QuestionBatch {
 pub fn too_many(limits: &Limits) -> String {
     let max = limits.questions_max;
     format!("the server behind this asks more than {max} things at once (`questions_max`)")
+}
+
+/// Checks how many bytes of questions are open at once.
+///
+/// # Errors
+/// Where they are more than `questions_bytes_max`; the call ends with that.
+pub fn check_bytes(context: &Context, bytes: usize) -> Result<(), Fault> {
+    let max = context.limits().questions_bytes_max;
+    if bytes <= max {
+        return Ok(());
+    }
+    context.gate.counters.add(Counter::RefusedQuestionBytes);
+    Err(Fault::Limit(too_many_bytes(max)))
+}
+
+/// What a call ends with whose server asks too large things at once.
+pub fn too_many_bytes(max: usize) -> String {
+    format!("the server behind this asks more than {max} bytes at once (`questions_bytes_max`)")
 }
 
 /// An `InputRequiredResult` that puts these questions.

@@ -10,7 +10,11 @@ use tokio::time::Instant;
 use crate::{
     call::{UpstreamRequest, event::Event, tasks::Tasks},
     mcp::{message::Body, method::Method, raw::Raw, splice},
-    pipeline::{bridge::rounds::Round, event::ClientEvent, fault::Fault},
+    pipeline::{
+        bridge::{input_required::too_many_bytes, rounds::Round},
+        event::ClientEvent,
+        fault::Fault,
+    },
     telemetry::throttle,
     upstream::{Clearance, Exchange, SendError, Sent},
 };
@@ -41,6 +45,9 @@ pub struct Polling {
     asking: Option<(Round, Instant)>,
     /// Keys of all questions so far: none is put twice.
     known: BTreeSet<String>,
+    known_bytes: usize,
+    /// With more bytes of keys the task is given up.
+    known_bytes_max: usize,
     over: bool,
     tasks: Tasks,
 }
@@ -74,7 +81,8 @@ struct Detailed {
 }
 
 impl Polling {
-    /// Begins with a `CreateTaskResult`; `total_at` is the end of the whole call's time.
+    /// Begins with a `CreateTaskResult`; `total_at` is the end of the whole call's time, which
+    /// counts from when the call was sent.
     ///
     /// # Errors
     /// Where the result names no task.
@@ -83,7 +91,7 @@ impl Polling {
         call: UpstreamRequest,
         clearance: Clearance,
         sent: Sent,
-        since: Instant,
+        total_at: Instant,
         tasks: Tasks,
     ) -> Result<Self, Fault> {
         let garbled = || Fault::Unbridgeable("the task that it gave cannot be read".to_owned());
@@ -97,15 +105,23 @@ impl Polling {
             id: id.ok_or_else(garbled)?,
             interval: INTERVAL,
             total,
-            total_at: since + total,
+            total_at,
             next: Next::Rest(Instant::now()),
             asking: None,
             known: BTreeSet::new(),
+            known_bytes: 0,
+            known_bytes_max: usize::MAX,
             over: false,
             tasks,
         };
         polling.rest(task.poll_interval_ms);
         Ok(polling)
+    }
+
+    /// Bounds what is kept of the questions that were put (`questions_bytes_max`).
+    pub fn knowing_at_most(mut self, bytes: usize) -> Self {
+        self.known_bytes_max = bytes;
+        self
     }
 
     /// One step. Safe to drop: what has begun is kept.
@@ -204,26 +220,33 @@ impl Polling {
             }
             ("completed" | "failed", ..) => Err(garbled(self)),
             ("input_required", _, _, Some(requests)) if self.asking.is_none() => {
-                Ok(self.fresh(&requests))
+                self.fresh(&requests)
             }
             _ => Ok(Polled::Nothing),
         }
     }
 
     /// Questions that were not put yet.
-    fn fresh(&mut self, requests: &Raw) -> Polled {
+    fn fresh(&mut self, requests: &Raw) -> Result<Polled, Fault> {
         if !requests.is_object() {
-            return Polled::Nothing;
+            return Ok(Polled::Nothing);
         }
-        let entries = splice::entries(requests).into_iter();
-        let fresh = entries
-            .filter(|(key, _)| self.known.insert(key.clone()))
-            .fold(Raw::object(), |fresh, (key, request)| splice::insert(&fresh, &key, &request));
+        let mut fresh = Raw::object();
+        for (key, request) in splice::entries(requests) {
+            if !self.known.insert(key.clone()) {
+                continue;
+            }
+            self.known_bytes = self.known_bytes.saturating_add(key.len());
+            fresh = splice::insert(&fresh, &key, &request);
+        }
+        if self.known_bytes_max < self.known_bytes {
+            return Err(Fault::Limit(too_many_bytes(self.known_bytes_max)));
+        }
         if fresh == Raw::object() {
-            return Polled::Nothing;
+            return Ok(Polled::Nothing);
         }
         let edits: &[(&str, Option<&[u8]>)] = &[("inputRequests", Some(fresh.bytes()))];
-        Polled::Ask(splice::edit(&Raw::object(), edits))
+        Ok(Polled::Ask(splice::edit(&Raw::object(), edits)))
     }
 
     fn end(&mut self, body: Body) -> Result<Polled, Fault> {

@@ -108,9 +108,10 @@ impl ServerTask {
             return Err(context.bug("a task of a call that was not sent"));
         };
         let (call, clearance) = (resend.next_request(context), resend.clearance().clone());
-        let since = resend.started_at();
+        let total_at = resend.total_at();
         let tasks = context.gate.tasks.clone();
-        let polling = Polling::begin(result, call, clearance, sent, since, tasks)?;
+        let polling = Polling::begin(result, call, clearance, sent, total_at, tasks)?
+            .knowing_at_most(context.limits().questions_bytes_max);
         // The answer has come: what is left of the exchange goes, and its places stay with `sent`.
         self.state = State::Polling(Box::new(polling));
         resend.cancel(None);
