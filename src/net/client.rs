@@ -1,12 +1,19 @@
 //! A client of HTTP/1.1 and HTTP/2 with pooled connections, over TLS and proxies.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::header;
 use http_body_util::Full;
 use hyper::{Request, Response, body::Incoming};
-use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::{ConfigBuilderExt, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
@@ -16,11 +23,15 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
 
-use crate::config::{Dial, Secret};
+use crate::{
+    call::clock,
+    config::{Dial, Secret},
+};
 
 use super::{
     dial::{CONNECT_TIMEOUT, Dialer},
     error::NetError,
+    live::{ClosedBefore, LiveConnector},
     proxy::ProxyRoute,
 };
 
@@ -33,6 +44,10 @@ const POOL_IDLE: Duration = Duration::from_secs(4);
 const KEEPALIVE: Duration = Duration::from_secs(30);
 const KEEPALIVE_PROBES: u32 = 3;
 
+/// A server that closed a pooled connection without a word is not sent requests on such ones for so
+/// many seconds.
+const FRESH_SECONDS: u64 = 60;
+
 /// A pool of connections; a clone shares it. Connections are pooled, MCP sessions never are.
 #[derive(Clone, Debug)]
 pub struct Net(Arc<Pools>);
@@ -43,9 +58,12 @@ struct Pools {
     /// Every request dials.
     fresh: Pool,
     route: Arc<ProxyRoute>,
+    tls: ClientConfig,
+    /// The time until when no connection is used twice, in seconds since 1970.
+    fresh_until: AtomicU64,
 }
 
-type Sender = Client<HttpsConnector<Dialer>, Full<Bytes>>;
+type Sender = Client<LiveConnector, Full<Bytes>>;
 
 #[derive(Debug)]
 struct Pool {
@@ -77,8 +95,8 @@ impl Net {
         Self::with(&tls.with_no_client_auth(), ProxyRoute::Direct)
     }
 
-    /// The client for an upstream: the gateway's own, unless the upstream is to be dialled in
-    /// another way.
+    /// The client for an upstream. Its connections are its own: those of another one at the same
+    /// address may lead to a server that closes them as it likes.
     ///
     /// # Errors
     /// What is wrong with its certificates, key or proxy, in words without a secret.
@@ -91,7 +109,7 @@ impl Net {
         let route = ProxyRoute::of(proxy, environment)?;
         let plain = dial.ca.is_none() && dial.identity.is_none();
         if plain && route == ProxyRoute::Direct {
-            return Ok(self.clone());
+            return Ok(Self::with(&self.0.tls, route));
         }
         Ok(Self::with(&tls(dial)?, route))
     }
@@ -117,14 +135,32 @@ impl Net {
             if fresh {
                 builder.pool_max_idle_per_host(0);
             }
-            builder.build(connector)
+            builder.build(LiveConnector(connector))
         };
         let pool = |fresh| Pool { agreed: sender(false, fresh), h2c: sender(true, fresh) };
-        Self(Arc::new(Pools { reused: pool(false), fresh: pool(true), route: Arc::clone(&route) }))
+        Self(Arc::new(Pools {
+            reused: pool(false),
+            fresh: pool(true),
+            route: Arc::clone(&route),
+            tls: tls.clone(),
+            fresh_until: AtomicU64::new(0),
+        }))
     }
 
-    /// Sends one request. A pooled connection that proves stale before a byte was sent is redialled
-    /// once.
+    /// Uses no connection twice, from now on and for a while.
+    pub fn distrust_pool(&self) {
+        let until = clock::unix_seconds() + FRESH_SECONDS;
+        self.0.fresh_until.store(until, Ordering::Relaxed);
+    }
+
+    /// Whether each request is to dial a connection of its own.
+    pub fn wants_fresh(&self) -> bool {
+        let until = self.0.fresh_until.load(Ordering::Relaxed);
+        until != 0 && clock::unix_seconds() < until
+    }
+
+    /// Sends one request. Whether it may be sent again where its connection broke, its sender
+    /// knows; where the server had closed that before, nothing was sent ([`NetError::Closed`]).
     ///
     /// # Errors
     /// The connection cannot be opened, or breaks before the head of an answer.
@@ -149,7 +185,13 @@ impl Net {
             if lacks_resources(&error) {
                 return NetError::Exhausted(format!("this gateway has no room for it: {text}"));
             }
-            if error.is_connect() { NetError::Connect(text) } else { NetError::Broken(text) }
+            if error.is_connect() {
+                NetError::Connect(text)
+            } else if was_closed_before(&error) {
+                NetError::Closed(text)
+            } else {
+                NetError::Broken(text)
+            }
         })
     }
 }
@@ -196,6 +238,19 @@ fn lacks_resources<E: std::error::Error + 'static>(error: &E) -> bool {
     while let Some(error) = cause {
         let io = error.downcast_ref::<io::Error>();
         if io.and_then(io::Error::raw_os_error).is_some_and(|raw| ERRORS.contains(&raw)) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+/// Tells whether the server had closed the connection before anything of the request was written.
+fn was_closed_before<E: std::error::Error + 'static>(error: &E) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        let io = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        if io.is_some_and(|inner| inner.is::<ClosedBefore>()) {
             return true;
         }
         cause = error.source();

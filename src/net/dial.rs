@@ -31,7 +31,7 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The bytes that a proxy may send before a tunnel is open.
 const HEAD_BYTES_MAX: usize = 8 << 10;
 
-type Error = Box<dyn std::error::Error + Send + Sync>;
+pub type Error = Box<dyn std::error::Error + Send + Sync>;
 type Dialling = Pin<Box<dyn Future<Output = Result<Hop, Error>> + Send>>;
 
 /// Dials directly or through whichever proxy the route has. A clone is the same one.
@@ -139,6 +139,21 @@ async fn tunnel(
     }
     let line: String = line.chars().take(80).collect();
     Err(format!("it answered CONNECT with `{}`", line.escape_debug()))
+}
+
+impl Hop {
+    /// The connection of TCP below.
+    pub fn tcp(&self) -> &TcpStream {
+        match &self.stream {
+            MaybeHttpsStream::Http(tcp) => tcp.inner(),
+            MaybeHttpsStream::Https(tls) => tls.inner().get_ref().0.inner().inner(),
+        }
+    }
+
+    /// Whether what is on it is not within a session of TLS with a proxy.
+    pub fn is_plain(&self) -> bool {
+        matches!(self.stream, MaybeHttpsStream::Http(_))
+    }
 }
 
 impl Connection for Hop {

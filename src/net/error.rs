@@ -12,6 +12,9 @@ pub enum NetError {
     /// Nothing was sent: the system gives the gate no more files or memory.
     #[error("{0}")]
     Exhausted(String),
+    /// Nothing was sent: the server had closed the connection, which was used before.
+    #[error("cannot send: {0}")]
+    Closed(String),
     #[error("the connection broke: {0}")]
     Broken(String),
     /// The answer is in a coding that nobody asked for and that is not known.

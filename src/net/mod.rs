@@ -9,6 +9,7 @@ mod error;
 mod fetch;
 pub mod flight;
 mod inflate;
+mod live;
 mod proxy;
 pub mod vault;
 

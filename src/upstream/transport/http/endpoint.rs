@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::{
-    call::{Token, clock},
+    call::Token,
     config::Transport,
     credential::Credential,
     net::{Content, Net, NetError, SendOptions},
@@ -26,9 +26,6 @@ use super::{
 
 /// Redirects that are followed for one request.
 const HOPS_MAX: usize = 5;
-/// A server that closed a pooled connection without a word is not sent requests on such ones for so
-/// many seconds.
-const FRESH_SECONDS: u64 = 60;
 /// Headers of one call beside those of all: its version, session or method and name.
 const HEADERS_ROOM: usize = 4;
 /// A map of headers that is copied for each request has room for what each adds: to grow one costs
@@ -53,8 +50,6 @@ pub struct Endpoint {
     whose: Mutex<Option<Token>>,
     ids: AtomicU64,
     cookies: Jar,
-    /// The time until when each request has a connection of its own, in seconds since 1970.
-    fresh_until: AtomicU64,
 }
 
 /// A request from which the one that is sent is made, and made again where it is redirected or its
@@ -141,7 +136,6 @@ impl Endpoint {
             whose: Mutex::new(whose),
             ids: AtomicU64::new(1),
             cookies: Jar::default(),
-            fresh_until: AtomicU64::new(0),
         })
     }
 
@@ -184,8 +178,9 @@ impl Endpoint {
         request
     }
 
-    /// Sends a request, and once more on another connection where the one that it took broke
-    /// before the answer and it may be. Redirects to the same host are followed.
+    /// Sends a request, and once more on another connection where the server had closed the one
+    /// that it took before, or where that broke before the answer and it may be sent twice.
+    /// Redirects to the same host are followed.
     pub(super) async fn send(
         &self,
         mut template: RequestTemplate,
@@ -193,13 +188,17 @@ impl Endpoint {
     ) -> Result<Response<Content>, NetError> {
         let mut status = 0;
         for _ in 0..=HOPS_MAX {
-            let response = match self.dispatch(&template, &how, self.wants_fresh()).await {
-                Err(NetError::Broken(_)) if how.repeatable => {
-                    self.distrust_pool();
-                    // Boxed: rare, and as large as the first one.
+            let response = match self.dispatch(&template, &how, self.net.wants_fresh()).await {
+                // Nothing was sent, whatever the request does there.
+                Err(NetError::Closed(_)) => {
+                    // Boxed, as the next one: rare, and as large as the first one.
                     Box::pin(self.dispatch(&template, &how, true)).await?
                 }
-                sent => sent.inspect_err(|_| self.distrust_pool())?,
+                Err(NetError::Broken(_)) if how.repeatable => {
+                    self.net.distrust_pool();
+                    Box::pin(self.dispatch(&template, &how, true)).await?
+                }
+                sent => sent.inspect_err(|_| self.net.distrust_pool())?,
             };
             if how.in_session {
                 self.cookies.keep(&template.uri, response.headers(), Instant::now());
@@ -234,17 +233,6 @@ impl Endpoint {
             }
         }
     }
-
-    /// Uses no connection twice, from now on and for a while.
-    fn distrust_pool(&self) {
-        let until = clock::unix_seconds() + FRESH_SECONDS;
-        self.fresh_until.store(until, Ordering::Relaxed);
-    }
-
-    fn wants_fresh(&self) -> bool {
-        let until = self.fresh_until.load(Ordering::Relaxed);
-        until != 0 && clock::unix_seconds() < until
-    }
 }
 
 /// Where an answer redirects to; none where it is another answer.
@@ -277,7 +265,9 @@ fn unfollowed(status: u16, location: &str, why: &str) -> NetError {
 /// Translates a failure to send into what it means for the request.
 pub(super) fn broken(error: NetError) -> SendError {
     match error {
-        NetError::Connect(_) | NetError::Unsent(_) => SendError::Unavailable(error.to_string()),
+        NetError::Connect(_) | NetError::Unsent(_) | NetError::Closed(_) => {
+            SendError::Unavailable(error.to_string())
+        }
         NetError::Exhausted(why) => SendError::Unready(why),
         NetError::Broken(_) => SendError::Lost(error.to_string()),
         NetError::Coding(_) => SendError::Garbage(error.to_string()),
