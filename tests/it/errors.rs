@@ -1,5 +1,5 @@
-//! What everybody reads when a call fails: the table of docs/errors.md, seen here. `UPDATE=1` writes
-//! it anew.
+//! What everybody reads when a call fails: the table of docs/errors.md, seen here. `UPDATE=1`
+//! writes it anew.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     audit::{AUDIT, recorded},
+    eventually,
     fake::{self, Act, Fake},
     gate::{Gate, gateway},
 };
@@ -80,7 +81,8 @@ fn scenes() -> Vec<Scene> {
         },
         Scene {
             title: "The answer has what must not pass",
-            keys: "guard.detect = [{ find = [\"personal:email\"], in = [\"results\"], then = \"block\" }]",
+            keys: "guard.detect = [{ find = [\"personal:email\"], in = [\"results\"], \
+                   then = \"block\" }]",
             act: Some(Act::Error(r#"{"code":-32050,"message":"ask ann@example.com"}"#.to_owned())),
             ..PLAIN
         },
@@ -185,11 +187,20 @@ impl Scene {
         if !self.arguments.is_empty() {
             params["arguments"] = serde_json::from_str(self.arguments).unwrap();
         }
+        // What is listed: a server that was slow to say so, on a loaded machine, is asked again.
+        let listed = || {
+            gate.app().viewer().report().upstreams.pop().filter(|docs| {
+                (docs.tools, docs.prompts, docs.resources) == (1, 1, 1) && docs.lists.is_empty()
+            })
+        };
+        eventually("all is listed", listed).await;
         if self.before {
             client.ask(method, params.clone()).await;
         }
         if self.down {
-            fake.goes_down();
+            fake.dies();
+            let refused = || std::net::TcpStream::connect(fake.address()).err();
+            eventually("nothing listens any more", refused).await;
         }
         let before = faults(&gate);
         let reply = client.start(method, params).await;
@@ -227,9 +238,13 @@ fn said(result: &Value) -> String {
 
 #[tokio::test]
 async fn the_table_of_errors_is_what_is_seen() {
-    let lines = join_all(scenes().iter().map(Scene::seen)).await;
-    let head = "| situation | a model reads of `tools/call` | `resources/read` | `prompts/get` | counted as \
-                | audited as |\n|---|---|---|---|---|---|\n";
+    let mut lines = Vec::new();
+    // A few at once: a gate that has to wait for its turn is slow, which is another reason to fail.
+    for scenes in scenes().chunks(4) {
+        lines.extend(join_all(scenes.iter().map(Scene::seen)).await);
+    }
+    let head = "| situation | a model reads of `tools/call` | `resources/read` | `prompts/get` | \
+                counted as | audited as |\n|---|---|---|---|---|---|\n";
     let seen = format!("{head}{}", lines.concat());
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/errors.md");
     let text = fs::read_to_string(&path).unwrap();
