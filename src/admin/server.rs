@@ -153,6 +153,7 @@ fn readiness(gate: &Gate) -> AdminReply {
             "name": one.name,
             "state": one.state,
             "last_error": one.last_error,
+            "last_words": one.last_words,
             "lists": one.lists,
             "replicas": ill,
             "canary": one.canary,

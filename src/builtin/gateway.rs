@@ -85,6 +85,7 @@ impl GatewayServer {
         let clean = |texts: &mut Vec<String>| texts.iter_mut().for_each(without_paths);
         report.counters.retain(|_, count| *count != 0);
         for upstream in &mut report.upstreams {
+            upstream.last_words = None;
             upstream.last_error.iter_mut().for_each(without_paths);
             upstream.lists.values_mut().for_each(without_paths);
             upstream.canary.iter_mut().filter_map(|one| one.back.as_mut()).for_each(without_paths);

@@ -67,6 +67,10 @@ pub struct UpstreamReport {
     pub listed_from: Option<ListSource>,
     /// The last failure, and what an operator can do about it.
     pub last_error: Option<String>,
+    /// What the server itself said of it, such as the line of its standard error that says best
+    /// why it ended. For operators: it may be of one client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_words: Option<String>,
     pub restarts: u64,
     pub calls: u64,
     pub failures: u64,

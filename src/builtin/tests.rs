@@ -95,6 +95,7 @@ fn upstream(name: &str, state: UpstreamState) -> UpstreamReport {
         templates: 1,
         listed_from: Some(ListSource::Upstream),
         last_error: None,
+        last_words: None,
         restarts: 2,
         calls: 30,
         failures: 1,

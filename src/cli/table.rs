@@ -49,7 +49,12 @@ pub fn report(report: &Report, base: &str) -> String {
 }
 
 fn note(upstream: &UpstreamReport) -> String {
-    upstream.last_error.clone().unwrap_or_default()
+    let error = upstream.last_error.clone().unwrap_or_default();
+    match &upstream.last_words {
+        Some(words) if error.is_empty() => format!("its last words: {words}"),
+        Some(words) => format!("{error}; its last words: {words}"),
+        None => error,
+    }
 }
 
 /// Writes a value as in JSON, without quotes.

@@ -33,6 +33,7 @@ use super::{
     error::NetError,
     live::{ClosedBefore, LiveConnector},
     proxy::ProxyRoute,
+    tls_words,
 };
 
 /// Idle connections are given up a little before common servers do (Node and uvicorn: 5 s): a
@@ -62,6 +63,9 @@ struct Pools {
     /// The time until when no connection is used twice, in seconds since 1970.
     fresh_until: AtomicU64,
 }
+
+/// What an answer that is no HTTP most likely means.
+const NO_HTTP: &str = "this port speaks no HTTP: is it `https:`, or the port of something else?";
 
 type Sender = Client<LiveConnector, Full<Bytes>>;
 
@@ -181,7 +185,9 @@ impl Net {
             request.headers_mut().insert(header::PROXY_AUTHORIZATION, authorization);
         }
         sender.request(request).await.map_err(|error| {
-            let text = causes(&error);
+            let text = tls_words::of(&error).unwrap_or_else(|| causes(&error));
+            let no_http = tls_words::is_no_http(&error);
+            let text = if no_http { format!("{text}: {NO_HTTP}") } else { text };
             if lacks_resources(&error) {
                 return NetError::Exhausted(format!("this gateway has no room for it: {text}"));
             }

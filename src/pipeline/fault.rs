@@ -145,12 +145,12 @@ impl Fault {
                 | SendError::Unready(_)
                 | SendError::Refused(_)
                 | SendError::Busy(..)
-                | SendError::Status(429 | 502..=504)
+                | SendError::Status(429 | 502..=504, _)
                 | SendError::SessionGone
                 | SendError::Lost(_) => Reason::ServiceUnavailable,
                 SendError::Limited(_) => Reason::RateLimited,
                 SendError::TooLarge(_) => Reason::ResponseTooLarge,
-                SendError::Garbage(_) | SendError::Status(_) | SendError::Redirected(_) => {
+                SendError::Garbage(_) | SendError::Status(..) | SendError::Redirected(_) => {
                     Reason::UpstreamError
                 }
             },
@@ -388,12 +388,12 @@ fn tool_error(error: &SendError) -> ToolError {
             false,
         ),
         // What proxies answer in place of a server that is away, or has too much to do.
-        SendError::Busy(..) | SendError::Status(429 | 502..=504) => (
+        SendError::Busy(..) | SendError::Status(429 | 502..=504, _) => (
             "service_unavailable",
             "The server behind this is not available now. Try again shortly.",
             true,
         ),
-        SendError::Garbage(_) | SendError::Status(_) | SendError::Redirected(_) => (
+        SendError::Garbage(_) | SendError::Status(..) | SendError::Redirected(_) => (
             "upstream_error",
             "The server behind this answered with something that is no valid answer.",
             false,

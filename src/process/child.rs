@@ -15,6 +15,7 @@ use tokio::{
 };
 
 use super::{
+    last_words,
     memory::Memory,
     stderr::{Tail, follow},
     watchdog::Watchdog,
@@ -70,6 +71,14 @@ impl Process {
         ended(self.ended.clone()).await
     }
 
+    /// Ends it as [`Process::stop`] does, and tells what it said last.
+    pub async fn end(self, grace: Duration) -> Ended {
+        let stderr = Arc::clone(&self.stderr);
+        let status = self.stop(grace).await;
+        let last_words = last_words::best(&stderr.lock().text());
+        Ended { status, last_words }
+    }
+
     /// Ends it as the specification says: the caller has dropped its standard input; it has `grace`
     /// to end by itself, `grace` again after a SIGTERM to its group, then the group is killed.
     /// Returns as [`Process::wait`] does. Dropping the future does not stop the stopping.
@@ -78,6 +87,15 @@ impl Process {
         self.stop.send(grace).ok();
         ended(self.ended).await
     }
+}
+
+/// How a process ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Such as `exit status: 1`, or `signal: 9 (SIGKILL)`.
+    pub status: String,
+    /// The line of its standard error that says best why.
+    pub last_words: Option<String>,
 }
 
 async fn ended(mut ended: watch::Receiver<Option<String>>) -> String {

@@ -7,6 +7,7 @@
 //! | `child` | one running child: its end waited for, its group killed, everything reaped |
 //! | `watchdog` | `__watch`, the process that kills the groups when the gate itself is killed |
 //! | `stderr` | what a child says on the side |
+//! | `last_words` | the line of it that says why it ended |
 //! | `memory` | how much of it a group takes, and the bound on that |
 //! | `cgroup` | where the kernel keeps that bound |
 //!
@@ -15,9 +16,10 @@
 //! A program that leaves its group on purpose (`setsid`) is beyond all this.
 
 mod cgroup;
+mod child;
+mod last_words;
 mod launch;
 mod memory;
-mod child;
 mod spawner;
 mod stderr;
 mod watchdog;
@@ -28,7 +30,7 @@ use thiserror::Error;
 use tokio::process::{ChildStdin, ChildStdout};
 
 pub use self::{
-    child::Process,
+    child::{Ended, Process},
     launch::{NotFound, Variable},
     spawner::Spawner,
 };

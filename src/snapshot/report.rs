@@ -122,6 +122,7 @@ impl UpstreamEntry {
             resources: count(ListKind::Resources),
             templates: count(ListKind::Templates),
             listed_from: listing.is_some().then_some(source),
+            last_words: status.last_words,
             last_error: status.last_error.or_else(|| self.catalog.error()),
             restarts: status.restarts,
             calls: status.calls,

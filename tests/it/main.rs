@@ -58,6 +58,7 @@ mod older;
 mod openings;
 mod policy;
 mod readiness;
+mod reasons;
 mod reload;
 mod replicas;
 mod resilience;

@@ -109,7 +109,8 @@ async fn a_server_that_speaks_neither_is_told_by_its_refusal() {
     let git = fake::legacy("2025-06-18").does(Act::Status(404));
     let gate = watched(&git, "").start().await;
     let error = report(&gate).await["last_error"].clone();
-    assert_eq!(error, "answered with HTTP status 404");
+    let error = error.as_str().unwrap();
+    assert!(error.starts_with("answered with HTTP status 404: is `http://"), "{error}");
     assert!(0 < streams_of(&git), "the other one was tried");
     for code in [403, 406, 415, 500] {
         let git = fake::legacy("2025-06-18").does(Act::Status(code));

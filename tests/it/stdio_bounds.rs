@@ -173,8 +173,10 @@ async fn a_process_that_takes_too_much_memory_is_ended_and_started_again() {
     let (gate, _folder) = gate("memory = \"128MiB\"").await;
     let eaten = soon("the end", act(&gate, json!({ "name": "much", "eat": 200 }))).await;
     assert_eq!(eaten["structuredContent"]["error"], "service_unavailable", "{eaten}");
-    opens_again(&gate).await;
+    // Until it is open again: then it has no old error.
     assert!(last_error(&gate).contains("`memory` allows 128 MiB"), "{}", last_error(&gate));
+    opens_again(&gate).await;
+    assert_eq!(last_error(&gate), "");
     assert_eq!(counter(&gate, "upstream_memory"), 1);
     assert_eq!(
         act(&gate, json!({ "name": "small", "eat": 0 })).await["content"][0]["text"],

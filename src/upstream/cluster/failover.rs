@@ -79,16 +79,16 @@ impl Failover {
         let may = match error {
             SendError::Unavailable(_) | SendError::Unready(_) | SendError::Refused(_) => true,
             // What a server says that goes away, or a balancer in its place (RFC 9110 §15.6).
-            SendError::Lost(_) | SendError::Status(502..=504) | SendError::Busy(503, _) => {
+            SendError::Lost(_) | SendError::Status(502..=504, _) | SendError::Busy(503, _) => {
                 self.ask.safe && self.upstream.may_send_lost()
             }
-            SendError::Status(500..) | SendError::Busy(..) => {
+            SendError::Status(500.., _) | SendError::Busy(..) => {
                 self.ask.safe && self.upstream.may_send_twice()
             }
             // Whoever waited so long has no time left, and what is wrong is so elsewhere, too.
             SendError::Idle(_)
             | SendError::Total(_)
-            | SendError::Status(_)
+            | SendError::Status(..)
             | SendError::Redirected(_)
             | SendError::TooLarge(_)
             | SendError::Garbage(_)

@@ -152,6 +152,8 @@ impl Upstream {
 
     /// Notes a failure that was seen by whoever read the exchange.
     pub fn failed(&self, error: SendError) -> SendError {
-        self.tally.failure(error)
+        let calls = self.replicas.iter().map(|replica| replica.tally.calls()).sum();
+        self.tally.failed_after(&error, calls);
+        error
     }
 }

@@ -44,11 +44,14 @@ impl Upstream {
         for state in [State::Failed, State::Idle, State::Opening, State::Ready] {
             status.state = states().find(|one| *one == state).unwrap_or(status.state);
         }
-        let own = self.tally.status_of_calls();
+        let opened = self.replicas.iter().filter_map(|replica| replica.tally.opened_at()).max();
+        status.calls = each.iter().map(|one| one.calls).sum();
+        let own = self.tally.status_of_calls(status.calls, opened);
         status.last_error = own.last_error.or(status.last_error);
         status.last_error =
             status.last_error.or_else(|| each.iter().find_map(|one| one.last_error.clone()));
-        status.calls = each.iter().map(|one| one.calls).sum();
+        status.last_words =
+            status.last_words.or_else(|| each.iter().find_map(|one| one.last_words.clone()));
         status.failures = own.failures + each.iter().map(|one| one.failures).sum::<u64>();
         status.restarts = each.iter().map(|one| one.restarts).sum();
         status.processes = each.iter().map(|one| one.processes).sum();

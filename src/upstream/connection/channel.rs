@@ -13,7 +13,7 @@ use crate::{
         raw::Raw,
         version::{Era, Version},
     },
-    process::Process,
+    process::{Ended, Process},
     upstream::{
         exchange::{Exchange, Source, error::SendError},
         transport::{
@@ -94,7 +94,7 @@ impl Channel {
     }
 
     /// Gives up an opening; says why, with a process's last words.
-    pub async fn end(&self, why: &str) -> String {
+    pub async fn end(&self, why: &str) -> EndReason {
         match self {
             Self::Multiplexer(lines, process) => {
                 let broken = lines.is_closed().then(|| lines.why());
@@ -104,12 +104,12 @@ impl Channel {
                     Some(process) => {
                         exit_reason(process, &broken.unwrap_or_else(|| why.to_owned())).await
                     }
-                    None => why.to_owned(),
+                    None => EndReason::silent(why),
                 }
             }
             Self::Http(http) => {
                 http.close(why);
-                why.to_owned()
+                EndReason::silent(why)
             }
         }
     }
@@ -158,15 +158,26 @@ impl Channel {
     }
 }
 
-/// How a process ended; one that still runs is stopped.
-pub async fn exit_reason(process: Process, why: &str) -> String {
-    let said = process.stderr_tail();
-    let status = process.stop(GRACE).await;
-    if let Some(last) = said.lines().rfind(|line| !line.trim().is_empty()) {
-        // For the log only: what a server says may be of one client, and others read the reason.
-        tracing::warn!(%status, "a server's last words: {}", last.trim());
+/// Why a connection ended.
+#[derive(Debug)]
+pub struct EndReason {
+    pub why: String,
+    /// The last words of its process, where there was one. They may be of one client: they are for
+    /// operators only, and clients that may read the reason must not see them.
+    pub last_words: Option<String>,
+}
+
+impl EndReason {
+    /// Makes the reason of a connection without a process.
+    pub fn silent(why: &str) -> Self {
+        Self { why: why.to_owned(), last_words: None }
     }
-    format!("{why} ({status})")
+}
+
+/// How a process ended; one that still runs is stopped.
+pub async fn exit_reason(process: Process, why: &str) -> EndReason {
+    let Ended { status, last_words } = process.end(GRACE).await;
+    EndReason { why: format!("{why} ({status})"), last_words }
 }
 
 /// Declares to a modern server all that the gateway carries between servers and clients. A server

@@ -34,7 +34,7 @@ impl OpenError {
     pub fn is_refusal(&self) -> bool {
         match self {
             Self::Refused { .. } | Self::Version(_) | Self::Answer(_) | Self::NotModern => true,
-            Self::Send(SendError::Status(status)) => {
+            Self::Send(SendError::Status(status, _)) => {
                 (400..500).contains(status) && ![401, 403, 407, 408, 429].contains(status)
             }
             Self::Send(_) | Self::NoStream(_) | Self::Endpoint(_) => false,
@@ -54,7 +54,7 @@ impl OpenError {
     /// A server of the older HTTP+SSE answers so (transports: backwards compatibility).
     pub fn leaves_sse(&self) -> bool {
         let status = match self {
-            Self::Send(SendError::Status(status)) => *status,
+            Self::Send(SendError::Status(status, _)) => *status,
             Self::Refused { error, status, .. } if !error::is_modern(refused_versions(error).0) => {
                 *status
             }
@@ -105,11 +105,13 @@ pub fn refused_versions(error: &Raw) -> (i64, Vec<String>) {
 mod tests {
     use std::time::Duration;
 
+    use crate::upstream::exchange::server_reason::ServerReason;
+
     use super::*;
 
     #[test]
     fn some_refusals_leave_the_older_transport() {
-        let status = |status| OpenError::Send(SendError::Status(status));
+        let status = |status| OpenError::Send(SendError::Status(status, ServerReason::default()));
         let refused = |code: i64, status| {
             let error = Raw::encode(&serde_json::json!({ "code": code, "message": "no" }));
             OpenError::Refused { method: "initialize", error, status }

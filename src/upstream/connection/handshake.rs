@@ -210,11 +210,11 @@ async fn ask_discover(link: &Channel, timeout: Timeout) -> Result<Body, SendErro
 /// it does not know. Missing credentials are told, whatever the era.
 fn undiscovered(link: &Channel, error: SendError) -> Result<Found, OpenError> {
     let ended = matches!(error, SendError::Lost(_)) && matches!(link, Channel::Multiplexer(..));
-    if ended || matches!(error, SendError::Unavailable(_) | SendError::Status(401 | 407)) {
+    if ended || matches!(error, SendError::Unavailable(_) | SendError::Status(401 | 407, _)) {
         return Err(error.into());
     }
-    let stated = matches!(error, SendError::Status(400..=499))
-        && !matches!(error, SendError::Status(403 | 408 | 429));
+    let stated = matches!(error, SendError::Status(400..=499, _))
+        && !matches!(error, SendError::Status(403 | 408 | 429, _));
     Ok(Found::Legacy { inferred: !stated })
 }
 

@@ -10,7 +10,7 @@ use crate::{
     mcp::{compat, meta, method::Method, raw::Raw, splice, version::Era},
     upstream::{
         connection::{
-            channel::{Channel, exit_reason},
+            channel::{Channel, EndReason, exit_reason},
             error::OpenError,
             handshake::{Agreed, Found, discover, initialize, initialize_first, probe},
             owner::Owner,
@@ -182,17 +182,17 @@ impl Connection {
     }
 
     /// Waits for its end, and says why it came. A process is then gone, with its group.
-    pub async fn closed(&self) -> String {
+    pub async fn closed(&self) -> EndReason {
         match &self.link {
             Channel::Multiplexer(lines, process) => {
                 let why = lines.closed().await;
                 let process = process.lock().take();
                 match process {
                     Some(process) => exit_reason(process, &why).await,
-                    None => why,
+                    None => EndReason::silent(&why),
                 }
             }
-            Channel::Http(http) => http.closed().await,
+            Channel::Http(http) => EndReason::silent(&http.closed().await),
         }
     }
 

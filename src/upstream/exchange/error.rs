@@ -7,6 +7,8 @@ use crate::{
     resilience::{AttemptOutcome, Cause, CircuitOpen},
 };
 
+use super::server_reason::ServerReason;
+
 /// Why a request got no answer. What it says is for operators.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SendError {
@@ -36,8 +38,9 @@ pub enum SendError {
     NoRoom,
     #[error("sent something that is no MCP: {0}")]
     Garbage(String),
-    #[error("answered with HTTP status {0}")]
-    Status(u16),
+    /// What the server says of it is for operators.
+    #[error("answered with HTTP status {0}{1}")]
+    Status(u16, ServerReason),
     /// A redirect that is not followed: where it leads, without what may be secret, and why not.
     #[error("{0}")]
     Redirected(String),
@@ -63,7 +66,7 @@ impl SendError {
             Self::TooLarge(_) => "too_large",
             Self::NoRoom => "no_room",
             Self::Garbage(_) => "garbage",
-            Self::Status(_) => "status",
+            Self::Status(..) => "status",
             Self::Busy(..) => "busy",
             Self::Redirected(_) => "redirected",
             Self::SessionGone => "session_gone",
@@ -75,9 +78,9 @@ impl SendError {
         match self {
             Self::Unavailable(_) | Self::Lost(_) | Self::Garbage(_) => Some(Cause::Transport),
             Self::Idle(_) | Self::Total(_) => Some(Cause::Timeout),
-            Self::Status(429) | Self::Busy(429, _) => Some(Cause::TooManyRequests),
-            Self::Status(500..) | Self::Busy(..) => Some(Cause::ServerError),
-            Self::Status(_)
+            Self::Status(429, _) | Self::Busy(429, _) => Some(Cause::TooManyRequests),
+            Self::Status(500.., _) | Self::Busy(..) => Some(Cause::ServerError),
+            Self::Status(..)
             | Self::Redirected(_)
             | Self::TooLarge(_)
             | Self::NoRoom

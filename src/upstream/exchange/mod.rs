@@ -3,6 +3,7 @@
 pub mod ending;
 pub mod error;
 mod events;
+pub mod server_reason;
 pub mod task;
 
 use std::sync::Arc;

@@ -17,6 +17,7 @@ use crate::{
     telemetry::{Counter, Counters},
     upstream::{
         connection::owner::Audience,
+        exchange::server_reason::clean,
         transport::{noise::Noise, read_budget::ReadShare},
     },
 };
@@ -36,6 +37,8 @@ pub struct EventSink {
 /// Bounds on what a connection brings.
 #[derive(Debug, Clone)]
 pub struct Bounds {
+    /// The name of the upstream, for the log.
+    pub upstream: String,
     pub answer_bytes_max: usize,
     pub noise_bytes_max: usize,
     /// The budget that large answers count in while they are read.
@@ -54,7 +57,15 @@ pub struct Inbox {
     wake: Notify,
     queue_in: mpsc::Sender<ServerMessage>,
     queue: tokio::sync::Mutex<mpsc::Receiver<ServerMessage>>,
-    last_noise: Mutex<Option<String>>,
+    last_noise: Mutex<Option<LastNoise>>,
+}
+
+/// What a server sent last that is no message.
+#[derive(Debug, Clone)]
+pub struct LastNoise {
+    pub what: String,
+    /// Its first characters: for operators only.
+    pub text: String,
 }
 
 /// A sign that the lists changed.
@@ -118,7 +129,7 @@ impl Inbox {
         self.wake.notify_one();
     }
 
-    pub fn last_noise(&self) -> Option<String> {
+    pub fn last_noise(&self) -> Option<LastNoise> {
         self.last_noise.lock().clone()
     }
 }
@@ -201,9 +212,11 @@ impl EventSink {
         const SHOWN: usize = 200;
         self.counters.add(Counter::UpstreamGarbage);
         let text = String::from_utf8_lossy(text.get(..SHOWN.min(text.len())).unwrap_or_default());
-        tracing::debug!(%error, %text, "an upstream sent what is no MCP message");
-        *self.inbox.last_noise.lock() =
-            Some(format!("it sent what is no MCP message ({error}); the log has it at `debug`"));
+        let text = clean(&text, &[]);
+        let upstream = &self.bounds.upstream;
+        tracing::debug!(upstream, %error, %text, "an upstream sent what is no MCP message");
+        let what = format!("it sent what is no MCP message ({error}); the log has it at `debug`");
+        *self.inbox.last_noise.lock() = Some(LastNoise { what, text });
     }
 
     fn offer(&self, message: impl FnOnce(Option<SessionKey>) -> ServerMessage) {

@@ -12,7 +12,7 @@ use crate::{
     telemetry::Counter,
     upstream::{
         connection::{
-            channel::Channel,
+            channel::{Channel, EndReason},
             error::{OpenError, unavailable},
             handshake::PROBE_TIMEOUT,
             open::{Connection, Opened},
@@ -171,7 +171,8 @@ impl Replica {
             }
         };
         let said = error.to_string();
-        let why = link.end(&said).await;
+        let EndReason { why, last_words } = link.end(&said).await;
+        self.tally.keep_last_words(last_words);
         let error = if why == said { error } else { unavailable(why) };
         Err(Failure { error, manner })
     }

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use crate::{
     builtin::report::UpstreamKind,
@@ -35,6 +36,8 @@ pub struct Status {
     /// The server's `Implementation` object.
     pub info: Option<Raw>,
     pub last_error: Option<String>,
+    /// What the server itself said of it: for operators only.
+    pub last_words: Option<String>,
     pub calls: u64,
     pub failures: u64,
     pub restarts: u64,
@@ -64,13 +67,28 @@ pub struct Noted {
     pub last_error: Option<String>,
 }
 
+/// What went wrong last.
+#[derive(Debug)]
+struct Trouble {
+    error: String,
+    last_words: Option<String>,
+    at: Instant,
+    /// Calls that were sent by then: one that came after it and did not fail says that it is over.
+    calls: u64,
+    /// Set once the upstream was opened again after it.
+    is_over: bool,
+}
+
 /// Counts of one upstream or replica.
 #[derive(Debug, Default)]
 pub struct Tally {
     calls: AtomicU64,
     failures: AtomicU64,
     restarts: AtomicU64,
-    last_error: Mutex<Option<String>>,
+    trouble: Mutex<Option<Trouble>>,
+    /// The last words of the process whose end is about to be told.
+    last_words: Mutex<Option<String>>,
+    opened_at: Mutex<Option<Instant>>,
 }
 
 impl Replica {
@@ -120,7 +138,12 @@ impl Tally {
 
     pub fn failed(&self, error: &str) {
         self.failures.fetch_add(1, Ordering::Relaxed);
-        *self.last_error.lock() = Some(error.to_owned());
+        *self.trouble.lock() = Some(Trouble::new(error, None, self.calls()));
+    }
+
+    /// Calls that were sent.
+    pub fn calls(&self) -> u64 {
+        self.calls.load(Ordering::Relaxed)
     }
 
     /// Notes an error, and passes it on.
@@ -129,15 +152,58 @@ impl Tally {
         error
     }
 
-    pub fn status_of_calls(&self) -> Noted {
-        let failures = self.failures.load(Ordering::Relaxed);
-        Noted { failures, last_error: self.last_error.lock().clone() }
+    /// Notes a failure of a call to whichever replica, after so many `calls` to all of them.
+    pub fn failed_after(&self, error: &SendError, calls: u64) {
+        self.failures.fetch_add(1, Ordering::Relaxed);
+        *self.trouble.lock() = Some(Trouble::new(&error.to_string(), None, calls));
     }
 
-    /// True where it is another reason than the last time.
-    pub fn lost(&self, why: &str) -> bool {
+    /// Failures of calls. The last of them is told as long as none was sent after it that did not
+    /// fail, of `calls` in all, and where the upstream is open only if it came after `opened`.
+    pub fn status_of_calls(&self, calls: u64, opened: Option<Instant>) -> Noted {
+        let failures = self.failures.load(Ordering::Relaxed);
+        let trouble = self.trouble.lock();
+        let recent =
+            |one: &&Trouble| opened.is_none_or(|opened| opened < one.at && calls <= one.calls);
+        let last_error = trouble.as_ref().filter(recent).map(|one| one.error.clone());
+        Noted { failures, last_error }
+    }
+
+    /// Keeps what a process said last, for [`Tally::lost`].
+    pub fn keep_last_words(&self, last_words: Option<String>) {
+        *self.last_words.lock() = last_words;
+    }
+
+    /// Takes what was kept by [`Tally::keep_last_words`].
+    pub fn take_last_words(&self) -> Option<String> {
+        self.last_words.lock().take()
+    }
+
+    /// Notes why it is not open; true where that, or what the server said of it, is another reason
+    /// than the last time.
+    pub fn lost(&self, why: &str, last_words: Option<String>) -> bool {
         self.restarts.fetch_add(1, Ordering::Relaxed);
-        self.last_error.lock().replace(why.to_owned()).is_none_or(|before| before != why)
+        *self.opened_at.lock() = None;
+        let now = Trouble::new(why, last_words, self.calls());
+        let mut trouble = self.trouble.lock();
+        let is_same =
+            |before: &Trouble| before.error == now.error && before.last_words == now.last_words;
+        let is_news = !trouble.as_ref().is_some_and(is_same);
+        *trouble = Some(now);
+        is_news
+    }
+
+    /// Notes that it is open: what was wrong before is so no longer.
+    pub fn opened(&self) {
+        *self.opened_at.lock() = Some(Instant::now());
+        if let Some(trouble) = &mut *self.trouble.lock() {
+            trouble.is_over = true;
+        }
+    }
+
+    /// When it was opened, as long as it is open.
+    pub fn opened_at(&self) -> Option<Instant> {
+        *self.opened_at.lock()
     }
 
     pub fn status(&self, phase: &Phase, inbox: &Inbox, processes: usize) -> Status {
@@ -147,12 +213,22 @@ impl Tally {
             Phase::Ready(connection) => (State::Ready, Some(&connection.peer)),
             Phase::Failed(_) => (State::Failed, None),
         };
+        let (mut last_error, mut last_words) = (None, None);
+        let calls = self.calls();
+        let is_over = |one: &Trouble| one.is_over || state == State::Ready && one.calls < calls;
+        if let Some(one) = self.trouble.lock().as_ref().filter(|one| !is_over(one)) {
+            (last_error, last_words) = (Some(one.error.clone()), one.last_words.clone());
+        }
+        // A line or two that are no message do a server that is open no harm.
+        let noise = inbox.last_noise().filter(|_| state != State::Ready || last_error.is_some());
+        let (noise, noise_text) = noise.map(|noise| (noise.what, noise.text)).unzip();
         Status {
             state,
             version: peer.map(|peer| peer.version),
             info: peer.and_then(|peer| peer.info.clone()),
-            last_error: told(self.last_error.lock().clone(), inbox.last_noise()),
-            calls: self.calls.load(Ordering::Relaxed),
+            last_error: told(last_error, noise),
+            last_words: last_words.or(noise_text),
+            calls,
             failures: self.failures.load(Ordering::Relaxed),
             restarts: self.restarts.load(Ordering::Relaxed),
             processes,
@@ -161,10 +237,68 @@ impl Tally {
     }
 }
 
+impl Trouble {
+    fn new(error: &str, last_words: Option<String>, calls: u64) -> Self {
+        let error = error.to_owned();
+        Self { error, last_words, at: Instant::now(), calls, is_over: false }
+    }
+}
+
 /// Joins what is wrong and what may be why.
 fn told(error: Option<String>, noise: Option<String>) -> Option<String> {
     match (error, noise) {
         (Some(error), Some(noise)) => Some(format!("{error}; {noise}")),
         (error, noise) => error.or(noise),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(tally: &Tally, phase: &Phase) -> (Option<String>, Option<String>) {
+        let status = tally.status(phase, &Inbox::new(), 0);
+        (status.last_error, status.last_words)
+    }
+
+    /// What is news is logged: each line names what is new, and no line comes twice.
+    #[test]
+    fn the_end_of_a_server_is_news_once_per_change() {
+        let tally = Tally::default();
+        let words = |text: &str| Some(text.to_owned());
+        for (why, last_words, is_news) in [
+            ("closed", words("Error: no key"), true),
+            ("closed", words("Error: no key"), false),
+            ("closed", words("Error: no key"), false),
+            ("closed", words("Error: no seat"), true),
+            ("closed", words("Error: no key"), true),
+            ("closed", None, true),
+            ("closed", None, false),
+            ("silent", None, true),
+            ("silent", words("ready"), true),
+            ("silent", words("ready"), false),
+            ("closed", words("ready"), true),
+        ] {
+            assert_eq!(tally.lost(why, last_words.clone()), is_news, "{why} {last_words:?}");
+            let failed = Phase::Failed(SendError::Unavailable(why.to_owned()));
+            assert_eq!(shown(&tally, &failed), (Some(why.to_owned()), last_words));
+        }
+        // Opened in between, it is the same news still, and nothing is shown meanwhile.
+        tally.opened();
+        assert_eq!(shown(&tally, &Phase::Opening), (None, None));
+        assert!(!tally.lost("closed", words("ready")));
+        assert_eq!(tally.restarts.load(Ordering::Relaxed), 12);
+    }
+
+    #[test]
+    fn a_failure_is_over_with_the_next_call_or_opening() {
+        let tally = Tally::default();
+        let error = |tally: &Tally, calls, opened| tally.status_of_calls(calls, opened).last_error;
+        let before = Instant::now();
+        tally.failed_after(&SendError::Idle(std::time::Duration::from_secs(2)), 3);
+        assert!(error(&tally, 3, Some(before)).is_some());
+        assert!(error(&tally, 4, Some(before)).is_none(), "another call went well");
+        assert!(error(&tally, 3, Some(Instant::now())).is_none(), "it was opened since");
+        assert!(error(&tally, 4, None).is_some(), "it is not open");
     }
 }

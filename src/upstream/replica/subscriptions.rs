@@ -408,6 +408,8 @@ fn no_subscription(error: &SendError) {
 mod tests {
     use futures_util::{FutureExt as _, join};
 
+    use crate::upstream::exchange::server_reason::ServerReason;
+
     use super::*;
 
     fn told(wanted: &Subscriptions, told: &Result<(), SendError>) {
@@ -460,10 +462,10 @@ mod tests {
         let wanted = wanted();
         let mut refused = pin!(wanted.add("a"));
         assert!(refused.as_mut().now_or_never().is_none());
-        told(&wanted, &Err(SendError::Status(500)));
+        told(&wanted, &Err(SendError::Status(500, ServerReason::default())));
         let mut later = pin!(wanted.add("a"));
         assert!(later.as_mut().now_or_never().is_none());
-        assert_eq!(refused.await, Err(SendError::Status(500)));
+        assert_eq!(refused.await, Err(SendError::Status(500, ServerReason::default())));
         assert_eq!(next(&wanted), Some(Method::Subscribe));
         told(&wanted, &Ok(()));
         assert_eq!(later.await, Ok(()));

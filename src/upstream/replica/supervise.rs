@@ -176,6 +176,7 @@ impl Replica {
 
     fn sink(&self, owner: Owner<'_>) -> EventSink {
         let bounds = inbox::Bounds {
+            upstream: self.name().to_owned(),
             answer_bytes_max: self.settings.answer_bytes_max,
             noise_bytes_max: self.settings.config.pipe.noise_bytes_max,
             reading: Arc::clone(&self.common.reading),
@@ -229,8 +230,10 @@ impl Replica {
             }
             relist_at = Instant::now();
             // One that is retired was closed on purpose.
-            if self.tally.lost(&why) && !self.common.is_retired() {
-                tracing::warn!(upstream = self.name(), error = %why, "not open");
+            let last_words = self.tally.take_last_words().or_else(|| self.noise_of(life));
+            let is_news = self.tally.lost(&why, last_words.clone());
+            if is_news && !self.common.is_retired() {
+                tracing::warn!(upstream = self.name(), error = %why, last_words, "not open");
             }
             let delay = if is_of_machine { backoff.first() } else { backoff.lost(life) };
             let delay = jittered(delay);
@@ -243,6 +246,12 @@ impl Replica {
                 self.pause(delay, soonest).await;
             }
         }
+    }
+
+    /// What a server sent in place of an answer that would have opened it.
+    fn noise_of(&self, life: Option<Life>) -> Option<String> {
+        let noise = self.common.inbox.last_noise().filter(|_| life.is_none());
+        noise.map(|noise| noise.text)
     }
 
     /// Serves the connection until it is lost; says why that was, and how it had fared.
@@ -317,6 +326,7 @@ impl Replica {
             self.common.wanted.forgotten();
         }
         self.common.standing.opened(self.place);
+        self.tally.opened();
         self.phase.send_replace(Phase::Ready(connection.clone()));
         let sink = self.sink(Owner::Everyone);
         let watching = async {
@@ -335,11 +345,13 @@ impl Replica {
             tokio::join!(relisting, self.common.wanted.keep(&connection, &sink));
             std::future::pending::<()>().await;
         };
-        tokio::select! {
+        let ended = tokio::select! {
             // What was wanted is told to the next connection anew.
-            () = watching => String::new(),
-            why = connection.closed() => why,
-        }
+            () = watching => return String::new(),
+            ended = connection.closed() => ended,
+        };
+        self.tally.keep_last_words(ended.last_words);
+        ended.why
     }
 }
 

@@ -4,14 +4,11 @@
 use std::{collections::VecDeque, fmt, sync::atomic::Ordering, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, header};
+use http::StatusCode;
 use hyper::Response;
 
 use crate::{
-    call::{
-        clock,
-        event::{Event, ServerNotification},
-    },
+    call::event::{Event, ServerNotification},
     mcp::{
         lenient::{self, Damaged, Received},
         message::{self, Body, Message, Response as Answer},
@@ -34,16 +31,13 @@ use crate::{
 use super::{
     Http, RETRY, SESSION, Sending,
     expected::{Awaited, with_token},
-    gone, is_stream, notice,
+    gone, head, is_stream, notice,
 };
 
 /// Times a stream is taken up again without an event in between, before the call counts as lost.
 const RESUMES_MAX: u32 = 5;
 /// The shortest pause before one is taken up again, whatever the server asks for.
 const RESUME_MIN: Duration = Duration::from_millis(50);
-
-/// No server is left alone for longer than a day, whatever it says.
-const RETRY_AFTER_MAX: u64 = 24 * 60 * 60;
 
 /// A request under way.
 pub struct HttpCall {
@@ -63,6 +57,8 @@ pub struct HttpCall {
     resumes: u32,
     /// The `Retry-After` of a 429 or a 503.
     retry_after: Option<Duration>,
+    /// What a refusal says in `WWW-Authenticate`; empty where it says nothing, and for answers.
+    challenge: String,
     /// The reason that the server is given where it is cancelled.
     reason: Option<String>,
     /// The head of an answer came.
@@ -103,6 +99,7 @@ impl HttpCall {
             retry: RETRY,
             resumes: 0,
             retry_after: None,
+            challenge: String::new(),
             reason: None,
             begun: false,
             reservation: Reservation::default(),
@@ -194,7 +191,10 @@ impl HttpCall {
             return Err(self.session_gone());
         }
         if let 429 | 503 = status.as_u16() {
-            self.retry_after = retry_after(response.headers());
+            self.retry_after = head::retry_after(response.headers());
+        }
+        if status.is_client_error() {
+            self.challenge = head::challenge(response.headers());
         }
         if self.method == Method::Initialize
             && let Some(session) = response.headers().get(SESSION)
@@ -229,7 +229,7 @@ impl HttpCall {
             return Err(self.session_gone());
         }
         if let 401 | 403 | 407 = code {
-            return Err(SendError::Status(code));
+            return Err(self.refusal(code, text));
         }
         match lenient::read(text) {
             Received::Message(Message::Response(answer)) => {
@@ -248,7 +248,7 @@ impl HttpCall {
             }
             _ if !status.is_success() => Err(match self.retry_after {
                 Some(wait) => SendError::Busy(code, wait),
-                None => SendError::Status(code),
+                None => self.refusal(code, text),
             }),
             _ if status == StatusCode::ACCEPTED && self.http.may_answer_aside() => {
                 self.state = State::Elsewhere(self.http.await_aside(self.id));
@@ -259,9 +259,13 @@ impl HttpCall {
             }
             Received::Damaged(damaged) => {
                 self.http.0.sink.garbage(text, &damaged.error);
-                Err(SendError::Garbage(damaged.error.to_string()))
+                Err(self.http.0.endpoint.garbage(text, &damaged.error.to_string()))
             }
         }
+    }
+
+    fn refusal(&self, status: u16, body: &[u8]) -> SendError {
+        self.http.0.endpoint.refusal(status, &self.challenge, body)
     }
 
     fn frame(&mut self, frame: &Frame) -> Result<Option<Event>, SendError> {
@@ -438,16 +442,6 @@ impl HttpCall {
     pub fn give_reason(&mut self, reason: String) {
         self.reason = Some(reason);
     }
-}
-
-/// When a server wants to be asked again (RFC 9110, 10.2.3): in so many seconds, or at a time.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
-    let seconds = text.parse().ok().or_else(|| {
-        let at = u64::try_from(jiff::fmt::rfc2822::parse(text).ok()?.timestamp().as_second());
-        Some(at.ok()?.saturating_sub(clock::unix_seconds()))
-    });
-    seconds.map(|seconds: u64| Duration::from_secs(seconds.min(RETRY_AFTER_MAX)))
 }
 
 impl Http {

@@ -15,7 +15,10 @@ use crate::{
     config::Transport,
     credential::Credential,
     net::{Content, Net, NetError, SendOptions},
-    upstream::exchange::error::SendError,
+    upstream::exchange::{
+        error::SendError,
+        server_reason::{Refusal, ServerReason, in_place_of_message},
+    },
 };
 
 use super::{
@@ -232,6 +235,32 @@ impl Endpoint {
                 Box::pin(sending).await
             }
         }
+    }
+
+    /// Why a server refuses a request, in its own words as far as it has any.
+    pub(super) fn refusal(&self, status: u16, challenge: &str, body: &[u8]) -> SendError {
+        SendError::Status(status, self.reason(status, challenge, body))
+    }
+
+    /// The server's own reason to refuse a request, as far as it gave one.
+    pub(super) fn reason(&self, status: u16, challenge: &str, body: &[u8]) -> ServerReason {
+        self.told(body, |refusal| ServerReason::of(Refusal { status, challenge, ..refusal }))
+    }
+
+    /// What a server sent in place of a message, after the `error` that was found in it.
+    pub(super) fn garbage(&self, body: &[u8], error: &str) -> SendError {
+        self.told(body, |refusal| SendError::Garbage(in_place_of_message(body, error, refusal)))
+    }
+
+    /// Hands out what is needed to show a server's words without what it was sent.
+    fn told<T>(&self, body: &[u8], tell: impl FnOnce(Refusal<'_>) -> T) -> T {
+        let whose = self.whose.lock().clone();
+        let values = self.headers.values().filter_map(|value| value.to_str().ok());
+        // `Bearer`, `Basic` and the like are no secret.
+        let words = values.filter_map(|value| value.split_whitespace().next_back());
+        let secrets: Vec<_> = words.chain(whose.as_ref().map(Token::expose)).collect();
+        let url = masked(&self.uri.to_string());
+        tell(Refusal { body, url: &url, secrets: &secrets, ..Refusal::default() })
     }
 }
 

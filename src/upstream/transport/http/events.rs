@@ -30,6 +30,7 @@ use super::{
     EVENTS, Endpoint, JSON, NOTIFICATION_TIMEOUT,
     address::resolve,
     endpoint::{HeaderKind, How, RequestTemplate, broken},
+    head::challenge,
     is_stream,
 };
 
@@ -87,7 +88,7 @@ async fn begin(endpoint: &Endpoint, decoder: &mut Decoder) -> Result<(Content, S
     request.set(header::ACCEPT, EVENTS);
     // Boxed: large.
     let response = Box::pin(endpoint.send(request, how(true))).await.map_err(broken)?;
-    let mut body = stream(response)?;
+    let mut body = stream(endpoint, response)?;
     let none = |why: &str| OpenError::NoStream(why.to_owned());
     loop {
         let frame = decoder.next().map_err(|error| match error {
@@ -110,10 +111,13 @@ async fn begin(endpoint: &Endpoint, decoder: &mut Decoder) -> Result<(Content, S
     }
 }
 
-fn stream(response: Response<Content>) -> Result<Content, OpenError> {
+fn stream(endpoint: &Endpoint, response: Response<Content>) -> Result<Content, OpenError> {
     let status = response.status();
     if !status.is_success() {
-        return Err(OpenError::NoStream(format!("it answered GET with HTTP status {status}")));
+        let challenge = challenge(response.headers());
+        let reason = endpoint.reason(status.as_u16(), &challenge, &[]);
+        let said = format!("it answered GET with HTTP status {status}{reason}");
+        return Err(OpenError::NoStream(said));
     }
     if !is_stream(response.headers()) {
         return Err(OpenError::NoStream("it answered GET with no stream of events".to_owned()));
@@ -162,7 +166,8 @@ impl Mailbox {
             let response = response.map_err(broken)?;
             let status = response.status();
             if !status.is_success() {
-                return Err(SendError::Status(status.as_u16()));
+                let challenge = challenge(response.headers());
+                return Err(endpoint.refusal(status.as_u16(), &challenge, &[]));
             }
             // What goes on for longer is not waited for.
             tokio::time::timeout(DRAIN_TIMEOUT, drain(response.into_body())).await.ok();

@@ -9,6 +9,7 @@ mod endpoint;
 pub mod events;
 mod expected;
 mod gone;
+mod head;
 mod lifecycle;
 mod sending;
 

@@ -17,6 +17,7 @@ use super::{
     VERSION,
     call::HttpCall,
     endpoint::{self, HeaderKind, How, RequestTemplate},
+    head::challenge,
 };
 
 impl Mirrored<'_> {
@@ -86,7 +87,11 @@ impl Http {
         let Ok(response) = response else { return Err(SendError::Idle(NOTIFICATION_TIMEOUT)) };
         let response = response.map_err(|error| self.broken(error))?;
         let status = response.status();
-        if status.is_success() { Ok(()) } else { Err(SendError::Status(status.as_u16())) }
+        if status.is_success() {
+            return Ok(());
+        }
+        let challenge = challenge(response.headers());
+        Err(self.0.endpoint.refusal(status.as_u16(), &challenge, &[]))
     }
 
     pub(super) fn post(&self, text: Bytes) -> RequestTemplate {

@@ -114,7 +114,7 @@ impl MultiplexedCall {
         }
         // The server, or its session, may be gone without a sign on the stream. Other calls under
         // way there find out for themselves.
-        let gone = matches!(error, SendError::Unavailable(_) | SendError::Status(404));
+        let gone = matches!(error, SendError::Unavailable(_) | SendError::Status(404, _));
         if gone && !self.lines.is_busy() {
             self.lines.close(&error.to_string());
         }
