@@ -1,6 +1,7 @@
 //! Servers behind the gate: opened, kept open, and spoken to in whichever era they speak.
 //!
-//! [`Upstream::send`] is the one way to a server. Which of its replicas gets a request is decided
+//! [`Clearance::send`] is the one way to a server: each way there begins with a check that the
+//! clearance is for this very upstream. Which of its replicas gets a request is decided
 //! in [`cluster`]; which connection it takes there (the one that all share, the client session's
 //! own, or one leased from a pool) in [`connection`]. [`exchange`] is one request under way, and
 //! [`transport`] carries its bytes.

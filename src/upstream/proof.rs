@@ -49,6 +49,17 @@ impl Clearance {
         self.permit.on()
     }
 
+    /// Checks that this is a clearance for `upstream`: each way to a server begins with that.
+    ///
+    /// # Errors
+    /// Where it is for another.
+    pub fn check(&self, upstream: &Upstream) -> Result<(), SendError> {
+        if std::ptr::eq(Arc::as_ptr(self.upstream()), upstream) {
+            return Ok(());
+        }
+        Err(permitted_elsewhere())
+    }
+
     /// Makes a clearance for a copy of a request, which nobody waits for.
     pub fn without_places(&self) -> Self {
         let route = self.route.without_places();
@@ -60,9 +71,7 @@ impl Clearance {
     /// # Errors
     /// Where that takes the place of another.
     pub fn at_successor(&self, succession: &Succession<Upstream>) -> Result<Self, SendError> {
-        let permit = self.permit.at_successor(succession).ok_or_else(|| {
-            SendError::Unavailable("this call was permitted for another upstream".to_owned())
-        })?;
+        let permit = self.permit.at_successor(succession).ok_or_else(permitted_elsewhere)?;
         Ok(Self { permit, route: self.route.clone(), carried: None })
     }
 
@@ -98,7 +107,7 @@ impl Clearance {
     /// Where there is no connection for it, or the server fails.
     pub async fn subscribe(&self, ask: &UpstreamRequest, uri: &str) -> Result<Body, SendError> {
         let _places = self.admit(ask).await?;
-        self.upstream().subscribe(ask, uri).await
+        self.upstream().subscribe(ask, uri, self).await
     }
 
     /// Hears of `uri` on the connection that all share from now on.
@@ -106,7 +115,7 @@ impl Clearance {
     /// # Errors
     /// As [`Clearance::subscribe`].
     pub async fn want(&self, uri: &str) -> Result<(), SendError> {
-        self.upstream().want(uri).await
+        self.upstream().want(uri, self).await
     }
 
     /// Admits one send by the limits of the upstream and its tool.
@@ -142,10 +151,15 @@ impl PermitTarget for Upstream {
     }
 }
 
+fn permitted_elsewhere() -> SendError {
+    SendError::Unavailable("this call was permitted for another upstream".to_owned())
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
+    use futures_util::FutureExt as _;
     use tokio::time::Instant;
 
     use crate::{
@@ -243,6 +257,48 @@ mod tests {
     async fn a_clearance_leads_to_its_own_upstream_and_to_that_ones_successor_alone() {
         leads_right(r#""http://127.0.0.1:9/""#).await;
         leads_right(r#"["http://127.0.0.1:9/", "http://[::1]:9/"]"#).await;
+    }
+
+    /// The error that is known before anything is waited for.
+    fn error<T>(asked: impl Future<Output = Result<T, SendError>>) -> Option<SendError> {
+        Box::pin(asked).now_or_never().and_then(Result::err)
+    }
+
+    /// Hands each upstream each one's clearance, by every way to a server; the right one alone gets
+    /// as far as the wait for a connection.
+    async fn is_held_to_its_upstream(urls: &str) {
+        let (config, all, _folder) = upstreams(urls);
+        let [call, subscribe, unsubscribe] =
+            [Method::ToolsCall, Method::Subscribe, Method::Unsubscribe].map(ask);
+        for permitted in &all {
+            let clearance = clearance(&config, permitted).await;
+            for asked in &all {
+                let attempt = || Circuit::new(Arc::default()).attempt(None).unwrap();
+                let uri = "mem://one";
+                let mut told = vec![
+                    error(asked.send(&call, &clearance, attempt())),
+                    error(asked.subscribe(&subscribe, uri, &clearance)),
+                    error(asked.subscribe(&unsubscribe, uri, &clearance)),
+                    error(asked.want(uri, &clearance)),
+                ];
+                if 1 < asked.replicas.len() {
+                    let sent = asked.send_to(1, &call, &clearance, attempt());
+                    told.push(error(sent));
+                }
+                let is_right = permitted.name() == asked.name();
+                for (way, told) in told.into_iter().enumerate() {
+                    let is_refused = told == Some(permitted_elsewhere());
+                    let case = format!("{} at {}", permitted.name(), asked.name());
+                    assert_eq!(is_refused, !is_right, "{case}, way {way}: {told:?}");
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_clearance_for_one_upstream_is_refused_at_every_other() {
+        is_held_to_its_upstream(r#""http://127.0.0.1:9/""#).await;
+        is_held_to_its_upstream(r#"["http://127.0.0.1:9/", "http://[::1]:9/"]"#).await;
     }
 
     /// What a call is told whose upstream's shared connection failed with `error`.

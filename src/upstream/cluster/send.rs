@@ -23,14 +23,15 @@ impl Upstream {
     /// becomes of the attempt is known with the exchange's end.
     ///
     /// # Errors
-    /// Nothing was sent then: there is no connection for it, at none of several replicas, or a
-    /// limit of the upstream refuses it.
-    pub async fn send(
+    /// Nothing was sent then: the clearance is for another upstream, there is no connection for it,
+    /// at none of several replicas, or a limit of the upstream refuses it.
+    pub(in crate::upstream) async fn send(
         self: &Arc<Self>,
         ask: &UpstreamRequest,
         clearance: &Clearance,
         attempt: Attempt,
     ) -> Result<Exchange, SendError> {
+        clearance.check(self)?;
         if let [only] = &*self.replicas {
             return only.dispatch(ask, self.timeout(ask), clearance, attempt).await;
         }
@@ -81,13 +82,14 @@ impl Upstream {
     ///
     /// # Errors
     /// As [`Upstream::send`], of this replica.
-    pub async fn send_to(
+    pub(in crate::upstream) async fn send_to(
         &self,
         at: usize,
         ask: &UpstreamRequest,
         clearance: &Clearance,
         attempt: Attempt,
     ) -> Result<Exchange, SendError> {
+        clearance.check(self)?;
         let found = self.replicas.get(at).zip(self.ids.get(at)).zip(self.guards.get(at));
         let ((replica, id), guard) = found.expect("only places of replicas are chosen");
         let guard = Arc::clone(&guard.read());

@@ -10,7 +10,8 @@ use crate::{
     mcp::{message::Body, method::Method, raw::Raw},
     resilience::affinity,
     upstream::{
-        cluster::Upstream, connection::select::Scope, exchange::error::SendError, replica::Replica,
+        cluster::Upstream, connection::select::Scope, exchange::error::SendError, proof::Clearance,
+        replica::Replica,
     },
 };
 
@@ -19,15 +20,21 @@ impl Upstream {
     /// one, else on the one that all share.
     ///
     /// # Errors
-    /// Where no replica is open, or the server refuses.
-    pub async fn subscribe(&self, ask: &UpstreamRequest, uri: &str) -> Result<Body, SendError> {
+    /// Where the clearance is for another upstream, no replica is open, or the server refuses.
+    pub(in crate::upstream) async fn subscribe(
+        &self,
+        ask: &UpstreamRequest,
+        uri: &str,
+        clearance: &Clearance,
+    ) -> Result<Body, SendError> {
+        clearance.check(self)?;
         let replica = self.replica_for(ask).await?;
         replica.check_caller(ask)?;
         if let (Scope::Session(key), _) = replica.scope(ask).await? {
             return replica.subscribe_in_session(key, ask, uri).await;
         }
         if ask.method == Method::Subscribe {
-            self.want(uri).await?;
+            self.want(uri, clearance).await?;
         } else {
             self.unwant(uri);
         }
@@ -43,8 +50,13 @@ impl Upstream {
     /// nothing.
     ///
     /// # Errors
-    /// Where no replica is open, or the server refuses.
-    pub async fn want(&self, uri: &str) -> Result<(), SendError> {
+    /// Where the clearance is for another upstream, no replica is open, or the server refuses.
+    pub(in crate::upstream) async fn want(
+        &self,
+        uri: &str,
+        clearance: &Clearance,
+    ) -> Result<(), SendError> {
+        clearance.check(self)?;
         self.leader().shared().await?;
         self.common.wanted.add(uri).await
     }
