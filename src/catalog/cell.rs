@@ -1,6 +1,6 @@
 //! The last good listing of an upstream: in memory, and on disk for the next start.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, hash::BuildHasher as _, sync::Arc};
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -17,6 +17,10 @@ use super::{
     listing::Listing,
     reading::{ListBounds, Remark},
 };
+
+/// Remarks of one list that are remembered as told, besides those of the last reading: 8 B each. A
+/// server whose list changes between some states is written of once.
+const TOLD_MAX: usize = 1_000;
 
 /// One upstream's place.
 #[derive(Debug)]
@@ -60,6 +64,8 @@ enum Since {
 struct List {
     state: ListState,
     remarks: Vec<Remark>,
+    /// Hashes of remarks that the operator was told, also of readings before the last one.
+    told: HashSet<u64>,
 }
 
 /// Outcome of the last reading of one list since the start.
@@ -195,8 +201,8 @@ impl CatalogCell {
         each.map(|(kind, one)| (kind, one.clone())).collect()
     }
 
-    /// Notes how a list stands. Returns what it was before, and what of the remarks is new; those
-    /// on a list that failed are not changed.
+    /// Notes how a list stands. Returns what it was before, and those of the remarks that were told
+    /// by none of the readings that are remembered; those on a list that failed are not changed.
     pub fn note(
         &self,
         kind: ListKind,
@@ -210,8 +216,7 @@ impl CatalogCell {
         if failed {
             return (before, Vec::new());
         }
-        let earlier: HashSet<Remark> = list.remarks.drain(..).collect();
-        let news = remarks.iter().filter(|one| !earlier.contains(one)).cloned().collect();
+        let news = list.untold(&remarks);
         list.remarks = remarks;
         (before, news)
     }
@@ -258,6 +263,19 @@ impl CatalogCell {
     }
 }
 
+impl List {
+    /// Which of these remarks are new; they count as told from now on.
+    fn untold(&mut self, remarks: &[Remark]) -> Vec<Remark> {
+        let hasher = self.told.hasher().clone();
+        let hash = |one: &Remark| hasher.hash_one(one);
+        if TOLD_MAX <= self.told.len() {
+            let current: HashSet<u64> = self.remarks.iter().map(hash).collect();
+            self.told.retain(|one| current.contains(one));
+        }
+        remarks.iter().filter(|one| self.told.insert(hash(one))).cloned().collect()
+    }
+}
+
 impl Kept {
     fn list(&self, kind: ListKind) -> Option<&List> {
         self.lists.get(kind as usize)
@@ -272,4 +290,48 @@ pub fn source(transport: &Transport) -> String {
         Transport::Builtin { server } => server.clone(),
     };
     Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn remark(number: usize) -> Remark {
+        let entry = format!("tool{number}");
+        Remark { entry, what: "its schema cannot be read".to_owned(), left_out: true }
+    }
+
+    proptest! {
+        /// However a list changes among a few states, each fault is told once, and again only when
+        /// very many others came in between; what is remembered is bounded.
+        #[test]
+        fn each_fault_of_an_entry_is_told_once(
+            readings in prop::collection::vec(prop::collection::btree_set(0..40_usize, 0..12), 1..40),
+        ) {
+            let mut list = List::default();
+            let mut told = std::collections::BTreeSet::new();
+            for reading in readings {
+                let remarks: Vec<_> = reading.iter().copied().map(remark).collect();
+                let news = list.untold(&remarks);
+                list.remarks = remarks;
+                let fresh: Vec<_> = reading.difference(&told).copied().map(remark).collect();
+                prop_assert_eq!(news, fresh);
+                told.extend(reading);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_remembered_as_told_is_bounded_and_holds_the_last_reading() {
+        let mut list = List::default();
+        for begin in (0..50_000).step_by(700) {
+            let remarks: Vec<_> = (begin..begin + 700).map(remark).collect();
+            assert_eq!(list.untold(&remarks).len(), 700);
+            list.remarks.clone_from(&remarks);
+            assert!(list.untold(&remarks).is_empty(), "the same reading once more");
+            assert!(list.told.len() <= TOLD_MAX + 700);
+        }
+    }
 }

@@ -13,7 +13,7 @@ use crate::{
     },
     config::Transport,
     guard::Schemas,
-    telemetry::{Counter, Counters},
+    telemetry::{Counter, Counters, throttle},
     upstream::{ListChange, ServerMessage, Upstream},
 };
 
@@ -340,13 +340,9 @@ impl Keeper<'_> {
         let failed = matches!(state, ListState::Failed(_));
         if let Some(list) = self.lists.get_mut(reading.kind as usize) {
             list.failures = if failed { list.failures + 1 } else { 0 };
-            let longest = match &reading.error {
-                Some(error) if error.is_settled() => RETRY_SETTLED_MAX,
-                Some(_) | None => RETRY_MAX,
-            };
-            let pause = RETRY * 2_u32.saturating_pow(list.failures.saturating_sub(1).min(16));
             if failed {
-                let again = Instant::now() + pause.min(longest);
+                let is_settled = reading.error.as_ref().is_some_and(ListError::is_settled);
+                let again = Instant::now() + retry_pause(list.failures, is_settled);
                 list.at = Some(list.at.map_or(again, |at| at.min(again)));
             }
         }
@@ -362,7 +358,15 @@ impl Keeper<'_> {
         match state {
             ListState::Failed(why) | ListState::Cut(why) if *state != before => {
                 self.counters.add(Counter::ListsFailed);
-                tracing::warn!(upstream, list, why, "this list is not as the server has it");
+                throttle::line(("a list", upstream, list), |more| {
+                    tracing::warn!(
+                        upstream,
+                        list,
+                        why,
+                        more,
+                        "this list is not as the server has it"
+                    );
+                });
             }
             ListState::Read if matches!(before, ListState::Failed(_) | ListState::Cut(_)) => {
                 tracing::info!(upstream, list, "this list is read again");
@@ -382,6 +386,14 @@ impl Keeper<'_> {
             tracing::warn!(upstream, list, more, "more entries were left out or mended");
         }
     }
+}
+
+/// The pause before a list is read again that failed so many times in a row; longer where the
+/// server itself gave a wrong answer.
+fn retry_pause(failures: u32, is_settled: bool) -> Duration {
+    let longest = if is_settled { RETRY_SETTLED_MAX } else { RETRY_MAX };
+    let pause = RETRY * 2_u32.saturating_pow(failures.saturating_sub(1).min(16));
+    pause.min(longest)
 }
 
 fn request(upstream: &Upstream, shelf: &CatalogCell, kind: ListKind) -> ListRequest {
@@ -426,6 +438,20 @@ fn patience(upstream: &Upstream, shelf: &CatalogCell) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_list_that_fails_is_read_again_ever_later_up_to_a_bound() {
+        let pauses = |is_settled| {
+            let each = (1..=9).map(|failures| retry_pause(failures, is_settled).as_secs());
+            each.collect::<Vec<_>>()
+        };
+        assert_eq!(pauses(false), [1, 2, 4, 8, 8, 8, 8, 8, 8]);
+        assert_eq!(pauses(true), [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        for failures in [17, 1_000, u32::MAX] {
+            assert_eq!(retry_pause(failures, false), RETRY_MAX);
+            assert_eq!(retry_pause(failures, true), RETRY_SETTLED_MAX);
+        }
+    }
 
     #[test]
     fn a_flood_is_slowed_down_and_a_burst_is_not() {

@@ -48,6 +48,7 @@ mod large;
 mod legacy;
 mod limit;
 mod lists;
+mod log;
 mod matrix;
 mod migration;
 mod misbehaviours;

@@ -76,7 +76,7 @@ impl Upstream {
             standing: Arc::clone(&standing),
             wanted: Arc::new(Subscriptions::new(config.timeout.open)),
             levels: Arc::default(),
-            inbox: Inbox::new(),
+            inbox: Inbox::new(&config.name),
             reading: context.reading.share(),
             lead: Leader::new(),
         };

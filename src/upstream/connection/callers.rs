@@ -40,6 +40,7 @@ type Key = [u8; 32];
 /// The sessions of one server, by a digest of what tells their callers apart.
 #[derive(Debug)]
 pub struct CallerSessions {
+    upstream: String,
     sessions: Mutex<HashMap<Key, Arc<CallerSession>>>,
     sessions_max: usize,
     /// Notified when a session's last call has ended: whoever waits for room looks again.
@@ -70,9 +71,16 @@ pub struct CallerLease {
 }
 
 impl CallerSessions {
-    /// Makes room for `sessions_max` sessions; those that are evicted are closed by `tasks`.
-    pub fn new(sessions_max: usize, counters: &Arc<Counters>, tasks: &Tasks) -> Self {
+    /// Makes room for `sessions_max` sessions at `upstream`; those that are evicted are closed by
+    /// `tasks`.
+    pub fn new(
+        upstream: &str,
+        sessions_max: usize,
+        counters: &Arc<Counters>,
+        tasks: &Tasks,
+    ) -> Self {
         Self {
+            upstream: upstream.to_owned(),
             sessions: Mutex::default(),
             sessions_max,
             freed: Arc::default(),
@@ -150,9 +158,10 @@ impl CallerSessions {
         for (_, key) in &idle {
             let Some(session) = sessions.remove(key) else { continue };
             self.counters.add(Counter::CallerSessionsEvicted);
-            throttle::line("caller sessions", |more| {
-                let max = self.sessions_max;
+            throttle::line(("caller sessions", &self.upstream), |more| {
+                let (upstream, max) = (&self.upstream, self.sessions_max);
                 tracing::info!(
+                    upstream,
                     more,
                     "a caller's session at an upstream makes room for another's: there are {max} \
                      (`caller_sessions_max`)"
@@ -238,7 +247,7 @@ mod tests {
     use super::*;
 
     fn sessions(max: usize) -> CallerSessions {
-        CallerSessions::new(max, &Arc::default(), &Tasks::default())
+        CallerSessions::new("git", max, &Arc::default(), &Tasks::default())
     }
 
     fn count(sessions: &CallerSessions, counter: Counter) -> u64 {

@@ -58,6 +58,8 @@ pub struct Inbox {
     queue_in: mpsc::Sender<ServerMessage>,
     queue: tokio::sync::Mutex<mpsc::Receiver<ServerMessage>>,
     last_noise: Mutex<Option<LastNoise>>,
+    /// The name of the upstream.
+    upstream: String,
 }
 
 /// What a server sent last that is no message.
@@ -90,7 +92,7 @@ pub enum ServerMessage {
 }
 
 impl Inbox {
-    pub fn new() -> Arc<Self> {
+    pub fn new(upstream: &str) -> Arc<Self> {
         let (queue_in, queue) = mpsc::channel(SERVER_MESSAGES_MAX);
         Arc::new(Self {
             changed: Mutex::default(),
@@ -100,6 +102,7 @@ impl Inbox {
             queue_in,
             queue: tokio::sync::Mutex::new(queue),
             last_noise: Mutex::default(),
+            upstream: upstream.to_owned(),
         })
     }
 
@@ -147,6 +150,11 @@ impl EventSink {
     /// Whether all that is said is one client session's.
     pub fn is_of_session(&self) -> bool {
         matches!(self.audience, Audience::Session(_))
+    }
+
+    /// The name of the upstream whose connection this is of.
+    pub fn upstream(&self) -> &str {
+        &self.inbox.upstream
     }
 
     pub fn count(&self, counter: Counter) {

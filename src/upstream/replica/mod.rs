@@ -101,6 +101,7 @@ impl Replica {
             own: Mutex::default(),
             pool: Pool::new(pooled, tasks.clone()),
             callers: CallerSessions::new(
+                &settings.config.name,
                 settings.config.caller_sessions_max,
                 &context.counters,
                 &tasks,

@@ -149,14 +149,14 @@ impl Subscriptions {
         match connection.peer.version.era() {
             Era::Legacy => {
                 let aside = connection.listen_aside(oneshot::channel().0);
-                tokio::join!(self.subscribe(connection), aside);
+                tokio::join!(self.subscribe(connection, sink.upstream()), aside);
             }
             Era::Modern => Box::pin(self.listen(connection, sink)).await,
         }
     }
 
     /// Sends one request after the other (legacy).
-    async fn subscribe(&self, connection: &Connection) {
+    async fn subscribe(&self, connection: &Connection, upstream: &str) {
         loop {
             let next = self.next();
             let Some((uri, method)) = next else {
@@ -177,7 +177,7 @@ impl Subscriptions {
                 return;
             }
             if let Err(error) = &told {
-                not_taken(&uri, method, error);
+                not_taken(upstream, &uri, method, error);
             }
             if method == Method::Subscribe {
                 self.settle(&BTreeSet::from([uri]), &told);
@@ -238,7 +238,7 @@ impl Subscriptions {
             match begun {
                 Ok(begun) => streams.succeeded_by(begun),
                 Err(error) => {
-                    no_subscription(&error);
+                    no_subscription(sink.upstream(), &error);
                     // What it refused is not asked for again by itself; what broke is.
                     let refused = matches!(error, SendError::Garbage(_));
                     again = (streams.current.is_none() && !refused).then_some(PAUSE_AFTER_FAILURE);
@@ -391,16 +391,16 @@ fn without_subscription(notice: ServerNotification) -> ServerNotification {
     ServerNotification { params, ..notice }
 }
 
-fn not_taken(uri: &str, method: Method, error: &SendError) {
+fn not_taken(upstream: &str, uri: &str, method: Method, error: &SendError) {
     let method = method.name();
-    throttle::line(("a subscription", method), |more| {
-        tracing::warn!(%uri, %error, more, "an upstream did not take `{method}`");
+    throttle::line(("a subscription", upstream, method), |more| {
+        tracing::warn!(upstream, %uri, %error, more, "an upstream did not take `{method}`");
     });
 }
 
-fn no_subscription(error: &SendError) {
-    throttle::line("subscriptions", |more| {
-        tracing::warn!(%error, more, "an upstream took no subscription");
+fn no_subscription(upstream: &str, error: &SendError) {
+    throttle::line(("subscriptions", upstream), |more| {
+        tracing::warn!(upstream, %error, more, "an upstream took no subscription");
     });
 }
 

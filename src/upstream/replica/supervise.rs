@@ -12,7 +12,7 @@ use crate::{
     config::{Start, Transport},
     mcp::{method::Method, raw::Raw, version::Era},
     process,
-    telemetry::Counter,
+    telemetry::{Counter, throttle},
     upstream::{
         cluster::leader::LeaderGuard,
         connection::{
@@ -233,7 +233,7 @@ impl Replica {
             let last_words = self.tally.take_last_words().or_else(|| self.noise_of(life));
             let is_news = self.tally.lost(&why, last_words.clone());
             if is_news && !self.common.is_retired() {
-                tracing::warn!(upstream = self.name(), error = %why, last_words, "not open");
+                self.warn_of_loss(&why, last_words.as_deref());
             }
             let delay = if is_of_machine { backoff.first() } else { backoff.lost(life) };
             let delay = jittered(delay);
@@ -252,6 +252,12 @@ impl Replica {
     fn noise_of(&self, life: Option<Life>) -> Option<String> {
         let noise = self.common.inbox.last_noise().filter(|_| life.is_none());
         noise.map(|noise| noise.text)
+    }
+
+    fn warn_of_loss(&self, why: &str, last_words: Option<&str>) {
+        throttle::line(("not open", self.name(), self.place), |more| {
+            tracing::warn!(upstream = self.name(), error = %why, last_words, more, "not open");
+        });
     }
 
     /// Serves the connection until it is lost; says why that was, and how it had fared.

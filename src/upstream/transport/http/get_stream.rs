@@ -188,8 +188,9 @@ impl Http {
             StreamError::TooLarge => self.0.sink.count(Counter::UpstreamTooLarge),
             StreamError::Noisy(why) => {
                 let error = self.0.sink.noisy(why);
-                throttle::line("noise beside calls", |more| {
-                    tracing::warn!(%error, more, "an upstream's stream beside calls is given up");
+                let upstream = self.0.sink.upstream();
+                throttle::line(("noise beside calls", upstream), |more| {
+                    tracing::warn!(upstream, %error, more, "an upstream's stream beside calls is given up");
                 });
             }
         }
