@@ -444,6 +444,133 @@ fn names_are_looked_at_and_changed_by_command() {
         assert!(text.contains(warning), "{warning}: {text}");
     }
     assert!(!text.contains("`gate*` fits nothing"), "{text}");
+    assert!(text.contains("call it `a-b`, which keeps the names of its tools"), "{text}");
     write("names.toml", "[tools]\nx = { upstream = 7 }\n");
     assert!(!tollgate(&["check"], folder.path()).status.success());
+}
+
+/// Patterns and names in every place that takes them: `check` names those that fit nothing that is
+/// known, and no others.
+#[test]
+fn check_names_each_pattern_that_fits_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |route: &str, upstream: &str| {
+        let text = format!(
+            "[server]\nlisten = \"127.0.0.1:9\"\n[routes.\"/mcp\"]\n\
+             upstreams = [\"gate\"]\n{route}\n\
+             [upstreams.gate]\nbuiltin = \"gate\"\n{upstream}"
+        );
+        fs::write(folder.path().join("routes.toml"), text).unwrap();
+    };
+    write("", "");
+    // What is listed is known from then on.
+    let listed = succeeds(&["tools"], folder.path());
+    assert!(listed.contains("gateway_status"), "{listed}");
+    let list = |good: &str| format!("[\"gone*\", \"lost\"{good}]");
+    let filter = |[allow, deny, hide]: [&str; 3]| {
+        let [allow, deny, hide] = [allow, deny, hide].map(list);
+        format!("allow = {allow}, deny = {deny}, hide = {hide}")
+    };
+    let good = [", \"gateway_*\"", ", \"gateway_upstream\"", ", \"gateway_upstreams\""];
+    let keys = format!(
+        "tools = {{ {}, rename = {{ gone_too = \"x\", gateway_status = \"status\" }} }}\n\
+         prompts = {{ {other} }}\nresources = {{ {other} }}\n",
+        filter(good),
+        other = filter([", \"gateway_*\""; 3]),
+    );
+    let tags = format!("tags.often = {}\n", list(good[0]));
+    for (place, route, upstream) in [
+        ("routes.\"/mcp\"", &keys, &String::new()),
+        ("upstreams.gate", &String::new(), &(keys.clone() + &tags)),
+    ] {
+        write(route, upstream);
+        let done = tollgate(&["check"], folder.path());
+        let text = String::from_utf8(done.stderr).unwrap();
+        assert!(done.status.success(), "{text}");
+        let mut wanted = vec![format!("{place}.tools.rename: `gone_too` fits nothing")];
+        for key in ["allow", "deny", "hide"] {
+            for (kind, patterns) in [
+                ("tools", &["gone*", "lost"][..]),
+                ("prompts", &["gone*", "lost", "gateway_*"]),
+                ("resources", &["gone*", "lost", "gateway_*"]),
+            ] {
+                let each = patterns.iter();
+                wanted.extend(each.map(|it| format!("{place}.{kind}.{key}: `{it}` fits nothing")));
+            }
+        }
+        if !upstream.is_empty() {
+            let each = ["gone*", "lost"].iter();
+            wanted.extend(each.map(|it| format!("{place}.tags.often: `{it}` fits nothing")));
+        }
+        let missing: Vec<_> = wanted.iter().filter(|line| !text.contains(*line)).collect();
+        assert!(missing.is_empty(), "{missing:#?} of:\n{text}");
+        assert_eq!(text.matches("fits nothing").count(), wanted.len(), "nothing else: {text}");
+    }
+}
+
+/// The same name is one thing as a tool and another as a prompt: each kind is pinned, listed, freed
+/// and exported by itself.
+#[test]
+fn names_of_each_kind_are_looked_at_and_changed_by_command() {
+    const KINDS: [&str; 4] = ["tool", "prompt", "resource", "template"];
+    let folder = tempfile::tempdir().unwrap();
+    let file = |more: &str| {
+        format!(
+            "[server]\nlisten = \"127.0.0.1:9\"\n[routes.\"/mcp\"]\n\
+             upstreams = [\"a\", \"b\"]\n{more}\n\
+             [upstreams.a]\nbuiltin = \"gate\"\n[upstreams.b]\nbuiltin = \"gate\"\n"
+        )
+    };
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    write("routes.toml", &file(""));
+    let run = |arguments: &[&str]| succeeds(arguments, folder.path());
+    let names =
+        || -> Vec<serde_json::Value> { serde_json::from_str(&run(&["names", "--json"])).unwrap() };
+    let state = |name: &str| -> Vec<(String, String, bool)> {
+        let of = names().into_iter().filter(|one| one["name"] == name);
+        let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+        let each = of.map(|one| (text(&one["upstream"]), text(&one["own"]), one["free"] == true));
+        let mut all: Vec<_> = each.collect();
+        all.sort();
+        all
+    };
+    for kind in KINDS {
+        // One name for all, one of its own, and one with another name than its upstream gives.
+        run(&["names", "pin", "x://same", "a", &format!("x://{kind}"), "--kind", kind]);
+        run(&["names", "pin", &format!("x://own-{kind}"), "b", "--kind", kind]);
+        assert!(
+            !tollgate(&["names", "pin", "x", "nobody", "--kind", kind], folder.path())
+                .status
+                .success()
+        );
+    }
+    let own = |free: &[&str]| -> Vec<_> {
+        let each =
+            KINDS.iter().map(|kind| ("a".to_owned(), format!("x://{kind}"), free.contains(kind)));
+        let mut all: Vec<_> = each.collect();
+        all.sort();
+        all
+    };
+    assert_eq!(state("x://same"), own(&[]));
+    let exported = run(&["names", "export"]);
+    let table = run(&["names"]);
+    for (at, kind) in KINDS.iter().enumerate() {
+        let name = format!("x://own-{kind}");
+        assert_eq!(state(&name), [("b".to_owned(), name.clone(), false)]);
+        assert_eq!(exported.matches(&format!("\n\"{name}\" = ")).count(), 1, "{exported}");
+        let line = table.lines().find(|line| line.contains(&name)).unwrap();
+        assert!(line.contains(kind) && line.contains("pinned"), "{line}");
+        run(&["names", "release", "x://same", "--kind", kind]);
+        assert_eq!(state("x://same"), own(&KINDS[..=at]), "{kind} alone is free");
+        // It is free already, and of this name there is no other.
+        for gone in ["x://same", "x://none"] {
+            let release = ["names", "release", gone, "--kind", kind];
+            assert!(!tollgate(&release, folder.path()).status.success(), "{gone} of {kind}");
+        }
+    }
+    // What was exported is given for good, also where nothing is known.
+    write("names.toml", &exported);
+    fs::remove_dir_all(folder.path().join("state")).unwrap();
+    write("routes.toml", &file("names_file = \"names.toml\""));
+    assert!(tollgate(&["check"], folder.path()).status.success());
 }

@@ -49,6 +49,19 @@ mod tests {
             ("limits.connections_max = 10", "command = \"x\"", 10 + 64 + 24),
             ("limits.connections_max = 10", "command = \"x\"\nprocesses_max = 100", 374),
             ("limits.connections_max = 10", "builtin = \"gate\"", 74),
+            ("limits.connections_max = 1", "builtin = \"gate\"", 65),
+            ("limits.connections_max = 1_000", "command = \"x\"\nprocesses_max = 1", 1_067),
+            (
+                "limits.connections_max = 10",
+                "url = [\"http://127.0.0.1:9\", \"http://127.0.0.1:8\"]",
+                202,
+            ),
+            (
+                "limits.connections_max = 10",
+                "url = \"http://127.0.0.1:9/sse\"\ntransport = \"sse\"",
+                202,
+            ),
+            ("limits.connections_max = 65_000", "command = \"x\"", 65_088),
         ] {
             let text = format!(
                 "[server]\n{keys}\n[routes.\"/mcp\"]\nupstreams = [\"a\"]\n\

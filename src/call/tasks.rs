@@ -129,3 +129,73 @@ impl Thread {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Barrier,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    };
+
+    use futures_util::{FutureExt as _, future::join_all};
+
+    use super::*;
+
+    /// Work that waits for as much of it as there are places, three rounds of that; gives how much
+    /// there was at once at most.
+    async fn most_at_once(places: usize) -> usize {
+        let workers = Workers::new(places, Duration::from_secs(60));
+        let (now, most) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+        let all = Arc::new(Barrier::new(places));
+        let work = (0..3 * places).map(|at| {
+            let (now, most, all) = (Arc::clone(&now), Arc::clone(&most), Arc::clone(&all));
+            workers.run(move || {
+                most.fetch_max(1 + now.fetch_add(1, Ordering::SeqCst), Ordering::SeqCst);
+                all.wait();
+                now.fetch_sub(1, Ordering::SeqCst);
+                at
+            })
+        });
+        let done: Vec<_> = join_all(work).await.into_iter().flatten().collect();
+        assert_eq!(done, (0..3 * places).collect::<Vec<_>>());
+        most.load(Ordering::SeqCst)
+    }
+
+    /// With fewer at once none would end.
+    #[tokio::test]
+    async fn as_much_work_is_done_at_once_as_there_are_places() {
+        for places in 1..=10 {
+            assert_eq!(most_at_once(places).await, places);
+        }
+    }
+
+    async fn is_abandoned_and_holds_its_place(places: usize) {
+        let mut workers = Workers::new(places, Duration::from_millis(20));
+        let (ends, begun) = mpsc::channel::<mpsc::Sender<()>>();
+        let slow = (0..places).map(|_| {
+            let ends = ends.clone();
+            workers.run(move || {
+                let (end, ended) = mpsc::channel();
+                ends.send(end).ok();
+                ended.recv().ok();
+            })
+        });
+        assert!(join_all(slow).await.iter().all(Option::is_none), "abandoned");
+        assert_eq!(workers.run(|| ()).await, None, "no place is free");
+        workers.apply(places, Duration::from_secs(60));
+        let mut waits = Box::pin(workers.run(|| 7));
+        assert_eq!(waits.as_mut().now_or_never(), None, "nor with more patience");
+        let ends: Vec<_> = (0..places).map(|_| begun.recv().expect("it has begun")).collect();
+        drop(ends);
+        assert_eq!(waits.await, Some(7), "of {places}");
+    }
+
+    /// Nobody waits for longer than the patience; what was begun holds its place to its end.
+    #[tokio::test]
+    async fn work_that_takes_too_long_is_abandoned_and_holds_its_place() {
+        for places in 1..=10 {
+            is_abandoned_and_holds_its_place(places).await;
+        }
+    }
+}

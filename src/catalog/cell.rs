@@ -308,7 +308,10 @@ mod tests {
         /// very many others came in between; what is remembered is bounded.
         #[test]
         fn each_fault_of_an_entry_is_told_once(
-            readings in prop::collection::vec(prop::collection::btree_set(0..40_usize, 0..12), 1..40),
+            readings in prop::collection::vec(
+                prop::collection::btree_set(0..40_usize, 0..12),
+                1..40,
+            ),
         ) {
             let mut list = List::default();
             let mut told = std::collections::BTreeSet::new();

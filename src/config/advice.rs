@@ -40,3 +40,74 @@ pub fn advice(config: &Config) -> Vec<String> {
     }
     advice
 }
+
+#[cfg(test)]
+mod tests {
+    use super::advice;
+
+    /// The advice on a file with these sections and two upstreams.
+    fn on(server: &str, route: &str, more: &str, names: [&str; 2]) -> Vec<String> {
+        let [a, b] = names;
+        let text = format!(
+            "[server]\n{server}\n[routes.\"/mcp\"]\nupstreams = [\"{a}\", \"{b}\"]\n\
+             {route}\n{more}\n\
+             [upstreams.{a}]\nurl = \"http://127.0.0.1:9\"\n\
+             [upstreams.{b}]\nurl = \"http://127.0.0.1:9\"\n"
+        );
+        let config = crate::config::parse("routes.toml", &text, &|_| Some("s".repeat(64)));
+        advice(&config.expect("a right file"))
+    }
+
+    #[test]
+    fn several_gates_without_a_store_are_told_how_names_stay_the_same() {
+        let key = "session_key = \"env:KEY\"";
+        let store = "[limit]\nstore = \"redis://127.0.0.1\"";
+        let other = "[routes.\"/one\"]\nupstreams = [\"a\"]";
+        let both = "[routes.\"/both\"]\nupstreams = [\"a\", \"b\"]";
+        let always = "names = \"always\"";
+        for (server, route, more, want) in [
+            (key, "", "", 1),
+            (key, "names = \"auto\"", "", 1),
+            (key, "names = \"always\"", "", 0),
+            (key, "names = \"never\"", "", 0),
+            (key, "", store, 0),
+            (key, always, store, 0),
+            (key, "", other, 1),
+            (key, "", both, 2),
+            (key, always, both, 1),
+            ("", "", "", 0),
+            ("", "", both, 0),
+            ("", "", store, 0),
+        ] {
+            let advice = on(server, route, more, ["a", "b"]);
+            let told = advice.iter().filter(|line| line.contains("names = \"always\""));
+            assert_eq!(told.count(), want, "{server} {route} {more}: {advice:?}");
+            assert_eq!(advice.len(), want, "nothing else: {advice:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_with_the_separator_is_told_another_that_fits() {
+        for (name, want) in [
+            ("a__b", "a-b"),
+            ("a__b__c", "a-b-c"),
+            ("a___b", "a-_b"),
+            ("a____b", "a--b"),
+            ("x_y__z", "x_y-z"),
+            ("ab__cd", "ab-cd"),
+            ("a__1", "a-1"),
+            ("a-b__c", "a-b-c"),
+            ("git__hub_2", "git-hub_2"),
+            ("a__b_c__d", "a-b_c-d"),
+        ] {
+            let advice = on("", "", "", [name, "other"]);
+            let [line] = &*advice else { panic!("one line: {advice:?}") };
+            assert!(line.starts_with(&format!("upstreams.{name}: ")), "{line}");
+            assert!(line.contains(&format!("call it `{want}`")), "{line}");
+            assert!(on("", "", "", [want, "other"]).is_empty(), "that is right");
+        }
+        for name in ["a_b", "a-b", "a", "ab_", "a_b_c"] {
+            assert!(on("", "", "", [name, "other"]).is_empty(), "{name}");
+        }
+    }
+}

@@ -67,3 +67,63 @@ impl From<HttpReply> for CountedReply {
         Self { reply, caller: 0 }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    const MIB: usize = 1 << 20;
+    const GIB: usize = 1 << 30;
+
+    fn with(memory: usize) -> ListenerState {
+        let none = SendBounds { connection: 0, caller: 0, gate: 0 };
+        ListenerState {
+            streams: Arc::default(),
+            bodies: BodyBudget::default(),
+            budget: SendBudget::new(none, Arc::default()),
+            memory,
+        }
+    }
+
+    #[test]
+    fn bounds_that_nobody_wrote_are_parts_of_the_memory() {
+        let limits = Limits::default();
+        for (memory, unsent, incoming) in [
+            (256 * MIB, 64 * MIB, 8 * MIB),
+            (512 * MIB, 128 * MIB, 16 * MIB),
+            (GIB, 256 * MIB, 32 * MIB),
+            (2 * GIB, 512 * MIB, 64 * MIB),
+            (3 * GIB, 768 * MIB, 96 * MIB),
+            (4 * GIB, GIB, 128 * MIB),
+            (8 * GIB, 2 * GIB, 256 * MIB),
+            (16 * GIB, 4 * GIB, 512 * MIB),
+            (32 * GIB, 8 * GIB, 512 * MIB),
+            (256 * GIB, 64 * GIB, 512 * MIB),
+        ] {
+            let state = with(memory);
+            let bounds = state.unsent(&limits);
+            assert_eq!((bounds.connection, bounds.caller), (64 * MIB, 256 * MIB));
+            assert_eq!(bounds.gate, unsent, "a quarter of {memory}");
+            assert_eq!(state.incoming(&limits), incoming, "of {memory}");
+        }
+    }
+
+    #[test]
+    fn bounds_that_are_written_are_those() {
+        let limits = Limits {
+            unsent_bytes_max: Some(7),
+            unsent_per_caller_max: 6,
+            unsent_per_connection_max: 5,
+            incoming_bytes_max: Some(8),
+            ..Limits::default()
+        };
+        for memory in [0, MIB, GIB, 64 * GIB] {
+            let state = with(memory);
+            let bounds = state.unsent(&limits);
+            assert_eq!((bounds.connection, bounds.caller, bounds.gate), (5, 6, 7));
+            assert_eq!(state.incoming(&limits), 8);
+        }
+    }
+}

@@ -210,6 +210,34 @@ mod tests {
         assert_eq!(counters.read()["views_built"], 1);
     }
 
+    /// Makes a view that waits for a word of the thread that serves; gives the thread that made it.
+    async fn made_by(offers: &Arc<Offers>) -> std::thread::ThreadId {
+        let cell = Arc::<Cell>::default();
+        let (tell, told) = std::sync::mpsc::channel();
+        let (go, waits) = std::sync::mpsc::channel();
+        let waits = Arc::new(Mutex::new(waits));
+        let make = move |_: &Decisions| {
+            tell.send(std::thread::current().id()).ok();
+            waits.lock().recv_timeout(std::time::Duration::from_secs(10)).ok();
+            Offer::default()
+        };
+        let others = async {
+            tokio::task::yield_now().await;
+            go.send(()).ok();
+        };
+        tokio::join!(offers.of(&cell, make), others);
+        told.recv().unwrap()
+    }
+
+    /// The thread that serves has no other to help it here: it does other work all the while.
+    #[tokio::test]
+    async fn a_view_is_made_off_the_threads_that_serve() {
+        let (offers, _) = offers(1 << 20);
+        for _ in 0..10 {
+            assert_ne!(made_by(&offers).await, std::thread::current().id());
+        }
+    }
+
     #[tokio::test]
     async fn what_is_kept_has_a_bound_and_the_least_used_goes() {
         let one = Offer::default().bytes();

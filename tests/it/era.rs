@@ -132,25 +132,46 @@ async fn whoever_wants_a_login_is_not_taken_for_a_legacy_server() {
     assert!(git.seen("initialize").is_empty());
 }
 
-#[tokio::test]
+/// What the configuration says of the era, over both transports, with servers of all versions: what
+/// it rules out is neither tried nor opened.
+#[tokio::test(flavor = "multi_thread")]
 async fn the_configuration_may_say_which_era_is_spoken() {
-    for server in [fake::stdio, fake::legacy] {
-        let git = server(LEGACY).tool("log");
-        let gate = gateway().upstream_with("git", &git, "era = \"legacy\"").start().await;
-        assert_eq!(gate.modern().call("log").await["content"][0]["text"], "log ran");
-        assert!(git.seen(DISCOVER).is_empty());
-
-        let git = server(LEGACY).tool("log");
-        let gate = gateway().upstream_with("git", &git, "era = \"modern\"").start().await;
-        let error = gate.app().viewer().report().upstreams[0].last_error.clone().unwrap();
-        assert!(error.contains("`era`"), "{error}");
-        assert!(git.seen("initialize").is_empty());
-
-        let git = server(MODERN).tool("log");
-        let gate = gateway().upstream_with("git", &git, "era = \"modern\"").start().await;
-        let client = gate.legacy_with(LEGACY, json!({ "elicitation": {} })).await;
-        assert_eq!(client.call("log").await["content"][0]["text"], "log ran");
-        assert!(git.seen("initialize").is_empty(), "nor for a legacy client");
+    let versions = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25", MODERN];
+    let mut rows = Vec::new();
+    for era in ["auto", "legacy", "modern"] {
+        let over_http = versions.iter().map(|version| match *version {
+            MODERN => (era, MODERN, fake::http()),
+            legacy => (era, legacy, fake::legacy(legacy)),
+        });
+        rows.extend(over_http);
+        rows.extend([LEGACY, MODERN].map(|version| (era, version, fake::stdio(version))));
+    }
+    let plan = rows.iter().enumerate().fold(gateway(), |plan, (at, (era, _, server))| {
+        let server = server.clone().tool("log");
+        let plan = plan.upstream_with(&format!("u{at}"), &server, &format!("era = \"{era}\""));
+        plan.route(&format!("/{at}"), &format!("upstreams = [\"u{at}\"]"))
+    });
+    let gate = plan.start().await;
+    for (at, (era, version, server)) in rows.iter().enumerate() {
+        let endpoint = gate.at(&format!("/{at}"));
+        let row = format!("{at}: {era} with {version}");
+        let is_modern = *version == MODERN;
+        if *era == "auto" || (*era == "modern") == is_modern {
+            let elicits = json!({ "elicitation": {} });
+            for client in [endpoint.modern(), endpoint.legacy_with(LEGACY, elicits).await] {
+                assert_eq!(client.call("log").await["content"][0]["text"], "log ran", "{row}");
+            }
+        } else {
+            let report = gate.app().viewer().report();
+            let found = report.upstreams.iter().find(|one| one.name == format!("u{at}")).unwrap();
+            assert_ne!(found.state.word(), "ready", "{row}");
+            let error = found.last_error.clone().unwrap();
+            assert!(is_modern || error.contains("`era`"), "{row}: {error}");
+        }
+        assert_eq!(server.seen(DISCOVER).is_empty(), *era == "legacy", "{row}");
+        // A server that may speak both is asked for a legacy client's own session.
+        let initialized = !server.seen("initialize").is_empty();
+        assert!(initialized == (*era != "modern") || *era == "auto" && is_modern, "{row}");
     }
 }
 

@@ -253,6 +253,46 @@ async fn what_is_the_clients_own_stays_with_the_gate() {
     assert_eq!(seen.header("host"), git.address().to_string());
 }
 
+/// Whatever a client accepts, and whatever is asked: what is passed on byte by byte comes as it is.
+#[tokio::test]
+async fn servers_are_asked_for_what_is_not_coded() {
+    let servers = [
+        fake::http(),
+        fake::dual(),
+        fake::legacy("2024-11-05"),
+        fake::legacy("2025-03-26"),
+        fake::legacy("2025-06-18"),
+        fake::legacy("2025-11-25"),
+        fake::legacy("2025-06-18").stateless(),
+        fake::sse("2024-11-05"),
+    ];
+    let servers: Vec<_> = servers.into_iter().enumerate().collect();
+    let plan = servers.iter().fold(gateway(), |plan, (at, server)| {
+        let server = server.clone().tool(&format!("log{at}"));
+        plan.upstream(&format!("server{at}"), &server)
+    });
+    let gate = plan.start().await;
+    let clients = [gate.modern(), gate.legacy("2025-06-18").await];
+    for coding in ["gzip, deflate, br", "*", "-", "identity;q=0, gzip"] {
+        for (client, (at, _)) in
+            clients.iter().flat_map(|it| servers.iter().map(move |at| (it, at)))
+        {
+            let arguments = json!({ "name": format!("log{at}"), "arguments": {} });
+            let text = client.request("tools/call", arguments);
+            let reply = client.post_with(&text, &[("accept-encoding", coding)]).await;
+            assert_eq!(reply.status, 200, "log{at} for `{coding}`");
+            assert!(reply.message().await.error.is_none(), "log{at} for `{coding}`");
+        }
+    }
+    for (at, server) in &servers {
+        assert_eq!(server.seen("tools/call").len(), 8, "server{at}");
+        for seen in server.all() {
+            let verb = &seen.verb;
+            assert_eq!(seen.header("accept-encoding"), "identity", "{verb} at server{at}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn media_types_are_checked() {
     let gate = gateway().upstream("git", &fake::http().tool("log")).start().await;

@@ -209,3 +209,75 @@ async fn what_is_being_judged_counts_among_the_answers_that_are_read() {
         assert_eq!((counter("schema_checks_late"), counter("answers_held_back")), (2, 1), "{kind}");
     }
 }
+
+/// The same server with the schema on its arguments, and arguments that take as long.
+fn slow_arguments() -> (Fake, Value) {
+    let items = json!({ "type": "string", "pattern": "^(a|b|ab)*c?$" });
+    let input = json!({
+        "type": "object",
+        "properties": { "days": { "type": "array", "items": items, "uniqueItems": true } },
+    });
+    let tool = json!({ "name": "weather", "inputSchema": input });
+    let days: Vec<_> = (0..2_000_usize).map(|at| "ab".repeat(100) + &"a".repeat(at)).collect();
+    let call = json!({ "name": "weather", "arguments": { "days": days } });
+    (fake::http().tool_with(tool).tool("quick"), call)
+}
+
+const ANY_WORK: &str = "limits.schema_work_max = 1_000_000_000_000";
+
+#[tokio::test]
+async fn other_calls_are_answered_while_large_arguments_are_checked() {
+    let (server, call) = slow_arguments();
+    let gate = gateway().server(ANY_WORK).upstream("docs", &server).start().await;
+    let (client, other) = (gate.modern(), gate.modern());
+    let checked = client.ask("tools/call", call);
+    let others = async {
+        for _ in 0..5 {
+            let quick = other.call("quick").await;
+            assert_eq!(quick["content"][0]["text"], "quick ran");
+        }
+    };
+    tokio::pin!(checked);
+    tokio::select! {
+        biased;
+        _ = &mut checked => panic!("the large ones were checked before anything else was done"),
+        () = others => (),
+    }
+    assert_eq!(checked.await.result()["content"][0]["text"], "weather ran");
+}
+
+#[tokio::test]
+async fn arguments_without_a_verdict_in_time_are_refused_and_reach_no_server() {
+    let (server, call) = slow_arguments();
+    let limits = format!("limits.schema_patience = \"10ms\"\n{ANY_WORK}");
+    let gate = gateway().server(&limits).upstream("docs", &server).start().await;
+    for client in both(&gate).await {
+        let result = client.ask("tools/call", call.clone()).await.result();
+        let said = &result["structuredContent"];
+        assert_eq!(result["isError"], true, "{said}");
+        assert!(said["message"].as_str().unwrap().contains("schema_patience"), "{said}");
+        assert_eq!(client.call("quick").await["content"][0]["text"], "quick ran");
+    }
+    assert_eq!(gate.app().viewer().report().counters["schema_checks_late"], 2);
+    let reached = server.seen("tools/call");
+    assert!(reached.iter().all(|seen| seen.header("mcp-name") == "quick"), "nothing was done");
+}
+
+/// However few places there are, whoever finds them taken waits for one.
+#[tokio::test]
+async fn large_arguments_are_checked_so_many_at_once() {
+    for places in [1, 2, 4] {
+        let (server, mut call) = slow_arguments();
+        call["arguments"]["days"].as_array_mut().unwrap().truncate(400);
+        let limits = format!(
+            "limits.schema_checks_max = {places}\nlimits.schema_patience = \"1m\"\n{ANY_WORK}"
+        );
+        let gate = gateway().server(&limits).upstream("docs", &server).start().await;
+        let clients: Vec<_> = (0..4).map(|_| gate.modern()).collect();
+        let calls = clients.iter().map(|client| client.ask("tools/call", call.clone()));
+        for message in futures_util::future::join_all(calls).await {
+            assert_eq!(message.result()["content"][0]["text"], "weather ran", "{places}");
+        }
+        assert_eq!(gate.app().viewer().report().counters["schema_checks_late"], 0);
+    }
+}

@@ -4,11 +4,12 @@
 use serde_json::{Value, json};
 
 use crate::{
+    admin,
     client::Client,
     eventually,
     fake::{self, Act, Fake},
     gate::{Gate, gateway},
-    soon,
+    log, soon,
 };
 
 /// Method, member of the result, key of an entry.
@@ -94,7 +95,7 @@ async fn shows(client: &Client, at: usize, wanted: &[&str]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_list_stands_for_itself() {
     for (at, (method, member, _)) in LISTS.into_iter().enumerate() {
-        let mut plan = gateway();
+        let mut plan = gateway().server("admin = \"127.0.0.1:0\"");
         let mut servers = Vec::new();
         for (name, way) in ways(member, &entry(at, "middle")) {
             let server = server(name);
@@ -113,6 +114,18 @@ async fn each_list_stands_for_itself() {
             eventually(&format!("{name}: {method} is named"), named).await;
             assert_eq!(report(&gate, name)["state"], "degraded", "{name}: {method}");
         }
+        let (head, detail) = admin::get(&gate, "/readyz").await;
+        assert!(head.starts_with("HTTP/1.1 200"), "calls are taken all the same: {head}");
+        let detail: Value = serde_json::from_str(&detail).unwrap();
+        for name in &all {
+            let mut troubled = detail["troubled"].as_array().unwrap().iter();
+            let found = troubled.find(|one| one["name"] == **name).unwrap();
+            assert_eq!(found["state"], "degraded", "{name}: {method}");
+            let lists = found["lists"].as_object().unwrap();
+            assert_eq!(lists.keys().collect::<Vec<_>>(), [method], "{name}");
+            assert!(lists[method].as_str().is_some_and(|why| !why.is_empty()), "{name}");
+        }
+        assert!(servers.len() as u64 <= counted(&gate, "lists_failed"), "{method}");
         // What came before the page that failed is better than nothing.
         shows(&client, at, &["middle"]).await;
         for (_, server, _) in &servers {
@@ -149,34 +162,62 @@ async fn a_list_that_the_server_does_not_have_is_no_trouble() {
 /// A name that nobody knows, while a list that could have it cannot be read.
 #[tokio::test]
 async fn a_model_is_not_told_that_there_is_no_such_tool() {
-    let (git, db) = (server("git"), server("db"));
-    for (method, ..) in LISTS {
-        db.becomes(method, Act::Error(r#"{"code":-32603,"message":"ECONNREFUSED"}"#.into()));
+    let git = server("git");
+    let mut plan = gateway().upstream("git", &git);
+    let mut servers = Vec::new();
+    for (at, (way, _)) in ways("tools", "").into_iter().enumerate() {
+        let db = server(way);
+        for (list, (method, member, _)) in LISTS.into_iter().enumerate() {
+            let (_, act) = ways(member, &entry(list, way)).swap_remove(at);
+            db.becomes(method, act);
+        }
+        let keys = "timeout = { open = \"1s\" }";
+        let route = format!("upstreams = [\"git\", \"db-{way}\"]");
+        plan = plan.upstream_with(&format!("db-{way}"), &db, keys);
+        plan = plan.route(&format!("/{way}"), &route);
+        servers.push((way, db));
     }
-    let gate = gateway().upstream("git", &git).upstream("db", &db).start().await;
-    let unknown = |text: &str| text.contains("unknown");
-    for client in [gate.legacy("2025-06-18").await, gate.modern()] {
-        let failed = client.call("query").await;
-        assert_eq!(failed["isError"], true);
-        let said = &failed["structuredContent"];
-        assert_eq!(
-            (&said["error"], &said["retriable"]),
-            (&json!("service_unavailable"), &true.into())
-        );
-        let text = failed["content"][0]["text"].as_str().unwrap();
-        assert!(!unknown(text) && !text.contains("db"), "{text}");
-        let refused = client.ask("prompts/get", json!({ "name": "query" })).await.error();
-        assert_eq!(refused["data"]["error"], "service_unavailable");
-        assert_eq!(client.call("git").await["content"][0]["text"], "git ran", "others go on");
+    let gate = plan.start().await;
+    for (way, _) in &servers {
+        let endpoint = gate.at(&format!("/{way}"));
+        for client in [endpoint.legacy("2025-06-18").await, endpoint.modern()] {
+            is_told_to_wait(&client, way).await;
+        }
     }
-    for (method, ..) in LISTS {
-        db.recovers(method);
+    for (_, db) in &servers {
+        for (method, ..) in LISTS {
+            db.recovers(method);
+        }
+        for kind in ["tools", "prompts", "resources"] {
+            db.tell(&format!("notifications/{kind}/list_changed"), &json!({}));
+        }
     }
-    let client = gate.modern();
-    shows(&client, 0, &["git", "db"]).await;
-    shows(&client, 1, &["git", "db"]).await;
-    assert_eq!(client.ask("tools/call", json!({ "name": "query" })).await.code(), -32602);
-    assert_eq!(client.ask("prompts/get", json!({ "name": "query" })).await.code(), -32602);
+    for (way, _) in &servers {
+        let client = gate.at(&format!("/{way}")).modern();
+        for at in 0..LISTS.len() {
+            shows(&client, at, &["git", *way]).await;
+        }
+        for (method, key) in [("tools/call", "name"), ("prompts/get", "name")] {
+            let known = client.ask(method, json!({ key: "query" })).await;
+            assert_eq!(known.code(), -32602, "{way}: {method}");
+        }
+    }
+}
+
+/// What a client is told of names that are on no list so far.
+async fn is_told_to_wait(client: &Client, way: &str) {
+    let failed = client.call("query").await;
+    assert_eq!(failed["isError"], true, "{way}");
+    let said = &failed["structuredContent"];
+    let told = (&said["error"], &said["retriable"]);
+    assert_eq!(told, (&json!("service_unavailable"), &true.into()), "{way}");
+    let text = failed["content"][0]["text"].as_str().unwrap();
+    assert!(!text.contains("unknown") && !text.contains("db"), "{way}: {text}");
+    for (method, key) in [("prompts/get", "name"), ("resources/read", "uri")] {
+        let refused = client.ask(method, json!({ key: "query://one" })).await.error();
+        assert_eq!(refused["data"]["error"], "service_unavailable", "{way}: {method}");
+    }
+    assert_eq!(client.call("git").await["content"][0]["text"], "git ran", "others go on");
 }
 
 /// Whether a hidden tool exists is not told by how an unknown name is answered.
@@ -212,6 +253,7 @@ async fn hidden_and_unknown_read_alike_whatever_is_in_trouble() {
 /// Entries that strict clients cannot read are mended or left out; all others stay, byte for byte.
 #[tokio::test]
 async fn one_bad_entry_does_not_spoil_a_list() {
+    log::is_kept();
     let good =
         r#"{ "name" : "good" , "inputSchema":{"type":"object"},"x":12345678901234567890123}"#;
     let deep = format!(r#"{{"name":"deep","x":{}{}}}"#, "[".repeat(5_000), "]".repeat(5_000));
@@ -227,7 +269,7 @@ async fn one_bad_entry_does_not_spoil_a_list() {
         .tool_raw(&deep)
         .tool_raw(good);
     let other = fake::http().tool("other");
-    let gate = gateway().upstream("bad", &bad).upstream("other", &other).start().await;
+    let gate = gateway().upstream("spoilt", &bad).upstream("other", &other).start().await;
     let client = gate.modern();
     assert_eq!(client.tools().await, ["good", "noschema", "nulls", "php", "other"]);
     let reply = client.ask("tools/list", json!({})).await;
@@ -240,7 +282,7 @@ async fn one_bad_entry_does_not_spoil_a_list() {
     for tool in ["noschema", "nulls", "php"] {
         assert_eq!(client.call(tool).await["content"][0]["text"], format!("{tool} ran"));
     }
-    let found = report(&gate, "bad");
+    let found = report(&gate, "spoilt");
     assert_eq!(found["state"], "ready");
     let (left_out, mended) = (&found["left_out"], &found["mended"]);
     assert_eq!(left_out.as_array().unwrap().len(), 4, "{left_out}");
@@ -249,18 +291,37 @@ async fn one_bad_entry_does_not_spoil_a_list() {
     assert_eq!(mended[1], "tool \"nulls\": mended: `title`, `inputSchema`, `annotations`");
     let counts = || (counted(&gate, "list_items_dropped"), counted(&gate, "list_items_mended"));
     assert_eq!(counts(), (4, 3));
-    // The same again is not told again.
+    let told =
+        || log::lines(&["upstream=\"spoilt\"", "list=\"tools/list\"", "left out of the list"]);
+    assert_eq!(told().len(), 4, "{:#?}", told());
+    for entry in ["number 5", "text", "number 7", "good"] {
+        let named = format!("entry=\"{entry}\"");
+        assert_eq!(log::lines(&["upstream=\"spoilt\"", &named]).len(), 1, "{:#?}", told());
+    }
+    // The same again is not told again, nor what was told of a list that was another meanwhile.
     let lists = bad.seen("tools/list").len();
     bad.add_tool("later");
     shows(&client, 0, &["good", "noschema", "nulls", "php", "later", "other"]).await;
     assert!(lists < bad.seen("tools/list").len());
     assert_eq!(counts(), (4, 3));
+    let tool = |name: &str, schema: Value| json!({ "name": name, "inputSchema": schema });
+    let plain = || json!({ "type": "object" });
+    for _ in 0..2 {
+        bad.relists(&[tool("good", plain())]);
+        shows(&client, 0, &["good", "other"]).await;
+        bad.relists(&[tool("good", plain()), tool("text", json!("none")), tool("more", plain())]);
+        shows(&client, 0, &["good", "more", "other"]).await;
+    }
+    assert_eq!((counts(), told().len()), ((4, 3), 4));
 }
 
 /// Each bound on lists costs its own upstream only, and says which key it is.
 #[tokio::test]
 async fn lists_are_bounded() {
-    let tool = |name: &str, bytes: usize| json!({ "name": name, "description": "x".repeat(bytes), "inputSchema": { "type": "object" } });
+    let tool = |name: &str, bytes: usize| {
+        let schema = json!({ "type": "object" });
+        json!({ "name": name, "description": "x".repeat(bytes), "inputSchema": schema })
+    };
     let many = |count: usize, bytes: usize| {
         let all = (0..count).map(|at| tool(&format!("t{at}"), bytes));
         all.fold(fake::http(), Fake::tool_with)
@@ -296,6 +357,73 @@ async fn lists_are_bounded() {
         let file = gate.folder.path().join("state/catalog-big.json");
         let file = std::fs::metadata(file).map(|file| file.len());
         assert!(file.is_ok_and(|bytes| bytes < 20_000), "on disk is no more: {key}");
+    }
+}
+
+/// What one upstream has in all of its lists is bounded together, wherever its bytes are; its
+/// neighbour has all of its own.
+#[tokio::test]
+async fn all_lists_of_an_upstream_are_bounded_together() {
+    let of = |at: usize, count: usize, bytes: usize| -> Act {
+        let (_, member, key) = LISTS[at];
+        let entries = (0..count).map(|number| {
+            let mut entry: Value = serde_json::from_str(&entry(at, &format!("e{number}"))).unwrap();
+            entry["description"] = json!("x".repeat(bytes));
+            assert!(entry[key].is_string());
+            entry
+        });
+        let mut page = json!({ "resultType": "complete", "ttlMs": 0, "cacheScope": "public" });
+        page[member] = json!(entries.collect::<Vec<_>>());
+        Act::Result(page.to_string())
+    };
+    // Entries of each list, of 1,000 B, under a bound of 8 KiB for all of them.
+    let rows = [
+        [20, 0, 0, 0],
+        [0, 20, 0, 0],
+        [0, 0, 20, 0],
+        [0, 0, 0, 20],
+        [5, 5, 0, 0],
+        [5, 0, 5, 0],
+        [0, 5, 0, 5],
+        [3, 3, 3, 3],
+        [2, 2, 2, 7],
+        [6, 6, 6, 6],
+        [1, 1, 1, 1],
+        [2, 2, 2, 1],
+    ];
+    let servers: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            let server = server("own");
+            for (at, count) in row.iter().enumerate() {
+                server.becomes(LISTS[at].0, of(at, *count, 1_000));
+            }
+            server
+        })
+        .collect();
+    let other = server("other");
+    let plan = gateway().server("limits.lists_bytes_max = \"8KiB\"").upstream("other", &other);
+    let plan = servers.iter().enumerate().fold(plan, |plan, (row, server)| {
+        let name = format!("u{row}");
+        let route = format!("upstreams = [\"other\", \"{name}\"]");
+        plan.upstream(&name, server).route(&format!("/{row}"), &route)
+    });
+    let gate = plan.start().await;
+    for (row, counts) in rows.iter().enumerate() {
+        let client = gate.at(&format!("/{row}")).modern();
+        let mut served = 0;
+        for at in 0..LISTS.len() {
+            let names = names(&client, at).await;
+            assert!(names.contains(&"other".to_owned()), "{row}: {names:?}");
+            served += names.len() - 1;
+        }
+        let all: usize = counts.iter().sum();
+        let found = report(&gate, &format!("u{row}"));
+        let fits = all <= 7;
+        assert_eq!(found["state"], if fits { "ready" } else { "degraded" }, "{counts:?}: {found}");
+        assert!(if fits { served == all } else { served <= 7 }, "{counts:?}: {served}");
+        let named = found["lists"].to_string().contains("lists_bytes_max");
+        assert_eq!(named, !fits, "{counts:?}: {found}");
     }
 }
 

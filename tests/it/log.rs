@@ -1,13 +1,10 @@
 //! What gates log of their upstreams: each line names its upstream, and comes once in a while only.
 
-use std::{
-    io,
-    sync::Once,
-    time::{Duration, Instant},
-};
+use std::{io, sync::Once, time::Duration};
 
 use parking_lot::Mutex;
 use serde_json::json;
+use tokio::time::Instant;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::{

@@ -61,6 +61,21 @@ fn plan(rows: &[Value], section: impl Fn(&str) -> String) -> Plan {
     })
 }
 
+/// What is wrong with how several callers fare at once, of whom each has a session of its own.
+async fn faults_of_many(gate: &Endpoint, row: &Value) -> Vec<String> {
+    let each = (2..=5).map(async |address| {
+        let client = Endpoint { from: [127, 0, 0, address].into(), ..gate.clone() }.modern();
+        for call in 1..=5 {
+            let found = call_once(&client).await;
+            if let Some(want) = differs(&row["expect"], &found) {
+                return Some(format!("caller {address}, call {call}: wants {want}, is {found}"));
+            }
+        }
+        None
+    });
+    futures_util::future::join_all(each).await.into_iter().flatten().collect()
+}
+
 /// What is wrong with how a client fares with one row.
 async fn faults(gate: &Endpoint, row: &Value) -> Vec<String> {
     let mut faults = Vec::new();
@@ -77,6 +92,9 @@ async fn faults(gate: &Endpoint, row: &Value) -> Vec<String> {
                 break;
             }
         }
+    }
+    if name(row).starts_with("session_") {
+        faults.extend(faults_of_many(gate, row).await);
     }
     faults
 }
@@ -152,6 +170,14 @@ async fn servers_over_http_are_understood_as_far_as_they_can_be() {
         "notices_dropped",
     ] {
         assert!(counters[counted].as_u64() > Some(0), "{counted}: {counters}");
+    }
+    let report = gate.app().viewer().report();
+    let of =
+        |name: &str| report.upstreams.iter().map(|one| json!(one)).find(|one| one["name"] == name);
+    for row in rows.iter().map(name).filter(|name| name.starts_with("session_")) {
+        let found = of(row).unwrap();
+        assert_eq!(found["restarts"], 0, "a server that forgets a session is well: {found}");
+        assert_eq!(found["state"], "ready", "{found}");
     }
     for row in rows.iter().filter(|row| row["expect"]["log"].is_string()) {
         let call = json!({ "name": "gateway_upstream", "arguments": { "name": name(row) } });

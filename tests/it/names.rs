@@ -12,7 +12,7 @@ use crate::{
     eventually,
     fake::{self, Act, Fake},
     gate::{Gate, gateway, section},
-    soon,
+    log, soon,
 };
 
 /// A kind of entries, and how it is listed and used.
@@ -282,8 +282,65 @@ async fn until_anything_is_served_the_order_of_the_route_counts() {
     assert_eq!(answers(&client, "write_it").await.unwrap(), "a");
 }
 
+/// Entries whose names are taken or belong to another are told once, each with its upstream, and
+/// counted; so is what the route leaves out.
+#[tokio::test]
+async fn what_has_another_name_or_none_is_told_once() {
+    log::is_kept();
+    let server = |more: &[&str]| {
+        let tools =
+            more.iter().chain(&["log", "diff"]).fold(fake::http(), |it, tool| it.tool(tool));
+        let prompts = ["ask", "say"].iter().fold(tools, |it, prompt| it.prompt(prompt));
+        prompts.resource("mem://x")
+    };
+    let (a, b) = (server(&["x_y", "told-b__pay"]), server(&["x.y", "pay", "told-a__log"]));
+    let both = "upstreams = [\"told-a\", \"told-b\"]";
+    let plan = gateway().upstream("told-a", &a).upstream("told-b", &b);
+    let plan = plan.route("/told", both);
+    let mut gate = plan.route("/untold", &format!("{both}\nnames = \"never\"")).start().await;
+    let client = gate.at("/told").modern();
+    let shown = client.tools().await;
+    assert_eq!(shown.len(), 9, "{shown:?}");
+    let counted = |gate: &Gate, name: &str| gate.app().viewer().report().counters[name];
+    let told = |route: &str| log::lines(&[&format!("route=\"{route}\"")]);
+    let routes = gate.app().viewer().report().routes;
+    let others = &routes.iter().find(|route| route.path == "/told").unwrap().other_names;
+    for own in ["log", "diff", "ask", "say", "mem://x", "x.y", "told-b__pay", "told-a__log"] {
+        assert!(others.iter().any(|one| &*one.own == own), "{own}: {others:?}");
+    }
+    let lines = told("/told");
+    for one in others {
+        let words = [
+            format!("upstream=\"{}\"", one.upstream),
+            format!("own=\"{}\"", one.own),
+            format!("shown=\"{}\"", one.name),
+        ];
+        let has = |line: &&String| words.iter().all(|word| line.contains(word));
+        assert_eq!(lines.iter().filter(has).count(), 1, "{words:?}: {lines:#?}");
+    }
+    let left_out = told("/untold").into_iter().filter(|line| line.contains("left out"));
+    let left_out: Vec<_> = left_out.collect();
+    for own in ["log", "diff", "ask", "say"] {
+        assert!(left_out.iter().any(|line| line.contains(&format!("`{own}`"))), "{left_out:#?}");
+    }
+    assert_eq!(counted(&gate, "names_left_out"), left_out.len() as u64);
+    let before = lines.len() + left_out.len();
+    assert_eq!(lines.len(), others.len());
+    let changed = told("/untold").len() - left_out.len() + others.len();
+    assert_eq!(counted(&gate, "names_changed"), changed as u64);
+    // Neither a list that is read again nor a restart has anything new to say of names.
+    a.add_tool("later");
+    lists(&client, "later").await;
+    gate.restarts().await;
+    assert_eq!(gate.at("/told").modern().tools().await.len(), 10);
+    let now = told("/told");
+    let named = now.iter().filter(|line| line.contains("shown=")).count();
+    assert_eq!((named, counted(&gate, "names_changed")), (lines.len(), 0), "{before}: {now:#?}");
+}
+
 #[tokio::test]
 async fn a_name_that_nobody_listed_for_long_may_go_to_another() {
+    log::is_kept();
     let (a, b) = (upstream("a", &["old", "more"]), upstream("b", &["own"]));
     b.becomes("old", says("b"));
     let plan = gateway().server("limits.names_kept = \"1s\"");
@@ -316,6 +373,10 @@ async fn a_name_that_nobody_listed_for_long_may_go_to_another() {
     assert_eq!(answers(&client, "old").await, None);
     b.relists(&[tool("old"), tool("b_new")]);
     lists(&client, "b_new").await;
+    let wanted = json!({ "notifications": { "toolsListChanged": true } });
+    let mut stream = client.start("subscriptions/listen", wanted).await;
+    let first = stream.next().await.unwrap();
+    assert_eq!(first.method.as_deref(), Some("notifications/subscriptions/acknowledged"));
     let c = upstream("c", &["old"]);
     gate.edit(|toml| {
         let toml = toml.replace("[\"a\", \"b\"]", "[\"a\", \"b\", \"c\"]");
@@ -324,6 +385,18 @@ async fn a_name_that_nobody_listed_for_long_may_go_to_another() {
     lists(&client, "old").await;
     assert_eq!(answers(&client, "old").await.unwrap(), "c");
     assert_eq!(counted("names_moved"), 1);
+    let changed = soon("clients to be told", stream.next()).await.unwrap();
+    assert_eq!(changed.method.as_deref(), Some("notifications/tools/list_changed"));
+    let moved = ["route=\"/mcp\"", "name=\"old\"", "`old` of `a`", "`old` of `c`"];
+    assert_eq!(log::lines(&moved).len(), 1);
+}
+
+/// The names of tools that the state folder knows of.
+fn recorded(gate: &Gate) -> BTreeSet<String> {
+    let file = gate.folder.path().join("state/names.jsonl");
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    lines.filter_map(|line| line["name"].as_str().map(str::to_owned)).collect()
 }
 
 /// What tools may be called.
@@ -372,6 +445,10 @@ async fn a_name_leads_to_one_place_whatever_happens() {
             }
             let client = gate.modern();
             let listed = client.tools().await;
+            // Recorded first, then served.
+            let recorded = recorded(&gate);
+            let unknown: Vec<_> = listed.iter().filter(|name| !recorded.contains(*name)).collect();
+            assert!(unknown.is_empty(), "{unknown:?} in step {step} of seed {seed}");
             let known: BTreeSet<_> = listed.iter().chain(leads.keys()).cloned().collect();
             for name in known {
                 let Some(answered) = answers(&client, &name).await else { continue };

@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 use crate::{
     auth::{Issuer, Signer, changed},
     client::{Client, Endpoint},
+    credential::{Tokens, secret},
+    eventually,
     fake::{self, Act, Fake},
     gate::gateway,
 };
@@ -28,7 +30,8 @@ const METHODS: [(&str, &str, &str); 4] = [
 const KEPT: [&str; 3] = [
     "",
     "tools.get.cache = { ttl = \"10m\" }\n",
-    "tools.get.cache = { ttl = \"10m\", stale = \"1m\", on_error = \"1h\", public = true, keys = [] }\n",
+    "tools.get.cache = { ttl = \"10m\", stale = \"1m\", on_error = \"1h\", public = true, \
+     keys = [] }\n",
 ];
 
 /// One who is told apart: by the values of `x-tenant`, or by a token.
@@ -49,10 +52,10 @@ fn echo(server: Fake, scope: &str) -> Fake {
     let server = server.completions().tool_with(tool).prompt("p").resource("mem://one");
     for (name, result) in [
         ("get", json!({ "content": [{ "type": "text", "text": "WHO" }] })),
-        (
-            "p",
-            json!({ "messages": [{ "role": "user", "content": { "type": "text", "text": "WHO" } }] }),
-        ),
+        ("p", {
+            let content = json!({ "type": "text", "text": "WHO" });
+            json!({ "messages": [{ "role": "user", "content": content }] })
+        }),
         ("completion/complete", json!({ "completion": { "values": ["WHO"] } })),
         (
             "mem://one",
@@ -80,6 +83,17 @@ async fn answered(client: &Client, tenant: &Tenant, method: (&str, &str, &str)) 
 
 /// All of them at once, then one after the other: with clients of both eras.
 async fn nobody_has_anothers(server: &Fake, tenants: &[Tenant]) {
+    each_has_its_own(server, tenants).await;
+    // What all are listed was read in nobody's name.
+    for list in ["tools/list", "prompts/list", "resources/list"] {
+        for seen in server.seen(list) {
+            assert!(!seen.headers.contains_key("x-tenant"), "{list}");
+            assert!(!seen.headers.contains_key("authorization"), "{list}");
+        }
+    }
+}
+
+async fn each_has_its_own(server: &Fake, tenants: &[Tenant]) {
     let mut clients = Vec::new();
     for tenant in tenants {
         clients.push((tenant, tenant.endpoint.modern()));
@@ -103,13 +117,6 @@ async fn nobody_has_anothers(server: &Fake, tenants: &[Tenant]) {
         sessions.entry(id).or_default().insert(shown.join(" "));
     }
     assert!(sessions.values().all(|whose| whose.len() == 1), "{sessions:?}");
-    // What all are listed was read in nobody's name.
-    for list in ["tools/list", "prompts/list", "resources/list"] {
-        for seen in server.seen(list) {
-            assert!(!seen.headers.contains_key("x-tenant"), "{list}");
-            assert!(!seen.headers.contains_key("authorization"), "{list}");
-        }
-    }
 }
 
 fn servers() -> [Fake; 3] {
@@ -169,6 +176,122 @@ async fn tenants_by_token_are_kept_apart_also_under_one_name() {
         nobody_has_anothers(&server, &tenants).await;
     });
     join_all(rows).await;
+}
+
+/// The keys of a credential that these tokens are for.
+fn credential(kind: &str, tokens: &Tokens, client: &str, secret: &str) -> String {
+    format!(
+        "credential = {{ kind = \"{kind}\", token_url = \"{}/token\", client_id = \"{client}\", \
+         client_secret = \"file:{secret}\" }}\n",
+        tokens.url
+    )
+}
+
+#[tokio::test]
+async fn tenants_by_an_exchanged_token_are_kept_apart_also_under_one_name() {
+    let signer = Signer::elliptic("e1");
+    let issuer = Issuer::start(&[&signer]).await;
+    let (_folder, secret) = secret();
+    let rows = table().map(async |(server, kept)| {
+        let tokens = Tokens::start(3_600).await;
+        let keys = credential("token_exchange", &tokens, "gate", &secret) + kept;
+        let gate = gateway()
+            .server("public_url = \"https://gate.example.com\"")
+            .route("/mcp", "upstreams = [\"a\"]\nauth = [\"corp\"]")
+            .extra(&issuer.section())
+            .upstream_with("a", &server, &keys)
+            .start()
+            .await;
+        let claims =
+            [("ada", "one", "1"), ("ada", "two", "2"), ("ada", "two", "3"), ("bob", "one", "4")];
+        let held = claims.map(|(who, tenant, id)| {
+            let claims = changed(&issuer.claims(), "sub", json!(who));
+            let claims = changed(&claims, "tenant", json!(tenant));
+            signer.sign(&changed(&claims, "jti", json!(id)))
+        });
+        // The first call of each has its token exchanged.
+        for token in &held {
+            let got = gate.with_token(token).modern().call("get").await;
+            assert!(got.get("isError").is_none(), "{got}");
+        }
+        let asked = tokens.asked();
+        let tenants = held.map(|token| {
+            let is_its = |form: &HashMap<String, String>| form.get("subject_token") == Some(&token);
+            let at = asked.iter().position(|one| is_its(&one.form)).unwrap();
+            let endpoint = gate.with_token(&token);
+            Tenant { endpoint, values: Vec::new(), who: format!(" Bearer t{}", at + 1) }
+        });
+        each_has_its_own(&server, &tenants).await;
+    });
+    join_all(rows).await;
+}
+
+/// Whatever the server is shown of the gate is another after an edit: what it answered before is
+/// nobody's any more. What the edit leaves as it was is kept.
+#[tokio::test]
+async fn what_was_answered_to_another_credential_is_forgotten() {
+    let tokens = [Tokens::start(3_600).await, Tokens::start(3_600).await];
+    let ((_one, first), (_two, second)) = (secret(), secret());
+    std::fs::write(&second, "another\n").unwrap();
+    let with =
+        |client: &str, secret: &str| credential("client_credentials", &tokens[0], client, secret);
+    let more = |keys: &str| with("gate", &first).replace(" }\n", &format!(", {keys} }}\n"));
+    let header = |headers: &str| format!("headers = {{ {headers} }}\n");
+    let rows = [
+        (header("x-tenant = \"a\""), header("x-tenant = \"b\"")),
+        (header("authorization = \"Bearer a\""), header("authorization = \"Bearer b\"")),
+        (header("x-key = \"a\""), header("x-key = \"b\"")),
+        (header("x-key = \"a\", x-tenant = \"a\""), header("x-key = \"a\"")),
+        (String::new(), header("x-tenant = \"a\"")),
+        (header("authorization = \"Bearer a\""), String::new()),
+        (with("gate", &first), with("another", &first)),
+        (with("gate", &first), with("gate", &second)),
+        (with("gate", &first), String::new()),
+        (String::new(), with("gate", &first)),
+        (with("gate", &first), header("authorization = \"Bearer a\"")),
+        (more("scopes = [\"a\"]"), more("scopes = [\"a\", \"b\"]")),
+        (more("audience = \"a\""), more("audience = \"b\"")),
+        (with("gate", &first), credential("client_credentials", &tokens[1], "gate", &first)),
+        // Not changed.
+        (with("gate", &first), with("gate", &first)),
+        (header("x-tenant = \"a\""), header("x-tenant = \"a\"")),
+    ];
+    let servers: Vec<_> = rows.iter().map(|_| echo(fake::http(), "private")).collect();
+    let mark = |at: usize, keys: &str| format!("# keys {at}\n{keys}# end {at}\n");
+    let plan =
+        servers.iter().zip(&rows).enumerate().fold(gateway(), |plan, (at, (server, row))| {
+            let keys = format!("{}{}", mark(at, &row.0), KEPT[1]);
+            let plan = plan.upstream_with(&format!("u{at}"), server, &keys);
+            plan.route(&format!("/{at}"), &format!("upstreams = [\"u{at}\"]"))
+        });
+    let gate = plan.start().await;
+    let calls = |at: usize| servers[at].seen("tools/call").len();
+    let get = async |at: usize| {
+        let result = gate.at(&format!("/{at}")).modern().call("get").await;
+        result["content"][0]["text"].as_str().unwrap().to_owned()
+    };
+    let mut before = Vec::new();
+    for at in 0..rows.len() {
+        before.push(get(at).await);
+        assert_eq!(get(at).await, before[at]);
+        assert_eq!(calls(at), 1, "row {at}: it is kept");
+    }
+    let reloads = || gate.app().viewer().report().counters["reloads"];
+    let earlier = reloads();
+    gate.edit(|toml| {
+        let all = rows.iter().enumerate();
+        all.fold(toml, |toml, (at, row)| toml.replace(&mark(at, &row.0), &mark(at, &row.1)))
+    });
+    eventually("the edit is applied", || (earlier < reloads()).then_some(())).await;
+    for (at, row) in rows.iter().enumerate() {
+        let is_same = row.0 == row.1;
+        let now = get(at).await;
+        assert_eq!(get(at).await, now);
+        assert_eq!(calls(at), if is_same { 1 } else { 2 }, "row {at}: {row:?}");
+        // The server says nothing of `x-key`.
+        let is_shown = !row.1.contains("x-key = \"b\"");
+        assert_eq!(now == before[at], is_same || !is_shown, "row {at}: {now}");
+    }
 }
 
 #[tokio::test]

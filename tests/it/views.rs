@@ -182,3 +182,67 @@ async fn pages_are_the_same_whoever_asks() {
         assert_eq!(texts[0], texts[1], "{version}");
     }
 }
+
+/// Upstreams, and the addresses of those who may see what they have.
+const AUDIENCES: [(&str, &[u8]); 5] = [
+    ("all", &[1, 2, 3, 4]),
+    ("even", &[2, 4]),
+    ("high", &[3, 4]),
+    ("last", &[4]),
+    ("ends", &[1, 4]),
+];
+
+/// Thirty changes of what is listed, drawn by lot: each is told to those who see it, once, and to
+/// nobody else.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_change_is_told_to_those_who_see_it() {
+    let mut policy = "permit (principal, action, resource);\n".to_owned();
+    for (name, addresses) in AUDIENCES {
+        let is = |last: &u8| format!("principal.address == ip(\"127.0.0.{last}\")");
+        let is: Vec<_> = addresses.iter().map(is).collect();
+        policy += &format!(
+            "forbid (principal, action, resource in Upstream::\"{name}\") unless {{ principal has \
+             address && ({}) }};\n",
+            is.join(" || ")
+        );
+    }
+    let fakes = AUDIENCES.map(|(name, _)| fake::http().tool(name));
+    let plan = AUDIENCES.iter().zip(&fakes);
+    let plan = plan.fold(gateway(), |plan, ((name, _), fake)| plan.upstream(name, fake));
+    let gate = plan.policy(&policy).start().await;
+    for fake in &fakes {
+        eventually("the gate listens", || (0 < fake.listeners()).then_some(())).await;
+    }
+    let mut callers = Vec::new();
+    for last in 1..=4_u8 {
+        let client = from(&gate, last).modern();
+        let sees = AUDIENCES.iter().filter(|(_, addresses)| addresses.contains(&last)).count();
+        assert_eq!(client.tools().await.len(), sees, "127.0.0.{last}");
+        let stream = client.listen().await;
+        callers.push((last, client, stream));
+    }
+    let mut numbers = 7_u64;
+    for step in 0..=30 {
+        numbers = numbers.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        // The last one is for all, so that nobody has anything to hear of after it.
+        let at = if step == 30 { 0 } else { usize::try_from(numbers >> 33).unwrap() % fakes.len() };
+        let (name, addresses) = AUDIENCES[at];
+        let tool = json!({ "name": format!("{name}-{step}"), "inputSchema": {} });
+        fakes[at].relists(&[tool]);
+        for (last, client, stream) in &mut callers {
+            if !addresses.contains(last) {
+                continue;
+            }
+            let told = soon(&format!("{last} to be told in step {step}"), stream.next()).await;
+            let method = told.unwrap().method;
+            assert_eq!(method.as_deref(), Some("notifications/tools/list_changed"));
+            let tools = client.tools().await;
+            assert!(tools.contains(&format!("{name}-{step}")), "{last} in step {step}: {tools:?}");
+        }
+    }
+    // What was told too often came before the last change, and would be here by now.
+    for (last, _, stream) in &mut callers {
+        let more = tokio::time::timeout(std::time::Duration::from_millis(50), stream.next()).await;
+        assert!(more.is_err(), "127.0.0.{last} was told of something else");
+    }
+}

@@ -176,8 +176,17 @@ proptest! {
                 unlisted.remove(number);
             }
             let is_listed = |own: &str| list.iter().any(|number| number.to_string() == own);
+            let names_before: Vec<_> = held.iter().map(|(name, _)| name.clone()).collect();
             let dropped = held.bound("up", list.len(), NAMES_PER_ENTRY, &is_listed);
             prop_assert!(dropped.iter().all(|name| !is_listed(name)));
+            // Those go first that have not been listed for longest.
+            let since = |name: &String| {
+                unlisted.get(&name.parse().unwrap()).copied().unwrap_or(u64::MAX)
+            };
+            let stay = names_before.iter().filter(|name| !dropped.contains(name));
+            let oldest = stay.filter(|name| !is_listed(name)).map(since).min();
+            let newest = dropped.iter().map(since).max();
+            prop_assert!(newest.zip(oldest).is_none_or(|(gone, stays)| gone <= stays));
             prop_assert!(held.iter().count() <= (2 * most).max(list.len()));
             lapse(&mut names, now, kept, &|_, _| true, &|_, owner| is_listed(&owner.own));
             for (name, holder) in names.of(ListKind::Tools).iter() {

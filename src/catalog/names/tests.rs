@@ -206,6 +206,61 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// An upstream joins, and what its neighbours were served under is its own by its prefix: that
+    /// counts for more than who was first, and nothing is lost of it.
+    #[test]
+    fn a_prefix_is_its_upstreams_whoever_had_the_name_before(
+        world in worlds(),
+        before in 1..4_usize,
+    ) {
+        let world = World { records: true, ..world };
+        let known: Vec<_> = world.upstreams.iter().take(before).cloned().collect();
+        let entries = world.entries.iter().filter(|entry| known.contains(&entry.0));
+        let entries = entries.cloned().collect();
+        let first = World { upstreams: known, entries, ..world.clone() };
+        let held = first.served(&first.name(&HeldNames::default()), HeldNames::default());
+        check(&world, &world.name(&held))?;
+    }
+}
+
+/// The same in ten shapes: what `evil` was served under is `b`'s from when `b` is there.
+#[test]
+fn who_had_a_name_with_the_prefix_of_a_newcomer_yields() {
+    use ListKind::{Prompts, Resources, Templates, Tools};
+    let has = |upstreams: &[&str], kind, own: &str| World {
+        upstreams: upstreams.iter().map(|&one| one.to_owned()).collect(),
+        entries: vec![("evil".to_owned(), own.to_owned(), own.to_owned())],
+        rule: Names::Auto,
+        kind,
+        records: true,
+    };
+    for (kind, own, after) in [
+        (Tools, "b__pay", "evil__b__pay"),
+        (Tools, "B__pay", "evil__B__pay"),
+        (Tools, "b__pay__now", "evil__b__pay__now"),
+        (Tools, "b__", "evil__b__"),
+        (Prompts, "b__pay", "evil__b__pay"),
+        (Prompts, "B__pay", "evil__B__pay"),
+        (Resources, "b+mem://x", "evil+b+mem://x"),
+        (Resources, "B+mem://x", "evil+B+mem://x"),
+        (Templates, "b+mem://{x}", "evil+b+mem://{x}"),
+        (Templates, "B+mem://{x}", "evil+B+mem://{x}"),
+    ] {
+        let alone = has(&["evil"], kind, own);
+        let named = alone.name(&HeldNames::default());
+        assert_eq!(named[0].as_ref().unwrap().name, own, "nobody else is there");
+        let held = alone.served(&named, HeldNames::default());
+        assert_eq!(alone.name(&held)[0].as_ref().unwrap().name, own, "it is kept");
+        let joined = has(&["evil", "b"], kind, own).name(&held);
+        assert_eq!(joined[0].as_ref().unwrap().name, after, "{own}");
+        let other = has(&["evil", "c"], kind, own).name(&held);
+        assert_eq!(other[0].as_ref().unwrap().name, own, "another newcomer changes nothing");
+    }
+}
+
 /// Names `own`s of `evil`, which stands before `b` in the route; `b` has one entry, `b_own`.
 fn beside(rule: Names, kind: ListKind, owns: &[&str], b_own: &str) -> Vec<Option<String>> {
     let entries = owns.iter().map(|own| ("evil", *own)).chain([("b", b_own)]);
@@ -289,7 +344,19 @@ fn of_two_prefixes_the_longer_one_leads() {
 #[test]
 fn exact_names_come_first_and_what_is_mended_yields() {
     let shown = |owns: &[&str]| beside(Names::Auto, ListKind::Tools, owns, "other");
-    for owns in [&["a.b", "a_b"][..], &["a_b", "a.b"], &["a b", "a.b", "a_b"]] {
+    for owns in [
+        &["a.b", "a_b"][..],
+        &["a_b", "a.b"],
+        &["a b", "a.b", "a_b"],
+        &["a/b", "a_b"],
+        &["a_b", "a:b"],
+        &["a,b", "a_b", "a;b"],
+        &["a\tb", "a_b"],
+        &["a@b", "a#b", "a$b", "a_b"],
+        &["a_b", "a+b", "a=b", "a~b"],
+        &["a(b", "a_b", "a)b", "a\"b", "a'b"],
+        &["a\nb", "a\rb", "a_b"],
+    ] {
         let names = shown(owns);
         let exact = owns.iter().position(|own| *own == "a_b").unwrap();
         assert_eq!(names[exact].as_deref(), Some("a_b"));

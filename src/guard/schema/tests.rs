@@ -322,6 +322,38 @@ fn the_work_is_reckoned_from_all_that_a_schema_leads_to() {
     assert_eq!(value::size(&json!([1, { "a": "x".repeat(640) }, null])), 15);
 }
 
+/// Ten shapes of which each has as many parts as is said: the work grows with them.
+#[test]
+fn the_work_grows_with_the_parts_of_every_shape() {
+    fn consts(count: usize) -> Vec<Value> {
+        (0..count).map(|at| json!({ "const": at })).collect()
+    }
+    fn members(count: usize) -> Value {
+        let all = (0..count).map(|at| (format!("m{at}"), json!({ "type": "string" })));
+        all.collect::<serde_json::Map<_, _>>().into()
+    }
+    type Shape = fn(usize) -> Value;
+    let shapes: [(&str, Shape); 10] = [
+        ("enum", |count| json!({ "enum": (0..count).collect::<Vec<_>>() })),
+        ("anyOf", |count| json!({ "anyOf": consts(count) })),
+        ("oneOf", |count| json!({ "oneOf": consts(count) })),
+        ("allOf", |count| json!({ "allOf": consts(count) })),
+        ("prefixItems", |count| json!({ "prefixItems": consts(count) })),
+        ("properties", |count| json!({ "properties": members(count) })),
+        ("patternProperties", |count| json!({ "patternProperties": members(count) })),
+        ("dependentSchemas", |count| json!({ "dependentSchemas": members(count) })),
+        ("not", |count| json!({ "not": { "anyOf": consts(count) } })),
+        ("$ref", |count| {
+            let part = json!({ "anyOf": consts(count) });
+            json!({ "items": { "$ref": "#/$defs/a" }, "$defs": { "a": part } })
+        }),
+    ];
+    for (keyword, shape) in shapes {
+        let [few, many] = [10, 1_000].map(|count| compiled(&shape(count)).unwrap().weight);
+        assert!(1_000 <= many && 20 * few <= many, "`{keyword}`: {few}, {many}");
+    }
+}
+
 fn small_schema() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(json!(true)),

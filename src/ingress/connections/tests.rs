@@ -98,8 +98,23 @@ proptest! {
                     let mine = places.values().filter(of).count();
                     let mine_idle = places.values().filter(of).filter(idle).count();
                     let all_idle = places.values().filter(idle).count();
+                    let since: BTreeMap<_, _> = places
+                        .iter()
+                        .filter_map(|(at, place)| Some((*at, place.connection.idle_since()?)))
+                        .collect();
                     match all.admit(address(from), false) {
                         Ok(place) => {
+                            // Whoever makes room is the longest idle of all, or of its address.
+                            let is_mine = |at: &usize| places[at].connection.address == its;
+                            let oldest = since.values().min();
+                            let mine = since.iter().filter(|(at, _)| is_mine(at));
+                            let oldest_mine = mine.map(|(_, since)| since).min();
+                            for (at, idle) in &since {
+                                let went = places[at].connection.is_ending();
+                                let is_oldest = Some(idle) == oldest
+                                    || is_mine(at) && Some(idle) == oldest_mine;
+                                prop_assert!(!went || is_oldest, "{since:?}: {at} went");
+                            }
                             places.insert(number, place);
                         }
                         Err(ConnectionRefusal::Address) => {

@@ -150,6 +150,22 @@ proptest! {
         prop_assert_eq!(response(sent.as_bytes()), Some((7, want)));
     }
 
+    /// Bytes of a text that are no UTF-8 become U+FFFD, and all others stay.
+    #[test]
+    fn bytes_that_are_no_text_become_replacement_characters(
+        text in prop::collection::vec(
+            prop_oneof![3 => 0x80_u8..=0xff, 1 => 0x20_u8..0x80, 1 => prop::sample::select(
+                vec![0xc3, 0xe2, 0x82, 0xac, 0xf0, 0x9f, 0x98, 0x80, 0xed, 0xa0, 0xf4, 0x90],
+            )],
+            0..60,
+        ),
+    ) {
+        let text: Vec<u8> = text.into_iter().filter(|byte| !b"\"\\".contains(byte)).collect();
+        let whole = [&br#"{"jsonrpc":"2.0","id":7,"result":{"t":""#[..], &text, b"\"}}"].concat();
+        let want = format!("{{\"t\":\"{}\"}}", String::from_utf8_lossy(&text));
+        prop_assert_eq!(response(&whole), Some((7, want)));
+    }
+
     #[test]
     fn any_bytes_are_judged_without_panic(
         mut text in prop::collection::vec(any::<u8>(), 0..80),

@@ -341,7 +341,7 @@ impl Replica {
             }
             let _leads = match leads {
                 Some(leads) => leads,
-                None => self.stand_by(&connection, &sink).await,
+                None => Box::pin(self.stand_by(&connection, &sink)).await,
             };
             let relisting = async {
                 tokio::time::sleep_until(*relist_at).await;

@@ -13,18 +13,26 @@ use crate::{
 };
 
 async fn asking(issuer: &Issuer, keys: &str, git: &fake::Fake) -> Gate {
+    asking_with(issuer, keys, git, "1000/s").await
+}
+
+/// The same where so many logins may fail.
+async fn asking_with(issuer: &Issuer, keys: &str, git: &fake::Fake, failed: &str) -> Gate {
     // Read when the gate starts, and looked at again: it stays until the end of the process.
     let folder = tempfile::tempdir().unwrap().keep();
     let secret = folder.join("secret");
     std::fs::write(&secret, "s3c:ret\n").unwrap();
     let section = format!(
-        "[auth.opaque]\nkind = \"introspection\"\nurl = \"{}/introspect\"\nclient_id = \"gate way\"\n\
+        "[auth.opaque]\nkind = \"introspection\"\nurl = \"{}/introspect\"\n\
+         client_id = \"gate way\"\n\
          client_secret = \"file:{}\"\n{keys}\n",
         issuer.url,
         secret.display()
     );
     gateway()
-        .server("public_url = \"https://gate.example.com\"\nlimits.failed_logins = \"1000/s\"")
+        .server(&format!(
+            "public_url = \"https://gate.example.com\"\nlimits.failed_logins = \"{failed}\""
+        ))
         .upstream("git", git)
         .route("/mcp", "upstreams = [\"git\"]\nauth = [\"opaque\"]\nscopes = [\"mcp:use\"]")
         .extra(&section)
@@ -193,4 +201,31 @@ async fn what_was_good_is_asked_about_again() {
     assert_eq!(issuer.asked(), asked + 2);
     assert_eq!(calls(&gate, "ada-s.token").await.status, 429);
     assert_eq!(issuer.asked(), asked + 2, "and is a guess from now on");
+}
+
+/// Ten who were let in before somebody at their address guessed too often: each is let in all the
+/// same, and nobody is asked about them again; whom nobody knows yet is a guess like the others.
+#[tokio::test]
+async fn who_was_let_in_before_is_let_in_while_others_guess_beside_it() {
+    let issuer = Issuer::start(&[]).await;
+    let git = fake::http().tool("log");
+    let gate = asking_with(&issuer, "", &git, "3/h").await;
+    let known: Vec<_> = (0..10).map(|number| format!("known-{number}")).collect();
+    for (number, token) in known.iter().enumerate() {
+        let claims = changed(&good(&issuer), "sub", json!(format!("caller-{}", number / 2)));
+        issuer.knows(token, claims);
+        assert_eq!(calls(&gate, token).await.status, 200, "{token}");
+    }
+    issuer.knows("late", good(&issuer));
+    for guess in ["guess-1", "guess-2", "guess-3"] {
+        assert_eq!(calls(&gate, guess).await.status, 401, "{guess}");
+    }
+    let asked = issuer.asked();
+    for guess in ["guess-4", "guess-1", "late"] {
+        assert_eq!(calls(&gate, guess).await.status, 429, "{guess}");
+    }
+    for token in known.iter().rev().chain(&known) {
+        assert_eq!(calls(&gate, token).await.status, 200, "{token}");
+    }
+    assert_eq!(issuer.asked(), asked, "nobody is asked about a guess, nor about who is known");
 }

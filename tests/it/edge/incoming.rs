@@ -17,7 +17,20 @@ async fn gate_with(server: &str) -> Gate {
 async fn heads_are_bounded() {
     let gate = gate_with("").await;
     let long = |bytes: usize| "x".repeat(bytes);
-    for (bytes, status) in [(100, 200), (50_000, 200), (70_000, 431), (390_000, 431)] {
+    for (bytes, status) in [
+        (1, 200),
+        (100, 200),
+        (1_000, 200),
+        (8_192, 200),
+        (32_768, 200),
+        (50_000, 200),
+        (60_000, 200),
+        (66_000, 431),
+        (70_000, 431),
+        (131_072, 431),
+        (262_144, 431),
+        (390_000, 431),
+    ] {
         let text = long(bytes);
         let headers = [("host", "localhost"), ("x-long", text.as_str())];
         let reply = gate.send(hyper::Method::GET, &headers, b"");
@@ -42,7 +55,8 @@ async fn begin(gate: &Gate, declared: Option<usize>, sent: usize) -> tokio::net:
         None => "transfer-encoding: chunked".to_owned(),
     };
     let head = format!(
-        "POST /mcp HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n{length}\r\n\r\n"
+        "POST /mcp HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+         {length}\r\n\r\n"
     );
     stream.write_all(head.as_bytes()).await.unwrap();
     let body = vec![b' '; sent];

@@ -190,7 +190,7 @@ impl Http {
                 let error = self.0.sink.noisy(why);
                 let upstream = self.0.sink.upstream();
                 throttle::line(("noise beside calls", upstream), |more| {
-                    tracing::warn!(upstream, %error, more, "an upstream's stream beside calls is given up");
+                    tracing::warn!(upstream, %error, more, "its stream beside calls is given up");
                 });
             }
         }
