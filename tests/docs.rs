@@ -574,3 +574,100 @@ fn names_of_each_kind_are_looked_at_and_changed_by_command() {
     write("routes.toml", &file("names_file = \"names.toml\""));
     assert!(tollgate(&["check"], folder.path()).status.success());
 }
+
+/// A certificate that ends on this day of 2001 or later, and its key, in PEM.
+fn certificate(ends: Option<(i32, u8, u8)>) -> (String, String) {
+    let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    if let Some((year, month, day)) = ends {
+        params.not_after = rcgen::date_time_ymd(year, month, day);
+    }
+    let key = rcgen::KeyPair::generate().unwrap();
+    (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+}
+
+/// What is wrong with a file and the machine around it: how it is called, the words, and whether
+/// `--strict` alone fails.
+#[test]
+fn check_fails_on_errors_and_with_strict_on_warnings() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    let (good, key) = certificate(None);
+    let (expired, its_key) = certificate(Some((2001, 2, 3)));
+    for (name, text) in [
+        ("good.pem", &good),
+        ("good.key", &key),
+        ("old.pem", &expired),
+        ("old.key", &its_key),
+        ("plain.txt", &"no certificate".to_owned()),
+    ] {
+        write(name, text);
+    }
+    let gate = "[routes.\"/mcp\"]\nupstreams = [\"gate\"]\n[upstreams.gate]\nbuiltin = \"gate\"\n";
+    let of =
+        |keys: &str| format!("[routes.\"/mcp\"]\nupstreams = [\"a\"]\n[upstreams.a]\n{keys}\n");
+    let tls = |certificate: &str, key: &str| {
+        format!("[server]\ntls = {{ certificate = {certificate:?}, key = {key:?} }}\n{gate}")
+    };
+    let jwt = "[auth.corp]\nkind = \"jwt\"\nissuer = \"https://a.example\"\naudience = \"x\"\n";
+    let http = "url = \"https://localhost:9/mcp\"\n";
+    let secret = "headers = { Authorization = \"file:none\" }";
+    let cases = [
+        (gate.to_owned(), "", ""),
+        (of("command = \"sh\""), "", ""),
+        (tls("good.pem", "good.key"), "", ""),
+        (of("command = \"no-such-program\""), "warning", "no-such-program: not found in PATH"),
+        (of("command = \"./no-such\""), "warning", "no-such"),
+        (of("command = \"C:\\\\x\\\\npx.cmd\""), "warning", "npx.cmd"),
+        (of("command = \"sh\"\ncwd = \"nowhere\""), "warning", "nowhere: not a folder"),
+        (of(&format!("{http}headers = {{ A = \"${{NO_SUCH_VARIABLE}}\" }}")), "warning", "NO_SUCH"),
+        (of(&format!("{http}headers = {{ A = \"env:NO_SUCH_VARIABLE\" }}")), "warning", "NO_SUCH"),
+        (format!("{gate}[upstreams.b]\nbuiltin = \"gate\"\n"), "warning", "upstreams.b: it is"),
+        (format!("{gate}{jwt}"), "warning", "auth.corp: no route"),
+        (
+            format!("{gate}[detectors.ticket]\npattern = \"T-[0-9]+\"\n"),
+            "warning",
+            "detectors.ticket: no `detect`",
+        ),
+        (of(&format!("{http}{secret}")), "error", "secret file"),
+        (
+            of(&format!("{http}headers = {{ A = \"file:none\", B = \"env:NO_SUCH_VARIABLE\" }}")),
+            "error",
+            "secret file",
+        ),
+        (format!("[server]\nstate = \"plain.txt\"\n{gate}"), "error", "plain.txt is no folder"),
+        (format!("[server]\nstate = \"plain.txt/x\"\n{gate}"), "error", "plain.txt is no folder"),
+        (tls("none.pem", "good.key"), "error", "none.pem"),
+        (tls("plain.txt", "good.key"), "error", "plain.txt"),
+        (tls("good.pem", "plain.txt"), "error", "no private key"),
+        (tls("good.pem", "old.key"), "error", "cannot be used"),
+        (tls("old.pem", "old.key"), "error", "expired, 2001-02-03"),
+        (of(&format!("{http}ca = \"old.pem\"")), "warning", "expired, 2001-02-03"),
+        (
+            of(&format!("{http}client_certificate = \"old.pem\"\nclient_key = \"old.key\"")),
+            "error",
+            "expired, 2001-02-03",
+        ),
+        (
+            of(&format!("{http}client_certificate = \"good.pem\"\nclient_key = \"old.key\"")),
+            "error",
+            "client_certificate",
+        ),
+    ];
+    for (text, called, words) in cases {
+        write("routes.toml", &text);
+        let plain = tollgate(&["check"], folder.path());
+        let strict = tollgate(&["check", "--strict"], folder.path());
+        let said = String::from_utf8(plain.stderr).unwrap();
+        let line = format!("{called}: ");
+        let is_said = said.lines().any(|one| one.starts_with(&line) && one.contains(words));
+        assert!(called.is_empty() || is_said, "{text}\n{called} {words}: {said}");
+        let fails = [&plain.status, &strict.status].map(|status| status.code());
+        let want = match called {
+            "" => [Some(0), Some(0)],
+            "warning" => [Some(0), Some(1)],
+            _ => [Some(1), Some(1)],
+        };
+        assert_eq!(fails, want, "{text}\n{said}");
+        assert!(!folder.path().join("state").exists(), "nothing is made");
+    }
+}

@@ -8,12 +8,13 @@ use std::{
 use tokio::{
     net::{TcpListener, TcpSocket},
     sync::mpsc,
+    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin::AdminServer,
-    audit::Audit,
+    audit::{Audit, OpenError as AuditError},
     builtin::report::{Report, ReportSource},
     call::{machine, tasks::Tasks},
     config::{self, Config},
@@ -42,6 +43,11 @@ use super::{
 const SWEEP: Duration = Duration::from_secs(30);
 /// Connections of operators that wait to be accepted.
 const ADMIN_BACKLOG: u32 = 64;
+/// How long a gate waits for the audit log of the one before it: longer than that takes to end by
+/// default (`drain`, 10 s, and 2 s).
+const AUDIT_PATIENCE: Duration = Duration::from_secs(30);
+/// The pause between two looks whether it is free.
+const AUDIT_PAUSE: Duration = Duration::from_millis(100);
 /// The file in the state folder that holds the key.
 const KEY_FILE: &str = "session.key";
 
@@ -99,8 +105,12 @@ impl Plan {
             return Err(StartError::Key);
         }
         let counters = Arc::<Counters>::default();
-        let open = |settings| Audit::open(settings, &secret, &counters, options.upgrade);
-        let audit = config.audit.as_ref().map(open).transpose()?;
+        let audit = match &config.audit {
+            Some(settings) => {
+                Some(open_audit(settings, &secret, &counters, options.upgrade).await?)
+            }
+            None => None,
+        };
         Ok(Self { options, config, rules, tls, store, secret, vault, audit, counters })
     }
 
@@ -207,6 +217,26 @@ impl Plan {
         gate.tasks.spawn("gate: parked calls", async move { parking.lot.expire().await });
         gate
     }
+}
+
+/// Opens the audit log. Where a gate that ends has the file still, waits for that: it drains before
+/// it lets go of it.
+async fn open_audit(
+    settings: &config::Audit,
+    secret: &[u8],
+    counters: &Arc<Counters>,
+    upgrade: bool,
+) -> Result<Arc<Audit>, AuditError> {
+    let deadline = Instant::now() + AUDIT_PATIENCE;
+    let mut opened = Audit::open(settings, secret, counters, upgrade);
+    if let Err(error @ AuditError::Taken(_)) = &opened {
+        tracing::warn!(%error, "waiting until it ends, {AUDIT_PATIENCE:?} at most");
+    }
+    while matches!(opened, Err(AuditError::Taken(_))) && Instant::now() < deadline {
+        tokio::time::sleep(AUDIT_PAUSE).await;
+        opened = Audit::open(settings, secret, counters, upgrade);
+    }
+    opened
 }
 
 fn spawner(options: &Options, tasks: Tasks) -> Spawner {

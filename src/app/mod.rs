@@ -12,6 +12,7 @@ mod options;
 mod pingora;
 mod process;
 mod secrets;
+pub(crate) mod surroundings;
 
 #[cfg(feature = "pingora")]
 pub use self::pingora::serve;

@@ -30,6 +30,12 @@ pub struct Certificate {
     ends: u64,
 }
 
+/// Until when a certificate is good, in seconds since 1970; none where the bytes are no certificate.
+pub fn certificate_ends(der: &[u8]) -> Option<u64> {
+    let (_, read) = X509Certificate::from_der(der).ok()?;
+    Some(u64::try_from(read.validity().not_after.timestamp()).unwrap_or_default())
+}
+
 impl Certificate {
     /// None where it cannot be read.
     #[allow(clippy::wildcard_enum_match_arm, reason = "all other kinds of names")]

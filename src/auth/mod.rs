@@ -22,7 +22,7 @@ mod registry;
 mod route_auth;
 
 pub use self::{
-    certificate::Certificate,
+    certificate::{Certificate, certificate_ends},
     client::{Metadata, form, well_known},
     context::AuthContext,
     error::{AuthError, AuthRefusal},

@@ -68,8 +68,8 @@ enum Command {
     /// Serve one server as it is to clients of every version: over HTTP, or to the client that
     /// starts this command
     Sidecar(sidecar::Arguments),
-    /// Check the configuration and show every problem in it
-    Check,
+    /// Check the configuration, and what it needs of this machine, and show every problem in it
+    Check(check::Arguments),
     /// Print the JSON Schema of routes.toml, for editors
     Schema,
     /// Turn the servers of other clients' files (Claude, Cursor, VS Code, Codex, …) into a
@@ -119,7 +119,7 @@ fn usual_log(command: &Command) -> String {
         Command::Sidecar(sidecar) if sidecar.stdio => format!("{LOG_OF_OTHERS},{LOG_OF_SERVER}"),
         Command::Sidecar(_) => format!("{LOG_OF_RUN},{LOG_OF_SERVER}"),
         Command::Stdio(_)
-        | Command::Check
+        | Command::Check(_)
         | Command::Schema
         | Command::Import(_)
         | Command::Tools(_)
@@ -148,7 +148,7 @@ fn dispatch(command: Command, common: &Common, names_config: bool) -> anyhow::Re
             // The file of a gate is none of a sidecar's: only one that is named counts.
             sidecar::run(names_config.then_some(common.config.as_path()), &arguments)
         }
-        Command::Check => check::run(&common.config),
+        Command::Check(arguments) => check::run(&common.config, &arguments),
         Command::Schema => {
             say(&serde_json::to_string_pretty(&config::schema())?);
             Ok(ExitCode::SUCCESS)

@@ -3,43 +3,56 @@
 use std::{io::IsTerminal as _, path::Path, process::ExitCode};
 
 use crate::{
-    app::{checked, descriptors},
+    app::{checked, descriptors, surroundings},
     call::machine,
-    config, policy,
+    config::{self, Config},
+    policy,
 };
 
 use super::output::{complain, say, show, warn};
 
-/// Checks the configuration and prints what is wrong with it.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub struct Arguments {
+    /// Fail on warnings, too: a variable that is not set, a program that is not in PATH, a section
+    /// that nothing uses
+    #[arg(long)]
+    strict: bool,
+}
+
+/// Checks the configuration and prints what is wrong with it; fails on every error.
 ///
 /// # Errors
 /// None so far: problems of the configuration are printed, and told by the exit code.
-pub fn run(path: &Path) -> anyhow::Result<ExitCode> {
+pub fn run(path: &Path, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let read = config::load(path, &config::environment);
     match read.and_then(|config| policy::compile(&config).map(|_| config)) {
-        Ok(config) => {
-            for upstream in &config.upstreams {
-                if let Some(problem) = &upstream.problem {
-                    complain(&format!("upstream `{}` cannot be opened: {problem}", upstream.name));
-                }
-            }
-            machine::raise_descriptors();
-            let shortage = descriptors::shortage(&config);
-            for warning in shortage.into_iter().chain(checked::warnings(&config)) {
-                warn(&warning);
-            }
-            let routes = config.routes.len();
-            let upstreams = config.upstreams.len();
-            say(&format!(
-                "{}: in order, {routes} route(s) and {upstreams} upstream(s)",
-                path.display()
-            ));
-            Ok(ExitCode::SUCCESS)
-        }
+        Ok(config) => Ok(report(path, &config, arguments.strict)),
         Err(problems) => {
             show(&problems.render(std::io::stderr().is_terminal()));
             complain(&format!("{} problem(s) in {}", problems.len(), path.display()));
             Ok(ExitCode::FAILURE)
         }
     }
+}
+
+/// Prints what is found of a configuration that can be read.
+fn report(path: &Path, config: &Config, strict: bool) -> ExitCode {
+    let surroundings::Inspection { errors, mut warnings } = surroundings::check(config);
+    machine::raise_descriptors();
+    warnings.extend(descriptors::shortage(config));
+    warnings.extend(checked::warnings(config));
+    errors.iter().for_each(|error| complain(error));
+    warnings.iter().for_each(|warning| warn(warning));
+    if !errors.is_empty() {
+        complain(&format!("{} problem(s) in {}", errors.len(), path.display()));
+        return ExitCode::FAILURE;
+    }
+    if strict && !warnings.is_empty() {
+        complain(&format!("{} warning(s) in {} (--strict)", warnings.len(), path.display()));
+        return ExitCode::FAILURE;
+    }
+    let routes = config.routes.len();
+    let upstreams = config.upstreams.len();
+    say(&format!("{}: in order, {routes} route(s) and {upstreams} upstream(s)", path.display()));
+    ExitCode::SUCCESS
 }

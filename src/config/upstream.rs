@@ -174,6 +174,8 @@ section! {
         /// Why this upstream cannot be opened although the file is right: a variable that is not
         /// set, for example.
         problem: Option<String>,
+        /// Whether that is the environment's only, such as a variable that is not set.
+        lacks_variables_only: bool,
     }
 }
 
@@ -281,7 +283,18 @@ fn upstream(name: Spanned<String>, section: Section, reader: &mut Reader<'_>) ->
     let (tools, tool_settings) = std::mem::take(&mut keys.tools.value).finish(reader);
     let problem = unavailable.iter().map(Problem::line).collect::<Vec<_>>().join("; ");
     let problem = Some(problem).filter(|_| !unavailable.is_empty());
-    let rest = UpstreamRest { name, transport, tools, tool_settings, limits, replicas, problem };
+    let lacks_variables_only =
+        problem.is_some() && unavailable.iter().all(Problem::is_of_environment);
+    let rest = UpstreamRest {
+        name,
+        transport,
+        tools,
+        tool_settings,
+        limits,
+        replicas,
+        problem,
+        lacks_variables_only,
+    };
     Upstream::new(keys, rest, reader)
 }
 

@@ -150,6 +150,12 @@ fn config(files: &Tls) -> Result<ServerConfig, String> {
     Ok(config)
 }
 
+/// The certificates of a PEM file; none of one that cannot be read.
+pub fn certificates_in(file: &Path) -> Vec<Vec<u8>> {
+    let found = certificates(file).unwrap_or_default();
+    found.iter().map(|certificate| certificate.to_vec()).collect()
+}
+
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let name = file.display();

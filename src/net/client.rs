@@ -229,6 +229,12 @@ fn tls(dial: &Dial) -> Result<ClientConfig, String> {
     config.map_err(|error| format!("`client_certificate` and `client_key`: {error}"))
 }
 
+/// The certificates of a PEM text; none of one that cannot be read.
+pub fn certificates_in(pem: &str) -> Vec<Vec<u8>> {
+    let found = CertificateDer::pem_slice_iter(pem.as_bytes()).filter_map(Result::ok);
+    found.map(|certificate| certificate.to_vec()).collect()
+}
+
 fn certificates(pem: &str, key: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
     let found = found.map_err(|error| format!("`{key}`: {error}"))?;

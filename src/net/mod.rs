@@ -15,7 +15,7 @@ mod tls_words;
 pub mod vault;
 
 pub use self::{
-    client::{Net, SendOptions},
+    client::{Net, SendOptions, certificates_in},
     content::Content,
     error::NetError,
     fetch::FetchError,

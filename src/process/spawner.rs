@@ -102,6 +102,14 @@ impl Spawner {
         Ok(child)
     }
 
+    /// Looks whether the program and its folder are there, and starts nothing.
+    ///
+    /// # Errors
+    /// What is not there.
+    pub fn find(&self, settings: &Settings) -> Result<(), SpawnError> {
+        self.command(settings).map(drop)
+    }
+
     fn command(&self, settings: &Settings) -> Result<Command, SpawnError> {
         if let Some(cwd) = settings.cwd.as_ref().filter(|cwd| !cwd.is_dir()) {
             return Err(SpawnError::NoFolder { cwd: cwd.clone() });

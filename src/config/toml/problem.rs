@@ -27,21 +27,36 @@ pub struct Problem {
     span: Option<Range<usize>>,
     /// What to do about it.
     help: Option<String>,
+    /// Whether only the environment lacks something, which another one may have.
+    of_environment: bool,
 }
 
 impl Problem {
     pub fn new(span: Range<usize>, title: impl Into<String>, help: impl Into<String>) -> Self {
-        Self { title: title.into(), span: Some(span), help: Some(help.into()) }
+        let help = Some(help.into());
+        Self { title: title.into(), span: Some(span), help, of_environment: false }
     }
 
     /// Of the file as a whole.
     pub fn of_file(title: impl Into<String>, help: impl Into<String>) -> Self {
-        Self { title: title.into(), span: None, help: Some(help.into()) }
+        let help = Some(help.into());
+        Self { title: title.into(), span: None, help, of_environment: false }
     }
 
     /// The TOML parser's own words.
     pub fn of_syntax(error: &toml::de::Error) -> Self {
-        Self { title: error.message().to_owned(), span: error.span(), help: None }
+        let title = error.message().to_owned();
+        Self { title, span: error.span(), help: None, of_environment: false }
+    }
+
+    /// The same as one of the environment: where Tollgate is started, it may be none.
+    pub fn of_environment(self) -> Self {
+        Self { of_environment: true, ..self }
+    }
+
+    /// Whether only the environment lacks something.
+    pub fn is_of_environment(&self) -> bool {
+        self.of_environment
     }
 
     /// On one line, without its place.

@@ -266,7 +266,8 @@ impl<'a> Reader<'a> {
         let value = (self.environment)(name);
         if value.is_none() {
             let title = format!("variable {name} is not set");
-            self.unavailable(Problem::new(span.clone(), title, "set it where Tollgate is started"));
+            let problem = Problem::new(span.clone(), title, "set it where Tollgate is started");
+            self.unavailable(problem.of_environment());
         }
         value
     }
@@ -300,7 +301,7 @@ impl<'a> Reader<'a> {
             let title = format!("`{reference}` is not known from Vault");
             let help = "see that the field is there, and VAULT_ADDR and VAULT_TOKEN; the log says \
                         why it cannot be read";
-            self.unavailable(Problem::new(span.clone(), title, help));
+            self.unavailable(Problem::new(span.clone(), title, help).of_environment());
         }
         value
     }
