@@ -6,7 +6,7 @@ use serde_json::Map;
 
 use crate::{
     audit::Entry,
-    config::Place,
+    config::{Place, Then},
     mcp::{
         document::{CallArguments, Document},
         raw::Raw,
@@ -16,7 +16,7 @@ use crate::{
 };
 
 use super::{
-    detect::{DetectorSelection, Detectors},
+    detect::{DetectorSelection, Detectors, ScanResult},
     refusal::GuardRefusal,
     schemas::{Schemas, Side, ToolSchemas},
     value,
@@ -29,8 +29,23 @@ const LARGE: usize = 64 << 10;
 /// The member of a call's params that has what a tool is asked for.
 pub(super) const ARGUMENTS: &str = "arguments";
 
-/// Members of a client's request, besides the arguments, that carry its own words to a server.
-const SAID: [&str; 3] = ["inputResponses", "argument", "context"];
+/// Members at the top of params and results that are handles, not words: a server that is given
+/// another one back does not know it.
+const HANDLES: [&str; 4] = ["requestState", "taskId", "nextCursor", "resultType"];
+
+/// Members of a client's params that lead to something, and are not looked through.
+const LEADING: [&str; 4] = ["name", "taskId", "requestState", "cursor"];
+
+/// The member of a client's params that has a resource's URI: it is the client's own words, and
+/// another one in its place would lead elsewhere.
+const URI: &str = "uri";
+
+/// Members of each member of params that are handles.
+const INNER_HANDLES: [(&str, &[&str]); 2] =
+    [("_meta", &["progressToken"]), ("ref", &["type", "name", "uri"])];
+
+/// Members of a client's params by the protocol; the names of any others are its own words.
+const KNOWN: [&str; 7] = [URI, "_meta", "ref", "argument", "context", "inputResponses", "task"];
 
 /// Checks that hold for one call, and for its way back.
 #[derive(Debug, Clone)]
@@ -79,7 +94,7 @@ impl Guard {
     /// # Errors
     /// Where it has what must not pass.
     pub fn scan(&self, said: &Raw) -> Result<Raw, GuardRefusal> {
-        self.cleaned(Place::Results, &Document::new(said.clone()))
+        self.cleaned(Place::Results, &Document::new(said.clone()), &HANDLES)
     }
 
     /// Judges a tool's result: it, cleaned, and held to what the tool promises where it is the end
@@ -94,7 +109,7 @@ impl Guard {
         schemas: &Schemas,
     ) -> Result<Raw, GuardRefusal> {
         let document = Document::new(result.clone());
-        let clean = self.cleaned(Place::Results, &document)?;
+        let clean = self.cleaned(Place::Results, &document, &HANDLES)?;
         let checked = if clean == *result {
             self.check_result(&document, tool, schemas)
         } else {
@@ -160,23 +175,63 @@ impl Guard {
         if let Some(tool) = tool.filter(|_| self.checks_arguments) {
             self.check_arguments(arguments, tool, schemas)?;
         }
-        let place = Place::Arguments;
-        if !self.looks_in(place) {
+        if !self.looks_in(Place::Arguments) {
             return Ok(params.clone());
         }
-        let cleaned = |params: Raw, name: &str, said: &Document| {
-            let clean = self.cleaned(place, said)?;
-            let edited = || splice::edit(&params, &[(name, Some(clean.bytes()))]);
-            Ok(if clean == *said.text() { params.clone() } else { edited() })
-        };
         let params = match arguments.document() {
-            Some(said) => cleaned(params.clone(), ARGUMENTS, said)?,
+            Some(said) => {
+                let clean = self.cleaned(Place::Arguments, said, &[])?;
+                match clean == *said.text() {
+                    true => params.clone(),
+                    false => splice::edit(params, &[(ARGUMENTS, Some(clean.bytes()))]),
+                }
+            }
             None => params.clone(),
         };
-        SAID.iter().try_fold(params, |params, name| {
-            let Some(said) = splice::rare_member_of(&params, name) else { return Ok(params) };
-            cleaned(params, name, &Document::new(said))
-        })
+        self.clean_besides(params)
+    }
+
+    /// Looks through all of a request's params but its arguments and what leads to something.
+    fn clean_besides(&self, params: Raw) -> Result<Raw, GuardRefusal> {
+        let place = Place::Arguments;
+        let mut seen = Vec::new();
+        let members = splice::entries(&params).into_iter();
+        let members = members.filter(|(name, _)| name != ARGUMENTS && !LEADING.contains(&&**name));
+        let mut clean = params.clone();
+        for (name, said) in members {
+            if !KNOWN.contains(&&*name) {
+                self.refuse_found(place, &Raw::encode(&name))?;
+            }
+            if name == URI {
+                self.refuse_found(place, &said)?;
+                continue;
+            }
+            let handles = INNER_HANDLES.iter().find(|(of, _)| *of == name);
+            let handles = handles.map_or(&[][..], |(_, handles)| handles);
+            let cleaned = self.cleaned(place, &Document::new(said.clone()), handles)?;
+            if cleaned != said {
+                clean = splice::edit(&clean, &[(&name, Some(cleaned.bytes()))]);
+            }
+            // Which of two a server reads nobody knows, and only one of them is written over.
+            if seen.contains(&name) {
+                self.refuse_found(place, &said)?;
+            }
+            seen.push(name);
+        }
+        Ok(clean)
+    }
+
+    /// Refuses what would have to be written over and cannot be.
+    fn refuse_found(&self, place: Place, said: &Raw) -> Result<(), GuardRefusal> {
+        let found = self.found(place, &Document::new(said.clone()), &[]);
+        let kept_back = |found: ScanResult| {
+            let stronger = found.by.into_iter().find(|(_, then)| *then != Then::Flag);
+            found.blocked.or(stronger.map(|(name, _)| name))
+        };
+        match found.and_then(kept_back) {
+            Some(name) => Err(GuardRefusal::Blocked(place, name)),
+            None => Ok(()),
+        }
     }
 
     fn check_result(
@@ -239,19 +294,29 @@ impl Guard {
         self.looks.get(place as usize).is_some_and(Option::is_some)
     }
 
-    pub(super) fn cleaned(&self, place: Place, said: &Document) -> Result<Raw, GuardRefusal> {
+    /// What is said, as it may pass; the members of these names at its top are left alone.
+    pub(super) fn cleaned(
+        &self,
+        place: Place,
+        said: &Document,
+        handles: &[&str],
+    ) -> Result<Raw, GuardRefusal> {
+        match self.found(place, said, handles) {
+            None => Ok(said.text().clone()),
+            Some(ScanResult { blocked: Some(name), .. }) => Err(GuardRefusal::Blocked(place, name)),
+            Some(ScanResult { clean, .. }) => Ok(clean),
+        }
+    }
+
+    /// What detectors find, which the record of the call is told; none where none looks there.
+    fn found(&self, place: Place, said: &Document, handles: &[&str]) -> Option<ScanResult> {
         let look = self.looks.get(place as usize).and_then(Option::as_ref);
-        let Some((look, detectors)) = look.zip(self.detectors.as_ref()) else {
-            return Ok(said.text().clone());
-        };
-        let found = detectors.scan(look, said, &self.counters);
+        let (look, detectors) = look.zip(self.detectors.as_ref())?;
+        let found = detectors.scan(look, said, handles, &self.counters);
         if let Some(entry) = self.entry.as_ref().filter(|_| !found.by.is_empty()) {
             let by = found.by.iter().map(|(name, then)| format!("{name} {then} {place}"));
             entry.guarded(by);
         }
-        match found.blocked {
-            Some(name) => Err(GuardRefusal::Blocked(place, name)),
-            None => Ok(found.clean),
-        }
+        Some(found)
     }
 }

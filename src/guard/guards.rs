@@ -121,7 +121,7 @@ impl Guards {
     ) -> Option<Raw> {
         let guard = self.of(route, upstream, is_tool.then_some(own));
         let item = Document::new(item.clone());
-        let found = guard.cleaned(Place::Descriptions, &item).ok().or_else(|| {
+        let found = guard.cleaned(Place::Descriptions, &item, &[]).ok().or_else(|| {
             tracing::warn!(upstream, name = own, "left out: its description must not pass");
             None
         })?;

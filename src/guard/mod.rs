@@ -11,6 +11,7 @@ mod fill;
 mod guards;
 mod linked;
 mod readable_links;
+mod readings;
 mod refusal;
 mod schema;
 mod schemas;

@@ -8,6 +8,9 @@ use crate::mcp::{
     raw::Raw,
 };
 
+/// Digits of the shortest number that is looked at: those of a social security number.
+const NUMBER_DIGITS_MIN: usize = 9;
+
 /// A text of a document.
 #[derive(Debug)]
 pub struct Text<'a> {
@@ -15,6 +18,8 @@ pub struct Text<'a> {
     pub meant: Cow<'a, str>,
     /// Where it begins in the document, behind its quote.
     at: usize,
+    /// Where it stands as a whole, if it is a number.
+    number: Option<Range<usize>>,
     /// Behind each escape: where that is in what is meant, and in what is written.
     escapes: Vec<(usize, usize)>,
 }
@@ -29,7 +34,15 @@ pub struct Patch {
 impl Text<'_> {
     /// Where a part of what is meant stands in the document.
     pub fn place(&self, part: &Range<usize>) -> Range<usize> {
+        if let Some(whole) = &self.number {
+            return whole.clone();
+        }
         self.written(part.start)..self.written(part.end)
+    }
+
+    /// Whether it is a number, which is written without quotes.
+    pub fn is_number(&self) -> bool {
+        self.number.is_some()
     }
 
     fn written(&self, meant: usize) -> usize {
@@ -40,16 +53,41 @@ impl Text<'_> {
     }
 }
 
-/// All texts of a document that are not empty, names of members too; but for those in `except`.
+/// All texts of a document that are not empty, names of members too, and numbers that are long
+/// enough to be of somebody; but for those in `except`.
 pub fn texts<'a>(
     document: &'a Document,
     except: &'a [Range<usize>],
 ) -> impl Iterator<Item = Text<'a>> {
-    document.texts(except).filter_map(|node| {
+    document.texts_and_numbers(except).filter_map(|node| {
         let written = node.text();
+        if node.first() != Some(b'"') {
+            return number(written, node.range());
+        }
         let inner = written.get(1..written.len().checked_sub(1)?)?;
         (!inner.is_empty()).then(|| read(inner, node.range().start + 1))
     })
+}
+
+/// A number as a text, where it is a whole one.
+fn number(written: &str, place: Range<usize>) -> Option<Text<'_>> {
+    let digits = written.trim_start_matches('-');
+    let digits = digits.split_once('.').map_or(digits, |(whole, fraction)| {
+        if fraction.bytes().all(|byte| byte == b'0') { whole } else { "" }
+    });
+    let is_long = NUMBER_DIGITS_MIN <= digits.len();
+    let is_whole = is_long && digits.bytes().all(|byte| byte.is_ascii_digit());
+    is_whole.then(|| Text {
+        meant: digits.into(),
+        at: place.start,
+        number: Some(place),
+        escapes: Vec::new(),
+    })
+}
+
+/// A text that is JSON itself, with its escapes read: places are in that text.
+pub fn unescaped(text: &str) -> Text<'_> {
+    read(text, 0)
 }
 
 /// The document with these parts written over. They must not overlap, and stand in order.
@@ -78,7 +116,7 @@ pub fn members(document: &Document, names: &[&str]) -> Vec<Range<usize>> {
 /// Reads the text between two quotes. Half a surrogate is no character, and becomes U+FFFD.
 fn read(inner: &str, at: usize) -> Text<'_> {
     if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
-        return Text { meant: inner.into(), at, escapes: Vec::new() };
+        return Text { meant: inner.into(), at, number: None, escapes: Vec::new() };
     }
     let (mut meant, mut escapes, mut rest) =
         (String::with_capacity(inner.len()), Vec::new(), inner);
@@ -90,7 +128,7 @@ fn read(inner: &str, at: usize) -> Text<'_> {
         escapes.push((meant.len(), inner.len() - rest.len()));
     }
     meant.push_str(rest);
-    Text { meant: meant.into(), at, escapes }
+    Text { meant: meant.into(), at, number: None, escapes }
 }
 
 /// Reads the character behind a backslash, and how many bytes stand for it.

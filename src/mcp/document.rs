@@ -85,6 +85,18 @@ impl Document {
         all.filter(move |node| node.first() == Some(b'"') && !is_left_out(node))
     }
 
+    /// The same with numbers.
+    pub fn texts_and_numbers<'a>(
+        &'a self,
+        except: &'a [Range<usize>],
+    ) -> impl Iterator<Item = JsonNode<'a>> {
+        let all = (0..self.marks().len()).map(|at| JsonNode { document: self, at });
+        let is_left_out =
+            |node: &JsonNode<'_>| except.iter().any(|range| range.contains(&node.range().start));
+        let is_one = |node: &JsonNode<'_>| matches!(node.first(), Some(b'"' | b'-' | b'0'..=b'9'));
+        all.filter(move |node| is_one(node) && !is_left_out(node))
+    }
+
     fn marks(&self) -> &[Mark] {
         &self.outline.get_or_init(|| Outline::read(self.text.as_str())).0
     }

@@ -10,8 +10,21 @@ use super::{
 
 /// Members that a server may take for more than data. A second member of one of these names is
 /// refused, in whatever case it is written.
-const HEAD: [&str; 8] =
-    ["name", "uri", "taskId", "ref", "_meta", "arguments", "requestState", "inputResponses"];
+const HEAD: [&str; 10] = [
+    "name",
+    "uri",
+    "taskId",
+    "ref",
+    "_meta",
+    "arguments",
+    "requestState",
+    "inputResponses",
+    "argument",
+    "context",
+];
+
+/// Members of `argument` of a completion for which the same holds.
+const ARGUMENT: [&str; 2] = ["name", "value"];
 
 /// Members of `ref` for which the same holds.
 const REFERENCE: [&str; 3] = ["type", "name", "uri"];
@@ -39,7 +52,7 @@ impl TargetRef {
         if method.names() == Names::Nothing {
             return Ok(Self::Nothing);
         }
-        let [name, uri, task_id, reference, ..] =
+        let [name, uri, task_id, reference, .., argument, _] =
             read_unique(params.bytes(), UniqueMembers(&HEAD))?;
         let text = |member: Option<&RawValue>, missing| {
             member
@@ -53,6 +66,10 @@ impl TargetRef {
             Names::Uri => Self::Uri(text(uri, "`params.uri` must be a string")?),
             Names::TaskId => Self::Task(text(task_id, "`params.taskId` must be a string")?),
             Names::Reference => {
+                if let Some(argument) = argument.filter(|it| it.get().starts_with('{')) {
+                    let _: [_; ARGUMENT.len()] =
+                        read_unique(argument.get().as_bytes(), UniqueMembers(&ARGUMENT))?;
+                }
                 let reference = reference.ok_or(Malformed::Shape("`params.ref` is missing"))?;
                 let [kind, name, uri] =
                     read_unique(reference.get().as_bytes(), UniqueMembers(&REFERENCE))?;
@@ -110,6 +127,22 @@ mod tests {
             (Method::TasksGet, r#"{"taskId":"a","tas\u212aId":"b"}"#),
             (Method::Complete, r#"{"ref":{"type":"ref/prompt","name":"a","nAme":"b"}}"#),
             (Method::Complete, r#"{"ref":{"type":"ref/prompt","name":"a"},"Ref":{}}"#),
+            (
+                Method::Complete,
+                r#"{"ref":{"type":"ref/prompt","name":"a"},"argument":{},"argument":{}}"#,
+            ),
+            (
+                Method::Complete,
+                r#"{"ref":{"type":"ref/prompt","name":"a"},"argument":{},"\u0041rgument":{}}"#,
+            ),
+            (
+                Method::Complete,
+                r#"{"ref":{"type":"ref/prompt","name":"a"},"argument":{"value":"","Value":""}}"#,
+            ),
+            (
+                Method::Complete,
+                r#"{"ref":{"type":"ref/prompt","name":"a"},"context":{},"context":{}}"#,
+            ),
         ] {
             assert!(TargetRef::of(method, &Raw::trusted(wrong)).is_err(), "{wrong}");
         }

@@ -11,7 +11,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 use cedar_policy::RestrictedExpression;
 
 use crate::mcp::{
-    document::{CallArguments, JsonNode},
+    document::{CallArguments, Document, JsonNode},
     unique_members::is_same_name,
 };
 
@@ -37,11 +37,18 @@ pub enum ArgumentError {
     Twice(String),
     #[error("the argument `{0}` is written in another case")]
     Case(String),
+    /// Of a JavaScript object such a member is no argument, and brings others with it.
+    #[error("an argument is called `{0}`")]
+    Prototype(String),
     #[error("the argument `{0}` has more than {1} bytes (`judged_text_max`)")]
     Long(String, usize),
     #[error("the argument `{0}` has more than {1} items (`judged_items_max`)")]
     Many(String, usize),
 }
+
+/// Members by which servers in JavaScript reach what all objects share: one that is copied with
+/// others would bring arguments that no policy has seen.
+const PROTOTYPES: [&str; 3] = ["__proto__", "constructor", "prototype"];
 
 /// Values that policies ask for within a value: its kinds, and those of its members.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -86,6 +93,9 @@ impl ArgumentValues {
             Some(b'n') => return Ok(found),
             Some(b'{') => (),
             _ => return Err(ArgumentError::Shape),
+        }
+        if let Some(name) = prototype(arguments) {
+            return Err(ArgumentError::Prototype(name));
         }
         found.walk(arguments.root(), wanted, String::new(), bounds)?;
         Ok(found)
@@ -192,4 +202,19 @@ impl ArgumentValues {
         }
         Ok(())
     }
+}
+/// A member that reaches what all objects share, wherever in the arguments it stands.
+fn prototype(arguments: &Document) -> Option<String> {
+    let mut open = vec![arguments.root()];
+    while let Some(value) = open.pop() {
+        for (key, value) in value.members() {
+            let key = key.string().unwrap_or_default();
+            if PROTOTYPES.contains(&&*key) {
+                return Some(key.into_owned());
+            }
+            open.push(value);
+        }
+        open.extend(value.items());
+    }
+    None
 }

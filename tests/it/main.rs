@@ -45,6 +45,7 @@ mod guard;
 mod headers;
 mod isolation;
 mod large;
+mod leaks;
 mod legacy;
 mod limit;
 mod lists;

@@ -7,12 +7,15 @@ use regex::{RegexBuilder, RegexSet, RegexSetBuilder};
 
 use crate::{
     config::{self, Config, Detect, Detector, Place, Then, built_in},
-    guard::texts::{self, Patch, Text},
+    guard::{
+        readings,
+        texts::{self, Patch, Text},
+    },
     mcp::{document::Document, raw::Raw},
     telemetry::Counters,
 };
 
-use super::pattern::{By, Family, HANDLES, One, PATTERN_BYTES_MAX};
+use super::pattern::{By, Family, One, PATTERN_BYTES_MAX};
 
 /// Bytes that all shapes may take together while they are looked for.
 const SHAPES_BYTES_MAX: usize = 16 << 20;
@@ -109,11 +112,12 @@ impl Detectors {
         look.0.iter().any(Option::is_some).then(|| Arc::new(look))
     }
 
-    /// Looks through a document.
+    /// Looks through a document, but for the members of these names at its top.
     pub fn scan(
         &self,
         look: &DetectorSelection,
         document: &Document,
+        handles: &[&str],
         counters: &Counters,
     ) -> ScanResult {
         let nothing = || {
@@ -125,7 +129,7 @@ impl Detectors {
             return nothing();
         }
         let (mut patches, mut blocked, mut names) = (Vec::new(), None, BTreeMap::new());
-        let handles = texts::members(document, &HANDLES);
+        let handles = texts::members(document, handles);
         for text in texts::texts(document, &handles) {
             let hits = self.hits(look, &may, &text.meant);
             let found = hits.iter().filter_map(|hit| Some((self.all.get(hit.by)?, hit.then)));
@@ -153,7 +157,8 @@ impl Detectors {
         let bytes = document.bytes();
         // Letters may be written as escapes; and behind any escape what is meant begins with what
         // looks like another letter.
-        if memchr::memmem::find(bytes, b"\\u").is_none() {
+        let is_as_written = memchr::memmem::find(bytes, b"\\u").is_none();
+        if is_as_written && !readings::has_other_characters(document.as_str()) {
             let is_plain = memchr::memchr(b'\\', bytes).is_none();
             self.rule_out(&mut may, document.as_str(), is_plain);
         }
@@ -191,7 +196,27 @@ impl Detectors {
         self.all.iter().zip(may).any(|(one, may)| *may && one.looked_for == by)
     }
 
+    /// What is found in a text, in whatever way it is read; each place once for each detector.
     fn hits(&self, look: &DetectorSelection, may: &[bool], text: &str) -> Vec<Hit> {
+        let mut hits = self.hits_as_read(look, may, text);
+        for reading in readings::others(text) {
+            for hit in self.hits_as_read(look, may, &reading.text) {
+                let hit = Hit { part: reading.place(&hit.part), ..hit };
+                let is_same = |other: &Hit| {
+                    let apart =
+                        hit.part.end <= other.part.start || other.part.end <= hit.part.start;
+                    other.by == hit.by && !apart
+                };
+                if !hits.iter().any(is_same) {
+                    hits.push(hit);
+                }
+            }
+        }
+        hits.sort_by_key(|hit| hit.part.start);
+        hits
+    }
+
+    fn hits_as_read(&self, look: &DetectorSelection, may: &[bool], text: &str) -> Vec<Hit> {
         let (mut hits, mut may) = (Vec::new(), may.to_vec());
         self.rule_out(&mut may, text, true);
         let each = self.all.iter().zip(&look.0).zip(may).enumerate();
@@ -200,12 +225,20 @@ impl Detectors {
             let parts = one.parts(text).into_iter();
             hits.extend(parts.map(|part| Hit { part, by, then }));
         }
-        hits.sort_by_key(|hit| hit.part.start);
         hits
     }
 
     fn write_over(&self, text: &Text<'_>, hits: Vec<Hit>, patches: &mut Vec<Patch>) {
         let mut end = 0;
+        if text.is_number() {
+            let hit = hits.iter().find(|hit| hit.then != Then::Flag);
+            let one = hit.and_then(|hit| self.all.get(hit.by));
+            patches.extend(one.map(|one| Patch {
+                place: text.place(&(0..0)),
+                text: format!("\"[redacted: {}]\"", one.name),
+            }));
+            return;
+        }
         for hit in hits.into_iter().filter(|hit| hit.then != Then::Flag) {
             let Some(one) = self.all.get(hit.by) else { continue };
             let place = text.place(&hit.part);

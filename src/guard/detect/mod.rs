@@ -6,4 +6,4 @@ mod pattern;
 #[cfg(test)]
 mod tests;
 
-pub use self::detectors::{DetectorSelection, Detectors, detects};
+pub use self::detectors::{DetectorSelection, Detectors, ScanResult, detects};

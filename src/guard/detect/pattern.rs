@@ -10,10 +10,6 @@ use crate::{
     telemetry::Counter,
 };
 
-/// Members at the top of params and results that are handles, not words: a server that is given
-/// another one back does not know it.
-pub(super) const HANDLES: [&str; 4] = ["requestState", "taskId", "nextCursor", "resultType"];
-
 /// Bytes that one compiled pattern may take.
 pub(super) const PATTERN_BYTES_MAX: usize = 4 << 20;
 

@@ -10,7 +10,7 @@ use crate::{
     telemetry::Counters,
 };
 
-use super::{detectors::ScanResult, *};
+use super::*;
 
 #[derive(Deserialize)]
 struct Sample {
@@ -31,7 +31,7 @@ fn read(text: &str) -> Document {
 fn searched(find: &str, then: Then, document: &str) -> (ScanResult, BTreeMap<String, u64>) {
     let (detectors, counters) = (Detectors::new(&[]), Counters::default());
     let look = look(&detectors, find, then);
-    let found = detectors.scan(&look, &read(document), &counters);
+    let found = detectors.scan(&look, &read(document), &[], &counters);
     (found, counters.read())
 }
 
@@ -47,7 +47,7 @@ fn each_detector_finds_what_it_must_and_nothing_else() {
             let look = look(&detectors, &name, Then::Block);
             let found = |text: &str| {
                 let document = Raw::encode(&serde_json::json!({ "a": [text.replace('~', "")] }));
-                detectors.scan(&look, &Document::new(document), &counters).blocked
+                detectors.scan(&look, &Document::new(document), &[], &counters).blocked
             };
             assert!(!finds.is_empty() && !passes.is_empty(), "{name}");
             // Alone in its document, and behind a letter that is none of ASCII and an escape.
@@ -83,7 +83,7 @@ fn plain_texts_have_nothing_in_them() {
         let look = look(&detectors, find, Then::Redact);
         for text in texts {
             let document = Raw::encode(&text);
-            let clean = detectors.scan(&look, &Document::new(document), &counters).clean;
+            let clean = detectors.scan(&look, &Document::new(document), &[], &counters).clean;
             assert!(!clean.as_str().contains("[redacted: "), "{find}: {clean:?}");
         }
     }
@@ -130,7 +130,7 @@ fn two_that_overlap_are_written_over_at_once() {
     let find = ["custom", "personal", "secrets"].map(str::to_owned).to_vec();
     let detect = Detect { find, places: vec![Place::Results], then: Then::Redact };
     let look = detectors.select(&[detect], Place::Results).unwrap();
-    let clean = detectors.scan(&look, &Document::new(Raw::trusted(document)), &counters).clean;
+    let clean = detectors.scan(&look, &Document::new(Raw::trusted(document)), &[], &counters).clean;
     assert_eq!(clean.as_str(), r#"["AIPATOKEN [redacted: custom:all] [redacted: personal:card]"]"#);
     assert_eq!(counters.read()["custom_redacted"], 1);
 }
@@ -142,7 +142,7 @@ fn of_two_sections_the_stronger_action_counts() {
         look(&detectors, "secrets", Then::Flag).or(&look(&detectors, "secrets:aws", Then::Block));
     let search = |text: &str| {
         let document = Raw::encode(&text);
-        detectors.scan(&both, &Document::new(document), &Counters::default()).blocked
+        detectors.scan(&both, &Document::new(document), &[], &Counters::default()).blocked
     };
     assert!(search("AKIAIOSFODNN7EXAMPLE").is_some());
     assert_eq!(search("postgres://app:s3cr3t-pw@db.internal/x"), None);
