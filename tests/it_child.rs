@@ -127,6 +127,7 @@ fn family() -> Settings {
         args: vec!["-c".to_owned(), FAMILY.to_owned()],
         env: BTreeMap::new(),
         cwd: None,
+        inherit: Vec::new(),
         memory: None,
     }
 }

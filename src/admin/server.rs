@@ -104,7 +104,8 @@ async fn answer(gate: &Arc<Gate>, local: SocketAddr, request: Request<Incoming>)
     let snapshot = gate.snapshot();
     let server = &snapshot.config.server;
     if let Err(refusal) = origin::check(server, local, request.headers(), request.uri()) {
-        return reply(StatusCode::FORBIDDEN, TEXT, format!("{refusal}\n"));
+        gate.counters.add(refusal.counter());
+        return reply(refusal.status(), TEXT, format!("{refusal}\n"));
     }
     if request.uri().path() == purge::PATH {
         return purge::answer(gate, request).await;

@@ -95,6 +95,7 @@ impl Plan {
         let folder = &config.server.state;
         let failed = |error| StartError::State { folder: folder.clone(), error };
         let store = Store::open(folder).map_err(failed)?;
+        store.check_owner(KEY_FILE).map_err(failed)?;
         let secret = match &config.server.session_key {
             Some(secret) => secret.expose().as_bytes().to_vec(),
             None => store

@@ -43,6 +43,10 @@ fn report(path: &Path, config: &Config, strict: bool) -> ExitCode {
     warnings.extend(checked::warnings(config));
     errors.iter().for_each(|error| complain(error));
     warnings.iter().for_each(|warning| warn(warning));
+    if config.server.origins.is_empty() {
+        say("pages in browsers: only the gate's own (for the MCP Inspector's, write origins = \
+             [\"http://localhost:6274\"] into [server])");
+    }
     if !errors.is_empty() {
         complain(&format!("{} problem(s) in {}", errors.len(), path.display()));
         return ExitCode::FAILURE;

@@ -2,7 +2,7 @@
 
 use std::io::{IsTerminal as _, Write as _};
 
-use crate::app;
+use crate::{app, telemetry::printable::printable};
 
 /// Prints what is wrong with a configuration in whole; any other reason is one line.
 pub fn start_failed(error: app::StartError) -> anyhow::Error {
@@ -13,10 +13,10 @@ pub fn start_failed(error: app::StartError) -> anyhow::Error {
     anyhow::Error::new(error)
 }
 
-/// Prints the result of a command to standard output. A reader that went away (`| head`) is no
-/// error.
+/// Prints the result of a command to standard output, without what would move a cursor: it may be a
+/// server's. A reader that went away (`| head`) is no error.
 pub fn say(text: &str) {
-    writeln!(std::io::stdout().lock(), "{text}").ok();
+    writeln!(std::io::stdout().lock(), "{}", printable(text)).ok();
 }
 
 /// Prints a remark to standard error.
@@ -28,12 +28,12 @@ pub fn show(text: &str) {
 pub fn warn(text: &str) {
     use owo_colors::{OwoColorize as _, Stream};
     let mark = "warning:".if_supports_color(Stream::Stderr, |text| text.yellow().to_string());
-    show(&format!("{mark} {text}"));
+    show(&format!("{mark} {}", printable(text)));
 }
 
 /// Prints an error to standard error.
 pub fn complain(text: &str) {
     use owo_colors::{OwoColorize as _, Stream};
     let mark = "error:".if_supports_color(Stream::Stderr, |text| text.red().bold().to_string());
-    show(&format!("{mark} {text}"));
+    show(&format!("{mark} {}", printable(text)));
 }

@@ -2,7 +2,10 @@
 
 use comfy_table::{ContentArrangement, Table, presets};
 
-use crate::builtin::report::{Report, UpstreamReport};
+use crate::{
+    builtin::report::{Report, UpstreamReport},
+    telemetry::printable::printable,
+};
 
 /// A table with a head; as wide as the terminal, if there is one.
 pub fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
@@ -10,7 +13,7 @@ pub fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> Stri
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(head.iter().map(|title| title.to_uppercase()));
     for row in rows {
-        table.add_row(row);
+        table.add_row(row.iter().map(|cell| printable(cell).into_owned()));
     }
     if table.width() == Some(0) {
         // A terminal that does not know its width.

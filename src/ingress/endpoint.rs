@@ -39,10 +39,15 @@ pub fn find(snapshot: &Snapshot, path: &str) -> Option<(Arc<Route>, RouteEndpoin
     Some((Arc::clone(route), endpoint))
 }
 
+/// Whether a path is of the metadata of logins.
+pub fn is_metadata(path: &str) -> bool {
+    path.starts_with(WELL_KNOWN)
+}
+
 /// The reply at a path that is no route's.
 pub fn elsewhere(gate: &Gate, snapshot: &Snapshot, path: &str, verb: &Method) -> HttpReply {
     match path {
-        _ if path.starts_with(WELL_KNOWN) => metadata(snapshot, path, verb),
+        _ if is_metadata(path) => metadata(snapshot, path, verb),
         "/livez" => reply::plain(StatusCode::OK, "alive\n"),
         "/readyz" => readiness(gate),
         _ => reply::plain(

@@ -2,43 +2,103 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::{HeaderMap, Uri, header};
+use http::{HeaderMap, HeaderName, StatusCode, Uri, header};
 
-use crate::config::Server;
+use crate::{config::Server, telemetry::Counter};
+
+use super::reply::SESSION;
+
+/// Headers that count once: a proxy before the gate may have judged another one than the gate.
+const ONCE: [HeaderName; 3] = [header::HOST, header::ORIGIN, SESSION];
 
 /// Why a request is refused before anything else is looked at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OriginRefusal {
     #[error("this Host is not served here; an operator can add it to `hosts` of [server]")]
     Host,
     #[error("this Origin may not use the gateway; an operator can add it to `origins` of [server]")]
     Origin,
+    #[error("the header `{0}` is there twice")]
+    Twice(HeaderName),
+}
+
+impl OriginRefusal {
+    /// What is wrong with the request: that it was not understood, or that it is forbidden.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Host | Self::Origin => StatusCode::FORBIDDEN,
+            Self::Twice(_) => StatusCode::BAD_REQUEST,
+        }
+    }
+
+    pub fn counter(&self) -> Counter {
+        match self {
+            Self::Host => Counter::RefusedHost,
+            Self::Origin => Counter::RefusedOrigin,
+            Self::Twice(_) => Counter::RefusedHeaders,
+        }
+    }
 }
 
 /// Checks that both are known: absent is right for `Origin` (no browser), never for `Host` (RFC
-/// 9110 §7.2).
+/// 9110 §7.2). An origin is known that is the gate's own, over HTTP or HTTPS, or that `origins`
+/// names.
 ///
 /// # Errors
-/// Which of the two is not.
+/// Which of the two is not, or which header stands there twice (RFC 9112 §3.2).
 pub fn check(
     server: &Server,
     local: SocketAddr,
     headers: &HeaderMap,
     uri: &Uri,
 ) -> Result<(), OriginRefusal> {
+    // Nearly all requests have each header once.
+    if headers.len() != headers.keys_len() {
+        let is_twice = |name: &&HeaderName| 1 < headers.get_all(*name).iter().count();
+        if let Some(name) = ONCE.iter().find(is_twice) {
+            return Err(OriginRefusal::Twice(name.clone()));
+        }
+    }
     let authority = uri.authority().map(http::uri::Authority::as_str);
-    let host = authority.or_else(|| headers.get(header::HOST)?.to_str().ok());
-    let host = host.map(without_port).ok_or(OriginRefusal::Host)?;
+    let whole = authority.or_else(|| headers.get(header::HOST)?.to_str().ok());
+    let whole = whole.ok_or(OriginRefusal::Host)?;
+    let host = without_port(whole);
     if !is_local(host) && !is_address(host, local) && !listed(&server.hosts, host) {
         return Err(OriginRefusal::Host);
     }
     let Some(origin) = headers.get(header::ORIGIN) else { return Ok(()) };
     let origin = origin.to_str().ok().ok_or(OriginRefusal::Origin)?;
-    let its_host = origin.split_once("://").map(|(_, rest)| without_port(rest));
-    if its_host.is_some_and(is_local) || listed(&server.origins, origin) {
+    if listed(&server.origins, origin) || is_own(server, local, whole, origin) {
         return Ok(());
     }
     Err(OriginRefusal::Origin)
+}
+
+/// Whether an origin is a page of the gate itself: at an address or a name of this machine on the
+/// port that is listened on, at `public_url`, or where the request itself went.
+fn is_own(server: &Server, local: SocketAddr, authority: &str, origin: &str) -> bool {
+    let Some((secure, its_authority)) = web(origin) else { return false };
+    let its_host = without_port(its_authority);
+    let default = if secure { 443 } else { 80 };
+    let port = port(its_authority).unwrap_or(default);
+    let is_here = is_local(its_host) || is_address(its_host, local);
+    is_here && port == local.port()
+        || its_authority.eq_ignore_ascii_case(authority)
+        || server.public_url.as_deref().and_then(web).is_some_and(|(public, url)| {
+            let own = url.split('/').next().unwrap_or_default();
+            public == secure && own.eq_ignore_ascii_case(its_authority)
+        })
+}
+
+/// Whether a URL of the web is HTTPS, and what follows its scheme; none for any other scheme.
+fn web(url: &str) -> Option<(bool, &str)> {
+    let (scheme, rest) = url.split_once("://")?;
+    let secure = scheme.eq_ignore_ascii_case("https");
+    (secure || scheme.eq_ignore_ascii_case("http")).then_some((secure, rest))
+}
+
+fn port(authority: &str) -> Option<u16> {
+    authority.rsplit_once(':')?.1.parse().ok()
 }
 
 fn without_port(host: &str) -> &str {
@@ -106,11 +166,31 @@ mod tests {
         {
             assert_eq!(judged(host, None), Err(OriginRefusal::Host), "{host}");
         }
-        for origin in ["http://localhost:3000", "http://127.0.0.1", "https://app.example"] {
+        for origin in [
+            "http://localhost:8080",
+            "https://localhost:8080",
+            "HTTP://LOCALHOST:8080",
+            "http://127.0.0.1:8080",
+            "http://[::1]:8080",
+            "https://app.example",
+            "https://gate.public.example:8443",
+        ] {
             assert_eq!(judged("localhost", Some(origin)), Ok(()), "{origin}");
         }
+        assert_eq!(judged("gate.example:9", Some("http://gate.example:9")), Ok(()));
         for origin in [
             "null",
+            "",
+            "http://localhost:3000",
+            "http://127.0.0.1",
+            "http://localhost:80800",
+            "x://127.0.0.1:8080",
+            "file://localhost:8080",
+            "ws://localhost:8080",
+            "localhost:8080",
+            "http://x@localhost:8080",
+            "http://localhost:8080/",
+            "http://gate.public.example:8443",
             "https://evil.example",
             "http://localhost.evil.example",
             "https://app.example.evil",

@@ -13,17 +13,17 @@ use crate::{
     mcp::message::{self, Incoming, Message, Request as McpRequest},
     pipeline::{self, Call, Fault},
     session::{Session, outbox::EventId},
-    snapshot::{Gate, Route, RouteSnapshot},
+    snapshot::{Gate, Route, RouteSnapshot, Snapshot},
     telemetry::{Counter, Reason},
 };
 
 use super::{
     accept::{self, Accepts},
     conversation::{Conversation, MessageAction},
+    cors::{self, AllowedOrigin},
     decode,
     endpoint::{self, RouteEndpoint},
-    events, forwarded,
-    origin::{self, OriginRefusal},
+    events, forwarded, origin,
     reply::{self, HttpReply, Rejection, RequestHead, SESSION},
     shared::{CountedReply, ListenerState},
     stream,
@@ -31,7 +31,7 @@ use super::{
 
 const LAST_EVENT_ID: &str = "last-event-id";
 
-/// Answers one request.
+/// Answers one request: of a page in a browser, so that the page may read it.
 pub async fn serve(
     gate: Arc<Gate>,
     shared: Arc<ListenerState>,
@@ -44,14 +44,36 @@ pub async fn serve(
     let server = &snapshot.config.server;
     peer.address = forwarded::client(peer.address, &server.trusted_proxies, request.headers());
     if let Err(refusal) = origin::check(server, local, request.headers(), request.uri()) {
-        gate.counters.add(match refusal {
-            OriginRefusal::Host => Counter::RefusedHost,
-            OriginRefusal::Origin => Counter::RefusedOrigin,
-        });
-        return reply::plain(StatusCode::FORBIDDEN, format!("{refusal}\n")).into();
+        gate.counters.add(refusal.counter());
+        return reply::plain(refusal.status(), format!("{refusal}\n")).into();
     }
+    let (origin, varies) = (AllowedOrigin::of(request.headers()), !server.origins.is_empty());
+    let at = SnapshotAt { gate, snapshot, shared };
+    let mut counted = answer(at, peer, request).await;
+    if let Some(origin) = origin {
+        origin.allow(counted.reply.headers_mut());
+        cors::vary(counted.reply.headers_mut());
+    } else if varies {
+        cors::vary(counted.reply.headers_mut());
+    }
+    counted
+}
+
+/// What a request is served with from its beginning on.
+struct SnapshotAt {
+    gate: Arc<Gate>,
+    snapshot: Arc<Snapshot>,
+    shared: Arc<ListenerState>,
+}
+
+async fn answer(at: SnapshotAt, peer: ClientPeer, request: Request<HttpIncoming>) -> CountedReply {
+    let SnapshotAt { gate, snapshot, shared } = at;
     let path = request.uri().path();
-    let Some((route, endpoint)) = endpoint::find(&snapshot, path) else {
+    let found = endpoint::find(&snapshot, path);
+    if cors::is_preflight(&request) && (found.is_some() || endpoint::is_metadata(path)) {
+        return cors::preflight(request.headers()).into();
+    }
+    let Some((route, endpoint)) = found else {
         return endpoint::elsewhere(&gate, &snapshot, path, request.method()).into();
     };
     let caller = match recognised(&route, &peer, request.headers()).await {

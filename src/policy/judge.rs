@@ -317,6 +317,17 @@ impl Judge {
         }
     }
 
+    /// Does for a name that nothing has what is done for one that the caller does not see, so that
+    /// neither takes longer: a decision that is kept is looked for, and a line is logged.
+    pub fn miss(&self, asked: &AccessRequest<'_>, shown: &str) {
+        let Some(policies) = &self.policies else { return };
+        let sees = self.decided(policies, &AccessRequest { action: Action::List, ..*asked });
+        self.counters.add(Counter::Unknown);
+        let nothing = Verdict { rules: sees.rules.clone(), ..Verdict::default() };
+        let object = Object::new(asked.object.kind, "", shown, None, Vec::new());
+        self.log(&AccessRequest { object: &object, ..*asked }, &nothing, "not known");
+    }
+
     /// The answer, kept where it is the same for every call.
     fn decided(&self, policies: &Policies, asked: &AccessRequest<'_>) -> Arc<Verdict> {
         let slice = policies.slices.of(asked.action, asked.object);

@@ -111,6 +111,8 @@ pub struct Group {
     id: Pid,
     watchdog: Option<Arc<Watchdog>>,
     children: Signals,
+    /// What to say where its leader fails.
+    pub remark: Option<String>,
     /// The bound on its memory; with more it is killed.
     pub memory: Option<Arc<Memory>>,
 }
@@ -125,7 +127,7 @@ impl Group {
         watchdog: Option<Arc<Watchdog>>,
         children: Signals,
     ) -> io::Result<Self> {
-        let group = Self { id: leader, watchdog, children, memory: None };
+        let group = Self { id: leader, watchdog, children, remark: None, memory: None };
         group.watchdog.as_ref().map_or(Ok(()), |watchdog| watchdog.add(leader))?;
         Ok(group)
     }
@@ -210,14 +212,20 @@ pub fn watched(
     let end = async move {
         let memory = group.memory.clone();
         let why = group.done(stopped, tell_excess).await;
+        let remark = group.remark.take();
         drop(group);
         let status = leader.wait().await;
         reap_orphans(id).await;
         let why = why.or_else(|| memory.as_ref()?.killed());
         // Its cgroup can go: nothing is left in it.
         drop(memory);
+        let failed = status.as_ref().is_ok_and(|status| status.code().is_some_and(|it| it != 0));
         let status =
             status.map_or_else(|error| format!("lost: {error}"), |status| status.to_string());
+        let status = match remark.filter(|_| failed) {
+            Some(remark) => format!("{status}; {remark}"),
+            None => status,
+        };
         why.map_or(status.clone(), |why| format!("{why}; {status}"))
     };
     let work = async move {

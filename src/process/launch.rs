@@ -2,6 +2,7 @@
 
 use std::{
     ffi::{OsStr, OsString},
+    fmt,
     io::{self, Write},
     os::unix::{fs::PermissionsExt, process::CommandExt},
     path::{Path, PathBuf},
@@ -40,28 +41,144 @@ const INHERITED: &[&str] = &[
     "https_proxy",
     "no_proxy",
 ];
-/// Variables that are inherited by the beginning of their name.
-const INHERITED_PREFIXES: &[&str] = &["LC_", "XDG_", "npm_config_", "NPM_CONFIG_"];
-/// A name that contains one of these, in any case, is a credential and stays with the gate.
-const CREDENTIALS: &[&str] = &["auth", "password", "token", "secret", "otp"];
+/// Beginnings of names, and the ends that are known to say nothing secret: locales (POSIX), folders
+/// (XDG Base Directory Specification), and npm's configuration, of which any other may be a key.
+const INHERITED_OF: &[(&str, &[&str])] = &[
+    (
+        "LC_",
+        &[
+            "ADDRESS",
+            "ALL",
+            "COLLATE",
+            "CTYPE",
+            "IDENTIFICATION",
+            "MEASUREMENT",
+            "MESSAGES",
+            "MONETARY",
+            "NAME",
+            "NUMERIC",
+            "PAPER",
+            "TELEPHONE",
+            "TIME",
+        ],
+    ),
+    (
+        "XDG_",
+        &[
+            "CACHE_HOME",
+            "CONFIG_DIRS",
+            "CONFIG_HOME",
+            "DATA_DIRS",
+            "DATA_HOME",
+            "RUNTIME_DIR",
+            "STATE_HOME",
+        ],
+    ),
+    (
+        "npm_config_",
+        &[
+            "audit",
+            "cache",
+            "cafile",
+            "fund",
+            "globalconfig",
+            "https_proxy",
+            "loglevel",
+            "noproxy",
+            "offline",
+            "prefer_offline",
+            "prefix",
+            "proxy",
+            "registry",
+            "strict_ssl",
+            "update_notifier",
+            "userconfig",
+        ],
+    ),
+];
 
 /// A variable: its name and its value.
 pub type Variable = (OsString, OsString);
 
-/// Which of the gate's own variables a child inherits: never the whole environment, which holds the
-/// gate's secrets. A value that begins with `()` is a function exported by a shell, and code.
-pub fn inherited(own: impl IntoIterator<Item = Variable>) -> Vec<Variable> {
-    let passes = |name: &str| {
-        let lower = name.to_ascii_lowercase();
-        INHERITED.contains(&name)
-            || INHERITED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-                && !CREDENTIALS.iter().any(|word| lower.contains(word))
+/// The gate's own environment: never all of it is a child's, since it holds the gate's secrets.
+#[derive(Clone, Default)]
+pub struct Environment {
+    /// Variables that every child inherits.
+    passed: Vec<Variable>,
+    /// Names of proxies, registries and the like that are not passed: their URLs hold a password.
+    withheld: Vec<String>,
+    all: Vec<Variable>,
+}
+
+impl Environment {
+    /// Chooses what children inherit by name; a value that begins with `()` is a function exported
+    /// by a shell, and code.
+    pub fn new(own: impl IntoIterator<Item = Variable>) -> Self {
+        let all: Vec<Variable> = own.into_iter().collect();
+        let (mut passed, mut withheld) = (Vec::new(), Vec::new());
+        for (name, value) in &all {
+            let known = name.to_str().filter(|name| is_inherited(name));
+            let Some(known) = known.filter(|_| !value.as_encoded_bytes().starts_with(b"()")) else {
+                continue;
+            };
+            match has_user_info(&value.to_string_lossy()) {
+                true => withheld.push(known.to_owned()),
+                false => passed.push((name.clone(), value.clone())),
+            }
+        }
+        Self { passed, withheld, all }
+    }
+
+    /// All of it, for a command that the operator could as well have started without the gate.
+    pub fn whole(own: impl IntoIterator<Item = Variable>) -> Self {
+        let all: Vec<Variable> = own.into_iter().collect();
+        Self { passed: all.clone(), withheld: Vec::new(), all }
+    }
+
+    /// What a child inherits whose section names these variables besides.
+    pub fn of_child(&self, named: &[String]) -> Vec<Variable> {
+        let is_named = |name: &OsString| named.iter().any(|known| name == known.as_str());
+        let more = self.all.iter().filter(|(name, _)| is_named(name));
+        self.passed.iter().chain(more).cloned().collect()
+    }
+
+    /// What to think of where a child failed that may have needed what is not passed; none where
+    /// nothing is withheld that its section does not name or set.
+    pub fn remark<'n>(&'n self, has: impl Fn(&str) -> bool) -> Option<String> {
+        let withheld: Vec<_> = self.withheld.iter().filter(|name| !has(name)).collect();
+        let first = withheld.first()?;
+        let names: Vec<&str> = withheld.iter().map(|name| name.as_str()).collect();
+        Some(format!(
+            "{} withheld, since the URL holds a password; where it needs that: inherit = [\"{first}\"]",
+            names.join(", ")
+        ))
+    }
+}
+
+/// The values are left out: they may be secrets.
+impl fmt::Debug for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Environment").field("withheld", &self.withheld).finish_non_exhaustive()
+    }
+}
+
+fn is_inherited(name: &str) -> bool {
+    let known = |(prefix, ends): &(&str, &[&str])| {
+        // npm reads its own in either case, with `-` as `_`.
+        let end = name.strip_prefix(prefix).map(str::to_owned).or_else(|| {
+            let upper = name.strip_prefix(&prefix.to_ascii_uppercase())?;
+            prefix.starts_with("npm").then(|| upper.to_ascii_lowercase())
+        });
+        end.is_some_and(|end| ends.contains(&&*end.replace('-', "_")))
     };
-    own.into_iter()
-        .filter(|(name, value)| {
-            name.to_str().is_some_and(passes) && !value.as_encoded_bytes().starts_with(b"()")
-        })
-        .collect()
+    INHERITED.contains(&name) || INHERITED_OF.iter().any(known)
+}
+
+/// Whether a value has a URL with user info in it, or what programs take for one.
+fn has_user_info(value: &str) -> bool {
+    value.split_once("://").map_or(value, |(_, rest)| rest).split('/').next().is_some_and(
+        |authority| authority.rsplit_once('@').is_some_and(|(user, _)| !user.is_empty()),
+    )
 }
 
 /// The value of `PATH` that a child will have.
@@ -207,7 +324,8 @@ mod tests {
 
     fn names(own: &[(&str, &str)]) -> Vec<String> {
         let own = own.iter().map(|(name, value)| (name.into(), value.into()));
-        inherited(own).into_iter().map(|(name, _)| name.into_string().unwrap()).collect()
+        let inherited = Environment::new(own).of_child(&[]).into_iter();
+        inherited.map(|(name, _)| name.into_string().unwrap()).collect()
     }
 
     #[test]
@@ -225,6 +343,59 @@ mod tests {
             ("https_proxy", "x"),
         ];
         assert_eq!(names(&own), ["PATH", "LC_ALL", "npm_config_registry", "https_proxy"]);
+    }
+
+    #[test]
+    fn nothing_is_inherited_by_the_beginning_of_its_name() {
+        for name in [
+            "npm_config_key",
+            "npm_config_cert",
+            "NPM_CONFIG_KEY",
+            "npm_config__auth",
+            "npm_config_otp",
+            "npm_config_//registry.example/:_authToken",
+            "npm_config_",
+            "LC_APIKEY",
+            "LC_",
+            "LC_all",
+            "XDG_MYKEY",
+            "XDG_SESSION_COOKIE",
+            "XDG_SESSION_ID",
+            "PATHS",
+            "HOME_PASSWORD",
+            "ALL_PROXY_KEY",
+        ] {
+            assert!(names(&[(name, "x")]).is_empty(), "{name}");
+        }
+        for name in ["npm_config_strict-ssl", "NPM_CONFIG_REGISTRY", "XDG_CONFIG_HOME", "LC_TIME"] {
+            assert_eq!(names(&[(name, "x")]), [name]);
+        }
+    }
+
+    #[test]
+    fn a_proxy_with_a_password_is_withheld_unless_it_is_named() {
+        for value in [
+            "http://user:pw@proxy.example:3128",
+            "http://token@proxy.example",
+            "user:pw@proxy.example:3128",
+            "https://user:p%40w@proxy.example/x",
+            "socks5://u:p@[::1]:1080",
+        ] {
+            for name in ["HTTPS_PROXY", "http_proxy", "npm_config_registry", "npm_config_proxy"] {
+                let own = [("HOME".into(), "/".into()), (name.into(), value.into())];
+                let environment = Environment::new(own);
+                assert_eq!(environment.of_child(&[]).len(), 1, "{name}={value}");
+                let inherited = environment.of_child(&[name.to_owned()]);
+                assert!(inherited.contains(&(name.into(), value.into())), "{name}={value}");
+                let remark = environment.remark(|_| false).unwrap();
+                assert!(remark.contains(&format!("inherit = [\"{name}\"]")), "{remark}");
+                assert!(!remark.contains("pw") && !format!("{environment:?}").contains("proxy."));
+                assert_eq!(environment.remark(|known| known == name), None);
+            }
+        }
+        for value in ["http://proxy.example:3128", "localhost,@", "http://h/x@y", ""] {
+            assert_eq!(names(&[("HTTPS_PROXY", value)]).len(), 1, "{value}");
+        }
     }
 
     #[test]

@@ -50,6 +50,8 @@ pub struct Settings {
     pub env: BTreeMap<String, Secret>,
     /// The gate's own if none.
     pub cwd: Option<PathBuf>,
+    /// Variables of the gate's own that it inherits although they may hold a secret.
+    pub inherit: Vec<String>,
     /// Bytes of memory that it may take, with all of its group.
     pub memory: Option<u64>,
 }

@@ -17,7 +17,7 @@ use crate::{
 use super::{
     Child, EXEC_WORD, Settings, SpawnError,
     child::{self, Group},
-    launch::{self, Variable},
+    launch::{self, Environment, Variable},
     memory::Memory,
     watchdog::Watchdog,
 };
@@ -26,7 +26,7 @@ use super::{
 pub struct Spawner {
     launcher: Option<PathBuf>,
     watchdog: Option<Arc<Watchdog>>,
-    inherited: Vec<Variable>,
+    environment: Environment,
     counters: Arc<Counters>,
     pub(super) tasks: Tasks,
 }
@@ -34,8 +34,8 @@ pub struct Spawner {
 impl Spawner {
     /// `launcher` is Tollgate's own binary (`/proc/self/exe`, which also survives an upgrade of the
     /// file). Without one, children are started directly and outlive a gate that is killed
-    /// outright: for tests in process only. `environment` is the gate's own, of which only what
-    /// children may have is kept. Each child has one of `tasks`, which ends with it.
+    /// outright: for tests in process only. `environment` is the gate's own, of which children get
+    /// what is known to be no secret and what their sections name. Each child has one of `tasks`, which ends with it.
     pub fn new(
         launcher: Option<PathBuf>,
         environment: impl IntoIterator<Item = Variable>,
@@ -44,7 +44,7 @@ impl Spawner {
         Self {
             watchdog: launcher.clone().map(|launcher| Arc::new(Watchdog::new(launcher))),
             launcher,
-            inherited: launch::inherited(environment),
+            environment: Environment::new(environment),
             counters: Arc::default(),
             tasks,
         }
@@ -57,8 +57,8 @@ impl Spawner {
         environment: impl IntoIterator<Item = Variable>,
         tasks: Tasks,
     ) -> Self {
-        let inherited = environment.into_iter().collect();
-        Self { inherited, ..Self::new(launcher, [], tasks) }
+        let environment = Environment::whole(environment);
+        Self { environment, ..Self::new(launcher, [], tasks) }
     }
 
     /// Counts in these counters.
@@ -93,6 +93,10 @@ impl Spawner {
         let stdin = leader.stdin.take().expect("standard input was asked for");
         let stdout = leader.stdout.take().expect("standard output was asked for");
         let stderr = leader.stderr.take().expect("standard error was asked for");
+        let has = |name: &str| {
+            settings.env.contains_key(name) || settings.inherit.iter().any(|known| known == name)
+        };
+        group.remark = self.environment.remark(has);
         let (process, work) = child::watched(leader, group, stderr, settings.name.clone());
         self.tasks.finish(work);
         let mut child = Child { stdin, stdout, process };
@@ -117,7 +121,8 @@ impl Spawner {
         // What is found from a relative folder would be looked for once more inside it.
         let cwd = settings.cwd.as_ref().map(std::path::absolute).transpose();
         let cwd = cwd.map_err(|source| failed(settings, source))?;
-        let path = launch::search_path(&self.inherited, &settings.env);
+        let inherited = self.environment.of_child(&settings.inherit);
+        let path = launch::search_path(&inherited, &settings.env);
         let program = launch::find_program(&settings.command, path, cwd.as_deref())?;
         let mut command = match &self.launcher {
             Some(launcher) => {
@@ -132,7 +137,7 @@ impl Spawner {
         command
             .args(&settings.args)
             .env_clear()
-            .envs(self.inherited.iter().map(|(name, value)| (name, value)))
+            .envs(inherited.iter().map(|(name, value)| (name, value)))
             .envs(settings.env.iter().map(|(name, value)| (name, value.expose())))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -5,6 +5,8 @@ use std::{collections::VecDeque, sync::Arc};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+use crate::telemetry::printable::printable;
+
 /// Bytes of standard error kept per child (DESIGN §4).
 pub const KEPT_BYTES_MAX: usize = 64 * 1024;
 /// A longer line is logged in pieces of this size, so that no newline costs no memory.
@@ -58,7 +60,7 @@ pub async fn follow(mut stream: impl AsyncRead + Unpin, upstream: String, tail: 
 }
 
 fn log(upstream: &str, line: &[u8]) {
-    tracing::debug!(upstream, "stderr: {}", String::from_utf8_lossy(line).trim_end());
+    tracing::debug!(upstream, "stderr: {}", printable(String::from_utf8_lossy(line).trim_end()));
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ fn shell(script: &str) -> Settings {
         args: vec!["-c".to_owned(), script.to_owned()],
         env: BTreeMap::new(),
         cwd: None,
+        inherit: Vec::new(),
         memory: None,
     }
 }

@@ -4,9 +4,11 @@
 pub mod remote;
 
 use std::{
-    fs::File,
+    fs::{File, Permissions},
     io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
+    os::unix::fs::{
+        DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+    },
     path::{Path, PathBuf},
 };
 
@@ -32,6 +34,41 @@ impl Store {
     pub fn open(folder: &Path) -> io::Result<Self> {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         Ok(Self { folder: folder.to_owned() })
+    }
+
+    /// Holds the folder, and a file in it if it is there, to belong to nobody else: who may write
+    /// there can put in a key of sessions or a catalog of their own. A folder that others may look
+    /// into is closed to them.
+    ///
+    /// # Errors
+    /// Others may write the folder, or read or write the file, or either is somebody else's.
+    pub fn check_owner(&self, name: &str) -> io::Result<()> {
+        let folder = std::fs::metadata(&self.folder)?;
+        let shown = self.folder.display();
+        let own = rustix::process::geteuid().as_raw();
+        let refused = |text: String| Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+        if folder.uid() != own || folder.mode() & 0o022 != 0 {
+            return refused(format!(
+                "others may write there, or it is another user's: `chown {own} {shown} && chmod \
+                 700 {shown}`, or name a folder within it as `state`, which is made then"
+            ));
+        }
+        if folder.mode() & 0o077 != 0 {
+            std::fs::set_permissions(&self.folder, Permissions::from_mode(0o700))?;
+        }
+        let path = self.folder.join(name);
+        let shown = path.display();
+        match std::fs::symlink_metadata(&path) {
+            Ok(file) if file.uid() != own || file.mode() & 0o077 != 0 && file.is_file() => {
+                refused(format!(
+                    "others may read or write {shown}, or it is another user's: delete it, and a \
+                     new one is made; sessions end then"
+                ))
+            }
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// The bytes of a file; none where there is no such file.

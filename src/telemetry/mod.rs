@@ -2,6 +2,7 @@
 
 mod calls;
 mod names;
+pub mod printable;
 pub mod throttle;
 
 use std::{
@@ -96,7 +97,8 @@ pub fn init(filter: &str, json: bool) {
     use std::io::IsTerminal as _;
     let filter = tracing_subscriber::EnvFilter::try_new(filter)
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt().with_env_filter(filter);
+    let builder = builder.with_writer(|| printable::Masked(std::io::stderr()));
     // A second call (tests) leaves the first in place.
     let set = if json {
         builder.json().try_init()

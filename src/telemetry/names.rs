@@ -97,6 +97,7 @@ named! {
         TaskResultsDropped = "task_results_dropped",
         TasksCarried = "tasks_carried",
         Unseen = "unseen",
+        Unknown = "unknown",
         Denied = "denied",
         PolicyErrors = "policy_errors",
         GrantsEvicted = "grants_evicted",

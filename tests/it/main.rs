@@ -58,6 +58,7 @@ mod names;
 mod noise;
 mod older;
 mod openings;
+mod origins;
 mod policy;
 mod readiness;
 mod reasons;

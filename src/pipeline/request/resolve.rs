@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    call::{ListKind, UpstreamRequest},
+    call::{Action, ListKind, ObjectKind, UpstreamRequest, clock},
     catalog::Target,
     guard::Guard,
     mcp::{
@@ -11,7 +11,7 @@ use crate::{
         raw::Raw, splice, target::TargetRef, version::Era, word::Word,
     },
     pipeline::{call::Call, context::Context, fault::Fault},
-    policy::Permit,
+    policy::{AccessRequest, Object, Permit},
     upstream::Upstream,
 };
 
@@ -65,7 +65,7 @@ pub struct Unjudged {
 /// # Errors
 /// Where there is no such thing, as far as the route knows.
 pub fn find(context: &Context) -> Result<Unjudged, Fault> {
-    let target = find_target(context)?;
+    let target = find_target(context).inspect_err(|_| missed(context))?;
     let params = &context.call.params;
     let filled = match context.tool(&target) {
         Some(tool) => context.snapshot.guards.filled(target.upstream.name(), tool, params),
@@ -106,6 +106,25 @@ pub fn relays_tasks(context: &Context) -> bool {
     );
     may && call.session.is_some()
         && context.route.view(&call.client).offer.tasks(call.client.version).is_some()
+}
+
+/// Takes the time for a name that nothing has that one takes which the caller does not see.
+fn missed(context: &Context) {
+    let (TargetRef::Name(name), Some(member)) =
+        (&context.call.named, context.route.members.first())
+    else {
+        return;
+    };
+    let kind = match context.call.method {
+        Method::PromptsGet => ObjectKind::Prompt,
+        _ => ObjectKind::Tool,
+    };
+    let object = &Object::new(kind, member.upstream.name(), "", None, Vec::new());
+    let call = &context.call;
+    let (caller, client, now) = (&call.caller, &call.client, clock::unix_seconds());
+    let (action, arguments) = (Action::List, &CallArguments::none());
+    let asked = AccessRequest { caller, client, action, object, arguments, now };
+    context.route.judge.miss(&asked, name);
 }
 
 fn find_target(context: &Context) -> Result<Arc<Target>, Fault> {

@@ -111,6 +111,7 @@ impl Replica {
                     args: args.clone(),
                     env: env.clone(),
                     cwd: cwd.clone(),
+                    inherit: config.inherit.clone(),
                     memory: config.memory,
                 };
                 // Boxed: rare, and large.
