@@ -2,6 +2,7 @@
 
 mod capabilities;
 pub mod cell;
+mod changed_tools;
 mod entry;
 pub mod filter;
 mod held_names;

@@ -19,10 +19,13 @@ use crate::{
 
 use super::{
     cell::{CatalogCell, ListState},
+    changed_tools::{ChangedTool, changed_tools},
     listing::Listing,
     reading::{ListError, ListReading, ListRequest, Remark, Via},
 };
 
+/// Changed tools of one listing that the log names, each in a line.
+const CHANGED_SHOWN_MAX: usize = 20;
 /// A `ttlMs` shorter than this is no reason to ask all the time: what changes is announced.
 const REFRESH_MIN: Duration = Duration::from_secs(30);
 
@@ -322,12 +325,37 @@ impl Keeper<'_> {
                 ListError::Cut { many, what: "bytes with all others", key: "lists_bytes_max" };
             self.settle(kind, &ListState::Cut(why.to_string()), Vec::new());
         }
+        if let Some(before) = self.shelf.listing() {
+            self.report_changed(&changed_tools(&before, &listing));
+        }
         if self.shelf.put(listing, confirmed) {
             let upstream = self.upstream.name().to_owned();
             let told = self.changes.send(Change::Listed { upstream }).await;
             told.ok().ok_or(Gone)?;
         }
         Ok(())
+    }
+
+    /// Says which tools are others than before, each with what of it changed.
+    fn report_changed(&self, changed: &[ChangedTool]) {
+        self.counters.add_many(Counter::ToolsChanged, changed.len());
+        let upstream = self.upstream.name();
+        for tool in changed.iter().take(CHANGED_SHOWN_MAX) {
+            let ChangedTool { name, members, before, after } = tool;
+            let members = members.join(", ");
+            tracing::warn!(
+                upstream,
+                tool = name,
+                changed = members,
+                before,
+                after,
+                "a tool has another definition than before"
+            );
+        }
+        let more = changed.len().saturating_sub(CHANGED_SHOWN_MAX);
+        if 0 < more {
+            tracing::warn!(upstream, more, "more tools have other definitions than before");
+        }
     }
 
     /// Notes how a reading ended, and when it is tried again; true where it failed.

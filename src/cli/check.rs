@@ -44,8 +44,8 @@ fn report(path: &Path, config: &Config, strict: bool) -> ExitCode {
     errors.iter().for_each(|error| complain(error));
     warnings.iter().for_each(|warning| warn(warning));
     if config.server.origins.is_empty() {
-        say("pages in browsers: only the gate's own (for the MCP Inspector's, write origins = \
-             [\"http://localhost:6274\"] into [server])");
+        say("pages in browsers: only the gate's own; for the MCP Inspector's write origins = \
+             [\"http://localhost:6274\"] into [server]");
     }
     if !errors.is_empty() {
         complain(&format!("{} problem(s) in {}", errors.len(), path.display()));

@@ -1,6 +1,14 @@
 //! What is allowed in a configuration, and yet hardly meant.
 
-use super::{file::Config, filter::Names, stateful, upstream::Isolation};
+use super::{
+    credential::{Credential, Grant},
+    file::Config,
+    filter::Names,
+    oauth::ClientSecret,
+    stateful,
+    transport::Transport,
+    upstream::Isolation,
+};
 
 /// What stands between an upstream's name and that of its tool.
 const SEPARATOR: &str = "__";
@@ -26,6 +34,17 @@ pub fn advice(config: &Config) -> Vec<String> {
             ));
         }
     }
+    for upstream in &config.upstreams {
+        if sends_secret_anywhere(&upstream.transport) {
+            advice.push(format!(
+                "upstreams.{}.credential: `discover` without `issuer` sends the client's secret to \
+                 whomever this server names, and will be an error in the next release; write \
+                 issuer = \"https://…\", the authorization server that it must be, or a \
+                 `private_key` in place of the secret",
+                upstream.name
+            ));
+        }
+    }
     // A key of sessions is given for other gates to have the same.
     if config.server.session_key.is_some() && config.limit_store.is_none() {
         let merged = config.routes.iter().filter(|route| 1 < route.upstreams.len());
@@ -39,6 +58,18 @@ pub fn advice(config: &Config) -> Vec<String> {
         }
     }
     advice
+}
+
+/// Whether a server says itself who is sent the secret by which the gate logs in.
+fn sends_secret_anywhere(transport: &Transport) -> bool {
+    let Transport::Http { credential: Some(credential), .. } = transport else { return false };
+    let grant: &Grant = match credential {
+        Credential::Client(grant) => grant,
+        Credential::Exchange(exchange) => &exchange.grant,
+        Credential::Pass | Credential::Aws(_) => return false,
+    };
+    let is_signed = matches!(grant.client.secret, ClientSecret::PrivateKey { .. });
+    grant.token_url.is_none() && grant.issuer.is_none() && !is_signed
 }
 
 #[cfg(test)]

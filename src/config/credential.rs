@@ -56,6 +56,10 @@ section! {
     Grant called "credential" {
         /// The token endpoint. Without it, it is found from the upstream's address (`discover`).
         token_url: Option<Url>,
+        /// The authorization server that the upstream must name where it is found (`discover`): the
+        /// secret is sent to no other. Without it whoever the upstream names is sent a
+        /// `client_secret`, which is warned of, and will be an error in the next release.
+        issuer: Option<Url>,
         /// Scopes that are asked for.
         scopes: Vec<String>,
         /// The audience that is asked for, where the server wants to know one.
@@ -68,8 +72,8 @@ section! {
         /// How tokens are asked for.
         fetching: Fetching,
     } file {
-        /// In place of `token_url`: the upstream says whose tokens it takes (RFC 9728). Only for
-        /// one that is trusted with the secret: whoever it names is sent that.
+        /// In place of `token_url`: the upstream says whose tokens it takes (RFC 9728); `issuer`
+        /// says who that must be.
         discover: bool = false,
         /// Who the gate is there.
         client_id: String = required "write client_id, and client_secret or private_key",
@@ -198,5 +202,13 @@ fn check_token_url(keys: &Fields<Grant>, reader: &mut Reader<'_>) {
             reader.problem(Problem::new(span.clone(), title, "keep one of them"));
         }
         (None, true) | (Some(_), false) => (),
+    }
+    if let (Some(span), false) = (&keys.issuer.span, keys.discover.value) {
+        let title = "`issuer` means nothing without `discover`";
+        reader.problem(Problem::new(
+            span.clone(),
+            title,
+            "remove `issuer`, or write discover = true",
+        ));
     }
 }

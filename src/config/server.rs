@@ -46,7 +46,7 @@ section! {
         /// "*" is any.
         hosts: Vec<String>,
         /// Origins of pages in browsers that may use the gate besides its own, such as
-        /// "http://localhost:6274" of the MCP Inspector; they are answered with CORS. "*" is any.
+        /// `http://localhost:6274` of the MCP Inspector; they are answered with CORS. "*" is any.
         origins: Vec<String>,
         /// Addresses or networks (CIDR) of proxies before the gate, such as "10.0.0.0/8". What they
         /// say in `Forwarded` or `X-Forwarded-For` is believed: the last address there that is no

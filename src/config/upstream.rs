@@ -64,7 +64,7 @@ section! {
         // Browsers and models need gigabytes.
         memory of command: Option<Size<MIB, { 1024 * GIB }, u64>>,
         /// Names of variables of the gate's own environment that a process inherits besides those
-        /// that every one does, such as "HTTPS_PROXY": one whose URL holds a password is withheld
+        /// that every one does, such as `HTTPS_PROXY`: one whose URL holds a password is withheld
         /// unless it is named here.
         inherit of command: Vec<String>,
         /// Sessions of an HTTP server that are leased to calls of clients without a session.

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use crate::{
     auth::{Metadata, form, well_known},
     config::Grant,
-    net::Net,
+    net::{Net, public},
     telemetry::{Counter, Counters},
 };
 
@@ -95,6 +95,20 @@ impl Server {
         Ok(self.net.fetch(request, &self.settings.fetching).await?)
     }
 
+    /// Holds what a server of the internet names to be there, too, unless the configuration says
+    /// who its issuer is.
+    async fn keep_outside(&self, place: &str) -> Result<(), String> {
+        let is_meant = self.settings.issuer.is_some();
+        if !is_meant && public::is_private(place).await && !public::is_private(&self.resource).await
+        {
+            return Err(format!(
+                "the upstream leads to {place}, which is an address of a private network: write \
+                 `issuer` or `token_url` if that is right"
+            ));
+        }
+        Ok(())
+    }
+
     /// Finds the authorization server of the upstream (RFC 9728 §3), and that one's token endpoint
     /// and issuer (RFC 8414 §3).
     async fn discover(&self) -> Result<(String, String), String> {
@@ -116,8 +130,16 @@ impl Server {
         if resource_of(&found.resource) != self.resource {
             return Err(format!("the upstream's metadata is that of {}", found.resource));
         }
-        let issuer = found.authorization_servers.first();
-        let issuer = issuer.ok_or("the upstream names no authorization server")?;
+        let named = &found.authorization_servers;
+        let issuer = match &self.settings.issuer {
+            Some(wanted) => {
+                named.iter().find(|issuer| is_same_issuer(issuer, wanted)).ok_or_else(|| {
+                    format!("the upstream names {}, and not `issuer`", named.join(", "))
+                })?
+            }
+            None => named.first().ok_or("the upstream names no authorization server")?,
+        };
+        self.keep_outside(issuer).await?;
         let metadata = Metadata::of(issuer, &self.net, bounds).await?;
         let endpoint = metadata.token_endpoint.ok_or("its issuer names no token endpoint")?;
         let downgraded = self.resource.starts_with("https:")
@@ -125,6 +147,7 @@ impl Server {
         if downgraded {
             return Err("its issuer or its token endpoint is not https".to_owned());
         }
+        self.keep_outside(&endpoint).await?;
         let found = (endpoint, metadata.issuer);
         *self.found.lock() = Some(found.clone());
         Ok(found)
@@ -135,6 +158,10 @@ impl std::fmt::Debug for Server {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Server").field("name", &self.name).finish_non_exhaustive()
     }
+}
+
+fn is_same_issuer(one: &str, other: &str) -> bool {
+    one.trim_end_matches('/') == other.trim_end_matches('/')
 }
 
 /// An address without user, query and fragment.

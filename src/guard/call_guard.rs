@@ -188,14 +188,14 @@ impl Guard {
             }
             None => params.clone(),
         };
-        self.clean_besides(params)
+        self.clean_besides(&params)
     }
 
     /// Looks through all of a request's params but its arguments and what leads to something.
-    fn clean_besides(&self, params: Raw) -> Result<Raw, GuardRefusal> {
+    fn clean_besides(&self, params: &Raw) -> Result<Raw, GuardRefusal> {
         let place = Place::Arguments;
         let mut seen = Vec::new();
-        let members = splice::entries(&params).into_iter();
+        let members = splice::entries(params).into_iter();
         let members = members.filter(|(name, _)| name != ARGUMENTS && !LEADING.contains(&&**name));
         let mut clean = params.clone();
         for (name, said) in members {

@@ -20,8 +20,11 @@ enum Step<'a> {
     /// The escapes of a JSON text were read once more.
     Escapes(Text<'a>),
     /// Characters were replaced; where each part of the new text was before.
-    Characters(Vec<(usize, Range<usize>)>),
+    Characters(CharacterPlaces),
 }
+
+/// Where each part of a text begins, and where it stands in the text that this was made of.
+type CharacterPlaces = Vec<(usize, Range<usize>)>;
 
 impl Reading<'_> {
     /// Where a part of it stands in what is meant.
@@ -68,7 +71,7 @@ pub fn has_other_characters(text: &str) -> bool {
 /// A text with compatibility characters replaced and those without width dropped, and where each
 /// part was before; none where nothing changes. Each character is read by itself, as a reader
 /// would: none is joined with its neighbour.
-fn normalised(text: &str) -> Option<(String, Vec<(usize, Range<usize>)>)> {
+fn normalised(text: &str) -> Option<(String, CharacterPlaces)> {
     if !has_other_characters(text) {
         return None;
     }

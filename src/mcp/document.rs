@@ -77,7 +77,7 @@ impl Document {
         JsonNode { document: self, at: 0 }
     }
 
-    /// All texts and numbers in the order of the document, names of members too; but for those within
+    /// All texts and numbers in the order of the document, names of members too; but for those in
     /// `except`.
     pub fn texts_and_numbers<'a>(
         &'a self,

@@ -93,7 +93,8 @@ impl Parts {
     }
 
     pub fn without_last_dot(&mut self) {
-        if let Some(host) = self.host.strip_suffix('.').filter(|host| !host.is_empty()) {
+        let host = self.host.trim_end_matches('.');
+        if !host.is_empty() {
             self.host = host.to_owned();
         }
     }

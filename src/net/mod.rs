@@ -11,6 +11,7 @@ pub mod flight;
 mod inflate;
 mod live;
 mod proxy;
+pub mod public;
 mod tls_words;
 pub mod vault;
 

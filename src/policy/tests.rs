@@ -495,3 +495,26 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_name_that_nothing_has_costs_what_a_hidden_one_costs() {
+    let counters = Arc::<Counters>::default();
+    let forbid = "permit(principal, action, resource);
+        forbid(principal, action, resource) when { resource.name like \"secret*\" };";
+    let judge = judge_of(&config(&[forbid]), &counters);
+    let (caller, client) = (nobody(), &Client::gateway(Version::MODERN));
+    let arguments = &CallArguments::none();
+    let asked = |object| {
+        let action = Action::Call;
+        AccessRequest { caller: &caller, client, action, object, arguments, now: 0 }
+    };
+    let (hidden, none) = (tool("bank/secret"), tool("bank/"));
+    for at in 0..100 {
+        assert_eq!(judge.allows(&asked(&hidden)).err(), Some(Denial::Unseen));
+        judge.miss(&asked(&none), &format!("made-up-{at}"));
+    }
+    // One decision each, which is found from the second time on.
+    assert_eq!(judge.kept_decisions(&caller), 2);
+    let counted = counters.read();
+    assert_eq!((counted["unseen"], counted["unknown"]), (100, 100));
+}

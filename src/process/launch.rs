@@ -144,12 +144,13 @@ impl Environment {
 
     /// What to think of where a child failed that may have needed what is not passed; none where
     /// nothing is withheld that its section does not name or set.
-    pub fn remark<'n>(&'n self, has: impl Fn(&str) -> bool) -> Option<String> {
+    pub fn remark(&self, has: impl Fn(&str) -> bool) -> Option<String> {
         let withheld: Vec<_> = self.withheld.iter().filter(|name| !has(name)).collect();
         let first = withheld.first()?;
         let names: Vec<&str> = withheld.iter().map(|name| name.as_str()).collect();
         Some(format!(
-            "{} withheld, since the URL holds a password; where it needs that: inherit = [\"{first}\"]",
+            "{} withheld, since the URL holds a password; where it needs that: inherit = \
+             [\"{first}\"]",
             names.join(", ")
         ))
     }
@@ -393,7 +394,7 @@ mod tests {
                 assert_eq!(environment.remark(|known| known == name), None);
             }
         }
-        for value in ["http://proxy.example:3128", "localhost,@", "http://h/x@y", ""] {
+        for value in ["http://proxy.example:3128", "localhost,.internal", "http://h/x@y", ""] {
             assert_eq!(names(&[("HTTPS_PROXY", value)]).len(), 1, "{value}");
         }
     }

@@ -35,7 +35,8 @@ impl Spawner {
     /// `launcher` is Tollgate's own binary (`/proc/self/exe`, which also survives an upgrade of the
     /// file). Without one, children are started directly and outlive a gate that is killed
     /// outright: for tests in process only. `environment` is the gate's own, of which children get
-    /// what is known to be no secret and what their sections name. Each child has one of `tasks`, which ends with it.
+    /// what is known to be no secret and what their sections name. Each child has one of `tasks`,
+    /// which ends with it.
     pub fn new(
         launcher: Option<PathBuf>,
         environment: impl IntoIterator<Item = Variable>,

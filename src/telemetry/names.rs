@@ -137,6 +137,7 @@ named! {
         UpstreamMemory = "upstream_memory",
         Linked = "linked",
         LinkedDropped = "linked_dropped",
+        ToolsChanged = "tools_changed",
         LinksForgotten = "links_forgotten",
         RefusedUris = "refused_uris",
         NoticesWithheld = "notices_withheld",

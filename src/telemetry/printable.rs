@@ -128,7 +128,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_password_is_left(before in "[a-z \"(/=]{0,6}", password in "[A-Z]{3,9}", after in "[a-z@:/ ]{0,6}") {
+        fn no_password_is_left(
+            before in "[a-z \"(/=]{0,6}", password in "[A-Z]{3,9}", after in "[a-z@:/ ]{0,6}",
+        ) {
             let line = format!("{before} http://user:{password}@host{after}");
             prop_assert!(!masked(&line).contains(&password));
         }

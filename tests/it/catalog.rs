@@ -335,3 +335,27 @@ async fn a_lazy_upstream_is_opened_once_to_be_listed() {
     assert_eq!(git.pids().len(), processes, "what is known needs no process");
     assert_eq!(gate.modern().call("log").await["content"][0]["text"], "log ran");
 }
+
+#[tokio::test]
+async fn a_tool_with_another_definition_is_counted_once() {
+    let tool = |said: &str| json!({ "name": "log", "description": said, "inputSchema": {} });
+    let git = fake::http()
+        .tool_with(tool("one"))
+        .tool_with(json!({ "name": "other", "inputSchema": {} }));
+    let gate = gateway().upstream("git", &git).start().await;
+    let client = gate.modern();
+    assert_eq!(client.tools().await, ["log", "other"]);
+    let changed = || gate.app().viewer().report().counters["tools_changed"];
+    assert_eq!(changed(), 0);
+    for (said, count) in [("two", 1), ("two", 1), ("three", 2)] {
+        git.relists(&[tool(said), json!({ "name": "other", "inputSchema": {} })]);
+        let seen = async || {
+            let listed = client.ask("tools/list", json!({})).await.result();
+            (listed["tools"][0]["description"] == said).then_some(())
+        };
+        while seen().await.is_none() {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        assert_eq!(changed(), count, "{said}");
+    }
+}

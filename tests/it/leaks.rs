@@ -79,9 +79,9 @@ async fn no_place_of_a_request_carries_a_secret() {
                         "context": { "arguments": { "a": spelling } } }),
                 ),
             ] {
-                let before = server.all().len();
+                let before = server.seen(method).len();
                 client.ask(method, params.clone()).await;
-                for seen in server.all().split_off(before) {
+                for seen in server.seen(method).split_off(before) {
                     let said = seen.message().params.unwrap_or_default();
                     assert!(!said.contains(&*json!(spelling).to_string()), "{then}: {said}");
                     assert!(!said.contains(KEY), "{then}: {said}");

@@ -35,6 +35,7 @@ async fn start(server: &str) -> Gate {
 #[tokio::test]
 async fn headers_that_count_once_are_not_there_twice() {
     let gate = start("").await;
+    let mut refused = 0;
     let plain = "Host: localhost\r\nContent-Type: application/json\r\nContent-Length: 2\r\n";
     for (twice, status) in [
         ("Host: localhost\r\n", 400),
@@ -47,11 +48,10 @@ async fn headers_that_count_once_are_not_there_twice() {
         ("X-Own: a\r\nX-Own: b\r\n", 0),
     ] {
         let reply = head(&gate, &format!("POST /mcp HTTP/1.1\r\n{plain}{twice}\r\n{{}}")).await;
-        let said = reply.contains("is there twice");
-        assert_eq!(said, status == 400, "{twice}: {reply}");
         assert!(status == 0 || reply.starts_with("http/1.1 400"), "{twice}: {reply}");
+        refused += u64::from(status == 400);
+        assert_eq!(gate.app().viewer().report().counters["refused_headers"], refused, "{twice}");
     }
-    assert_eq!(gate.app().viewer().report().counters["refused_headers"], 6);
 }
 
 #[tokio::test]

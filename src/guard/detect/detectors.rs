@@ -54,6 +54,14 @@ struct Hit {
     then: Then,
 }
 
+impl Hit {
+    /// Whether both are of one detector, in places that touch.
+    fn is_same(&self, other: &Self) -> bool {
+        let apart = self.part.end <= other.part.start || other.part.end <= self.part.start;
+        self.by == other.by && !apart
+    }
+}
+
 impl Detectors {
     /// Tollgate's own, and these.
     pub fn new(more: &[Detector]) -> Self {
@@ -200,17 +208,10 @@ impl Detectors {
     fn hits(&self, look: &DetectorSelection, may: &[bool], text: &str) -> Vec<Hit> {
         let mut hits = self.hits_as_read(look, may, text);
         for reading in readings::others(text) {
-            for hit in self.hits_as_read(look, may, &reading.text) {
-                let hit = Hit { part: reading.place(&hit.part), ..hit };
-                let is_same = |other: &Hit| {
-                    let apart =
-                        hit.part.end <= other.part.start || other.part.end <= hit.part.start;
-                    other.by == hit.by && !apart
-                };
-                if !hits.iter().any(is_same) {
-                    hits.push(hit);
-                }
-            }
+            let found = self.hits_as_read(look, may, &reading.text).into_iter();
+            let found = found.map(|hit| Hit { part: reading.place(&hit.part), ..hit });
+            let new: Vec<_> = found.filter(|hit| !hits.iter().any(|it| it.is_same(hit))).collect();
+            hits.extend(new);
         }
         hits.sort_by_key(|hit| hit.part.start);
         hits

@@ -10,7 +10,7 @@ use crate::{
         context::Context,
         fault::Fault,
         request::{
-            limit,
+            guard, limit,
             resolve::{Permitted, Resolved},
             visibility,
         },
@@ -25,7 +25,8 @@ use crate::{
 /// # Errors
 /// Where a limit refuses it, there is no connection for it, or nothing of the kind is there.
 pub async fn subscribe(context: Arc<Context>, permitted: Permitted) -> Result<Body, Fault> {
-    let Permitted { request, permit } = permitted;
+    let Permitted { mut request, permit } = permitted;
+    guard::check(&context, &mut request).await?;
     let clearance = Clearance::new(permit, limit::route(&context, &request).await?);
     let (answer_in, answer) = oneshot::channel();
     let subscribing = Arc::clone(&context);

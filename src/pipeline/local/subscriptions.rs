@@ -108,6 +108,9 @@ pub async fn open(mut context: Arc<Context>) -> Result<ListenStream, Fault> {
     for uri in std::mem::take(&mut filter.resource_subscriptions) {
         let found = route.find_uri(&uri).filter(|target| context.can_read(target));
         let Some(target) = found else { continue };
+        if !may_be_said(&context, &target, &uri) {
+            continue;
+        }
         // What may not be read is as what is not there.
         let Some(permit) = permit(&context, &target) else { continue };
         // What a limit refuses is not honoured; the client may ask for it later.
@@ -137,6 +140,13 @@ pub async fn open(mut context: Arc<Context>) -> Result<ListenStream, Fault> {
         missed: Vec::new(),
         wanted,
     })
+}
+
+/// Whether a server may hear of a URI, which is the client's own words.
+fn may_be_said(context: &Context, target: &Target, uri: &str) -> bool {
+    let guard = context.snapshot.guards.of(context.path(), target.upstream.name(), None);
+    let params = Raw::encode(&json!({ "uri": uri }));
+    guard.admit(&params, &CallArguments::none(), None, &context.gate.schemas).is_ok()
 }
 
 fn permit(context: &Context, target: &Target) -> Option<Permit<Upstream>> {

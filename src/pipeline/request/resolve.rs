@@ -115,10 +115,8 @@ fn missed(context: &Context) {
     else {
         return;
     };
-    let kind = match context.call.method {
-        Method::PromptsGet => ObjectKind::Prompt,
-        _ => ObjectKind::Tool,
-    };
+    let is_prompt = context.call.method == Method::PromptsGet;
+    let kind = if is_prompt { ObjectKind::Prompt } else { ObjectKind::Tool };
     let object = &Object::new(kind, member.upstream.name(), "", None, Vec::new());
     let call = &context.call;
     let (caller, client, now) = (&call.caller, &call.client, clock::unix_seconds());

@@ -184,8 +184,8 @@ async fn a_signed_assertion_is_sent_where_the_upstream_says() {
     git.wants_token("t1");
     git.names_issuer(&tokens.url);
     let section = format!(
-        "[upstreams.git.credential]\nkind = \"client_credentials\"\ndiscover = true\nclient_id = \"gate\"\n\
-         private_key = \"file:{}\"\nalgorithm = \"ES256\"\nkey_id = \"k1\"\n",
+        "[upstreams.git.credential]\nkind = \"client_credentials\"\ndiscover = true\n\
+         client_id = \"gate\"\nprivate_key = \"file:{}\"\nalgorithm = \"ES256\"\nkey_id = \"k1\"\n",
         path.display()
     );
     let gate = gateway().upstream("git", &git).extra(&section).start().await;
@@ -202,6 +202,35 @@ async fn a_signed_assertion_is_sent_where_the_upstream_says() {
     let claims = jsonwebtoken::decode::<Value>(&form["client_assertion"], &key, &validation);
     let claims = claims.unwrap();
     assert_eq!((claims.header.kid.as_deref(), &claims.claims["sub"]), (Some("k1"), &json!("gate")));
+}
+
+#[tokio::test]
+async fn a_secret_goes_to_the_issuer_that_is_expected_and_no_other() {
+    let (tokens, (_kept, secret)) = (Tokens::start(3_600).await, secret());
+    for (issuer, asked) in [
+        (String::new(), true),
+        (tokens.url.clone(), true),
+        (format!("{}/", tokens.url), true),
+        ("http://127.0.0.1:9".to_owned(), false),
+        (format!("{}/other", tokens.url), false),
+    ] {
+        let git = fake::http().tool("log");
+        git.names_issuer(&tokens.url);
+        let issuer = match issuer.as_str() {
+            "" => String::new(),
+            issuer => format!("issuer = \"{issuer}\"\n"),
+        };
+        let section = format!(
+            "[upstreams.git.credential]\nkind = \"client_credentials\"\ndiscover = true\n\
+             client_id = \"gate\"\nclient_secret = \"file:{secret}\"\n{issuer}"
+        );
+        let before = tokens.asked().len();
+        let gate = gateway().upstream("git", &git).extra(&section).start().await;
+        let report = || format!("{:?}", gate.app().viewer().report());
+        let said = || (before < tokens.asked().len() || report().contains("issuer")).then_some(());
+        crate::eventually("it is asked, or said why not", said).await;
+        assert_eq!(before < tokens.asked().len(), asked, "{issuer}");
+    }
 }
 
 #[tokio::test]
