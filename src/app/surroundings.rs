@@ -103,6 +103,7 @@ fn reached(upstream: &config::Upstream, spawner: &Spawner, net: &Net, found: &mu
                 env: env.clone(),
                 cwd: cwd.clone(),
                 memory: None,
+                inherit: Vec::new(),
             };
             // Another machine may have it, as it may have a variable.
             if let Err(why) = spawner.find(&settings) {

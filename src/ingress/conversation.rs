@@ -118,10 +118,12 @@ impl Conversation {
             }
             Message::Notification(notification) => self.notification(Some(session), &notification),
             Message::Response(Response { id, body }) => {
-                if let Some(id) = &id {
-                    // One that nobody waits for any more is taken and forgotten.
-                    session.answer(id, body);
+                let is_taken = id.as_ref().is_none_or(|id| session.answer(id, body));
+                if !is_taken && id.is_some_and(|id| session.is_asked_elsewhere(&id)) {
+                    let what = "the call that asked what this answers";
+                    return self.reject(&Rejection::Elsewhere(what), None);
                 }
+                // One that nobody waits for any more is taken and forgotten.
                 MessageAction::Accept
             }
         }
@@ -196,8 +198,13 @@ impl Conversation {
     ) -> MessageAction {
         match (notice::read(notification), session) {
             (ClientNotice::Cancelled { id, reason }, session) => {
-                let is_known = session.is_some_and(|session| session.cancel(&id, reason));
-                if is_known { MessageAction::Accept } else { MessageAction::Cancel(id) }
+                if session.is_some_and(|session| session.cancel(&id, reason)) {
+                    MessageAction::Accept
+                } else if session.is_some_and(|session| session.may_run_elsewhere(&id)) {
+                    self.reject(&Rejection::Elsewhere("the call that this cancels"), None)
+                } else {
+                    MessageAction::Cancel(id)
+                }
             }
             (ClientNotice::Forwarded(method), Some(session)) => {
                 notice::forward(&self.at, session.key, method, notification.params.clone());

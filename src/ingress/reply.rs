@@ -60,6 +60,12 @@ pub enum Rejection {
     NoSession,
     #[error("the session is not known or has ended: open a new one with `initialize`")]
     UnknownSession,
+    /// What the message is about is not at this gate.
+    #[error(
+        "{0} is not at this gateway: another one behind the same address has it, or it was lost \
+         when this one was restarted. Send this to where the call began"
+    )]
+    Elsewhere(&'static str),
     /// No session was opened on a channel, where no id is needed.
     #[error("nothing was agreed yet: begin with `initialize`")]
     NotOpened,
@@ -99,6 +105,7 @@ impl Rejection {
             | Self::Header(_)
             | Self::Version(_)
             | Self::NoSession
+            | Self::Elsewhere(_)
             | Self::NotOpened => StatusCode::BAD_REQUEST,
         }
     }
@@ -110,6 +117,7 @@ impl Rejection {
             | Self::BodyTooLarge(_)
             | Self::BodyTooSlow(_)
             | Self::NoSession
+            | Self::Elsewhere(_)
             | Self::NotOpened => error::INVALID_REQUEST,
             Self::Meta(_) => error::INVALID_PARAMS,
             Self::Header(_) => error::HEADER_MISMATCH,
@@ -181,6 +189,7 @@ pub fn rejected(rejection: &Rejection, id: Option<&Id>, counters: &Counters) -> 
         Rejection::Parse(_)
         | Rejection::Request(_)
         | Rejection::UnknownMethod(_)
+        | Rejection::Elsewhere(_)
         | Rejection::Unsent(_) => (),
     }
     let status = rejection.status();

@@ -148,7 +148,7 @@ impl ParkedCalls {
     pub fn take(&self, held: &StateContent) -> Result<Parked, StateError> {
         let StateContent::Call { owner, id } = *held else { return Err(StateError::Foreign) };
         if owner != self.owner {
-            return Err(StateError::Restarted);
+            return Err(StateError::Elsewhere);
         }
         let parked = self.table.lock().remove(id).ok_or(StateError::Used)?;
         Ok(parked.resumed())

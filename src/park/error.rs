@@ -20,8 +20,9 @@ pub enum StateError {
     )]
     Used,
     #[error(
-        "the gateway was restarted, and the call that waited here is lost: send the request \
-         without `requestState`, to begin anew"
+        "the call that waits for this is not at this gateway: another one behind the same address \
+         has it, or it was lost when this one was restarted. Send this to where the call began, or \
+         the request without `requestState`, to begin anew"
     )]
-    Restarted,
+    Elsewhere,
 }

@@ -113,8 +113,12 @@ pub enum TaskSignal {
 pub enum TaskError {
     #[error("the task has expired: its `ttlMs` is over, and its result is no longer kept")]
     Expired,
-    #[error("the gateway was restarted, and the task is lost: call the tool again")]
-    Restarted,
+    #[error(
+        "the task is not at this gateway: another one behind the same address runs it, or it was \
+         lost when this one was restarted. Ask where the tool was called; what the tool did so far \
+         is not known here"
+    )]
+    Elsewhere,
 }
 
 impl GatewayTasks {
@@ -153,7 +157,7 @@ impl GatewayTasks {
     /// Fails where another gateway process made it, or where it is no longer kept.
     pub fn find(&self, owner: u64, id: u128) -> Result<Arc<Task>, TaskError> {
         if owner != self.owner {
-            return Err(TaskError::Restarted);
+            return Err(TaskError::Elsewhere);
         }
         // An id stands for a task that was there once.
         self.table.lock().tasks.get(id).map(Arc::clone).ok_or(TaskError::Expired)
@@ -427,7 +431,7 @@ mod tests {
         let task = open(&board).unwrap();
         board.end(&task, result("12345678"), &limits());
         assert!(matches!(board.find(7, task.id).unwrap().view().status, TaskStatus::Ended(_)));
-        assert_eq!(board.find(8, task.id).unwrap_err(), TaskError::Restarted);
+        assert_eq!(board.find(8, task.id).unwrap_err(), TaskError::Elsewhere);
         let second = open(&board).unwrap();
         assert!(open(&board).is_none(), "two at most");
         board.end(&second, result("12345678"), &limits());

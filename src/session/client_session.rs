@@ -22,6 +22,10 @@ use super::outbox::{EventId, Stream};
 
 /// Tasks of one session that are remembered; more than a client looks at at once.
 const TASKS_MAX: usize = 1_000;
+/// Calls of a session from elsewhere that are remembered once they have ended here.
+const ENDED_MAX: usize = 64;
+/// How ids of questions begin; behind it is what tells apart who asked, and a number.
+const QUESTION: &str = "tollgate-";
 
 /// One conversation with a legacy client.
 #[derive(Debug)]
@@ -32,6 +36,11 @@ pub struct Session {
     pub client: Arc<Client>,
     /// Whether its client reads what is announced.
     pub presence: Arc<Presence>,
+    /// Whether it was opened elsewhere, by another gate or by this one before it was restarted:
+    /// what is not known of it here may be known there.
+    is_from_elsewhere: bool,
+    /// What is in the ids of questions that are asked here, and in no others.
+    tag: u32,
     /// Its id, once a request has come with it.
     pub(super) id: OnceLock<Arc<str>>,
     pub(super) used: AtomicU64,
@@ -44,6 +53,8 @@ pub(super) struct State {
     calls: HashMap<Id, Arc<Cancellation>>,
     questions: HashMap<Id, oneshot::Sender<Body>>,
     questions_made: u64,
+    /// Calls that ended here, the newest last, of a session from elsewhere.
+    ended: VecDeque<Id>,
     pub(super) streams: HashMap<u64, Arc<Stream>>,
     streams_made: u64,
     subscriptions: BTreeSet<String>,
@@ -60,10 +71,32 @@ impl Session {
             route: route.to_owned(),
             client: Arc::new(client),
             presence: Arc::default(),
+            is_from_elsewhere: false,
+            tag: rand::random(),
             id: OnceLock::new(),
             used: AtomicU64::new(clock::unix_seconds()),
             state: Mutex::default(),
         }
+    }
+
+    /// Notes that it was opened elsewhere.
+    pub(super) fn opened_elsewhere(self) -> Self {
+        Self { is_from_elsewhere: true, ..self }
+    }
+
+    /// Whether a question of this id was asked elsewhere: by another gate that has the same
+    /// session, or by this one before it was restarted.
+    pub fn is_asked_elsewhere(&self, id: &Id) -> bool {
+        let text = id.raw().as_str().trim_matches('"');
+        let tag = text.strip_prefix(QUESTION).and_then(|rest| rest.split_once('-'));
+        tag.and_then(|(tag, _)| u32::from_str_radix(tag, 16).ok())
+            .is_some_and(|tag| tag != self.tag)
+    }
+
+    /// Whether a call of this id that is not under way here may be so elsewhere.
+    pub fn may_run_elsewhere(&self, id: &Id) -> bool {
+        let state = self.state.lock();
+        self.is_from_elsewhere && !state.calls.contains_key(id) && !state.ended.contains(id)
     }
 
     pub fn log_level(&self) -> Option<String> {
@@ -100,8 +133,7 @@ impl Session {
             return None;
         }
         state.questions_made += 1;
-        let id =
-            Id::string(&format!("tollgate-{:08x}-{}", rand::random::<u32>(), state.questions_made));
+        let id = Id::string(&format!("{QUESTION}{:08x}-{}", self.tag, state.questions_made));
         state.questions.insert(id.clone(), reply);
         Some(id)
     }
@@ -274,6 +306,13 @@ impl SessionRequest {
 
 impl Drop for SessionRequest {
     fn drop(&mut self) {
-        self.session.state.lock().calls.remove(&self.id);
+        let mut state = self.session.state.lock();
+        state.calls.remove(&self.id);
+        if self.session.is_from_elsewhere {
+            if state.ended.len() == ENDED_MAX {
+                state.ended.pop_front();
+            }
+            state.ended.push_back(self.id.clone());
+        }
     }
 }

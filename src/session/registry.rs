@@ -148,7 +148,7 @@ impl Sessions {
         drop(table);
         let client = Client { version, capabilities: sealed.capabilities, info: sealed.info };
         self.counters.add(Counter::SessionsRevived);
-        Ok(self.insert(Session::new(key, route, client), limits))
+        Ok(self.insert(Session::new(key, route, client).opened_elsewhere(), limits))
     }
 
     /// Ends a session for good: its id opens nothing any more.

@@ -37,6 +37,7 @@ mod context;
 mod credential;
 mod dial;
 mod edge;
+mod elsewhere;
 mod era;
 mod errors;
 mod events;

@@ -257,7 +257,7 @@ mod tests {
     use super::*;
 
     fn shown(tally: &Tally, phase: &Phase) -> (Option<String>, Option<String>) {
-        let status = tally.status(phase, &Inbox::new(), 0);
+        let status = tally.status(phase, &Inbox::new("git"), 0);
         (status.last_error, status.last_words)
     }
 
