@@ -114,7 +114,11 @@ pub fn twin(routes: &str) -> Result<ReferenceLimits, Problems> {
 pub fn guard(config: &Path, tool: &str) -> Result<Guard, Problems> {
     let config = config::load(config, &|_| None)?;
     let route = &config.routes.first().expect("a configuration has a route").path;
-    Ok(Guards::new(Arc::default()).next(&config).of(route, "a", Some(tool)))
+    Ok(Guards::new(Arc::default()).next(&config, &policy::compile(&config)?).of(
+        route,
+        "a",
+        Some(tool),
+    ))
 }
 
 /// No schemas yet.

@@ -144,8 +144,13 @@ impl Listing {
         }
     }
 
-    /// The listing with every entry as `show` has it; what it has none for is left out.
-    pub fn shown(&self, show: impl Fn(ListKind, &Item) -> Option<Raw>) -> Self {
+    /// The listing with these instructions, and every entry as `show` has it; what it has none for
+    /// is left out.
+    pub fn shown(
+        &self,
+        instructions: Option<String>,
+        show: impl Fn(ListKind, &Item) -> Option<Raw>,
+    ) -> Self {
         let all = |kind: ListKind, items: &[Item]| {
             let each = items.iter().filter_map(|item| Some(item.shown(show(kind, item)?)));
             each.collect()
@@ -156,6 +161,7 @@ impl Listing {
             prompts: all(ListKind::Prompts, &self.prompts),
             resources: all(ListKind::Resources, &self.resources),
             templates: all(ListKind::Templates, &self.templates),
+            instructions,
             ..self.clone()
         }
     }

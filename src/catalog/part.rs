@@ -133,7 +133,7 @@ impl Target {
             object: Some(part.object(kind, item)),
             definition: if kind == ListKind::Tools { definition_of(&item.raw) } else { 0 },
             tool: (kind == ListKind::Tools)
-                .then(|| Arc::new(ToolSchemas::new(item.said().clone()))),
+                .then(|| Arc::new(ToolSchemas::new(part.upstream.name(), item.said().clone()))),
             hints: annotations.as_ref().map(ToolHints::of).unwrap_or_default(),
             hedge: part.filters.hedge_of(&item.key),
             replica: None,

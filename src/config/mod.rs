@@ -46,7 +46,8 @@ pub use {
     file::{Config, schema},
     filter::{Filter, Names, UnlistedUris},
     guard::{
-        Against, Check, Detect, Detector, Filling, Guard, Place, Then, TooLarge, Unusable, built_in,
+        Against, ArgumentCheck, Check, Detect, Detector, Filling, Guard, Place, Then, TooLarge,
+        Unusable, built_in,
     },
     limit::{Bound, Cost, InFlight, Limit, Per, Rate, Window},
     network::Network,

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use serde_json::Map;
+use serde_json::{Map, Value};
 
 use crate::{
     audit::Entry,
-    config::{Place, Then},
+    config::{ArgumentCheck, Place, Then},
     mcp::{
         document::{CallArguments, Document},
         raw::Raw,
@@ -17,7 +17,9 @@ use crate::{
 
 use super::{
     detect::{DetectorSelection, Detectors, ScanResult},
+    read::ReadArguments,
     refusal::GuardRefusal,
+    schema::Checker,
     schemas::{Schemas, Side, ToolSchemas},
     value,
 };
@@ -49,9 +51,10 @@ const KNOWN: [&str; 7] = [URI, "_meta", "ref", "argument", "context", "inputResp
 
 /// Checks that hold for one call, and for its way back.
 #[derive(Debug, Clone)]
-#[allow(clippy::struct_excessive_bools, reason = "four switches of the configuration")]
 pub struct Guard {
-    pub(super) checks_arguments: bool,
+    pub(super) arguments: ArgumentCheck,
+    /// Arguments that are held to the schema to the letter, however lenient it is with others.
+    pub(super) reads: ReadArguments,
     pub(super) checks_results: bool,
     pub(super) refuses_unusable: bool,
     pub(super) arguments_max: Option<usize>,
@@ -127,12 +130,29 @@ impl Guard {
     /// Whether judging what a request says may take long: [`Guard::admit`] is for a thread beside
     /// those that serve then.
     pub fn takes_long(&self, params: &Raw) -> bool {
-        (self.checks_arguments || self.looks_in(Place::Arguments)) && LARGE < params.bytes().len()
+        (self.checks_arguments() || self.looks_in(Place::Arguments)) && LARGE < params.bytes().len()
     }
 
     /// Whether [`Guard::judge_result`] is for a thread beside those that serve.
     pub fn takes_long_with(&self, result: &Raw) -> bool {
         (self.checks_results || self.looks_in(Place::Results)) && LARGE < result.bytes().len()
+    }
+
+    /// What is wrong with arguments that policies cannot read, by the tool's schema.
+    pub fn misfit(
+        &self,
+        arguments: &CallArguments,
+        tool: &ToolSchemas,
+        schemas: &Schemas,
+    ) -> Option<GuardRefusal> {
+        let found = arguments.document()?;
+        if !self.checks_arguments() || LARGE < found.text().bytes().len() {
+            return None;
+        }
+        let strict = Self { arguments: ArgumentCheck::Schema, ..self.clone() };
+        let refusal = strict.check_arguments(arguments, tool, schemas).err()?;
+        refusal.counter().into_iter().for_each(|counter| self.counters.add(counter));
+        Some(refusal)
     }
 
     /// There was no time to judge a request.
@@ -172,7 +192,7 @@ impl Guard {
                 return Err(GuardRefusal::ArgumentBytes(bytes, max));
             }
         }
-        if let Some(tool) = tool.filter(|_| self.checks_arguments) {
+        if let Some(tool) = tool.filter(|_| self.checks_arguments()) {
             self.check_arguments(arguments, tool, schemas)?;
         }
         if !self.looks_in(Place::Arguments) {
@@ -275,18 +295,53 @@ impl Guard {
         // Clients that have no arguments to send leave them out, or say `null`.
         let found = arguments.document().filter(|found| found.text().as_str() != "null");
         let value = found.map_or_else(|| Ok(Map::new().into()), |found| found.root().value());
-        let value = value.map_err(|error| GuardRefusal::Arguments(error.to_string()))?;
-        let (size, work_max) = (value::size(&value), schemas.work_max());
+        let judged = match value {
+            Ok(value) => self.judge_arguments(&value, tool, checker, schemas),
+            Err(error) => Err(GuardRefusal::Arguments(error.to_string())),
+        };
+        match judged {
+            Err(refusal) if self.arguments == ArgumentCheck::Count => {
+                self.counters.add(Counter::CountedArguments);
+                schemas.tell_misfit(tool, &refusal.to_string());
+                Ok(())
+            }
+            judged => judged,
+        }
+    }
+
+    /// Holds arguments to a schema, as strictly as the configuration says.
+    fn judge_arguments(
+        &self,
+        value: &Value,
+        tool: &ToolSchemas,
+        checker: &Checker,
+        schemas: &Schemas,
+    ) -> Result<(), GuardRefusal> {
+        let (size, work_max) = (value::size(value), schemas.work_max());
         // Reckoned beforehand: what has begun cannot be interrupted.
         let work = checker.work(size);
         if work_max < work {
             return Err(GuardRefusal::ArgumentWork(work, work_max));
         }
-        let Err(fault) = checker.check(&value, size) else { return Ok(()) };
+        let Err(fault) = checker.check(value, size) else { return Ok(()) };
+        let is_read = |name: &str| self.reads.has(name);
         // Many clients say `null` of what they leave out (2026-07-28, transports: custom headers
         // from tool parameters).
-        let less = value::without_nulls(value).filter(|less| checker.fits(less));
-        less.map(|_| ()).ok_or(GuardRefusal::Arguments(fault))
+        if value::without_nulls(value, is_read).is_some_and(|less| checker.fits(&less)) {
+            return Ok(());
+        }
+        if self.arguments == ArgumentCheck::Lenient
+            && checker.fits_leniently(value, work_max, &is_read)
+        {
+            self.counters.add(Counter::LenientArguments);
+            schemas.tell_misfit(tool, &fault);
+            return Ok(());
+        }
+        Err(GuardRefusal::Arguments(fault))
+    }
+
+    fn checks_arguments(&self) -> bool {
+        self.arguments != ArgumentCheck::Off
     }
 
     /// Whether anything is looked for there.

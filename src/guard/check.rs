@@ -18,6 +18,9 @@ pub fn holds(check: Check, text: &str) -> bool {
         Check::Dni => is_dni(text),
         Check::Cpf => is_cpf(&digits(text)),
         Check::Random => is_random(text),
+        Check::NoFlag => !is_flag(text),
+        Check::Blob if text.contains(['?', '#']) => is_random(text),
+        Check::Blob => text.rsplit('/').next().is_some_and(is_encoded),
     }
 }
 
@@ -135,6 +138,40 @@ fn is_cpf(digits: &[u32]) -> bool {
     digits.len() == 11 && varied && check(9) && check(10)
 }
 
+/// A black flag, then the letters of a region and the sign of their end as tag characters.
+fn is_flag(text: &str) -> bool {
+    let Some(region) =
+        text.strip_prefix('\u{1F3F4}').and_then(|tags| tags.strip_suffix('\u{E007F}'))
+    else {
+        return false;
+    };
+    let letter = |tag: char| char::from_u32(u32::from(tag).checked_sub(0xE0000)?);
+    let letters: Option<Vec<char>> = region.chars().map(letter).collect();
+    let is_code = |letters: &[char]| {
+        let (country, rest) = letters.split_at(2.min(letters.len()));
+        country.iter().all(char::is_ascii_lowercase)
+            && rest.iter().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
+    };
+    letters.is_some_and(|letters| (3..=5).contains(&letters.len()) && is_code(&letters))
+}
+
+/// Whether a segment of a path is encoded, and no row of words: hexadecimal, or letters of both
+/// cases and digits mixed as base64 has them.
+fn is_encoded(segment: &str) -> bool {
+    let count = |kind: fn(char) -> bool| segment.chars().filter(|c| kind(*c)).count();
+    let length = segment.len();
+    let [digits, upper, lower] = [
+        count(|c| c.is_ascii_digit()),
+        count(|c| c.is_ascii_uppercase()),
+        count(|c| c.is_ascii_lowercase()),
+    ];
+    let is_hex = count(|c| c.is_ascii_hexdigit()) == length && 0 < digits && digits < length;
+    let breaks = count(|c| matches!(c, '-' | '_' | '+'));
+    // A twentieth of digits (base64 has a sixth), and hyphens no oftener than base64 has signs.
+    let is_mixed = length <= digits * 20 && length <= upper * 10 && length <= lower * 10;
+    is_hex || (is_mixed && breaks * 12 <= length && is_random(segment))
+}
+
 /// By Shannon's entropy; a text of letters alone is words.
 fn is_random(text: &str) -> bool {
     let (mut counts, mut total) = ([0_u32; 256], 0_u32);
@@ -179,6 +216,16 @@ mod tests {
             (Check::Cpf, "123.456.789-09", "111.111.111-11"),
             (Check::Random, "q7Jx2Lm0Zt9RbWv4", "correct-horse-battery"),
             (Check::Random, "8f14e45fceea167a5a36", "aaaaaaaa1111"),
+            (
+                Check::NoFlag,
+                "\u{E0068}\u{E0069}",
+                "\u{1F3F4}\u{E0067}\u{E0062}\u{E0065}\u{E006E}\u{E0067}\u{E007F}",
+            ),
+            (
+                Check::NoFlag,
+                "\u{1F3F4}\u{E0067}\u{E0062}\u{E0065}\u{E006E}\u{E0067}\u{E007F}\u{E0068}",
+                "\u{1F3F4}\u{E0075}\u{E0073}\u{E0074}\u{E0078}\u{E007F}",
+            ),
         ] {
             assert!(holds(check, right), "{check:?} {right}");
             assert!(!holds(check, wrong), "{check:?} {wrong}");

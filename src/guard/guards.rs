@@ -6,8 +6,9 @@ use std::{
 };
 
 use crate::{
-    config::{self, Against, Config, Detector, Filling, Place, TooLarge},
+    config::{self, Against, Config, Cost, Detector, Filling, Place, TooLarge},
     mcp::{document::Document, raw::Raw},
+    policy::Rulebook,
     telemetry::Counters,
 };
 
@@ -15,6 +16,7 @@ use super::{
     call_guard::Guard,
     detect::{self, DetectorSelection, Detectors},
     fill,
+    read::ReadArguments,
 };
 
 /// All guards of a gate, of one configuration.
@@ -35,6 +37,8 @@ type Tools = HashMap<String, (Section, Filling)>;
 #[derive(Debug, Default)]
 struct Section {
     keys: config::Guard,
+    /// Arguments that policies of the route, or keys of the tool, read.
+    reads: ReadArguments,
     looks: [Option<Arc<DetectorSelection>>; 3],
 }
 
@@ -45,17 +49,22 @@ impl Guards {
         Self { routes, upstreams, detectors: None, custom: Vec::new(), counters }
     }
 
-    /// Builds the guards of the configuration that follows.
-    pub fn next(&self, config: &Config) -> Self {
+    /// Builds the guards of the configuration that follows, whose policies these are.
+    pub fn next(&self, config: &Config, rules: &Rulebook) -> Self {
         let kept = self.detectors.as_ref().filter(|_| self.custom == config.detectors);
         let anew = || Arc::new(Detectors::new(&config.detectors));
         let detectors = detect::detects(config).then(|| kept.map_or_else(anew, Arc::clone));
         let section = |keys: &config::Guard| Section::build(keys, detectors.as_deref());
-        let routes = config.routes.iter().map(|route| (route.path.clone(), section(&route.guard)));
+        let routes = config.routes.iter().map(|route| {
+            let judged = rules.of(&route.path).map(|policies| policies.arguments());
+            let reads = ReadArguments::new(judged.into_iter().flatten().cloned());
+            (route.path.clone(), Section { reads, ..section(&route.guard) })
+        });
         let tools = |tools: &BTreeMap<String, config::Tool>| {
-            let each = tools
-                .iter()
-                .map(|(name, tool)| (name.clone(), (section(&tool.guard), tool.filling.clone())));
+            let each = tools.iter().map(|(name, tool)| {
+                let reads = ReadArguments::new(read_by(tool));
+                (name.clone(), (Section { reads, ..section(&tool.guard) }, tool.filling.clone()))
+            });
             each.collect()
         };
         let upstreams = config
@@ -89,7 +98,8 @@ impl Guards {
             Some(found.fold(widest, |all, one| Arc::new(all.or(one))))
         });
         Guard {
-            checks_arguments: first(&sections, |keys| keys.arguments) != Some(Against::Off),
+            arguments: first(&sections, |keys| keys.arguments).unwrap_or_default(),
+            reads: ReadArguments::all(sections.iter().map(|section| &section.reads)),
             checks_results: first(&sections, |keys| keys.results) == Some(Against::Schema),
             refuses_unusable: first(&sections, |keys| keys.unusable)
                 == Some(config::Unusable::Refuse),
@@ -129,6 +139,17 @@ impl Guards {
         Some(filling.map_or_else(|| found.clone(), |filling| fill::shown(&found, filling)))
     }
 
+    /// What an upstream's server says of its use, as clients read it; none where they must not: it
+    /// goes into the words that a model is told first of all.
+    pub fn shown_instructions(&self, route: &str, upstream: &str, said: &str) -> Option<String> {
+        let guard = self.of(route, upstream, None);
+        let clean = guard.cleaned(Place::Descriptions, &Document::new(Raw::encode(&said)));
+        if clean.is_err() {
+            tracing::warn!(upstream, "its instructions are left out: they must not pass");
+        }
+        clean.ok()?.try_read()
+    }
+
     /// Whether lists of an upstream are shown in another way on a route than it has them.
     pub fn shows_otherwise(&self, route: &str, upstream: &str) -> bool {
         let looks = |section: &Section| {
@@ -160,6 +181,18 @@ impl Section {
     fn build(keys: &config::Guard, detectors: Option<&Detectors>) -> Self {
         let places = [Place::Arguments, Place::Results, Place::Descriptions];
         let looks = places.map(|place| detectors?.select(&keys.detect, place));
-        Self { keys: keys.clone(), looks }
+        Self { keys: keys.clone(), reads: ReadArguments::default(), looks }
     }
+}
+
+/// The arguments of a tool that the configuration reads: what a call costs, what its result is kept
+/// under, and what is put into it.
+fn read_by(tool: &config::Tool) -> impl Iterator<Item = String> {
+    let cost = match &tool.cost {
+        Cost::Flat(_) => None,
+        Cost::Argument(path) => path.first(),
+    };
+    let keys = tool.cache.iter().filter_map(|keep| keep.keys.as_ref()).flatten();
+    let filled = tool.filling.default.iter().chain(&tool.filling.force).map(|(name, _)| name);
+    cost.into_iter().chain(keys).chain(filled).cloned()
 }

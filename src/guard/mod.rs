@@ -10,6 +10,7 @@ mod detect;
 mod fill;
 mod guards;
 mod linked;
+mod read;
 mod readable_links;
 mod readings;
 mod refusal;

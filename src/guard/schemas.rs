@@ -1,7 +1,7 @@
 //! Compiled schemas, kept by what they say: a list that is read again costs nothing.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
@@ -43,11 +43,15 @@ struct Kept {
     schemas_max: usize,
     /// By upstream and tool: why calls cannot be checked.
     unusable: BTreeMap<String, BTreeMap<String, String>>,
+    /// Tools, by upstream, of which it was logged that arguments pass that do not fit.
+    misfits: BTreeMap<String, BTreeSet<String>>,
 }
 
 /// A tool's definition as its server lists it, and its schemas once they were asked for.
 #[derive(Debug)]
 pub struct ToolSchemas {
+    /// Whose tool it is.
+    upstream: Box<str>,
     said: Raw,
     input: OnceLock<Option<Arc<CompiledSchema>>>,
     output: OnceLock<Option<Arc<CompiledSchema>>>,
@@ -67,6 +71,7 @@ impl Schemas {
             bounds: bounds(limits),
             schemas_max: limits.schemas_max,
             unusable: BTreeMap::new(),
+            misfits: BTreeMap::new(),
         };
         let work_max = AtomicU64::new(limits.schema_work_max as u64);
         let workers = Mutex::new(Workers::new(limits.schema_checks_max, limits.schema_patience));
@@ -77,6 +82,7 @@ impl Schemas {
     pub fn apply(&self, limits: &Limits, upstreams: &[&str]) {
         let mut kept = self.kept.lock();
         kept.unusable.retain(|upstream, _| upstreams.contains(&upstream.as_str()));
+        kept.misfits.retain(|upstream, _| upstreams.contains(&upstream.as_str()));
         kept.schemas_max = limits.schemas_max;
         self.work_max.store(limits.schema_work_max as u64, Ordering::Relaxed);
         self.workers.lock().apply(limits.schema_checks_max, limits.schema_patience);
@@ -115,9 +121,32 @@ impl Schemas {
 
     /// An upstream has these tools only.
     pub fn retain(&self, upstream: &str, has: impl Fn(&str) -> bool) {
-        if let Some(known) = self.kept.lock().unusable.get_mut(upstream) {
+        let mut kept = self.kept.lock();
+        if let Some(known) = kept.unusable.get_mut(upstream) {
             known.retain(|name, _| has(name));
         }
+        if let Some(told) = kept.misfits.get_mut(upstream) {
+            told.retain(|name| has(name));
+        }
+    }
+
+    /// Logs of a tool, once, that arguments pass which do not fit its schema to the letter: whether
+    /// it was logged now.
+    pub fn tell_misfit(&self, tool: &ToolSchemas, fault: &str) -> bool {
+        let (upstream, name) = (&*tool.upstream, tool.name());
+        let mut kept = self.kept.lock();
+        let told = kept.misfits.entry(upstream.to_owned()).or_default();
+        let is_new = told.insert(name.clone());
+        if is_new {
+            tracing::info!(
+                upstream,
+                tool = name,
+                fault,
+                "arguments pass that do not fit the tool's schema: `guard.arguments = \"schema\"` \
+                 would refuse them"
+            );
+        }
+        is_new
     }
 
     /// Tools of an upstream whose arguments cannot be checked, each with the reason.
@@ -155,15 +184,20 @@ impl Schemas {
 }
 
 impl ToolSchemas {
-    /// An entry of `tools/list`, as its server wrote it.
-    pub fn new(said: Raw) -> Self {
-        Self { said, input: OnceLock::new(), output: OnceLock::new() }
+    /// An entry of an upstream's `tools/list`, as its server wrote it.
+    pub fn new(upstream: &str, said: Raw) -> Self {
+        Self { upstream: upstream.into(), said, input: OnceLock::new(), output: OnceLock::new() }
     }
 
     /// The schema of one side; none where the tool has none.
     pub fn schema(&self, side: Side, schemas: &Schemas) -> Option<&CompiledSchema> {
         let place = if side == Side::Input { &self.input } else { &self.output };
         place.get_or_init(|| schemas.of(&self.said, side)).as_deref()
+    }
+
+    fn name(&self) -> String {
+        let name = splice::member(&self.said, "name");
+        name.and_then(|name| name.try_read()).unwrap_or_default()
     }
 
     /// Whether it promises a form of its results.
@@ -208,5 +242,18 @@ mod tests {
         assert_eq!(counters.read()["schemas_unusable"], 1);
         schemas.prepare("a", "t", &tool(1));
         assert!(schemas.unusable("a").is_empty(), "it was mended");
+    }
+
+    #[test]
+    fn a_tool_is_named_once_until_it_is_gone() {
+        let schemas = Schemas::new(&Limits::default(), Arc::default());
+        let tool =
+            |name: &str| ToolSchemas::new("a", Raw::encode(&serde_json::json!({ "name": name })));
+        let told = |name| schemas.tell_misfit(&tool(name), "`/n`: it is not of type \"integer\"");
+        assert_eq!(["t", "t", "u", "t"].map(told), [true, false, true, false]);
+        schemas.retain("a", |name| name == "u");
+        assert_eq!(["t", "u"].map(told), [true, false]);
+        schemas.apply(&Limits::default(), &["b"]);
+        assert!(told("u"), "its upstream was gone");
     }
 }

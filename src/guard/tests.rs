@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use crate::{
     call::{Action, Caller, Client, ObjectKind},
-    config::{self, RuleFile, Rules},
+    config::{self, ArgumentCheck, RuleFile, Rules},
     mcp::{
         document::{CallArguments, tests::READINGS},
         raw::Raw,
         version::Version,
     },
-    policy::{self, AccessRequest, Judge, Object, PolicyBounds},
+    policy::{self, AccessRequest, Judge, Object, PolicyBounds, Rulebook},
     telemetry::Counters,
 };
 
@@ -22,7 +22,7 @@ fn guards(extra: &str) -> (Guards, Arc<Counters>) {
     );
     let config = config::parse("routes.toml", &text, &|_| None).unwrap();
     let counters: Arc<Counters> = Arc::default();
-    (Guards::new(Arc::clone(&counters)).next(&config), counters)
+    (Guards::new(Arc::clone(&counters)).next(&config, &Rulebook::default()), counters)
 }
 
 #[test]
@@ -45,8 +45,12 @@ detect = [{ find = ["personal:email"], in = ["results", "arguments"], then = "re
     let [tool, other, elsewhere] = [("a", Some("t")), ("a", Some("u")), ("b", None)]
         .map(|(upstream, tool)| guards.of("/mcp", upstream, tool));
     assert_eq!(
-        [&tool, &other, &elsewhere].map(|guard| (guard.checks_arguments, guard.links)),
-        [(true, false), (false, true), (true, true)]
+        [&tool, &other, &elsewhere].map(|guard| (guard.arguments, guard.links)),
+        [
+            (ArgumentCheck::Schema, false),
+            (ArgumentCheck::Off, true),
+            (ArgumentCheck::Lenient, true)
+        ]
     );
     assert_eq!((tool.arguments_max, tool.result_max), (Some(1_024), Some(2_048)));
     assert_eq!(elsewhere.result_max, Some(1_024));
@@ -62,10 +66,11 @@ detect = [{ find = ["personal:email"], in = ["results", "arguments"], then = "re
 fn nothing_is_looked_for_unless_it_is_said() {
     let (guards, _) = guards("[upstreams.a]\nurl = \"http://a/\"\n");
     let guard = guards.of("/mcp", "a", Some("t"));
-    assert!(guard.checks_arguments && !guard.checks_results && !guard.links);
+    assert!(guard.arguments == ArgumentCheck::Lenient && !guard.checks_results && !guard.links);
     assert!(guard.looks.iter().all(Option::is_none));
     let params = Raw::trusted(r#"{"name":"t","arguments":{"key":"AKIAIOSFODNN7EXAMPLE"}}"#);
-    let tool = ToolSchemas::new(Raw::trusted(r#"{"name":"t","inputSchema":{"type":"object"}}"#));
+    let tool =
+        ToolSchemas::new("a", Raw::trusted(r#"{"name":"t","inputSchema":{"type":"object"}}"#));
     let schemas = Schemas::new(&config::Limits::default(), Arc::default());
     let arguments = CallArguments::of(&params);
     let admitted = guard.admit(&params, &arguments, Some(&tool), &schemas).unwrap();
@@ -81,9 +86,10 @@ fn arguments_are_read_once_for_all_who_look_into_them() {
         when { context.numbers.hasTag(\"limit\") && context.numbers.getTag(\"limit\") > 9 };";
     const DETECT: &str =
         r#"guard.detect = [{ find = ["secrets"], in = ["arguments"], then = "redact" }]"#;
-    let tool = ToolSchemas::new(Raw::trusted(
-        r#"{"name":"t","inputSchema":{"properties":{"key":{"type":"string"}}}}"#,
-    ));
+    let tool = ToolSchemas::new(
+        "a",
+        Raw::trusted(r#"{"name":"t","inputSchema":{"properties":{"key":{"type":"string"}}}}"#),
+    );
     let schemas = Schemas::new(&config::Limits::default(), Arc::default());
     let object = Object::new(ObjectKind::Tool, "a", "t", None, Vec::new());
     let (caller, client) = (Caller::Parent, Client::gateway(Version::MODERN));
@@ -113,10 +119,11 @@ fn arguments_are_read_once_for_all_who_look_into_them() {
         let file = RuleFile { name: "a.cedar".to_owned(), text: LIMIT.into() };
         let policies = if policy { vec![file] } else { Vec::new() };
         config.routes[0].rules = policy.then_some(Rules { policies, cases: Vec::new() });
-        let policies = policy::compile(&config).unwrap().of("/mcp").map(Arc::clone);
+        let rules = policy::compile(&config).unwrap();
+        let policies = rules.of("/mcp").map(Arc::clone);
         let bounds = PolicyBounds::of(&config.server.limits);
         let judge = Judge::new("/mcp", policies, bounds, &Arc::default());
-        let guard = Guards::new(Arc::default()).next(&config).of("/mcp", "a", Some("t"));
+        let guard = Guards::new(Arc::default()).next(&config, &rules).of("/mcp", "a", Some("t"));
         let before = READINGS.get();
         let params = Raw::trusted(params);
         let arguments = &CallArguments::of(&params);
@@ -143,7 +150,8 @@ url = "http://a/"
     );
     let guard = guards.of("/mcp", "a", Some("t"));
     let schemas = Schemas::new(&config::Limits::default(), Arc::default());
-    let with = |schema: &str| ToolSchemas::new(Raw::trusted(format!(r#"{{"name":"t"{schema}}}"#)));
+    let with =
+        |schema: &str| ToolSchemas::new("a", Raw::trusted(format!(r#"{{"name":"t"{schema}}}"#)));
     let (plain, promises) = (with(""), with(r#","outputSchema":{"type":"object"}"#));
     for (tool, result, want) in [
         (&plain, r#"{"content":[],"structuredContent":{"a":"b"}}"#, 0),

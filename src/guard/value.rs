@@ -1,6 +1,6 @@
 //! How much there is to check in a value.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// A pattern that goes over so many bytes takes as long as some other check of a node.
 const TEXT_BYTES: usize = 64;
@@ -18,10 +18,14 @@ pub fn size(value: &Value) -> u64 {
     }
 }
 
-/// Without the members that are `null`; none where there are none. In its place: it may be large.
-pub fn without_nulls(arguments: Value) -> Option<Value> {
-    let Value::Object(mut said) = arguments else { return None };
-    let before = said.len();
-    said.retain(|_, value| !value.is_null());
-    (said.len() < before).then_some(Value::Object(said))
+/// Without the members that are `null`, but for those that `is_read` names; none where there are
+/// none.
+pub fn without_nulls(arguments: &Value, is_read: impl Fn(&str) -> bool) -> Option<Value> {
+    let said = arguments.as_object()?;
+    let is_left = |name: &String, value: &Value| !value.is_null() || is_read(name);
+    if said.iter().all(|(name, value)| is_left(name, value)) {
+        return None;
+    }
+    let left = said.iter().filter(|(name, value)| is_left(name, value));
+    Some(left.map(|(name, value)| (name.clone(), value.clone())).collect::<Map<_, _>>().into())
 }

@@ -64,12 +64,31 @@ impl RequestedArguments {
         for (name, kinds) in arguments {
             let mut node = &mut wanted;
             for step in name.split('/') {
-                let step = step.replace("~1", "/").replace("~0", "~");
-                node = node.members.entry(step).or_default();
+                node = node.members.entry(unescaped(step)).or_default();
             }
             node.kinds = Some(*kinds);
         }
         wanted
+    }
+}
+
+/// The argument that a policy's name leads to, or into.
+pub fn first_step(name: &str) -> String {
+    unescaped(name.split('/').next().unwrap_or_default())
+}
+
+fn unescaped(step: &str) -> String {
+    step.replace("~1", "/").replace("~0", "~")
+}
+
+impl ArgumentError {
+    /// Whether the arguments are not what a schema says, perhaps: their server's words tell a
+    /// client more than a denial.
+    pub fn is_misfit(&self) -> bool {
+        match self {
+            Self::Shape | Self::Kind(_) | Self::Case(_) | Self::Twice(_) => true,
+            Self::Long(..) | Self::Many(..) => false,
+        }
     }
 }
 

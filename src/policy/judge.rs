@@ -96,6 +96,9 @@ pub enum Denial {
     Unseen,
     /// Not so: with these arguments, at this time, or without a second factor.
     Denied,
+    /// An argument is not of the kind that a policy reads it as, or stands there in a way that
+    /// servers read differently.
+    Misfit,
     /// Denied as well, but another login would do.
     StepUp(Box<StepUp>),
 }
@@ -120,6 +123,8 @@ pub struct Verdict {
     pub rules: Vec<Arc<PolicyRule>>,
     /// Errors of the evaluation: any of them denies.
     pub errors: Vec<String>,
+    /// The error is that an argument cannot be read as a policy wants it.
+    pub is_misfit: bool,
 }
 
 impl Verdict {
@@ -213,6 +218,9 @@ impl Judge {
         }
         self.counters.add(Counter::Denied);
         self.log(asked, &may, "denied");
+        if may.is_misfit {
+            return Err(Denial::Misfit);
+        }
         // Who came with a token can come with another.
         let demanded = may.step_up().filter(|_| asked.caller.token().is_some());
         Err(demanded.map_or(Denial::Denied, |demanded| Denial::StepUp(Box::new(demanded))))
@@ -242,8 +250,13 @@ impl Judge {
                 Ok(()) => (),
                 Err(Denial::Unseen) => return Err(Denial::Unseen),
                 Err(Denial::Denied) => all = Err(Denial::Denied),
+                // Nothing that is sent otherwise helps where something else denies it.
+                Err(Denial::Misfit) if !matches!(all, Err(Denial::Denied)) => {
+                    all = Err(Denial::Misfit);
+                }
+                Err(Denial::Misfit) => (),
                 // Another login does not help where something else denies it.
-                Err(Denial::StepUp(_)) if matches!(all, Err(Denial::Denied)) => (),
+                Err(Denial::StepUp(_)) if matches!(all, Err(Denial::Denied | Denial::Misfit)) => (),
                 Err(Denial::StepUp(demanded)) => all = Err(Denial::StepUp(demanded)),
             }
         }
@@ -365,7 +378,9 @@ impl Judge {
         let question = match self.question(slice, asked) {
             Ok(question) => question,
             Err(error) => {
-                return Verdict { errors: vec![error.to_string()], ..Verdict::default() };
+                let is_misfit = matches!(&error, Failure::Arguments(error) if error.is_misfit());
+                let errors = vec![error.to_string()];
+                return Verdict { errors, is_misfit, ..Verdict::default() };
             }
         };
         let (request, entities) = question;
@@ -376,7 +391,7 @@ impl Judge {
         rules.sort();
         // Cedar passes over a policy that failed; here it denies.
         let allowed = response.decision() == Decision::Allow && errors.is_empty();
-        Verdict { allowed, rules, errors }
+        Verdict { allowed, rules, errors, is_misfit: false }
     }
 
     fn question(

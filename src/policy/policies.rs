@@ -1,12 +1,16 @@
 //! The policies of one route, compiled.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use cedar_policy::PolicyId;
 
 use crate::config::{Rules, StepUp};
 
 use super::{
+    arguments::first_step,
     named_resources::NamedResources,
     reads::{Personal, Reads},
     slice::{ParsedPolicy, Slices},
@@ -19,6 +23,8 @@ pub struct Policies {
     /// Attributes of a caller that any of them asks for.
     pub(super) personal: Personal,
     pub(super) resources: NamedResources,
+    /// Names of the arguments that any of them reads, or reads something within.
+    arguments: BTreeSet<String>,
     rules: HashMap<PolicyId, Arc<PolicyRule>>,
 }
 
@@ -48,15 +54,28 @@ impl Policies {
         files: &HashMap<String, Vec<(ParsedPolicy, PolicyRule)>>,
     ) -> Self {
         let read = rules.policies.iter().filter_map(|file| files.get(&file.name)).flatten();
-        let (mut all, mut personal) = (Vec::new(), Reads::default());
+        let mut all = Vec::new();
+        let mut reads = Reads::default();
         let mut named = HashMap::new();
         for (known, rule) in read {
-            personal.add(&known.reads);
+            reads.add(&known.reads);
             named.insert(known.policy.id().clone(), Arc::new(rule.clone()));
             all.push(known.clone());
         }
         let resources = NamedResources::of(all.iter());
-        Self { slices: Slices::new(&all), personal: personal.personal, resources, rules: named }
+        let arguments = reads.arguments.keys().map(|name| first_step(name)).collect();
+        Self {
+            slices: Slices::new(&all),
+            personal: reads.personal,
+            resources,
+            arguments,
+            rules: named,
+        }
+    }
+
+    /// Names of the arguments that any of them reads, or reads something within.
+    pub fn arguments(&self) -> &BTreeSet<String> {
+        &self.arguments
     }
 
     pub(super) fn rule(&self, id: &PolicyId) -> Option<Arc<PolicyRule>> {

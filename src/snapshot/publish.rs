@@ -122,7 +122,7 @@ impl Gate {
         let authorities = AuthorityRegistry::build(&config, &earlier.authorities, &self.means());
         let guards = match relisted {
             true => Arc::clone(&earlier.guards),
-            false => Arc::new(earlier.guards.next(&config)),
+            false => Arc::new(earlier.guards.next(&config, &rules)),
         };
         self.names.follow(&config);
         let ground = Ground {

@@ -370,7 +370,9 @@ fn shown(part: Part, guards: &Guards, route: &str) -> Part {
         return part;
     }
     let shown = part.listing.as_ref().map(|listing| {
-        Arc::new(listing.shown(|kind, item| {
+        let said = listing.instructions.as_ref();
+        let instructions = said.and_then(|text| guards.shown_instructions(route, upstream, text));
+        Arc::new(listing.shown(instructions, |kind, item| {
             guards.shown(route, upstream, &item.key, &item.raw, kind == ListKind::Tools)
         }))
     });

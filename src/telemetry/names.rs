@@ -125,6 +125,8 @@ named! {
         CertificatesRead = "certificates_read",
         CertificatesFailed = "certificates_failed",
         RefusedArguments = "refused_arguments",
+        LenientArguments = "lenient_arguments",
+        CountedArguments = "counted_arguments",
         RefusedArgumentBytes = "refused_argument_bytes",
         RefusedResults = "refused_results",
         RefusedResultBytes = "refused_result_bytes",

@@ -17,6 +17,7 @@ mod gate;
 mod message;
 mod patience;
 mod pipe;
+mod tolerance;
 mod transcript;
 
 mod admin;
@@ -48,6 +49,7 @@ mod isolation;
 mod large;
 mod leaks;
 mod legacy;
+mod lenient;
 mod limit;
 mod lists;
 mod log;

@@ -1,7 +1,7 @@
 //! What calls are held to: right and wrong sections.
 
 use super::{of_upstream, read, told};
-use crate::config::{Against, Detect, Place, Then, TooLarge, Unusable, built_in};
+use crate::config::{ArgumentCheck, Detect, Place, Then, TooLarge, Unusable, built_in};
 
 #[test]
 fn guards_stand_on_routes_upstreams_and_tools() {
@@ -38,7 +38,7 @@ keywords = ["ticket"]
     let places = vec![Place::Arguments, Place::Results];
     assert_eq!(config.routes[0].guard.detect, [Detect { find, places, then: Then::Block }]);
     let jobs = &config.upstreams[0];
-    assert_eq!((jobs.guard.arguments, jobs.guard.results), (Some(Against::Off), None));
+    assert_eq!((jobs.guard.arguments, jobs.guard.results), (Some(ArgumentCheck::Off), None));
     assert_eq!(jobs.guard.unusable, Some(Unusable::Refuse));
     assert_eq!(
         (jobs.guard.result_max, jobs.guard.too_large),

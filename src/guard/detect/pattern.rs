@@ -53,6 +53,9 @@ impl One {
             if check::holds(self.check, part.as_str()) {
                 from = part.end().max(from);
                 parts.push(part.range());
+            } else if self.check == Check::NoFlag {
+                // Its letters alone are part of it, and hide nothing.
+                from = part.end().max(from);
             }
             if text.len() < from {
                 break;

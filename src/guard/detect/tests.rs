@@ -66,6 +66,38 @@ fn each_detector_finds_what_it_must_and_nothing_else() {
     assert_eq!(known, all, "each detector has samples");
 }
 
+/// Words that stand in a pattern itself: in lower case, of three letters at least.
+fn words(pattern: &str) -> Vec<String> {
+    let without = |pattern: &str, part: &str| {
+        regex::Regex::new(part).unwrap().replace_all(pattern, " ").into_owned()
+    };
+    let bare = without(pattern, r"\\u\{[0-9A-F]+\}|\\.");
+    let bare = without(&bare, r"\[\^?\]?[^\]]*\]");
+    let bare = without(&bare, r"\(\?[a-z-]*:?");
+    let words = bare.split(|c: char| !c.is_ascii_alphabetic() && c != '_');
+    words.filter(|word| 3 <= word.len()).map(str::to_ascii_lowercase).collect()
+}
+
+/// A detector of which a word is left out of the keywords never looks at it.
+#[test]
+fn each_word_of_a_pattern_stands_in_a_text_that_it_must_find() {
+    let samples: BTreeMap<String, BTreeMap<String, Sample>> =
+        toml::from_str(include_str!("samples.toml")).unwrap();
+    let (mut missing, mut all) = (Vec::new(), 0);
+    for detector in built_in() {
+        let (family, name) = detector.name.split_once(':').unwrap();
+        let finds = samples[family][name].finds.join("\n").replace('~', "").to_lowercase();
+        for word in words(&detector.pattern) {
+            all += 1;
+            if !finds.contains(&word) {
+                missing.push(format!("{}: {word}", detector.name));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "no text that must be found has\n{}", missing.join("\n"));
+    assert!(150 < all, "{all} words");
+}
+
 /// Texts that people and programs write all day.
 #[test]
 fn plain_texts_have_nothing_in_them() {

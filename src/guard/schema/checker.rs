@@ -1,13 +1,18 @@
 //! A compiled schema, and what is wrong with a value by it.
 
-use jsonschema::{PatternOptions, Validator};
+use jsonschema::{PatternOptions, ValidationError, Validator, error::ValidationErrorKind};
 use serde_json::Value;
 
-use crate::mcp::raw::{Raw, check_depth};
+use crate::{
+    guard::value,
+    mcp::raw::{Raw, check_depth},
+};
 
 use super::{
     fault::{self, SchemaFault},
+    lenient,
     measure::{DEPTH_MAX, SchemaBounds, Unusable, bounded, measure},
+    pattern,
 };
 
 /// Bytes of one compiled `pattern`, and of what it keeps while it runs.
@@ -51,13 +56,16 @@ impl Checker {
         let (recursive, weight) = measure(&schema, bounds)?;
         let patterns =
             PatternOptions::regex().size_limit(PATTERN_BYTES_MAX).dfa_size_limit(PATTERN_BYTES_MAX);
+        let mut translated = schema.clone();
+        pattern::translate_all(&mut translated)
+            .map_err(|found| Unusable::Pattern { at: bounded(&found.at), why: found.why })?;
         let validator = jsonschema::options()
             .offline()
             .with_pattern_options(patterns)
             // An annotation by both specifications, unless one asks for more.
             .should_validate_formats(false)
-            .build(&schema)
-            .map_err(|error| Unusable::Wrong(bounded(&error.masked().to_string())))?;
+            .build(&translated)
+            .map_err(|error| unusable(&schema, &error))?;
         Ok(Self { validator, schema, weight, recursive })
     }
 
@@ -81,17 +89,48 @@ impl Checker {
         if self.recursive || NAMED_WORK_MAX < self.work(size) {
             return Err(self.first_fault(value));
         }
-        let faults = self.validator.iter_errors(value).take(FAULTS_MAX).map(|error| {
-            let path = error.instance_path().to_string();
-            let place = if path.is_empty() { "the whole".to_owned() } else { format!("`{path}`") };
-            bounded(&format!("{place}: {}", error.masked_with("it")))
-        });
+        let faults =
+            self.validator.iter_errors(value).take(FAULTS_MAX).map(|error| self.said(&error));
         Err(faults.collect::<Vec<_>>().join("; "))
+    }
+
+    /// The arguments as a lenient server would read them, if it is another value that fits, and
+    /// costs no more than `work_max` steps to hold to it. An argument that `is_read` names is held
+    /// to the schema as it was sent.
+    pub fn fits_leniently(
+        &self,
+        arguments: &Value,
+        work_max: u64,
+        is_read: &dyn Fn(&str) -> bool,
+    ) -> bool {
+        let read = lenient::lenient(self, arguments, is_read);
+        read.is_some_and(|read| self.work(value::size(&read)) <= work_max && self.fits(&read))
     }
 
     /// Whether a value fits.
     pub fn fits(&self, value: &Value) -> bool {
         self.validator.is_valid(value)
+    }
+
+    /// What is wrong with a value, in the words of the validator; of alternatives it knows only
+    /// that none fits.
+    fn said(&self, error: &ValidationError<'_>) -> String {
+        let path = error.instance_path().to_string();
+        let place = if path.is_empty() { "the whole".to_owned() } else { format!("`{path}`") };
+        let is_of_alternatives = matches!(
+            error.kind(),
+            ValidationErrorKind::AnyOf { .. } | ValidationErrorKind::OneOfNotValid { .. }
+        );
+        let wanted = match is_of_alternatives {
+            true => fault::wanted_types(&self.schema, error.instance_path().as_str()),
+            false => Vec::new(),
+        };
+        match wanted.is_empty() {
+            true => bounded(&format!("{place}: {}", error.masked_with("it"))),
+            false => bounded(&format!(
+                "{place}: it is of none of the types {wanted:?}, or does not fit one"
+            )),
+        }
     }
 
     fn first_fault(&self, value: &Value) -> String {
@@ -104,5 +143,46 @@ impl Checker {
                 bounded(&format!("something does not fit the schema: {}", places.join(", or ")))
             }
         }
+    }
+}
+
+/// Where a schema is wrong, and why: a reference that leads out of it, or a keyword.
+fn unusable(schema: &Value, error: &ValidationError<'_>) -> Unusable {
+    let mut at = String::new();
+    if let ValidationErrorKind::Referencing(_) = error.kind()
+        && let Some(reference) = outward(schema, &mut at)
+    {
+        let why = format!("it refers to {reference:?}, which is not in it: nothing is fetched");
+        return Unusable::Wrong { at: bounded(&at), why: bounded(&why) };
+    }
+    let place = error.instance_path();
+    let place = if place.as_str().is_empty() { error.schema_path() } else { place };
+    let why = bounded(&error.masked_with("it").to_string());
+    Unusable::Wrong { at: bounded(place.as_str()), why }
+}
+
+/// The first reference that leads to nothing within the schema, and where it stands.
+fn outward<'a>(part: &'a Value, at: &mut String) -> Option<&'a str> {
+    let is_outward = |text: &&str| !text.starts_with('#');
+    let found = part.get("$ref").and_then(Value::as_str).filter(is_outward);
+    if found.is_some() {
+        at.push_str("/$ref");
+        return found;
+    }
+    let mut look = |step: &str, inner: &'a Value| {
+        let before = at.len();
+        at.push_str(&format!("/{step}"));
+        let found = outward(inner, at);
+        if found.is_none() {
+            at.truncate(before);
+        }
+        found
+    };
+    match part {
+        Value::Object(members) => members.iter().find_map(|(name, inner)| look(name, inner)),
+        Value::Array(items) => {
+            items.iter().enumerate().find_map(|(number, item)| look(&number.to_string(), item))
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => None,
     }
 }

@@ -5,10 +5,12 @@
 //! references): a fault found there is one. Where there is none, the keywords that remain are
 //! named as what may be wrong.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// Nesting of value and schema together that is followed.
 pub(super) const DEPTH_MAX: usize = 300;
+/// Alternatives within alternatives whose types are named.
+const TYPES_DEPTH_MAX: usize = 4;
 /// Keywords that are not looked into that are named at most.
 const SUSPECTS_MAX: usize = 3;
 
@@ -45,14 +47,8 @@ pub enum SchemaFault {
 
 /// Looks for the first fault of a value, for so many steps; with what is left of them.
 pub fn first(schema: &Value, value: &Value, steps_max: u64) -> (SchemaFault, u64) {
-    let names_resources = has_nested_id(schema, true);
-    let draft = schema.get("$schema").and_then(Value::as_str).unwrap_or("2020-12");
     let mut search = Search {
-        root: schema,
-        // By these drafts a reference stands alone, and what is beside it counts for nothing.
-        refs_alone: ["draft-07", "draft-06", "draft-04"].iter().any(|old| draft.contains(old)),
-        has_prefix_items: draft.contains("2020-12"),
-        follows_refs: !names_resources,
+        draft: Draft::of(schema),
         steps: steps_max,
         path: Vec::new(),
         suspects: Vec::new(),
@@ -61,6 +57,47 @@ pub fn first(schema: &Value, value: &Value, steps_max: u64) -> (SchemaFault, u64
     let steps_left = search.steps;
     let found = fault.map_or_else(|| SchemaFault::Suspects(search.suspects), SchemaFault::Fault);
     (found, steps_left)
+}
+
+/// A schema, and how the draft that it is written by is read.
+#[derive(Debug)]
+pub(super) struct Draft<'a> {
+    root: &'a Value,
+    /// A reference stands alone, and what is beside it counts for nothing.
+    pub(super) refs_alone: bool,
+    has_prefix_items: bool,
+    follows_refs: bool,
+}
+
+impl<'a> Draft<'a> {
+    /// Tells the draft by `$schema`; 2020-12 where there is none.
+    pub(super) fn of(root: &'a Value) -> Self {
+        let draft = root.get("$schema").and_then(Value::as_str).unwrap_or("2020-12");
+        Self {
+            root,
+            refs_alone: ["draft-07", "draft-06", "draft-04"].iter().any(|old| draft.contains(old)),
+            has_prefix_items: draft.contains("2020-12"),
+            follows_refs: !has_nested_id(root, true),
+        }
+    }
+
+    /// The part of the same schema that a part refers to; none where that is not known.
+    pub(super) fn referred(&self, members: &Map<String, Value>) -> Option<&'a Value> {
+        let reference = members.get("$ref").and_then(Value::as_str)?;
+        self.root.pointer(reference.strip_prefix('#').filter(|_| self.follows_refs)?)
+    }
+
+    /// The part that holds for the item of an array at this place.
+    pub(super) fn item(&self, schema: &'a Value, at: usize) -> Option<&'a Value> {
+        let prefix = schema.get("prefixItems").filter(|_| self.has_prefix_items);
+        let first = prefix.or(schema.get("items")).and_then(Value::as_array);
+        let rest = match schema.get("items") {
+            // Older drafts: a list in `items`, and `additionalItems` after it.
+            Some(Value::Array(_)) => schema.get("additionalItems"),
+            items => items,
+        };
+        first.and_then(|first| first.get(at)).or(rest)
+    }
 }
 
 /// Whether a part other than the whole is a resource of its own: references mean something else
@@ -78,10 +115,7 @@ fn has_nested_id(part: &Value, is_root: bool) -> bool {
 }
 
 struct Search<'a> {
-    root: &'a Value,
-    refs_alone: bool,
-    has_prefix_items: bool,
-    follows_refs: bool,
+    draft: Draft<'a>,
     steps: u64,
     path: Vec<Step<'a>>,
     suspects: Vec<String>,
@@ -108,15 +142,13 @@ impl<'a> Search<'a> {
             | Value::String(_)
             | Value::Array(_) => return None,
         };
-        let reference = members.get("$ref").and_then(Value::as_str);
-        if let Some(reference) = reference {
-            let target = reference.strip_prefix('#').filter(|_| self.follows_refs);
-            let target = target.and_then(|pointer| self.root.pointer(pointer));
+        if members.get("$ref").is_some_and(Value::is_string) {
+            let target = self.draft.referred(members);
             let fault = target.and_then(|target| self.fault(target, value, depth + 1));
             if target.is_none() {
-                self.suspect("$ref");
+                self.suspect("$ref", &[]);
             }
-            if fault.is_some() || self.refs_alone {
+            if fault.is_some() || self.draft.refs_alone {
                 return fault;
             }
         }
@@ -137,7 +169,11 @@ impl<'a> Search<'a> {
             return within;
         }
         for keyword in OPAQUE.iter().filter(|keyword| members.contains_key(**keyword)) {
-            self.suspect(keyword);
+            let mut types = Vec::new();
+            if matches!(*keyword, "anyOf" | "oneOf") {
+                add_types(&self.draft, schema, &mut types, 0);
+            }
+            self.suspect(keyword, &types);
         }
         None
     }
@@ -171,15 +207,8 @@ impl<'a> Search<'a> {
     }
 
     fn in_array(&mut self, schema: &'a Value, items: &'a [Value], depth: usize) -> Option<String> {
-        let prefix = schema.get("prefixItems").filter(|_| self.has_prefix_items);
-        let first = prefix.or(schema.get("items")).and_then(Value::as_array);
-        let rest = match (schema.get("items"), first) {
-            // Older drafts: a list in `items`, and `additionalItems` after it.
-            (Some(Value::Array(_)), _) => schema.get("additionalItems"),
-            (items, _) => items,
-        };
         for (at, item) in items.iter().enumerate() {
-            let part = first.and_then(|first| first.get(at)).or(rest)?;
+            let part = self.draft.item(schema, at)?;
             self.path.push(Step::At(at));
             let fault = self.fault(part, item, depth + 1);
             self.path.pop();
@@ -211,14 +240,54 @@ impl<'a> Search<'a> {
     }
 
     /// Which item of an array it is remains open: all of them are meant.
-    fn suspect(&mut self, keyword: &str) {
+    fn suspect(&mut self, keyword: &str, types: &[String]) {
         if self.suspects.len() == SUSPECTS_MAX {
             return;
         }
-        let place = format!("{} (`{keyword}`)", self.place("*"));
+        let place = match types.is_empty() {
+            true => format!("{} (`{keyword}`)", self.place("*")),
+            false => format!("{} (`{keyword}`, of types {types:?})", self.place("*")),
+        };
         if !self.suspects.contains(&place) {
             self.suspects.push(place);
         }
+    }
+}
+
+/// The types that a schema names for what stands at this JSON Pointer in a value, alternatives
+/// included; none where it does not lead there by members, items and references alone.
+pub(super) fn wanted_types(schema: &Value, pointer: &str) -> Vec<String> {
+    let draft = Draft::of(schema);
+    let mut part = Some(schema);
+    for step in pointer.split('/').skip(1) {
+        let step = step.replace("~1", "/").replace("~0", "~");
+        part = part.and_then(|part| {
+            let part = part.as_object().and_then(|all| draft.referred(all)).unwrap_or(part);
+            let named = part.get("properties").and_then(|known| known.get(&step));
+            let item = step.parse().ok().and_then(|at| draft.item(part, at));
+            named.or(item).or_else(|| part.get("additionalProperties"))
+        });
+    }
+    let mut types = Vec::new();
+    part.into_iter().for_each(|part| add_types(&draft, part, &mut types, 0));
+    types
+}
+
+fn add_types(draft: &Draft<'_>, part: &Value, types: &mut Vec<String>, depth: usize) {
+    let Some(members) = part.as_object().filter(|_| depth < TYPES_DEPTH_MAX) else { return };
+    let named = match members.get("type") {
+        Some(Value::String(only)) => vec![only.as_str()],
+        Some(Value::Array(some)) => some.iter().filter_map(Value::as_str).collect(),
+        _ => Vec::new(),
+    };
+    for name in named {
+        if !types.iter().any(|known| known == name) {
+            types.push(name.to_owned());
+        }
+    }
+    let alternatives = ["anyOf", "oneOf"].iter().filter_map(|key| members.get(*key)?.as_array());
+    for inner in draft.referred(members).into_iter().chain(alternatives.flatten()) {
+        add_types(draft, inner, types, depth + 1);
     }
 }
 
@@ -263,7 +332,7 @@ pub(super) fn plain(schema: &Value, value: &Value) -> Option<String> {
     let items = value.as_array().map(Vec::len);
     let characters = || value.as_str().map(|text| text.chars().count());
     let measured = schema.get("minLength").or(schema.get("maxLength")).is_some();
-    counted(object.map(serde_json::Map::len), ["minProperties", "maxProperties"], "properties")
+    counted(object.map(Map::len), ["minProperties", "maxProperties"], "properties")
         .or_else(|| counted(items, ["minItems", "maxItems"], "items"))
         .or_else(|| {
             counted(characters().filter(|_| measured), ["minLength", "maxLength"], "characters")

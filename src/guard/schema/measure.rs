@@ -33,8 +33,12 @@ pub enum Unusable {
     TooManyParts,
     #[error("it is no JSON that can be read here")]
     Unreadable,
-    #[error("{0}")]
-    Wrong(String),
+    /// A JSON Pointer to the pattern, and why no time is spent on it.
+    #[error("at `{at}`: this pattern cannot be matched in linear time: {why}")]
+    Pattern { at: String, why: &'static str },
+    /// A JSON Pointer, and what is wrong there.
+    #[error("at `{at}`: {why}")]
+    Wrong { at: String, why: String },
 }
 
 /// Cost of one part, with all that it leads to.

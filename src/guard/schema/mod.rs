@@ -3,7 +3,9 @@
 
 mod checker;
 mod fault;
+mod lenient;
 mod measure;
+mod pattern;
 
 pub use self::{
     checker::Checker,
@@ -12,3 +14,5 @@ pub use self::{
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_of_lenience;

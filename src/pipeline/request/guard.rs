@@ -8,7 +8,7 @@ use crate::{
     pipeline::{context::Context, fault::Fault},
 };
 
-use super::resolve::Resolved;
+use super::resolve::{Resolved, Unjudged};
 
 /// Judges what is sent on, and cleans it.
 ///
@@ -33,6 +33,16 @@ pub async fn check(context: &Context, resolved: &mut Resolved) -> Result<(), Fau
         resolved.mirror(call);
     }
     Ok(())
+}
+
+/// What is wrong, by the tool's schema, with arguments that policies cannot read; none where nothing
+/// is, or where they are too large to be looked at once more.
+pub fn misfit(context: &Context, found: &Unjudged) -> Option<GuardRefusal> {
+    let target = &found.target;
+    let tool = target.tool.as_ref().filter(|_| context.call.method == Method::ToolsCall)?;
+    let guards = &context.snapshot.guards;
+    let guard = guards.of(context.path(), target.upstream.name(), Some(&target.own));
+    guard.misfit(found.arguments.as_ref()?, tool, &context.gate.schemas)
 }
 
 /// Judges what is large on a thread beside those that serve.

@@ -9,7 +9,7 @@ use crate::{
     upstream::Upstream,
 };
 
-use super::visibility::unlisted;
+use super::{guard, visibility::unlisted};
 
 /// Permits the call, where the caller may do this with what was found.
 ///
@@ -44,6 +44,8 @@ pub fn permit(context: &Context, found: &Unjudged) -> Result<Permit<Upstream>, F
     judge.permit(&target.upstream, judged, asked, told).map_err(|refusal| match refusal {
         Denial::Unseen => unlisted(context),
         Denial::Denied => Fault::Denied,
+        // What the schema says of it helps a model more than that it may not.
+        Denial::Misfit => guard::misfit(context, found).map_or(Fault::Denied, Fault::Guard),
         Denial::StepUp(demanded) => Fault::StepUp(demanded),
     })
 }
