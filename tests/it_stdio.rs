@@ -395,3 +395,44 @@ fn a_sidecars_file_brings_the_rest() {
         assert!(said.contains(wanted), "{wanted}: {said}");
     }
 }
+
+#[test]
+fn a_sidecar_takes_its_command_with_and_without_two_hyphens() {
+    let folder = folder();
+    let server = tiny(&folder);
+    let server: Vec<&str> = server.iter().map(String::as_str).collect();
+    for words in [
+        [&["sidecar", "--stdio", "--"], &server[..]].concat(),
+        [&["sidecar", "--stdio"], &server[..]].concat(),
+        // What stands behind the command is the command's, whatever it looks like.
+        [&["sidecar", "--stdio"], &server[..], &["--stdio", "--listen", "x", "--", "-h"]].concat(),
+    ] {
+        let mut client = start(&folder, &words);
+        assert_eq!(client.open(json!({}))["serverInfo"]["name"], "tiny", "{words:?}");
+        drop(client.input.take());
+        let (status, said) = client.ends(&folder);
+        assert!(status.success(), "{words:?}: {said}");
+    }
+    let misspelt = tollgate(&folder, &["sidecar", "--stdoi", "python3"]).output().unwrap();
+    assert_eq!(misspelt.status.code(), Some(2), "an option of its own that does not exist");
+}
+
+#[test]
+fn run_takes_its_file_with_and_without_the_option() {
+    let folder = folder();
+    fs::write(folder.path().join("other.toml"), "[routes.\"/x\"]\nupstreams = [\"none\"]\n")
+        .unwrap();
+    for words in [
+        vec!["run", "other.toml"],
+        vec!["run", "--config", "other.toml"],
+        vec!["--config", "other.toml", "run"],
+        vec!["run", "--listen", "127.0.0.1:0", "other.toml"],
+    ] {
+        let output = tollgate(&folder, &words).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && said.contains("other.toml"), "{words:?}: {said}");
+    }
+    let twice = tollgate(&folder, &["--config", "routes.toml", "run", "other.toml"]);
+    let said = { twice }.output().unwrap();
+    assert!(String::from_utf8_lossy(&said.stderr).contains("named twice"));
+}

@@ -176,7 +176,8 @@ impl Offer {
         let size = self.page_size.max(1);
         let pages = list.len().div_ceil(size);
         let at = match cursor {
-            None => Some(0),
+            // No cursor that was ever given out: clients write it that have none.
+            None | Some("") => Some(0),
             Some(cursor) => {
                 let at = cursor.rsplit_once('-').and_then(|(_, at)| at.parse().ok());
                 at.filter(|at| (1..pages).contains(at) && list.cursor(*at) == cursor)
@@ -196,6 +197,15 @@ impl Offer {
             .collect();
         let next = (at + 1 < pages).then(|| list.cursor(at + 1));
         Ok(self.page_of(kind, &texts, next.as_deref(), version.era()))
+    }
+
+    /// Whether this list is of a kind that the only server behind the route does not have, where it
+    /// is shown as it is: it would say that it knows no such method.
+    pub fn lacks(&self, kind: ListKind) -> bool {
+        let servers = &self.servers;
+        servers.server.is_some()
+            && !servers.capabilities.contains_key(kind.capability())
+            && self.count(kind) == 0
     }
 
     pub fn count(&self, kind: ListKind) -> usize {

@@ -142,7 +142,13 @@ fn names_config(matches: &ArgMatches) -> bool {
 
 fn dispatch(command: Command, common: &Common, names_config: bool) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Run(arguments) => run::run(&common.config, &arguments),
+        Command::Run(arguments) => {
+            anyhow::ensure!(
+                arguments.file.is_none() || !names_config,
+                "the configuration is named twice: by --config, and behind `run`"
+            );
+            run::run(arguments.file.as_deref().unwrap_or(&common.config), &arguments)
+        }
         Command::Stdio(arguments) => stdio::run(&common.config, &arguments),
         Command::Sidecar(arguments) => {
             // The file of a gate is none of a sidecar's: only one that is named counts.

@@ -1,6 +1,12 @@
 //! `tollgate run`: serves, and says what it serves.
 
-use std::{io::IsTerminal as _, net::SocketAddr, path::Path, process::ExitCode, time::Duration};
+use std::{
+    io::IsTerminal as _,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -19,6 +25,9 @@ const TICK: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Default, clap::Args)]
 pub struct Arguments {
+    /// The configuration, as --config names it
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
     /// Listen here instead of where the configuration says
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,

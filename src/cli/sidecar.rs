@@ -73,7 +73,7 @@ pub struct Arguments {
     #[arg(long, value_name = "FOLDER")]
     state: Option<PathBuf>,
     /// The server: a program that speaks MCP over standard input and output, and its arguments
-    #[arg(last = true, value_name = "COMMAND")]
+    #[arg(trailing_var_arg = true, value_name = "COMMAND")]
     command: Vec<String>,
 }
 

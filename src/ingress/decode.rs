@@ -13,7 +13,7 @@ use crate::{
         header,
         id::Id,
         level,
-        message::{Incoming, Message, MessageBounds, Notification, Request},
+        message::{self, Incoming, Message, MessageBounds, Notification, Request},
         meta::Meta,
         method::Method,
         raw::{Malformed, Raw},
@@ -32,21 +32,36 @@ const METHOD: HeaderName = HeaderName::from_static("mcp-method");
 const NAME: HeaderName = HeaderName::from_static("mcp-name");
 const PARAM: &str = "mcp-param-";
 
+/// A text that is no message: why, and the id of the request that it was meant to be, where that can
+/// be told (JSON-RPC 2.0 §5: `null` only where it cannot).
+#[derive(Debug)]
+pub struct Unread {
+    pub rejection: Rejection,
+    pub id: Option<Id>,
+}
+
+impl From<Rejection> for Unread {
+    fn from(rejection: Rejection) -> Self {
+        Self { rejection, id: None }
+    }
+}
+
 /// Reads what one body or one line holds, within the limits; what is none is counted.
 ///
 /// # Errors
 /// The text is no message, or exceeds a limit.
-pub fn parse(text: &Bytes, limits: &Limits, counters: &Counters) -> Result<Incoming, Rejection> {
+pub fn parse(text: &Bytes, limits: &Limits, counters: &Counters) -> Result<Incoming, Unread> {
     let bounds = MessageBounds { depth_max: limits.depth_max, batch_max: limits.batch_max };
     Incoming::parse(text, bounds).map_err(|error| {
         counters.add(match error {
             Malformed::TooDeep(_) => Counter::RefusedDepth,
             Malformed::Json(_) | Malformed::Shape(_) => Counter::RefusedMalformed,
         });
-        match error {
+        let rejection = match error {
             Malformed::Json(_) => Rejection::Parse(error.to_string()),
             Malformed::TooDeep(_) | Malformed::Shape(_) => Rejection::Request(error.to_string()),
-        }
+        };
+        Unread { rejection, id: message::id_of_request(text) }
     })
 }
 

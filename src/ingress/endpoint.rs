@@ -25,8 +25,15 @@ pub enum RouteEndpoint {
     Messages,
 }
 
-/// Finds the route of this very path, else the one that this path stands behind.
+/// Finds the route of this very path, else the one that this path stands behind; else that of the
+/// path without the slash at its end: clients and proxies add one, and a client with a session
+/// would take a 404 for the end of that. No route's own path ends with one.
 pub fn find(snapshot: &Snapshot, path: &str) -> Option<(Arc<Route>, RouteEndpoint)> {
+    let bare = || find_exactly(snapshot, path.strip_suffix('/')?);
+    find_exactly(snapshot, path).or_else(bare)
+}
+
+fn find_exactly(snapshot: &Snapshot, path: &str) -> Option<(Arc<Route>, RouteEndpoint)> {
     if let Some(route) = snapshot.routes.get(path) {
         return Some((Arc::clone(route), RouteEndpoint::Route));
     }

@@ -25,7 +25,7 @@ use crate::{
     upstream::SendError,
 };
 
-use super::outgoing::budget::Exceeded;
+use super::{outgoing::budget::Exceeded, sse};
 
 pub const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
 /// Proxies such as nginx hold streams back without it.
@@ -159,6 +159,22 @@ impl Answer {
         }
         reply
     }
+}
+
+/// An answer that came as JSON as a stream of this one event, for a client that accepts no JSON.
+/// What failed as HTTP stays what it is.
+pub async fn streamed(reply: HttpReply) -> HttpReply {
+    let kind = reply.headers().get(header::CONTENT_TYPE);
+    let is_json = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+    if reply.status() != StatusCode::OK || !is_json {
+        return reply;
+    }
+    let session = reply.headers().get(SESSION).cloned();
+    let Ok(whole) = reply.into_body().collect().await;
+    let event = sse::event(None, &whole.to_bytes());
+    let mut streamed = event_reply(futures_util::stream::iter([event]));
+    streamed.headers_mut().extend(session.map(|id| (SESSION, id)));
+    streamed
 }
 
 /// The request that an answer is for.

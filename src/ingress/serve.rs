@@ -21,7 +21,7 @@ use super::{
     accept::{self, Accepts},
     conversation::{Conversation, MessageAction},
     cors::{self, AllowedOrigin},
-    decode,
+    decode::{self, Unread},
     endpoint::{self, RouteEndpoint},
     events, forwarded, origin,
     reply::{self, HttpReply, Rejection, RequestHead, SESSION},
@@ -139,10 +139,14 @@ impl RouteHandler {
                 "Accept must list application/json and text/event-stream\n",
             );
         };
-        match self.read(body).await {
+        let reply = match self.read(body).await {
             Ok(Incoming::One(message)) => self.one(&parts.headers, message, accepts).await,
             Ok(Incoming::Batch(messages)) => self.batch(&parts.headers, messages).await,
-            Err(rejection) => self.reject(&rejection),
+            Err(unread) => self.reject_unread(&unread),
+        };
+        match accepts {
+            Accepts::OnlyStream => Box::pin(reply::streamed(reply)).await,
+            Accepts::Json | Accepts::Both | Accepts::PrefersStream => reply,
         }
     }
 
@@ -159,7 +163,7 @@ impl RouteHandler {
         }
         match self.read(body).await {
             Ok(incoming) => self.shared.streams.post(&self.conversation, id, incoming).await,
-            Err(rejection) => self.reject(&rejection),
+            Err(unread) => self.reject_unread(&unread),
         }
     }
 
@@ -171,7 +175,7 @@ impl RouteHandler {
         self.shared.streams.open(&self.conversation)
     }
 
-    async fn read(&self, body: HttpIncoming) -> Result<Incoming, Rejection> {
+    async fn read(&self, body: HttpIncoming) -> Result<Incoming, Unread> {
         let all_max = self.shared.incoming(self.at().limits());
         let reading = self.shared.bodies.read(body, self.at().limits().body_bytes_max, all_max);
         let patience = self.at().limits().request_timeout;
@@ -214,7 +218,7 @@ impl RouteHandler {
         let id = call.id.clone();
         let method = call.method;
         let version = call.client.version;
-        let session = call.session.clone().filter(|_| accepts == Accepts::PrefersStream);
+        let session = call.session.clone().filter(|_| accepts.prefers_stream());
         match pipeline::run(self.at().clone(), call).await {
             Ok(pipeline::Reply::Answer(body)) => {
                 let text = message::response(Some(&id), &body);
@@ -331,6 +335,11 @@ impl RouteHandler {
     }
 
     /// Refuses what is no message yet.
+    fn reject_unread(&self, unread: &Unread) -> HttpReply {
+        let counters = &self.at().gate.counters;
+        reply::rejected(&unread.rejection, unread.id.as_ref(), counters).into_reply()
+    }
+
     fn reject(&self, rejection: &Rejection) -> HttpReply {
         reply::rejected(rejection, None, &self.at().gate.counters).into_reply()
     }

@@ -96,12 +96,12 @@ async fn take(channel: &ClientChannel, line: Line) {
     let counters = &channel.gate().counters;
     counters.add(Counter::Requests);
     let taken = match line {
-        Line::TooLong => Err(Rejection::BodyTooLarge(limits.body_bytes_max)),
+        Line::TooLong => Err(Rejection::BodyTooLarge(limits.body_bytes_max).into()),
         Line::Whole(text) => decode::parse(&text, limits, counters),
     };
     match taken {
         Ok(incoming) => channel.receive(incoming).await,
-        Err(rejection) => channel.reject(&rejection).await,
+        Err(unread) => channel.reject(&unread).await,
     }
 }
 

@@ -7,7 +7,8 @@ use super::{
     id::Id,
     lenient,
     raw::{self, Malformed, Raw},
-    unique_members::{UniqueMembers, read_unique},
+    splice,
+    unique_members::{UniqueMembers, is_same_name, read_unique},
 };
 
 /// One message, of either side.
@@ -134,6 +135,23 @@ impl Message {
             }
         })
     }
+}
+
+/// The id of a text that was meant to be one request, though it is no message: the one `id` of an
+/// object that is no response. `None` where there is none, or no one answer to which it is.
+pub fn id_of_request(text: &Bytes) -> Option<Id> {
+    let unmarked = lenient::unmarked(text);
+    let text = unmarked.as_ref().unwrap_or(text);
+    let whole: &RawValue = serde_json::from_slice(text).ok()?;
+    let whole = Raw::part(text, whole);
+    let members = if whole.is_object() { splice::entries(&whole) } else { Vec::new() };
+    let named = |name| members.iter().filter(move |(key, _)| is_same_name(key, name));
+    if named("result").chain(named("error")).next().is_some() {
+        return None;
+    }
+    let mut ids = named("id");
+    let (key, id) = ids.next().filter(|_| ids.next().is_none())?;
+    Id::lenient(id.clone()).ok().filter(|_| key == "id")
 }
 
 /// Treats `null` as absent.
@@ -269,6 +287,35 @@ mod tests {
             panic!("a batch")
         };
         assert_eq!(messages.len(), 2);
+    }
+
+    #[test]
+    fn the_id_of_what_is_no_message_is_told_where_it_can_be() {
+        for (text, want) in [
+            (r#"{"jsonrpc":"2.0","id":7,"method":"ping","params":[]}"#, Some("7")),
+            (r#"{"id":"a\u0062","method":"ping"}"#, Some(r#""a\u0062""#)),
+            (r#"{"jsonrpc":"1.0","id":-3,"method":"ping"}"#, Some("-3")),
+            (r#"{"jsonrpc":"2.0","id":3.0,"method":"ping"}"#, Some("3.0")),
+            (r#"{"jsonrpc":"2.0","id":4}"#, Some("4")),
+            (r#"{"jsonrpc":"2.0","id":5,"method":6}"#, Some("5")),
+            (r#"{"jsonrpc":"2.0","id":5,"method":"a","method":"b"}"#, Some("5")),
+            (r#"{"jsonrpc":"2.0","i\u0064":8,"method":7}"#, Some("8")),
+            ("\u{feff}{\"id\":9}", Some("9")),
+            (r#"{"jsonrpc":"2.0","id":5,"id":6,"method":"a"}"#, None),
+            (r#"{"jsonrpc":"2.0","id":5,"ID":6,"method":"a"}"#, None),
+            (r#"{"jsonrpc":"2.0","ID":6,"method":"a"}"#, None),
+            (r#"{"jsonrpc":"2.0","id":null,"method":"a"}"#, None),
+            (r#"{"jsonrpc":"2.0","id":{"a":1},"method":"a"}"#, None),
+            (r#"{"jsonrpc":"2.0","id":true,"method":"a"}"#, None),
+            (r#"{"jsonrpc":"1.0","id":5,"result":{}}"#, None),
+            (r#"{"jsonrpc":"1.0","id":5,"error":{}}"#, None),
+            (r#"{"jsonrpc":"2.0","id":5,"method":"#, None),
+            (r#"[{"id":5}]"#, None),
+            ("5", None),
+        ] {
+            let id = id_of_request(&Bytes::from(text.to_owned()));
+            assert_eq!(id.as_ref().map(|id| id.raw().as_str()), want, "{text}");
+        }
     }
 
     proptest! {

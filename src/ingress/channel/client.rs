@@ -11,6 +11,7 @@ use crate::{
     call::Caller,
     ingress::{
         conversation::{Conversation, MessageAction, OpenedSession},
+        decode::Unread,
         reply::{self, Rejection, RequestHead},
         stream,
     },
@@ -107,8 +108,9 @@ impl ClientChannel {
     }
 
     /// Answers that a message could not be read.
-    pub async fn reject(&self, rejection: &Rejection) {
-        self.send(reply::rejected(rejection, None, &self.gate().counters).text).await;
+    pub async fn reject(&self, unread: &Unread) {
+        let counters = &self.gate().counters;
+        self.send(reply::rejected(&unread.rejection, unread.id.as_ref(), counters).text).await;
     }
 
     /// The client sends nothing more. Calls under way may end, within `drain`.

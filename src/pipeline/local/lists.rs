@@ -11,7 +11,7 @@ use crate::{
 /// A page of a list: a copy of ready bytes.
 ///
 /// # Errors
-/// Where the cursor is none of this list.
+/// Where the cursor is none of this list, or the only server behind the route has no such list.
 pub async fn list(mut context: Arc<Context>, kind: ListKind) -> Result<Body, Fault> {
     #[derive(serde::Deserialize)]
     struct Params {
@@ -35,6 +35,9 @@ pub async fn list(mut context: Arc<Context>, kind: ListKind) -> Result<Body, Fau
         Arc::make_mut(&mut context).at.record_names().await;
     }
     let view = context.route.seen_by(context.caller(), context.client()).await;
+    if view.lacks(kind) {
+        return Err(Fault::UnknownMethod(kind.method().name().into()));
+    }
     let page = view.page(kind, params.cursor.as_deref(), context.client().version);
     page.map(Body::Result).map_err(|error| Fault::Invalid(error.message))
 }
