@@ -22,6 +22,9 @@ use super::error::StartError;
 /// killed.
 const END: Duration = Duration::from_secs(2);
 
+/// Time in which calls that `drain` cuts off are answered: a part of [`END`].
+const ANSWERS: Duration = Duration::from_secs(1);
+
 /// A gate that listens.
 #[derive(Debug)]
 pub struct RunningGate {
@@ -150,7 +153,13 @@ impl Core {
         let deadline = Instant::now() + drain;
         self.inner.begin_closing();
         self.stop.cancel();
-        let listeners = self.listeners.drained(drain + END).await;
+        let mut listeners = self.listeners.drained(drain).await;
+        if !listeners {
+            // Calls that last longer end with their upstreams, and their clients are told so.
+            self.inner.lot.clear();
+            let closing = tokio::time::timeout(ANSWERS, self.inner.close(Duration::ZERO));
+            (listeners, _) = tokio::join!(self.listeners.drained(ANSWERS), closing);
+        }
         if !shut(&self.inner, deadline).await || !listeners {
             tracing::warn!("not everything ended within {drain:?} (`drain`)");
         }

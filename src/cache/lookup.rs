@@ -108,6 +108,10 @@ impl<F: Clone> Cache<F> {
         if self.upstreams.keys().any(|name| !stays(name)) {
             shelf.forget(|subject| !stays(&subject.upstream));
         }
+        // While none is kept nobody hears of newer ones: what is old must not come back later.
+        if config.cache.resources == Resources::Off {
+            shelf.forget(|subject| subject.kind == SubjectKind::Resource);
+        }
         Self { store: shelf, upstreams, generation, counters: Arc::clone(&self.counters) }
     }
 
@@ -239,7 +243,11 @@ impl<F: Clone> Cache<F> {
 
     fn find(&self, keys: key::CacheKeys, shared: bool) -> Option<CachedResult> {
         let public = || self.store.get(&keys.public).filter(|_| shared && keys.own != keys.public);
-        self.store.get(&keys.own).or_else(public)
+        let mut kept = self.store.get(&keys.own).or_else(public)?;
+        // A bound that was made shorter holds for what was kept before, too.
+        let hint_max = self.store.settings().hint_max;
+        kept.ttl_hint = kept.ttl_hint.map(|hint| hint.min(hint_max));
+        Some(kept)
     }
 
     /// A tool that may change something is answered from memory where that is said outright.

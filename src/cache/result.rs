@@ -38,6 +38,16 @@ pub struct CachedResult {
 }
 
 impl CachedResult {
+    /// As it is served to who asked first: in the server's own words, unless it is kept for less
+    /// than these say.
+    pub fn first_served(&self) -> Option<Raw> {
+        let hint = self.ttl_hint?.as_millis();
+        let said = u128::from(Hints::of(&self.result)?.ttl_ms);
+        let hint = hint.to_string();
+        (hint != said.to_string())
+            .then(|| splice::edit(&self.result, &[("ttlMs", Some(hint.as_bytes()))]))
+    }
+
     /// As it is served now: what it says of how long it is good is what is left of that.
     pub fn served(&self) -> Raw {
         let Some(hint) = self.ttl_hint else { return self.result.clone() };

@@ -117,7 +117,9 @@ section! {
         /// server's task.
         // A conversation to be sampled may hold some images.
         questions_bytes_max: Size<KIB, GIB> = "16MiB",
-        /// Times that one call may be asked anew (2026-07-28), before it is given up.
+        /// Times that one call of a client of an older version may be asked anew by a server of
+        /// 2026-07-28, before it is given up. Clients of 2026-07-28 are asked by the server itself,
+        /// and count for themselves.
         // As the official SDKs have it.
         rounds_max: Count<1, 1_000> = 10,
         /// Calls that wait for answers of clients that have no session.
@@ -125,7 +127,7 @@ section! {
         /// The same of one caller.
         parked_per_caller_max: Count<1, 1_000_000> = 1_000,
         /// Silence after which a call of a client that takes tasks (2026-07-28) goes on as one,
-        /// where the server has none of its own; 0 makes a task of each.
+        /// where the server has none of its own, of whichever version it is; 0 makes a task of each.
         // Nearly all tools answer in less, and clients and proxies give up after 30 to 60 s.
         task_after: BoundedDuration<0, { 7 * DAY }> = "10s",
         /// How long such a task is kept once it has ended.
@@ -160,7 +162,7 @@ section! {
         /// remembers; where there are more, the 64th part of them that has used least is forgotten,
         /// and begins anew.
         // Some 5 MiB.
-        limit_keys_max: Count<16, 10_000_000> = 100_000,
+        limit_keys_max: Count<64, 10_000_000> = 100_000,
         /// Failed logins of one address, of IPv6 its first 64 bits. One that has more is answered
         /// 429, but for keys that are right and tokens that are known to be good.
         // A person who mistypes, or an agent with a stale key that tries again every few seconds,

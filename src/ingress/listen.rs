@@ -57,6 +57,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// trips over a long line): hyper-util drops those of which nothing has been read.
 const FIRST_BYTES: Duration = Duration::from_millis(250);
 
+/// Time in which calls that `drain` cuts off are answered.
+const ANSWERS: Duration = Duration::from_secs(1);
+
 /// A connection that made room, or was idle for too long, is closed after this time at most, where
 /// nothing is asked on it: its client learns by then that it is to use another one.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -128,6 +131,8 @@ impl Listener {
         let patience = self.gate.snapshot().config.server.limits.drain;
         if tokio::time::timeout(patience, open.wait()).await.is_err() {
             tracing::warn!("calls under way did not end within {patience:?} (`drain`)");
+            // Their upstreams are closed now, and that is their answer.
+            tokio::time::timeout(ANSWERS, open.wait()).await.ok();
         }
     }
 

@@ -19,7 +19,7 @@ use crate::{
     },
     park::{StateError, task::TaskError},
     telemetry::Reason,
-    upstream::SendError,
+    upstream::{CLOSING, SendError},
 };
 
 /// One variant a cause; [`Fault::body`] is what it is answered with, `ingress::reply` has the
@@ -232,6 +232,10 @@ const UNRECORDED_ANSWER: &str = "This gateway cannot record calls any more, and 
                                  unrecorded; what was asked for may have been done. Do not try it \
                                  again unless doing it twice is harmless.";
 
+/// What is said of a call that did not end within `drain`.
+const CUT: &str = "This gateway ended the call before it was done (`drain`): it stops, or its \
+                   configuration has changed. What the call did is not known.";
+
 /// What is said of a call that the gateway itself fails.
 const INTERNAL: &str = "This gateway failed in itself, and cannot say what became of this; its log \
                         says more.";
@@ -365,6 +369,7 @@ fn tool_error(error: &SendError) -> ToolError {
             "The server behind this lost its session; nothing was done. Try again.",
             true,
         ),
+        SendError::Lost(why) if why == CLOSING => ("service_unavailable", CUT, true),
         SendError::Lost(_) => (
             "service_unavailable",
             "The server behind this was lost in mid-call; what it did is not known.",

@@ -36,9 +36,11 @@ impl UpstreamEntry {
         if self.catalog.knows(kind) {
             return;
         }
+        if self.may_stay_closed() {
+            return;
+        }
         self.upstream.settled().await;
-        let lazy = self.upstream.settings.config.start == Start::Lazy;
-        while !lazy && self.upstream.peer().is_some() && !self.catalog.knows(kind) {
+        while self.upstream.peer().is_some() && !self.catalog.knows(kind) {
             tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
@@ -58,12 +60,21 @@ impl UpstreamEntry {
         }
     }
 
+    /// Whether nobody need wait for it: it is lazy, and what it has is known from before. One that
+    /// was never listed is opened at once, for that.
+    fn may_stay_closed(&self) -> bool {
+        let is_lazy = self.upstream.settings.config.start == Start::Lazy;
+        is_lazy && self.catalog.listing().is_some()
+    }
+
     pub(super) async fn settled(&self) {
+        if self.may_stay_closed() {
+            return;
+        }
         let upstream = &self.upstream;
         upstream.settled().await;
-        let lazy = upstream.settings.config.start == Start::Lazy;
         // Open means listed soon: the keeper reads on.
-        while !lazy && upstream.peer().is_some() && !self.catalog.is_settled() {
+        while upstream.peer().is_some() && !self.catalog.is_settled() {
             tokio::time::sleep(POLL_INTERVAL).await;
         }
     }

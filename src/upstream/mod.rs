@@ -22,6 +22,7 @@ pub use self::{
     exchange::{Exchange, ending::failure, error::SendError, task::TaskRef},
     proof::{Clearance, Sent},
     replica::{
+        CLOSING,
         inbox::{ListChange, ServerMessage},
         openings::Openings,
         status::{ReplicaStatus, State},

@@ -3,7 +3,12 @@
 
 use serde_json::{Value, json};
 
-use crate::{client::Client, eventually, fake, gate::gateway};
+use crate::{
+    client::Client,
+    eventually,
+    fake::{self, Fake},
+    gate::gateway,
+};
 
 async fn clients(gate: &crate::gate::Gate) -> [Client; 2] {
     [gate.legacy("2025-11-25").await, gate.modern()]
@@ -116,7 +121,7 @@ async fn long_lists_come_in_pages_of_ours() {
         let first = client.ask("tools/list", json!({})).await.result();
         assert_eq!(first["tools"].as_array().unwrap().len(), 3);
         assert_eq!(client.tools().await, ["t0", "t1", "t2", "t3", "t4"]);
-        for cursor in ["nonsense", "", "-1", "99999999999999999999"] {
+        for cursor in ["nonsense", " ", "-1", "99999999999999999999"] {
             let refused = client.ask("tools/list", json!({ "cursor": cursor })).await;
             assert_eq!(refused.code(), -32602, "{cursor}");
         }
@@ -357,5 +362,26 @@ async fn a_tool_with_another_definition_is_counted_once() {
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
         assert_eq!(changed(), count, "{said}");
+    }
+}
+
+/// Nothing is known of it, so it is opened at once, and waited for as an eager one is.
+#[tokio::test]
+async fn who_comes_first_waits_for_a_lazy_upstream_that_was_never_listed() {
+    let keys = "start = \"lazy\"\nisolation = \"shared\"";
+    let plan = |server: &Fake| {
+        gateway().server("limits.settle = \"20s\"").upstream_with("git", server, keys)
+    };
+    for server in [fake::stdio("2025-06-18"), fake::stdio("2025-11-25")] {
+        let server = server.tool("log").prompt("ask").starts_after(400);
+        let gate = plan(&server).open().await;
+        assert_eq!(gate.modern().tools().await, ["log"], "the very first list");
+        let gate = plan(&server).open().await;
+        assert_eq!(gate.modern().call("log").await["content"][0]["text"], "log ran");
+        let gate = plan(&server).open().await;
+        let legacy = gate.legacy("2025-06-18").await;
+        assert_eq!(legacy.tools().await, ["log"]);
+        let prompts = gate.modern().ask("prompts/list", json!({})).await.result();
+        assert_eq!(prompts["prompts"][0]["name"], "ask");
     }
 }

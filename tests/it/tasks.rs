@@ -634,3 +634,21 @@ async fn tasks_of_a_server_are_hidden_where_they_cannot_be_used() {
         }
     }
 }
+
+/// A server of 2026-07-28 that has no tasks is no reason to leave a client waiting.
+#[tokio::test]
+async fn a_call_to_a_modern_server_without_tasks_becomes_one_of_the_gates() {
+    for server in [fake::http(), fake::dual()] {
+        let server = server.tool("slow").tool("quick").does(Act::Open);
+        server.becomes("quick", Act::Result(r#"{"content":[],"resultType":"complete"}"#.into()));
+        let plan = gateway().server("limits.task_after = \"200ms\"");
+        let gate = plan.upstream("git", &server).start().await;
+        let client = takes(&gate);
+        assert_eq!(client.call("quick").await["resultType"], "complete", "it was answered in time");
+        let id = begin(&client, "slow").await;
+        server.finishes(r#"{"resultType":"complete","content":[{"type":"text","text":"late"}]}"#);
+        let done = until(&client, &id, "completed").await.result();
+        assert_eq!(done["result"]["content"][0]["text"], "late", "{done}");
+        assert_eq!(server.seen("tools/call").len(), 2, "nothing is sent twice");
+    }
+}

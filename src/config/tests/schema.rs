@@ -49,6 +49,78 @@ fn editors_find_descriptions_defaults_and_words() {
     assert_eq!(kinds[0]["properties"].get("client_id"), None);
 }
 
+/// Each duration of the schema: the key, and what is said of it.
+fn durations(schema: &Value) -> Vec<(String, Value)> {
+    let sections = schema["$defs"].as_object().expect("sections").values().chain([schema]);
+    let keys = sections
+        .flat_map(objects)
+        .flat_map(|section| section["properties"].as_object().expect("keys").iter());
+    let is_duration =
+        |about: &Value| about["pattern"].as_str().is_some_and(|pattern| pattern.contains("hours?"));
+    keys.filter(|(_, about)| is_duration(about))
+        .map(|(key, about)| (key.clone(), about.clone()))
+        .collect()
+}
+
+#[test]
+fn each_duration_has_a_pattern_and_says_its_range() {
+    let schema = schema();
+    let durations = durations(&schema);
+    assert!(60 < durations.len(), "{}", durations.len());
+    let range = regex::Regex::new(r"\. From \S.* to \S.*\.$").unwrap();
+    for (key, about) in &durations {
+        let said = about["description"].as_str().unwrap();
+        assert!(range.is_match(said), "{key}: {said}");
+    }
+    let of = |name: &str| {
+        let found = durations.iter().find(|(key, _)| key == name).unwrap();
+        found.1["description"].as_str().unwrap().to_owned()
+    };
+    assert!(of("refresh").ends_with("From 10s to 24h."), "{}", of("refresh"));
+    assert!(of("session_age").ends_with("From 1m to 8760h."), "{}", of("session_age"));
+    // All that has a unit of time as its default is one.
+    let whole = schema.to_string();
+    let defaults = regex::Regex::new(r#""default":"[0-9]+(?:ms|s|m|h)""#).unwrap();
+    assert!(defaults.find_iter(&whole).count() <= durations.len());
+}
+
+/// Numbers with units, and other texts that may be a duration.
+fn spelt_durations() -> Vec<String> {
+    const UNITS: &str = "h hr hrs hour hours m min mins minute minutes s sec secs second seconds \
+                         ms msec millis milliseconds us µs ns d days w weeks months years x";
+    const OTHERS: &str = "PT30S|pt1h|PT1H30M|P1D|01:02:03|1:02|30||1h30m|1h 30m|\
+                          1 hour, 30 minutes|1m ago| 5s |5 s|s5|1h,30m|PT";
+    let numbers = ["1", "30", "1.5", "0", "1,5", "-1", "+2", ".5", "1e3"];
+    let with_units = UNITS.split(' ').chain([""]).flat_map(|unit| {
+        numbers
+            .iter()
+            .flat_map(move |number| [format!("{number}{unit}"), format!("{number} {unit}")])
+    });
+    with_units.chain(OTHERS.split('|').map(str::to_owned)).collect()
+}
+
+/// What the gate reads as a duration, editors take; what they refuse, it refuses.
+#[test]
+fn the_pattern_of_durations_takes_what_the_gate_reads() {
+    let pattern = durations(&schema())[0].1["pattern"].clone();
+    let checks = jsonschema::validator_for(&json!({ "pattern": pattern })).unwrap();
+    let reads = |text: &str| {
+        let toml = format!("[server.limits]\nrequest_timeout = {text:?}\n");
+        let parsed = parse("routes.toml", &toml, &|_| None);
+        parsed.err().is_none_or(|problems| !format!("{problems:?}").contains("a duration"))
+    };
+    let (mut taken, mut refused) = (0, 0);
+    for text in &spelt_durations() {
+        match (checks.is_valid(&json!(text)), reads(text)) {
+            (true, _) => taken += 1,
+            (false, false) => refused += 1,
+            (false, true) => panic!("the gate reads {text:?}, and editors refuse it"),
+        }
+    }
+    assert!(150 < taken && 100 < refused, "{taken} {refused}");
+    assert!(checks.is_valid(&json!("${PATIENCE}")));
+}
+
 /// The objects that a section may be: itself, or its kinds.
 fn objects(section: &Value) -> Vec<&Value> {
     section["oneOf"].as_array().map_or_else(|| vec![section], |kinds| kinds.iter().collect())
@@ -73,6 +145,12 @@ fn a_wrong_file_is_wrong_by_the_schema_too() {
         "[server]\nlisten = 8080",
         "[server]\nsession_key = \"plain\"",
         "[server.limits]\ndepth_max = 0",
+        "[server.limits]\nlimit_keys_max = 63",
+        "[server.limits]\nidle = 30",
+        "[server.limits]\nrequest_timeout = \"30\"",
+        "[server.limits]\nrequest_timeout = \"30 days\"",
+        "[server.limits]\nstream_age = \"soon\"",
+        "[upstreams.a]\nurl = \"http://a/\"\nrefresh = \"often\"",
         "[server.limits]\nbody_bytes_max = 0",
         "[routes.\"/mcp\"]\nnames = \"sometimes\"",
         "[upstreams.a]\nurl = \"ftp://a\"",

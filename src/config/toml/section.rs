@@ -292,7 +292,12 @@ pub fn object(generator: &mut SchemaGenerator, doc: &[&str], keys: &[&Key]) -> S
     let mut properties = Map::new();
     for key in keys {
         let mut schema = (key.schema)(generator);
-        schema.insert("description".to_owned(), prose(key.doc));
+        // A type may say more than its key does: the range of a duration.
+        let about = match (prose(key.doc), schema.get("description")) {
+            (Value::String(about), Some(Value::String(more))) => format!("{about} {more}").into(),
+            (about, _) => about,
+        };
+        schema.insert("description".to_owned(), about);
         if let Some(default) = key.default {
             schema.insert("default".to_owned(), json(parsed(default).get_ref()));
         }

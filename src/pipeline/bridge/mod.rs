@@ -28,7 +28,12 @@ use self::{client_requests::ClientRequests, gateway_task::GatewayTask, retry::Re
 use crate::{
     mcp::{message::Body, version::Era},
     park::task::Task,
-    pipeline::{context::Context, event::ClientEvent, fault::Fault, response::guard::Guarded},
+    pipeline::{
+        context::Context,
+        event::ClientEvent,
+        fault::Fault,
+        response::{guard::Guarded, resend::Resend},
+    },
 };
 
 /// What goes to the client before anything else happens.
@@ -59,11 +64,11 @@ pub enum Bridged {
 }
 
 impl Bridge {
-    /// For a call that is sent to a server of this era, as far as is known.
-    pub fn new(context: &Context, era: Era) -> Self {
+    /// For a call that is sent to a server, as far as that is known.
+    pub fn new(context: &Context, resend: &Resend) -> Self {
         match context.client().era() {
             Era::Legacy => Self::Requests(ClientRequests::new(context)),
-            Era::Modern => Self::Retry(Retry::new(context, era)),
+            Era::Modern => Self::Retry(Retry::new(context, resend)),
         }
     }
 

@@ -11,7 +11,7 @@ use super::{
     input_required::{self, QuestionBatch},
 };
 use crate::{
-    mcp::{message::Body, method::Method, version::Era},
+    mcp::{message::Body, meta::TASKS, method::Method, splice, version::Era},
     park::Parked,
     pipeline::{context::Context, event::ClientEvent, fault::Fault, response::resend::Resend},
 };
@@ -26,19 +26,19 @@ pub struct Retry {
 }
 
 impl Retry {
-    /// For a call that is sent to a server of this era.
-    pub fn new(context: &Context, era: Era) -> Self {
+    /// For a call that is sent to a server.
+    pub fn new(context: &Context, resend: &Resend) -> Self {
         let call = &context.call;
-        // A modern server has tasks of its own.
-        let may =
-            era == Era::Legacy && call.method == Method::ToolsCall && call.client.takes_tasks();
+        let may = call.method == Method::ToolsCall
+            && call.client.takes_tasks()
+            && !has_tasks_of_its_own(resend);
         let task_at = may.then(|| Instant::now() + context.limits().task_after);
         Self { batch: QuestionBatch::default(), task_at }
     }
 
     /// Goes on with a call that was parked, and was asked so many questions before.
-    pub fn unparked(context: &Context, era: Era, asked: u32) -> Self {
-        Self { batch: QuestionBatch::after(asked), ..Self::new(context, era) }
+    pub fn unparked(context: &Context, resend: &Resend, asked: u32) -> Self {
+        Self { batch: QuestionBatch::after(asked), ..Self::new(context, resend) }
     }
 
     /// Whether the call is to go on as a task from its very beginning: `task_after` is 0.
@@ -101,4 +101,11 @@ impl Retry {
         let body = Body::Result(result);
         Ok(Bridged::Event(ClientEvent::Answer { body, status: 200 }))
     }
+}
+
+/// Whether the server makes tasks itself, of whatever takes long (2026-07-28, extension of tasks).
+fn has_tasks_of_its_own(resend: &Resend) -> bool {
+    let peer = resend.upstream.peer().filter(|_| resend.era == Era::Modern);
+    let extensions = peer.and_then(|peer| splice::member(&peer.capabilities, "extensions"));
+    extensions.is_some_and(|all| all.is_object() && splice::member(&all, TASKS).is_some())
 }

@@ -78,13 +78,13 @@ impl ResponseChain {
         let asked = unparked.parked.question_count;
         let coalescing = Coalescing::none(Resend::unparked(context, unparked));
         let response = Self::of(context, coalescing, observe);
-        let era = response.guarded.resend().era;
-        Self { bridge: Bridge::Retry(Retry::unparked(context, era, asked)), ..response }
+        let retry = Retry::unparked(context, response.guarded.resend(), asked);
+        Self { bridge: Bridge::Retry(retry), ..response }
     }
 
     /// The chain above what several calls share.
     pub fn of(context: &Context, coalescing: Coalescing, observe: Observe) -> Self {
-        let bridge = Bridge::new(context, coalescing.resend.era);
+        let bridge = Bridge::new(context, &coalescing.resend);
         let guarded = Guarded::new(ServerTask::new(coalescing));
         Self { guarded, bridge, observe, outgoing: Outgoing::new() }
     }
@@ -96,7 +96,7 @@ impl ResponseChain {
     pub async fn send(&mut self, context: &Context) -> Result<(), Fault> {
         self.guarded.server_task.coalescing.send(context).await?;
         // The server's era is known for certain now, and the time until a task counts from here.
-        self.bridge = Bridge::new(context, self.guarded.resend().era);
+        self.bridge = Bridge::new(context, self.guarded.resend());
         Ok(())
     }
 

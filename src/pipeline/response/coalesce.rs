@@ -84,10 +84,7 @@ impl Coalescing {
                 continue;
             }
             match self.resend.next(context).await {
-                Ok(event) => {
-                    self.share(context, &event);
-                    return Ok(event);
-                }
+                Ok(event) => return Ok(self.shared(context, event)),
                 Err(fault) => self.serve_stale(context, fault)?,
             }
         }
@@ -130,11 +127,12 @@ impl Coalescing {
     }
 
     /// Keeps what the upstream said where it may be, before anything is done to it, and gives it to
-    /// all who wait for it. What was asked in mid-call makes the answer this call's own.
-    fn share(&mut self, context: &Context, event: &Event) {
-        match event {
-            Event::Answer { body, .. } => {
-                let Some(lead) = self.lead.take() else { return };
+    /// all who wait for it. What was asked in mid-call makes the answer this call's own. An answer
+    /// does not say that it is good for longer than it is kept.
+    fn shared(&mut self, context: &Context, event: Event) -> Event {
+        match &event {
+            Event::Answer { body, status } => {
+                let Some(lead) = self.lead.take() else { return event };
                 self.fallback = None;
                 let cache = &context.snapshot.cache;
                 let kept = match body {
@@ -143,9 +141,14 @@ impl Coalescing {
                     }
                     Body::Error(_) => None,
                 };
-                match kept {
-                    Some(kept) => lead.complete(kept),
-                    None => lead.complete_private(),
+                let Some(kept) = kept else {
+                    lead.complete_private();
+                    return event;
+                };
+                let (clipped, status) = (kept.first_served(), *status);
+                lead.complete(kept);
+                if let Some(result) = clipped {
+                    return Event::Answer { body: Body::Result(result), status };
                 }
             }
             Event::ServerRequest(_) => {
@@ -154,6 +157,7 @@ impl Coalescing {
             }
             Event::Notification(_) | Event::Resumable { .. } => (),
         }
+        event
     }
 
     /// Tells those who wait that the call failed, and serves what is still good for that.

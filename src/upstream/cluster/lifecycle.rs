@@ -12,7 +12,7 @@ use futures_util::{
 use tokio::time::timeout;
 
 use crate::{
-    config::{Health, Start},
+    config::Health,
     mcp::{message::Body, method::Method, raw::Raw},
     upstream::{
         cluster::Upstream,
@@ -90,12 +90,9 @@ impl Upstream {
         Box::pin(self.leader().open_for_listing()).await
     }
 
-    /// Waits until a replica was opened, or all have failed once; a lazy one that nobody called
-    /// counts.
+    /// Waits until a replica was opened, or all have failed once. A lazy one of which something is
+    /// known is opened by its first call, and not to be waited for.
     pub async fn settled(&self) {
-        if self.settings.config.start == Start::Lazy {
-            return;
-        }
         let each = self.replicas.iter().map(|replica| {
             Box::pin(async move {
                 let mut phase = replica.phase.subscribe();
