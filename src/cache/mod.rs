@@ -17,6 +17,8 @@ mod result;
 mod store;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_of_resources;
 
 pub use self::{
     flight::FlightResult,

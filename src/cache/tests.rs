@@ -18,7 +18,7 @@ use crate::{
 
 use super::*;
 
-const JOBS: &str = r#"
+pub(super) const JOBS: &str = r#"
 [routes."/mcp"]
 upstreams = ["jobs"]
 
@@ -26,7 +26,7 @@ upstreams = ["jobs"]
 url = "http://jobs/mcp"
 "#;
 
-fn read(toml: &str) -> Config {
+pub(super) fn read(toml: &str) -> Config {
     config::parse("routes.toml", toml, &|_| None).unwrap_or_else(|problems| panic!("{problems:?}"))
 }
 
@@ -36,7 +36,7 @@ fn cache(keep: &str) -> Cache<&'static str> {
     Cache::new(Arc::default()).next(&config, |_| false)
 }
 
-struct Asked {
+pub(super) struct Asked {
     params: Raw,
     caller: Caller,
     client: Client,
@@ -60,6 +60,11 @@ fn asked(arguments: &Value) -> Asked {
     }
 }
 
+pub(super) fn resource() -> Asked {
+    let params = Raw::trusted(r#"{"uri":"mem://one"}"#);
+    Asked { method: Method::ResourcesRead, params, ..asked(&json!({})) }
+}
+
 impl Asked {
     fn by(self, caller: &Caller) -> Self {
         Self { caller: caller.clone(), ..self }
@@ -69,7 +74,7 @@ impl Asked {
         Self { params: Raw::trusted(params.to_owned()), ..self }
     }
 
-    fn question(&self) -> CacheQuery<'_> {
+    pub(super) fn question(&self) -> CacheQuery<'_> {
         CacheQuery {
             method: self.method,
             upstream: "jobs",
@@ -257,68 +262,6 @@ fn resources_go_by_the_hints_of_their_server() {
         assert_eq!(keeps("", none, Era::Modern), None, "{none}");
     }
     assert_eq!(keeps("", public, Era::Legacy), None, "the words are of 2026-07-28");
-}
-
-fn resource() -> Asked {
-    let params = Raw::trusted(r#"{"uri":"mem://one"}"#);
-    Asked { method: Method::ResourcesRead, params, ..asked(&json!({})) }
-}
-
-/// A resource's result, kept by this cache under keys of its own.
-fn keep_resource(cache: &Cache<&'static str>, ttl_ms: u64) -> Option<CachedResult> {
-    let asked = resource();
-    let Lookup::Join(JoinOutcome::Leader(lead), _) = cache.lookup(asked.question()) else {
-        return None;
-    };
-    let result = Raw::trusted(format!(r#"{{"contents":[],"ttlMs":{ttl_ms}}}"#));
-    let kept = cache.cacheable(lead.subject(), &result, Era::Modern)?;
-    lead.complete(kept.clone());
-    Some(kept)
-}
-
-#[test]
-fn the_first_answer_says_no_longer_than_it_is_kept() {
-    for (max, said, want) in [
-        ("1s", 60_000, Some(1_000)),
-        ("1s", 1_001, Some(1_000)),
-        ("1s", 1_000, None),
-        ("1s", 1, None),
-        ("24h", 60_000, None),
-        ("24h", 86_400_001, Some(86_400_000)),
-    ] {
-        let config = read(&format!("{JOBS}[cache]\nhint_max = \"{max}\"\n"));
-        let cache = Cache::new(Arc::default()).next(&config, |_| false);
-        let kept = keep_resource(&cache, said).unwrap();
-        let first = kept.first_served().map(|raw| raw.read::<Value>().unwrap());
-        assert_eq!(first.map(|first| first["ttlMs"].as_u64().unwrap()), want, "{max} {said}");
-    }
-}
-
-#[test]
-fn nothing_old_is_served_after_resources_were_off_or_are_kept_for_less() {
-    let with = |keys: &str| read(&format!("{JOBS}[cache]\n{keys}\n"));
-    let is_hit =
-        |cache: &Cache<&str>| matches!(cache.lookup(resource().question()), Lookup::Hit(_));
-    for (edits, want) in [
-        (vec![""], true),
-        (vec!["bytes_max = \"8MiB\"", ""], true),
-        (vec!["resources = \"off\"", ""], false),
-        (vec!["resources = \"off\"", "resources = \"caller\""], false),
-        (vec!["resources = \"caller\"", "resources = \"shared\""], true),
-        (vec!["hint_max = \"1s\""], true),
-    ] {
-        let mut cache = Cache::new(Arc::default()).next(&with(""), |_| false);
-        assert!(keep_resource(&cache, 60_000).is_some());
-        for edit in &edits {
-            cache = cache.next(&with(edit), |_| true);
-        }
-        assert_eq!(is_hit(&cache), want, "{edits:?}");
-        if let Lookup::Hit(kept) = cache.lookup(resource().question()) {
-            let served = kept.served().read::<Value>().unwrap()["ttlMs"].as_u64().unwrap();
-            let is_short = edits == ["hint_max = \"1s\""];
-            assert_eq!(served <= 1_000, is_short, "{edits:?} {served}");
-        }
-    }
 }
 
 #[test]

@@ -127,7 +127,8 @@ section! {
         /// The same of one caller.
         parked_per_caller_max: Count<1, 1_000_000> = 1_000,
         /// Silence after which a call of a client that takes tasks (2026-07-28) goes on as one,
-        /// where the server has none of its own, of whichever version it is; 0 makes a task of each.
+        /// where the server has none of its own, of whichever version it is; 0 makes a task of
+        /// each.
         // Nearly all tools answer in less, and clients and proxies give up after 30 to 60 s.
         task_after: BoundedDuration<0, { 7 * DAY }> = "10s",
         /// How long such a task is kept once it has ended.

@@ -1,4 +1,4 @@
-//! Names of the arguments that the gate itself reads, so that what it read is what its server reads.
+//! Names of the arguments that the gate itself reads: what it reads is to be what the server reads.
 
 use std::{collections::BTreeSet, sync::Arc};
 

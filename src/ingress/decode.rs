@@ -32,8 +32,8 @@ const METHOD: HeaderName = HeaderName::from_static("mcp-method");
 const NAME: HeaderName = HeaderName::from_static("mcp-name");
 const PARAM: &str = "mcp-param-";
 
-/// A text that is no message: why, and the id of the request that it was meant to be, where that can
-/// be told (JSON-RPC 2.0 §5: `null` only where it cannot).
+/// A text that is no message: why, and the id of the request that it was meant to be, where that
+/// can be told (JSON-RPC 2.0 §5: `null` only where it cannot).
 #[derive(Debug)]
 pub struct Unread {
     pub rejection: Rejection,

@@ -88,7 +88,7 @@ async fn what_is_wrong_with_a_message_is_said_and_the_next_is_taken() {
         ("\u{1}", -32700),
         ("7", -32600),
         ("{}", -32600),
-        (r#"{"jsonrpc":"2.0","id":1.5,"method":"ping"}"#, -32600),
+        (r#"{"jsonrpc":"2.0","id":[1],"method":"ping"}"#, -32600),
         ("[]", -32600),
         (r#"[{"jsonrpc":"2.0","id":1,"method":"ping"}]"#, -32600),
         (&deep, -32600),

@@ -639,8 +639,7 @@ async fn tasks_of_a_server_are_hidden_where_they_cannot_be_used() {
 #[tokio::test]
 async fn a_call_to_a_modern_server_without_tasks_becomes_one_of_the_gates() {
     for server in [fake::http(), fake::dual()] {
-        let server = server.tool("slow").tool("quick").does(Act::Open);
-        server.becomes("quick", Act::Result(r#"{"content":[],"resultType":"complete"}"#.into()));
+        let server = server.tool("quick").tool("slow").does(Act::Open);
         let plan = gateway().server("limits.task_after = \"200ms\"");
         let gate = plan.upstream("git", &server).start().await;
         let client = takes(&gate);

@@ -353,8 +353,8 @@ impl<const MIN: u64, const MAX: u64> FromToml for BoundedDuration<MIN, MAX> {
 /// A text that is a duration, as editors are told: numbers with units, hours to nanoseconds, or as
 /// ISO 8601 has it; or a variable, of which they know nothing.
 const DURATION_PATTERN: &str = concat!(
-    r"\$\{|^\s*[+-]?\s*(?:(?:[0-9]+(?:[.,][0-9]+)?\s*(?:h|hrs?|hours?|m|mins?|minutes?|s|secs?|seconds?|",
-    r"ms|msecs?|millis?|milliseconds?|us|[µμ]s|[µμ]secs?|usecs?|micros?|microseconds?|ns|nsecs?|",
+    r"\$\{|^\s*[+-]?\s*(?:(?:[0-9]+(?:[.,][0-9]+)?\s*",
+    r"(?:h|hrs?|hours?|m|mins?|minutes?|s|secs?|seconds?|ms|msecs?|millis?|milliseconds?|us|[µμ]s|[µμ]secs?|usecs?|micros?|microseconds?|ns|nsecs?|",
     r"nanos?|nanoseconds?)(?:\s*,)?\s*)+(?:ago)?|[0-9]+:[0-9]{2}:[0-9]{2}(?:[.,][0-9]+)?|",
     r"[pP][tT](?:[0-9]+(?:[.,][0-9]+)?[hHmMsS])+)\s*$",
 );

@@ -103,7 +103,7 @@ impl Checker {
         work_max: u64,
         is_read: &dyn Fn(&str) -> bool,
     ) -> bool {
-        let read = lenient::lenient(self, arguments, is_read);
+        let read = lenient::lenient(&self.schema, arguments, is_read);
         read.is_some_and(|read| self.work(value::size(&read)) <= work_max && self.fits(&read))
     }
 

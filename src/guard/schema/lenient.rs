@@ -11,10 +11,7 @@ use serde_json::{Map, Number, Value};
 
 use crate::mcp::{document::Document, raw::Raw};
 
-use super::{
-    checker::Checker,
-    fault::{DEPTH_MAX, Draft, plain},
-};
+use super::fault::{DEPTH_MAX, Draft, plain};
 
 /// Parts of schemas and values that are looked at for one call.
 const STEPS_MAX: u64 = 200_000;
@@ -22,8 +19,8 @@ const STEPS_MAX: u64 = 200_000;
 /// Bytes of a number that is read from a text: programs write no double that is longer.
 const NUMBER_BYTES_MAX: usize = 400;
 
-/// What the official Python SDK (`FastMCP`, `MCPServer`) writes behind a tool's name as the title of
-/// its schema. Its servers parse a text where an argument is to be an array or an object; no other
+/// What the official Python SDK (`FastMCP`, `MCPServer`) writes behind a tool's name as the title
+/// of its schema. Its servers parse a text where an argument is to be an array or an object; no other
 /// framework that was measured does.
 const PARSED_TITLE: &str = "Arguments";
 
@@ -55,14 +52,10 @@ const EVALUATING: [&str; 8] = [
 
 /// The arguments as a lenient server would read them; none where that is no other value. What the
 /// gate itself reads of an argument was sent, so one that `is_read` names stays as it is.
-pub fn lenient(
-    checker: &Checker,
-    arguments: &Value,
-    is_read: &dyn Fn(&str) -> bool,
-) -> Option<Value> {
-    let title = checker.schema.get("title").and_then(Value::as_str);
+pub fn lenient(schema: &Value, arguments: &Value, is_read: &dyn Fn(&str) -> bool) -> Option<Value> {
+    let title = schema.get("title").and_then(Value::as_str);
     let mut reader = LenientReader {
-        draft: Draft::of(&checker.schema),
+        draft: Draft::of(schema),
         is_read,
         parses_texts: title.is_some_and(|title| title.ends_with(PARSED_TITLE)),
         steps: STEPS_MAX,
@@ -71,7 +64,7 @@ pub fn lenient(
     if !arguments.is_object() {
         return None;
     }
-    let read = reader.read(&checker.schema, arguments.clone(), Scope { outer: None, level: 0 });
+    let read = reader.read(schema, arguments.clone(), Scope { outer: None, level: 0 });
     (read != *arguments).then_some(read)
 }
 

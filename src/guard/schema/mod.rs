@@ -16,3 +16,5 @@ pub use self::{
 mod tests;
 #[cfg(test)]
 mod tests_of_lenience;
+#[cfg(test)]
+mod tests_of_patterns;

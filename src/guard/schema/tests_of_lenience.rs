@@ -357,8 +357,9 @@ proptest! {
 
     #[test]
     fn what_a_careless_client_writes_passes_and_nowhere_where_it_is_not_to_be_widened(
-        (schema, right, wrong) in written(),
+        written in written(),
     ) {
+        let (schema, right, wrong) = written;
         let around = |part: &Value| json!({ "type": "object", "properties": { "a": part },
             "required": ["a"] });
         let [right, wrong] = [json!({ "a": right }), json!({ "a": wrong })];
