@@ -150,6 +150,25 @@ fn a_key_is_shown_once_and_only_its_hash_is_kept() {
     assert_eq!(fs::read_to_string(&file).unwrap(), "nonsense");
 }
 
+/// Writes the certificates, keys and secrets that a block names, as `check` wants them to be there.
+fn write_named_files(block: &str, folder: &Path) {
+    let (certificate, key) = certificate(None);
+    for name in block.split('"') {
+        let (name, text) = match name.strip_prefix("file:") {
+            Some(secret) => (secret, "a-secret"),
+            None if ![".pem", ".key"].iter().any(|end| name.ends_with(end)) => continue,
+            None if name.contains("key") => (name, &*key),
+            None => (name, &*certificate),
+        };
+        // What is named by its whole path is not of this folder.
+        if Path::new(name).is_relative() {
+            let path = folder.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+    }
+}
+
 /// Each is checked by itself, with a route and an upstream where it has none.
 #[test]
 fn every_configuration_of_the_documents_is_right() {
@@ -163,6 +182,7 @@ fn every_configuration_of_the_documents_is_right() {
             let gate = if block.contains("[upstreams.") { "" } else { gate };
             let folder = tempfile::tempdir().unwrap();
             fs::write(folder.path().join("names.toml"), "").unwrap();
+            write_named_files(block, folder.path());
             let whole = format!("{route}{block}\n{gate}");
             fs::write(folder.path().join("routes.toml"), whole).unwrap();
             let done = tollgate(&["check"], folder.path());
@@ -585,33 +605,18 @@ fn certificate(ends: Option<(i32, u8, u8)>) -> (String, String) {
     (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
 }
 
-/// What is wrong with a file and the machine around it: how it is called, the words, and whether
-/// `--strict` alone fails.
-#[test]
-fn check_fails_on_errors_and_with_strict_on_warnings() {
-    let folder = tempfile::tempdir().unwrap();
-    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
-    let (good, key) = certificate(None);
-    let (expired, its_key) = certificate(Some((2001, 2, 3)));
-    for (name, text) in [
-        ("good.pem", &good),
-        ("good.key", &key),
-        ("old.pem", &expired),
-        ("old.key", &its_key),
-        ("plain.txt", &"no certificate".to_owned()),
-    ] {
-        write(name, text);
-    }
+/// Files with what `check` is to find in them: the words it is called by, and some of what is said.
+fn files_to_check() -> Vec<(String, &'static str, &'static str)> {
     let gate = "[routes.\"/mcp\"]\nupstreams = [\"gate\"]\n[upstreams.gate]\nbuiltin = \"gate\"\n";
     let of =
         |keys: &str| format!("[routes.\"/mcp\"]\nupstreams = [\"a\"]\n[upstreams.a]\n{keys}\n");
     let tls = |certificate: &str, key: &str| {
         format!("[server]\ntls = {{ certificate = {certificate:?}, key = {key:?} }}\n{gate}")
     };
-    let jwt = "[auth.corp]\nkind = \"jwt\"\nissuer = \"https://a.example\"\naudience = \"x\"\n";
+    let jwt = "[auth.corp]\nkind = \"jwt\"\nissuer = \"https://a.example\"\naudience = [\"x\"]\n";
     let http = "url = \"https://localhost:9/mcp\"\n";
     let secret = "headers = { Authorization = \"file:none\" }";
-    let cases = [
+    vec![
         (gate.to_owned(), "", ""),
         (of("command = \"sh\""), "", ""),
         (tls("good.pem", "good.key"), "", ""),
@@ -652,8 +657,27 @@ fn check_fails_on_errors_and_with_strict_on_warnings() {
             "error",
             "client_certificate",
         ),
-    ];
-    for (text, called, words) in cases {
+    ]
+}
+
+/// What is wrong with a file and the machine around it: how it is called, the words, and whether
+/// `--strict` alone fails.
+#[test]
+fn check_fails_on_errors_and_with_strict_on_warnings() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    let (good, key) = certificate(None);
+    let (expired, its_key) = certificate(Some((2001, 2, 3)));
+    for (name, text) in [
+        ("good.pem", &good),
+        ("good.key", &key),
+        ("old.pem", &expired),
+        ("old.key", &its_key),
+        ("plain.txt", &"no certificate".to_owned()),
+    ] {
+        write(name, text);
+    }
+    for (text, called, words) in files_to_check() {
         write("routes.toml", &text);
         let plain = tollgate(&["check"], folder.path());
         let strict = tollgate(&["check", "--strict"], folder.path());

@@ -30,7 +30,7 @@ pub struct Certificate {
     ends: u64,
 }
 
-/// Until when a certificate is good, in seconds since 1970; none where the bytes are no certificate.
+/// Until when a certificate is good, in seconds since 1970; none where the bytes are none.
 pub fn certificate_ends(der: &[u8]) -> Option<u64> {
     let (_, read) = X509Certificate::from_der(der).ok()?;
     Some(u64::try_from(read.validity().not_after.timestamp()).unwrap_or_default())

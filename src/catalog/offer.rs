@@ -37,6 +37,9 @@ pub struct Offer {
     decisions: Decisions,
 }
 
+/// Bytes of a page that is kept ready; a larger one is made for each who asks.
+const READY_BYTES_MAX: usize = 1 << 20;
+
 /// One list, or some of its entries.
 #[derive(Debug, Default)]
 struct List {
@@ -45,7 +48,12 @@ struct List {
     rows: Option<Box<[u32]>>,
     /// Hash of the entries as shown: the same means that nothing changed for clients.
     fingerprint: [u8; 32],
+    /// Its first page as it was asked for, by version; only of the list that everybody is shown
+    /// where no policy hides anything of it: each set of grants would keep a copy else.
+    ready: Option<Box<FirstPages>>,
 }
+
+type FirstPages = [OnceLock<Raw>; Version::ALL.len()];
 
 /// One entry of a list as clients see it.
 #[derive(Debug)]
@@ -114,7 +122,7 @@ impl Offer {
             let all: Arc<[OfferEntry]> = entries.into();
             let rows = all.iter().any(|entry| !entry.listed);
             let rows = rows.then(|| listed(&all, |_| true));
-            List::new(all, rows)
+            List { ready: Some(Box::default()), ..List::new(all, rows) }
         });
         Self { lists, servers, page_size, decisions: Decisions::default() }
     }
@@ -189,14 +197,21 @@ impl Offer {
                 "the cursor is unknown or of an earlier list: list again from the start",
             )
         })?;
-        let texts: Vec<&Raw> = list
-            .entries()
-            .skip(at.saturating_mul(size))
-            .take(size)
-            .map(|entry| entry.text(kind, version))
-            .collect();
-        let next = (at + 1 < pages).then(|| list.cursor(at + 1));
-        Ok(self.page_of(kind, &texts, next.as_deref(), version.era()))
+        let make = || {
+            let entries = list.entries().skip(at.saturating_mul(size)).take(size);
+            let texts: Vec<&Raw> = entries.map(|entry| entry.text(kind, version)).collect();
+            let next = (at + 1 < pages).then(|| list.cursor(at + 1));
+            self.page_of(kind, &texts, next.as_deref(), version.era())
+        };
+        let Some(ready) = list.first_page(version).filter(|_| at == 0) else { return Ok(make()) };
+        if let Some(page) = ready.get() {
+            return Ok(page.clone());
+        }
+        let page = make();
+        if page.bytes().len() <= READY_BYTES_MAX {
+            ready.get_or_init(|| page.clone());
+        }
+        Ok(page)
     }
 
     /// Whether this list is of a kind that the only server behind the route does not have, where it
@@ -293,11 +308,15 @@ impl Offer {
 
 impl List {
     fn new(all: Arc<[OfferEntry]>, rows: Option<Box<[u32]>>) -> Self {
-        let list = Self { all, rows, fingerprint: [0; 32] };
+        let list = Self { all, rows, fingerprint: [0; 32], ready: None };
         let mut hash = Sha256::new();
         list.entries().for_each(|entry| hash.update(entry.digest));
         let fingerprint = hash.finalize().into();
         Self { fingerprint, ..list }
+    }
+
+    fn first_page(&self, version: Version) -> Option<&OnceLock<Raw>> {
+        self.ready.as_ref()?.get(version as usize)
     }
 
     fn len(&self) -> usize {

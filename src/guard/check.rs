@@ -172,7 +172,7 @@ fn is_encoded(segment: &str) -> bool {
     is_hex || (is_mixed && breaks * 12 <= length && is_random(segment))
 }
 
-/// By Shannon's entropy; a text of letters alone is words.
+/// By Shannon's entropy; a text of letters alone is words, and one that begins as a path is a path.
 fn is_random(text: &str) -> bool {
     let (mut counts, mut total) = ([0_u32; 256], 0_u32);
     for byte in text.bytes() {
@@ -190,7 +190,10 @@ fn is_random(text: &str) -> bool {
         })
         .sum();
     let has = |kind: fn(&u8) -> bool| text.bytes().any(|byte| kind(&byte));
-    has(u8::is_ascii_digit) && has(u8::is_ascii_alphabetic) && RANDOM_BITS_MIN <= bits
+    let is_path = ["/", "~/", "./", "../"]
+        .iter()
+        .any(|root| text.strip_prefix(root).is_some_and(|rest| rest.contains('/')));
+    !is_path && has(u8::is_ascii_digit) && has(u8::is_ascii_alphabetic) && RANDOM_BITS_MIN <= bits
 }
 
 #[cfg(test)]

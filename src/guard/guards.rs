@@ -143,7 +143,7 @@ impl Guards {
     /// goes into the words that a model is told first of all.
     pub fn shown_instructions(&self, route: &str, upstream: &str, said: &str) -> Option<String> {
         let guard = self.of(route, upstream, None);
-        let clean = guard.cleaned(Place::Descriptions, &Document::new(Raw::encode(&said)));
+        let clean = guard.cleaned(Place::Descriptions, &Document::new(Raw::encode(&said)), &[]);
         if clean.is_err() {
             tracing::warn!(upstream, "its instructions are left out: they must not pass");
         }

@@ -30,7 +30,7 @@ pub fn is_no_http(error: &Chain) -> bool {
 }
 
 /// The innermost error of this kind in a chain; an [`io::Error`] hides the one that it was made of.
-fn found<'e, T: Error + 'static>(error: &'e Chain) -> Option<&'e T> {
+fn found<T: Error + 'static>(error: &Chain) -> Option<&T> {
     let (mut next, mut last) = (Some(error), None);
     while let Some(error) = next {
         last = error.downcast_ref::<T>().or(last);

@@ -87,7 +87,7 @@ impl ArgumentError {
     pub fn is_misfit(&self) -> bool {
         match self {
             Self::Shape | Self::Kind(_) | Self::Case(_) | Self::Twice(_) => true,
-            Self::Long(..) | Self::Many(..) => false,
+            Self::Prototype(_) | Self::Long(..) | Self::Many(..) => false,
         }
     }
 }

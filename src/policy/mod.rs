@@ -24,6 +24,8 @@ mod reads;
 mod slice;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_of_unknown;
 mod text;
 
 pub use self::{

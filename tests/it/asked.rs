@@ -154,20 +154,27 @@ async fn questions_of_a_task_of_the_gate_are_bounded_together() {
     }
 }
 
-/// The time of a call counts from when it is sent: what it took to open its session's connection
-/// is none of it.
+/// The time of a call is that of its task, too: a server that opens slowly leaves less of it, and
+/// is told when it is over.
 #[tokio::test]
-async fn the_time_of_a_servers_task_counts_from_the_send() {
+async fn the_time_of_a_servers_task_is_what_is_left_of_its_calls() {
     let working = r#""status":"working""#;
     let done = r#""status":"completed","result":{"content":[]}"#;
     let mut steps = vec![working; 15];
     steps.push(done);
-    let server = fake::http().tool("job").task(&steps);
-    // It is asked whether it takes legacy clients, and takes its time to say that it does not.
-    let server = server.on("initialize", Act::Later(4_000));
-    let keys = "timeout = { idle = \"5s\", total = \"5s\" }";
-    let gate = gateway().upstream_with("git", &server, keys).start().await;
-    let client = gate.legacy("2025-06-18").await;
-    let answer = client.ask("tools/call", json!({ "name": "job" })).await;
-    assert_eq!(answer.result(), json!({ "content": [] }));
+    for (total, comes) in [("2s", false), ("60s", true)] {
+        let server = fake::http().tool("job").task(&steps);
+        // It is asked whether it takes legacy clients, and takes its time to say that it does not.
+        let server = server.on("initialize", Act::Later(1_500));
+        let keys = format!("timeout = {{ idle = \"{total}\", total = \"{total}\" }}");
+        let gate = gateway().upstream_with("git", &server, &keys).start().await;
+        let client = gate.legacy("2025-06-18").await;
+        let answer = client.ask("tools/call", json!({ "name": "job" })).await.result();
+        if comes {
+            assert_eq!(answer, json!({ "content": [] }));
+        } else {
+            assert_eq!(answer["structuredContent"]["error"], "service_timeout", "{answer}");
+            server.receives("tasks/cancel").await;
+        }
+    }
 }

@@ -56,6 +56,8 @@ async fn no_place_of_a_request_carries_a_secret() {
         let client = gate.legacy("2025-11-25").await;
         let reference = json!({ "type": "ref/prompt", "name": "ask" });
         for spelling in spellings() {
+            // A URI is no JSON: what is an escape there stands for itself.
+            let in_uri = if spelling.contains("\\u") { KEY } else { &spelling };
             for (method, params) in [
                 ("tools/call", json!({ "name": "weather", "arguments": { "a": spelling } })),
                 ("tools/call", json!({ "name": "weather", "arguments": { "taskId": spelling } })),
@@ -67,8 +69,8 @@ async fn no_place_of_a_request_carries_a_secret() {
                 ("prompts/get", json!({ "name": "ask", "arguments": { "topic": spelling } })),
                 ("prompts/get", json!({ "name": "ask", "note": spelling })),
                 ("resources/read", json!({ "uri": "mem://one", "note": spelling })),
-                ("resources/read", json!({ "uri": format!("mem://{spelling}") })),
-                ("resources/subscribe", json!({ "uri": format!("mem://{spelling}") })),
+                ("resources/read", json!({ "uri": format!("mem://{in_uri}") })),
+                ("resources/subscribe", json!({ "uri": format!("mem://{in_uri}") })),
                 (
                     "completion/complete",
                     json!({ "ref": reference, "argument": { "name": "topic", "value": spelling } }),

@@ -354,8 +354,9 @@ impl<const MIN: u64, const MAX: u64> FromToml for BoundedDuration<MIN, MAX> {
 /// ISO 8601 has it; or a variable, of which they know nothing.
 const DURATION_PATTERN: &str = concat!(
     r"\$\{|^\s*[+-]?\s*(?:(?:[0-9]+(?:[.,][0-9]+)?\s*",
-    r"(?:h|hrs?|hours?|m|mins?|minutes?|s|secs?|seconds?|ms|msecs?|millis?|milliseconds?|us|[µμ]s|[µμ]secs?|usecs?|micros?|microseconds?|ns|nsecs?|",
-    r"nanos?|nanoseconds?)(?:\s*,)?\s*)+(?:ago)?|[0-9]+:[0-9]{2}:[0-9]{2}(?:[.,][0-9]+)?|",
+    r"(?:h|hrs?|hours?|m|mins?|minutes?|s|secs?|seconds?|ms|msecs?|millis?|milliseconds?|",
+    r"us|[µμ]s|[µμ]secs?|usecs?|micros?|microseconds?|ns|nsecs?|nanos?|nanoseconds?)",
+    r"(?:\s*,)?\s*)+(?:ago)?|[0-9]+:[0-9]{2}:[0-9]{2}(?:[.,][0-9]+)?|",
     r"[pP][tT](?:[0-9]+(?:[.,][0-9]+)?[hHmMsS])+)\s*$",
 );
 

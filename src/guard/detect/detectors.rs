@@ -106,6 +106,11 @@ impl Detectors {
         Self { all, words, owners, shapes, shaped }
     }
 
+    #[cfg(test)]
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.all.iter().map(|one| one.name.as_str())
+    }
+
     /// Selects the detectors for a place from sections that say this; none where that is nothing.
     pub fn select(&self, detect: &[Detect], place: Place) -> Option<Arc<DetectorSelection>> {
         let mut look = DetectorSelection(vec![None; self.all.len()]);

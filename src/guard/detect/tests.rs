@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use proptest::{prelude::*, test_runner::TestRunner};
+use regex_syntax::hir::{Hir, HirKind, Repetition};
 use serde::Deserialize;
 
 use crate::{
@@ -64,6 +66,9 @@ fn each_detector_finds_what_it_must_and_nothing_else() {
     all.sort();
     known.sort();
     assert_eq!(known, all, "each detector has samples");
+    let mut compiled: Vec<_> = detectors.names().map(str::to_owned).collect();
+    compiled.sort();
+    assert_eq!(compiled, all, "a pattern that is too large would never find anything");
 }
 
 /// Words that stand in a pattern itself: in lower case, of three letters at least.
@@ -96,6 +101,49 @@ fn each_word_of_a_pattern_stands_in_a_text_that_it_must_find() {
     }
     assert!(missing.is_empty(), "no text that must be found has\n{}", missing.join("\n"));
     assert!(150 < all, "{all} words");
+}
+
+/// Texts that a detector's pattern matches, made from the pattern itself: without its boundaries
+/// and anchors, which no generator can keep.
+fn matches(pattern: &str) -> proptest::string::RegexGeneratorStrategy<String> {
+    fn without_looks(hir: Hir) -> Hir {
+        match hir.into_kind() {
+            HirKind::Look(_) => Hir::empty(),
+            HirKind::Capture(group) => without_looks(*group.sub),
+            HirKind::Repetition(each) => {
+                // Long enough: what may be longer has nothing that a keyword is in.
+                let max = each.max.map_or(each.min + 3, |max| max.min(each.min + 3));
+                let sub = Box::new(without_looks(*each.sub));
+                Hir::repetition(Repetition { max: Some(max), sub, ..each })
+            }
+            HirKind::Concat(all) => Hir::concat(all.into_iter().map(without_looks).collect()),
+            HirKind::Alternation(all) => {
+                Hir::alternation(all.into_iter().map(without_looks).collect())
+            }
+            HirKind::Empty => Hir::empty(),
+            HirKind::Literal(literal) => Hir::literal(literal.0),
+            HirKind::Class(class) => Hir::class(class),
+        }
+    }
+    let hir = without_looks(regex_syntax::parse(pattern).unwrap());
+    proptest::string::string_regex_parsed(&hir).unwrap()
+}
+
+/// A detector is not asked of a text that has none of its keywords, so one that can match such a
+/// text never fires there.
+#[test]
+fn whatever_a_pattern_matches_has_a_keyword_of_its_detector() {
+    let mut runner = TestRunner::new(ProptestConfig { cases: 100, ..ProptestConfig::default() });
+    for detector in built_in().iter().filter(|one| !one.keywords.is_empty()) {
+        let held = runner.run(&matches(&detector.pattern), |text| {
+            // Two letters beyond ASCII are the other case of letters in it; they are read as these.
+            let text = text.to_lowercase().replace('\u{17f}', "s");
+            let has = detector.keywords.iter().any(|word| text.contains(word.as_str()));
+            prop_assert!(has, "{} can match {text:?}, which has no keyword", detector.name);
+            Ok(())
+        });
+        assert!(held.is_ok(), "{}", held.unwrap_err());
+    }
 }
 
 /// Texts that people and programs write all day.

@@ -20,8 +20,8 @@ const STEPS_MAX: u64 = 200_000;
 const NUMBER_BYTES_MAX: usize = 400;
 
 /// What the official Python SDK (`FastMCP`, `MCPServer`) writes behind a tool's name as the title
-/// of its schema. Its servers parse a text where an argument is to be an array or an object; no other
-/// framework that was measured does.
+/// of its schema. Its servers parse a text where an argument is to be an array or an object; no
+/// other framework that was measured does.
 const PARSED_TITLE: &str = "Arguments";
 
 /// Keywords within which nothing is widened, as far as they speak of a member.

@@ -327,21 +327,6 @@ async fn try_keep(address: SocketAddr) -> Option<TcpStream> {
     try_send(address, &head).await
 }
 
-/// A connection in which a stream stays open.
-async fn try_listen(endpoint: &Endpoint) -> Option<TcpStream> {
-    let wanted = json!({ "notifications": { "toolsListChanged": true } });
-    let body = endpoint.modern().request("subscriptions/listen", wanted);
-    let head = format!(
-        "POST /mcp HTTP/1.1\r\nhost: {}\r\ncontent-type: application/json\r\n\
-         accept: application/json, text/event-stream\r\nmcp-method: subscriptions/listen\r\n\
-         mcp-protocol-version: {}\r\ncontent-length: {}\r\n\r\n{body}",
-        endpoint.address,
-        fake::MODERN,
-        body.len()
-    );
-    try_send(endpoint.address, &head).await
-}
-
 /// A connection in which something was asked and is answered; none where it is turned away.
 async fn try_send(address: SocketAddr, request: &str) -> Option<TcpStream> {
     let mut stream = TcpStream::connect(address).await.ok()?;
@@ -360,10 +345,10 @@ async fn newcomer(address: SocketAddr) -> TcpStream {
     }
 }
 
-/// No descriptor is left when a client connects: the idle connection makes room, and where none is
-/// idle, the client is turned away at once; afterwards all is as before.
+/// No descriptor is left when a client connects: the longest idle connection makes room; afterwards
+/// all is as before.
 #[tokio::test]
-async fn whoever_connects_without_a_descriptor_left_is_served_or_turned_away() {
+async fn whoever_connects_without_a_descriptor_left_is_served() {
     let route = "[routes.\"/mcp\"]\nupstreams = [\"gate\"]\n[upstreams.gate]\n";
     let gate = Binary::start("true", &format!("{route}builtin = \"gate\"\n")).await;
     let endpoint = gate.endpoint();
@@ -384,16 +369,6 @@ async fn whoever_connects_without_a_descriptor_left_is_served_or_turned_away() {
         assert!(matches!(closed, Ok(0) | Err(_)), "round {round}");
         drop((newcomer, idle));
         assert!(before < exhausted().await, "round {round}");
-
-        let before = exhausted().await;
-        let mut busy = vec![try_listen(&endpoint).await.expect("there is room yet")];
-        gate.has_no_more().await;
-        while let Some(stream) = try_listen(&endpoint).await {
-            busy.push(stream);
-            assert!(busy.len() < 20, "round {round}: the newcomer is turned away at some time");
-        }
-        assert!(before < exhausted().await, "round {round}");
-        drop(busy);
     }
     gate.ends().await;
 }
