@@ -99,7 +99,9 @@ impl Server {
     /// who its issuer is.
     async fn keep_outside(&self, place: &str) -> Result<(), String> {
         let is_meant = self.settings.issuer.is_some();
-        if !is_meant && public::is_private(place).await && !public::is_private(&self.resource).await
+        if !is_meant
+            && public::is_private(place).await
+            && !public::is_wholly_private(&self.resource).await
         {
             return Err(format!(
                 "the upstream leads to {place}, which is an address of a private network: write \

@@ -2,7 +2,6 @@
 //! no list.
 
 use std::{
-    borrow::Cow,
     collections::{HashMap, HashSet, VecDeque},
     hash::{BuildHasher as _, RandomState},
     sync::Arc,
@@ -10,10 +9,12 @@ use std::{
 
 use memchr::memmem;
 use parking_lot::Mutex;
+use serde::Deserialize;
+use serde_json::Value;
 
 use crate::{
     call::Caller,
-    mcp::raw::{Raw, string_end, text_of},
+    mcp::raw::Raw,
     telemetry::{Counter, Counters},
 };
 
@@ -57,13 +58,15 @@ impl ReadableLinks {
     /// Notes the links of a result that an upstream gave a caller: of at most `max` links of all
     /// callers, and a tenth of that for each, the newest.
     pub fn note(&self, origin: LinkOrigin<'_>, caller: &Caller, result: &Raw, max: usize) {
-        let mut links = links(result.bytes()).peekable();
-        if links.peek().is_none() {
+        let links = links(result);
+        if links.is_empty() {
             return;
         }
+        // The newest stay.
+        let links = links.into_iter().rev().take(max / 10).rev();
         let mut given = self.given.lock();
         let mut forgotten = 0;
-        for uri in links.take(max / 10) {
+        for uri in links {
             let link = self.hasher.hash_one((origin, uri.as_str()));
             let own = given.by_caller.entry(caller.clone()).or_default();
             if !own.known.insert(link) {
@@ -109,17 +112,47 @@ impl Given {
     }
 }
 
-/// The texts of all members `uri`, wherever they stand (`resource_link`, embedded resources). A
-/// quotation mark within a text has a `\` before it, so that nothing in one is taken for a member.
-fn links(text: &[u8]) -> impl Iterator<Item = String> {
-    const NAME: &[u8] = b"\"uri\"";
-    memmem::find_iter(text, NAME).filter_map(move |at| {
-        let is_name = at.checked_sub(1).and_then(|before| text.get(before)) != Some(&b'\\');
-        let rest = text.get(at + NAME.len()..).filter(|_| is_name)?.trim_ascii_start();
-        let value = rest.strip_prefix(b":")?.trim_ascii_start();
-        let value = std::str::from_utf8(value.get(..string_end(value, 0))?).ok()?;
-        text_of(value).filter(|uri| uri.len() <= URI_BYTES_MAX).map(Cow::into_owned)
-    })
+/// What may have links in a result: of a tool, of a resource, of a prompt.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Linking {
+    content: Vec<Block>,
+    contents: Vec<Block>,
+    messages: Vec<Message>,
+}
+
+#[derive(Deserialize)]
+struct Message {
+    content: Block,
+}
+
+/// A block of content (a link, or one that has a resource in it), or a resource.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Block {
+    #[serde(rename = "type")]
+    kind: Value,
+    uri: Value,
+    resource: Option<Box<Self>>,
+}
+
+/// The URIs of links and resources in a result, where a client finds them and nowhere else: in what
+/// is structured a server may give back what a caller wrote.
+fn links(result: &Raw) -> Vec<String> {
+    // Few results have any, and this one look is all that they cost.
+    if memmem::find(result.bytes(), b"uri").is_none() {
+        return Vec::new();
+    }
+    let Linking { content, contents, messages } = result.try_read().unwrap_or_default();
+    let blocks = content.into_iter().chain(messages.into_iter().map(|message| message.content));
+    let linked = blocks.filter_map(|block| match block.kind.as_str()? {
+        "resource_link" => Some(block.uri),
+        "resource" => block.resource.map(|resource| resource.uri),
+        _ => None,
+    });
+    let all = linked.chain(contents.into_iter().map(|resource| resource.uri));
+    let texts = all.filter_map(|uri| uri.as_str().map(str::to_owned));
+    texts.filter(|uri| uri.len() <= URI_BYTES_MAX).collect()
 }
 
 #[cfg(test)]
@@ -141,11 +174,28 @@ mod tests {
 
     #[test]
     fn links_are_found_where_a_client_finds_them() {
-        let text =
-            br#"{"content":[{"uri" : "a:\u0031"},{"resource":{"text":"\"uri\":\"b:1\"","uri":
-            "c:1"}},{"name":"uri","other":"uri"},{"uri":7},{"x\"uri":"d:1"}]}"#;
-        assert_eq!(links(text).collect::<Vec<_>>(), ["a:1", "c:1"]);
-        assert_eq!(links(b"{\"uri\"").count() + links(b"\"uri\":\"a").count(), 0);
+        for (result, want) in [
+            (r#"{"content":[{"type":"resource_link","uri" : "a:\u0031"}]}"#, &["a:1"][..]),
+            (
+                r#"{"content":[{"type":"resource","resource":{"text":"\"uri\"","uri":"c:1"}}]}"#,
+                &["c:1"],
+            ),
+            (r#"{"contents":[{"uri":"d:1","text":"x"},{"uri":"d:2"}]}"#, &["d:1", "d:2"]),
+            (
+                r#"{"messages":[{"role":"user","content":{"type":"resource_link","uri":"e:1"}}]}"#,
+                &["e:1"],
+            ),
+            (r#"{"content":[{"type":"text","text":"uri","uri":"f:1"}]}"#, &[]),
+            (r#"{"content":[{"uri":"g:1"}]}"#, &[]),
+            (r#"{"content":[{"type":"resource_link","uri":7}]}"#, &[]),
+            (r#"{"content":[],"structuredContent":{"uri":"h:1"}}"#, &[]),
+            (r#"{"structuredContent":{"content":[{"type":"resource_link","uri":"i:1"}]}}"#, &[]),
+            (r#"{"content":[],"_meta":{"uri":"j:1"}}"#, &[]),
+            (r#"{"content":"uri"}"#, &[]),
+        ] {
+            let found = links(&Raw::trusted(result));
+            assert_eq!(found, want, "{result}");
+        }
     }
 
     #[test]

@@ -81,9 +81,10 @@ fn is_own(server: &Server, local: SocketAddr, authority: &str, origin: &str) -> 
     let its_host = without_port(its_authority);
     let default = if secure { 443 } else { 80 };
     let port = port(its_authority).unwrap_or(default);
-    let is_here = is_local(its_host) || is_address(its_host, local);
+    // Of a listener on all addresses nobody knows which are its own, so none is taken for it.
+    let is_here = is_local(its_host) || address(its_host) == Some(local.ip());
     is_here && port == local.port()
-        || its_authority.eq_ignore_ascii_case(authority)
+        || its_authority.eq_ignore_ascii_case(authority) && is_fixed(server, its_host)
         || server.public_url.as_deref().and_then(web).is_some_and(|(public, url)| {
             let own = url.split('/').next().unwrap_or_default();
             public == secure && own.eq_ignore_ascii_case(its_authority)
@@ -114,10 +115,21 @@ fn is_local(host: &str) -> bool {
         || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
+/// Whether a host is what it says whoever runs the name service: an address, a name of this
+/// machine, or one that `hosts` spells out. Where `hosts` takes any, a name may be anybody's.
+fn is_fixed(server: &Server, host: &str) -> bool {
+    is_local(host)
+        || address(host).is_some()
+        || server.hosts.iter().any(|entry| entry.eq_ignore_ascii_case(host))
+}
+
 /// An address literal cannot be rebound; one that is listened on is served.
 fn is_address(host: &str, local: SocketAddr) -> bool {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    bare.parse::<IpAddr>().is_ok_and(|address| local.ip().is_unspecified() || address == local.ip())
+    address(host).is_some_and(|address| local.ip().is_unspecified() || address == local.ip())
+}
+
+fn address(host: &str) -> Option<IpAddr> {
+    host.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
 fn listed(list: &[String], text: &str) -> bool {
@@ -148,6 +160,36 @@ mod tests {
             &headers,
             &Uri::from_static("/mcp"),
         )
+    }
+
+    /// Where a listener has all addresses, and where any name is taken for a host.
+    #[test]
+    fn no_page_of_a_stranger_is_taken_for_the_gates_own() {
+        let text = "server.hosts = [\"*\", \"gate.example\"]\n\
+                    routes.\"/mcp\".upstreams = [\"gate\"]\n\
+                    upstreams.gate.builtin = \"gate\"";
+        let config = crate::config::parse("routes.toml", text, &|_| None).unwrap();
+        for (host, origin, passes) in [
+            ("127.0.0.1:8080", "http://203.0.113.9:8080", false),
+            ("localhost:8080", "http://10.0.0.1:8080", false),
+            ("10.0.0.1:8080", "http://10.0.0.2:8080", false),
+            ("10.0.0.1:8080", "http://[2001:db8::1]:8080", false),
+            ("evil.example:8080", "http://evil.example:8080", false),
+            ("evil.example", "http://evil.example", false),
+            ("evil.example", "https://evil.example", false),
+            ("gate.example:8080", "http://evil.example:8080", false),
+            ("gate.example:8080", "http://gate.example:8080", true),
+            ("10.0.0.1:8080", "http://10.0.0.1:8080", true),
+            ("127.0.0.1:8080", "http://localhost:8080", true),
+            ("10.0.0.1:8080", "http://127.0.0.1:8080", true),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, host.parse().unwrap());
+            headers.insert(header::ORIGIN, origin.parse().unwrap());
+            let local = "0.0.0.0:8080".parse().unwrap();
+            let judged = check(&config.server, local, &headers, &Uri::from_static("/mcp"));
+            assert_eq!(judged.is_ok(), passes, "{host} {origin}");
+        }
     }
 
     #[test]

@@ -51,8 +51,12 @@ impl Readings {
         if parts.is_special() && !parts.user.is_empty() || parts.hides_a_file() {
             return None;
         }
-        if self::normal(&whatwg(uri)?) != normal {
-            return None;
+        // Also what is judged in its place must be read as one: without its last dots a host may be
+        // a number, which is another host to some.
+        for spelling in [uri, &normal] {
+            if self::normal(&whatwg(spelling)?) != normal {
+                return None;
+            }
         }
         let mut all = BTreeSet::from([normal.clone()]);
         for _ in 0..DECODINGS_MAX {

@@ -9,6 +9,15 @@ use http::Uri;
 /// by any that its name has now. A name that cannot be looked up is not: nothing is reached by it,
 /// or a proxy looks it up.
 pub async fn is_private(url: &str) -> bool {
+    judged(url, |all| all.iter().any(|address| is_private_address(*address))).await
+}
+
+/// As [`is_private`], by all addresses that its name has: one that has both may be a stranger's.
+pub async fn is_wholly_private(url: &str) -> bool {
+    judged(url, |all| all.iter().all(|address| is_private_address(*address))).await
+}
+
+async fn judged(url: &str, judge: impl Fn(&[IpAddr]) -> bool) -> bool {
     let Some(uri) = url.parse::<Uri>().ok() else { return false };
     let host = uri.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
     if let Ok(address) = host.parse::<IpAddr>() {
@@ -20,14 +29,15 @@ pub async fn is_private(url: &str) -> bool {
         return true;
     }
     let found = tokio::net::lookup_host((host, uri.port_u16().unwrap_or(443))).await;
-    found.is_ok_and(|mut all| all.any(|address| is_private_address(address.ip())))
+    let found: Vec<IpAddr> = found.into_iter().flatten().map(|address| address.ip()).collect();
+    !found.is_empty() && judge(&found)
 }
 
 /// Addresses that are not of the internet (RFC 6890; the IANA special-purpose address registries).
 fn is_private_address(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(address) => {
-            let [first, second, ..] = address.octets();
+            let [first, second, third, _] = address.octets();
             address.is_private()
                 || address.is_loopback()
                 || address.is_link_local()
@@ -36,6 +46,7 @@ fn is_private_address(address: IpAddr) -> bool {
                 || address.is_multicast()
                 || first == 0
                 || first == 100 && (64..128).contains(&second)
+                || (first, second, third) == (192, 0, 0)
                 || first == 198 && (18..20).contains(&second)
                 || 240 <= first
         }
@@ -44,7 +55,20 @@ fn is_private_address(address: IpAddr) -> bool {
 }
 
 fn is_private_v6(address: Ipv6Addr) -> bool {
-    let [first, ..] = address.segments();
+    let [first, second, third, a, b, c, high, low] = address.segments();
+    let embedded = match (first, second, third, a, b, c) {
+        // NAT64 (RFC 6052, RFC 8215), 6to4 (RFC 3056) and the form that is no longer used.
+        (0x64, 0xFF9B, 0, 0, 0, 0) | (0, 0, 0, 0, 0, 0) if 1 < low || high != 0 => {
+            Some([high, low])
+        }
+        (0x64, 0xFF9B, 1, ..) => return true,
+        (0x2002, ..) => Some([second, third]),
+        _ => None,
+    };
+    if let Some([high, low]) = embedded {
+        let address = (u32::from(high) << 16) | u32::from(low);
+        return is_private_address(IpAddr::V4(address.into()));
+    }
     address.is_loopback()
         || address.is_unspecified()
         || address.is_multicast()
@@ -70,6 +94,11 @@ mod tests {
             "http://198.18.0.1/",
             "http://255.255.255.255/",
             "http://[::1]/",
+            "http://[64:ff9b::a9fe:a9fe]/",
+            "http://[64:ff9b:1::1]/",
+            "http://[2002:7f00:1::]/",
+            "http://[::127.0.0.1]/",
+            "http://192.0.0.192/",
             "http://[fe80::1]/",
             "http://[fd00::1]/",
             "http://[::ffff:10.0.0.1]/",
@@ -80,9 +109,14 @@ mod tests {
         ] {
             assert!(is_private(private).await, "{private}");
         }
-        for public in
-            ["https://93.184.216.34/", "https://172.32.0.1/", "https://[2606:4700::1]/", "no url"]
-        {
+        for public in [
+            "https://93.184.216.34/",
+            "https://172.32.0.1/",
+            "https://192.0.1.1/",
+            "https://[2606:4700::1]/",
+            "https://[64:ff9b::5db8:d822]/",
+            "no url",
+        ] {
             assert!(!is_private(public).await, "{public}");
         }
     }

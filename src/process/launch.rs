@@ -121,7 +121,7 @@ impl Environment {
             let Some(known) = known.filter(|_| !value.as_encoded_bytes().starts_with(b"()")) else {
                 continue;
             };
-            match has_user_info(&value.to_string_lossy()) {
+            match has_user_info(known, &value.to_string_lossy()) {
                 true => withheld.push(known.to_owned()),
                 false => passed.push((name.clone(), value.clone())),
             }
@@ -175,11 +175,19 @@ fn is_inherited(name: &str) -> bool {
     INHERITED.contains(&name) || INHERITED_OF.iter().any(known)
 }
 
-/// Whether a value has a URL with user info in it, or what programs take for one.
-fn has_user_info(value: &str) -> bool {
-    value.split_once("://").map_or(value, |(_, rest)| rest).split('/').next().is_some_and(
-        |authority| authority.rsplit_once('@').is_some_and(|(user, _)| !user.is_empty()),
-    )
+/// Whether the value of a variable has a URL with user info in it, or what programs take for one:
+/// that of a proxy or a registry may be written without a scheme, and its password with a slash. A
+/// locale or a user's name may have an `@`, too, and is no URL.
+fn has_user_info(name: &str, value: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let is_url = ["proxy", "registry"].iter().any(|kind| name.contains(kind));
+    let rest = match value.split_once("://") {
+        Some((_, rest)) => rest,
+        None if is_url => value,
+        None => return false,
+    };
+    let authority = if is_url { rest } else { rest.split('/').next().unwrap_or_default() };
+    authority.rsplit_once('@').is_some_and(|(user, _)| !user.is_empty())
 }
 
 /// The value of `PATH` that a child will have.
@@ -379,6 +387,7 @@ mod tests {
             "http://user:pw@proxy.example:3128",
             "http://token@proxy.example",
             "user:pw@proxy.example:3128",
+            "http://user:p/w@proxy.example:3128",
             "https://user:p%40w@proxy.example/x",
             "socks5://u:p@[::1]:1080",
         ] {
@@ -394,8 +403,16 @@ mod tests {
                 assert_eq!(environment.remark(|known| known == name), None);
             }
         }
-        for value in ["http://proxy.example:3128", "localhost,.internal", "http://h/x@y", ""] {
+        for value in ["http://proxy.example:3128", "localhost,.internal", "http://h/x", ""] {
             assert_eq!(names(&[("HTTPS_PROXY", value)]).len(), 1, "{value}");
+        }
+        for (name, value) in [
+            ("LANG", "de_DE@euro"),
+            ("LC_ALL", "sr_RS.UTF-8@latin"),
+            ("USER", "jo@corp.example"),
+            ("LOGNAME", "jo@corp.example"),
+        ] {
+            assert_eq!(names(&[(name, value)]), [name], "{value}");
         }
     }
 

@@ -54,14 +54,6 @@ struct Hit {
     then: Then,
 }
 
-impl Hit {
-    /// Whether both are of one detector, in places that touch.
-    fn is_same(&self, other: &Self) -> bool {
-        let apart = self.part.end <= other.part.start || other.part.end <= self.part.start;
-        self.by == other.by && !apart
-    }
-}
-
 impl Detectors {
     /// Tollgate's own, and these.
     pub fn new(more: &[Detector]) -> Self {
@@ -214,10 +206,17 @@ impl Detectors {
         let mut hits = self.hits_as_read(look, may, text);
         for reading in readings::others(text) {
             let found = self.hits_as_read(look, may, &reading.text).into_iter();
-            let found = found.map(|hit| Hit { part: reading.place(&hit.part), ..hit });
-            let new: Vec<_> = found.filter(|hit| !hits.iter().any(|it| it.is_same(hit))).collect();
-            hits.extend(new);
+            hits.extend(found.map(|hit| Hit { part: reading.place(&hit.part), ..hit }));
         }
+        // In their order, so that of any number each is held against the one before it only.
+        hits.sort_by_key(|hit| (hit.by, hit.part.start));
+        hits.dedup_by(|hit, before| {
+            let touches = hit.by == before.by && hit.part.start < before.part.end;
+            if touches {
+                before.part.end = before.part.end.max(hit.part.end);
+            }
+            touches
+        });
         hits.sort_by_key(|hit| hit.part.start);
         hits
     }

@@ -9,7 +9,10 @@
 use serde::de::IgnoredAny;
 use serde_json::{Map, Number, Value};
 
-use crate::mcp::{document::Document, raw::Raw};
+use crate::{
+    guard::value,
+    mcp::{document::Document, raw::Raw},
+};
 
 use super::fault::{DEPTH_MAX, Draft, plain};
 
@@ -155,7 +158,14 @@ impl<'a> LenientReader<'a> {
         if branches.iter().any(|branch| self.may_fit(branch, &value)) {
             return value;
         }
+        // Each alternative copies the value, which counts as what it is.
+        let size = value::size(&value);
         for branch in branches {
+            if self.steps <= size {
+                self.steps = 0;
+                break;
+            }
+            self.steps -= size;
             let read = self.read(branch, value.clone(), scope);
             if read != value && self.may_fit(branch, &read) {
                 return read;
