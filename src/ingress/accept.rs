@@ -17,12 +17,17 @@ pub enum Accepts {
 
 const JSON: &str = "application/json";
 const STREAM: &str = "text/event-stream";
+const USUAL: &str = "application/json, text/event-stream";
 
 impl Accepts {
     /// Reads `Accept`; none where it lists neither JSON nor a stream. Forgiving: no `Accept`
     /// accepts all.
     pub fn of(headers: &HeaderMap) -> Option<Self> {
         let Some(kinds) = kinds(headers) else { return Some(Self::Both) };
+        // Nearly all clients say this, to the letter.
+        if kinds == USUAL {
+            return Some(Self::Both);
+        }
         match (lists(&kinds, JSON), lists(&kinds, STREAM)) {
             (Some(false), Some(true)) => Some(Self::OnlyStream),
             (Some(true), Some(true)) => {
