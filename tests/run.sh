@@ -48,18 +48,30 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 
 passed=() failed=() left_out=() times=()
+mkdir -p target
+said=$(mktemp target/said.XXXXXX)
+trap 'rm -f "$said"*' EXIT
 step() { # NAME COMMAND…
   echo
   echo "== $1: ${*:2}"
   local begun=$SECONDS
-  if "${@:2}"; then
+  # With pipefail, the status is that of the command.
+  if "${@:2}" 2>&1 | tee "$said"; then
     passed+=("$1")
     echo "== $1: passed in $((SECONDS - begun)) s"
   else
     failed+=("$1")
+    mv "$said" "$said.$1"
     echo "== $1: FAILED after $((SECONDS - begun)) s"
   fi
   times+=("$1 $((SECONDS - begun)) s")
+}
+# What a step that failed had to say of it, said again at the end: above, it is lost among the rest.
+retell() { # NAME
+  echo "== $1 failed:"
+  grep -aE -A 12 '^(FAILED|failures:|error(\[|:)|thread .* panicked|  (left|right): )|\.\.\. FAILED$|ERROR' "$said.$1" | tail -n 60
+  echo "== the last lines of $1:"
+  tail -n 15 "$said.$1"
 }
 optional() { # NAME TOOL HINT COMMAND…: a step that is left out where its tool is missing
   if command -v "$2" >/dev/null 2>&1; then
@@ -91,6 +103,9 @@ if [ $tier = night ]; then
   optional mutants cargo-mutants "cargo install cargo-mutants" bash tests/mutants.sh
 fi
 
+for name in "${failed[@]}"; do
+  retell "$name"
+done
 echo
 printf 'left out: %s\n' "${left_out[@]}" | sed '/: $/d'
 printf '%s\n' "${times[@]}" | paste -sd, | sed 's/,/, /g'

@@ -208,7 +208,7 @@ async def a_desktop_client_starts_the_gate() -> None:
 
 async def nothing_is_left(family: list[Process]) -> None:
     await eventually(
-        f"the end of {family}", lambda: not any(process.runs() for process in family), patience=10
+        f"the end of {family}", lambda: not any(process.runs() for process in family)
     )
 
 
