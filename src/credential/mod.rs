@@ -13,14 +13,13 @@ mod token;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, header};
+use http::{Request, StatusCode, header};
 use http_body_util::Full;
-use hyper::body::Incoming;
 
 use crate::{
     call::{Token as Bearer, tasks::Tasks},
     config::{Credential as Settings, Transport, Upstream},
-    net::{Net, NetError, SendOptions},
+    net::{Answer, Net, NetError, SendOptions},
     telemetry::Counters,
 };
 
@@ -72,9 +71,9 @@ impl Credential {
         &self,
         net: &Net,
         mut request: Request<Full<Bytes>>,
-        way: SendOptions,
+        way: SendOptions<'_>,
         whose: Option<&Bearer>,
-    ) -> Result<Response<Incoming>, NetError> {
+    ) -> Result<Answer, NetError> {
         let token = match self {
             Self::Pass => {
                 if let Some(bearer) = whose {

@@ -1,53 +1,39 @@
 //! A client of HTTP/1.1 and HTTP/2 with pooled connections, over TLS and proxies.
 
-use std::{
-    io,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::header;
+use http::{Uri, header};
 use http_body_util::Full;
-use hyper::{Request, Response, body::Incoming};
+use hyper::Request;
 use hyper_rustls::{ConfigBuilderExt, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::{TokioExecutor, TokioTimer},
 };
+use parking_lot::Mutex;
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
 
-use crate::{
-    call::clock,
-    config::{Dial, Secret},
-};
+use crate::config::{Dial, Secret};
 
 use super::{
+    answer::{Answer, AnswerBody},
     dial::{CONNECT_TIMEOUT, Dialer},
     error::NetError,
     live::{ClosedBefore, LiveConnector},
+    pool::{POOL_IDLE, Pool, PoolError},
     proxy::ProxyRoute,
+    reuse::Reuse,
     tls_words,
 };
-
-/// Idle connections are given up a little before common servers do (Node and uvicorn: 5 s): a
-/// request that meets the end of its connection is lost, and nobody knows what became of it.
-const POOL_IDLE: Duration = Duration::from_secs(4);
 
 /// A server that vanished without a word, behind a stream that it is to speak on, is noticed after
 /// this much silence and as many probes.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 const KEEPALIVE_PROBES: u32 = 3;
-
-/// A server that closed a pooled connection without a word is not sent requests on such ones for so
-/// many seconds.
-const FRESH_SECONDS: u64 = 60;
 
 /// A pool of connections; a clone shares it. Connections are pooled, MCP sessions never are.
 #[derive(Clone, Debug)]
@@ -55,13 +41,15 @@ pub struct Net(Arc<Pools>);
 
 #[derive(Debug)]
 struct Pools {
-    reused: Pool,
+    reused: Clients,
     /// Every request dials.
-    fresh: Pool,
+    fresh: Clients,
+    /// Pools for servers that are sent much; of so many replicas as the upstream has.
+    pools: Mutex<Vec<Arc<Pool>>>,
+    connector: LiveConnector,
     route: Arc<ProxyRoute>,
     tls: ClientConfig,
-    /// The time until when no connection is used twice, in seconds since 1970.
-    fresh_until: AtomicU64,
+    reuse: Arc<Reuse>,
 }
 
 /// What an answer that is no HTTP most likely means.
@@ -69,8 +57,9 @@ const NO_HTTP: &str = "this port speaks no HTTP: is it `https:`, or the port of 
 
 type Sender = Client<LiveConnector, Full<Bytes>>;
 
+/// Clients with pools for any server.
 #[derive(Debug)]
-struct Pool {
+struct Clients {
     /// HTTP/2 where TLS agrees on it, else HTTP/1.1.
     agreed: Sender,
     /// HTTP/2 in clear text, by prior knowledge.
@@ -78,10 +67,12 @@ struct Pool {
 }
 
 /// Options of sending one request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct SendOptions {
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SendOptions<'a> {
     /// Speaks HTTP/2 in clear text.
     pub h2c: bool,
+    /// The pool for the request's server, where it has one.
+    pub pool: Option<&'a Arc<Pool>>,
     /// Dials a connection of its own.
     pub fresh: bool,
 }
@@ -126,41 +117,50 @@ impl Net {
         tcp.set_keepalive(Some(KEEPALIVE));
         tcp.set_keepalive_interval(Some(KEEPALIVE / 3));
         tcp.set_keepalive_retries(Some(KEEPALIVE_PROBES));
-        let route = Arc::new(route);
+        let (route, reuse) = (Arc::new(route), Arc::<Reuse>::default());
         // To a proxy, HTTP/1.1 is spoken.
         let to_proxy = HttpsConnectorBuilder::new().with_tls_config(tls.clone()).https_or_http();
         let to_proxy = to_proxy.enable_http1().wrap_connector(tcp.clone());
-        let sender = |h2c: bool, fresh: bool| {
+        let connector = |h2c: bool| {
             let dialer = Dialer::new(to_proxy.clone(), tcp.clone(), Arc::clone(&route), h2c);
             let connector = HttpsConnectorBuilder::new().with_tls_config(tls.clone());
             let connector = connector.https_or_http().enable_all_versions().wrap_connector(dialer);
+            LiveConnector::new(connector, Arc::clone(&reuse))
+        };
+        let sender = |h2c: bool, fresh: bool| {
             let mut builder = Client::builder(TokioExecutor::new());
             builder.pool_timer(TokioTimer::new()).pool_idle_timeout(POOL_IDLE).http2_only(h2c);
             if fresh {
                 builder.pool_max_idle_per_host(0);
             }
-            builder.build(LiveConnector(connector))
+            builder.build(connector(h2c))
         };
-        let pool = |fresh| Pool { agreed: sender(false, fresh), h2c: sender(true, fresh) };
+        let clients = |fresh| Clients { agreed: sender(false, fresh), h2c: sender(true, fresh) };
         Self(Arc::new(Pools {
-            reused: pool(false),
-            fresh: pool(true),
+            reused: clients(false),
+            fresh: clients(true),
+            pools: Mutex::default(),
+            connector: connector(false),
             route: Arc::clone(&route),
             tls: tls.clone(),
-            fresh_until: AtomicU64::new(0),
+            reuse: Arc::clone(&reuse),
         }))
     }
 
     /// Uses no connection twice, from now on and for a while.
     pub fn distrust_pool(&self) {
-        let until = clock::unix_seconds() + FRESH_SECONDS;
-        self.0.fresh_until.store(until, Ordering::Relaxed);
+        self.0.reuse.distrust();
+    }
+
+    /// Forgets what was found out about the server.
+    #[cfg(test)]
+    pub fn trust_pool(&self) {
+        self.0.reuse.trust();
     }
 
     /// Whether each request is to dial a connection of its own.
     pub fn wants_fresh(&self) -> bool {
-        let until = self.0.fresh_until.load(Ordering::Relaxed);
-        until != 0 && clock::unix_seconds() < until
+        !self.0.reuse.is_trusted()
     }
 
     /// Sends one request. Whether it may be sent again where its connection broke, its sender
@@ -171,10 +171,20 @@ impl Net {
     pub async fn send(
         &self,
         mut request: Request<Full<Bytes>>,
-        options: SendOptions,
-    ) -> Result<Response<Incoming>, NetError> {
-        let pool = if options.fresh { &self.0.fresh } else { &self.0.reused };
-        let sender = if options.h2c { &pool.h2c } else { &pool.agreed };
+        options: SendOptions<'_>,
+    ) -> Result<Answer, NetError> {
+        if let Some(pool) = options.pool {
+            return pool.send(request, options.fresh).await.map_err(|error| match error {
+                PoolError::Connect(_) => failed(&error, NetError::Connect),
+                PoolError::Unsent(_) => failed(&error, NetError::Closed),
+                PoolError::Broken(_) if was_closed_before(&error) => {
+                    failed(&error, NetError::Closed)
+                }
+                PoolError::Broken(_) => failed(&error, NetError::Broken),
+            });
+        }
+        let clients = if options.fresh { &self.0.fresh } else { &self.0.reused };
+        let sender = if options.h2c { &clients.h2c } else { &clients.agreed };
         // A proxy that forwards is told with each request; a tunnel was told when it was opened.
         if !options.h2c
             && *self.0.route != ProxyRoute::Direct
@@ -184,22 +194,43 @@ impl Net {
         {
             request.headers_mut().insert(header::PROXY_AUTHORIZATION, authorization);
         }
-        sender.request(request).await.map_err(|error| {
-            let text = tls_words::of(&error).unwrap_or_else(|| causes(&error));
-            let no_http = tls_words::is_no_http(&error);
-            let text = if no_http { format!("{text}: {NO_HTTP}") } else { text };
-            if lacks_resources(&error) {
-                return NetError::Exhausted(format!("this gateway has no room for it: {text}"));
-            }
+        let sent = sender.request(request).await;
+        sent.map(|response| response.map(|body| AnswerBody::new(body, None))).map_err(|error| {
             if error.is_connect() {
-                NetError::Connect(text)
+                failed(&error, NetError::Connect)
             } else if was_closed_before(&error) {
-                NetError::Closed(text)
+                failed(&error, NetError::Closed)
             } else {
-                NetError::Broken(text)
+                failed(&error, NetError::Broken)
             }
         })
     }
+
+    /// The pool for the server at this address, which is plain HTTP/1.1 without a proxy; none for
+    /// others.
+    pub fn pool_of(&self, uri: &Uri) -> Option<Arc<Pool>> {
+        if *self.0.route != ProxyRoute::Direct {
+            return None;
+        }
+        let mut pools = self.0.pools.lock();
+        if let Some(found) = pools.iter().find(|pool| pool.is_of(uri)) {
+            return Some(Arc::clone(found));
+        }
+        let made = Pool::of(uri, self.0.connector.clone())?;
+        pools.push(Arc::clone(&made));
+        Some(made)
+    }
+}
+
+/// Says what went wrong, in words; as what, unless it is for want of the gate's own.
+fn failed<E: std::error::Error + 'static>(error: &E, what: fn(String) -> NetError) -> NetError {
+    let text = tls_words::of(error).unwrap_or_else(|| causes(error));
+    let no_http = tls_words::is_no_http(error);
+    let text = if no_http { format!("{text}: {NO_HTTP}") } else { text };
+    if lacks_resources(error) {
+        return NetError::Exhausted(format!("this gateway has no room for it: {text}"));
+    }
+    what(text)
 }
 
 fn tls_builder() -> rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier> {

@@ -3,9 +3,9 @@
 use bytes::Bytes;
 use http::{HeaderMap, Response, header};
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 
 use super::{
+    answer::{Answer, AnswerBody},
     error::NetError,
     inflate::{Coding, Inflate},
 };
@@ -16,7 +16,7 @@ const SHOWN_CHARS: usize = 64;
 /// A body as it arrives.
 #[derive(Debug)]
 pub struct Content {
-    body: Incoming,
+    body: AnswerBody,
     /// Boxed: nobody is asked for a coding.
     inflate: Option<Box<Inflate>>,
 }
@@ -27,7 +27,7 @@ impl Content {
     ///
     /// # Errors
     /// [`NetError::Coding`], which names another one.
-    pub fn of(response: Response<Incoming>) -> Result<Response<Self>, NetError> {
+    pub fn of(response: Answer) -> Result<Response<Self>, NetError> {
         let inflate = match coding(response.headers()) {
             Ok(coding) => coding.map(|coding| Box::new(Inflate::new(coding))),
             Err(other) => return Err(NetError::Coding(other)),

@@ -2,6 +2,7 @@
 //! answers without their content coding ([`content`]); small documents ([`fetch`]), what is fetched
 //! once for all who want it ([`flight`]), and the secrets that a Vault keeps.
 
+mod answer;
 mod client;
 mod content;
 mod dial;
@@ -10,14 +11,18 @@ mod fetch;
 pub mod flight;
 mod inflate;
 mod live;
+mod pool;
 mod proxy;
 pub mod public;
+mod reuse;
 mod tls_words;
 pub mod vault;
 
 pub use self::{
+    answer::Answer,
     client::{Net, SendOptions, certificates_in},
     content::Content,
     error::NetError,
     fetch::FetchError,
+    pool::Pool,
 };

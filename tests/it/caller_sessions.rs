@@ -245,6 +245,31 @@ async fn a_session_that_the_server_forgot_is_opened_anew() {
     assert!(sessions(&server).values().all(|who| who.len() == 1));
 }
 
+/// Some servers keep a session for a few calls, or seconds, only. They are well all the same: with
+/// a pause between restarts of an hour, the first such end would be the last answer.
+#[tokio::test]
+async fn sessions_that_end_soon_are_no_trouble_of_their_server() {
+    let restart = "restart = { delay = \"1h\", delay_max = \"1h\" }";
+    for calls_in_each in [1, 2, 3, 5, 8] {
+        for of_legacy in [false, true] {
+            let server = fake::legacy("2025-06-18").tool("log");
+            let gate = gateway().upstream_with("a", &server, restart).start().await;
+            let client = if of_legacy { gate.legacy("2025-06-18").await } else { gate.modern() };
+            let case = format!("{calls_in_each} calls a session, legacy client: {of_legacy}");
+            for _ in 0..4 {
+                for _ in 0..calls_in_each {
+                    let result = client.call("log").await;
+                    assert_eq!(result["content"][0]["text"], "log ran", "{case}: {result}");
+                }
+                server.forgets_sessions();
+            }
+            let upstream = gate.app().viewer().report().upstreams[0].clone();
+            assert_eq!(upstream.restarts, 0, "{case}");
+            assert_eq!(upstream.last_error, None, "{case}");
+        }
+    }
+}
+
 /// The lists that all see are read on the gate's own session. Each caller's has a stream, too: some
 /// servers answer there, or say there that a call changed their lists.
 #[tokio::test]

@@ -1,12 +1,15 @@
 //! Where an HTTP upstream is, and how one request gets there: its credential, the cookies of its
 //! session, redirects that are followed, and connections that broke before the answer.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method as Verb, Uri, header};
 use http_body_util::Full;
-use hyper::{Request, Response, body::Incoming};
+use hyper::{Request, Response};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
@@ -14,7 +17,7 @@ use crate::{
     call::Token,
     config::Transport,
     credential::Credential,
-    net::{Content, Net, NetError, SendOptions},
+    net::{Answer, Content, Net, NetError, Pool, SendOptions},
     upstream::exchange::{
         error::SendError,
         server_reason::{Refusal, ServerReason, in_place_of_message},
@@ -40,6 +43,8 @@ const MAP_ROOM: usize = 16;
 pub struct Endpoint {
     net: Net,
     pub uri: Uri,
+    /// The connections to its own address, where that is plain HTTP.
+    pool: Option<Arc<Pool>>,
     /// The headers of every request.
     headers: HeaderMap,
     /// The headers of every POST whose answer may be JSON or a stream: ready, since most calls are.
@@ -128,9 +133,11 @@ impl Endpoint {
         let mut post_headers = map.clone();
         post_headers.insert(header::CONTENT_TYPE, JSON);
         post_headers.insert(header::ACCEPT, BOTH_TYPES);
+        let pool = if *h2c { None } else { net.pool_of(&uri) };
         Ok(Self {
             net,
             uri,
+            pool,
             headers: map,
             post_headers,
             h2c: *h2c,
@@ -218,14 +225,15 @@ impl Endpoint {
         template: &RequestTemplate,
         how: &How,
         fresh: bool,
-    ) -> Result<Response<Incoming>, NetError> {
+    ) -> Result<Answer, NetError> {
         let mut request = self.request(template);
         if how.in_session && self.cookies.is_used() {
             let own = self.headers.get(header::COOKIE);
             self.cookies.put(&template.uri, own, request.headers_mut(), Instant::now());
         }
-        let way =
-            SendOptions { h2c: self.h2c && request.uri().scheme_str() == Some("http"), fresh };
+        let h2c = self.h2c && request.uri().scheme_str() == Some("http");
+        let pool = self.pool.as_ref().filter(|pool| pool.is_of(&template.uri));
+        let way = SendOptions { h2c, pool, fresh };
         match &self.credential {
             None => self.net.send(request, way).await,
             Some(credential) => {
@@ -265,7 +273,7 @@ impl Endpoint {
 }
 
 /// Where an answer redirects to; none where it is another answer.
-fn location_of(response: &Response<Incoming>) -> Option<String> {
+fn location_of(response: &Answer) -> Option<String> {
     let location = response.headers().get(header::LOCATION)?;
     is_redirect(response.status())
         .then(|| String::from_utf8_lossy(location.as_bytes()).trim().to_owned())

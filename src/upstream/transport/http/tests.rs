@@ -192,10 +192,13 @@ async fn send(endpoint: &Endpoint, number: usize, end: &str) -> Result<Vec<u8>, 
 #[tokio::test]
 async fn a_connection_that_was_closed_loses_no_request() {
     let server = Server::start();
-    let mut endpoint = server.endpoint();
+    let net = Net::new();
+    let endpoint = server.endpoint_over(net.clone());
     let times = |number: usize| server.seen.lock().get(&number).copied().unwrap_or_default();
     let mut before = "keeps it";
     for number in 0..ROUNDS {
+        // What was learned of the server would keep all requests off used connections.
+        net.trust_pool();
         let end = ENDS[rand::random_range(0..ENDS.len())];
         let sent = send(&endpoint, number, end).await;
         let case = format!("{number}, after one that {before}: {sent:?}");
@@ -220,15 +223,52 @@ async fn a_connection_that_was_closed_loses_no_request() {
         thread::sleep(Duration::from_micros(rand::random_range(0..3_000)));
         let raced = send(&endpoint, ROUNDS + number, "keeps it").await;
         assert!(times(ROUNDS + number) <= 1, "{number}, while one {end}: {raced:?}");
-        if raced.is_err() {
-            // With a pool that is trusted.
-            endpoint = server.endpoint();
-        }
         server.done.recv().unwrap();
         thread::sleep(DELIVERED);
     }
     let connections = server.connections.load(Ordering::Relaxed);
     assert!(connections < ROUNDS + ROUNDS / 2, "{connections}: the pool is used");
+}
+
+/// A server that closes connections after its answers gets no request on a used one, from the
+/// second one on, however late it closes them.
+#[tokio::test]
+async fn no_connection_is_used_twice_where_they_are_closed_after_each_answer() {
+    for end in ["closes", "closes what it reads from", "resets", "says 408 and closes"] {
+        for is_noted_at_once in [true, false] {
+            let server = Server::start();
+            let endpoint = server.endpoint();
+            assert_eq!(send(&endpoint, 0, end).await.unwrap(), b"{}");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            server.go.send(()).unwrap();
+            server.done.recv().unwrap();
+            thread::sleep(DELIVERED);
+            if is_noted_at_once {
+                tokio::time::sleep(DELIVERED).await;
+            }
+            for number in 1..6 {
+                // None of these is closed before the next one is sent.
+                assert_eq!(send(&endpoint, number, end).await.unwrap(), b"{}");
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            let connections = server.connections.load(Ordering::Relaxed);
+            // The second one finds the first one closed, which it may learn only then.
+            assert_eq!(connections, 6, "{end}, noted at once: {is_noted_at_once}");
+        }
+    }
+    // One that is closed when it was idle for long says nothing of others.
+    let server = Server::start();
+    let endpoint = server.endpoint();
+    assert_eq!(send(&endpoint, 0, "closes").await.unwrap(), b"{}");
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    server.go.send(()).unwrap();
+    server.done.recv().unwrap();
+    tokio::time::sleep(DELIVERED).await;
+    for number in 1..6 {
+        assert_eq!(send(&endpoint, number, "keeps it").await.unwrap(), b"{}");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(server.connections.load(Ordering::Relaxed), 2);
 }
 
 /// Upstreams at the same address take no connections of one another: what one of them does with
