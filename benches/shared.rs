@@ -87,10 +87,10 @@ async fn admit(rules: &Arc<Rules>, at_once: usize, calls: usize) -> Result<Vec<D
     let client = &Client { version: Version::MODERN, capabilities, info };
     let (caller, params) = (&caller, &Raw::object());
     let each = stream::iter(0..calls).map(|_| async move {
-        let (method, route) = (Method::ToolsCall, "/mcp");
+        let (method, route) = (Method::ToolsCall, &"/mcp".into());
         let wish = Wish { method, caller, client, route, params };
         let begun = Instant::now();
-        let admitted = rules.admit(wish, Wanted { upstream: "a", name: "tool" }).await;
+        let admitted = rules.admit(wish, Wanted { upstream: &"a".into(), name: "tool" }).await;
         admitted.map(|_| begun.elapsed())
     });
     let each: Vec<_> = each.buffer_unordered(at_once).collect().await;

@@ -12,6 +12,7 @@ use std::{
     net::{IpAddr, Ipv4Addr},
     path::Path,
     process::{ExitCode, Stdio},
+    sync::LazyLock,
     time::Duration,
 };
 
@@ -22,10 +23,10 @@ use tokio::time::Instant;
 use tollgate::internals::{
     Action, Back, Binding, Body, CacheQuery, CallArguments, Caller, Canary, CanaryState, Client,
     Ejection, Ejections, Incoming, Limits, ListKind, Listing, Load, Message, MessageBounds, Meta,
-    Method, Object, ObjectKind, Question, Raw, Request, Sealer, StateContent, States, ToolSchemas,
-    Version, View, Wanted, Wish, admits, attempts, balance, cached, caller, check_depth, circuit,
-    decode, event, guard, judge, message, message_of, meta, request_digest, rules, schemas,
-    sessions, splice, view,
+    Method, Object, ObjectKind, Question, Raw, Request, RoutePath, Sealer, StateContent, States,
+    ToolSchemas, UpstreamName, Version, View, Wanted, Wish, admits, attempts, balance, cached,
+    caller, check_depth, circuit, decode, event, guard, judge, message, message_of, meta,
+    request_digest, rules, schemas, sessions, splice, view,
 };
 
 /// The argument with which it runs itself under callgrind.
@@ -40,7 +41,8 @@ const ROUNDS: usize = 9;
 const BOUNDS: MessageBounds = MessageBounds { depth_max: 64, batch_max: 50 };
 const TOOLS: usize = 100;
 const SIZES: [(&str, usize); 3] = [("300 B", 300), ("4 KiB", 4 << 10), ("64 KiB", 64 << 10)];
-const ROUTE: &str = "/mcp";
+static ROUTE: LazyLock<RoutePath> = LazyLock::new(|| "/mcp".into());
+static UPSTREAM: LazyLock<UpstreamName> = LazyLock::new(|| "a".into());
 const ROUTES: &str = r#"
 [routes."/mcp"]
 upstreams = ["a"]
@@ -217,15 +219,15 @@ fn client() -> Client {
 
 fn sealing(stages: &mut Stages) -> Result<()> {
     let sessions = sessions(&[7; 32]);
-    let (_, id, _) = sessions.open(ROUTE, &Caller::Parent, client(), &Limits::default());
+    let (_, id, _) = sessions.open(&ROUTE, &Caller::Parent, client(), &Limits::default());
     let sealer = Sealer::new(&[7; 32], "session id");
-    let record = sealer.open(&id, ROUTE).context("it is sealed with the same secret")?;
+    let record = sealer.open(&id, &ROUTE).context("it is sealed with the same secret")?;
     let (opener, sealed) = (Sealer::new(&[7; 32], "session id"), id.clone());
-    stages.add("session id sealed", move || sealer.seal(black_box(&record), ROUTE));
-    stages.add("session id opened", move || opener.open(black_box(&sealed), ROUTE));
+    stages.add("session id sealed", move || sealer.seal(black_box(&record), &ROUTE));
+    stages.add("session id opened", move || opener.open(black_box(&sealed), &ROUTE));
     let limits = Limits::default();
     stages.add("session found by its id", move || {
-        sessions.find(ROUTE, &Caller::Parent, black_box(&id), &limits).is_ok()
+        sessions.find(&ROUTE, &Caller::Parent, black_box(&id), &limits).is_ok()
     });
     Ok(())
 }
@@ -266,9 +268,9 @@ fn limits(stages: &mut Stages) -> Result<()> {
         let params = Raw::object();
         stages.add(format!("limits: {name}"), move || {
             let (method, caller, client) = (Method::ToolsCall, &caller, &client);
-            let asked = Wish { method, caller, client, route: ROUTE, params: &params };
+            let asked = Wish { method, caller, client, route: &ROUTE, params: &params };
             let let_in =
-                admits(&rules, black_box(asked), Wanted { upstream: "a", name: "tool_57" });
+                admits(&rules, black_box(asked), Wanted { upstream: &UPSTREAM, name: "tool_57" });
             assert!(let_in, "there is enough for the whole bench");
         });
     }
@@ -350,7 +352,7 @@ fn policies(stages: &mut Stages) -> Result<()> {
     let params = request(&Bytes::from_static(MODERN_CALL.as_bytes()))?.params;
     for (name, judge) in [("decided", ruled(asks)?), ("from the cache", ruled(plain)?)] {
         let caller = caller("corp/ann", &["g7".to_owned()], &[], false).context("a caller")?;
-        let object = Object::new(ObjectKind::Tool, "a", "tool_57", None, Vec::new());
+        let object = Object::new(ObjectKind::Tool, &UPSTREAM, "tool_57", None, Vec::new());
         let (client, params) = (client(), params.clone());
         let permitted = move || {
             let (client, action) = (&client, Action::Call);
@@ -383,7 +385,7 @@ fn cache(stages: &mut Stages) -> Result<()> {
     let lookup = move |params: &Raw, ask: &dyn Fn(CacheQuery<'_>)| {
         ask(CacheQuery {
             method: Method::ToolsCall,
-            upstream: "a",
+            upstream: &UPSTREAM,
             name: "tool_57",
             definition: 1,
             read_only: true,
@@ -432,16 +434,16 @@ fn questions(stages: &mut Stages) -> Result<()> {
     stages
         .add("digest of a request", move || request_digest(Method::ToolsCall, black_box(&params)));
     let held = StateContent::Call { owner: 7, id: 7 };
-    let bearer = Binding { route: ROUTE, caller: &caller, request: digest };
+    let bearer = Binding { route: &ROUTE, caller: &caller, request: digest };
     let state: String = States::new(&[7; 32]).seal(held.clone(), bearer, 300).read()?;
     let (sealer, own) = (States::new(&[7; 32]), caller.clone());
     stages.add("request state sealed", move || {
-        let bearer = Binding { route: ROUTE, caller: &own, request: digest };
+        let bearer = Binding { route: &ROUTE, caller: &own, request: digest };
         sealer.seal(black_box(held.clone()), bearer, 300)
     });
     let opener = States::new(&[7; 32]);
     stages.add("request state opened", move || {
-        let bearer = Binding { route: ROUTE, caller: &caller, request: digest };
+        let bearer = Binding { route: &ROUTE, caller: &caller, request: digest };
         opener.open(black_box(&state), bearer).is_ok()
     });
     Ok(())
@@ -516,7 +518,7 @@ fn replicas(stages: &mut Stages) {
         calls_min: 20,
         tool_errors: false,
     };
-    let trial = CanaryState::new(Canary { upstream: "b".to_owned(), weight: 50, back });
+    let trial = CanaryState::new(Canary { upstream: "b".into(), weight: 50, back });
     stages.add("successor chosen, its answer noted", move || {
         black_box(trial.selects(black_box(7))) && trial.record(false, Duration::ZERO).is_none()
     });

@@ -21,7 +21,7 @@ use crate::{
 
 pub use crate::{
     cache::CacheQuery,
-    call::{Action, Caller, Client, ListKind, ObjectKind},
+    call::{Action, Caller, Client, ListKind, ObjectKind, RoutePath, UpstreamName},
     catalog::{
         EntryBounds, View,
         listing::{Item, Listing},
@@ -116,7 +116,7 @@ pub fn guard(config: &Path, tool: &str) -> Result<Guard, Problems> {
     let route = &config.routes.first().expect("a configuration has a route").path;
     Ok(Guards::new(Arc::default()).next(&config, &policy::compile(&config)?).of(
         route,
-        "a",
+        &"a".into(),
         Some(tool),
     ))
 }

@@ -79,7 +79,7 @@ fn of_upstream(section: &config::Upstream, part: &Part, warnings: &mut Vec<Strin
 /// Patterns of a route that fit nothing that is known, and names that are others than their own.
 fn of_route(route: &Route, parts: &[Part], naming: &Naming, warnings: &mut Vec<String>) {
     let unknown = parts.iter().filter(|part| part.listing.is_none());
-    let unknown: Vec<_> = unknown.map(|part| part.upstream.name()).collect();
+    let unknown: Vec<_> = unknown.map(|part| part.upstream.name().as_str()).collect();
     if unknown.len() == parts.len() {
         return;
     }

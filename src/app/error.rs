@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf};
 
-use crate::{audit, config::Problems, session::seal::Sealer};
+use crate::{audit, call::RoutePath, config::Problems, session::seal::Sealer};
 
 /// Why a gate did not start.
 #[derive(Debug, thiserror::Error)]
@@ -21,7 +21,7 @@ pub enum StartError {
         "everybody who reaches {address} could use `{route}`: give it `auth`, or say that it is \
          meant so: auth = \"none\""
     )]
-    Open { address: SocketAddr, route: String },
+    Open { address: SocketAddr, route: RoutePath },
     #[error("{0}")]
     Tls(String),
     #[error("the configuration has no route `{route}`; it has {known}")]

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     builtin::report::Report,
-    call::{Caller, tasks::Tasks},
+    call::{Caller, RoutePath, tasks::Tasks},
     ingress::stdio::{self, ChannelSettings},
     snapshot,
 };
@@ -137,14 +137,14 @@ impl Core {
     ///
     /// # Errors
     /// There is no such route.
-    pub fn route(&self, path: Option<&str>) -> Result<String, StartError> {
+    pub fn route(&self, path: Option<&str>) -> Result<RoutePath, StartError> {
         let snapshot = self.inner.snapshot();
-        let mut routes = snapshot.config.routes.iter().map(|route| route.path.as_str());
-        let Some(path) = path else { return Ok(routes.next().unwrap_or_default().to_owned()) };
-        if routes.clone().any(|known| known == path) {
-            return Ok(path.to_owned());
+        let mut routes = snapshot.config.routes.iter().map(|route| &route.path);
+        let Some(path) = path else { return Ok(routes.next().cloned().unwrap_or_default()) };
+        if let Some(known) = routes.clone().find(|known| **known == path) {
+            return Ok(known.clone());
         }
-        let known = routes.collect::<Vec<_>>().join(", ");
+        let known = routes.map(RoutePath::as_str).collect::<Vec<_>>().join(", ");
         Err(StartError::Route { route: path.to_owned(), known })
     }
 

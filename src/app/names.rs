@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, io, path::Path, sync::Arc};
 
 use crate::{
-    call::{ListKind, clock},
+    call::{ListKind, RoutePath, UpstreamName, clock},
     catalog::{
         Ledger,
         ledger::{HeldNames, Holder, LedgerRecord, NamedBy, Owner},
@@ -18,7 +18,7 @@ use super::error::StartError;
 /// A name that was served on a route.
 #[derive(Debug, Clone)]
 pub struct KnownName {
-    pub route: String,
+    pub route: RoutePath,
     pub kind: ListKind,
     pub name: String,
     pub holder: Holder,
@@ -58,7 +58,7 @@ pub fn known(file: &Path, route: Option<&str>) -> Result<Vec<KnownName>, StartEr
     let ledger = ledger(file)?;
     let book = ledger.book();
     let mut known = Vec::new();
-    let wanted = |path: &&String| route.is_none_or(|route| route == **path);
+    let wanted = |path: &&RoutePath| route.is_none_or(|route| **path == route);
     for (path, names) in book.routes().filter(|(path, _)| wanted(path)) {
         for kind in ListKind::ALL {
             known.extend(names.of(kind).iter().map(|(name, holder)| {
@@ -79,10 +79,10 @@ pub fn known(file: &Path, route: Option<&str>) -> Result<Vec<KnownName>, StartEr
 pub fn upstreams_of_tools(
     file: &Path,
     path: Option<&str>,
-) -> Result<BTreeMap<String, String>, StartError> {
+) -> Result<BTreeMap<String, UpstreamName>, StartError> {
     let config = config::load(file, &config::environment).map_err(StartError::Config)?;
     let mut routes = config.routes.iter();
-    let Some(route) = routes.find(|route| path.is_none_or(|path| path == route.path)) else {
+    let Some(route) = routes.find(|route| path.is_none_or(|path| route.path == path)) else {
         return Ok(BTreeMap::new());
     };
     let names = opened(&config)?.book().route(&route.path);
@@ -94,11 +94,11 @@ pub fn upstreams_of_tools(
 ///
 /// # Errors
 /// As [`ledger`], and where there is no such route.
-pub fn route(file: &Path, path: Option<&str>, upstream: &str) -> Result<String, StartError> {
+pub fn route(file: &Path, path: Option<&str>, upstream: &str) -> Result<RoutePath, StartError> {
     let config = config::load(file, &config::environment).map_err(StartError::Config)?;
     let fits = |route: &&config::Route| {
-        path.is_none_or(|path| path == route.path)
-            && route.upstreams.iter().any(|name| name == upstream)
+        path.is_none_or(|path| route.path == path)
+            && route.upstreams.iter().any(|name| *name == *upstream)
     };
     if let Some(route) = config.routes.iter().find(fits) {
         return Ok(route.path.clone());
@@ -134,7 +134,7 @@ pub async fn release(ledger: &Ledger, one: &KnownName) -> Result<(), StartError>
 /// As [`release`].
 pub async fn pin(
     ledger: &Ledger,
-    route: &str,
+    route: &RoutePath,
     kind: ListKind,
     name: &str,
     owner: Owner,
@@ -144,7 +144,7 @@ pub async fn pin(
         Holder { owner: owner.clone(), by: NamedBy::Pin, since, unlisted: None, free: false };
     let put = |held: &mut HeldNames| held.put(name, holder.clone());
     let before = ledger.edit(route, kind, put).map_err(StartError::Names)?;
-    let entry = LedgerRecord { route: route.to_owned(), kind, name: name.to_owned(), holder };
+    let entry = LedgerRecord { route: route.clone(), kind, name: name.to_owned(), holder };
     tell(ledger, Some(entry)).await?;
     Ok(before.map(|holder| holder.owner).filter(|before| *before != owner))
 }
@@ -162,7 +162,7 @@ async fn tell(ledger: &Ledger, entry: Option<LedgerRecord>) -> Result<(), StartE
 pub fn exported(file: &Path, path: Option<&str>) -> Result<String, StartError> {
     let config = config::load(file, &config::environment).map_err(StartError::Config)?;
     let mut routes = config.routes.iter();
-    let Some(route) = routes.find(|route| path.is_none_or(|path| path == route.path)) else {
+    let Some(route) = routes.find(|route| path.is_none_or(|path| route.path == path)) else {
         let known: Vec<_> = config.routes.iter().map(|route| route.path.as_str()).collect();
         let route = path.unwrap_or_default().to_owned();
         return Err(StartError::Route { route, known: known.join(", ") });

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     builtin::report::Report,
-    call::{Action, Caller, Client, ListKind, clock, tasks::Tasks},
+    call::{Action, Caller, Client, ListKind, RoutePath, clock, tasks::Tasks},
     catalog::{Ledger, Naming, Part, Target, View},
     config,
     mcp::{document::CallArguments, raw::Raw, version::Version},
@@ -24,7 +24,7 @@ use super::error::StartError;
 /// A route that nobody is served on.
 #[derive(Debug)]
 pub struct Offline {
-    pub path: String,
+    pub path: RoutePath,
     view: View,
     parts: Vec<Part>,
     judge: Judge,
@@ -83,7 +83,7 @@ impl Offline {
     /// Names of upstreams whose tools are not known.
     pub fn unknown(&self) -> Vec<&str> {
         let unknown = self.parts.iter().filter(|part| part.listing.is_none());
-        unknown.map(|part| part.upstream.name()).collect()
+        unknown.map(|part| part.upstream.name().as_str()).collect()
     }
 
     /// A tool by the name that clients know.

@@ -12,7 +12,7 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
-    call::CallId,
+    call::{CallId, UpstreamName},
     config::WhenFull,
     mcp::{message::Body, method::Method, raw::Raw},
     telemetry::{CallMetrics, Counter, Outcome, Reason},
@@ -85,9 +85,9 @@ impl Entry {
     }
 
     /// Says what the call is about, by the names upstream.
-    pub fn about(&self, upstream: &str, target: &str) {
+    pub fn about(&self, upstream: &UpstreamName, target: &str) {
         self.tell(|told| {
-            told.target.get_or_init(|| (upstream.to_owned(), target.to_owned()));
+            told.target.get_or_init(|| (upstream.clone(), target.to_owned()));
         });
     }
 

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use crate::{
-    call::{Caller, Client, TraceId, clock, tasks::Thread},
+    call::{Caller, Client, RoutePath, TraceId, clock, tasks::Thread},
     config::{self, WhenFull},
     mcp::{method::Method, raw::Raw},
     telemetry::{CallMetrics, Counter, Counters, Reason},
@@ -54,7 +54,7 @@ pub struct Full;
 pub struct Begun<'a> {
     pub caller: &'a Caller,
     pub client: &'a Arc<Client>,
-    pub route: &'a str,
+    pub route: &'a RoutePath,
     /// Counts the calls of the route.
     pub metrics: &'a Arc<CallMetrics>,
     pub method: Method,

@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 use serde::Serialize;
 
 use crate::{
-    call::{CallId, Caller, Client, TraceId, clock},
+    call::{CallId, Caller, Client, RoutePath, TraceId, clock},
     config::Recorded,
     mcp::{canonical::canonical, message::Body, method::Method, raw::Raw, result, splice},
     telemetry::Outcome,
@@ -39,7 +39,7 @@ pub struct Open {
     trace: Option<TraceId>,
     caller: Caller,
     client: Arc<Client>,
-    route: String,
+    route: RoutePath,
     pub method: Method,
     name: Option<String>,
     params: Raw,
@@ -137,7 +137,7 @@ impl Open {
             trace: call.trace,
             caller: call.caller.clone(),
             client: Arc::clone(call.client),
-            route: call.route.to_owned(),
+            route: call.route.clone(),
             method: call.method,
             name: call.name.map(str::to_owned),
             params: call.params.clone(),

@@ -33,7 +33,7 @@ fn begin_with(audit: &Arc<Audit>, name: &str, params: &Raw) -> Result<Arc<Entry>
     let begun = Begun {
         caller: &Caller::Parent,
         client: &Arc::new(Client::fully_capable()),
-        route: "/mcp",
+        route: &"/mcp".into(),
         metrics: &Arc::default(),
         method: Method::ToolsCall,
         name: Some(name),
@@ -364,7 +364,7 @@ proptest! {
                     let (name, text) = (letter.repeat(call.name), letter.repeat(call.arguments));
                     let params = Raw::encode(&serde_json::json!({ "arguments": { "text": text } }));
                     if let Ok(entry) = begin_with(&audit, &name, &params) {
-                        entry.about("upstream", &name);
+                        entry.about(&"upstream".into(), &name);
                         entry.cleared(&params);
                         under_way.push(entry);
                         begun += 1;

@@ -12,7 +12,10 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::{call::CallId, mcp::raw::Raw};
+use crate::{
+    call::{CallId, UpstreamName},
+    mcp::raw::Raw,
+};
 
 /// Names of policies and of detectors that one record has.
 const NAMES_MAX: usize = 16;
@@ -34,7 +37,7 @@ pub enum CacheUse {
 #[derive(Debug, Default)]
 pub struct Told {
     /// The upstream, and its own name for what the call is about.
-    pub target: OnceLock<(String, String)>,
+    pub target: OnceLock<(UpstreamName, String)>,
     /// The params as the guard lets them pass.
     pub cleared: OnceLock<Raw>,
     /// The record of the call that this one goes on with.

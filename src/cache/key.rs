@@ -3,7 +3,7 @@
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    call::{Caller, Client},
+    call::{Caller, Client, UpstreamName},
     mcp::{
         canonical::canonical,
         meta::{CLIENT_CAPABILITIES, CLIENT_INFO, LOG_LEVEL, PROGRESS_TOKEN, PROTOCOL_VERSION},
@@ -36,7 +36,7 @@ const CLAIMS_ASIDE: [&str; 4] = ["exp", "iat", "nbf", "jti"];
 #[derive(Debug, Clone, Copy)]
 pub struct CacheQuery<'a> {
     pub method: Method,
-    pub upstream: &'a str,
+    pub upstream: &'a UpstreamName,
     /// The upstream's own name for the tool, or the resource's URI.
     pub name: &'a str,
     /// Fingerprint of the tool as it is listed: another one is another tool.
@@ -91,7 +91,7 @@ pub fn keys(
     let arguments = arguments.unwrap_or_else(Raw::object);
     let mut parts = Parts(Sha256::new());
     parts.add(question.method.name());
-    parts.add(question.upstream);
+    parts.add(question.upstream.as_str());
     parts.add(generation.to_be_bytes());
     parts.add(question.name);
     parts.add(question.definition.to_be_bytes());

@@ -12,6 +12,7 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
+    call::UpstreamName,
     config::{self, Config, Keep, Resources},
     mcp::{method::Method, raw::Raw, version::Era},
     telemetry::{Counter, Counters},
@@ -29,7 +30,7 @@ use super::{
 #[derive(Debug)]
 pub struct Cache<F> {
     store: Arc<Store<F>>,
-    upstreams: HashMap<String, Upstream>,
+    upstreams: HashMap<UpstreamName, Upstream>,
     /// Generation of the upstream that was opened last.
     generation: u64,
     pub(super) counters: Arc<Counters>,
@@ -117,7 +118,7 @@ impl<F: Clone> Cache<F> {
 
     /// Whether results of this kind may be kept at all: cheap, and asked of every call.
     #[allow(clippy::wildcard_enum_match_arm, reason = "of nothing else are results kept")]
-    pub fn may_keep(&self, method: Method, upstream: &str, name: &str) -> bool {
+    pub fn may_keep(&self, method: Method, upstream: &UpstreamName, name: &str) -> bool {
         match method {
             Method::ResourcesRead => self.store.settings().resources != Resources::Off,
             Method::ToolsCall => self.tool(upstream, name).is_some_and(|tool| tool.keep.is_some()),
@@ -144,7 +145,7 @@ impl<F: Clone> Cache<F> {
             keys.own = keys.public;
         }
         let kind = if is_tool { SubjectKind::Tool } else { SubjectKind::Resource };
-        let (upstream, name) = (question.upstream.into(), question.name.into());
+        let (upstream, name) = (question.upstream.clone(), question.name.into());
         let subject = Arc::new(CacheSubject { kind, upstream, name });
         let terms = |kept: &CachedResult| Freshness::of(keep, kept);
         let shared = !is_tool && self.shares();
@@ -207,11 +208,11 @@ impl<F: Clone> Cache<F> {
     }
 
     /// Finds the tools whose results a call of this tool makes outdated.
-    pub fn invalidated_by(&self, upstream: &str, tool: &str) -> Vec<CacheSubject> {
+    pub fn invalidated_by(&self, upstream: &UpstreamName, tool: &str) -> Vec<CacheSubject> {
         let names = self.tool(upstream, tool).map(|tool| &tool.invalidates[..]).unwrap_or_default();
         let subject = |name: &String| CacheSubject {
             kind: SubjectKind::Tool,
-            upstream: upstream.into(),
+            upstream: upstream.clone(),
             name: name.as_str().into(),
         };
         names.iter().map(subject).collect()
@@ -232,7 +233,7 @@ impl<F: Clone> Cache<F> {
         self.store.size()
     }
 
-    fn tool(&self, upstream: &str, name: &str) -> Option<&Tool> {
+    fn tool(&self, upstream: &UpstreamName, name: &str) -> Option<&Tool> {
         self.upstreams.get(upstream)?.tools.get(name)
     }
 
@@ -258,7 +259,7 @@ impl<F: Clone> Cache<F> {
             if tool.is_some_and(|tool| !tool.complained.swap(true, Ordering::Relaxed)) {
                 let (upstream, tool) = (question.upstream, question.name);
                 tracing::warn!(
-                    upstream,
+                    upstream = upstream.as_str(),
                     tool,
                     "nothing is kept of it: it does not say that it only reads (`readOnlyHint`); \
                      `even_if_writing = true` in its `cache` keeps its results all the same"

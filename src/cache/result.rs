@@ -4,13 +4,16 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::mcp::{raw::Raw, splice, version::Era};
+use crate::{
+    call::UpstreamName,
+    mcp::{raw::Raw, splice, version::Era},
+};
 
 /// The tool or resource that results are of, which are taken away together.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct CacheSubject {
     pub kind: SubjectKind,
-    pub upstream: Box<str>,
+    pub upstream: UpstreamName,
     /// The upstream's own name for the tool, or the resource's URI.
     pub name: Box<str>,
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::{
-    call::{Caller, Client, Identity},
+    call::{Caller, Client, Identity, UpstreamName},
     config::{self, Config},
     mcp::{
         method::Method,
@@ -40,6 +40,7 @@ pub(super) struct Asked {
     params: Raw,
     caller: Caller,
     client: Client,
+    upstream: UpstreamName,
     method: Method,
     read_only: bool,
     vary: Option<[u8; 32]>,
@@ -54,6 +55,7 @@ fn asked(arguments: &Value) -> Asked {
         params: Raw::encode(&json!({ "name": "get", "arguments": arguments })),
         caller: from([127, 0, 0, 1]),
         client: Client::gateway(Version::MODERN),
+        upstream: "jobs".into(),
         method: Method::ToolsCall,
         read_only: true,
         vary: None,
@@ -77,7 +79,7 @@ impl Asked {
     pub(super) fn question(&self) -> CacheQuery<'_> {
         CacheQuery {
             method: self.method,
-            upstream: "jobs",
+            upstream: &self.upstream,
             name: if self.method == Method::ToolsCall { "get" } else { "mem://one" },
             definition: 1,
             read_only: self.read_only,

@@ -7,6 +7,7 @@ pub mod event;
 mod identity;
 mod kind;
 pub mod machine;
+mod names;
 pub mod presence;
 mod request;
 pub mod tasks;
@@ -17,6 +18,7 @@ pub use self::{
     client::{Client, gateway_info},
     identity::{Identity, Token},
     kind::{Action, ListKind, ObjectKind},
+    names::{RoutePath, UpstreamName},
     request::{Subject, UpstreamRequest},
     trace::{CallId, TraceId},
 };

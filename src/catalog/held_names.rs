@@ -7,12 +7,15 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{call::ListKind, config::Names};
+use crate::{
+    call::{ListKind, UpstreamName},
+    config::Names,
+};
 
 /// Upstream and own name that a name leads to.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Owner {
-    pub upstream: String,
+    pub upstream: UpstreamName,
     /// The upstream's own name for it.
     pub own: String,
 }
@@ -54,7 +57,7 @@ pub struct Holder {
 pub struct HeldNames {
     names: BTreeMap<String, Holder>,
     /// The most entries that each upstream listed at once.
-    most: BTreeMap<String, usize>,
+    most: BTreeMap<UpstreamName, usize>,
 }
 
 /// The names of one route.
@@ -114,7 +117,7 @@ impl RouteNames {
     }
 
     /// When the first template of each upstream was served.
-    pub fn ranks(&self) -> BTreeMap<String, u64> {
+    pub fn ranks(&self) -> BTreeMap<UpstreamName, u64> {
         let mut ranks = BTreeMap::new();
         for (_, holder) in self.templates.iter() {
             let rank = ranks.entry(holder.owner.upstream.clone()).or_insert(holder.since);
@@ -150,13 +153,13 @@ impl HeldNames {
     }
 
     /// The most entries that each upstream listed at once.
-    pub fn most(&self) -> impl Iterator<Item = (&String, usize)> {
+    pub fn most(&self) -> impl Iterator<Item = (&UpstreamName, usize)> {
         self.most.iter().map(|(upstream, most)| (upstream, *most))
     }
 
     /// An upstream listed so many entries at once.
-    pub fn had(&mut self, upstream: &str, count: usize) {
-        let most = self.most.entry(upstream.to_owned()).or_default();
+    pub fn had(&mut self, upstream: &UpstreamName, count: usize) {
+        let most = self.most.entry(upstream.clone()).or_default();
         *most = count.max(*most);
     }
 
@@ -164,7 +167,7 @@ impl HeldNames {
     /// at once: of those that it does not list now the oldest go. Gives their names.
     pub fn bound(
         &mut self,
-        upstream: &str,
+        upstream: &UpstreamName,
         count: usize,
         factor: usize,
         is_listed: &dyn Fn(&str) -> bool,
@@ -172,7 +175,7 @@ impl HeldNames {
         self.had(upstream, count);
         let most = self.most.get(upstream).map_or(count, |most| most * factor);
         let (mut all, mut unlisted) = (0, Vec::new());
-        for (name, holder) in self.names.iter().filter(|(_, it)| it.owner.upstream == upstream) {
+        for (name, holder) in self.names.iter().filter(|(_, it)| it.owner.upstream == *upstream) {
             all += 1;
             if !is_listed(&holder.owner.own) && holder.by != NamedBy::Pin {
                 unlisted.push((holder.unlisted.unwrap_or(u64::MAX), holder.since, name.clone()));
@@ -188,9 +191,9 @@ impl HeldNames {
     }
 
     /// Gives all that is one upstream's to another.
-    pub fn pass_on(&mut self, from: &str, to: &str) {
-        for holder in self.names.values_mut().filter(|it| it.owner.upstream == from) {
-            to.clone_into(&mut holder.owner.upstream);
+    pub fn pass_on(&mut self, from: &UpstreamName, to: &UpstreamName) {
+        for holder in self.names.values_mut().filter(|it| it.owner.upstream == *from) {
+            holder.owner.upstream = to.clone();
         }
         if let Some(most) = self.most.remove(from) {
             self.had(to, most);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::{
-    call::ListKind,
+    call::{ListKind, UpstreamName},
     config::{Filter, Pin, Route},
     mcp::uri,
 };
@@ -19,10 +19,10 @@ use super::{
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Naming {
     /// By the upstream, and its own name.
-    kinds: HashMap<ListKind, HashMap<String, HashMap<String, ShownName>>>,
+    kinds: HashMap<ListKind, HashMap<UpstreamName, HashMap<String, ShownName>>>,
     prefixes: Prefixes,
     /// When each upstream's first template was shown; templates of those that came first lead.
-    ranks: BTreeMap<String, u64>,
+    ranks: BTreeMap<UpstreamName, u64>,
     /// Names that are not recorded as these entries' yet.
     pub claims: Vec<Claim>,
     /// Entries that have another name than their own since that is somebody else's.
@@ -97,12 +97,12 @@ impl Naming {
     }
 
     /// The name by which clients know an upstream's entry; none where they may not use it.
-    pub fn shown(&self, kind: ListKind, upstream: &str, own: &str) -> Option<&ShownName> {
+    pub fn shown(&self, kind: ListKind, upstream: &UpstreamName, own: &str) -> Option<&ShownName> {
         self.find(kind, upstream, own).filter(|shown| !shown.denied)
     }
 
     /// Whether the route's filter keeps an upstream's entry from its clients.
-    pub fn denies(&self, kind: ListKind, upstream: &str, own: &str) -> bool {
+    pub fn denies(&self, kind: ListKind, upstream: &UpstreamName, own: &str) -> bool {
         self.find(kind, upstream, own).is_some_and(|shown| shown.denied)
     }
 
@@ -133,11 +133,11 @@ impl Naming {
     }
 
     /// Before what others an upstream's templates are asked, the least first.
-    pub fn rank(&self, upstream: &str) -> u64 {
+    pub fn rank(&self, upstream: &UpstreamName) -> u64 {
         self.ranks.get(upstream).copied().unwrap_or(u64::MAX)
     }
 
-    fn find(&self, kind: ListKind, upstream: &str, own: &str) -> Option<&ShownName> {
+    fn find(&self, kind: ListKind, upstream: &UpstreamName, own: &str) -> Option<&ShownName> {
         self.kinds.get(&kind)?.get(upstream)?.get(own)
     }
 
@@ -170,7 +170,7 @@ impl Naming {
         let named = scope.named(&self.prefixes, records);
         let mut finals = HashSet::new();
         for (entry, named) in scope.entries.iter().zip(named) {
-            let owner = Owner { upstream: entry.upstream.to_owned(), own: entry.own.to_owned() };
+            let owner = Owner { upstream: entry.upstream.clone(), own: entry.own.to_owned() };
             let named = match named {
                 Ok(named) => named,
                 Err(why) => {
@@ -273,7 +273,7 @@ impl Scope<'_> {
             };
             let rename = &own_filter(&part.filters, self.kind).rename;
             for (own, to) in rename.iter().filter(|(own, _)| is_there(own)) {
-                let owner = Owner { upstream: upstream.to_owned(), own: own.clone() };
+                let owner = Owner { upstream: upstream.clone(), own: own.clone() };
                 renames.entry(to.clone()).or_insert(owner);
             }
         }

@@ -8,7 +8,7 @@ use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
     call::{
-        ListKind, SessionKey,
+        ListKind, SessionKey, UpstreamName,
         event::{ServerNotification, ServerRequest},
     },
     config::Transport,
@@ -52,10 +52,10 @@ const REMARKS_LOGGED: usize = 20;
 pub enum Change {
     /// The catalog of the upstream changed.
     Listed {
-        upstream: String,
+        upstream: UpstreamName,
     },
     Notice {
-        upstream: String,
+        upstream: UpstreamName,
         session: Option<SessionKey>,
         notice: ServerNotification,
     },
@@ -100,7 +100,7 @@ async fn relay(upstream: &Upstream, changes: &mpsc::Sender<Change>) {
     while let Some(said) = upstream.next_server_message().await {
         let change = match said {
             ServerMessage::Notice(session, notice) => {
-                Change::Notice { upstream: upstream.name().to_owned(), session, notice }
+                Change::Notice { upstream: upstream.name().clone(), session, notice }
             }
             ServerMessage::Question(session, question) => Change::Question { session, question },
         };
@@ -310,7 +310,7 @@ impl Keeper<'_> {
         let request = request(self.upstream, self.shelf, ListKind::Tools);
         let asked = Box::pin(listing.read_asked(self.upstream, request)).await;
         if let Some(error) = asked.err().filter(|_| !self.upstream.is_retired()) {
-            let upstream = self.upstream.name();
+            let upstream = self.upstream.name().as_str();
             tracing::info!(upstream, %error, "what only some clients may use is not known");
         }
         let shown = self.put(listing, false).await;
@@ -329,7 +329,7 @@ impl Keeper<'_> {
             self.report_changed(&changed_tools(&before, &listing));
         }
         if self.shelf.put(listing, confirmed) {
-            let upstream = self.upstream.name().to_owned();
+            let upstream = self.upstream.name().clone();
             let told = self.changes.send(Change::Listed { upstream }).await;
             told.ok().ok_or(Gone)?;
         }
@@ -381,7 +381,7 @@ impl Keeper<'_> {
 
     /// Notes how a list stands, and tells the operator what is new of that.
     fn settle(&self, kind: ListKind, state: &ListState, remarks: Vec<Remark>) {
-        let (upstream, list) = (self.upstream.name(), kind.method().name());
+        let (upstream, list) = (self.upstream.name().as_str(), kind.method().name());
         let (before, news) = self.shelf.note(kind, state.clone(), remarks);
         match state {
             ListState::Failed(why) | ListState::Cut(why) if *state != before => {
@@ -449,7 +449,7 @@ impl Brake {
 }
 
 /// Has schemas compiled before they are needed, and gives way after each.
-async fn prepare(upstream: &str, listing: &Listing, schemas: &Schemas) {
+async fn prepare(upstream: &UpstreamName, listing: &Listing, schemas: &Schemas) {
     schemas.retain(upstream, |name| listing.tools.iter().any(|tool| tool.key == name));
     for tool in &listing.tools {
         schemas.prepare(upstream, &tool.key, &tool.raw);

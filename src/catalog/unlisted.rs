@@ -7,7 +7,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use crate::{
-    call::{ListKind, ObjectKind},
+    call::{ListKind, ObjectKind, UpstreamName},
     config::{Filter, Route, UnlistedUris},
     mcp::uri::{self, Readings},
     policy::{NamedResources, Object},
@@ -222,7 +222,7 @@ impl Unlisted {
     }
 
     /// The first template that a URI fits; of this upstream where one is named.
-    fn fitting(&self, uri: &str, owner: Option<&str>) -> Option<&Shape> {
+    fn fitting(&self, uri: &str, owner: Option<&UpstreamName>) -> Option<&Shape> {
         let may = |shape: &&Shape| owner.is_none_or(|it| it == shape.target.upstream.name());
         self.templates.iter().filter(may).find(|shape| shape.template.matches(uri))
     }

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use crate::{
-    call::ListKind,
+    call::{ListKind, UpstreamName},
     config::Route,
     mcp::{raw::Raw, splice, version::Version},
     policy::NamedResources,
@@ -97,7 +97,7 @@ impl View {
     }
 
     /// The name that clients have for an upstream's entry.
-    pub fn shown(&self, kind: ListKind, upstream: &str, own: &str) -> Option<String> {
+    pub fn shown(&self, kind: ListKind, upstream: &UpstreamName, own: &str) -> Option<String> {
         let targets = self.targets.get(&kind)?;
         let is_it = |target: &Arc<Target>| target.own == own && target.upstream.name() == upstream;
         // The same name is by far the commonest case.

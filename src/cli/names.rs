@@ -150,7 +150,14 @@ fn list(config: &Path, arguments: &ListArguments) -> anyhow::Result<ExitCode> {
         let owner = &one.holder.owner;
         let own = if owner.own == one.name { String::new() } else { owner.own.clone() };
         let kind = one.kind_word().to_owned();
-        vec![one.route.clone(), kind, one.name.clone(), owner.upstream.clone(), own, one.note()]
+        vec![
+            one.route.to_string(),
+            kind,
+            one.name.clone(),
+            owner.upstream.to_string(),
+            own,
+            one.note(),
+        ]
     });
     say(&table::table(&["route", "kind", "name", "upstream", "own name", ""], rows));
     Ok(ExitCode::SUCCESS)
@@ -181,7 +188,7 @@ fn pin(config: &Path, arguments: &PinArguments) -> anyhow::Result<ExitCode> {
     let path = names::route(config, route.as_deref(), upstream).map_err(start_failed)?;
     let ledger = names::ledger(config).map_err(start_failed)?;
     let own = own.as_deref().unwrap_or(name);
-    let owner = Owner { upstream: upstream.clone(), own: own.to_owned() };
+    let owner = Owner { upstream: upstream.as_str().into(), own: own.to_owned() };
     let pinning = names::pin(&ledger, &path, kind.list(), name, owner);
     let before = app::runtime()?.block_on(pinning).map_err(start_failed)?;
     say(&format!("{path}: `{name}` leads to `{own}` of `{upstream}` for good"));

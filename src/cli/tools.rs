@@ -73,7 +73,8 @@ pub fn list(config: &Path, arguments: &ListArguments) -> anyhow::Result<ExitCode
         let rows = tools.iter().map(|tool| {
             let text = |key: &str| tool[key].as_str().unwrap_or_default().to_owned();
             let first = |text: String| text.lines().next().unwrap_or_default().to_owned();
-            let upstream = upstreams.get(&text("name")).cloned().unwrap_or_else(|| "-".to_owned());
+            let upstream =
+                upstreams.get(&text("name")).map_or_else(|| "-".to_owned(), ToString::to_string);
             vec![text("name"), upstream, parameters(tool), first(text("description"))]
         });
         say(&table::table(&["tool", "upstream", "arguments", "description"], rows));
@@ -119,7 +120,7 @@ fn with_client(
         let read = config::load(config, &config::environment);
         let read = read.map_err(|problems| start_failed(app::StartError::Config(problems)))?;
         let route = match &place.route {
-            Some(route) => route.clone(),
+            Some(route) => route.as_str().into(),
             None => read.routes.first().context("the configuration has no route")?.path.clone(),
         };
         let scheme = if read.server.tls.is_some() { "https" } else { "http" };

@@ -9,6 +9,8 @@ use std::{
 use schemars::generate::SchemaSettings;
 use toml::Spanned;
 
+use crate::call::RoutePath;
+
 use super::{
     audit::Audit,
     auth::{Auth, Authorities, check_audience, check_client_ca},
@@ -126,7 +128,7 @@ impl Config {
     /// # Errors
     /// The path of a route that is open to everybody, and does not say that it is meant so, where
     /// others than this machine's programs could reach it.
-    pub fn listen_on(&mut self, address: SocketAddr) -> Result<(), String> {
+    pub fn listen_on(&mut self, address: SocketAddr) -> Result<(), RoutePath> {
         self.server.listen = address;
         let open = |route: &&Route| route.auth.is_empty() && !route.everybody;
         let open = self.routes.iter().find(open).filter(|_| !address.ip().is_loopback());

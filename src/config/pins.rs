@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs};
 use schemars::{Schema, SchemaGenerator};
 use toml::Spanned;
 
-use crate::call::ListKind;
+use crate::call::{ListKind, UpstreamName};
 
 use super::toml::{
     problem::Problem,
@@ -38,7 +38,7 @@ impl Pins {
 /// An entry of an upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pin {
-    pub upstream: String,
+    pub upstream: UpstreamName,
     /// The upstream's own name for it.
     pub own: String,
 }
@@ -111,7 +111,7 @@ fn pins(
             reader.problem(Problem::new(at, "this name leads to nothing", help));
             continue;
         };
-        pins.insert(name.into_inner(), Pin { upstream, own });
+        pins.insert(name.into_inner(), Pin { upstream: upstream.into(), own });
     }
     pins
 }

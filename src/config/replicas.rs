@@ -4,6 +4,8 @@ use std::{collections::HashSet, time::Duration};
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 
+use crate::call::UpstreamName;
+
 use super::toml::{
     problem::{Problem, nearest},
     reader::{Node, Reader},
@@ -161,9 +163,9 @@ impl FromToml for Hedge {
 pub struct Successor;
 
 impl FromToml for Successor {
-    type Value = String;
+    type Value = UpstreamName;
 
-    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<String> {
+    fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<UpstreamName> {
         let name = String::read(node, reader)?;
         let known = &reader.names().upstreams;
         if reader.upstream() == name {
@@ -181,7 +183,7 @@ impl FromToml for Successor {
                 help,
             ));
         }
-        Some(name)
+        Some(name.into())
     }
 
     fn schema(generator: &mut SchemaGenerator) -> Schema {

@@ -4,6 +4,8 @@ use std::{collections::HashSet, net::SocketAddr};
 
 use toml::Spanned;
 
+use crate::call::{RoutePath, UpstreamName};
+
 use super::{
     auth::{Access, Auth, AuthKind, StepUp},
     credential::Credential,
@@ -80,7 +82,7 @@ section! {
         limits: Vec<LimitFields>,
     } besides RouteRest {
         /// Begins with `/`.
-        path: String,
+        path: RoutePath,
         /// Names of authorities in the order in which they are asked; none where it is open.
         auth: Vec<String>,
         /// Whether it is said on purpose that it is open.
@@ -88,7 +90,7 @@ section! {
         /// The absolute URL that clients know it by: the audience of tokens.
         resource: String,
         /// Names of upstreams in order of precedence; `*` is already replaced by all of them.
-        upstreams: Vec<String>,
+        upstreams: Vec<UpstreamName>,
         /// Who may do what; none: everybody may everything.
         rules: Option<Rules>,
         /// How much may be asked for here. Default none, as for all of these: what is right depends
@@ -136,7 +138,7 @@ pub fn route(
     };
     let rest = RouteRest {
         resource: format!("{}{path}", file.base_url),
-        path,
+        path: path.into(),
         auth,
         everybody,
         upstreams,
@@ -166,7 +168,11 @@ fn path_fault(path: &str) -> Option<(&'static str, &'static str)> {
 }
 
 /// The names of a route's upstreams, with `*` replaced by all that are not named.
-fn members(keys: &Fields<Route>, file: &Surroundings<'_>, reader: &mut Reader<'_>) -> Vec<String> {
+fn members(
+    keys: &Fields<Route>,
+    file: &Surroundings<'_>,
+    reader: &mut Reader<'_>,
+) -> Vec<UpstreamName> {
     let list = &keys.upstreams;
     let Some(span) = &list.span else {
         let help = "name its upstreams in order of precedence, or all: upstreams = [\"*\"]";
@@ -182,8 +188,8 @@ fn members(keys: &Fields<Route>, file: &Surroundings<'_>, reader: &mut Reader<'_
     let successors: HashSet<_> = file.upstreams.iter().flat_map(successors).collect();
     let is_rest = |name: &&str| !named.contains(name) && !successors.contains(name);
     let expand = |name: &Spanned<String>| match name.get_ref().as_str() {
-        "*" => known().filter(is_rest).map(str::to_owned).collect(),
-        name => vec![name.to_owned()],
+        "*" => known().filter(is_rest).map(UpstreamName::from).collect(),
+        name => vec![name.into()],
     };
     list.value.iter().flat_map(expand).collect()
 }

@@ -6,7 +6,7 @@ use std::{fs, io, ops::Range, path::Path, sync::Arc};
 use toml::Spanned;
 
 use crate::{
-    call::{Action, ObjectKind},
+    call::{Action, ObjectKind, UpstreamName},
     mcp::raw::Raw,
 };
 
@@ -57,7 +57,7 @@ pub struct Case {
     pub mfa: bool,
     pub action: Action,
     pub kind: ObjectKind,
-    pub upstream: String,
+    pub upstream: UpstreamName,
     /// The upstream's own name for it.
     pub name: String,
     /// A `ToolAnnotations` object.
@@ -244,7 +244,7 @@ fn case(section: CaseFields, reader: &mut Reader<'_>) -> Option<Case> {
         mfa: section.mfa.value,
         action,
         kind,
-        upstream: upstream.to_owned(),
+        upstream: upstream.into(),
         name: name.to_owned(),
         annotations: section.annotations.value,
         tags: section.tags.value,

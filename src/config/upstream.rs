@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use schemars::{Schema, SchemaGenerator};
 use toml::Spanned;
 
-use crate::mcp::version::Era;
+use crate::{call::UpstreamName, mcp::version::Era};
 
 use super::{
     credential::Credential,
@@ -164,7 +164,7 @@ section! {
         ejection of url: Ejection,
     } besides UpstreamRest {
         /// `[a-z0-9_-]`, at most 32 characters.
-        name: String,
+        name: UpstreamName,
         /// How it is reached.
         transport: Transport,
         /// Which tools exist, by the upstream's own names, before any route's filter.
@@ -290,7 +290,7 @@ fn upstream(name: Spanned<String>, section: Section, reader: &mut Reader<'_>) ->
     let lacks_variables_only =
         problem.is_some() && unavailable.iter().all(Problem::is_of_environment);
     let rest = UpstreamRest {
-        name,
+        name: name.into(),
         transport,
         tools,
         tool_settings,

@@ -6,6 +6,7 @@ use std::{
 };
 
 use crate::{
+    call::{RoutePath, UpstreamName},
     config::{self, Against, Config, Cost, Detector, Filling, Place, TooLarge},
     mcp::{document::Document, raw::Raw},
     policy::Rulebook,
@@ -22,8 +23,8 @@ use super::{
 /// All guards of a gate, of one configuration.
 #[derive(Debug)]
 pub struct Guards {
-    routes: HashMap<String, Section>,
-    upstreams: HashMap<String, (Section, Tools)>,
+    routes: HashMap<RoutePath, Section>,
+    upstreams: HashMap<UpstreamName, (Section, Tools)>,
     /// Compiled anew only where they differ; none where nothing is looked for.
     detectors: Option<Arc<Detectors>>,
     custom: Vec<Detector>,
@@ -82,7 +83,7 @@ impl Guards {
 
     /// Finds the checks for what is sent to a thing of an upstream: `tool` is its own name, if it
     /// is a tool. The narrowest section that says something decides; what they look for adds up.
-    pub fn of(&self, route: &str, upstream: &str, tool: Option<&str>) -> Guard {
+    pub fn of(&self, route: &RoutePath, upstream: &UpstreamName, tool: Option<&str>) -> Guard {
         let found = self.upstreams.get(upstream);
         let whole = found.map(|(whole, _)| whole);
         let tool = found.zip(tool).and_then(|((_, tools), name)| tools.get(name));
@@ -114,7 +115,7 @@ impl Guards {
     }
 
     /// A tool's params with what the configuration puts into them.
-    pub fn filled(&self, upstream: &str, tool: &str, params: &Raw) -> Raw {
+    pub fn filled(&self, upstream: &UpstreamName, tool: &str, params: &Raw) -> Raw {
         let filling = self.filling(upstream, tool);
         filling.map_or_else(|| params.clone(), |filling| fill::filled(params, filling))
     }
@@ -123,8 +124,8 @@ impl Guards {
     /// the configuration forces upon it is no part of its schema.
     pub fn shown(
         &self,
-        route: &str,
-        upstream: &str,
+        route: &RoutePath,
+        upstream: &UpstreamName,
         own: &str,
         item: &Raw,
         is_tool: bool,
@@ -132,7 +133,11 @@ impl Guards {
         let guard = self.of(route, upstream, is_tool.then_some(own));
         let item = Document::new(item.clone());
         let found = guard.cleaned(Place::Descriptions, &item, &[]).ok().or_else(|| {
-            tracing::warn!(upstream, name = own, "left out: its description must not pass");
+            tracing::warn!(
+                upstream = upstream.as_str(),
+                name = own,
+                "left out: its description must not pass"
+            );
             None
         })?;
         let filling = self.filling(upstream, own).filter(|_| is_tool);
@@ -141,17 +146,22 @@ impl Guards {
 
     /// What an upstream's server says of its use, as clients read it; none where they must not: it
     /// goes into the words that a model is told first of all.
-    pub fn shown_instructions(&self, route: &str, upstream: &str, said: &str) -> Option<String> {
+    pub fn shown_instructions(
+        &self,
+        route: &RoutePath,
+        upstream: &UpstreamName,
+        said: &str,
+    ) -> Option<String> {
         let guard = self.of(route, upstream, None);
         let clean = guard.cleaned(Place::Descriptions, &Document::new(Raw::encode(&said)), &[]);
         if clean.is_err() {
-            tracing::warn!(upstream, "its instructions are left out: they must not pass");
+            tracing::warn!(upstream = upstream.as_str(), "its instructions are left out: they must not pass");
         }
         clean.ok()?.try_read()
     }
 
     /// Whether lists of an upstream are shown in another way on a route than it has them.
-    pub fn shows_otherwise(&self, route: &str, upstream: &str) -> bool {
+    pub fn shows_otherwise(&self, route: &RoutePath, upstream: &UpstreamName) -> bool {
         let looks = |section: &Section| {
             section.looks.get(Place::Descriptions as usize).is_some_and(Option::is_some)
         };
@@ -163,7 +173,7 @@ impl Guards {
     }
 
     /// Whether results may be kept behind links on a route with these upstreams.
-    pub fn links(&self, route: &str, upstreams: &[String]) -> bool {
+    pub fn links(&self, route: &RoutePath, upstreams: &[UpstreamName]) -> bool {
         let links = |section: &Section| section.keys.too_large == Some(TooLarge::Link);
         self.routes.get(route).is_some_and(links)
             || upstreams
@@ -172,7 +182,7 @@ impl Guards {
                 .any(|(whole, tools)| links(whole) || tools.values().any(|(tool, _)| links(tool)))
     }
 
-    fn filling(&self, upstream: &str, tool: &str) -> Option<&Filling> {
+    fn filling(&self, upstream: &UpstreamName, tool: &str) -> Option<&Filling> {
         self.upstreams.get(upstream)?.1.get(tool).map(|(_, filling)| filling)
     }
 }

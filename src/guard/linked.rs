@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::{
-    call::Caller,
+    call::{Caller, RoutePath},
     config::Limits,
     mcp::raw::Raw,
     telemetry::{Counter, Counters},
@@ -26,7 +26,7 @@ pub struct Linked {
 #[derive(Debug)]
 struct Kept {
     uri: String,
-    route: String,
+    route: RoutePath,
     caller: Caller,
     result: Raw,
     until: Instant,
@@ -40,7 +40,7 @@ impl Linked {
     /// Keeps a result, and gives the link to it; none where there is no room for so large a one.
     pub fn keep(
         &self,
-        route: &str,
+        route: &RoutePath,
         caller: &Caller,
         result: Raw,
         limits: &Limits,
@@ -62,13 +62,13 @@ impl Linked {
     }
 
     /// The result that a link leads this caller to.
-    pub fn find(&self, route: &str, caller: &Caller, uri: &str) -> Option<Raw> {
+    pub fn find(&self, route: &RoutePath, caller: &Caller, uri: &str) -> Option<Raw> {
         if !Self::is_link(uri) {
             return None;
         }
         let mut kept = self.kept.lock();
         expire(&mut kept, Instant::now());
-        let is_it = |one: &&Kept| one.uri == uri && one.route == route && one.caller == *caller;
+        let is_it = |one: &&Kept| one.uri == uri && one.route == *route && one.caller == *caller;
         kept.iter().find(is_it).map(|one| one.result.clone())
     }
 
@@ -128,12 +128,12 @@ mod tests {
         let result = |bytes: usize| Raw::trusted(format!("\"{}\"", "x".repeat(bytes - 2)));
         let caller = |last: u8| Caller::Address([127, 0, 0, last].into());
         let (one, two) = (caller(1), caller(2));
-        let keep = |who, bytes| linked.keep("/mcp", who, result(bytes), &limits);
-        let found = |who, uri: &str| linked.find("/mcp", who, uri).is_some();
+        let keep = |who, bytes| linked.keep(&"/mcp".into(), who, result(bytes), &limits);
+        let found = |who, uri: &str| linked.find(&"/mcp".into(), who, uri).is_some();
         assert_eq!(keep(&one, 61), None, "too large for one caller");
         let first = keep(&one, 40).unwrap();
         assert!(found(&one, &first) && !found(&two, &first));
-        assert!(linked.find("/other", &one, &first).is_none());
+        assert!(linked.find(&"/other".into(), &one, &first).is_none());
         let second = keep(&one, 30).unwrap();
         assert!(!found(&one, &first) && found(&one, &second), "the oldest made room");
         let [third, fourth] = [keep(&two, 50), keep(&caller(3), 30)].map(Option::unwrap);

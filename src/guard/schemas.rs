@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
+    call::UpstreamName,
     call::tasks::Workers,
     config::Limits,
     mcp::{raw::Raw, splice},
@@ -42,9 +43,9 @@ struct Kept {
     bounds: SchemaBounds,
     schemas_max: usize,
     /// By upstream and tool: why calls cannot be checked.
-    unusable: BTreeMap<String, BTreeMap<String, String>>,
+    unusable: BTreeMap<UpstreamName, BTreeMap<String, String>>,
     /// Tools, by upstream, of which it was logged that arguments pass that do not fit.
-    misfits: BTreeMap<String, BTreeSet<String>>,
+    misfits: BTreeMap<UpstreamName, BTreeSet<String>>,
 }
 
 /// A tool's definition as its server lists it, and its schemas once they were asked for.
@@ -104,13 +105,14 @@ impl Schemas {
 
     /// Compiles what an upstream's tool says that it takes, so that no call has to. What is of no
     /// use is logged, once.
-    pub fn prepare(&self, upstream: &str, name: &str, tool: &Raw) {
+    pub fn prepare(&self, upstream: &UpstreamName, name: &str, tool: &Raw) {
         let Some(made) = self.of(tool, Side::Input) else { return };
         let why = made.as_ref().as_ref().err().map(ToString::to_string);
         let mut kept = self.kept.lock();
         let known = kept.unusable.entry(upstream.to_owned()).or_default();
         match why {
             Some(why) if known.get(name) != Some(&why) => {
+                let upstream = upstream.as_str();
                 tracing::warn!(upstream, tool = name, %why, "arguments cannot be checked");
                 known.insert(name.to_owned(), why);
             }
@@ -120,7 +122,7 @@ impl Schemas {
     }
 
     /// An upstream has these tools only.
-    pub fn retain(&self, upstream: &str, has: impl Fn(&str) -> bool) {
+    pub fn retain(&self, upstream: &UpstreamName, has: impl Fn(&str) -> bool) {
         let mut kept = self.kept.lock();
         if let Some(known) = kept.unusable.get_mut(upstream) {
             known.retain(|name, _| has(name));
@@ -150,7 +152,7 @@ impl Schemas {
     }
 
     /// Tools of an upstream whose arguments cannot be checked, each with the reason.
-    pub fn unusable(&self, upstream: &str) -> Vec<String> {
+    pub fn unusable(&self, upstream: &UpstreamName) -> Vec<String> {
         let kept = self.kept.lock();
         let of_upstream = kept.unusable.get(upstream).into_iter().flatten();
         of_upstream.map(|(name, why)| format!("{name}: {why}")).collect()
@@ -233,15 +235,15 @@ mod tests {
         };
         let first = schemas.of(&tool(1), Side::Input).unwrap();
         assert!(Arc::ptr_eq(&first, &schemas.of(&tool(1), Side::Input).unwrap()));
-        (2..5).for_each(|max| schemas.prepare("a", "t", &tool(max)));
+        (2..5).for_each(|max| schemas.prepare(&"a".into(), "t", &tool(max)));
         assert_eq!(schemas.kept.lock().made.len(), 2);
         assert_eq!(counters.read()["schemas_evicted"], 2);
         let broken = Raw::trusted(r#"{"name":"t","inputSchema":{"pattern":"(?=a)"}}"#);
-        schemas.prepare("a", "t", &broken);
-        assert_eq!(schemas.unusable("a").len(), 1);
+        schemas.prepare(&"a".into(), "t", &broken);
+        assert_eq!(schemas.unusable(&"a".into()).len(), 1);
         assert_eq!(counters.read()["schemas_unusable"], 1);
-        schemas.prepare("a", "t", &tool(1));
-        assert!(schemas.unusable("a").is_empty(), "it was mended");
+        schemas.prepare(&"a".into(), "t", &tool(1));
+        assert!(schemas.unusable(&"a".into()).is_empty(), "it was mended");
     }
 
     #[test]

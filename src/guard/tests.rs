@@ -43,7 +43,7 @@ detect = [{ find = ["personal:email"], in = ["results", "arguments"], then = "re
 "#,
     );
     let [tool, other, elsewhere] = [("a", Some("t")), ("a", Some("u")), ("b", None)]
-        .map(|(upstream, tool)| guards.of("/mcp", upstream, tool));
+        .map(|(upstream, tool)| guards.of(&"/mcp".into(), &upstream.into(), tool));
     assert_eq!(
         [&tool, &other, &elsewhere].map(|guard| (guard.arguments, guard.links)),
         [
@@ -65,7 +65,7 @@ detect = [{ find = ["personal:email"], in = ["results", "arguments"], then = "re
 #[test]
 fn nothing_is_looked_for_unless_it_is_said() {
     let (guards, _) = guards("[upstreams.a]\nurl = \"http://a/\"\n");
-    let guard = guards.of("/mcp", "a", Some("t"));
+    let guard = guards.of(&"/mcp".into(), &"a".into(), Some("t"));
     assert!(guard.arguments == ArgumentCheck::Lenient && !guard.checks_results && !guard.links);
     assert!(guard.looks.iter().all(Option::is_none));
     let params = Raw::trusted(r#"{"name":"t","arguments":{"key":"AKIAIOSFODNN7EXAMPLE"}}"#);
@@ -75,7 +75,7 @@ fn nothing_is_looked_for_unless_it_is_said() {
     let arguments = CallArguments::of(&params);
     let admitted = guard.admit(&params, &arguments, Some(&tool), &schemas).unwrap();
     assert_eq!(admitted.bytes().as_ptr(), params.bytes().as_ptr(), "the very bytes");
-    assert!(!guards.shows_otherwise("/mcp", "a"));
+    assert!(!guards.shows_otherwise(&"/mcp".into(), &"a".into()));
 }
 
 /// Several who look into arguments: each alone, and all together.
@@ -91,7 +91,7 @@ fn arguments_are_read_once_for_all_who_look_into_them() {
         Raw::trusted(r#"{"name":"t","inputSchema":{"properties":{"key":{"type":"string"}}}}"#),
     );
     let schemas = Schemas::new(&config::Limits::default(), Arc::default());
-    let object = Object::new(ObjectKind::Tool, "a", "t", None, Vec::new());
+    let object = Object::new(ObjectKind::Tool, &"a".into(), "t", None, Vec::new());
     let (caller, client) = (Caller::Parent, Client::gateway(Version::MODERN));
     let secret = r#"{"name":"t","arguments":{"limit":3,"key":"AKIAIOSFODNN7EXAMPLE"}}"#;
     let plain = r#"{"name":"t","arguments":{"limit":3,"key":"plain"}}"#;
@@ -120,10 +120,14 @@ fn arguments_are_read_once_for_all_who_look_into_them() {
         let policies = if policy { vec![file] } else { Vec::new() };
         config.routes[0].rules = policy.then_some(Rules { policies, cases: Vec::new() });
         let rules = policy::compile(&config).unwrap();
-        let policies = rules.of("/mcp").map(Arc::clone);
+        let policies = rules.of(&"/mcp".into()).map(Arc::clone);
         let bounds = PolicyBounds::of(&config.server.limits);
-        let judge = Judge::new("/mcp", policies, bounds, &Arc::default());
-        let guard = Guards::new(Arc::default()).next(&config, &rules).of("/mcp", "a", Some("t"));
+        let judge = Judge::new(&"/mcp".into(), policies, bounds, &Arc::default());
+        let guard = Guards::new(Arc::default()).next(&config, &rules).of(
+            &"/mcp".into(),
+            &"a".into(),
+            Some("t"),
+        );
         let before = READINGS.get();
         let params = Raw::trusted(params);
         let arguments = &CallArguments::of(&params);
@@ -148,7 +152,7 @@ guard.detect = [{ find = ["secrets"], in = ["results"], then = "redact" }]
 url = "http://a/"
 "#,
     );
-    let guard = guards.of("/mcp", "a", Some("t"));
+    let guard = guards.of(&"/mcp".into(), &"a".into(), Some("t"));
     let schemas = Schemas::new(&config::Limits::default(), Arc::default());
     let with =
         |schema: &str| ToolSchemas::new("a", Raw::trusted(format!(r#"{{"name":"t"{schema}}}"#)));

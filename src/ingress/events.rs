@@ -10,7 +10,10 @@ use http::StatusCode;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use crate::{call::Caller, mcp::message::Incoming};
+use crate::{
+    call::{Caller, RoutePath},
+    mcp::message::Incoming,
+};
 
 use super::{
     channel::{ChannelSettings, ClientChannel, WriteQueue},
@@ -40,7 +43,7 @@ struct OpenStream {
 /// The one who may post for a stream: its caller, on its route.
 #[derive(Clone, PartialEq, Eq)]
 struct Owner {
-    route: String,
+    route: RoutePath,
     caller: Caller,
 }
 

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use crate::{
-    call::{Caller, ListKind, tasks::Tasks},
+    call::{Caller, ListKind, RoutePath, tasks::Tasks},
     config::Limits,
     mcp::{message, method::Method, raw::Raw},
     pipeline::{ClientEvent, ListenEvent, ListenStream, ResponseStream},
@@ -369,7 +369,7 @@ fn listener(session: &Weak<Session>) -> Option<Option<Caller>> {
 }
 
 /// Waits until the caller who reads a stream may do so no more.
-async fn wait_for_revocation(gate: &Gate, route: &str, listener: Option<&Caller>) {
+async fn wait_for_revocation(gate: &Gate, route: &RoutePath, listener: Option<&Caller>) {
     match listener {
         Some(caller) => gate.wait_for_revocation(route, caller).await,
         None => std::future::pending().await,

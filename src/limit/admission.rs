@@ -10,6 +10,8 @@ use std::{
 
 use tokio::sync::OwnedSemaphorePermit;
 
+use crate::call::RoutePath;
+
 use super::{
     LimitRefusal, LimitTarget, LimitedRequest, Limits, applicable::LimitPoint, bucket::Now,
     rule::Rule, shared::TakeRequest,
@@ -21,7 +23,7 @@ use super::{
 #[derive(Debug, Clone)]
 pub struct RouteAdmission {
     pub(super) limits: Arc<Limits>,
-    pub(super) route: Arc<str>,
+    pub(super) route: RoutePath,
     /// None where no limit was met.
     pub(super) cost: Option<NonZeroU32>,
     pub(super) _places: Option<Arc<[OwnedSemaphorePermit]>>,
@@ -49,7 +51,7 @@ pub(super) struct Taken {
 
 impl RouteAdmission {
     /// The path of the route that let it in.
-    pub fn route(&self) -> &str {
+    pub fn route(&self) -> &RoutePath {
         &self.route
     }
 
@@ -120,8 +122,7 @@ impl Limits {
     ) -> Result<RouteAdmission, LimitRefusal> {
         let met = self.applicable(request, Some(target), LimitPoint::Route);
         let places = self.reserve(&met).await.inspect_err(|refusal| self.count(refusal))?;
-        let known = self.routes.get_key_value(request.route);
-        let route = known.map_or_else(|| Arc::from(request.route), |(path, _)| Arc::clone(path));
+        let route = request.route.clone();
         let places = (!places.is_empty()).then(|| Arc::from(places));
         let cost = Some(met.cost).filter(|_| !met.keys.is_empty());
         Ok(RouteAdmission { limits: Arc::clone(self), route, cost, _places: places })

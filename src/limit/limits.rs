@@ -6,7 +6,7 @@ use futures_util::FutureExt;
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use crate::{
-    call::{clock, tasks::Tasks},
+    call::{RoutePath, UpstreamName, clock, tasks::Tasks},
     config::Config,
     mcp::method::Method,
     telemetry::{Counter, Counters},
@@ -26,8 +26,8 @@ use super::{
 /// of each limit, and the places of each cap, that is written as before in the same section.
 #[derive(Debug)]
 pub struct Limits {
-    pub(super) routes: HashMap<Arc<str>, Section>,
-    upstreams: HashMap<String, Upstream>,
+    pub(super) routes: HashMap<RoutePath, Section>,
+    upstreams: HashMap<UpstreamName, Upstream>,
     keys_max: usize,
     /// Where the time of all buckets begins.
     epoch: Instant,
@@ -47,10 +47,10 @@ impl Limits {
     /// Builds the limits of the configuration that follows; one with a store needs a runtime.
     pub fn next(&self, config: &Config) -> Arc<Self> {
         let routes = config.routes.iter().map(|route| {
-            let before = self.routes.get(&*route.path);
+            let before = self.routes.get(&route.path);
             let names = ["route", &route.path];
             let section = Section::build(&names, &route.limits, route.in_flight, before);
-            (Arc::from(&*route.path), section)
+            (route.path.clone(), section)
         });
         let upstreams = config.upstreams.iter().map(|upstream| {
             let before = self.upstreams.get(&upstream.name);

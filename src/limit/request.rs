@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use serde::de::IgnoredAny;
 
 use crate::{
-    call::{Caller, Client},
+    call::{Caller, Client, RoutePath, UpstreamName},
     config::Cost,
     mcp::{method::Method, raw::Raw, splice},
 };
@@ -19,7 +19,7 @@ pub struct LimitedRequest<'a> {
     pub method: Method,
     pub caller: &'a Caller,
     pub client: &'a Client,
-    pub route: &'a str,
+    pub route: &'a RoutePath,
     /// The request's params in full: a tool's cost may be one of its arguments.
     pub params: &'a Raw,
 }
@@ -27,7 +27,7 @@ pub struct LimitedRequest<'a> {
 /// An upstream that a request is sent to, and its own name for the thing.
 #[derive(Debug, Clone, Copy)]
 pub struct LimitTarget<'a> {
-    pub upstream: &'a str,
+    pub upstream: &'a UpstreamName,
     pub name: &'a str,
 }
 

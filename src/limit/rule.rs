@@ -82,7 +82,7 @@ impl Rule {
                 Per::Caller => digest.caller(request.caller),
                 Per::Client => digest.optional(name(request.client).as_deref()),
                 Per::Route => digest.text(request.route),
-                Per::Upstream => digest.optional(target.map(|target| target.upstream)),
+                Per::Upstream => digest.optional(target.map(|target| target.upstream.as_str())),
                 Per::Tool => match target.filter(|_| request.method == Method::ToolsCall) {
                     Some(tool) => ["tool", tool.upstream, tool.name]
                         .into_iter()

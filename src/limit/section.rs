@@ -5,7 +5,10 @@ use std::{
     sync::Arc,
 };
 
-use crate::config::{self, Cost, InFlight, Limit};
+use crate::{
+    call::UpstreamName,
+    config::{self, Cost, InFlight, Limit},
+};
 
 use super::{cap::Cap, rule::Rule};
 
@@ -61,7 +64,7 @@ impl Section {
 }
 
 pub(super) fn tools(
-    upstream: &str,
+    upstream: &UpstreamName,
     settings: &BTreeMap<String, config::Tool>,
     before: Option<&Upstream>,
 ) -> HashMap<String, Tool> {

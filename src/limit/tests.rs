@@ -133,17 +133,17 @@ fn a_bucket_is_shared_by_what_per_does_not_name() {
     let (one, two) = (Caller::Parent, Caller::Address([127, 0, 0, 1].into()));
     let (a, b) = (client("a"), client("b"));
     let (method, params) = (Method::ToolsCall, &Raw::object());
-    let base = LimitedRequest { method, caller: &one, client: &a, route: "/x", params };
+    let base = LimitedRequest { method, caller: &one, client: &a, route: &"/x".into(), params };
     let (log, query) = (
-        LimitTarget { upstream: "git", name: "log" },
-        LimitTarget { upstream: "git", name: "query" },
+        LimitTarget { upstream: &"git".into(), name: "log" },
+        LimitTarget { upstream: &"git".into(), name: "query" },
     );
     let others = [
         (Per::Caller, LimitedRequest { caller: &two, ..base }, Some(log)),
         (Per::Client, LimitedRequest { client: &b, ..base }, Some(log)),
-        (Per::Route, LimitedRequest { route: "/y", ..base }, Some(log)),
+        (Per::Route, LimitedRequest { route: &"/y".into(), ..base }, Some(log)),
         (Per::Tool, base, Some(query)),
-        (Per::Upstream, base, Some(LimitTarget { upstream: "db", ..log })),
+        (Per::Upstream, base, Some(LimitTarget { upstream: &"db".into(), ..log })),
     ];
     for (per, other, target) in others {
         let alone = alone(&rate(vec![per], 1, MINUTE, 1));
@@ -190,9 +190,9 @@ fn a_key_in_a_store_is_of_one_limit_and_one_caller_alone() {
     let clients = ["a", "b", "tool"].map(client);
     let targets = [
         None,
-        Some(LimitTarget { upstream: "git", name: "log" }),
-        Some(LimitTarget { upstream: "gitl", name: "og" }),
-        Some(LimitTarget { upstream: "git", name: "tools/call" }),
+        Some(LimitTarget { upstream: &"git".into(), name: "log" }),
+        Some(LimitTarget { upstream: &"gitl".into(), name: "og" }),
+        Some(LimitTarget { upstream: &"git".into(), name: "tools/call" }),
     ];
     let every = vec![Per::Caller, Per::Client, Per::Route, Per::Upstream, Per::Tool];
     let limit = |per: &[Per], count| rate(per.to_vec(), count, MINUTE, 1);
@@ -212,7 +212,7 @@ fn a_key_in_a_store_is_of_one_limit_and_one_caller_alone() {
             method: Method::ToolsCall,
             caller,
             client,
-            route: "/x",
+            route: &"/x".into(),
             params: &Raw::object(),
         };
         keys.extend(targets.map(|target| rules[0].shared_key(request, target)));
@@ -220,7 +220,8 @@ fn a_key_in_a_store_is_of_one_limit_and_one_caller_alone() {
     }
     assert_eq!(keys.len(), buckets);
     let (caller, client, params) = (&Caller::Parent, &clients[0], &Raw::object());
-    let request = LimitedRequest { method: Method::ToolsCall, caller, client, route: "/x", params };
+    let request =
+        LimitedRequest { method: Method::ToolsCall, caller, client, route: &"/x".into(), params };
     let each: BTreeSet<_> = rules.iter().map(|rule| rule.shared_key(request, None)).collect();
     assert_eq!(each.len(), rules.len(), "each limit has keys of its own");
     let again = Rule::new(&limit(&every, 1), &["route", "/x"], 0);
@@ -231,10 +232,10 @@ const GATE: &str = "[routes.\"/mcp\"]\nupstreams = [\"*\"]\n[upstreams.it]\ncomm
 
 async fn admit(limits: &Arc<Limits>, tool: &str) -> Result<Admission, LimitRefusal> {
     let (caller, client) = (Caller::Parent, client("a"));
-    let (method, route) = (Method::ToolsCall, "/mcp");
+    let (method, path) = (Method::ToolsCall, "/mcp".into());
     let params = &Raw::object();
-    let request = LimitedRequest { method, caller: &caller, client: &client, route, params };
-    limits.admit(request, LimitTarget { upstream: "it", name: tool }).await
+    let request = LimitedRequest { method, caller: &caller, client: &client, route: &path, params };
+    limits.admit(request, LimitTarget { upstream: &"it".into(), name: tool }).await
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    call::{Caller, clock},
+    call::{Caller, RoutePath, UpstreamName, clock},
     mcp::{digest::RequestDigest, raw::Raw},
     session::seal::Sealer,
 };
@@ -28,14 +28,14 @@ pub enum StateContent {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", from = "String")]
 pub struct ReplicaRef {
-    pub upstream: String,
+    pub upstream: UpstreamName,
     pub replica: Option<u64>,
 }
 
 /// Who a state is for, and for which request.
 #[derive(Debug, Clone, Copy)]
 pub struct Binding<'a> {
-    pub route: &'a str,
+    pub route: &'a RoutePath,
     pub caller: &'a Caller,
     pub request: RequestDigest,
 }
@@ -68,7 +68,7 @@ impl States {
     }
 
     /// An id of a task of the gate process `owner`: short, since clients send it in a header.
-    pub fn seal_task(&self, owner: u64, id: u128, route: &str, caller: &Caller) -> String {
+    pub fn seal_task(&self, owner: u64, id: u128, route: &RoutePath, caller: &Caller) -> String {
         let fingerprint = fingerprint(caller);
         let text = [&owner.to_be_bytes()[..], &id.to_be_bytes(), &fingerprint].concat();
         self.0.seal(&text, &task_bound(route))
@@ -76,7 +76,12 @@ impl States {
 
     /// The owner and the number of a task, and whether it is this caller's. None for an id that no
     /// gate gave on this route: it may be an upstream's own.
-    pub fn open_task(&self, id: &str, route: &str, caller: &Caller) -> Option<(u64, u128, bool)> {
+    pub fn open_task(
+        &self,
+        id: &str,
+        route: &RoutePath,
+        caller: &Caller,
+    ) -> Option<(u64, u128, bool)> {
         let text = self.0.open(id, &task_bound(route))?;
         let (owner, rest) = text.split_first_chunk()?;
         let (number, bearer) = rest.split_first_chunk()?;
@@ -90,7 +95,7 @@ impl States {
         &self,
         place: &ReplicaRef,
         own: &str,
-        route: &str,
+        route: &RoutePath,
         caller: &Caller,
     ) -> String {
         let text = Raw::encode(&(place, own));
@@ -101,7 +106,7 @@ impl States {
     pub fn open_upstream_task(
         &self,
         id: &str,
-        route: &str,
+        route: &RoutePath,
         caller: &Caller,
     ) -> Option<(ReplicaRef, String)> {
         let text = self.0.open(id, &theirs_bound(route, caller))?;
@@ -129,7 +134,7 @@ impl States {
 impl From<ReplicaRef> for String {
     fn from(place: ReplicaRef) -> Self {
         match place.replica {
-            None => place.upstream,
+            None => place.upstream.to_string(),
             Some(replica) => format!("{}@{replica:x}", place.upstream),
         }
     }
@@ -139,17 +144,17 @@ impl From<String> for ReplicaRef {
     fn from(text: String) -> Self {
         let parts = text.split_once('@');
         let replica = parts.and_then(|(_, id)| u64::from_str_radix(id, 16).ok());
-        let upstream = parts.map(|(name, _)| name.to_owned()).unwrap_or(text);
+        let upstream = parts.map_or(text.as_str(), |(name, _)| name).into();
         Self { upstream, replica }
     }
 }
 
-fn theirs_bound(route: &str, caller: &Caller) -> String {
+fn theirs_bound(route: &RoutePath, caller: &Caller) -> String {
     format!("their task {route} {caller}")
 }
 
 /// Keeps ids of tasks and states apart: paths begin with `/`.
-fn task_bound(route: &str) -> String {
+fn task_bound(route: &RoutePath) -> String {
     format!("task {route}")
 }
 
@@ -159,10 +164,14 @@ fn fingerprint(caller: &Caller) -> [u8; 32] {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use super::*;
 
+    static ROUTE: LazyLock<RoutePath> = LazyLock::new(|| "/mcp".into());
+
     fn bearer(caller: &Caller) -> Binding<'_> {
-        Binding { route: "/mcp", caller, request: [7; 16] }
+        Binding { route: &ROUTE, caller, request: [7; 16] }
     }
 
     fn caller(last: u8) -> Caller {
@@ -179,7 +188,7 @@ mod tests {
         assert_eq!(states.open(&state, bearer(&own)), Ok(held));
         let foreign = [
             bearer(&other),
-            Binding { route: "/other", ..bearer(&own) },
+            Binding { route: &"/other".into(), ..bearer(&own) },
             Binding { request: [8; 16], ..bearer(&own) },
             bearer(&Caller::Parent),
         ];
@@ -194,12 +203,12 @@ mod tests {
     #[test]
     fn an_id_of_a_task_opens_on_its_route_and_tells_whose_it_is() {
         let states = States::new(&[1; 32]);
-        let id = states.seal_task(7, u128::MAX, "/mcp", &caller(1));
+        let id = states.seal_task(7, u128::MAX, &"/mcp".into(), &caller(1));
         assert!(id.len() <= 128, "{id}");
-        assert_eq!(states.open_task(&id, "/mcp", &caller(1)), Some((7, u128::MAX, true)));
-        assert_eq!(states.open_task(&id, "/mcp", &caller(2)), Some((7, u128::MAX, false)));
-        assert_eq!(states.open_task(&id, "/other", &caller(1)), None);
-        assert_eq!(states.open_task("job-1", "/mcp", &caller(1)), None);
+        assert_eq!(states.open_task(&id, &"/mcp".into(), &caller(1)), Some((7, u128::MAX, true)));
+        assert_eq!(states.open_task(&id, &"/mcp".into(), &caller(2)), Some((7, u128::MAX, false)));
+        assert_eq!(states.open_task(&id, &"/other".into(), &caller(1)), None);
+        assert_eq!(states.open_task("job-1", &"/mcp".into(), &caller(1)), None);
         assert_eq!(states.open(&id, bearer(&caller(1))), Err(StateError::Foreign));
     }
 
@@ -207,7 +216,7 @@ mod tests {
     fn the_text_of_an_upstreams_state_stays_as_it_is() {
         let states = States::new(&[1; 32]);
         let own = caller(1);
-        let place = ReplicaRef { upstream: "up".to_owned(), replica: Some(u64::MAX) };
+        let place = ReplicaRef { upstream: "up".into(), replica: Some(u64::MAX) };
         let inner = StateContent::Upstream(place, Raw::trusted(r#""\u00e9 \/ 1""#));
         let state: String = states.seal(inner.clone(), bearer(&own), 60).read().unwrap();
         assert_eq!(states.open(&state, bearer(&own)), Ok(inner));

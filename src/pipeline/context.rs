@@ -7,7 +7,7 @@ use std::{ops::Deref, sync::Arc};
 
 use crate::{
     audit::Entry,
-    call::{Caller, Client},
+    call::{Caller, Client, RoutePath},
     catalog::{FoundBy, Target},
     guard::LinkOrigin,
     mcp::digest::RequestDigest,
@@ -35,7 +35,7 @@ impl Context {
     }
 
     /// The path of its route.
-    pub fn path(&self) -> &str {
+    pub fn path(&self) -> &RoutePath {
         &self.route.settings.path
     }
 

@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 use serde_json::json;
 
 use crate::{
-    call::{Action, Caller, Client, Identity},
+    call::{Action, Caller, Client, Identity, RoutePath},
     config::{Case, CaseFile, Expected, Limits, Problem, Problems, Rules},
     mcp::{document::CallArguments, raw::Raw, version::Version},
 };
@@ -19,7 +19,12 @@ use super::{
 };
 
 /// Runs the cases of each file; every case that the policies answer otherwise is a problem.
-pub fn run(route: &str, rules: &Rules, policies: &Arc<Policies>, limits: &Limits) -> Vec<Problems> {
+pub fn run(
+    route: &RoutePath,
+    rules: &Rules,
+    policies: &Arc<Policies>,
+    limits: &Limits,
+) -> Vec<Problems> {
     let policies = Some(Arc::clone(policies));
     let judge = Judge::new(route, policies, PolicyBounds::of(limits), &Arc::default());
     let of_file = |file: &CaseFile| {

@@ -13,7 +13,10 @@ use cedar_policy::{
 };
 use miette::Diagnostic;
 
-use crate::config::{Config, Problem, Problems, RuleFile, nearest};
+use crate::{
+    call::RoutePath,
+    config::{Config, Problem, Problems, RuleFile, nearest},
+};
 
 use super::{
     cases, demand,
@@ -35,7 +38,7 @@ static VALIDATOR: LazyLock<Validator> = LazyLock::new(|| {
 
 /// The policies of all routes, by their paths.
 #[derive(Debug, Default)]
-pub struct Rulebook(HashMap<String, Arc<Policies>>);
+pub struct Rulebook(HashMap<RoutePath, Arc<Policies>>);
 
 /// All policies of a configuration, which pass all of its cases.
 ///
@@ -71,7 +74,7 @@ pub fn compile(config: &Config) -> Result<Rulebook, Problems> {
 
 impl Rulebook {
     /// The policies of a route; none where it has none.
-    pub fn of(&self, route: &str) -> Option<&Arc<Policies>> {
+    pub fn of(&self, route: &RoutePath) -> Option<&Arc<Policies>> {
         self.0.get(route)
     }
 }

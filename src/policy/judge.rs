@@ -12,7 +12,7 @@ use cedar_policy::{
 use parking_lot::Mutex;
 
 use crate::{
-    call::{Action, Caller, Client, ObjectKind},
+    call::{Action, Caller, Client, ObjectKind, RoutePath, UpstreamName},
     config::{self, StepUp},
     mcp::{
         document::CallArguments,
@@ -42,13 +42,13 @@ pub struct Permit<T> {
 
 /// Something that permits are given for: policies know it by the name that objects of it have.
 pub trait PermitTarget {
-    fn name(&self) -> &str;
+    fn name(&self) -> &UpstreamName;
 }
 
 /// Proof that one upstream takes another's place by configuration, for calls or to be compared.
 #[derive(Debug)]
 pub struct Succession<T> {
-    of: String,
+    of: UpstreamName,
     successor: Arc<T>,
 }
 
@@ -63,7 +63,7 @@ impl<T: PermitTarget> Permit<T> {
     /// Extends the permit to the upstream that takes the place of this one; none where that takes
     /// the place of another.
     pub fn at_successor(&self, succession: &Succession<T>) -> Option<Self> {
-        let fits = self.on.name() == succession.of;
+        let fits = *self.on.name() == succession.of;
         fits.then(|| Self { on: Arc::clone(&succession.successor) })
     }
 }
@@ -79,7 +79,7 @@ impl<T: PermitTarget> Succession<T> {
     pub fn new(section: &config::Upstream, successor: &Arc<T>) -> Option<Self> {
         let canary = section.canary.iter().map(|canary| &canary.upstream);
         let shadow = section.shadow.iter().map(|shadow| &shadow.upstream);
-        let named = canary.chain(shadow).any(|name| *name == successor.name());
+        let named = canary.chain(shadow).any(|name| name == successor.name());
         named.then(|| Self { of: section.name.clone(), successor: Arc::clone(successor) })
     }
 
@@ -152,7 +152,7 @@ impl fmt::Display for Verdict {
 /// Decides for one route, as long as what its upstreams list stays the same.
 #[derive(Debug)]
 pub struct Judge {
-    route: String,
+    route: RoutePath,
     /// None: no policy is configured.
     pub(super) policies: Option<Arc<Policies>>,
     bounds: PolicyBounds,
@@ -167,13 +167,13 @@ type Decisions = HashMap<(Action, ObjectKind), HashMap<String, Arc<Verdict>>>;
 impl Judge {
     /// Makes the judge of a route; without policies it permits everything.
     pub fn new(
-        route: &str,
+        route: &RoutePath,
         policies: Option<Arc<Policies>>,
         bounds: PolicyBounds,
         counters: &Arc<Counters>,
     ) -> Self {
         let kept = PerGrants::new(bounds.grants_max, Arc::clone(counters));
-        let (route, counters) = (route.to_owned(), Arc::clone(counters));
+        let (route, counters) = (route.clone(), Arc::clone(counters));
         Self { route, policies, bounds, kept, counters }
     }
 
@@ -436,7 +436,7 @@ impl Judge {
         let rules = verdict.rules.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let rules = if rules.is_empty() { "no policy permits it".to_owned() } else { rules };
         let (caller, object) = (asked.caller.to_string(), asked.object.short_id());
-        let (route, action) = (&self.route, asked.action.name());
+        let (route, action) = (self.route.as_str(), asked.action.name());
         if verdict.errors.is_empty() {
             tracing::info!(route, ?caller, action, ?object, rules, "{what}");
             return;

@@ -2,13 +2,13 @@
 
 use std::{
     hash::{Hash, Hasher},
-    sync::{Arc, OnceLock},
+    sync::OnceLock,
 };
 
 use cedar_policy::{Entity, EntityId, EntityTypeName, EntityUid, RestrictedExpression};
 
 use crate::{
-    call::ObjectKind,
+    call::{ObjectKind, UpstreamName},
     mcp::{raw::Raw, splice},
 };
 
@@ -16,7 +16,7 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Object {
     pub kind: ObjectKind,
-    pub upstream: Arc<str>,
+    pub upstream: UpstreamName,
     /// `UPSTREAM/NAME`, with the upstream's own name for it.
     pub id: String,
     /// A `ToolAnnotations` object, where the upstream gave one.
@@ -47,13 +47,13 @@ impl Hash for Object {
 impl Object {
     pub fn new(
         kind: ObjectKind,
-        upstream: &str,
+        upstream: &UpstreamName,
         name: &str,
         annotations: Option<Raw>,
         tags: Vec<String>,
     ) -> Self {
         let id = format!("{upstream}/{name}");
-        Self { kind, upstream: upstream.into(), id, annotations, tags, entity: OnceLock::new() }
+        Self { kind, upstream: upstream.clone(), id, annotations, tags, entity: OnceLock::new() }
     }
 
     /// The annotations of an entry of a list; read only where there are any.

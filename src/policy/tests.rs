@@ -43,7 +43,7 @@ pub(super) fn judge_of(config: &Config, counters: &Arc<Counters>) -> Judge {
         Err(problems) => panic!("{problems}"),
     };
     let bounds = PolicyBounds::of(&config.server.limits);
-    Judge::new("/mcp", book.of("/mcp").map(Arc::clone), bounds, counters)
+    Judge::new(&"/mcp".into(), book.of(&"/mcp".into()).map(Arc::clone), bounds, counters)
 }
 
 pub(super) fn judge(policy: &str) -> Judge {
@@ -52,7 +52,7 @@ pub(super) fn judge(policy: &str) -> Judge {
 
 pub(super) fn tool(id: &str) -> Object {
     let (upstream, name) = id.split_once('/').unwrap();
-    Object::new(ObjectKind::Tool, upstream, name, None, Vec::new())
+    Object::new(ObjectKind::Tool, &upstream.into(), name, None, Vec::new())
 }
 
 pub(super) fn nobody() -> Caller {
@@ -269,8 +269,8 @@ fn decisions_that_do_not_look_at_the_call_are_kept() {
 
 #[test]
 fn without_policies_everything_is_permitted() {
-    let judge =
-        Judge::new("/mcp", None, PolicyBounds::of(&config::Limits::default()), &Arc::default());
+    let bounds = PolicyBounds::of(&config::Limits::default());
+    let judge = Judge::new(&"/mcp".into(), None, bounds, &Arc::default());
     assert!(judge.is_open() && call(&judge, "{}").0);
 }
 
@@ -420,7 +420,7 @@ fn long_ids_are_judged_and_not_kept() {
     let judge = judge(ALLOW);
     let object = |length: usize| {
         let name = format!("mem://{}", "\u{e9}".repeat(length));
-        Object::new(ObjectKind::Resource, "files", &name, None, Vec::new())
+        Object::new(ObjectKind::Resource, &"files".into(), &name, None, Vec::new())
     };
     assert!(judge.sees(&nobody(), &object(100)) && judge.sees(&nobody(), &object(100_000)));
     assert_eq!(judge.kept_decisions(&nobody()), 1);
@@ -453,7 +453,7 @@ proptest! {
         }
         whole.wanted = RequestedArguments::new(&whole.reads.arguments);
         let (upstream, name) = id.split_once('/').unwrap();
-        let object = Object::new(kind, upstream, name, None, Vec::new());
+        let object = Object::new(kind, &upstream.into(), name, None, Vec::new());
         let (caller, client) = (&nobody(), &Client::gateway(Version::MODERN));
         let (object, arguments) = (&object, &CallArguments::none());
         let asked = AccessRequest { caller, client, action, object, arguments, now: 0 };

@@ -118,7 +118,7 @@ mod tests {
             calls_min: 20,
             tool_errors: false,
         };
-        CanaryState::new(Canary { upstream: "v2".to_owned(), weight, back })
+        CanaryState::new(Canary { upstream: "v2".into(), weight, back })
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    call::Subject,
+    call::{Subject, UpstreamName},
     config::{self, Timeout, ToolTimeout},
     telemetry::{Counter, Counters},
 };
@@ -187,10 +187,10 @@ impl Circuit {
 }
 
 impl UpstreamBreaker {
-    fn new(upstream: &str, settings: &config::Breaker, counters: &Arc<Counters>) -> Self {
+    fn new(upstream: &UpstreamName, settings: &config::Breaker, counters: &Arc<Counters>) -> Self {
         let apart = || Arc::new(ToolBreakers::new(upstream, settings, counters));
         Self {
-            breaker: Breaker::new(upstream.to_owned(), settings.clone(), counters),
+            breaker: Breaker::new(upstream.to_string(), settings.clone(), counters),
             tools: settings.tools_apart.then(apart),
         }
     }

@@ -14,7 +14,11 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::{call::Subject, config, telemetry::Counters};
+use crate::{
+    call::{Subject, UpstreamName},
+    config,
+    telemetry::Counters,
+};
 
 use super::{
     CircuitOpen,
@@ -32,7 +36,7 @@ const WELL_MIN: u32 = 100;
 /// The tools of one upstream that failed of late.
 #[derive(Debug)]
 pub struct ToolBreakers {
-    upstream: String,
+    upstream: UpstreamName,
     settings: config::Breaker,
     count: AtomicUsize,
     tools: Mutex<HashMap<u64, Tool>>,
@@ -66,9 +70,13 @@ pub struct ToolBreaker {
 }
 
 impl ToolBreakers {
-    pub fn new(upstream: &str, settings: &config::Breaker, counters: &Arc<Counters>) -> Self {
+    pub fn new(
+        upstream: &UpstreamName,
+        settings: &config::Breaker,
+        counters: &Arc<Counters>,
+    ) -> Self {
         Self {
-            upstream: upstream.to_owned(),
+            upstream: upstream.clone(),
             settings: config::Breaker { tools_apart: false, ..settings.clone() },
             count: AtomicUsize::new(0),
             tools: Mutex::default(),

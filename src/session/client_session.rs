@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    call::{Caller, Client, SessionKey, clock, presence::Presence},
+    call::{Caller, Client, RoutePath, SessionKey, clock, presence::Presence},
     mcp::{id::Id, message::Body},
 };
 
@@ -32,7 +32,7 @@ const QUESTION: &str = "tollgate-";
 pub struct Session {
     pub key: SessionKey,
     /// The path of the route it was opened on, and is bound to.
-    pub route: String,
+    pub route: RoutePath,
     pub client: Arc<Client>,
     /// Whether its client reads what is announced.
     pub presence: Arc<Presence>,
@@ -65,10 +65,10 @@ pub(super) struct State {
 }
 
 impl Session {
-    pub(super) fn new(key: SessionKey, route: &str, client: Client) -> Self {
+    pub(super) fn new(key: SessionKey, route: &RoutePath, client: Client) -> Self {
         Self {
             key,
-            route: route.to_owned(),
+            route: route.clone(),
             client: Arc::new(client),
             presence: Arc::default(),
             is_from_elsewhere: false,

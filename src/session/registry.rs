@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    call::{Caller, Client, SessionKey, clock},
+    call::{Caller, Client, RoutePath, SessionKey, clock},
     config::Limits,
     mcp::{raw::Raw, version::Version},
     telemetry::{Counter, Counters},
@@ -91,7 +91,7 @@ impl Sessions {
     /// that is. Returns also those that had to make room.
     pub fn open(
         &self,
-        route: &str,
+        route: &RoutePath,
         caller: &Caller,
         client: Client,
         limits: &Limits,
@@ -118,7 +118,7 @@ impl Sessions {
     /// too old.
     pub fn find(
         &self,
-        route: &str,
+        route: &RoutePath,
         caller: &Caller,
         id: &str,
         limits: &Limits,
@@ -288,7 +288,7 @@ fn is_too_old(opened: u64, now: u64, limits: &Limits) -> bool {
 }
 
 /// Text that an id is bound to. A path has no space. An address is no identity: a client may move.
-pub(super) fn bound<'a>(route: &'a str, caller: &Caller) -> Cow<'a, str> {
+pub(super) fn bound<'a>(route: &'a RoutePath, caller: &Caller) -> Cow<'a, str> {
     match caller {
         Caller::Known(_) => Cow::Owned(format!("{route} {caller}")),
         Caller::Address(_) | Caller::Parent => Cow::Borrowed(route),

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use tokio::sync::oneshot;
 
 use crate::{
-    call::{Caller, Client, Identity, SessionKey, clock},
+    call::{Caller, Client, Identity, RoutePath, SessionKey, clock},
     config::Limits,
     mcp::{id::Id, message::Body, raw::Raw, version::Version},
 };
@@ -38,8 +38,8 @@ fn keys(sessions: &[Arc<Session>]) -> Vec<SessionKey> {
 
 #[test]
 fn an_id_revives_its_session_in_another_process() {
-    let (_, id, _) = sessions(1).open("/mcp", &Caller::Parent, client(), &limits());
-    let (session, _) = sessions(1).find("/mcp", &Caller::Parent, &id, &limits()).unwrap();
+    let (_, id, _) = sessions(1).open(&"/mcp".into(), &Caller::Parent, client(), &limits());
+    let (session, _) = sessions(1).find(&"/mcp".into(), &Caller::Parent, &id, &limits()).unwrap();
     assert_eq!(session.client.version, Version::V2025_06_18);
     assert_eq!(session.client.capabilities.as_str(), r#"{"roots":{}}"#);
     assert!(session.client.can_be_asked());
@@ -47,9 +47,10 @@ fn an_id_revives_its_session_in_another_process() {
 
 #[test]
 fn an_id_is_good_for_its_own_gate_and_route() {
-    let (_, id, _) = sessions(1).open("/mcp", &Caller::Parent, client(), &limits());
-    let find =
-        |secret, route| sessions(secret).find(route, &Caller::Parent, &id, &limits()).unwrap_err();
+    let (_, id, _) = sessions(1).open(&"/mcp".into(), &Caller::Parent, client(), &limits());
+    let find = |secret, route: &str| {
+        sessions(secret).find(&route.into(), &Caller::Parent, &id, &limits()).unwrap_err()
+    };
     assert_eq!(find(2, "/mcp"), SessionError::Unknown);
     assert_eq!(find(1, "/other"), SessionError::Unknown);
 }
@@ -57,10 +58,10 @@ fn an_id_is_good_for_its_own_gate_and_route() {
 #[test]
 fn an_ended_session_does_not_rise_again() {
     let sessions = sessions(1);
-    let (session, id, _) = sessions.open("/mcp", &Caller::Parent, client(), &limits());
+    let (session, id, _) = sessions.open(&"/mcp".into(), &Caller::Parent, client(), &limits());
     sessions.end(&session);
     assert_eq!(
-        sessions.find("/mcp", &Caller::Parent, &id, &limits()).unwrap_err(),
+        sessions.find(&"/mcp".into(), &Caller::Parent, &id, &limits()).unwrap_err(),
         SessionError::Ended
     );
 }
@@ -77,9 +78,9 @@ fn an_old_session_is_refused() {
     };
     let id = sessions.sealer.seal(Raw::encode(&sealed).bytes(), "/mcp");
     let age = |seconds| Limits { session_age: Duration::from_secs(seconds), ..limits() };
-    assert!(sessions.find("/mcp", &Caller::Parent, &id, &age(200)).is_ok());
+    assert!(sessions.find(&"/mcp".into(), &Caller::Parent, &id, &age(200)).is_ok());
     assert_eq!(
-        sessions.find("/mcp", &Caller::Parent, &id, &age(50)).unwrap_err(),
+        sessions.find(&"/mcp".into(), &Caller::Parent, &id, &age(50)).unwrap_err(),
         SessionError::TooOld
     );
 }
@@ -87,13 +88,13 @@ fn an_old_session_is_refused() {
 #[test]
 fn the_oldest_idle_session_makes_room_and_comes_back() {
     let sessions = sessions(1);
-    let (first, id, _) = sessions.open("/mcp", &Caller::Parent, client(), &limits());
+    let (first, id, _) = sessions.open(&"/mcp".into(), &Caller::Parent, client(), &limits());
     first.used.store(1, Ordering::Relaxed);
-    sessions.open("/mcp", &Caller::Parent, client(), &limits());
-    let (_, _, evicted) = sessions.open("/mcp", &Caller::Parent, client(), &limits());
+    sessions.open(&"/mcp".into(), &Caller::Parent, client(), &limits());
+    let (_, _, evicted) = sessions.open(&"/mcp".into(), &Caller::Parent, client(), &limits());
     assert_eq!(keys(&evicted), [first.key]);
     assert_eq!(sessions.table.lock().live.len(), 2);
-    let (again, evicted) = sessions.find("/mcp", &Caller::Parent, &id, &limits()).unwrap();
+    let (again, evicted) = sessions.find(&"/mcp".into(), &Caller::Parent, &id, &limits()).unwrap();
     assert_eq!((again.key, evicted.len()), (first.key, 1));
 }
 
@@ -101,7 +102,7 @@ fn the_oldest_idle_session_makes_room_and_comes_back() {
 fn those_idle_longest_make_room_several_at_once() {
     let limits = Limits { sessions_max: 200, ..limits() };
     let sessions = sessions(1);
-    let open = || sessions.open("/mcp", &Caller::Parent, client(), &limits);
+    let open = || sessions.open(&"/mcp".into(), &Caller::Parent, client(), &limits);
     let all: Vec<_> = (0..200).map(|_| open().0).collect();
     for (at, session) in (1..).zip(&all) {
         session.used.store(at, Ordering::Relaxed);
@@ -118,7 +119,7 @@ fn those_idle_longest_make_room_several_at_once() {
 fn where_all_are_busy_one_makes_room() {
     let limits = Limits { sessions_max: 200, ..limits() };
     let sessions = sessions(1);
-    let open = || sessions.open("/mcp", &Caller::Parent, client(), &limits);
+    let open = || sessions.open(&"/mcp".into(), &Caller::Parent, client(), &limits);
     let busy: Vec<_> = (0..200).map(|_| open().0.begin(&Id::number(1)).unwrap()).collect();
     assert_eq!(open().2.len(), 1);
     drop(busy);
@@ -127,8 +128,8 @@ fn where_all_are_busy_one_makes_room() {
 #[test]
 fn an_idle_session_leaves_memory_and_a_busy_one_stays() {
     let sessions = sessions(1);
-    let (idle, _, _) = sessions.open("/mcp", &Caller::Parent, client(), &limits());
-    let (busy, _, _) = sessions.open("/mcp", &Caller::Parent, client(), &limits());
+    let (idle, _, _) = sessions.open(&"/mcp".into(), &Caller::Parent, client(), &limits());
+    let (busy, _, _) = sessions.open(&"/mcp".into(), &Caller::Parent, client(), &limits());
     let underway = busy.begin(&Id::number(1)).unwrap();
     idle.used.store(1, Ordering::Relaxed);
     busy.used.store(1, Ordering::Relaxed);
@@ -140,7 +141,7 @@ fn an_idle_session_leaves_memory_and_a_busy_one_stays() {
 
 #[tokio::test]
 async fn a_question_is_answered_once() {
-    let (session, _, _) = sessions(1).open("/mcp", &Caller::Parent, client(), &limits());
+    let (session, _, _) = sessions(1).open(&"/mcp".into(), &Caller::Parent, client(), &limits());
     let (reply, answer) = oneshot::channel();
     let id = session.ask(reply, 1).unwrap();
     let (one_more, refused) = oneshot::channel();
@@ -153,7 +154,7 @@ async fn a_question_is_answered_once() {
 
 #[test]
 fn an_id_in_use_is_refused_until_its_call_ends() {
-    let (session, _, _) = sessions(1).open("/mcp", &Caller::Parent, client(), &limits());
+    let (session, _, _) = sessions(1).open(&"/mcp".into(), &Caller::Parent, client(), &limits());
     let underway = session.begin(&Id::number(1)).unwrap();
     assert!(session.begin(&Id::number(1)).is_none());
     assert!(session.cancel(&Id::number(1), None));
@@ -165,7 +166,7 @@ fn an_id_in_use_is_refused_until_its_call_ends() {
 #[tokio::test]
 async fn streams_that_ended_are_kept_for_a_while_and_make_room() {
     let sessions = sessions(1);
-    let (session, _, _) = sessions.open("/mcp", &Caller::Parent, client(), &limits());
+    let (session, _, _) = sessions.open(&"/mcp".into(), &Caller::Parent, client(), &limits());
     let numbers = || {
         let mut numbers: Vec<_> = session.state.lock().streams.keys().copied().collect();
         numbers.sort_unstable();
@@ -220,7 +221,7 @@ proptest! {
     #[test]
     fn ids_are_told_as_if_each_were_opened_anew(steps in steps()) {
         let callers = [Caller::Parent, known("a"), known("b")];
-        let routes = ["/mcp", "/other"];
+        let routes = ["/mcp", "/other"].map(RoutePath::from);
         let remembering = sessions(1);
         let mut ids = Vec::new();
         let mut limits = Limits { sessions_max: 2, ..Limits::default() };
@@ -234,18 +235,18 @@ proptest! {
                         capabilities: Raw::object(),
                         info: Raw::object(),
                     };
-                    let bound = bound(routes[0], &callers[caller]);
+                    let bound = bound(&routes[0], &callers[caller]);
                     ids.push(remembering.sealer.seal(Raw::encode(&sealed).bytes(), &bound));
                 }
                 Step::Open { caller, old: false } => {
                     let opened =
-                        remembering.open(routes[0], &callers[caller], client(), &limits);
+                        remembering.open(&routes[0], &callers[caller], client(), &limits);
                     ids.push(opened.1);
                 }
                 Step::Find { id, route, caller } if id < ids.len() => {
                     let find = || {
                         let found =
-                            remembering.find(routes[route], &callers[caller], &ids[id], &limits);
+                            remembering.find(&routes[route], &callers[caller], &ids[id], &limits);
                         found.map(|(session, _)| session.key)
                     };
                     let (first, second) = (find(), find());
@@ -254,10 +255,10 @@ proptest! {
                     prop_assert_eq!(&first, &second);
                 }
                 Step::End(id) if id < ids.len() => {
-                    let found = remembering.find(routes[0], &callers[0], &ids[id], &limits);
+                    let found = remembering.find(&routes[0], &callers[0], &ids[id], &limits);
                     if let Ok((session, _)) = found {
                         remembering.end(&session);
-                        let again = remembering.find(routes[0], &callers[0], &ids[id], &limits);
+                        let again = remembering.find(&routes[0], &callers[0], &ids[id], &limits);
                         prop_assert_eq!(again.unwrap_err(), SessionError::Ended);
                     }
                 }

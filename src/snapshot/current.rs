@@ -6,6 +6,7 @@ use crate::{
     auth::AuthorityRegistry,
     cache::{Cache, CacheSubject, SubjectKind},
     call::event::ServerNotification,
+    call::{RoutePath, UpstreamName},
     config::Config,
     guard::Guards,
     limit::Limits,
@@ -22,35 +23,35 @@ use super::{migration::Migration, route::Route, upstream_entry::UpstreamEntry};
 pub struct Snapshot {
     pub config: Arc<Config>,
     pub(super) rules: Arc<Rulebook>,
-    pub routes: HashMap<String, Arc<Route>>,
+    pub routes: HashMap<RoutePath, Arc<Route>>,
     pub(super) authorities: AuthorityRegistry,
     pub limits: Arc<Limits>,
     pub guards: Arc<Guards>,
     pub cache: Cache<SendError>,
     pub(super) members: Vec<UpstreamEntry>,
     /// Successors, by the upstreams that have one.
-    pub(super) migrations: HashMap<String, Arc<Migration>>,
+    pub(super) migrations: HashMap<UpstreamName, Arc<Migration>>,
 }
 
 impl Snapshot {
-    pub fn member(&self, upstream: &str) -> Option<&UpstreamEntry> {
+    pub fn member(&self, upstream: &UpstreamName) -> Option<&UpstreamEntry> {
         self.members.iter().find(|member| member.upstream.name() == upstream)
     }
 
     /// The successors of an upstream; none where it has none.
-    pub fn migration(&self, upstream: &str) -> Option<&Arc<Migration>> {
+    pub fn migration(&self, upstream: &UpstreamName) -> Option<&Arc<Migration>> {
         if self.migrations.is_empty() { None } else { self.migrations.get(upstream) }
     }
 
     /// Forgets a resource that is another one now, if that is what its upstream says.
-    pub fn heard(&self, upstream: &str, notice: &ServerNotification) {
+    pub fn heard(&self, upstream: &UpstreamName, notice: &ServerNotification) {
         if notice.method != Some(Method::ResourceUpdated) {
             return;
         }
         let uri = splice::member(&notice.params, "uri").and_then(|uri| uri.try_read::<Box<str>>());
         if let Some(name) = uri {
             let subject =
-                CacheSubject { kind: SubjectKind::Resource, upstream: upstream.into(), name };
+                CacheSubject { kind: SubjectKind::Resource, upstream: upstream.clone(), name };
             self.cache.forget_one(&subject);
         }
     }
@@ -72,7 +73,7 @@ impl Snapshot {
 impl Snapshot {
     /// The upstream of this name, where it is behind a route: as one of its own, or as a successor
     /// of one.
-    pub fn behind(&self, route: &Route, upstream: &str) -> Option<Arc<Upstream>> {
+    pub fn behind(&self, route: &Route, upstream: &UpstreamName) -> Option<Arc<Upstream>> {
         let own = route.member(upstream).map(|member| Arc::clone(&member.upstream));
         own.or_else(|| self.successors(route).into_iter().find(|it| it.name() == upstream))
     }

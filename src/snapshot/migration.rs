@@ -5,6 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use tokio::sync::Semaphore;
 
 use crate::{
+    call::UpstreamName,
     config::{self, Config},
     mcp::mirror::Mirrors,
     policy::Succession,
@@ -48,8 +49,8 @@ pub struct ActiveSuccessor {
 pub fn build(
     config: &Config,
     members: &[UpstreamEntry],
-    earlier: &HashMap<String, Arc<Migration>>,
-) -> HashMap<String, Arc<Migration>> {
+    earlier: &HashMap<UpstreamName, Arc<Migration>>,
+) -> HashMap<UpstreamName, Arc<Migration>> {
     let each = config.upstreams.iter().filter_map(|upstream| {
         let before = earlier.get(&upstream.name);
         let canary = upstream

@@ -4,6 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use crate::{
     auth::{AuthContext, AuthorityRegistry},
+    call::UpstreamName,
     catalog::{self, Filters, cell::CatalogCell},
     config::Config,
     policy::{PolicyBounds, Rulebook},
@@ -97,7 +98,7 @@ impl Gate {
         }
     }
 
-    pub(super) fn relist(&self, upstream: &str) {
+    pub(super) fn relist(&self, upstream: &UpstreamName) {
         let _building = self.building.lock();
         let earlier = self.snapshot();
         let shelf =

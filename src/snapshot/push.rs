@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::{
     call::{
-        ListKind, SessionKey,
+        ListKind, SessionKey, UpstreamName,
         event::{ServerNotification, ServerRequest},
     },
     mcp::{compat, message, method::Method, raw::Raw, splice},
@@ -20,7 +20,7 @@ use super::{Route, Snapshot, announcement::Push};
 pub(super) fn notice(
     snapshot: &Snapshot,
     sessions: &Sessions,
-    upstream: &str,
+    upstream: &UpstreamName,
     session: Option<SessionKey>,
     notice: &ServerNotification,
 ) {
@@ -61,7 +61,7 @@ pub(super) fn notice(
             }
         }
         // On a connection that all share nobody can tell whom it is for, or who may read it.
-        (_, None) => tracing::trace!(upstream, "a notification for nobody"),
+        (_, None) => tracing::trace!(upstream = upstream.as_str(), "a notification for nobody"),
     }
 }
 
@@ -93,7 +93,11 @@ fn to_session(snapshot: &Snapshot, sessions: &Sessions, key: SessionKey, text: B
 }
 
 /// The update in the words of a route: its clients may know the resource by another URI.
-fn updated(route: &Route, upstream: &str, notice: &ServerNotification) -> Option<(String, Raw)> {
+fn updated(
+    route: &Route,
+    upstream: &UpstreamName,
+    notice: &ServerNotification,
+) -> Option<(String, Raw)> {
     #[derive(serde::Deserialize)]
     struct Params {
         uri: String,

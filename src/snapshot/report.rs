@@ -5,7 +5,7 @@ use crate::{
         BreakerStatus, CanaryReport, ListSource, OtherName, ReplicaReport, Report, RouteReport,
         UpstreamReport, UpstreamState,
     },
-    call::ListKind,
+    call::{ListKind, UpstreamName},
     catalog::{Collision, Remark},
     guard::Schemas,
     mcp::version::{Era, Version},
@@ -62,12 +62,12 @@ impl Route {
     fn report(&self) -> RouteReport {
         let troubled = self.members.iter().filter(|member| member.state() != UpstreamState::Ready);
         RouteReport {
-            path: self.settings.path.clone(),
+            path: self.settings.path.to_string(),
             tools: self.largest_view().offer.count(ListKind::Tools),
             prompts: self.largest_view().offer.count(ListKind::Prompts),
             resources: self.largest_view().offer.count(ListKind::Resources),
             templates: self.largest_view().offer.count(ListKind::Templates),
-            degraded: troubled.map(|member| member.upstream.name().to_owned()).collect(),
+            degraded: troubled.map(|member| member.upstream.name().to_string()).collect(),
             other_names: self
                 .names
                 .collisions
@@ -112,7 +112,7 @@ impl UpstreamEntry {
         let source =
             if self.catalog.is_confirmed() { ListSource::Upstream } else { ListSource::Disk };
         UpstreamReport {
-            name: self.upstream.name().to_owned(),
+            name: self.upstream.name().to_string(),
             kind: self.upstream.kind(),
             state: self.state(),
             era: status.version.map(spoken),
@@ -148,12 +148,12 @@ impl UpstreamEntry {
 }
 
 impl Snapshot {
-    fn canary(&self, upstream: &str) -> Option<CanaryReport> {
+    fn canary(&self, upstream: &UpstreamName) -> Option<CanaryReport> {
         let trial = &self.migration(upstream)?.canary.as_ref()?.state;
         let settings = &trial.settings;
         let weight = if trial.is_rolled_back() { 0 } else { settings.weight };
         Some(CanaryReport {
-            upstream: settings.upstream.clone(),
+            upstream: settings.upstream.to_string(),
             weight,
             back: trial.rolled_back_because(),
         })
@@ -174,7 +174,7 @@ fn other_name(collision: &Collision) -> OtherName {
     OtherName {
         kind: collision.kind.member().to_owned(),
         name: collision.name.clone(),
-        upstream: collision.owner.upstream.clone(),
+        upstream: collision.owner.upstream.to_string(),
         own: collision.owner.own.clone(),
         why: collision.why.to_string(),
     }

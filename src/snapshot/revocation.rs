@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    call::{Caller, clock},
+    call::{Caller, RoutePath, clock},
     telemetry::Counter,
 };
 
@@ -16,7 +16,7 @@ impl Gate {
     /// Waits until this caller may no longer use the route: its key was taken away, its token or
     /// its certificate has expired, or the route takes its kind no more. Never, where nobody had to
     /// prove who they are. Safe to drop.
-    pub async fn wait_for_revocation(&self, route: &str, caller: &Caller) {
+    pub async fn wait_for_revocation(&self, route: &RoutePath, caller: &Caller) {
         let Caller::Known(known) = caller else { return std::future::pending().await };
         let mut applied = self.applied.subscribe();
         while self.is_still_allowed(route, caller) {
@@ -38,13 +38,17 @@ impl Gate {
     }
 
     /// Notes that a stream ends for that reason.
-    pub fn log_revocation(&self, route: &str, caller: &Caller) {
+    pub fn log_revocation(&self, route: &RoutePath, caller: &Caller) {
         self.counters.add(Counter::StreamsRevoked);
-        tracing::info!(route, ?caller, "a caller may no longer be here: its stream ends");
+        tracing::info!(
+            route = route.as_str(),
+            ?caller,
+            "a caller may no longer be here: its stream ends"
+        );
     }
 
     /// Whether a caller who was let in may still be here.
-    pub fn is_still_allowed(&self, route: &str, caller: &Caller) -> bool {
+    pub fn is_still_allowed(&self, route: &RoutePath, caller: &Caller) -> bool {
         let Caller::Known(known) = caller else { return true };
         let snapshot = self.snapshot();
         // What becomes of a route that is gone is not for its door to say.

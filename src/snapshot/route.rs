@@ -14,7 +14,7 @@ use tokio::sync::broadcast;
 
 use crate::{
     auth::RouteAuth,
-    call::{Action, Caller, Client, ListKind, ObjectKind, clock},
+    call::{Action, Caller, Client, ListKind, ObjectKind, RoutePath, UpstreamName, clock},
     catalog::{
         Decisions, FoundBy, Ledger, Naming, Offer, Part, Target, View, filter, ledger::ListedNames,
     },
@@ -93,7 +93,8 @@ impl Route {
         before: Option<&Arc<Self>>,
     ) -> Self {
         let of_route = settings.upstreams.iter();
-        let named = |name: &String| ground.members.iter().find(|it| it.upstream.name() == *name);
+        let named =
+            |name: &UpstreamName| ground.members.iter().find(|it| it.upstream.name() == name);
         let members: Vec<_> = of_route.filter_map(named).cloned().collect();
         let (content, names) = Content::build(settings, &members, ground, before);
         let recorded = AtomicBool::new(names.claims.is_empty());
@@ -248,7 +249,7 @@ impl Route {
             |text: &&String| before.is_some_and(|before| before.names.left_out.contains(text));
         for problem in self.names.left_out.iter().filter(|text| !known(text)) {
             counters.add(Counter::NamesLeftOut);
-            tracing::warn!(route = self.settings.path, "left out: {problem}");
+            tracing::warn!(route = self.settings.path.as_str(), "left out: {problem}");
         }
     }
 
@@ -257,7 +258,7 @@ impl Route {
         1 < self.members.len()
     }
 
-    pub fn member(&self, upstream: &str) -> Option<&UpstreamEntry> {
+    pub fn member(&self, upstream: &UpstreamName) -> Option<&UpstreamEntry> {
         self.members.iter().find(|member| member.upstream.name() == upstream)
     }
 
@@ -364,7 +365,7 @@ impl Content {
 }
 
 /// An upstream's part as this route shows it.
-fn shown(part: Part, guards: &Guards, route: &str) -> Part {
+fn shown(part: Part, guards: &Guards, route: &RoutePath) -> Part {
     let upstream = part.upstream.name();
     if !guards.shows_otherwise(route, upstream) {
         return part;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::{
-    call::{Caller, Client, ListKind},
+    call::{Caller, Client, ListKind, RoutePath},
     catalog::Offer,
 };
 
@@ -13,7 +13,7 @@ use super::{Gate, Push, Route};
 /// One client that listens to a route.
 #[derive(Debug)]
 pub struct Subscriber {
-    route: String,
+    route: RoutePath,
     caller: Caller,
     client: Arc<Client>,
     /// Its lists as it was told of them last, in the order of [`ListKind::ALL`].
@@ -29,7 +29,7 @@ impl Subscriber {
     }
 
     /// The path of its route.
-    pub fn route(&self) -> &str {
+    pub fn route(&self) -> &RoutePath {
         &self.route
     }
 

@@ -12,6 +12,8 @@ use std::{
 
 use parking_lot::Mutex;
 
+use crate::call::{RoutePath, UpstreamName};
+
 use super::names::{Outcome, ScopeKind};
 
 /// Upper bounds of the buckets of durations, in microseconds; what takes longer has one more.
@@ -30,10 +32,10 @@ const SWEEP_EVERY: usize = 1_024;
 /// A route, an upstream or a tool of one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum MetricScope {
-    Route(String),
-    Upstream(String),
+    Route(RoutePath),
+    Upstream(UpstreamName),
     /// By its upstream and its own name there.
-    Tool(String, String),
+    Tool(UpstreamName, String),
 }
 
 /// Counts of the calls of one scope.
@@ -90,11 +92,10 @@ impl MetricScope {
 
     /// All of this kind that have no metrics of their own.
     fn other(kind: ScopeKind) -> Self {
-        let other = || OTHER.to_owned();
         match kind {
-            ScopeKind::Route => Self::Route(other()),
-            ScopeKind::Upstream => Self::Upstream(other()),
-            ScopeKind::Tool => Self::Tool(other(), other()),
+            ScopeKind::Route => Self::Route(OTHER.into()),
+            ScopeKind::Upstream => Self::Upstream(OTHER.into()),
+            ScopeKind::Tool => Self::Tool(OTHER.into(), OTHER.to_owned()),
         }
     }
 }
@@ -198,7 +199,7 @@ mod tests {
     use super::*;
 
     fn tool(at: usize) -> MetricScope {
-        MetricScope::Tool("a".to_owned(), at.to_string())
+        MetricScope::Tool("a".into(), at.to_string())
     }
 
     proptest! {
@@ -258,7 +259,7 @@ mod tests {
         registry.set_scopes_max(2);
         let (one, two) = (registry.of(tool(1)).unwrap(), registry.of(tool(2)).unwrap());
         assert!(registry.of(tool(3)).is_none());
-        assert!(registry.of(MetricScope::Route("x".repeat(257))).is_none());
+        assert!(registry.of(MetricScope::Route("x".repeat(257).into())).is_none());
         registry.other(ScopeKind::Tool).add(Outcome::Ok, Duration::ZERO);
         one.add(Outcome::ToolError, Duration::from_secs(60));
         let read = registry.read();

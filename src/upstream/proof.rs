@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::{
-    call::UpstreamRequest,
+    call::{UpstreamName, UpstreamRequest},
     limit::{Admission, LimitTarget, LimitedRequest, RouteAdmission},
     mcp::message::Body,
     policy::{Permit, PermitTarget, Succession},
@@ -146,7 +146,7 @@ impl Sent {
 }
 
 impl PermitTarget for Upstream {
-    fn name(&self) -> &str {
+    fn name(&self) -> &UpstreamName {
         Self::name(self)
     }
 }
@@ -199,13 +199,13 @@ mod tests {
     /// A clearance for an upstream, as the way of a call makes it.
     async fn clearance(config: &config::Config, upstream: &Arc<Upstream>) -> Clearance {
         let bounds = PolicyBounds::of(&config.server.limits);
-        let judge = Judge::new("/mcp", None, bounds, &Arc::default());
+        let judge = Judge::new(&"/mcp".into(), None, bounds, &Arc::default());
         let ask = ask(Method::ToolsCall);
         let request = LimitedRequest {
             method: ask.method,
             caller: &ask.caller,
             client: &ask.client,
-            route: "/mcp",
+            route: &"/mcp".into(),
             params: &ask.params,
         };
         let limits = Limits::new(Arc::default(), Tasks::default()).next(config);

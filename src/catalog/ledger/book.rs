@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    call::ListKind,
+    call::{ListKind, RoutePath, UpstreamName},
     catalog::held_names::{HeldNames, NamedBy, RouteNames},
 };
 
@@ -12,9 +12,9 @@ use super::shared::LedgerRecord;
 /// All names of all routes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Book {
-    pub(super) routes: BTreeMap<String, RouteNames>,
+    pub(super) routes: BTreeMap<RoutePath, RouteNames>,
     /// Address or command of each upstream, so that it is found again under another name.
-    pub(super) sources: BTreeMap<String, String>,
+    pub(super) sources: BTreeMap<UpstreamName, String>,
 }
 
 impl Book {
@@ -24,7 +24,7 @@ impl Book {
     }
 
     /// Every list of names, with its route and its kind.
-    pub(super) fn lists(&self) -> impl Iterator<Item = (&String, ListKind, &HeldNames)> {
+    pub(super) fn lists(&self) -> impl Iterator<Item = (&RoutePath, ListKind, &HeldNames)> {
         let each = self.routes.iter();
         each.flat_map(|(route, names)| {
             ListKind::ALL.into_iter().map(move |kind| (route, kind, names.of(kind)))
@@ -45,22 +45,31 @@ impl Book {
         })
     }
 
-    pub fn routes(&self) -> impl Iterator<Item = (&String, &RouteNames)> {
+    pub fn routes(&self) -> impl Iterator<Item = (&RoutePath, &RouteNames)> {
         self.routes.iter()
     }
 
     /// Gives an upstream that is new here the names of the only one that was the same, and is none
     /// of those that are known now.
-    pub(super) fn find_again(&mut self, name: &str, source: &str, known: &dyn Fn(&String) -> bool) {
-        let was = |(other, it): &(&String, &String)| *it == source && !known(other);
+    pub(super) fn find_again(
+        &mut self,
+        name: &UpstreamName,
+        source: &str,
+        known: &dyn Fn(&UpstreamName) -> bool,
+    ) {
+        let was = |(other, it): &(&UpstreamName, &String)| *it == source && !known(other);
         let mut found = self.sources.iter().filter(was).map(|(other, _)| other.clone());
         if let (Some(other), None) = (found.next(), found.next()) {
-            tracing::info!(from = other, to = name, "the upstream keeps its names");
+            tracing::info!(
+                from = other.as_str(),
+                to = name.as_str(),
+                "the upstream keeps its names"
+            );
             self.pass_on(&other, name);
         }
     }
 
-    fn pass_on(&mut self, from: &str, to: &str) {
+    fn pass_on(&mut self, from: &UpstreamName, to: &UpstreamName) {
         self.sources.remove(from);
         for names in self.routes.values_mut() {
             for kind in ListKind::ALL {

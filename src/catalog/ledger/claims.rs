@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    call::ListKind,
+    call::{ListKind, RoutePath, UpstreamName},
     catalog::{
         held_names::{Holder, NamedBy, Owner, RouteNames},
         naming::Claim,
@@ -60,22 +60,23 @@ pub(super) struct Seen {
     /// Free from now on.
     pub(super) lapsed: Vec<String>,
     /// Forgotten, since their upstream has too many.
-    dropped: Vec<(String, Vec<String>)>,
+    dropped: Vec<(UpstreamName, Vec<String>)>,
 }
 
 impl Seen {
-    pub(super) fn log(&self, route: &str) {
+    pub(super) fn log(&self, route: &RoutePath) {
         let count = self.lapsed.len();
         if count != 0 {
             let names: Vec<_> = self.lapsed.iter().take(LOGGED_MAX).collect();
+            let route = route.as_str();
             tracing::info!(route, count, ?names, "names are free: nobody has listed them for long");
         }
         for (upstream, dropped) in &self.dropped {
             let (count, names) = (dropped.len(), dropped.iter().take(LOGGED_MAX));
             let names: Vec<_> = names.collect();
             tracing::warn!(
-                route,
-                upstream,
+                route = route.as_str(),
+                upstream = upstream.as_str(),
                 count,
                 ?names,
                 "names that it listed once are kept for it no longer: it had too many"
@@ -92,7 +93,7 @@ pub(super) fn observe(
     kept: Duration,
 ) -> Seen {
     let mut seen = Seen::default();
-    let is_gone = |kind: ListKind, upstream: &str| {
+    let is_gone = |kind: ListKind, upstream: &UpstreamName| {
         let found = listed.iter().find(|it| it.part.upstream.name() == upstream);
         found.is_none_or(|it| it.ready.contains(&kind) && it.part.listing.is_some())
     };
@@ -120,7 +121,7 @@ pub(super) fn observe(
         }
     }
     seen.lapsed = lapse(names, now, kept, &is_gone, &|kind, owner| {
-        all.contains(&(kind, owner.upstream.as_str(), owner.own.as_str()))
+        all.contains(&(kind, &owner.upstream, owner.own.as_str()))
     });
     seen
 }
@@ -130,7 +131,7 @@ pub(super) fn lapse(
     names: &mut RouteNames,
     now: u64,
     kept: Duration,
-    is_gone: &dyn Fn(ListKind, &str) -> bool,
+    is_gone: &dyn Fn(ListKind, &UpstreamName) -> bool,
     is_listed: &dyn Fn(ListKind, &Owner) -> bool,
 ) -> Vec<String> {
     let mut lapsed = Vec::new();

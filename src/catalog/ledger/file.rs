@@ -5,6 +5,7 @@ use std::{io, str};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    call::{RoutePath, UpstreamName},
     store::Store,
     telemetry::{Counter, Counters},
 };
@@ -21,7 +22,7 @@ const EARLIER: &str = "names.jsonl.earlier";
 #[serde(untagged)]
 enum Line {
     Name {
-        route: String,
+        route: RoutePath,
         kind: RecordKind,
         name: String,
         #[serde(flatten)]
@@ -29,13 +30,13 @@ enum Line {
     },
     /// The most entries that an upstream listed at once.
     Most {
-        route: String,
+        route: RoutePath,
         kind: RecordKind,
-        upstream: String,
+        upstream: UpstreamName,
         most: usize,
     },
     Source {
-        upstream: String,
+        upstream: UpstreamName,
         source: String,
     },
 }

@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::{call::ListKind, catalog::held_names::RouteNames, config::LimitStore};
+use crate::{
+    call::{ListKind, RoutePath},
+    catalog::held_names::RouteNames,
+    config::LimitStore,
+};
 
 use super::shared::{LedgerRecord, SharedLedger};
 
@@ -28,7 +32,7 @@ impl Link {
     }
 
     /// Notes what changed of a route's names, but not whose they are.
-    pub fn mark(&mut self, route: &str, before: &RouteNames, now: &RouteNames) {
+    pub fn mark(&mut self, route: &RoutePath, before: &RouteNames, now: &RouteNames) {
         if self.shared.is_none() {
             return;
         }

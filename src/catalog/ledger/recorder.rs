@@ -10,7 +10,7 @@ use std::{
 use parking_lot::Mutex;
 
 use crate::{
-    call::ListKind,
+    call::{ListKind, RoutePath, UpstreamName},
     catalog::{
         cell,
         held_names::{HeldNames, Owner},
@@ -88,7 +88,7 @@ impl Ledger {
     /// known by what it is, and keeps its names.
     pub fn follow(&self, config: &Config) {
         self.link.lock().follow(config.limit_store.as_ref());
-        let known = |name: &String| config.upstreams.iter().any(|one| one.name == *name);
+        let known = |name: &UpstreamName| config.upstreams.iter().any(|one| one.name == *name);
         let mut sources = BTreeMap::new();
         for one in &config.upstreams {
             sources.insert(one.name.clone(), cell::source(&one.transport));
@@ -96,7 +96,8 @@ impl Ledger {
         let routes: HashSet<_> = config.routes.iter().map(|route| route.path.as_str()).collect();
         let book = self.book();
         let gone = book.routes.keys().any(|path| !routes.contains(path.as_str()));
-        let is_known = |(name, source): (&String, &String)| book.sources.get(name) == Some(source);
+        let is_known =
+            |(name, source): (&UpstreamName, &String)| book.sources.get(name) == Some(source);
         if sources.iter().all(is_known) && !gone {
             return;
         }
@@ -141,7 +142,7 @@ impl Ledger {
     }
 
     /// Records names in the state folder before they are served.
-    pub(super) fn claim_here(&self, route: &str, naming: &Naming) -> Claimed {
+    pub(super) fn claim_here(&self, route: &RoutePath, naming: &Naming) -> Claimed {
         let now = crate::call::clock::unix_seconds();
         let claimed = self.update(|book| {
             let names = book.routes.entry(route.to_owned()).or_default();
@@ -159,7 +160,7 @@ impl Ledger {
             Err(error) => {
                 self.counters.add(Counter::NamesUnrecorded);
                 tracing::error!(
-                    route,
+                    route = route.as_str(),
                     %error,
                     "names cannot be recorded in the state folder: new ones are served with their \
                      upstream's prefix until they can"
@@ -175,7 +176,7 @@ impl Ledger {
     /// Where the file cannot be read or written.
     pub fn edit<T>(
         &self,
-        route: &str,
+        route: &RoutePath,
         kind: ListKind,
         change: impl FnOnce(&mut HeldNames) -> T,
     ) -> io::Result<T> {
@@ -186,12 +187,12 @@ impl Ledger {
     }
 
     /// Says once what a name that is new is, and whose it was.
-    fn report(&self, route: &str, naming: &Naming, taken: &Taken<'_>) {
+    fn report(&self, route: &RoutePath, naming: &Naming, taken: &Taken<'_>) {
         for (claim, before) in &taken.moved {
             let Owner { upstream, own } = &claim.owner;
             self.counters.add(Counter::NamesMoved);
             tracing::warn!(
-                route,
+                route = route.as_str(),
                 name = claim.name,
                 "the name was of `{}` of `{}`, and leads to `{own}` of `{upstream}` from now on",
                 before.own,
@@ -207,12 +208,14 @@ impl Ledger {
             count += 1;
             if count <= LOGGED_MAX {
                 let Owner { upstream, own } = &one.owner;
+                let (route, upstream) = (route.as_str(), upstream.as_str());
                 tracing::warn!(route, upstream, own, shown = one.name, "{}", one.why);
             }
         }
         self.counters.add_many(Counter::NamesChanged, count);
         if LOGGED_MAX < count {
             let more = count - LOGGED_MAX;
+            let route = route.as_str();
             tracing::warn!(route, more, "more entries have another name: `tollgate names`");
         }
     }

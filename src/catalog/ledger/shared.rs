@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    call::ListKind,
+    call::{ListKind, RoutePath},
     catalog::{
         held_names::{Holder, NamedBy},
         naming::Claim,
@@ -43,7 +43,7 @@ pub struct SharedLedger {
 /// A name in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LedgerRecord {
-    pub route: String,
+    pub route: RoutePath,
     pub kind: ListKind,
     pub name: String,
     pub holder: Holder,
@@ -51,7 +51,7 @@ pub struct LedgerRecord {
 
 /// Field of the store's hash.
 #[derive(Serialize, Deserialize)]
-struct Field(String, RecordKind, String);
+struct Field(RoutePath, RecordKind, String);
 
 impl SharedLedger {
     pub fn new(settings: LimitStore) -> Arc<Self> {
@@ -146,7 +146,7 @@ impl SharedLedger {
 }
 
 impl LedgerRecord {
-    pub fn of(route: &str, claim: &Claim, now: u64) -> Self {
+    pub fn of(route: &RoutePath, claim: &Claim, now: u64) -> Self {
         let holder = Holder {
             owner: claim.owner.clone(),
             by: claim.by,

@@ -1,6 +1,11 @@
 //! How the ledger goes along with the one that gates share.
 
-use crate::{call::clock, catalog::naming::Naming, store::remote::RemoteError, telemetry::Counter};
+use crate::{
+    call::{RoutePath, clock},
+    catalog::naming::Naming,
+    store::remote::RemoteError,
+    telemetry::Counter,
+};
 
 use super::{
     Claimed, Ledger,
@@ -9,7 +14,7 @@ use super::{
 
 impl Ledger {
     /// Records names before they are served: in the store first, where gates share one.
-    pub async fn claim(&self, route: &str, naming: &Naming) -> Claimed {
+    pub async fn claim(&self, route: &RoutePath, naming: &Naming) -> Claimed {
         let (shared, version) = {
             let link = self.link.lock();
             (link.shared.clone(), link.version.clone())

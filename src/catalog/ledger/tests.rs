@@ -16,7 +16,7 @@ use crate::{
 use super::{claims::NAMES_PER_ENTRY, claims::lapse, *};
 
 fn owner(upstream: &str, own: &str) -> Owner {
-    Owner { upstream: upstream.to_owned(), own: own.to_owned() }
+    Owner { upstream: upstream.into(), own: own.to_owned() }
 }
 
 fn claim(name: &str, owner: Owner) -> Claim {
@@ -36,7 +36,7 @@ fn open(folder: &std::path::Path) -> Ledger {
 fn held(ledger: &Ledger) -> Vec<(String, String)> {
     let names = ledger.book().route("/mcp");
     let all = names.of(ListKind::Tools).iter();
-    all.map(|(name, holder)| (name.clone(), holder.owner.upstream.clone())).collect()
+    all.map(|(name, holder)| (name.clone(), holder.owner.upstream.to_string())).collect()
 }
 
 #[test]
@@ -45,9 +45,13 @@ fn the_first_keeps_a_name_over_restarts_and_between_processes() {
     let (one, two) = (open(folder.path()), open(folder.path()));
     let to_a = naming(vec![claim("log", owner("a", "log"))]);
     let to_b = naming(vec![claim("log", owner("b", "log")), claim("b__log", owner("b", "log"))]);
-    assert_eq!(one.claim_here("/mcp", &to_a), Claimed::All);
-    assert_eq!(two.claim_here("/mcp", &to_b), Claimed::Refused, "though it had not read it yet");
-    assert_eq!(two.claim_here("/other", &to_b), Claimed::All, "each route has its own");
+    assert_eq!(one.claim_here(&"/mcp".into(), &to_a), Claimed::All);
+    assert_eq!(
+        two.claim_here(&"/mcp".into(), &to_b),
+        Claimed::Refused,
+        "though it had not read it yet"
+    );
+    assert_eq!(two.claim_here(&"/other".into(), &to_b), Claimed::All, "each route has its own");
     let want = [("b__log".to_owned(), "b".to_owned()), ("log".to_owned(), "a".to_owned())];
     assert_eq!(held(&two), want);
     assert!(one.reread(), "what the other process recorded is seen");
@@ -60,15 +64,15 @@ fn the_first_keeps_a_name_over_restarts_and_between_processes() {
 fn what_is_released_goes_to_another_and_that_is_counted() {
     let folder = tempfile::tempdir().unwrap();
     let ledger = open(folder.path());
-    ledger.claim_here("/mcp", &naming(vec![claim("log", owner("a", "log"))]));
+    ledger.claim_here(&"/mcp".into(), &naming(vec![claim("log", owner("a", "log"))]));
     let release = |held: &mut HeldNames| {
         for (_, holder) in held.iter_mut() {
             holder.free = true;
         }
     };
-    ledger.edit("/mcp", ListKind::Tools, release).unwrap();
+    ledger.edit(&"/mcp".into(), ListKind::Tools, release).unwrap();
     let to_b = naming(vec![claim("log", owner("b", "log"))]);
-    assert_eq!(ledger.claim_here("/mcp", &to_b), Claimed::All);
+    assert_eq!(ledger.claim_here(&"/mcp".into(), &to_b), Claimed::All);
     assert_eq!(ledger.counters.read()["names_moved"], 1);
     assert_eq!(held(&ledger), [("log".to_owned(), "b".to_owned())]);
 }
@@ -91,9 +95,9 @@ fn a_damaged_file_is_put_aside_and_its_names_are_kept() {
         let folder = tempfile::tempdir().unwrap();
         let ledger = open(folder.path());
         let names = ["a", "b", "c"].map(|name| claim(name, owner("up", name)));
-        ledger.claim_here("/mcp", &naming(names.to_vec()));
+        ledger.claim_here(&"/mcp".into(), &naming(names.to_vec()));
         // The file before the last change has all of them.
-        ledger.edit("/mcp", ListKind::Tools, |_| ()).unwrap();
+        ledger.edit(&"/mcp".into(), ListKind::Tools, |_| ()).unwrap();
         let file = folder.path().join(file::NAME);
         let text = fs::read_to_string(&file).unwrap();
         fs::write(&file, damage(&text)).unwrap();
@@ -114,12 +118,12 @@ fn what_cannot_be_written_is_said_and_tried_again() {
     let ledger = open(&state);
     let log = naming(vec![claim("log", owner("a", "log"))]);
     fs::remove_dir(&state).unwrap();
-    assert_eq!(ledger.claim_here("/mcp", &log), Claimed::Failed);
+    assert_eq!(ledger.claim_here(&"/mcp".into(), &log), Claimed::Failed);
     assert!(ledger.fault().is_some() && held(&ledger).is_empty());
     assert!(!ledger.reread(), "nothing is better yet");
     fs::create_dir(&state).unwrap();
     assert!(ledger.reread() && ledger.fault().is_none());
-    assert_eq!(ledger.claim_here("/mcp", &log), Claimed::All);
+    assert_eq!(ledger.claim_here(&"/mcp".into(), &log), Claimed::All);
 }
 
 /// Something that an upstream does in a while.
@@ -177,7 +181,7 @@ proptest! {
             }
             let is_listed = |own: &str| list.iter().any(|number| number.to_string() == own);
             let names_before: Vec<_> = held.iter().map(|(name, _)| name.clone()).collect();
-            let dropped = held.bound("up", list.len(), NAMES_PER_ENTRY, &is_listed);
+            let dropped = held.bound(&"up".into(), list.len(), NAMES_PER_ENTRY, &is_listed);
             prop_assert!(dropped.iter().all(|name| !is_listed(name)));
             // Those go first that have not been listed for longest.
             let since = |name: &String| {
@@ -219,9 +223,9 @@ proptest! {
                 };
                 let put = |held: &mut HeldNames| {
                     held.put(name, holder);
-                    held.had(upstream, 3);
+                    held.had(&upstream.as_str().into(), 3);
                 };
-                ledger.edit("/r", kind, put).unwrap();
+                ledger.edit(&"/r".into(), kind, put).unwrap();
             }
         }
         prop_assert_eq!(&*open(folder.path()).book(), &*ledger.book());
@@ -241,7 +245,7 @@ fn an_upstream_whose_section_has_another_name_keeps_its_names() {
         crate::config::parse("routes.toml", &text, &|_| None).unwrap()
     };
     ledger.follow(&config(&[("git", "one"), ("db", "two")]));
-    ledger.claim_here("/mcp", &naming(vec![claim("log", owner("git", "log"))]));
+    ledger.claim_here(&"/mcp".into(), &naming(vec![claim("log", owner("git", "log"))]));
     ledger.follow(&config(&[("github", "one"), ("db", "two")]));
     assert_eq!(held(&ledger), [("log".to_owned(), "github".to_owned())]);
     // Another server does not.

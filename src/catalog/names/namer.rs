@@ -113,14 +113,14 @@ impl Namer<'_> {
         let always = self.rule == Names::Always && !is_uri(self.kind);
         let mut own_holds = false;
         if let Some(reserved) = reserved.filter(|_| !configured) {
-            why = Why::Reserved(reserved.to_owned());
+            why = Why::Reserved(reserved.to_string());
         } else if unsure {
             why = Why::Unrecorded;
         } else if !always {
             let Some(holder) = self.holder(entry, &bare, table, configured) else {
                 return Ok(ChosenName { name: bare, by, why });
             };
-            own_holds = holder == entry.upstream;
+            own_holds = *entry.upstream == *holder;
             why = Why::Taken(holder);
             if self.rule == Names::Never && !own_holds {
                 return Err(why);
@@ -187,18 +187,18 @@ impl Namer<'_> {
         configured: bool,
     ) -> Option<String> {
         if let Some(other) = table.holder(name) {
-            return Some(other.upstream.to_owned());
+            return Some(other.upstream.to_string());
         }
-        let is_own = |owner: &Owner| owner.upstream == entry.upstream && owner.own == entry.own;
+        let is_own = |owner: &Owner| owner.upstream == *entry.upstream && owner.own == entry.own;
         let fixed = self.pins.get(name).or_else(|| self.renames.get(name));
         if let Some(owner) = fixed.filter(|owner| !is_own(owner)) {
-            return Some(owner.upstream.clone());
+            return Some(owner.upstream.to_string());
         }
         if configured {
             return None;
         }
         let held = self.held.get(name).filter(|holder| !is_own(&holder.owner));
-        let held = held.map(|holder| holder.owner.upstream.clone());
+        let held = held.map(|holder| holder.owner.upstream.to_string());
         held.or_else(|| self.blocked.contains(name).then(|| "the configuration".to_owned()))
     }
 

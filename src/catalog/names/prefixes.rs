@@ -1,6 +1,6 @@
 //! The prefixes of a route's upstreams.
 
-use crate::call::ListKind;
+use crate::call::{ListKind, UpstreamName};
 
 /// Prefixes of a route's upstreams, which no entry of another upstream is called.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -8,7 +8,7 @@ pub struct Prefixes(Vec<Prefix>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Prefix {
-    upstream: String,
+    upstream: UpstreamName,
     /// Before tools and prompts.
     pub(super) name: String,
     /// Before URIs.
@@ -17,13 +17,13 @@ pub(super) struct Prefix {
 
 impl Prefixes {
     /// Chooses the prefixes of these upstreams, which are all that a route has.
-    pub fn new(upstreams: &[String]) -> Self {
+    pub fn new(upstreams: &[UpstreamName]) -> Self {
         let dashed = |name: &str| name.replace('_', "-");
         let each = upstreams.iter().map(|upstream| {
             let mut uri = dashed(upstream);
-            let same = |other: &&String| **other != *upstream && dashed(other) == uri;
+            let same = |other: &&UpstreamName| **other != *upstream && dashed(other) == uri;
             // `_` is in no scheme of a URI (RFC 3986 §3.1), and `.` in no name of an upstream.
-            if uri != *upstream && upstreams.iter().any(|other| same(&other)) {
+            if *upstream != *uri && upstreams.iter().any(|other| same(&other)) {
                 uri = upstream.replace('_', ".");
             }
             let (name, uri) = (format!("{upstream}__"), format!("{uri}+"));
@@ -34,7 +34,7 @@ impl Prefixes {
 
     /// The upstream that a name belongs to by its prefix; of several the one with the longest.
     /// Letters of either case are the same: people and models read past them.
-    pub fn owner(&self, kind: ListKind, name: &str) -> Option<&str> {
+    pub fn owner(&self, kind: ListKind, name: &str) -> Option<&UpstreamName> {
         let name = name.trim_start().as_bytes();
         let begins = |prefix: &&Prefix| {
             let prefix = prefix.of(kind).as_bytes();
@@ -45,14 +45,14 @@ impl Prefixes {
     }
 
     /// A URI without the prefix that says whose it is, and that upstream.
-    pub fn split_uri<'u>(&self, uri: &'u str) -> Option<(&str, &'u str)> {
+    pub fn split_uri<'u>(&self, uri: &'u str) -> Option<(&UpstreamName, &'u str)> {
         let owner = self.owner(ListKind::Resources, uri)?;
         let prefix = self.of(owner)?;
         Some((owner, uri.trim_start().get(prefix.uri.len()..)?))
     }
 
-    pub(super) fn of(&self, upstream: &str) -> Option<&Prefix> {
-        self.0.iter().find(|prefix| prefix.upstream == upstream)
+    pub(super) fn of(&self, upstream: &UpstreamName) -> Option<&Prefix> {
+        self.0.iter().find(|prefix| prefix.upstream == *upstream)
     }
 
     pub(super) fn is_alone(&self) -> bool {

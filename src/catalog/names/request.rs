@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use crate::catalog::held_names::NamedBy;
+use crate::{call::UpstreamName, catalog::held_names::NamedBy};
 
 /// An entry of a list, which is to get a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NameRequest<'a> {
-    pub upstream: &'a str,
+    pub upstream: &'a UpstreamName,
     /// The upstream's own name for it.
     pub own: &'a str,
     /// The name that the upstream's section gives it; its own where it gives none.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use proptest::{prelude::*, sample::select, test_runner::TestCaseError};
 
 use crate::{
-    call::ListKind,
+    call::{ListKind, UpstreamName},
     catalog::held_names::{HeldNames, Holder, NamedBy, Owner},
     config::Names,
 };
@@ -37,8 +37,8 @@ const PIECES: [&str; 16] = [
 /// Lists of a route, and what its configuration says.
 #[derive(Debug, Clone)]
 struct World {
-    upstreams: Vec<String>,
-    entries: Vec<(String, String, String)>,
+    upstreams: Vec<UpstreamName>,
+    entries: Vec<(UpstreamName, String, String)>,
     rule: Names,
     kind: ListKind,
     records: bool,
@@ -77,12 +77,12 @@ impl World {
     }
 }
 
-fn entry((upstream, own, wanted): &(String, String, String)) -> NameRequest<'_> {
+fn entry((upstream, own, wanted): &(UpstreamName, String, String)) -> NameRequest<'_> {
     NameRequest { upstream, own, wanted }
 }
 
 fn owner(upstream: &str, own: &str) -> Owner {
-    Owner { upstream: upstream.to_owned(), own: own.to_owned() }
+    Owner { upstream: upstream.into(), own: own.to_owned() }
 }
 
 fn holder(upstream: &str, own: &str, by: NamedBy) -> Holder {
@@ -104,13 +104,13 @@ fn worlds() -> impl Strategy<Value = World> {
     all.prop_map(|(upstreams, rule, kind, lists, records)| {
         let mut known = HashSet::new();
         let entries = lists.into_iter().filter_map(|(at, own, renamed)| {
-            let upstream = upstreams[at % upstreams.len()].to_owned();
+            let upstream = UpstreamName::from(upstreams[at % upstreams.len()]);
             let wanted = if renamed < 20 { format!("given{}", renamed % 4) } else { own.clone() };
             known.insert((upstream.clone(), own.clone())).then_some((upstream, own, wanted))
         });
         let mut entries: Vec<_> = entries.collect();
-        entries.sort_by_key(|(upstream, ..)| upstreams.iter().position(|one| one == upstream));
-        let upstreams = upstreams.iter().map(|&one| one.to_owned()).collect();
+        entries.sort_by_key(|(upstream, ..)| upstreams.iter().position(|one| *upstream == *one));
+        let upstreams = upstreams.iter().map(|&one| one.into()).collect();
         World { upstreams, entries, rule, kind, records }
     })
 }
@@ -124,7 +124,7 @@ fn check(world: &World, named: &[Result<ChosenName, Why>]) -> Result<(), TestCas
             Ok(named) => named,
             Err(why) => {
                 // Nothing is lost but what the rule says is left out.
-                let other = matches!(why, Why::Taken(other) if other != upstream);
+                let other = matches!(why, Why::Taken(other) if **upstream != **other);
                 prop_assert!(world.rule == Names::Never && other, "{own:?} is lost: {why:?}");
                 continue;
             }
@@ -264,8 +264,8 @@ fn who_had_a_name_with_the_prefix_of_a_newcomer_yields() {
 /// Names `own`s of `evil`, which stands before `b` in the route; `b` has one entry, `b_own`.
 fn beside(rule: Names, kind: ListKind, owns: &[&str], b_own: &str) -> Vec<Option<String>> {
     let entries = owns.iter().map(|own| ("evil", *own)).chain([("b", b_own)]);
-    let entries = entries.map(|(up, own)| (up.to_owned(), own.to_owned(), own.to_owned()));
-    let upstreams = vec!["evil".to_owned(), "b".to_owned(), "x_y".to_owned()];
+    let entries = entries.map(|(up, own)| (up.into(), own.to_owned(), own.to_owned()));
+    let upstreams = ["evil", "b", "x_y"].map(UpstreamName::from).to_vec();
     let world = World { upstreams, entries: entries.collect(), rule, kind, records: true };
     let named = world.name(&HeldNames::default()).into_iter();
     named.map(|named| named.ok().map(|named| named.name)).collect()
@@ -323,19 +323,19 @@ fn the_other_keeps_its_entry_whatever_is_listed_beside_it() {
 
 #[test]
 fn of_two_prefixes_the_longer_one_leads() {
-    let prefixes = Prefixes::new(&["x".to_owned(), "x__y".to_owned()]);
+    let prefixes = Prefixes::new(&["x".into(), "x__y".into()]);
     for rule in [Names::Auto, Names::Always, Names::Never] {
         let list = [("x", "y__pay"), ("x", "pay"), ("x__y", "pay"), ("x", "y_pay")];
-        let list = list.map(|(up, own)| (up.to_owned(), own.to_owned(), own.to_owned()));
-        let upstreams = vec!["x".to_owned(), "x__y".to_owned()];
+        let list = list.map(|(up, own)| (up.into(), own.to_owned(), own.to_owned()));
+        let upstreams = vec!["x".into(), "x__y".into()];
         let (entries, kind, records) = (list.to_vec(), ListKind::Tools, true);
         let world = World { upstreams, entries, rule, kind, records };
         for (entry, named) in world.entries.iter().zip(world.name(&HeldNames::default())) {
             let Ok(named) = named else { continue };
             let owner = prefixes.owner(kind, &named.name);
-            assert!(owner.is_none_or(|owner| owner == entry.0), "{named:?} of {entry:?}");
+            assert!(owner.is_none_or(|owner| *owner == entry.0), "{named:?} of {entry:?}");
             if rule == Names::Always {
-                assert_eq!(owner, Some(entry.0.as_str()));
+                assert_eq!(owner, Some(&entry.0));
             }
         }
     }

@@ -136,7 +136,7 @@ fn a_file_with_eighteen_servers_is_imported_whole() {
 
     let file: Value = serde_json::from_str(&text).expect("JSON");
     for (name, server) in file["mcpServers"].as_object().expect("servers") {
-        let upstream = config.upstreams.iter().find(|one| one.name == *name).expect("imported");
+        let upstream = config.upstreams.iter().find(|one| *one.name == **name).expect("imported");
         let Transport::Stdio { command, args, env, .. } = &upstream.transport else {
             panic!("{name} is a process");
         };

@@ -88,7 +88,7 @@ fn lists_of_every_form_are_added_to() {
         let line = format!("upstreams = {wanted}\n");
         assert!(imported.toml.contains(&line), "{before}\n{}", imported.toml);
         let config = read(&imported);
-        assert!(config.routes[0].upstreams.contains(&"b".to_owned()), "{before}");
+        assert!(config.routes[0].upstreams.contains(&"b".into()), "{before}");
     }
 }
 
@@ -105,7 +105,7 @@ fn sections_of_every_form_are_added_to() {
     ] {
         let imported = merged(before, file);
         let config = read(&imported);
-        assert!(config.routes[0].upstreams.contains(&"b".to_owned()), "{}", imported.toml);
+        assert!(config.routes[0].upstreams.contains(&"b".into()), "{}", imported.toml);
     }
 }
 

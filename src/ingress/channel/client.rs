@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    call::Caller,
+    call::{Caller, RoutePath},
     ingress::{
         conversation::{Conversation, MessageAction, OpenedSession},
         decode::Unread,
@@ -35,7 +35,7 @@ use super::{
 pub struct ChannelSettings {
     pub gate: Arc<Gate>,
     /// The path of the route.
-    pub route: String,
+    pub route: RoutePath,
     pub caller: Caller,
     /// The address that it was opened from; none of a pipe.
     pub peer: Option<IpAddr>,
@@ -311,7 +311,7 @@ impl ClientChannel {
     fn route(&self) -> Option<RouteSnapshot> {
         let route = self.gate().route_at(&self.0.settings.route);
         if route.is_none() {
-            tracing::warn!(route = self.0.settings.route, "this route is gone");
+            tracing::warn!(route = self.0.settings.route.as_str(), "this route is gone");
             self.close();
         }
         route

@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::sync::broadcast::{self, error::RecvError};
 
 use crate::{
-    call::{Action, Caller, clock},
+    call::{Action, Caller, RoutePath, UpstreamName, clock},
     catalog::Target,
     mcp::{
         document::CallArguments,
@@ -52,7 +52,7 @@ struct Params {
 pub struct ListenStream {
     gate: Arc<Gate>,
     id: Id,
-    route: String,
+    route: RoutePath,
     caller: Caller,
     filter: Filter,
     ear: Subscriber,
@@ -78,7 +78,7 @@ pub enum ListenEvent {
 /// reload may put another in its place, and the upstream's own URI.
 struct Wanted {
     gate: Arc<Gate>,
-    resources: BTreeMap<String, (String, String)>,
+    resources: BTreeMap<String, (UpstreamName, String)>,
 }
 
 /// Opens a subscription. It is acknowledged once everything upstream is really open.
@@ -118,7 +118,7 @@ pub async fn open(mut context: Arc<Context>) -> Result<ListenStream, Fault> {
         match clearance.want(&target.own).await {
             Ok(()) => {
                 filter.resource_subscriptions.push(uri.clone());
-                let own = (target.upstream.name().to_owned(), target.own.clone());
+                let own = (target.upstream.name().clone(), target.own.clone());
                 wanted.resources.insert(uri, own);
             }
             Err(error) => tracing::debug!(%uri, %error, "a subscription was not taken"),

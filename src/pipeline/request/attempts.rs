@@ -133,7 +133,14 @@ impl Attempts {
         self.retries.fetch_add(1, Ordering::Relaxed);
         let upstream = self.clearance.upstream().name();
         let method = self.method.name();
-        tracing::debug!(upstream, method, ?cause, ?wait, attempts, "to be sent again");
+        tracing::debug!(
+            upstream = upstream.as_str(),
+            method,
+            ?cause,
+            ?wait,
+            attempts,
+            "to be sent again"
+        );
         Some(wait)
     }
 }

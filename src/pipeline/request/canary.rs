@@ -53,8 +53,8 @@ pub enum Verdict {
 pub fn leads_to(context: &Context, now: &Resolved, place: &ReplicaRef) -> bool {
     let upstream = now.target.upstream.name();
     let canary = || context.snapshot.migration(upstream).and_then(|found| found.canary.as_ref());
-    place.upstream == upstream
-        || canary().is_some_and(|it| it.successor.upstream().name() == place.upstream)
+    place.upstream == *upstream
+        || canary().is_some_and(|it| *it.successor.upstream().name() == place.upstream)
 }
 
 /// Selects who gets a call: its own upstream, or that one's successor on trial.
@@ -106,7 +106,7 @@ fn at_successor(context: &Context, canary: &ActiveCanary, stable: Selected) -> S
 /// always has the same one; an address may be many callers', and has sessions in its place.
 fn is_selected(canary: &ActiveCanary, call: &Call, resolved: &Resolved) -> bool {
     if let Some(place) = &call.place {
-        return place.upstream == canary.successor.upstream().name();
+        return place.upstream == *canary.successor.upstream().name();
     }
     let key = || match (&call.caller, &call.session) {
         (Caller::Address(_), Some(session)) => session.key.number(),
@@ -150,6 +150,7 @@ impl CanaryCall {
         self.counters.add(Counter::CanariesBack);
         let upstream = self.stable.target.upstream.name();
         let successor = &self.trial.settings.upstream;
+        let (upstream, successor) = (upstream.as_str(), successor.as_str());
         tracing::error!(upstream, successor, why, "this successor gets nothing any more");
     }
 

@@ -101,7 +101,7 @@ async fn unpark(context: &Arc<Context>, held: &StateContent) -> Result<Resumed, 
     context.record(|entry| entry.upstream_cost(admission.cost()));
     // The name may lead elsewhere by now: what is permitted there is no permit for this.
     let target = &request.target;
-    let place = ReplicaRef { upstream: parked.upstream.name().to_owned(), replica: None };
+    let place = ReplicaRef { upstream: parked.upstream.name().clone(), replica: None };
     if parked.own_name != target.own || !canary::leads_to(context, &request, &place) {
         parked.end("its name leads elsewhere now");
         return Err(StateError::Used.into());

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::{
-    call::{Client, UpstreamRequest},
+    call::{Client, UpstreamName, UpstreamRequest},
     mcp::{canonical::canonical, error::code_of, message::Body, method::Method, raw::Raw, splice},
     pipeline::context::Context,
     telemetry::{Counter, Counters},
@@ -80,18 +80,19 @@ pub fn begin(context: &Context, resolved: &Resolved, clearance: &Clearance) -> O
     Some(Shadowed(answered))
 }
 
-fn note_failure(successor: &str, tool: &str, error: &SendError, counters: &Counters) {
+fn note_failure(successor: &UpstreamName, tool: &str, error: &SendError, counters: &Counters) {
     counters.add(Counter::ShadowFailures);
+    let successor = successor.as_str();
     tracing::info!(successor, tool, %error, "a successor that is compared failed");
 }
 
-fn compare(successor: &str, tool: &str, ours: &Body, theirs: &Body, counters: &Counters) {
+fn compare(successor: &UpstreamName, tool: &str, ours: &Body, theirs: &Body, counters: &Counters) {
     if is_same(ours, theirs) {
         return;
     }
     counters.add(Counter::ShadowMismatches);
     // What they say may be somebody's own.
-    tracing::info!(successor, tool, "a successor answered otherwise");
+    tracing::info!(successor = successor.as_str(), tool, "a successor answered otherwise");
 }
 
 /// Whether two answers say the same, however they are written (RFC 8785); of errors the code.

@@ -73,7 +73,7 @@ pub fn failed(context: &Context, target: &Target, error: SendError) -> Fault {
         return Fault::Limited(refusal);
     }
     if is_veiled(context, target) {
-        let upstream = target.upstream.name();
+        let upstream = target.upstream.name().as_str();
         tracing::debug!(upstream, %error, "told as a resource that is not there");
         return unlisted(context);
     }

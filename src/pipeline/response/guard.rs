@@ -184,7 +184,7 @@ impl Guarded {
     }
 
     fn unfit(&self, refusal: GuardRefusal) -> Fault {
-        let upstream = self.resend().upstream.name();
+        let upstream = self.resend().upstream.name().as_str();
         let tool = &self.request().target.own;
         if !matches!(refusal, GuardRefusal::Blocked(..)) {
             throttle::line(("a result", upstream, tool), |more| {

@@ -393,7 +393,7 @@ impl Resend {
 
     /// Who knows what the server gave this call.
     pub fn place(&self) -> ReplicaRef {
-        ReplicaRef { upstream: self.upstream.name().to_owned(), replica: self.replica }
+        ReplicaRef { upstream: self.upstream.name().clone(), replica: self.replica }
     }
 
     /// When the call began, as far as this upstream is concerned.
@@ -409,7 +409,7 @@ impl Resend {
     /// What a failure of the upstream is to the client; it is logged.
     pub fn fault(&self, context: &Context, error: SendError) -> Fault {
         let method = context.call.method;
-        let upstream = self.upstream.name();
+        let upstream = self.upstream.name().as_str();
         throttle::line(("a call", upstream, error.kind()), |more| {
             tracing::warn!(upstream, method = method.name(), %error, more, "a call failed");
         });

@@ -263,7 +263,7 @@ impl Polling {
     }
 
     fn failed(&self, error: SendError) -> Fault {
-        let upstream = self.clearance.upstream().name();
+        let upstream = self.clearance.upstream().name().as_str();
         throttle::line(("a task", upstream, error.kind()), |more| {
             tracing::warn!(upstream, task = self.id, %error, more, "a task failed");
         });

@@ -24,7 +24,7 @@ impl Upstream {
         let next = self.circuit().next(&config::Upstream { breaker: whole, ..section.clone() });
         *self.circuit.write() = Arc::new(next);
         let own = |at| config::Upstream {
-            name: format!("{} ({})", section.name, self.standing.url(at)),
+            name: format!("{} ({})", section.name, self.standing.url(at)).into(),
             tool_settings: BTreeMap::new(),
             retry: None,
             ..section.clone()

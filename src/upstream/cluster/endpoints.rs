@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use crate::{
+    call::UpstreamName,
     call::event::Event,
     config::Replicas,
     resilience::{
@@ -20,7 +21,7 @@ use crate::{
 /// The health and load of all replicas, by their index.
 #[derive(Debug)]
 pub struct EndpointHealth {
-    upstream: String,
+    upstream: UpstreamName,
     settings: Replicas,
     loads: Vec<Load>,
     probes: Vec<Probes>,
@@ -38,10 +39,10 @@ pub struct InFlight {
 }
 
 impl EndpointHealth {
-    pub fn new(upstream: &str, settings: &Replicas, counters: Arc<Counters>) -> Arc<Self> {
+    pub fn new(upstream: &UpstreamName, settings: &Replicas, counters: Arc<Counters>) -> Arc<Self> {
         let (count, now) = (settings.urls.len().max(1), Instant::now());
         Arc::new(Self {
-            upstream: upstream.to_owned(),
+            upstream: upstream.clone(),
             settings: settings.clone(),
             loads: (0..count).map(|_| Load::new(now)).collect(),
             probes: (0..count).map(|_| Probes::default()).collect(),
@@ -96,7 +97,11 @@ impl EndpointHealth {
         if probes.record(health, well) {
             let url = self.url(at);
             let word = if well { "well again" } else { "ill" };
-            tracing::warn!(upstream = self.upstream, url, "by its probes this replica is {word}");
+            tracing::warn!(
+                upstream = self.upstream.as_str(),
+                url,
+                "by its probes this replica is {word}"
+            );
         }
     }
 
@@ -104,7 +109,12 @@ impl EndpointHealth {
         for (out, long) in self.ejections.record(at, good, now) {
             self.counters.add(Counter::ReplicaEjections);
             let url = self.url(out);
-            tracing::warn!(upstream = self.upstream, url, ?long, "this replica is ejected");
+            tracing::warn!(
+                upstream = self.upstream.as_str(),
+                url,
+                ?long,
+                "this replica is ejected"
+            );
         }
     }
 

@@ -21,7 +21,7 @@ use parking_lot::{Mutex, RwLock};
 
 use self::{endpoints::EndpointHealth, leader::Leader};
 use crate::{
-    call::{SessionKey, tasks::Tasks},
+    call::{SessionKey, UpstreamName, tasks::Tasks},
     config::Transport,
     resilience::{Circuit, affinity, hedge_budget::HedgeBudget},
     telemetry::{CallMetrics, Counters, MetricScope},
@@ -117,7 +117,7 @@ impl Upstream {
         }
     }
 
-    pub fn name(&self) -> &str {
+    pub fn name(&self) -> &UpstreamName {
         &self.settings.config.name
     }
 }

@@ -71,7 +71,8 @@ impl Upstream {
         let own = self.replicas.iter().filter_map(|replica| replica.session_connection(key));
         join_all(own.map(async |connection| {
             if let Err(error) = connection.notify(method, params).await {
-                tracing::debug!(upstream = self.name(), %error, "a notification was not taken");
+                let upstream = self.name().as_str();
+                tracing::debug!(upstream, %error, "a notification was not taken");
             }
         }))
         .await;

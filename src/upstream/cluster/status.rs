@@ -17,7 +17,7 @@ use crate::{
 impl Upstream {
     /// What counts the calls of one of its tools, by its own name.
     pub fn metrics_of_tool(&self, own: &str) -> Arc<CallMetrics> {
-        self.counters.calls_of(MetricScope::Tool(self.name().to_owned(), own.to_owned()))
+        self.counters.calls_of(MetricScope::Tool(self.name().clone(), own.to_owned()))
     }
 
     /// The address of the replica of this number, without what may be secret in it.

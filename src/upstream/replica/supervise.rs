@@ -106,7 +106,7 @@ impl Replica {
             }
             Transport::Stdio { command, args, env, cwd } => {
                 let settings = process::Settings {
-                    name: config.name.clone(),
+                    name: config.name.to_string(),
                     command: command.clone(),
                     args: args.clone(),
                     env: env.clone(),
