@@ -18,7 +18,7 @@ pub use self::{
     client::{Client, gateway_info},
     identity::{Identity, Token},
     kind::{Action, ListKind, ObjectKind},
-    names::{RoutePath, UpstreamName},
+    names::{ReplicaId, ReplicaIndex, RoutePath, UpstreamName},
     request::{Subject, UpstreamRequest},
     trace::{CallId, TraceId},
 };

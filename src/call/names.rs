@@ -98,3 +98,12 @@ name! {
     /// its end.
     RoutePath
 }
+
+/// One of an upstream's replicas, by its place in the list of the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ReplicaIndex(pub usize);
+
+/// One of an upstream's replicas, by the hash of its address: the same after a restart, and where
+/// the list changed. Clients keep it in sealed states.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReplicaId(pub u64);

@@ -9,6 +9,7 @@ use crate::mcp::{meta::TASKS, method::Method, raw::Raw, splice};
 use super::{
     caller::{Caller, SessionKey},
     client::Client,
+    names::ReplicaId,
     presence,
 };
 
@@ -40,7 +41,7 @@ pub struct UpstreamRequest {
     /// Silence after which another replica is asked too, where it is safe.
     pub hedge: Option<Duration>,
     /// Which of several replicas knows what it is about.
-    pub replica: Option<u64>,
+    pub replica: Option<ReplicaId>,
 }
 
 /// Subject of a request, as far as its failures may be its own and not those of its whole server.

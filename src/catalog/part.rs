@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    call::{ListKind, ObjectKind},
+    call::{ListKind, ObjectKind, ReplicaId},
     config::Filter,
     guard::ToolSchemas,
     mcp::{mirror::Mirrors, raw::Raw, splice, uri},
@@ -82,7 +82,7 @@ pub struct Target {
     pub hints: ToolHints,
     pub hedge: Option<Duration>,
     /// Which of several replicas knows it.
-    pub replica: Option<u64>,
+    pub replica: Option<ReplicaId>,
     /// Counts its calls; none where it is no tool.
     pub metrics: Option<Arc<CallMetrics>>,
 }
@@ -144,7 +144,7 @@ impl Target {
     }
 
     /// A task of a server, by its own id of it.
-    pub fn of_task(upstream: &Arc<Upstream>, own: &str, replica: Option<u64>) -> Self {
+    pub fn of_task(upstream: &Arc<Upstream>, own: &str, replica: Option<ReplicaId>) -> Self {
         Self {
             upstream: Arc::clone(upstream),
             own: own.to_owned(),

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    call::{Caller, RoutePath, UpstreamName, clock},
+    call::{Caller, ReplicaId, RoutePath, UpstreamName, clock},
     mcp::{digest::RequestDigest, raw::Raw},
     session::seal::Sealer,
 };
@@ -29,7 +29,24 @@ pub enum StateContent {
 #[serde(into = "String", from = "String")]
 pub struct ReplicaRef {
     pub upstream: UpstreamName,
-    pub replica: Option<u64>,
+    pub replica: Option<ReplicaId>,
+}
+
+/// The number of a task of the gate, and the process that has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TaskId {
+    /// The gate process, by the number that it drew when it began.
+    pub owner: u64,
+    /// The task there: random, so that nobody guesses another one.
+    pub number: u128,
+}
+
+/// A task's id that some gate gave on a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenedTaskId {
+    pub task: TaskId,
+    /// Whether it was given to the caller that shows it.
+    pub is_own: bool,
 }
 
 /// Who a state is for, and for which request.
@@ -67,26 +84,24 @@ impl States {
         Raw::encode(&text)
     }
 
-    /// An id of a task of the gate process `owner`: short, since clients send it in a header.
-    pub fn seal_task(&self, owner: u64, id: u128, route: &RoutePath, caller: &Caller) -> String {
+    /// Seals the id of a task for its client: short, since clients send it in a header.
+    pub fn seal_task(&self, task: TaskId, route: &RoutePath, caller: &Caller) -> String {
         let fingerprint = fingerprint(caller);
-        let text = [&owner.to_be_bytes()[..], &id.to_be_bytes(), &fingerprint].concat();
+        let TaskId { owner, number } = task;
+        let text = [&owner.to_be_bytes()[..], &number.to_be_bytes(), &fingerprint].concat();
         self.0.seal(&text, &task_bound(route))
     }
 
-    /// The owner and the number of a task, and whether it is this caller's. None for an id that no
-    /// gate gave on this route: it may be an upstream's own.
-    pub fn open_task(
-        &self,
-        id: &str,
-        route: &RoutePath,
-        caller: &Caller,
-    ) -> Option<(u64, u128, bool)> {
+    /// Opens the id of a task. None for an id that no gate gave on this route: it may be an
+    /// upstream's own.
+    pub fn open_task(&self, id: &str, route: &RoutePath, caller: &Caller) -> Option<OpenedTaskId> {
         let text = self.0.open(id, &task_bound(route))?;
         let (owner, rest) = text.split_first_chunk()?;
         let (number, bearer) = rest.split_first_chunk()?;
-        let own = bearer == fingerprint(caller);
-        Some((u64::from_be_bytes(*owner), u128::from_be_bytes(*number), own))
+        let owner = u64::from_be_bytes(*owner);
+        let number = u128::from_be_bytes(*number);
+        let is_own = bearer == fingerprint(caller);
+        Some(OpenedTaskId { task: TaskId { owner, number }, is_own })
     }
 
     /// An id of an upstream's own task, for this caller only: the upstream sees the gate alone, and
@@ -135,7 +150,7 @@ impl From<ReplicaRef> for String {
     fn from(place: ReplicaRef) -> Self {
         match place.replica {
             None => place.upstream.to_string(),
-            Some(replica) => format!("{}@{replica:x}", place.upstream),
+            Some(ReplicaId(id)) => format!("{}@{id:x}", place.upstream),
         }
     }
 }
@@ -143,7 +158,7 @@ impl From<ReplicaRef> for String {
 impl From<String> for ReplicaRef {
     fn from(text: String) -> Self {
         let parts = text.split_once('@');
-        let replica = parts.and_then(|(_, id)| u64::from_str_radix(id, 16).ok());
+        let replica = parts.and_then(|(_, id)| u64::from_str_radix(id, 16).ok().map(ReplicaId));
         let upstream = parts.map_or(text.as_str(), |(name, _)| name).into();
         Self { upstream, replica }
     }
@@ -203,12 +218,14 @@ mod tests {
     #[test]
     fn an_id_of_a_task_opens_on_its_route_and_tells_whose_it_is() {
         let states = States::new(&[1; 32]);
-        let id = states.seal_task(7, u128::MAX, &"/mcp".into(), &caller(1));
+        let task = TaskId { owner: 7, number: u128::MAX };
+        let id = states.seal_task(task, &ROUTE, &caller(1));
         assert!(id.len() <= 128, "{id}");
-        assert_eq!(states.open_task(&id, &"/mcp".into(), &caller(1)), Some((7, u128::MAX, true)));
-        assert_eq!(states.open_task(&id, &"/mcp".into(), &caller(2)), Some((7, u128::MAX, false)));
-        assert_eq!(states.open_task(&id, &"/other".into(), &caller(1)), None);
-        assert_eq!(states.open_task("job-1", &"/mcp".into(), &caller(1)), None);
+        let opened = |number, route| states.open_task(&id, route, &caller(number));
+        assert_eq!(opened(1, &ROUTE), Some(OpenedTaskId { task, is_own: true }));
+        assert_eq!(opened(2, &ROUTE), Some(OpenedTaskId { task, is_own: false }));
+        assert_eq!(opened(1, &"/other".into()), None);
+        assert_eq!(states.open_task("job-1", &ROUTE, &caller(1)), None);
         assert_eq!(states.open(&id, bearer(&caller(1))), Err(StateError::Foreign));
     }
 
@@ -216,7 +233,7 @@ mod tests {
     fn the_text_of_an_upstreams_state_stays_as_it_is() {
         let states = States::new(&[1; 32]);
         let own = caller(1);
-        let place = ReplicaRef { upstream: "up".into(), replica: Some(u64::MAX) };
+        let place = ReplicaRef { upstream: "up".into(), replica: Some(ReplicaId(u64::MAX)) };
         let inner = StateContent::Upstream(place, Raw::trusted(r#""\u00e9 \/ 1""#));
         let state: String = states.seal(inner.clone(), bearer(&own), 60).read().unwrap();
         assert_eq!(states.open(&state, bearer(&own)), Ok(inner));

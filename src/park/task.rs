@@ -23,7 +23,7 @@ use crate::{
     telemetry::{Counter, Counters},
 };
 
-use super::{OpenQuestions, expiry::expiring, no_answer, table::DeadlineTable};
+use super::{OpenQuestions, expiry::expiring, no_answer, state::TaskId, table::DeadlineTable};
 
 /// All tasks of a gate, ended ones included.
 #[derive(Debug)]
@@ -126,11 +126,11 @@ impl GatewayTasks {
         Self { owner, table: Mutex::default(), changed: Notify::new(), counters }
     }
 
-    /// Opens a task; `name` makes its id from the owner and a number, `total` is the longest that
-    /// its call may take. None where there is no room.
+    /// Opens a task; `name` seals its id for its client, `total` is the longest that its call may
+    /// take. None where there is no room.
     pub fn open(
         &self,
-        name: impl FnOnce(u64, u128) -> String,
+        name: impl FnOnce(TaskId) -> String,
         caller: &Caller,
         total: Duration,
         limits: &Limits,
@@ -141,26 +141,26 @@ impl GatewayTasks {
             self.counters.add(Counter::RefusedTasks);
             return None;
         }
-        let id = rand::random();
-        let task = Arc::new(Task::new(id, name(self.owner, id), total + limits.task_ttl));
+        let id = TaskId { owner: self.owner, number: rand::random() };
+        let task = Arc::new(Task::new(id.number, name(id), total + limits.task_ttl));
         let until = task.state.lock().deadline;
-        kept.tasks.insert(id, caller, until, Arc::clone(&task));
+        kept.tasks.insert(id.number, caller, until, Arc::clone(&task));
         drop(kept);
         self.counters.add(Counter::Tasks);
         self.changed.notify_one();
         Some(task)
     }
 
-    /// Finds a task by the process that made it and its number there.
+    /// Finds a task.
     ///
     /// # Errors
     /// Fails where another gateway process made it, or where it is no longer kept.
-    pub fn find(&self, owner: u64, id: u128) -> Result<Arc<Task>, TaskError> {
-        if owner != self.owner {
+    pub fn find(&self, id: TaskId) -> Result<Arc<Task>, TaskError> {
+        if id.owner != self.owner {
             return Err(TaskError::Elsewhere);
         }
         // An id stands for a task that was there once.
-        self.table.lock().tasks.get(id).map(Arc::clone).ok_or(TaskError::Expired)
+        self.table.lock().tasks.get(id.number).map(Arc::clone).ok_or(TaskError::Expired)
     }
 
     /// Puts questions to the client, who has `patience`.
@@ -412,7 +412,7 @@ mod tests {
     }
 
     fn open(board: &GatewayTasks) -> Option<Arc<Task>> {
-        board.open(|_, id| id.to_string(), &Caller::Parent, TOTAL, &limits())
+        board.open(|id| id.number.to_string(), &Caller::Parent, TOTAL, &limits())
     }
 
     fn result(text: &'static str) -> Body {
@@ -429,9 +429,10 @@ mod tests {
     async fn a_result_is_kept_for_its_time_and_frees_its_room() {
         let board = GatewayTasks::new(7, Arc::default());
         let task = open(&board).unwrap();
+        let found = |owner| board.find(TaskId { owner, number: task.id });
         board.end(&task, result("12345678"), &limits());
-        assert!(matches!(board.find(7, task.id).unwrap().view().status, TaskStatus::Ended(_)));
-        assert_eq!(board.find(8, task.id).unwrap_err(), TaskError::Elsewhere);
+        assert!(matches!(found(7).unwrap().view().status, TaskStatus::Ended(_)));
+        assert_eq!(found(8).unwrap_err(), TaskError::Elsewhere);
         let second = open(&board).unwrap();
         assert!(open(&board).is_none(), "two at most");
         board.end(&second, result("12345678"), &limits());
@@ -443,7 +444,7 @@ mod tests {
             () = board.expire() => (),
             () = emptied(&board) => (),
         }
-        assert_eq!(board.find(7, task.id).unwrap_err(), TaskError::Expired);
+        assert_eq!(found(7).unwrap_err(), TaskError::Expired);
         assert_eq!((board.count(), board.table.lock().bytes), (0, 0));
         let third = open(&board).unwrap();
         board.end(&third, result("12345678"), &limits());

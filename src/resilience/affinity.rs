@@ -14,7 +14,7 @@ pub fn stable_hash(text: &str) -> u64 {
 
 /// The one of `nodes` that a key belongs to, whichever others there are: when one goes, only its
 /// own keys move (highest random weight, Thaler and Ravishankar 1998). Nodes are (place, number).
-pub fn rendezvous(key: u64, nodes: impl Iterator<Item = (usize, u64)>) -> Option<usize> {
+pub fn rendezvous<T>(key: u64, nodes: impl Iterator<Item = (T, u64)>) -> Option<T> {
     nodes.max_by_key(|(_, node)| splitmix64(key ^ splitmix64(*node))).map(|(place, _)| place)
 }
 
@@ -91,6 +91,6 @@ mod tests {
         }
         assert!(counts.iter().all(|count| (850..1_150).contains(count)), "{counts:?}");
         assert!((850..1_150).contains(&among), "{among}");
-        assert_eq!(rendezvous(1, std::iter::empty()), None);
+        assert_eq!(rendezvous(1, std::iter::empty::<(usize, u64)>()), None);
     }
 }

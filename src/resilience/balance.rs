@@ -142,7 +142,7 @@ impl Latency {
 }
 
 /// One of the candidates: the cheaper of two different ones that the draws say.
-pub fn pick(candidates: &[usize], draws: [u64; 2], cost: impl Fn(usize) -> f64) -> Option<usize> {
+pub fn pick<T: Copy>(candidates: &[T], draws: [u64; 2], cost: impl Fn(T) -> f64) -> Option<T> {
     let count = candidates.len() as u64;
     let place = |draw: u64, count: u64| usize::try_from(draw % count.max(1)).unwrap_or_default();
     let [first, second] = draws;
@@ -309,7 +309,7 @@ mod tests {
             let dearest = costs.iter().max().unwrap();
             let unique = costs.iter().filter(|cost| *cost == dearest).count() == 1;
             prop_assert!(costs.len() == 1 || !unique || costs[found] != *dearest);
-            prop_assert_eq!(pick(&[], draws, |_| 0.0), None);
+            prop_assert_eq!(pick(&[0; 0], draws, |_| 0.0), None);
         }
     }
 }

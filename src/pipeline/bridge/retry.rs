@@ -69,7 +69,7 @@ impl Retry {
         self.task_at.take()?;
         let lot = &context.gate.lot;
         let caller = context.caller();
-        let name = |owner, id| lot.states.seal_task(owner, id, context.path(), caller);
+        let name = |id| lot.states.seal_task(id, context.path(), caller);
         let task = lot.tasks.open(name, caller, resend.total(), context.limits())?;
         if let Some(id) = context.record_id() {
             task.record.get_or_init(|| id);

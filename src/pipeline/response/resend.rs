@@ -6,7 +6,7 @@ use std::{fmt, pin::Pin, sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use crate::{
-    call::{UpstreamRequest, event::Event, tasks::Tasks},
+    call::{ReplicaId, UpstreamRequest, event::Event, tasks::Tasks},
     mcp::{message::Body, method::Method, version::Era},
     park::{Parked, state::ReplicaRef},
     pipeline::{
@@ -38,7 +38,7 @@ pub struct Resend {
     canary: Option<Box<CanaryCall>>,
     state: State,
     /// Which of several replicas has it.
-    replica: Option<u64>,
+    replica: Option<ReplicaId>,
     /// That it was sent, for what it leads to.
     sent: Option<Sent>,
     /// Nothing came yet: it may be sent anew where that is safe.

@@ -25,13 +25,13 @@ pub async fn own(context: &Context) -> Result<Option<Body>, Fault> {
     check(&call.client)?;
     let Some(name) = call.named.header() else { return Ok(None) };
     let opened = gate.lot.states.open_task(name, context.path(), &call.caller);
-    let Some((owner, id, is_own)) = opened else { return Ok(None) };
+    let Some(opened) = opened else { return Ok(None) };
     limit::here(context).await?;
-    if !is_own {
+    if !opened.is_own {
         gate.counters.add(Counter::RefusedStates);
         return Err(Fault::Unknown { kind: "task", name: name.to_owned() });
     }
-    let task = gate.lot.tasks.find(owner, id)?;
+    let task = gate.lot.tasks.find(opened.task)?;
     context.record(|entry| entry.goes_on_with(task.record.get().copied()));
     if call.method == Method::TasksGet {
         return Ok(Some(Body::Result(detailed(&task))));

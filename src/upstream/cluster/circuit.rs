@@ -5,7 +5,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
-    call::UpstreamRequest,
+    call::{ReplicaIndex, UpstreamRequest},
     config,
     resilience::{BreakerState, Circuit, CircuitStatus},
     upstream::cluster::Upstream,
@@ -31,7 +31,7 @@ impl Upstream {
         };
         for (at, guard) in self.guards.iter().enumerate() {
             let before = Arc::clone(&guard.read());
-            *guard.write() = Arc::new(before.next(&own(at)));
+            *guard.write() = Arc::new(before.next(&own(ReplicaIndex(at))));
         }
     }
 

@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use crate::{
-    call::UpstreamName,
     call::event::Event,
+    call::{ReplicaIndex, UpstreamName},
     config::Replicas,
     resilience::{
         Cause,
@@ -33,7 +33,7 @@ pub struct EndpointHealth {
 #[derive(Debug)]
 pub struct InFlight {
     standing: Arc<EndpointHealth>,
-    at: usize,
+    at: ReplicaIndex,
     since: Instant,
     heard: bool,
 }
@@ -52,43 +52,43 @@ impl EndpointHealth {
     }
 
     /// Whether nothing speaks against a replica.
-    pub fn is_fit(&self, at: usize, now: Instant) -> bool {
+    pub fn is_fit(&self, at: ReplicaIndex, now: Instant) -> bool {
         !self.is_ejected(at, now) && !self.is_unhealthy(at)
     }
 
-    pub fn is_ejected(&self, at: usize, now: Instant) -> bool {
-        self.ejections.is_ejected(at, now)
+    pub fn is_ejected(&self, at: ReplicaIndex, now: Instant) -> bool {
+        self.ejections.is_ejected(at.0, now)
     }
 
     /// Whether a replica's probes say that it is unhealthy.
-    pub fn is_unhealthy(&self, at: usize) -> bool {
-        self.probes.get(at).is_some_and(Probes::is_unhealthy)
+    pub fn is_unhealthy(&self, at: ReplicaIndex) -> bool {
+        self.probes.get(at.0).is_some_and(Probes::is_unhealthy)
     }
 
-    pub fn in_flight(&self, at: usize) -> u32 {
-        self.loads.get(at).map_or(0, Load::in_flight)
+    pub fn in_flight(&self, at: ReplicaIndex) -> u32 {
+        self.loads.get(at.0).map_or(0, Load::in_flight)
     }
 
     /// The better of two of the candidates; none where there are none.
-    pub fn pick(&self, candidates: &[usize], now: Instant) -> Option<usize> {
-        let cost = |at: usize| self.loads.get(at).map_or(f64::MAX, |load| load.cost(now));
+    pub fn pick(&self, candidates: &[ReplicaIndex], now: Instant) -> Option<ReplicaIndex> {
+        let cost = |at: ReplicaIndex| self.loads.get(at.0).map_or(f64::MAX, |load| load.cost(now));
         balance::pick(candidates, rand::random(), cost)
     }
 
-    pub fn begin(self: &Arc<Self>, at: usize) -> InFlight {
+    pub fn begin(self: &Arc<Self>, at: ReplicaIndex) -> InFlight {
         self.counters.add(Counter::ReplicaPicks);
-        self.loads.iter().skip(at).take(1).for_each(Load::begin);
+        self.loads.iter().skip(at.0).take(1).for_each(Load::begin);
         InFlight { standing: Arc::clone(self), at, since: Instant::now(), heard: false }
     }
 
     /// A replica was opened anew.
-    pub fn opened(&self, at: usize) {
-        self.loads.iter().skip(at).take(1).for_each(Load::forgive);
+    pub fn opened(&self, at: ReplicaIndex) {
+        self.loads.iter().skip(at.0).take(1).for_each(Load::forgive);
     }
 
     /// Records what a probe of a replica found.
-    pub fn probed(&self, at: usize, well: bool) {
-        let (Some(health), Some(probes)) = (&self.settings.health, self.probes.get(at)) else {
+    pub fn probed(&self, at: ReplicaIndex, well: bool) {
+        let (Some(health), Some(probes)) = (&self.settings.health, self.probes.get(at.0)) else {
             return;
         };
         if !well {
@@ -105,10 +105,10 @@ impl EndpointHealth {
         }
     }
 
-    fn note(&self, at: usize, good: bool, now: Instant) {
-        for (out, long) in self.ejections.record(at, good, now) {
+    fn note(&self, at: ReplicaIndex, good: bool, now: Instant) {
+        for (out, long) in self.ejections.record(at.0, good, now) {
             self.counters.add(Counter::ReplicaEjections);
-            let url = self.url(out);
+            let url = self.url(ReplicaIndex(out));
             tracing::warn!(
                 upstream = self.upstream.as_str(),
                 url,
@@ -119,8 +119,8 @@ impl EndpointHealth {
     }
 
     /// The address of a replica without what may be secret: a password, a query.
-    pub fn url(&self, at: usize) -> String {
-        let url = self.settings.urls.get(at).map_or("", String::as_str);
+    pub fn url(&self, at: ReplicaIndex) -> String {
+        let url = self.settings.urls.get(at.0).map_or("", String::as_str);
         let url = url.split(['?', '#']).next().unwrap_or_default();
         let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
@@ -173,7 +173,7 @@ impl InFlight {
 
     fn observed(&self, failed: bool) {
         let (took, now): (Duration, _) = (self.since.elapsed(), Instant::now());
-        if let Some(load) = self.standing.loads.get(self.at) {
+        if let Some(load) = self.standing.loads.get(self.at.0) {
             load.observe(took, failed, now);
         }
     }
@@ -181,7 +181,7 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        let Some(load) = self.standing.loads.get(self.at) else { return };
+        let Some(load) = self.standing.loads.get(self.at.0) else { return };
         // It was given up before it showed a sign: at least so slow it is.
         if !self.heard {
             load.abandoned(self.since.elapsed(), Instant::now());

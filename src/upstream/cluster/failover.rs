@@ -10,7 +10,7 @@ use std::{convert::Infallible, future::pending, pin::Pin, sync::Arc, time::Durat
 use tokio::time::{Instant, sleep_until};
 
 use crate::{
-    call::{UpstreamRequest, event::Event},
+    call::{ReplicaIndex, UpstreamRequest, event::Event},
     telemetry::Counter,
     upstream::{
         cluster::Upstream,
@@ -25,7 +25,7 @@ pub struct Failover {
     ask: UpstreamRequest,
     clearance: Clearance,
     /// Places of replicas that had it.
-    tried: Vec<usize>,
+    tried: Vec<ReplicaIndex>,
     hedge_at: Option<Instant>,
     rival: Hedge,
     /// Why the first is no more, while another one is asked.
@@ -60,7 +60,7 @@ impl Failover {
     pub fn new(
         ask: &UpstreamRequest,
         clearance: &Clearance,
-        tried: Vec<usize>,
+        tried: Vec<ReplicaIndex>,
         hedge: Option<Duration>,
     ) -> Self {
         Self {

@@ -7,6 +7,8 @@ use std::sync::{
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::call::ReplicaIndex;
+
 /// Which of the replicas leads.
 #[derive(Debug)]
 pub struct Leader {
@@ -23,17 +25,17 @@ impl Leader {
         Arc::new(Self { place: AtomicUsize::new(0), free: Arc::new(Semaphore::new(1)) })
     }
 
-    pub fn try_take(&self, place: usize) -> Option<LeaderGuard> {
+    pub fn try_take(&self, place: ReplicaIndex) -> Option<LeaderGuard> {
         let permit = Arc::clone(&self.free).try_acquire_owned().ok()?;
-        self.place.store(place, Ordering::Relaxed);
+        self.place.store(place.0, Ordering::Relaxed);
         Some(LeaderGuard(Some(permit)))
     }
 
     /// Waits until no other leads. Safe to drop.
-    pub async fn take(&self, place: usize) -> LeaderGuard {
+    pub async fn take(&self, place: ReplicaIndex) -> LeaderGuard {
         // The semaphore is never closed.
         let permit = Arc::clone(&self.free).acquire_owned().await.ok();
-        self.place.store(place, Ordering::Relaxed);
+        self.place.store(place.0, Ordering::Relaxed);
         LeaderGuard(permit)
     }
 }

@@ -12,6 +12,7 @@ use futures_util::{
 use tokio::time::timeout;
 
 use crate::{
+    call::ReplicaIndex,
     config::Health,
     mcp::{message::Body, method::Method, raw::Raw},
     upstream::{
@@ -34,7 +35,7 @@ impl Upstream {
             replica.run(listed);
         }
         let Some(health) = self.settings.config.replicas.health else { return };
-        for at in 0..self.replicas.len() {
+        for at in self.indexes() {
             let itself = Arc::clone(self);
             let probing = async move { itself.probe(at, health).await };
             self.tasks.spawn("upstream: probe", probing);
@@ -153,8 +154,8 @@ impl Upstream {
         self.tasks.stop();
     }
 
-    async fn probe(&self, at: usize, health: Health) {
-        let Some(replica) = self.replicas.get(at) else { return };
+    async fn probe(&self, at: ReplicaIndex, health: Health) {
+        let Some(replica) = self.replicas.get(at.0) else { return };
         loop {
             // Not all at once.
             tokio::time::sleep(health.every.mul_f64(rand::random_range(0.9..=1.1))).await;

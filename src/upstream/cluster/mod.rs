@@ -21,7 +21,7 @@ use parking_lot::{Mutex, RwLock};
 
 use self::{endpoints::EndpointHealth, leader::Leader};
 use crate::{
-    call::{SessionKey, UpstreamName, tasks::Tasks},
+    call::{ReplicaId, ReplicaIndex, SessionKey, UpstreamName, tasks::Tasks},
     config::Transport,
     resilience::{Circuit, affinity, hedge_budget::HedgeBudget},
     telemetry::{CallMetrics, Counters, MetricScope},
@@ -40,9 +40,9 @@ pub struct Upstream {
     /// Never empty.
     pub replicas: Vec<Arc<Replica>>,
     /// Hashes of the replicas' addresses, which name them in what clients keep.
-    pub ids: Vec<u64>,
+    pub ids: Vec<ReplicaId>,
     /// Where legacy sessions are, of several replicas.
-    pub homes: Mutex<HashMap<SessionKey, usize>>,
+    pub homes: Mutex<HashMap<SessionKey, ReplicaIndex>>,
     pub standing: Arc<EndpointHealth>,
     pub spare_for_slow: HedgeBudget,
     pub spare_for_lost: HedgeBudget,
@@ -81,11 +81,11 @@ impl Upstream {
             lead: Leader::new(),
         };
         let replicas = if urls.is_empty() {
-            vec![Replica::new(settings.clone(), context, 0, common.clone())]
+            vec![Replica::new(settings.clone(), context, ReplicaIndex(0), common.clone())]
         } else {
             let each = urls.iter().enumerate();
             let each = each.map(|(at, url)| {
-                Replica::new(settings.of_replica(url), context, at, common.clone())
+                Replica::new(settings.of_replica(url), context, ReplicaIndex(at), common.clone())
             });
             each.collect()
         };
@@ -94,7 +94,7 @@ impl Upstream {
             circuit: circuit(),
             guards: urls.iter().map(|_| circuit()).collect(),
             replicas,
-            ids: urls.iter().map(|url| affinity::stable_hash(url)).collect(),
+            ids: urls.iter().map(|url| ReplicaId(affinity::stable_hash(url))).collect(),
             homes: Mutex::default(),
             standing,
             spare_for_slow: HedgeBudget::for_slow(),

@@ -5,7 +5,7 @@ use std::{pin::Pin, sync::Arc};
 use tokio::time::Instant;
 
 use crate::{
-    call::UpstreamRequest,
+    call::{ReplicaId, ReplicaIndex, UpstreamRequest},
     resilience::Attempt,
     telemetry::Counter,
     upstream::{
@@ -84,13 +84,13 @@ impl Upstream {
     /// As [`Upstream::send`], of this replica.
     pub(in crate::upstream) async fn send_to(
         &self,
-        at: usize,
+        at: ReplicaIndex,
         ask: &UpstreamRequest,
         clearance: &Clearance,
         attempt: Attempt,
     ) -> Result<Exchange, SendError> {
         clearance.check(self)?;
-        let found = self.replicas.get(at).zip(self.ids.get(at)).zip(self.guards.get(at));
+        let found = self.replicas.get(at.0).zip(self.ids.get(at.0)).zip(self.guards.get(at.0));
         let ((replica, id), guard) = found.expect("only places of replicas are chosen");
         let guard = Arc::clone(&guard.read());
         let attempt = attempt.at(guard.attempt(ask.subject())?);
@@ -111,15 +111,15 @@ impl Upstream {
     /// Chooses the open replica that is to get a request which the replicas of `tried` had; none
     /// where there is no other. Where something speaks against each, the least bad gets it all the
     /// same.
-    pub fn choose(&self, ask: &UpstreamRequest, tried: &[usize]) -> Option<usize> {
+    pub fn choose(&self, ask: &UpstreamRequest, tried: &[ReplicaIndex]) -> Option<ReplicaIndex> {
         let now = Instant::now();
-        let is_open = |at: &usize| {
-            !tried.contains(at) && self.replicas.get(*at).is_some_and(|it| it.is_open())
+        let is_open = |at: &ReplicaIndex| {
+            !tried.contains(at) && self.replicas.get(at.0).is_some_and(|it| it.is_open())
         };
-        let open: Vec<usize> = (0..self.replicas.len()).filter(is_open).collect();
-        let fit: Vec<usize> = open.iter().copied().filter(|at| self.is_fit(*at, now)).collect();
+        let open: Vec<_> = self.indexes().filter(is_open).collect();
+        let fit: Vec<_> = open.iter().copied().filter(|at| self.is_fit(*at, now)).collect();
         let candidates = if fit.is_empty() { open } else { fit };
-        let known = ask.replica.and_then(|id| self.ids.iter().position(|it| *it == id));
+        let known = ask.replica.and_then(|id| self.index_of(id));
         if let Some(known) = known.filter(|at| candidates.contains(at)) {
             return Some(known);
         }
@@ -129,13 +129,23 @@ impl Upstream {
         self.standing.pick(&candidates, now)
     }
 
+    /// The indexes of all replicas.
+    pub fn indexes(&self) -> impl Iterator<Item = ReplicaIndex> + use<> {
+        (0..self.replicas.len()).map(ReplicaIndex)
+    }
+
+    /// Finds a replica by the hash of its address.
+    pub fn index_of(&self, id: ReplicaId) -> Option<ReplicaIndex> {
+        self.ids.iter().position(|known| *known == id).map(ReplicaIndex)
+    }
+
     /// Whether nothing speaks against a replica: its deeds, its probes, its breaker.
-    fn is_fit(&self, at: usize, now: Instant) -> bool {
+    fn is_fit(&self, at: ReplicaIndex, now: Instant) -> bool {
         self.standing.is_fit(at, now) && !self.is_tripped(at)
     }
 
-    pub fn is_tripped(&self, at: usize) -> bool {
-        self.guards.get(at).is_some_and(|guard| guard.read().is_open())
+    pub fn is_tripped(&self, at: ReplicaIndex) -> bool {
+        self.guards.get(at.0).is_some_and(|guard| guard.read().is_open())
     }
 
     /// Whether a safe call that is slow, or failed, may be sent once more.

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use futures_util::future::join_all;
 
 use crate::{
-    call::{SessionKey, UpstreamRequest},
+    call::{ReplicaIndex, SessionKey, UpstreamRequest},
     config::Transport,
     mcp::{message::Body, method::Method, raw::Raw},
     resilience::affinity,
@@ -104,44 +104,44 @@ impl Upstream {
         let closed = || SendError::Unavailable("no replica is open".to_owned());
         let at = self.choose(ask, &[]).ok_or_else(closed)?;
         self.settle_home(at, ask);
-        self.replicas.get(at).ok_or_else(closed)
+        self.replicas.get(at.0).ok_or_else(closed)
     }
 
     /// Whether a legacy client's session may have a connection of its own at one of these replicas.
-    pub fn keeps_sessions_at(&self, candidates: &[usize]) -> bool {
-        let mut them = candidates.iter().filter_map(|at| self.replicas.get(*at));
+    pub fn keeps_sessions_at(&self, candidates: &[ReplicaIndex]) -> bool {
+        let mut them = candidates.iter().filter_map(|at| self.replicas.get(at.0));
         matches!(self.settings.config.transport, Transport::Http { .. })
             && them.any(|replica| replica.keeps_sessions())
     }
 
     /// Whether a request is of a session that stays with one replica.
     pub fn is_homed(&self, ask: &UpstreamRequest) -> bool {
-        let all: Vec<_> = (0..self.replicas.len()).collect();
+        let all: Vec<_> = self.indexes().collect();
         ask.session.is_some() && self.keeps_sessions_at(&all)
     }
 
     /// The replica of a session, where it is known, or where the session is to be now.
-    pub fn home(&self, key: SessionKey, candidates: &[usize]) -> Option<usize> {
+    pub fn home(&self, key: SessionKey, candidates: &[ReplicaIndex]) -> Option<ReplicaIndex> {
         let known = self.homes.lock().get(&key).copied();
         if let Some(known) = known.filter(|at| candidates.contains(at)) {
             return Some(known);
         }
-        let nodes = candidates.iter().filter_map(|at| Some((*at, *self.ids.get(*at)?)));
+        let nodes = candidates.iter().filter_map(|at| Some((*at, self.ids.get(at.0)?.0)));
         affinity::rendezvous(key.number(), nodes)
     }
 
     /// Notes that a session is at a replica from now on. What it subscribed to elsewhere is
     /// subscribed to there with its next call.
-    pub fn settle_home(&self, at: usize, ask: &UpstreamRequest) {
+    pub fn settle_home(&self, at: ReplicaIndex, ask: &UpstreamRequest) {
         let Some(key) = ask.session else { return };
         let before = self.homes.lock().insert(key, at);
         if before == Some(at) {
             return;
         }
-        let others = self.replicas.iter().enumerate().filter(|(other, _)| *other != at);
+        let others = self.replicas.iter().enumerate().filter(|(other, _)| *other != at.0);
         let left: BTreeSet<String> =
             others.flat_map(|(_, replica)| replica.take_subscribed(key)).collect();
-        if let Some(replica) = self.replicas.get(at).filter(|_| !left.is_empty()) {
+        if let Some(replica) = self.replicas.get(at.0).filter(|_| !left.is_empty()) {
             replica.subscribes_anew(key, left);
         }
     }

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use crate::{
     builtin::report::UpstreamKind,
+    call::ReplicaId,
     telemetry::{CallMetrics, MetricScope},
     upstream::{
         cluster::Upstream,
@@ -20,10 +21,9 @@ impl Upstream {
         self.counters.calls_of(MetricScope::Tool(self.name().clone(), own.to_owned()))
     }
 
-    /// The address of the replica of this number, without what may be secret in it.
-    pub fn replica_url(&self, number: u64) -> Option<String> {
-        let at = self.ids.iter().position(|id| *id == number)?;
-        Some(self.standing.url(at))
+    /// The address of a replica, without what may be secret in it.
+    pub fn replica_url(&self, id: ReplicaId) -> Option<String> {
+        Some(self.standing.url(self.index_of(id)?))
     }
 
     /// Returns what was agreed with the server; none while no replica is open.
@@ -56,7 +56,7 @@ impl Upstream {
         status.restarts = each.iter().map(|one| one.restarts).sum();
         status.processes = each.iter().map(|one| one.processes).sum();
         let now = Instant::now();
-        let several = each.into_iter().enumerate().filter(|_| 1 < self.replicas.len());
+        let several = self.indexes().zip(each).filter(|_| 1 < self.replicas.len());
         status.replicas = several
             .map(|(at, one)| ReplicaStatus {
                 url: self.standing.url(at),

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
+    call::ReplicaId,
     call::event::Event,
     config::Timeout,
     limit::Admission,
@@ -47,7 +48,7 @@ pub struct Exchange {
     /// The connection that it was sent on, where it may lead to a task.
     connection: Option<Box<Connection>>,
     /// Which of several replicas it was sent to.
-    pub replica: Option<u64>,
+    pub replica: Option<ReplicaId>,
     /// The replica's load and health, which hear of it.
     picked: Option<InFlight>,
     /// The failover, for where that replica fails it or is slow.
@@ -136,7 +137,7 @@ impl Exchange {
         Self { underway: Some(underway), ..self }
     }
 
-    pub fn sent_to(self, replica: u64, picked: InFlight) -> Self {
+    pub fn sent_to(self, replica: ReplicaId, picked: InFlight) -> Self {
         Self { replica: Some(replica), picked: Some(picked), ..self }
     }
 

@@ -26,7 +26,7 @@ use tokio::{
 };
 
 use crate::{
-    call::{SessionKey, tasks::Tasks},
+    call::{ReplicaIndex, SessionKey, tasks::Tasks},
     config::{self, HttpTransport, Transport},
     credential::Credential,
     mcp::version::Era,
@@ -71,7 +71,7 @@ pub struct Replica {
     /// The count of exchanges under way, by its clones.
     pub underway: Arc<Underway>,
     /// Index among the upstream's replicas.
-    pub place: usize,
+    pub place: ReplicaIndex,
     pub tasks: Tasks,
 }
 
@@ -79,7 +79,7 @@ impl Replica {
     pub fn new(
         settings: Settings,
         context: &Arc<Context>,
-        place: usize,
+        place: ReplicaIndex,
         common: Common,
     ) -> Arc<Self> {
         let pooled = match settings.config.transport {
