@@ -87,7 +87,8 @@ impl CallCollector {
 
     fn outcomes(&self, kind: ScopeKind, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
         let of = kind.name();
-        let (name, help) = (format!("{of}_outcomes"), format!("Calls of a {of} by outcome"));
+        let name = format!("{of}_outcomes");
+        let help = format!("Calls of a {of} by outcome");
         let mut metric = encoder.encode_descriptor(&name, &help, None, MetricType::Counter)?;
         let each = self.of(kind).flat_map(|one| one.outcomes.iter().map(move |each| (one, each)));
         for (one, (outcome, count)) in each {
@@ -101,14 +102,17 @@ impl CallCollector {
 
     fn durations(&self, kind: ScopeKind, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
         let of = kind.name();
-        let (name, help) = (format!("{of}_call"), format!("Time that calls of a {of} took"));
-        let (unit, histogram) = (Some(&Unit::Seconds), MetricType::Histogram);
+        let name = format!("{of}_call");
+        let help = format!("Time that calls of a {of} took");
+        let unit = Some(&Unit::Seconds);
+        let histogram = MetricType::Histogram;
         let mut metric = encoder.encode_descriptor(&name, &help, unit, histogram)?;
         for one in self.of(kind) {
             let bounds = BUCKETS_US.map(|us| Duration::from_micros(us).as_secs_f64());
             let bounds = bounds.into_iter().chain([f64::INFINITY]);
             let buckets: Vec<_> = bounds.zip(one.buckets.iter().copied()).collect();
-            let (sum, count) = (one.sum.as_secs_f64(), one.buckets.iter().sum());
+            let sum = one.sum.as_secs_f64();
+            let count = one.buckets.iter().sum();
             metric
                 .encode_family(&one.scope.labels())?
                 .encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;

@@ -118,7 +118,8 @@ impl File {
         &mut self,
         records: impl Iterator<Item = &'a String>,
     ) -> rusqlite::Result<()> {
-        let (mut seq, mut head) = (self.seq, self.head);
+        let mut seq = self.seq;
+        let mut head = self.head;
         let transaction = self.connection.transaction()?;
         {
             let mut insert = transaction.prepare_cached(INSERT)?;
@@ -193,7 +194,8 @@ pub fn verify(path: &Path) -> Result<Result<Proof, Broken>, OpenError> {
     let connection = reader(path)?;
     let mut all = connection.prepare(ALL).map_err(failed)?;
     let mut rows = all.query([]).map_err(failed)?;
-    let (mut count, mut head) = (0_i64, [0; 32]);
+    let mut count = 0_i64;
+    let mut head = [0; 32];
     while let Some(row) = rows.next().map_err(failed)? {
         let seq = count + 1;
         let read = |row: &rusqlite::Row<'_>| {

@@ -176,7 +176,8 @@ impl Open {
         let hash = given.filter(|_| whole.is_none() && recorded != Recorded::None);
         let caller = self.caller.to_string();
         let said = |key| said(&self.client, key);
-        let (client, client_version) = (said("name"), said("version"));
+        let client = said("name");
+        let client_version = said("version");
         let record = Record {
             v: FORMAT,
             id: self.id.to_string(),

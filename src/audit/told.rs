@@ -109,7 +109,8 @@ impl Told {
 
     /// Notes that something came for it, so long after it began.
     pub fn heard(&self, since: Duration) {
-        let (now, before) = (micros(since), self.upstream_since.load(Ordering::Relaxed));
+        let now = micros(since);
+        let before = self.upstream_since.load(Ordering::Relaxed);
         self.upstream_us.fetch_add(now.saturating_sub(before), Ordering::Relaxed);
         self.upstream_since.store(now, Ordering::Relaxed);
     }

@@ -92,7 +92,8 @@ impl Writer {
     pub fn run(mut self, file: Option<File>) {
         let Some(mut file) = file.or_else(|| self.taken_over()) else { return };
         self.measure(&file);
-        let (mut batch, mut tries) = (BATCH_MAX, 0);
+        let mut batch = BATCH_MAX;
+        let mut tries = 0;
         while self.gathered(&file) {
             let next = batch.min(self.waiting.len());
             match file.append(self.waiting.iter().take(next).map(|(record, _)| record)) {

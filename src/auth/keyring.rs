@@ -251,7 +251,8 @@ impl Keyring {
         };
         let set: Set = self.means.net.get(&url, &self.bounds).await?;
         if self.keys_max < set.keys.len() {
-            let (count, max) = (set.keys.len(), self.keys_max);
+            let count = set.keys.len();
+            let max = self.keys_max;
             return Err(format!("{url} has {count} keys, more than {max} (`keys_max`)"));
         }
         // One of a kind that is not known here must not cost the others.

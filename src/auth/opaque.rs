@@ -181,7 +181,8 @@ impl Opaque {
 
     /// RFC 7662 §2.2: that it is active says that it is good; what it is good for is checked here.
     fn judge(&self, said: &Value, token: &str, resource: &str) -> Result<Arc<Identity>, AuthError> {
-        let (now, leeway) = (clock::unix_seconds(), self.settings.tokens.leeway.as_secs());
+        let now = clock::unix_seconds();
+        let leeway = self.settings.tokens.leeway.as_secs();
         let text = |name| said.get(name).and_then(Value::as_str);
         if said.get("active") != Some(&Value::Bool(true)) {
             return Err(AuthError::Invalid("the token is not active"));

@@ -101,7 +101,8 @@ impl RouteAuth {
 
     /// For the operator: who fails to log in. Whoever has not tried to has failed at nothing.
     fn log(&self, peer: &ClientPeer, headers: &HeaderMap, error: &AuthError) {
-        let (resource, address) = (&self.resource, peer.address);
+        let resource = &self.resource;
+        let address = peer.address;
         let tried = !matches!(error, AuthError::Missing | AuthError::Unavailable);
         let Some(like) = throttle::passes(("login", address)).filter(|_| tried) else {
             return tracing::debug!(resource, %address, %error, "nobody was recognised");

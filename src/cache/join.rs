@@ -47,7 +47,8 @@ pub fn join<F: Clone>(
     subject: &Arc<CacheSubject>,
 ) -> JoinOutcome<F> {
     let (landing, landed) = watch::channel(None);
-    let (subject, spoilt) = (Arc::clone(subject), AtomicBool::new(false));
+    let subject = Arc::clone(subject);
+    let spoilt = AtomicBool::new(false);
     let own = Arc::new(Flight { subject, invalidated: spoilt, result: landed });
     let (shelf, flight) = (Arc::clone(shelf), shelf.join_or_lead(keys.own, &own));
     if Arc::ptr_eq(&flight, &own) {

@@ -76,7 +76,9 @@ pub fn keys(
         return None;
     }
     let named = if question.method == Method::ToolsCall { "name" } else { "uri" };
-    let (mut arguments, mut meta, mut names) = (None, None, 0);
+    let mut arguments = None;
+    let mut meta = None;
+    let mut names = 0;
     for (key, value) in splice::entries(question.params) {
         match key.as_str() {
             "arguments" if question.method == Method::ToolsCall && arguments.is_none() => {

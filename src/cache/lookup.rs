@@ -96,7 +96,8 @@ impl<F: Clone> Cache<F> {
                 |before| before.generation,
             );
             let tools = section.tool_settings.iter().map(|(name, tool)| {
-                let (keep, invalidates) = (tool.cache.clone(), tool.invalidates.clone());
+                let keep = tool.cache.clone();
+                let invalidates = tool.invalidates.clone();
                 (name.clone(), Tool { keep, invalidates, complained: AtomicBool::new(false) })
             });
             (section.name.clone(), Upstream { generation: own, tools: tools.collect() })
@@ -145,7 +146,8 @@ impl<F: Clone> Cache<F> {
             keys.own = keys.public;
         }
         let kind = if is_tool { SubjectKind::Tool } else { SubjectKind::Resource };
-        let (upstream, name) = (question.upstream.clone(), question.name.into());
+        let upstream = question.upstream.clone();
+        let name = question.name.into();
         let subject = Arc::new(CacheSubject { kind, upstream, name });
         let terms = |kept: &CachedResult| Freshness::of(keep, kept);
         let shared = !is_tool && self.shares();
@@ -257,7 +259,8 @@ impl<F: Clone> Cache<F> {
         if !lets {
             self.counters.add(Counter::CacheRefusedWriting);
             if tool.is_some_and(|tool| !tool.complained.swap(true, Ordering::Relaxed)) {
-                let (upstream, tool) = (question.upstream, question.name);
+                let upstream = question.upstream;
+                let tool = question.name;
                 tracing::warn!(
                     upstream = upstream.as_str(),
                     tool,

@@ -87,7 +87,8 @@ impl Expiry<CacheKey, Arc<Entry>> for Retention {
 impl<F: Clone> Store<F> {
     pub fn new(settings: &config::Cache, counters: &Arc<Counters>) -> Self {
         let gone: Arc<Mutex<Evicted>> = Arc::default();
-        let (put_out, counts) = (Arc::clone(&gone), Arc::clone(counters));
+        let put_out = Arc::clone(&gone);
+        let counts = Arc::clone(counters);
         let entries = sync::Cache::builder()
             .max_capacity(settings.bytes_max as u64)
             .weigher(|_, entry: &Arc<Entry>| u32::try_from(entry.bytes()).unwrap_or(u32::MAX))
@@ -152,7 +153,8 @@ impl<F: Clone> Store<F> {
         if self.settings.entry_bytes_max < kept.result.bytes().len() {
             return self.counters.add(Counter::CacheTooLarge);
         }
-        let (subject, kept) = (Arc::clone(&flight.subject), kept.clone());
+        let subject = Arc::clone(&flight.subject);
+        let kept = kept.clone();
         let mut desk = self.index.lock();
         if flight.is_invalidated() {
             return;

@@ -25,7 +25,8 @@ pub fn passes_uris<'u>(filter: &Filter, mut uris: impl Iterator<Item = &'u str>)
     let normal = |patterns: &[String]| -> Vec<String> {
         patterns.iter().flat_map(|pattern| [pattern.clone(), uri::normal(pattern)]).collect()
     };
-    let (allow, deny) = (normal(&filter.allow), normal(&filter.deny));
+    let allow = normal(&filter.allow);
+    let deny = normal(&filter.deny);
     let fits = |patterns: &[String], uri| patterns.iter().any(|pattern| matches(pattern, uri));
     uris.all(|uri| (allow.is_empty() || fits(&allow, uri)) && !fits(&deny, uri))
 }

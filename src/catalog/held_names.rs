@@ -174,7 +174,8 @@ impl HeldNames {
     ) -> Vec<String> {
         self.had(upstream, count);
         let most = self.most.get(upstream).map_or(count, |most| most * factor);
-        let (mut all, mut unlisted) = (0, Vec::new());
+        let mut all = 0;
+        let mut unlisted = Vec::new();
         for (name, holder) in self.names.iter().filter(|(_, it)| it.owner.upstream == *upstream) {
             all += 1;
             if !is_listed(&holder.owner.own) && holder.by != NamedBy::Pin {

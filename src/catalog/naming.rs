@@ -143,10 +143,12 @@ impl Naming {
 
     /// All entries that upstreams' own sections let through, in the order of the route.
     fn entries<'a>(&mut self, kind: ListKind, parts: &'a [Part]) -> Vec<NameRequest<'a>> {
-        let (mut entries, mut known) = (Vec::new(), HashSet::new());
+        let mut entries = Vec::new();
+        let mut known = HashSet::new();
         for part in parts {
             let Some(listing) = &part.listing else { continue };
-            let (upstream, filter) = (part.upstream.name(), own_filter(&part.filters, kind));
+            let upstream = part.upstream.name();
+            let filter = own_filter(&part.filters, kind);
             // As for clients that can be asked: a name is the same for all clients.
             let items = listing.items(kind).iter().chain(extra(listing, kind, true));
             let owns = items.map(|item| item.key.as_str());
@@ -186,8 +188,10 @@ impl Naming {
             }
             let is_news = !matches!(named.why, Why::Plain | Why::Configured);
             if is_news && name != entry.own {
-                let (kind, name, owner, why) =
-                    (scope.kind, name.to_owned(), owner.clone(), named.why.clone());
+                let kind = scope.kind;
+                let name = name.to_owned();
+                let owner = owner.clone();
+                let why = named.why.clone();
                 self.collisions.push(Collision { kind, name, owner, why });
             }
             self.claim(scope, &owner, &named.name, named.by);
@@ -205,7 +209,9 @@ impl Naming {
         let known = scope.held.get(name).filter(|holder| holder.owner == *owner);
         // What an operator pinned stays so.
         if known.is_none_or(|holder| holder.by != by && holder.by != NamedBy::Pin) {
-            let (kind, name, owner) = (scope.kind, name.to_owned(), owner.clone());
+            let kind = scope.kind;
+            let name = name.to_owned();
+            let owner = owner.clone();
             self.claims.push(Claim { kind, name, owner, by });
         }
     }
@@ -213,7 +219,8 @@ impl Naming {
 
 impl Scope<'_> {
     fn named(&self, prefixes: &Prefixes, records: bool) -> Vec<Result<ChosenName, Why>> {
-        let (pins, renames) = (self.pins(), self.renames());
+        let pins = self.pins();
+        let renames = self.renames();
         let mut blocked = HashSet::new();
         loop {
             let namer = Namer {

@@ -152,7 +152,8 @@ impl Offer {
         });
         decisions.sort_unstable();
         decisions.dedup();
-        let (servers, page_size) = (Servers::default(), self.page_size);
+        let servers = Servers::default();
+        let page_size = self.page_size;
         let decisions = Decisions(decisions.into());
         (Self { lists, servers, page_size, decisions }, seen_of)
     }
@@ -295,7 +296,8 @@ impl Offer {
             page.extend_from_slice(format!(",\"nextCursor\":\"{next}\"").as_bytes());
         }
         if era == Era::Modern {
-            let ((ttl_ms, scope), meta) = (self.cache_hints(), self.server_meta());
+            let (ttl_ms, scope) = self.cache_hints();
+            let meta = self.server_meta();
             let hints = format!(
                 r#","resultType":"complete","ttlMs":{ttl_ms},"cacheScope":"{scope}","_meta":{meta}"#
             );

@@ -192,7 +192,8 @@ impl Part {
     }
 
     pub fn object(&self, kind: ListKind, item: &Item) -> Object {
-        let (kind, tags) = (ObjectKind::of(kind), self.filters.tags_of(&item.key));
+        let kind = ObjectKind::of(kind);
+        let tags = self.filters.tags_of(&item.key);
         let annotations = Object::annotations_of(&item.raw);
         Object::new(kind, self.upstream.name(), &item.key, annotations, tags)
     }

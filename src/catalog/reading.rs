@@ -178,7 +178,9 @@ impl ListReading {
     }
 
     async fn pages(&mut self, via: Via<'_>, request: ListRequest) -> Result<(), ListError> {
-        let (method, bounds, patience) = (self.kind.method(), request.bounds, request.timeout.open);
+        let method = self.kind.method();
+        let bounds = request.bounds;
+        let patience = request.timeout.open;
         let mut cursors = HashSet::new();
         let mut params = Raw::object();
         let mut bytes = 0;
@@ -202,7 +204,9 @@ impl ListReading {
             }
             params = splice::insert(&Raw::object(), "cursor", &next);
         }
-        let (many, what, key) = (bounds.pages_max, "pages", "list_pages_max");
+        let many = bounds.pages_max;
+        let what = "pages";
+        let key = "list_pages_max";
         Err(ListError::Cut { many, what, key })
     }
 
@@ -229,7 +233,9 @@ impl ListReading {
         let bounds = request.bounds;
         self.count += 1;
         if bounds.items_max < self.count {
-            let (many, what, key) = (bounds.items_max, "entries", "list_items_max");
+            let many = bounds.items_max;
+            let what = "entries";
+            let key = "list_items_max";
             return Err(ListError::Cut { many, what, key });
         }
         // A copy of its own where it is kept: a part would keep the whole page in memory.
@@ -319,6 +325,8 @@ fn next_cursor(result: &Raw) -> Option<Raw> {
 }
 
 fn too_many_bytes(bounds: ListBounds) -> ListError {
-    let (many, what, key) = (bounds.list_bytes_max, "bytes", "list_bytes_max");
+    let many = bounds.list_bytes_max;
+    let what = "bytes";
+    let key = "list_bytes_max";
     ListError::Cut { many, what, key }
 }

@@ -250,7 +250,8 @@ impl Keeper<'_> {
                 continue;
             }
             list.under_way = true;
-            let (upstream, request) = (&**self.upstream, request(self.upstream, self.shelf, kind));
+            let upstream = &**self.upstream;
+            let request = request(self.upstream, self.shelf, kind);
             self.under_way.push(Box::pin(ListReading::read(Via::Shared(upstream), request)));
         }
         if !self.under_way.is_empty() {
@@ -381,7 +382,8 @@ impl Keeper<'_> {
 
     /// Notes how a list stands, and tells the operator what is new of that.
     fn settle(&self, kind: ListKind, state: &ListState, remarks: Vec<Remark>) {
-        let (upstream, list) = (self.upstream.name().as_str(), kind.method().name());
+        let upstream = self.upstream.name().as_str();
+        let list = kind.method().name();
         let (before, news) = self.shelf.note(kind, state.clone(), remarks);
         match state {
             ListState::Failed(why) | ListState::Cut(why) if *state != before => {

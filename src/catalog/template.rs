@@ -52,7 +52,8 @@ impl Template {
 /// not mind. What has no value stays empty.
 pub fn expanded(template: &str, value: impl Fn(&str) -> Option<String>) -> [String; 2] {
     [false, true].map(|reserved| {
-        let (mut out, mut rest) = (String::new(), template);
+        let mut out = String::new();
+        let mut rest = template;
         while let Some((literal, after)) = rest.split_once('{') {
             let Some((expression, after)) = after.split_once('}') else { break };
             out.push_str(literal);

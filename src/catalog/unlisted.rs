@@ -71,7 +71,8 @@ impl Unlisted {
     /// `is_whole` says that something is known of each upstream.
     pub fn new(route: &Route, naming: Arc<Naming>, is_whole: bool) -> Self {
         let judged = route.rules.is_some();
-        let (filter, unlisted) = (route.resources.clone(), route.unlisted);
+        let filter = route.resources.clone();
+        let unlisted = route.unlisted;
         Self { filter, judged, unlisted, naming, is_whole, ..Self::default() }
     }
 
@@ -80,7 +81,8 @@ impl Unlisted {
         let keys = listing.resources.iter().chain(&listing.templates);
         let schemes = keys.filter_map(|item| item.key.split_once(':'));
         let schemes = schemes.map(|(scheme, _)| scheme.to_ascii_lowercase()).collect();
-        let (upstream, filters) = (Arc::clone(&part.upstream), Arc::clone(&part.filters));
+        let upstream = Arc::clone(&part.upstream);
+        let filters = Arc::clone(&part.filters);
         self.readers.push(Reader { upstream, schemes, filters });
     }
 
@@ -89,7 +91,8 @@ impl Unlisted {
         match kind {
             ListKind::Templates => {
                 let prefix = name.strip_suffix(&target.own).unwrap_or_default().to_owned();
-                let (target, filters) = (Arc::clone(target), Arc::clone(&part.filters));
+                let target = Arc::clone(target);
+                let filters = Arc::clone(&part.filters);
                 let rank = |shape: &Shape| self.naming.rank(shape.target.upstream.name());
                 let own = self.naming.rank(target.upstream.name());
                 let at = self.templates.partition_point(|shape| rank(shape) <= own);
@@ -180,7 +183,8 @@ impl Unlisted {
         let prefixed = self.naming.prefixes().split_uri(uri);
         let owner = prefixed.map(|(owner, _)| owner);
         if let Some(Shape { prefix, target, filters, .. }) = self.fitting(uri, owner) {
-            let (upstream, template) = (&target.upstream, Some(&**target));
+            let upstream = &target.upstream;
+            let template = Some(&**target);
             return Some(Way { upstream, filters, template, prefix });
         }
         let scheme = uri.split(':').next().unwrap_or_default().to_ascii_lowercase();
@@ -204,20 +208,25 @@ impl Unlisted {
                 (reader, "")
             }
         };
-        let (upstream, filters) = (&reader.upstream, &*reader.filters);
+        let upstream = &reader.upstream;
+        let filters = &*reader.filters;
         Some(Way { upstream, filters, template: None, prefix })
     }
 
-    fn reader(&self, upstream: &str) -> Option<&Reader> {
+    fn reader(&self, upstream: &UpstreamName) -> Option<&Reader> {
         self.readers.iter().find(|reader| reader.upstream.name() == upstream)
     }
 
     /// The upstream that lists the same resource in another spelling.
-    fn lister<'a>(&'a self, uri: &str, listed: Option<&'a ListedResources>) -> Option<&'a str> {
+    fn lister<'a>(
+        &'a self,
+        uri: &str,
+        listed: Option<&'a ListedResources>,
+    ) -> Option<&'a UpstreamName> {
         let loosest = uri::loosest(uri);
         let listed = listed
             .and_then(|listed| listed.get(&uri::normal(uri)).or_else(|| listed.get(&loosest)));
-        let spelt = || self.spelt.get(&loosest)?.first().map(|it| &*it.upstream);
+        let spelt = || self.spelt.get(&loosest)?.first().map(|it| &it.upstream);
         listed.map(|target| target.upstream.name()).or_else(spelt)
     }
 
@@ -247,7 +256,8 @@ impl Way<'_> {
     }
 
     fn target(&self, own: &str, found: FoundBy, besides: Vec<Object>) -> Arc<Target> {
-        let (object, hedge) = (Some(self.object(own)), self.filters.hedge);
+        let object = Some(self.object(own));
+        let hedge = self.filters.hedge;
         let plain = Target::of_task(self.upstream, own, None);
         Arc::new(Target { object, besides, found, hedge, ..plain })
     }

@@ -119,7 +119,8 @@ impl Merge<'_> {
     }
 
     fn list(&mut self, kind: ListKind, asked: bool) -> Vec<OfferEntry> {
-        let (parts, naming) = (self.parts, self.naming);
+        let parts = self.parts;
+        let naming = self.naming;
         let mut entries = Vec::new();
         for (at, part) in parts.iter().enumerate() {
             let Some(listing) = &part.listing else { continue };

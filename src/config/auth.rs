@@ -307,9 +307,11 @@ fn jwt(keys: &mut Fields<JwtAuth>, reader: &mut Reader<'_>) {
         let help = "name one or more, or leave the key out for all that have a public key";
         reader.problem(Problem::new(at.clone(), "no algorithm is taken", help));
     }
-    let (stale, refresh) = (&keys.stale, &keys.refresh);
+    let stale = &keys.stale;
+    let refresh = &keys.refresh;
     if stale.value < refresh.value {
-        let (longer, shorter) = (duration(stale.value), duration(refresh.value));
+        let longer = duration(stale.value);
+        let shorter = duration(refresh.value);
         let title = format!("`stale` is {longer}, but `refresh` is {shorter}");
         let at = stale.span.clone().or_else(|| refresh.span.clone()).unwrap_or(keys.at.clone());
         reader.problem(Problem::new(at, title, "make `stale` longer than `refresh`"));

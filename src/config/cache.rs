@@ -70,11 +70,13 @@ section! {
 }
 
 fn check_sizes(keys: &mut Fields<Cache>, reader: &mut Reader<'_>) {
-    let (all, entry) = (&keys.bytes_max, &keys.entry_bytes_max);
+    let all = &keys.bytes_max;
+    let entry = &keys.entry_bytes_max;
     if let Some(span) = entry.span.as_ref().or(all.span.as_ref())
         && all.value < entry.value
     {
-        let (most, one) = (size(all.value), size(entry.value));
+        let most = size(all.value);
+        let one = size(entry.value);
         let title = format!("`bytes_max` is {most}, but `entry_bytes_max` is {one}");
         let help = "make `entry_bytes_max` smaller, or `bytes_max` larger";
         reader.problem(Problem::new(span.clone(), title, help));

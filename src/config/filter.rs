@@ -67,7 +67,9 @@ impl Finish for Filter {
         let mut rename = BTreeMap::new();
         let mut taken = HashMap::new();
         for (from, to) in std::mem::take(&mut keys.rename.value) {
-            let (span, from, to) = (to.span(), from.into_inner(), to.into_inner());
+            let span = to.span();
+            let from = from.into_inner();
+            let to = to.into_inner();
             if to.is_empty() {
                 let help = "write a name, or use `deny` or `hide` to leave it out";
                 reader.problem(Problem::new(span, "a name is empty", help));

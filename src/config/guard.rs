@@ -261,7 +261,8 @@ pub fn detectors(
 ) -> Vec<Detector> {
     let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_-".contains(c);
     let checked = sections.into_iter().map(|(name, keys)| {
-        let (at, name) = (name.span(), name.into_inner());
+        let at = name.span();
+        let name = name.into_inner();
         if name.is_empty() || !name.chars().all(fits) {
             let title = format!("`{name}` is not a name for a detector");
             reader.problem(Problem::new(at, title, "use a-z, 0-9, `_` and `-`"));

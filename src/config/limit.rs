@@ -194,7 +194,8 @@ impl FromToml for Cost {
             return Flat::read(node, reader).map(Self::Flat);
         }
         let argument = ArgumentCost::read(node, reader)?.argument;
-        let (text, span) = (argument.value?, argument.span?);
+        let text = argument.value?;
+        let span = argument.span?;
         let names = pointer(&text);
         if names.is_none() {
             let title = format!("`{text}` does not point at an argument");
@@ -239,7 +240,8 @@ fn limit(section: LimitFields, max_cost: MaxCost<'_>, reader: &mut Reader<'_>) -
             return wrong(at, "this limit bounds nothing".to_owned(), help);
         }
         (Some(_), Some(_)) => {
-            let (span, help) = (budget.span.unwrap_or(at), "make two limits of them");
+            let span = budget.span.unwrap_or(at);
+            let help = "make two limits of them";
             return wrong(span, "`budget` besides `rate`".to_owned(), help);
         }
         (None, Some(Budget { amount, window })) => {
@@ -260,7 +262,8 @@ fn limit(section: LimitFields, max_cost: MaxCost<'_>, reader: &mut Reader<'_>) -
         }
     };
     if let Some((tool, cost)) = max_cost.filter(|(_, cost)| bound.at_once() < *cost) {
-        let (most, key) = (bound.at_once(), bound.key());
+        let most = bound.at_once();
+        let key = bound.key();
         let title =
             format!("tool `{tool}` costs {cost}, and this limit never has more than {most}");
         let help = format!("make its `{key}` {cost} or more, or the tool's `cost` smaller");

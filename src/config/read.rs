@@ -102,7 +102,8 @@ pub fn parse_layered(
     let (mut all, more) = DeTable::parse_recoverable(&under);
     errors.extend(more);
     merge(all.get_mut(), table.into_inner());
-    let (table, text) = (all, whole.as_str());
+    let table = all;
+    let text = whole.as_str();
     let root = Spanned::new(table.span(), DeValue::Table(table.into_inner()));
     reader.set_names(section_names(&root));
     if !errors.is_empty() {

@@ -135,7 +135,8 @@ fn check_ejection(keys: &mut Fields<Ejection>, reader: &mut Reader<'_>) {
 fn check_back(keys: &mut Fields<Back>, reader: &mut Reader<'_>) {
     if keys.window.value < keys.calls_min.value {
         let at = keys.calls_min.span.as_ref().or(keys.window.span.as_ref()).unwrap_or(&keys.at);
-        let (most, least) = (keys.window.value, keys.calls_min.value);
+        let most = keys.window.value;
+        let least = keys.calls_min.value;
         let title = format!("`window` is {most}, but `calls_min` is {least}");
         let help = "make `window` as large as `calls_min`, or `calls_min` smaller";
         reader.problem(Problem::new(at.clone(), title, help));

@@ -196,8 +196,8 @@ impl Breaker {
 impl ToolTimeout {
     /// The times of a call, where its upstream has these.
     pub fn over(self, upstream: Timeout) -> Timeout {
-        let (idle, total) =
-            (self.idle.unwrap_or(upstream.idle), self.total.unwrap_or(upstream.total));
+        let idle = self.idle.unwrap_or(upstream.idle);
+        let total = self.total.unwrap_or(upstream.total);
         // A tool that may be silent for longer than its upstream's calls take may take as long.
         let total = if self.total.is_none() { total.max(idle) } else { total };
         Timeout { idle: idle.min(total), total, ..upstream }

@@ -115,7 +115,8 @@ pub fn route(
     file: &Surroundings<'_>,
     reader: &mut Reader<'_>,
 ) -> Route {
-    let (at, path) = (path.span(), path.into_inner());
+    let at = path.span();
+    let path = path.into_inner();
     if let Some((fault, help)) = path_fault(&path) {
         reader.problem(Problem::new(at.clone(), format!("`{path}` {fault}"), help));
     }
@@ -202,7 +203,8 @@ fn check_members<'l>(
 ) -> HashSet<&'l str> {
     let mut named = HashSet::new();
     for name in &list.value {
-        let (text, span) = (name.get_ref().as_str(), name.span());
+        let text = name.get_ref().as_str();
+        let span = name.span();
         if !named.insert(text) {
             let title = format!("`{text}` is named twice");
             reader.problem(Problem::new(span, title, "remove one: the first has precedence"));
@@ -232,7 +234,8 @@ fn check_tokens(keys: &Fields<Route>, file: &Surroundings<'_>, reader: &mut Read
     let behind: Vec<_> = file.upstreams.iter().filter(is_behind).collect();
     let passing: Vec<_> = behind.iter().filter(|one| passes_token(one)).collect();
     if let [first, second, ..] = passing[..] {
-        let (first, second) = (&first.name, &second.name);
+        let first = &first.name;
+        let second = &second.name;
         let title = format!("the caller's token would go to both `{first}` and `{second}`");
         let help = "a token is for one server: use kind = \"token_exchange\", or two routes";
         reader.problem(Problem::new(keys.at.clone(), title, help));

@@ -143,7 +143,8 @@ pub fn rules(
     };
     let mut policies = Vec::new();
     for path in &policy.value {
-        let (at, path) = (path.span(), path.get_ref());
+        let at = path.span();
+        let path = path.get_ref();
         match files(path) {
             Ok(found) if found.is_empty() => {
                 let title = format!("the folder {} has no `*.{EXTENSION}`", path.display());
@@ -161,7 +162,8 @@ pub fn rules(
     policies.retain(|file| names.insert(file.name.clone()));
     let mut read = Vec::new();
     for path in &cases.value {
-        let (at, path) = (path.span(), path.get_ref());
+        let at = path.span();
+        let path = path.get_ref();
         match file(path) {
             Ok(file) => read.extend(case_file(file, reader)),
             Err(error) => reader.problem(unreadable(at, path, &error)),
@@ -217,7 +219,8 @@ fn case(section: CaseFields, reader: &mut Reader<'_>) -> Option<Case> {
         reader.problem(Problem::new(at, "this case is not about one thing", help));
         return None;
     };
-    let (target_at, target) = (target.span(), target.into_inner());
+    let target_at = target.span();
+    let target = target.into_inner();
     let Some((upstream, name)) = target.split_once('/') else {
         let title = format!("`{target}` does not say whose it is");
         let help = "write the upstream's name before it: \"UPSTREAM/NAME\"";

@@ -159,7 +159,8 @@ impl FromToml for Environment {
     fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self::Value> {
         let mut env = BTreeMap::new();
         for (name, value) in Table::<Secret>::read(node, reader)? {
-            let (at, name) = (name.span(), name.into_inner());
+            let at = name.span();
+            let name = name.into_inner();
             if !is_env_name(&name) {
                 let title = format!("no variable can be called `{}`", name.escape_debug());
                 reader.problem(Problem::new(at, title, "remove `=` and control characters"));
@@ -226,7 +227,8 @@ pub fn forwarded(
 ) -> Vec<String> {
     let mut names = Vec::new();
     for name in list {
-        let (at, text) = (name.span(), name.into_inner().to_ascii_lowercase());
+        let at = name.span();
+        let text = name.into_inner().to_ascii_lowercase();
         let fault = if http::HeaderName::try_from(&text).is_err() {
             Some((
                 format!("`{}` is not a header's name", text.escape_debug()),

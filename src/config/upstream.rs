@@ -272,7 +272,8 @@ impl FromToml for Upstreams {
 }
 
 fn upstream(name: Spanned<String>, section: Section, reader: &mut Reader<'_>) -> Upstream {
-    let (at, name) = (name.span(), name.into_inner());
+    let at = name.span();
+    let name = name.into_inner();
     if !is_section_name(&name) {
         let title = format!("`{name}` is not a name for an upstream");
         let help = format!("use 1 to {NAME_CHARS_MAX} of a-z, 0-9, `_` and `-`");

@@ -33,8 +33,8 @@ impl Aws {
     fn sign_at(&self, request: &mut Request<Full<bytes::Bytes>>, unix: u64) -> Result<(), String> {
         let time = i64::try_from(unix).ok().and_then(|unix| Timestamp::from_second(unix).ok());
         let time = time.ok_or("the clock is out of range")?;
-        let (day, moment) =
-            (time.strftime("%Y%m%d").to_string(), time.strftime("%Y%m%dT%H%M%SZ").to_string());
+        let day = time.strftime("%Y%m%d").to_string();
+        let moment = time.strftime("%Y%m%dT%H%M%SZ").to_string();
         let host = request.uri().authority().ok_or("the address has no host")?.as_str();
         let host = host.rsplit('@').next().unwrap_or_default();
         let host = HeaderValue::from_str(host).ok().ok_or("the address has an odd host")?;
@@ -67,7 +67,8 @@ impl Aws {
         let key = [&*day, region, service, "aws4_request"]
             .iter()
             .fold(first.into_bytes(), |key, part| keyed(&key, part));
-        let (id, signature) = (self.0.access_key_id.expose(), hex(&keyed(&key, &text)));
+        let id = self.0.access_key_id.expose();
+        let signature = hex(&keyed(&key, &text));
         let value = format!(
             "{ALGORITHM} Credential={id}/{scope}, SignedHeaders={signed}, Signature={signature}"
         );

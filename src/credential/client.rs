@@ -49,7 +49,8 @@ impl Client {
         };
         // Whoever fetches one already does it for all.
         if token.renew <= now && self.fetching.try_lock().is_ok() {
-            let (itself, seen) = (Arc::clone(self), token.clone());
+            let itself = Arc::clone(self);
+            let seen = token.clone();
             // The one that is there is good: a failure is seen by the next who needs one.
             let renewing = async move { drop(itself.fetch(Some(&seen)).await) };
             self.tasks.spawn("upstream: token", renewing);

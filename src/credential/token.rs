@@ -48,7 +48,8 @@ impl Token {
         let said = granted.expires_in.as_f64().or(text);
         let said = said.filter(|said: &f64| said.is_finite() && 0.0 <= *said);
         let life = said.map_or(LIFE, |said| Duration::from_secs_f64(said.min(LIFE_MAX)));
-        let (now, life) = (Instant::now(), life.max(LIFE_MIN));
+        let now = Instant::now();
+        let life = life.max(LIFE_MIN);
         Ok(Self { value, fetched: now, replaces, renew: now + life * 4 / 5, expires: now + life })
     }
 

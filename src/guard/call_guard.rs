@@ -269,7 +269,8 @@ impl Guard {
             return Err(GuardRefusal::Result("it has no `structuredContent`".to_owned()));
         };
         let value = content.value().map_err(|error| GuardRefusal::Result(error.to_string()))?;
-        let (size, work_max) = (value::size(&value), schemas.work_max());
+        let size = value::size(&value);
+        let work_max = schemas.work_max();
         let work = checker.work(size);
         if work_max < work {
             return Err(GuardRefusal::ResultWork(work, work_max));
@@ -317,7 +318,8 @@ impl Guard {
         checker: &Checker,
         schemas: &Schemas,
     ) -> Result<(), GuardRefusal> {
-        let (size, work_max) = (value::size(value), schemas.work_max());
+        let size = value::size(value);
+        let work_max = schemas.work_max();
         // Reckoned beforehand: what has begun cannot be interrupted.
         let work = checker.work(size);
         if work_max < work {

@@ -174,7 +174,8 @@ fn is_encoded(segment: &str) -> bool {
 
 /// By Shannon's entropy; a text of letters alone is words, and one that begins as a path is a path.
 fn is_random(text: &str) -> bool {
-    let (mut counts, mut total) = ([0_u32; 256], 0_u32);
+    let mut counts = [0_u32; 256];
+    let mut total = 0_u32;
     for byte in text.bytes() {
         if let Some(count) = counts.get_mut(usize::from(byte)) {
             *count += 1;

@@ -46,7 +46,8 @@ struct Section {
 impl Guards {
     /// None at all.
     pub fn new(counters: Arc<Counters>) -> Self {
-        let (routes, upstreams) = (HashMap::new(), HashMap::new());
+        let routes = HashMap::new();
+        let upstreams = HashMap::new();
         Self { routes, upstreams, detectors: None, custom: Vec::new(), counters }
     }
 

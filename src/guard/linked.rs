@@ -55,7 +55,8 @@ impl Linked {
         let ours = |one: &Kept| one.caller == *caller;
         self.make_room(&mut kept, limits.linked_per_caller_max - bytes, ours);
         self.make_room(&mut kept, limits.linked_bytes_max - bytes, |_| true);
-        let (route, caller) = (route.to_owned(), caller.clone());
+        let route = route.to_owned();
+        let caller = caller.clone();
         let until = Instant::now() + limits.linked_age;
         kept.push_back(Kept { uri: uri.clone(), route, caller, result, until });
         Some(uri)

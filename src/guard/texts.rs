@@ -96,7 +96,8 @@ pub fn patched(document: &Raw, patches: &[Patch]) -> Raw {
         return document.clone();
     }
     let text = document.as_str();
-    let (mut out, mut copied) = (String::with_capacity(text.len()), 0);
+    let mut out = String::with_capacity(text.len());
+    let mut copied = 0;
     for Patch { place, text: new } in patches {
         out.push_str(text.get(copied..place.start).unwrap_or_default());
         out.push_str(new);
@@ -118,8 +119,9 @@ fn read(inner: &str, at: usize) -> Text<'_> {
     if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
         return Text { meant: inner.into(), at, number: None, escapes: Vec::new() };
     }
-    let (mut meant, mut escapes, mut rest) =
-        (String::with_capacity(inner.len()), Vec::new(), inner);
+    let mut meant = String::with_capacity(inner.len());
+    let mut escapes = Vec::new();
+    let mut rest = inner;
     while let Some((before, behind)) = rest.split_once('\\') {
         meant.push_str(before);
         let (c, taken) = escape(behind);

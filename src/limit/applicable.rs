@@ -23,7 +23,9 @@ pub(super) struct ApplicableLimits<'a> {
 
 impl Default for ApplicableLimits<'_> {
     fn default() -> Self {
-        let (sections, keys, shared_keys) = (Vec::new(), Vec::new(), Vec::new());
+        let sections = Vec::new();
+        let keys = Vec::new();
+        let shared_keys = Vec::new();
         Self { sections, keys, shared_keys, cost: NonZeroU32::MIN }
     }
 }

@@ -135,7 +135,8 @@ impl Meter {
                 let all = each.saturating_mul(quota.burst_size().get());
                 let [each, all] = [each, all]
                     .map(|time| [number(time.as_secs()), number(u64::from(time.subsec_nanos()))]);
-                let ([seconds, nanos], [all_seconds, all_nanos]) = (each, all);
+                let [seconds, nanos] = each;
+                let [all_seconds, all_nanos] = all;
                 ["rate".to_owned(), seconds, nanos, all_seconds, all_nanos]
             }
             Self::Budget { amount, window } => {

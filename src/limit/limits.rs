@@ -40,7 +40,9 @@ pub struct Limits {
 impl Limits {
     /// None at all. `tasks` keep a store open, where there is one.
     pub fn new(counters: Arc<Counters>, tasks: Tasks) -> Self {
-        let (routes, upstreams, epoch) = (HashMap::new(), HashMap::new(), Instant::now());
+        let routes = HashMap::new();
+        let upstreams = HashMap::new();
+        let epoch = Instant::now();
         Self { routes, upstreams, keys_max: 0, epoch, shared: None, tasks, counters }
     }
 
@@ -54,7 +56,8 @@ impl Limits {
         });
         let upstreams = config.upstreams.iter().map(|upstream| {
             let before = self.upstreams.get(&upstream.name);
-            let (limits, cap) = (&upstream.limits, upstream.in_flight);
+            let limits = &upstream.limits;
+            let cap = upstream.in_flight;
             let names = ["upstream", &upstream.name];
             let whole = Section::build(&names, limits, cap, before.map(|before| &before.whole));
             let tools = tools(&upstream.name, &upstream.tool_settings, before);

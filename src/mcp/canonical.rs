@@ -12,7 +12,8 @@ const EXPONENT_DIGITS_MAX: usize = 15;
 /// given. None where no server can be trusted to read it as another does: a name that stands twice
 /// in an object, or half of a surrogate pair.
 pub fn canonical(text: &[u8], only: Option<&[String]>) -> Option<Vec<u8>> {
-    let (mut cursor, mut out) = (Cursor { text, at: 0 }, Vec::with_capacity(text.len()));
+    let mut cursor = Cursor { text, at: 0 };
+    let mut out = Vec::with_capacity(text.len());
     cursor.value(only, &mut out)?;
     Some(out)
 }

@@ -216,7 +216,9 @@ impl Outline {
         #[cfg(test)]
         tests::READINGS.set(tests::READINGS.get() + 1);
         let bytes = text.as_bytes();
-        let (mut marks, mut open, mut at) = (Vec::new(), Vec::new(), 0);
+        let mut marks = Vec::new();
+        let mut open = Vec::new();
+        let mut at = 0;
         while let Some(byte) = bytes.get(at) {
             let start = at;
             at = match byte {

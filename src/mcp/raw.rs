@@ -106,7 +106,8 @@ impl<'de> Deserialize<'de> for Raw {
 /// # Errors
 /// Fails where the text is nested more deeply.
 pub fn check_depth(text: &[u8], depth_max: usize) -> Result<(), Malformed> {
-    let (mut depth, mut at) = (0_usize, 0);
+    let mut depth = 0_usize;
+    let mut at = 0;
     while let Some(byte) = text.get(at) {
         match byte {
             b'"' => at = string_end(text, at),

@@ -232,7 +232,8 @@ fn without_comma(text: &[u8], member: &Member, first: bool) -> (usize, usize) {
 
 /// Just past the value that begins at `start`.
 pub fn value_end(text: &[u8], start: usize) -> usize {
-    let (mut depth, mut at) = (0_usize, start);
+    let mut depth = 0_usize;
+    let mut at = start;
     while let Some(byte) = text.get(at) {
         match byte {
             b'"' => {

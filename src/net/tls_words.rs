@@ -31,7 +31,8 @@ pub fn is_no_http(error: &Chain) -> bool {
 
 /// The innermost error of this kind in a chain; an [`io::Error`] hides the one that it was made of.
 fn found<T: Error + 'static>(error: &Chain) -> Option<&T> {
-    let (mut next, mut last) = (Some(error), None);
+    let mut next = Some(error);
+    let mut last = None;
     while let Some(error) = next {
         last = error.downcast_ref::<T>().or(last);
         let hidden = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);

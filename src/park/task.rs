@@ -236,7 +236,8 @@ impl GatewayTasks {
 
 impl Task {
     fn new(id: u128, name: String, span: Duration) -> Self {
-        let (since, created) = (Instant::now(), clock::unix_seconds());
+        let since = Instant::now();
+        let created = clock::unix_seconds();
         let state = State {
             deadline: since + span,
             updated: created,

@@ -60,7 +60,7 @@ impl Context {
         }
         self.gate.counters.add(Counter::RefusedUris);
         tracing::debug!(
-            upstream,
+            upstream = upstream.as_str(),
             "a URI on no list or in an odd spelling is not read (`unlisted` of the route)"
         );
         false

@@ -189,7 +189,8 @@ impl ArgumentValues {
         name: &str,
         bounds: PolicyBounds,
     ) -> Result<(), ArgumentError> {
-        let (text, key) = (value.text(), name.to_owned());
+        let text = value.text();
+        let key = name.to_owned();
         let unfit = || ArgumentError::Kind(name.to_owned());
         let short = |text: Cow<'_, str>| match text.len() <= bounds.text_max {
             true => Ok(RestrictedExpression::new_string(text.into_owned())),

@@ -81,7 +81,8 @@ impl<T> PerGrants<T> {
         let all = kept.all.iter();
         let all = all.map(|(key, (caller, one))| (*key, (caller.clone(), Arc::new(again(one)))));
         let renewed = Kept { all: all.collect(), order: kept.order.clone() };
-        let (hasher, counters) = (self.hasher.clone(), Arc::clone(&self.counters));
+        let hasher = self.hasher.clone();
+        let counters = Arc::clone(&self.counters);
         Self { kept: RwLock::new(renewed), hasher, max: self.max, counters }
     }
 

@@ -47,13 +47,15 @@ pub struct Rulebook(HashMap<RoutePath, Arc<Policies>>);
 pub fn compile(config: &Config) -> Result<Rulebook, Problems> {
     let upstreams: Vec<_> = config.upstreams.iter().map(|one| one.name.as_str()).collect();
     let authorities: Vec<_> = config.auth.iter().map(|one| one.name.as_str()).collect();
-    let (mut files, mut problems) = (HashMap::new(), Vec::new());
+    let mut files = HashMap::new();
+    let mut problems = Vec::new();
     let ruled = || config.routes.iter().filter_map(|route| Some((route, route.rules.as_ref()?)));
     for file in ruled().flat_map(|(_, rules)| &rules.policies) {
         if files.contains_key(&file.name) {
             continue;
         }
-        let (upstreams, authorities) = (&upstreams[..], &authorities[..]);
+        let upstreams = &upstreams[..];
+        let authorities = &authorities[..];
         let mut reading = Reading { file, upstreams, authorities, problems: Vec::new() };
         let read = reading.policies();
         problems.push(Problems::new(&file.name, &file.text, reading.problems));
@@ -203,7 +205,8 @@ impl Reading<'_> {
             let start = label.offset().min(length);
             start..(start + label.len().max(1)).min(length.max(start))
         });
-        let (text, help) = (error.to_string(), error.help().map(|help| help.to_string()));
+        let text = error.to_string();
+        let help = error.help().map(|help| help.to_string());
         // Its place is shown anyway.
         let placeless = |text: &str| {
             let rest = text.strip_prefix("for policy `").and_then(|text| text.split_once("`, "));

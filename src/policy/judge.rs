@@ -173,7 +173,8 @@ impl Judge {
         counters: &Arc<Counters>,
     ) -> Self {
         let kept = PerGrants::new(bounds.grants_max, Arc::clone(counters));
-        let (route, counters) = (route.clone(), Arc::clone(counters));
+        let route = route.clone();
+        let counters = Arc::clone(counters);
         Self { route, policies, bounds, kept, counters }
     }
 
@@ -281,7 +282,8 @@ impl Judge {
     pub fn sees(&self, caller: &Caller, object: &Object) -> bool {
         let Some(policies) = &self.policies else { return true };
         // Nothing of a call is known to `list`.
-        let (client, arguments) = (&Client::gateway(Version::MODERN), &CallArguments::none());
+        let client = &Client::gateway(Version::MODERN);
+        let arguments = &CallArguments::none();
         let asked =
             AccessRequest { caller, client, action: Action::List, object, arguments, now: 0 };
         self.decided(policies, &asked).allowed
@@ -291,8 +293,10 @@ impl Judge {
     /// themselves.
     pub fn shows(&self, caller: &Caller, object: &Object) -> bool {
         let Some(policies) = &self.policies else { return true };
-        let (client, arguments) = (&Client::gateway(Version::MODERN), &CallArguments::none());
-        let (action, now) = (Action::List, 0);
+        let client = &Client::gateway(Version::MODERN);
+        let arguments = &CallArguments::none();
+        let action = Action::List;
+        let now = 0;
         let asked = AccessRequest { caller, client, action, object, arguments, now };
         let slice = policies.slices.of(action, object);
         slice.is_some_and(|slice| self.decide(policies, slice, &asked).allowed)
@@ -435,8 +439,10 @@ impl Judge {
     fn log(&self, asked: &AccessRequest<'_>, verdict: &Verdict, what: &'static str) {
         let rules = verdict.rules.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let rules = if rules.is_empty() { "no policy permits it".to_owned() } else { rules };
-        let (caller, object) = (asked.caller.to_string(), asked.object.short_id());
-        let (route, action) = (self.route.as_str(), asked.action.name());
+        let caller = asked.caller.to_string();
+        let object = asked.object.short_id();
+        let route = self.route.as_str();
+        let action = asked.action.name();
         if verdict.errors.is_empty() {
             tracing::info!(route, ?caller, action, ?object, rules, "{what}");
             return;

@@ -76,7 +76,8 @@ impl SlicesOfAction {
     fn new(all: &[(&ParsedPolicy, Reach)]) -> Self {
         let mut sliced = Self { other: Slice::new(all, None, None), ..Self::default() };
         let upstream_of = |id: &str| id.split('/').next().unwrap_or_default().to_owned();
-        let (mut upstreams, mut objects) = (BTreeSet::new(), BTreeSet::new());
+        let mut upstreams = BTreeSet::new();
+        let mut objects = BTreeSet::new();
         for (_, reach) in all {
             match reach {
                 Reach::Upstream(name) => drop(upstreams.insert(name.clone())),

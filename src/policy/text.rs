@@ -6,7 +6,9 @@ use std::ops::Range;
 /// The bytes of each policy, the semicolon included; what follows the last is one more.
 pub fn pieces(text: &str) -> Vec<Range<usize>> {
     let bytes = text.as_bytes();
-    let (mut pieces, mut start, mut at) = (Vec::new(), None, 0);
+    let mut pieces = Vec::new();
+    let mut start = None;
+    let mut at = 0;
     while let Some(byte) = bytes.get(at) {
         match byte {
             b'/' if bytes.get(at + 1) == Some(&b'/') => {

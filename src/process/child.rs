@@ -155,7 +155,8 @@ impl Group {
         stop: oneshot::Receiver<Duration>,
         excess: watch::Sender<Option<String>>,
     ) -> Option<String> {
-        let (memory, id) = (self.memory.clone(), self.id);
+        let memory = self.memory.clone();
+        let id = self.id;
         let exceeded = async {
             match &memory {
                 Some(memory) => memory.exceeded(id).await,

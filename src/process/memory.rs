@@ -60,7 +60,8 @@ impl Memory {
             let bytes = resident(group);
             if self.bytes_max < bytes {
                 self.counters.add(Counter::UpstreamMemory);
-                let (used, max) = (mebibytes(bytes), mebibytes(self.bytes_max));
+                let used = mebibytes(bytes);
+                let max = mebibytes(self.bytes_max);
                 return format!("it used {used} of memory, and `memory` allows {max}");
             }
         }

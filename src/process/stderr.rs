@@ -23,7 +23,8 @@ impl Tail {
     pub fn push(&mut self, chunk: &[u8]) {
         let over = (self.bytes.len() + chunk.len()).saturating_sub(KEPT_BYTES_MAX);
         self.cut |= 0 < over;
-        let (old, new) = (over.min(self.bytes.len()), over.saturating_sub(self.bytes.len()));
+        let old = over.min(self.bytes.len());
+        let new = over.saturating_sub(self.bytes.len());
         self.bytes.drain(..old);
         self.bytes.extend(chunk.iter().skip(new));
     }

@@ -265,7 +265,9 @@ impl FromStr for EventId {
     fn from_str(text: &str) -> Result<Self, UnknownEventId> {
         let mut parts = text.split('-');
         let mut part = || parts.next().ok_or(UnknownEventId);
-        let (epoch, stream, event) = (part()?, part()?, part()?);
+        let epoch = part()?;
+        let stream = part()?;
+        let event = part()?;
         if parts.next().is_some() {
             return Err(UnknownEventId);
         }

@@ -95,9 +95,11 @@ impl Gate {
         let (changes, inbox) = mpsc::channel(CHANGES_MAX);
         let limits = Limits::new(Arc::clone(&context.counters), context.tasks.clone());
         let routes = HashMap::new();
-        let (authorities, members, limits) =
-            (AuthorityRegistry::default(), Vec::new(), Arc::new(limits));
-        let (rules, guards) = (Arc::default(), Guards::new(Arc::clone(&context.counters)).into());
+        let authorities = AuthorityRegistry::default();
+        let members = Vec::new();
+        let limits = Arc::new(limits);
+        let rules = Arc::default();
+        let guards = Guards::new(Arc::clone(&context.counters)).into();
         let counters = || Arc::clone(&context.counters);
         let schemas = Arc::new(Schemas::new(&config.server.limits, counters()));
         let linked = Linked::new(counters());

@@ -35,7 +35,8 @@ impl Gate {
     fn rename(&self) {
         let _building = self.building.lock();
         let earlier = self.snapshot();
-        let (config, rules) = (Arc::clone(&earlier.config), Arc::clone(&earlier.rules));
+        let config = Arc::clone(&earlier.config);
+        let rules = Arc::clone(&earlier.rules);
         self.publish(&earlier, config, rules, earlier.members.clone(), true);
     }
 }

@@ -111,7 +111,8 @@ impl Offers {
         earlier: Decisions,
         make: impl FnOnce(&Decisions) -> Offer + Send + 'static,
     ) {
-        let (offers, making) = (Arc::clone(self), Making(cell));
+        let offers = Arc::clone(self);
+        let making = Making(cell);
         self.tasks.finish(async move {
             let Ok(place) = Arc::clone(&offers.places).acquire_owned().await else { return };
             let made = offers.tasks.blocking(move || make(&earlier)).await;

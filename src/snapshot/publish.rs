@@ -103,7 +103,8 @@ impl Gate {
         let earlier = self.snapshot();
         let shelf =
             earlier.member(upstream).map(|member| (&member.catalog, member.catalog.version()));
-        let (config, rules) = (Arc::clone(&earlier.config), Arc::clone(&earlier.rules));
+        let config = Arc::clone(&earlier.config);
+        let rules = Arc::clone(&earlier.rules);
         self.publish(&earlier, config, rules, earlier.members.clone(), true);
         if let Some((shelf, version)) = shelf {
             shelf.published(version);

@@ -100,7 +100,8 @@ impl UpstreamEntry {
     }
 
     fn report(&self, snapshot: &Snapshot, schemas: &Schemas) -> UpstreamReport {
-        let (status, look) = (self.upstream.status(), self.upstream.look());
+        let status = self.upstream.status();
+        let look = self.upstream.look();
         let listing = self.catalog.listing();
         let count = |kind| listing.as_ref().map_or(0, |listing| listing.items(kind).len());
         let all = self.catalog.remarks();

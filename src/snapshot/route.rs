@@ -117,7 +117,8 @@ impl Route {
         let pushes = before
             .map_or_else(|| broadcast::Sender::new(PUSHES_MAX), |before| before.pushes.clone());
         let metrics = ground.counters.calls_of(MetricScope::Route(settings.path.clone()));
-        let (settings, offers) = (settings.clone(), Arc::clone(ground.offers));
+        let settings = settings.clone();
+        let offers = Arc::clone(ground.offers);
         Self {
             settings,
             metrics,
@@ -159,7 +160,8 @@ impl Route {
             return true;
         }
         let Some(target) = self.find_uri(uri) else { return false };
-        let (action, arguments) = (Action::Read, &CallArguments::none());
+        let action = Action::Read;
+        let arguments = &CallArguments::none();
         let now = clock::unix_seconds();
         let asked = |object| AccessRequest { caller, client, action, object, arguments, now };
         target.judged(self.judge.resources()).all(|object| self.judge.permits(&asked(object)))
@@ -270,7 +272,8 @@ impl Route {
         let [plain, more] = &*self.seen;
         let kept = if asked { more } else { plain };
         let cell = self.judge.of_grants(kept, caller, Cell::default);
-        let (route, caller) = (Arc::clone(self), caller.clone());
+        let route = Arc::clone(self);
+        let caller = caller.clone();
         let make = move |earlier: &Decisions| route.offer_to(&caller, asked, earlier);
         self.offers.of(&cell, make).await
     }

@@ -45,7 +45,8 @@ fn list(shape: &Shape, value: &Raw) -> Fit {
         return Fit::Wrong;
     }
     let values = splice::values(value);
-    let (mut kept, mut changed) = (Vec::with_capacity(values.len()), false);
+    let mut kept = Vec::with_capacity(values.len());
+    let mut changed = false;
     for value in values {
         match fitted(shape, &value) {
             Fit::Right => kept.push(value),

@@ -72,7 +72,8 @@ impl Seen {
             tracing::info!(route, count, ?names, "names are free: nobody has listed them for long");
         }
         for (upstream, dropped) in &self.dropped {
-            let (count, names) = (dropped.len(), dropped.iter().take(LOGGED_MAX));
+            let count = dropped.len();
+            let names = dropped.iter().take(LOGGED_MAX);
             let names: Vec<_> = names.collect();
             tracing::warn!(
                 route = route.as_str(),

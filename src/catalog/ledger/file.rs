@@ -111,11 +111,14 @@ impl Book {
         for (route, list, held) in self.lists() {
             let kind = RecordKind::of(list);
             lines.extend(held.iter().map(|(name, holder)| {
-                let (route, name, holder) = (route.clone(), name.clone(), holder.clone());
+                let route = route.clone();
+                let name = name.clone();
+                let holder = holder.clone();
                 Line::Name { route, kind, name, holder }
             }));
             lines.extend(held.most().map(|(upstream, most)| {
-                let (route, upstream) = (route.clone(), upstream.clone());
+                let route = route.clone();
+                let upstream = upstream.clone();
                 Line::Most { route, kind, upstream, most }
             }));
         }

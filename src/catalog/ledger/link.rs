@@ -40,7 +40,9 @@ impl Link {
             let known = before.of(kind);
             let other = now.of(kind).iter().filter(|(name, it)| known.any(name) != Some(it));
             self.marks.extend(other.map(|(name, holder)| {
-                let (route, name, holder) = (route.to_owned(), name.clone(), holder.clone());
+                let route = route.to_owned();
+                let name = name.clone();
+                let holder = holder.clone();
                 LedgerRecord { route, kind, name, holder }
             }));
         }

@@ -52,8 +52,10 @@ struct State {
 impl Ledger {
     /// Reads the file. What of it is damaged is passed over, and said; the file is kept beside.
     pub fn open(store: &Store, counters: Arc<Counters>) -> Self {
-        let (store, writing) = (store.clone(), Mutex::default());
-        let (state, link) = (Mutex::default(), Mutex::default());
+        let store = store.clone();
+        let writing = Mutex::default();
+        let state = Mutex::default();
+        let link = Mutex::default();
         let ledger = Self { store, counters, state, link, writing };
         ledger.reread();
         ledger
@@ -208,7 +210,8 @@ impl Ledger {
             count += 1;
             if count <= LOGGED_MAX {
                 let Owner { upstream, own } = &one.owner;
-                let (route, upstream) = (route.as_str(), upstream.as_str());
+                let route = route.as_str();
+                let upstream = upstream.as_str();
                 tracing::warn!(route, upstream, own, shown = one.name, "{}", one.why);
             }
         }

@@ -108,7 +108,8 @@ impl SharedLedger {
     /// Where the store does not answer.
     pub async fn read(&self) -> Result<(Vec<LedgerRecord>, String), RemoteError> {
         let answer = self.run(&self.read, &[]).await?;
-        let (mut entries, mut version) = (Vec::new(), "0".to_owned());
+        let mut entries = Vec::new();
+        let mut version = "0".to_owned();
         for [field, value] in answer.as_chunks::<2>().0 {
             if field.is_empty() {
                 version.clone_from(value);
@@ -154,7 +155,9 @@ impl LedgerRecord {
             unlisted: None,
             free: false,
         };
-        let (route, kind, name) = (route.to_owned(), claim.kind, claim.name.clone());
+        let route = route.to_owned();
+        let kind = claim.kind;
+        let name = claim.name.clone();
         Self { route, kind, name, holder }
     }
 

@@ -26,7 +26,8 @@ impl Prefixes {
             if *upstream != *uri && upstreams.iter().any(|other| same(&other)) {
                 uri = upstream.replace('_', ".");
             }
-            let (name, uri) = (format!("{upstream}__"), format!("{uri}+"));
+            let name = format!("{upstream}__");
+            let uri = format!("{uri}+");
             Prefix { upstream: upstream.clone(), name, uri }
         });
         Self(each.collect())

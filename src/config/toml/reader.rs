@@ -223,7 +223,9 @@ impl<'a> Reader<'a> {
 
     /// Replaces each `${NAME}` and `${NAME:-DEFAULT}`; `$${` stands for the characters `${`.
     fn expand(&mut self, text: &str, span: &Range<usize>) -> Option<String> {
-        let (mut full, mut rest, mut whole) = (String::with_capacity(text.len()), text, true);
+        let mut full = String::with_capacity(text.len());
+        let mut rest = text;
+        let mut whole = true;
         while let Some((before, after)) = rest.split_once("${") {
             if let Some(before) = before.strip_suffix('$') {
                 full.push_str(before);

@@ -151,7 +151,8 @@ pub fn read<K: Keys>(node: &Node<'_>, tag: Option<&Tag<'_>>, reader: &mut Reader
         if let Some((_, field)) = field {
             field.fill(value, reader);
         } else if let Some(tag) = tag.filter(|tag| tag.others.iter().any(|key| key.name == name)) {
-            let (noun, word) = (tag.noun, tag.word);
+            let noun = tag.noun;
+            let word = tag.word;
             let article = if noun.starts_with('a') { "an" } else { "a" };
             let title = format!("`{name}` means nothing for {article} {noun} of kind \"{word}\"");
             reader.problem(Problem::new(value.span(), title, format!("remove `{name}`")));

@@ -330,10 +330,12 @@ impl<const MIN: u64, const MAX: u64> FromToml for BoundedDuration<MIN, MAX> {
     fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Duration> {
         let help = "write a text with a unit, such as \"500ms\", \"30s\", \"5m\" or \"24h\"";
         let span: SignedDuration = reader.parsed(node, "a duration", help)?;
-        let (min, max) = (Duration::from_millis(MIN), Duration::from_millis(MAX));
+        let min = Duration::from_millis(MIN);
+        let max = Duration::from_millis(MAX);
         let found = Duration::try_from(span).ok().filter(|time| (min..=max).contains(time));
         if found.is_none() {
-            let (min, max) = (duration(min), duration(max));
+            let min = duration(min);
+            let max = duration(max);
             let title = format!("this duration is not between {min} and {max}");
             reader.problem(Problem::new(node.span(), title, help));
         }

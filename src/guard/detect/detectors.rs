@@ -57,8 +57,11 @@ struct Hit {
 impl Detectors {
     /// Tollgate's own, and these.
     pub fn new(more: &[Detector]) -> Self {
-        let (mut all, mut words, mut owners) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut shapes, mut shaped) = (Vec::new(), Vec::new());
+        let mut all = Vec::new();
+        let mut words = Vec::new();
+        let mut owners = Vec::new();
+        let mut shapes = Vec::new();
+        let mut shaped = Vec::new();
         let own = built_in().iter().map(|detector| (detector, true));
         for (detector, is_own) in own.chain(more.iter().map(|detector| (detector, false))) {
             let pattern =
@@ -126,14 +129,17 @@ impl Detectors {
         counters: &Counters,
     ) -> ScanResult {
         let nothing = || {
-            let (clean, by) = (document.text().clone(), BTreeMap::new());
+            let clean = document.text().clone();
+            let by = BTreeMap::new();
             ScanResult { clean, blocked: None, by }
         };
         let may = self.may(look, document.text());
         if !may.contains(&true) {
             return nothing();
         }
-        let (mut patches, mut blocked, mut names) = (Vec::new(), None, BTreeMap::new());
+        let mut patches = Vec::new();
+        let mut blocked = None;
+        let mut names = BTreeMap::new();
         let handles = texts::members(document, handles);
         for text in texts::texts(document, &handles) {
             let hits = self.hits(look, &may, &text.meant);
@@ -222,7 +228,8 @@ impl Detectors {
     }
 
     fn hits_as_read(&self, look: &DetectorSelection, may: &[bool], text: &str) -> Vec<Hit> {
-        let (mut hits, mut may) = (Vec::new(), may.to_vec());
+        let mut hits = Vec::new();
+        let mut may = may.to_vec();
         self.rule_out(&mut may, text, true);
         let each = self.all.iter().zip(&look.0).zip(may).enumerate();
         for (by, ((one, then), _)) in each.filter(|(_, (_, may))| *may) {

@@ -45,7 +45,8 @@ impl One {
     /// Finds the parts of a text that match. The search goes on from the end of the found part, not
     /// of the match: what ends one may begin the next.
     pub(super) fn parts(&self, text: &str) -> Vec<Range<usize>> {
-        let (mut parts, mut from) = (Vec::new(), 0);
+        let mut parts = Vec::new();
+        let mut from = 0;
         while let Some(found) = self.pattern.captures_at(text, from) {
             let Some(part) = found.get(1).or_else(|| found.get(0)) else { break };
             let step = text.get(part.start()..).and_then(|rest| rest.chars().next());

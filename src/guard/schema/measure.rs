@@ -80,7 +80,9 @@ impl<'a> Measure<'a> {
         };
         let words = all.len() as u64;
         all.retain(|inner| inner.is_object() || inner.is_array());
-        let (mut parts, mut height, mut weight) = (1_u64, 0, 1 + words);
+        let mut parts = 1_u64;
+        let mut height = 0;
+        let mut weight = 1 + words;
         for key in ["$ref", "$dynamicRef", "$recursiveRef"] {
             let Some(reference) = part.get(key).and_then(Value::as_str) else { continue };
             let found = self.find(reference);
@@ -146,7 +148,8 @@ fn collect<'a>(part: &'a Value, names: &mut Vec<(&'a str, &'a Value)>) {
 }
 
 fn percent_decoded(text: &str) -> String {
-    let (mut out, mut rest) = (Vec::new(), text.as_bytes());
+    let mut out = Vec::new();
+    let mut rest = text.as_bytes();
     while let Some((first, tail)) = rest.split_first() {
         let hex = tail.get(..2).and_then(|hex| std::str::from_utf8(hex).ok());
         let byte = hex.and_then(|hex| u8::from_str_radix(hex, 16).ok()).filter(|_| *first == b'%');

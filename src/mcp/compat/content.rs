@@ -90,7 +90,8 @@ pub(super) fn describe(block: &Raw) -> String {
         }
         Some("tool_use") => {
             let input = splice::member(block, "input").unwrap_or_else(Raw::object);
-            let (id, name) = (word(block, "id"), word(block, "name"));
+            let id = word(block, "id");
+            let name = word(block, "name");
             format!("[Tool call {id}: {name} {}]", input.as_str())
         }
         Some("text") => word(block, "text"),

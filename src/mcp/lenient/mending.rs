@@ -134,7 +134,8 @@ fn in_json(text: Bytes) -> Bytes {
     if REPLACEMENTS.iter().all(|word| memchr::memmem::find(&text, word).is_none()) {
         return text;
     }
-    let (mut out, mut at) = (Vec::with_capacity(text.len()), 0);
+    let mut out = Vec::with_capacity(text.len());
+    let mut at = 0;
     while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
         let word = REPLACEMENTS.iter().find(|word| rest.starts_with(word));
         let (put, step) = match (word, rest.first()) {

@@ -39,7 +39,8 @@ impl QuestionBatch {
         question: ServerRequest,
         put: OpenQuestions,
     ) -> Result<(), Fault> {
-        let (call, limits) = (&context.call, context.limits());
+        let call = &context.call;
+        let limits = context.limits();
         let kind = QuestionKind::of(&question.method, &question.params);
         let Some(kind) = kind.filter(|_| call.method.may_require_input()) else { return Ok(()) };
         if !kind.is_declared(&call.client.capabilities) {

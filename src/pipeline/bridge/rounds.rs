@@ -102,7 +102,8 @@ impl Round {
             patience,
             pause: None,
         };
-        let (mut messages, mut pages) = (Vec::new(), Vec::new());
+        let mut messages = Vec::new();
+        let mut pages = Vec::new();
         for (key, request) in splice::entries(&wanted.input_requests) {
             let InputRequest { method, params } = request.try_read().ok_or_else(garbled)?;
             let kind = QuestionKind::of(&method, &params);

@@ -46,7 +46,9 @@ pub async fn set_level(context: &Context) -> Result<Body, Fault> {
         // Of two levels set in a row the last one counts.
         let Some(level) = session.log_level() else { return };
         let tell = |upstream: &'_ Arc<Upstream>| {
-            let (upstream, level, key) = (Arc::clone(upstream), level.clone(), session.key);
+            let upstream = Arc::clone(upstream);
+            let level = level.clone();
+            let key = session.key;
             async move { upstream.set_level(key, &level).await }
         };
         let at_own = async {

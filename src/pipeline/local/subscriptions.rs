@@ -91,7 +91,9 @@ pub async fn open(mut context: Arc<Context>) -> Result<ListenStream, Fault> {
     if !context.route.is_recorded() {
         Arc::make_mut(&mut context).at.record_names().await;
     }
-    let (gate, route, call) = (&context.gate, &context.route, &context.call);
+    let gate = &context.gate;
+    let route = &context.route;
+    let call = &context.call;
     let mut filter = params.notifications;
     if !filter.task_ids.is_empty() {
         gateway::check(&call.client)?;
@@ -154,8 +156,11 @@ fn permit(context: &Context, target: &Target) -> Option<Permit<Upstream>> {
         return None;
     }
     let call = &context.call;
-    let (caller, client, now) = (&call.caller, &call.client, clock::unix_seconds());
-    let (action, arguments) = (Action::Read, &CallArguments::none());
+    let caller = &call.caller;
+    let client = &call.client;
+    let now = clock::unix_seconds();
+    let action = Action::Read;
+    let arguments = &CallArguments::none();
     let asked = |object| AccessRequest { caller, client, action, object, arguments, now };
     context
         .route

@@ -150,7 +150,8 @@ impl CanaryCall {
         self.counters.add(Counter::CanariesBack);
         let upstream = self.stable.target.upstream.name();
         let successor = &self.trial.settings.upstream;
-        let (upstream, successor) = (upstream.as_str(), successor.as_str());
+        let upstream = upstream.as_str();
+        let successor = successor.as_str();
         tracing::error!(upstream, successor, why, "this successor gets nothing any more");
     }
 

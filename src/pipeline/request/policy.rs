@@ -33,7 +33,9 @@ pub fn permit(context: &Context, found: &Unjudged) -> Result<Permit<Upstream>, F
     if call.method == Method::Subscribe && !can_be_heard(context, target) {
         return Err(unlisted(context));
     }
-    let (caller, client, now) = (&call.caller, &call.client, clock::unix_seconds());
+    let caller = &call.caller;
+    let client = &call.client;
+    let now = clock::unix_seconds();
     let none = CallArguments::none();
     let arguments = found.arguments.as_deref().unwrap_or(&none);
     let asked = |object| AccessRequest { caller, client, action, object, arguments, now };

@@ -83,7 +83,8 @@ pub fn find(context: &Context) -> Result<Unjudged, Fault> {
 pub fn prepare(context: &Context, found: Unjudged) -> Result<Resolved, Fault> {
     let Unjudged { target, filled, arguments } = found;
     let call = &context.call;
-    let (upstream, tool) = (target.upstream.name(), context.tool(&target));
+    let upstream = target.upstream.name();
+    let tool = context.tool(&target);
     let guard = context.snapshot.guards.of(context.path(), upstream, tool);
     let guard = guard.recorded_in(context.entry.as_ref());
     check_mirrored(&target, call)?;

@@ -139,7 +139,8 @@ impl Polling {
                 Ok(Polled::Nothing)
             }
             Next::Send(method, params) => {
-                let (method, params) = (*method, params.clone());
+                let method = *method;
+                let params = params.clone();
                 let ask = request(&self.call, &self.id, method, &params);
                 let sent = self.clearance.carry_on(&ask, &self.sent).await;
                 let exchange = sent.map_err(|error| self.failed(error))?;

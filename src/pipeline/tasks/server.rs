@@ -107,7 +107,8 @@ impl ServerTask {
         let Some(sent) = resend.note_sent() else {
             return Err(context.bug("a task of a call that was not sent"));
         };
-        let (call, clearance) = (resend.next_request(context), resend.clearance().clone());
+        let call = resend.next_request(context);
+        let clearance = resend.clearance().clone();
         let total_at = resend.total_at();
         let tasks = context.gate.tasks.clone();
         let polling = Polling::begin(result, call, clearance, sent, total_at, tasks)?

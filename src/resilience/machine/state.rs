@@ -143,7 +143,8 @@ impl Machine {
         let worst = window.worst(now);
         // A tenth of what it takes to decide; one at least.
         let least = (self.settings.calls_min / 10).max(1);
-        let (failed, slow) = (seen.failed - worst.failed, seen.slow - worst.slow);
+        let failed = seen.failed - worst.failed;
+        let slow = seen.slow - worst.slow;
         let failed = if failed < least { 0 } else { failed };
         let slow = if slow < least { 0 } else { slow };
         (failed == 0 && slow == 0)

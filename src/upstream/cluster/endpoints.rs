@@ -40,7 +40,8 @@ pub struct InFlight {
 
 impl EndpointHealth {
     pub fn new(upstream: &UpstreamName, settings: &Replicas, counters: Arc<Counters>) -> Arc<Self> {
-        let (count, now) = (settings.urls.len().max(1), Instant::now());
+        let count = settings.urls.len().max(1);
+        let now = Instant::now();
         Arc::new(Self {
             upstream: upstream.clone(),
             settings: settings.clone(),

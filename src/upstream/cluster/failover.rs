@@ -154,7 +154,8 @@ async fn race(exchange: &mut Exchange) -> Result<Event, SendError> {
     loop {
         let Held { exchange, failover } = &mut held;
         let Some(failover) = failover else { return exchange.next_here().await };
-        let (lost, hedge_at) = (failover.lost.is_some(), failover.hedge_at);
+        let lost = failover.lost.is_some();
+        let hedge_at = failover.hedge_at;
         let due = async {
             match hedge_at {
                 Some(at) => sleep_until(at).await,

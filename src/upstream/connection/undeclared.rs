@@ -26,7 +26,8 @@ pub fn is_blank(peer: &Peer) -> bool {
 /// The peer with the lists that it answers. An error, or anything else, means that it has none.
 pub async fn complete(link: &Channel, peer: Peer, timeout: Timeout) -> Peer {
     let asked = LISTS.map(|kind| {
-        let (asking, peer) = (Raw::object(), &peer);
+        let asking = Raw::object();
+        let peer = &peer;
         async move {
             let exchange = link.ask(kind.method(), &asking, None, peer.version, timeout).await;
             match tokio::time::timeout(PATIENCE, exchange.ok()?.answer()).await {

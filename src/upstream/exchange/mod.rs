@@ -79,7 +79,8 @@ pub enum Source {
 impl Exchange {
     pub fn new(source: Source, era: Era, timeout: Timeout) -> Self {
         let now = Instant::now();
-        let (idle_at, total_at) = (now + timeout.idle, now + timeout.total);
+        let idle_at = now + timeout.idle;
+        let total_at = now + timeout.total;
         Self {
             source,
             aside: None,

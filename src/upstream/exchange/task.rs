@@ -106,7 +106,8 @@ impl Exchange {
         if let Some(leased) = &mut self.leased {
             leased.unsettle();
         }
-        let (task, leased) = (task.clone(), self.leased.take());
+        let task = task.clone();
+        let leased = self.leased.take();
         let watch = Watch::new(*connection, task, leased, tasks.clone());
         self.watch = Some(Box::new(watch));
         (self.source, self.aside) = (next.source, next.aside);
@@ -172,7 +173,8 @@ impl Drop for Watch {
         if self.over || self.connection.is_closed() {
             return;
         }
-        let (connection, leased) = (self.connection.clone(), self.leased.take());
+        let connection = self.connection.clone();
+        let leased = self.leased.take();
         let params = self.task.params.clone();
         self.tasks.finish(async move {
             let cancelled =

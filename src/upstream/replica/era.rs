@@ -132,7 +132,8 @@ impl Findings {
 
 impl Knowledge {
     pub fn new(config: &config::Upstream, findings: &Arc<Findings>) -> Self {
-        let (key, findings) = (fingerprint(&config.transport), Arc::clone(findings));
+        let key = fingerprint(&config.transport);
+        let findings = Arc::clone(findings);
         Self { fixed: config.era, key, findings, state: Mutex::default() }
     }
 

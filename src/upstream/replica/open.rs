@@ -69,7 +69,8 @@ impl Replica {
                 failure.error
             });
         }
-        let (begun, handshake) = (Instant::now(), self.knowledge.handshake(now));
+        let begun = Instant::now();
+        let handshake = self.knowledge.handshake(now);
         let patience = self.knowledge.patience(self.settings.config.timeout.open);
         let failure = match self.attempt(handshake, patience).await {
             Ok(opened) => return Ok(self.learn(opened, handshake, begun.elapsed())),
@@ -109,7 +110,8 @@ impl Replica {
     /// Notes which era was found, where that is news.
     fn learn(&self, opened: Opened, handshake: Handshake, took: Duration) -> Connection {
         let Opened { connection, inferred } = opened;
-        let (era, now) = (connection.peer.version.era(), clock::unix_seconds());
+        let era = connection.peer.version.era();
+        let now = clock::unix_seconds();
         let news = match (handshake, era) {
             // A silent process that is now quick was kept by the probe; one that is slow, was slow.
             (Handshake::InitializeFirst, Era::Legacy) => {

@@ -213,7 +213,8 @@ impl Tally {
             Phase::Ready(connection) => (State::Ready, Some(&connection.peer)),
             Phase::Failed(_) => (State::Failed, None),
         };
-        let (mut last_error, mut last_words) = (None, None);
+        let mut last_error = None;
+        let mut last_words = None;
         let calls = self.calls();
         let is_over = |one: &Trouble| one.is_over || state == State::Ready && one.calls < calls;
         if let Some(one) = self.trouble.lock().as_ref().filter(|one| !is_over(one)) {

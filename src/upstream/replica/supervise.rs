@@ -119,7 +119,9 @@ impl Replica {
                 let child = child.map_err(|error| unspawned(&error))?;
                 let sink = self.sink(owner);
                 let exclusive = owner.is_one_client();
-                let (input, output, pipe) = (child.stdin, child.stdout, config.pipe);
+                let input = child.stdin;
+                let output = child.stdout;
+                let pipe = config.pipe;
                 let lines = multiplexed::open(output, input, exclusive, sink, &self.tasks, pipe);
                 if config.memory.is_some() {
                     self.tell_of_excess(&lines, child.process.excess());
@@ -168,7 +170,8 @@ impl Replica {
 
     /// `whose` is the caller that it is for, where it is one's alone.
     fn endpoint(&self, whose: Option<&Token>) -> Result<Endpoint, OpenError> {
-        let (net, credential) = (self.net.clone().map_err(unavailable)?, self.credential.clone());
+        let net = self.net.clone().map_err(unavailable)?;
+        let credential = self.credential.clone();
         let transport = &self.settings.config.transport;
         // One that says nothing of the caller is the same for all.
         let whose = whose.filter(|_| self.is_callers()).cloned();
@@ -326,7 +329,8 @@ impl Replica {
     /// earlier than at `relist_at`, which is put off with each reading: sessions may be short.
     async fn serve_connection(&self, connection: Connection, relist_at: &mut Instant) -> String {
         let peer = &connection.peer;
-        let (kind, version) = (self.transport_kind().word(), peer.version);
+        let kind = self.transport_kind().word();
+        let version = peer.version;
         tracing::info!(upstream = self.name(), kind, %version, "open");
         let leads = self.common.lead.try_take(self.place);
         if leads.is_some() {

@@ -139,7 +139,8 @@ impl HttpCall {
                     }
                     Some(Err(error)) => Err(SendError::Lost(error)),
                     None => {
-                        let (status, text) = (*status, std::mem::take(text));
+                        let status = *status;
+                        let text = std::mem::take(text);
                         self.state = State::Done;
                         self.whole(status, &text.into())
                     }

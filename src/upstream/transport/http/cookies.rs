@@ -98,7 +98,8 @@ impl Cookie {
 fn read(uri: &Uri, set: &str, now: Instant) -> Option<(Cookie, bool)> {
     let mut parts = set.split(';');
     let (name, value) = parts.next()?.split_once('=')?;
-    let (name, value) = (name.trim(), value.trim());
+    let name = name.trim();
+    let value = value.trim();
     let plain =
         |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic() && !b";,\\".contains(&byte));
     if name.is_empty() || !plain(name) || !plain(value) {
@@ -106,9 +107,11 @@ fn read(uri: &Uri, set: &str, now: Instant) -> Option<(Cookie, bool)> {
     }
     let folder = uri.path().rsplit_once('/').map_or("/", |(folder, _)| folder);
     let path = if folder.is_empty() { "/" } else { folder };
-    let (name, value) = (name.to_owned(), value.to_owned());
+    let name = name.to_owned();
+    let value = value.to_owned();
     let mut cookie = Cookie { name, value, path: path.to_owned(), secure: false, until: None };
-    let (mut age, mut expires) = (None, None);
+    let mut age = None;
+    let mut expires = None;
     for part in parts {
         let (key, value) = part.split_once('=').unwrap_or((part, ""));
         let value = value.trim();
@@ -118,7 +121,8 @@ fn read(uri: &Uri, set: &str, now: Instant) -> Option<(Cookie, bool)> {
             "path" if value.starts_with('/') => value.clone_into(&mut cookie.path),
             "secure" => cookie.secure = true,
             "domain" => {
-                let (host, domain) = (uri.host()?, value.trim_start_matches('.'));
+                let host = uri.host()?;
+                let domain = value.trim_start_matches('.');
                 if !domain.is_empty() && !is_within(host, domain) {
                     return None;
                 }
@@ -140,7 +144,8 @@ fn seconds_until(text: &str) -> Option<i64> {
 
 /// RFC 6265 §5.1.3.
 fn is_within(host: &str, domain: &str) -> bool {
-    let (host, domain) = (host.to_ascii_lowercase(), domain.to_ascii_lowercase());
+    let host = host.to_ascii_lowercase();
+    let domain = domain.to_ascii_lowercase();
     host.strip_suffix(&*domain).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
 }
 

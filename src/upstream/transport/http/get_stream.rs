@@ -249,7 +249,9 @@ impl Http {
         let (reply, answer) = oneshot::channel();
         let http = self.clone();
         let is_ping = &*request.method == "ping";
-        let (id, own, method) = (request.id.clone(), request.id, request.method.clone());
+        let id = request.id.clone();
+        let own = request.id;
+        let method = request.method.clone();
         let answering = self.0.said.track_future(async move {
             let unanswered = || if is_ping { Body::Result(Raw::object()) } else { refusal() };
             let body = answer.await.unwrap_or_else(|_| unanswered());

@@ -29,7 +29,8 @@ impl Http {
         }
         let mut request = self.get(None);
         request.verb = Verb::DELETE;
-        let (sending, deleted) = (self.send(request), self.0.deleted.clone());
+        let sending = self.send(request);
+        let deleted = self.0.deleted.clone();
         let said = self.0.said.clone();
         said.close();
         self.0.tasks.finish(async move {

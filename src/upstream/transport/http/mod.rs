@@ -127,14 +127,16 @@ impl Http {
 
     /// Begins another conversation with the same server, with nothing agreed.
     pub fn afresh(&self) -> Self {
-        let (endpoint, sink) = (Arc::clone(&self.0.endpoint), self.0.sink.clone());
+        let endpoint = Arc::clone(&self.0.endpoint);
+        let sink = self.0.sink.clone();
         Self::new(endpoint, self.0.exclusive, sink, &self.0.tasks)
     }
 }
 
 fn notice(notification: &Notification) -> ServerNotification {
     let method = Method::notification(&notification.method);
-    let (params, whole) = (notification.params.clone(), notification.whole.clone());
+    let params = notification.params.clone();
+    let whole = notification.whole.clone();
     ServerNotification { method, params, whole }
 }
 

@@ -131,7 +131,8 @@ impl Multiplexer {
     where
         W: Future<Output = String> + Send + 'static,
     {
-        let (lines, work) = (self.clone(), work(self.clone()));
+        let lines = self.clone();
+        let work = work(self.clone());
         self.0.tasks.spawn(name, async move {
             let why = work.await;
             lines.close(&why);

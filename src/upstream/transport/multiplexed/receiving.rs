@@ -152,8 +152,10 @@ impl Multiplexer {
             return self.reply(&request.id, &refusal());
         }
         let (reply, answer) = oneshot::channel();
-        let (lines, id, method, version) =
-            (self.clone(), request.id.clone(), request.method.clone(), *self.0.version.lock());
+        let lines = self.clone();
+        let id = request.id.clone();
+        let method = request.method.clone();
+        let version = *self.0.version.lock();
         self.0.tasks.spawn("upstream lines: question", async move {
             let body = answer.await.unwrap_or_else(|_| refusal());
             let body = compat::answer(version, &method, body);
