@@ -97,7 +97,7 @@ fn reached(upstream: &config::Upstream, spawner: &Spawner, net: &Net, found: &mu
     match &upstream.transport {
         Transport::Stdio { command, args, env, cwd } => {
             let settings = process::Settings {
-                name: name.clone(),
+                name: name.to_string(),
                 command: command.clone(),
                 args: args.clone(),
                 env: env.clone(),

@@ -340,7 +340,7 @@ impl Keeper<'_> {
     /// Says which tools are others than before, each with what of it changed.
     fn report_changed(&self, changed: &[ChangedTool]) {
         self.counters.add_many(Counter::ToolsChanged, changed.len());
-        let upstream = self.upstream.name();
+        let upstream = self.upstream.name().as_str();
         for tool in changed.iter().take(CHANGED_SHOWN_MAX) {
             let ChangedTool { name, members, before, after } = tool;
             let members = members.join(", ");

@@ -52,7 +52,7 @@ struct Kept {
 #[derive(Debug)]
 pub struct ToolSchemas {
     /// Whose tool it is.
-    upstream: Box<str>,
+    upstream: UpstreamName,
     said: Raw,
     input: OnceLock<Option<Arc<CompiledSchema>>>,
     output: OnceLock<Option<Arc<CompiledSchema>>>,
@@ -135,9 +135,10 @@ impl Schemas {
     /// Logs of a tool, once, that arguments pass which do not fit its schema to the letter: whether
     /// it was logged now.
     pub fn tell_misfit(&self, tool: &ToolSchemas, fault: &str) -> bool {
-        let (upstream, name) = (&*tool.upstream, tool.name());
+        let upstream = tool.upstream.as_str();
+        let name = tool.name();
         let mut kept = self.kept.lock();
-        let told = kept.misfits.entry(upstream.to_owned()).or_default();
+        let told = kept.misfits.entry(tool.upstream.clone()).or_default();
         let is_new = told.insert(name.clone());
         if is_new {
             tracing::info!(
@@ -187,8 +188,8 @@ impl Schemas {
 
 impl ToolSchemas {
     /// An entry of an upstream's `tools/list`, as its server wrote it.
-    pub fn new(upstream: &str, said: Raw) -> Self {
-        Self { upstream: upstream.into(), said, input: OnceLock::new(), output: OnceLock::new() }
+    pub fn new(upstream: &UpstreamName, said: Raw) -> Self {
+        Self { upstream: upstream.clone(), said, input: OnceLock::new(), output: OnceLock::new() }
     }
 
     /// The schema of one side; none where the tool has none.
@@ -250,12 +251,12 @@ mod tests {
     fn a_tool_is_named_once_until_it_is_gone() {
         let schemas = Schemas::new(&Limits::default(), Arc::default());
         let tool =
-            |name: &str| ToolSchemas::new("a", Raw::encode(&serde_json::json!({ "name": name })));
+            |name: &str| ToolSchemas::new(&"a".into(), Raw::encode(&serde_json::json!({ "name": name })));
         let told = |name| schemas.tell_misfit(&tool(name), "`/n`: it is not of type \"integer\"");
         assert_eq!(["t", "t", "u", "t"].map(told), [true, false, true, false]);
-        schemas.retain("a", |name| name == "u");
+        schemas.retain(&"a".into(), |name| name == "u");
         assert_eq!(["t", "u"].map(told), [true, false]);
-        schemas.apply(&Limits::default(), &["b"]);
+        schemas.apply(&Limits::default(), &["b".into()]);
         assert!(told("u"), "its upstream was gone");
     }
 }

@@ -70,7 +70,7 @@ fn nothing_is_looked_for_unless_it_is_said() {
     assert!(guard.looks.iter().all(Option::is_none));
     let params = Raw::trusted(r#"{"name":"t","arguments":{"key":"AKIAIOSFODNN7EXAMPLE"}}"#);
     let tool =
-        ToolSchemas::new("a", Raw::trusted(r#"{"name":"t","inputSchema":{"type":"object"}}"#));
+        ToolSchemas::new(&"a".into(), Raw::trusted(r#"{"name":"t","inputSchema":{"type":"object"}}"#));
     let schemas = Schemas::new(&config::Limits::default(), Arc::default());
     let arguments = CallArguments::of(&params);
     let admitted = guard.admit(&params, &arguments, Some(&tool), &schemas).unwrap();
@@ -87,7 +87,7 @@ fn arguments_are_read_once_for_all_who_look_into_them() {
     const DETECT: &str =
         r#"guard.detect = [{ find = ["secrets"], in = ["arguments"], then = "redact" }]"#;
     let tool = ToolSchemas::new(
-        "a",
+        &"a".into(),
         Raw::trusted(r#"{"name":"t","inputSchema":{"properties":{"key":{"type":"string"}}}}"#),
     );
     let schemas = Schemas::new(&config::Limits::default(), Arc::default());
@@ -155,7 +155,7 @@ url = "http://a/"
     let guard = guards.of(&"/mcp".into(), &"a".into(), Some("t"));
     let schemas = Schemas::new(&config::Limits::default(), Arc::default());
     let with =
-        |schema: &str| ToolSchemas::new("a", Raw::trusted(format!(r#"{{"name":"t"{schema}}}"#)));
+        |schema: &str| ToolSchemas::new(&"a".into(), Raw::trusted(format!(r#"{{"name":"t"{schema}}}"#)));
     let (plain, promises) = (with(""), with(r#","outputSchema":{"type":"object"}"#));
     for (tool, result, want) in [
         (&plain, r#"{"content":[],"structuredContent":{"a":"b"}}"#, 0),

@@ -341,7 +341,7 @@ impl Judge {
         let sees = self.decided(policies, &AccessRequest { action: Action::List, ..*asked });
         self.counters.add(Counter::Unknown);
         let nothing = Verdict { rules: sees.rules.clone(), ..Verdict::default() };
-        let object = Object::new(asked.object.kind, "", shown, None, Vec::new());
+        let object = Object::new(asked.object.kind, &"".into(), shown, None, Vec::new());
         self.log(&AccessRequest { object: &object, ..*asked }, &nothing, "not known");
     }
 

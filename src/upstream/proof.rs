@@ -164,7 +164,7 @@ mod tests {
 
     use crate::{
         app::offline::idle,
-        call::{Caller, Client, tasks::Tasks},
+        call::{Caller, Client, ReplicaIndex, tasks::Tasks},
         config,
         limit::Limits,
         mcp::{method::Method, raw::Raw, version::Version},
@@ -277,7 +277,7 @@ mod tests {
             error(asked.want(uri, clearance)),
         ];
         if 1 < asked.replicas.len() {
-            told.push(error(asked.send_to(1, &call, clearance, attempt())));
+            told.push(error(asked.send_to(ReplicaIndex(1), &call, clearance, attempt())));
         }
         told
     }

@@ -231,8 +231,8 @@ proptest! {
 fn who_had_a_name_with_the_prefix_of_a_newcomer_yields() {
     use ListKind::{Prompts, Resources, Templates, Tools};
     let has = |upstreams: &[&str], kind, own: &str| World {
-        upstreams: upstreams.iter().map(|&one| one.to_owned()).collect(),
-        entries: vec![("evil".to_owned(), own.to_owned(), own.to_owned())],
+        upstreams: upstreams.iter().map(|&one| one.into()).collect(),
+        entries: vec![("evil".into(), own.to_owned(), own.to_owned())],
         rule: Names::Auto,
         kind,
         records: true,
