@@ -156,7 +156,10 @@ impl Guards {
         let guard = self.of(route, upstream, None);
         let clean = guard.cleaned(Place::Descriptions, &Document::new(Raw::encode(&said)), &[]);
         if clean.is_err() {
-            tracing::warn!(upstream = upstream.as_str(), "its instructions are left out: they must not pass");
+            tracing::warn!(
+                upstream = upstream.as_str(),
+                "its instructions are left out: they must not pass"
+            );
         }
         clean.ok()?.try_read()
     }

@@ -250,8 +250,9 @@ mod tests {
     #[test]
     fn a_tool_is_named_once_until_it_is_gone() {
         let schemas = Schemas::new(&Limits::default(), Arc::default());
-        let tool =
-            |name: &str| ToolSchemas::new(&"a".into(), Raw::encode(&serde_json::json!({ "name": name })));
+        let tool = |name: &str| {
+            ToolSchemas::new(&"a".into(), Raw::encode(&serde_json::json!({ "name": name })))
+        };
         let told = |name| schemas.tell_misfit(&tool(name), "`/n`: it is not of type \"integer\"");
         assert_eq!(["t", "t", "u", "t"].map(told), [true, false, true, false]);
         schemas.retain(&"a".into(), |name| name == "u");

@@ -69,8 +69,10 @@ fn nothing_is_looked_for_unless_it_is_said() {
     assert!(guard.arguments == ArgumentCheck::Lenient && !guard.checks_results && !guard.links);
     assert!(guard.looks.iter().all(Option::is_none));
     let params = Raw::trusted(r#"{"name":"t","arguments":{"key":"AKIAIOSFODNN7EXAMPLE"}}"#);
-    let tool =
-        ToolSchemas::new(&"a".into(), Raw::trusted(r#"{"name":"t","inputSchema":{"type":"object"}}"#));
+    let tool = ToolSchemas::new(
+        &"a".into(),
+        Raw::trusted(r#"{"name":"t","inputSchema":{"type":"object"}}"#),
+    );
     let schemas = Schemas::new(&config::Limits::default(), Arc::default());
     let arguments = CallArguments::of(&params);
     let admitted = guard.admit(&params, &arguments, Some(&tool), &schemas).unwrap();
@@ -154,8 +156,9 @@ url = "http://a/"
     );
     let guard = guards.of(&"/mcp".into(), &"a".into(), Some("t"));
     let schemas = Schemas::new(&config::Limits::default(), Arc::default());
-    let with =
-        |schema: &str| ToolSchemas::new(&"a".into(), Raw::trusted(format!(r#"{{"name":"t"{schema}}}"#)));
+    let with = |schema: &str| {
+        ToolSchemas::new(&"a".into(), Raw::trusted(format!(r#"{{"name":"t"{schema}}}"#)))
+    };
     let (plain, promises) = (with(""), with(r#","outputSchema":{"type":"object"}"#));
     for (tool, result, want) in [
         (&plain, r#"{"content":[],"structuredContent":{"a":"b"}}"#, 0),
