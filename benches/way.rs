@@ -292,7 +292,7 @@ fn guards(stages: &mut Stages) -> Result<()> {
         fs::write(&file, format!("{ROUTES}{keys}"))?;
         let guard = guard(&file, "tool_57").map_err(|problems| anyhow::anyhow!("{problems}"))?;
         let (tool, schemas) =
-            (ToolSchemas::new("a", Raw::trusted(format!("{{{TOOL}}}"))), schemas());
+            (ToolSchemas::new(&UPSTREAM, Raw::trusted(format!("{{{TOOL}}}"))), schemas());
         let params = params.clone();
         let admitted = move || {
             let arguments = CallArguments::of(black_box(&params));

@@ -257,7 +257,7 @@ mod tests {
         assert_eq!(["t", "t", "u", "t"].map(told), [true, false, true, false]);
         schemas.retain(&"a".into(), |name| name == "u");
         assert_eq!(["t", "u"].map(told), [true, false]);
-        schemas.apply(&Limits::default(), &["b".into()]);
+        schemas.apply(&Limits::default(), &["b"]);
         assert!(told("u"), "its upstream was gone");
     }
 }
