@@ -22,8 +22,8 @@ use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 use tollgate::internals::{
     Action, Back, Binding, Body, CacheQuery, CallArguments, Caller, Canary, CanaryState, Client,
-    Ejection, Ejections, Incoming, Limits, ListKind, Listing, Load, Message, MessageBounds, Meta,
-    Method, Object, ObjectKind, Question, Raw, Request, RoutePath, Sealer, StateContent, States,
+    Ejection, Ejections, Incoming, Limits, ListKind, Listing, Load, Message, MessageBounds, Method,
+    Object, ObjectKind, Param, Question, Raw, Request, RoutePath, Sealer, StateContent, States,
     ToolSchemas, UpstreamName, Version, View, Wanted, Wish, admits, attempts, balance, cached,
     caller, check_depth, circuit, decode, event, guard, judge, message, message_of, meta,
     request_digest, rules, schemas, sessions, splice, view,
@@ -193,9 +193,9 @@ fn requests(stages: &mut Stages) -> Result<()> {
         });
     }
     let params = request(&modern)?.params;
-    stages.add("`_meta`, modern call", move || Meta::of(black_box(&params)).is_ok());
+    stages.add("`_meta`, modern call", move || black_box(&params).meta().is_ok());
     let params = request(&legacy)?.params;
-    stages.add("`_meta`, legacy call", move || Meta::of(black_box(&params)).is_ok());
+    stages.add("`_meta`, legacy call", move || black_box(&params).meta().is_ok());
     let params = request(&legacy)?.params;
     stages
         .add("what it names", move || decode::named(Method::ToolsCall, black_box(&params)).is_ok());
@@ -241,18 +241,17 @@ fn targets(stages: &mut Stages) -> Result<()> {
     });
     let params = request(&Bytes::from_static(MODERN_CALL.as_bytes()))?.params;
     let old = params.clone();
-    stages.add("rename splice", move || {
-        splice::edit(black_box(&params), &[("name", Some(b"\"own_name\""))])
+    stages.add("rename splice", move || black_box(&params).with(Param::Name, b"\"own_name\""));
+    stages.add("params made legacy for a legacy upstream", move || {
+        meta::to_legacy(black_box(old.text()))
     });
-    stages
-        .add("params made legacy for a legacy upstream", move || meta::to_legacy(black_box(&old)));
     let Request { id, params, .. } = request(&Bytes::from_static(LEGACY_CALL.as_bytes()))?;
     let (info, new) = (Raw::trusted(r#"{"name":"bench","version":"1.0.0"}"#), params.clone());
     stages.add("params made modern for a modern upstream", move || {
-        meta::to_modern(black_box(&new), &Raw::object(), &info, None)
+        meta::to_modern(black_box(new.text()), &Raw::object(), &info, None)
     });
     stages.add("request framed", move || {
-        message::request(&id, Method::ToolsCall.name(), black_box(&params))
+        message::request(&id, Method::ToolsCall.name(), black_box(params.text()))
     });
     Ok(())
 }
@@ -296,7 +295,7 @@ fn guards(stages: &mut Stages) -> Result<()> {
         let params = params.clone();
         let admitted = move || {
             let arguments = CallArguments::of(black_box(&params));
-            guard.admit(&params, &arguments, Some(&tool), &schemas).is_ok()
+            guard.admit(params.text(), &arguments, Some(&tool), &schemas).is_ok()
         };
         ensure!(admitted(), "the arguments are right");
         stages.add(format!("guard: arguments, {name}"), admitted);
@@ -380,7 +379,7 @@ fn cache(stages: &mut Stages) -> Result<()> {
     let path = folder.path().join("routes.toml");
     let keep = "[upstreams.a.tools.tool_57]\ncache = { ttl = \"1h\" }\n";
     fs::write(&path, format!("{ROUTES}{keep}"))?;
-    let params = request(&Bytes::from_static(MODERN_CALL.as_bytes()))?.params;
+    let params = Raw::from(request(&Bytes::from_static(MODERN_CALL.as_bytes()))?.params);
     let (client, caller) = (client(), Caller::Address(IpAddr::V4(Ipv4Addr::LOCALHOST)));
     let lookup = move |params: &Raw, ask: &dyn Fn(CacheQuery<'_>)| {
         ask(CacheQuery {
@@ -412,10 +411,10 @@ fn cache(stages: &mut Stages) -> Result<()> {
 /// one's whose server is modern.
 fn crossing(stages: &mut Stages) -> Result<()> {
     let params = request(&Bytes::from_static(MODERN_CALL.as_bytes()))?.params;
-    let capabilities = Meta::of(&params)?.client_capabilities.context("they are in `_meta`")?;
+    let capabilities = params.meta()?.client_capabilities.context("they are in `_meta`")?;
     let modern = Client { version: Version::MODERN, capabilities, ..client() };
     stages.add("look for a `requestState`, modern call", move || {
-        splice::rare_member_of(black_box(&params), "requestState")
+        black_box(&params).member(Param::RequestState)
     });
     stages.add("whether the client can be asked", move || black_box(&modern).can_be_asked());
     let legacy = client();
@@ -428,7 +427,7 @@ fn crossing(stages: &mut Stages) -> Result<()> {
 /// What a modern client's call pays for being asked by a legacy server: the digest twice, the rest
 /// once.
 fn questions(stages: &mut Stages) -> Result<()> {
-    let params = request(&Bytes::from_static(MODERN_CALL.as_bytes()))?.params;
+    let params = Raw::from(request(&Bytes::from_static(MODERN_CALL.as_bytes()))?.params);
     let digest = request_digest(Method::ToolsCall, &params);
     let caller = Caller::Address(IpAddr::V4(Ipv4Addr::LOCALHOST));
     stages

@@ -3,14 +3,16 @@
 use bytes::{Bytes, BytesMut};
 use serde_json::{Value, value::RawValue};
 use tollgate::internals::{
-    Body, EntryBounds, Incoming, Item, ListKind, Message, MessageBounds, Raw, Received, canonical,
-    events_of, header, lenient, splice, take_lines, uri,
+    Body, EntryBounds, Incoming, Item, ListKind, Message, MessageBounds, Meta, Method, Param,
+    Params, Raw, Received, TargetRef, canonical, events_of, header, lenient, splice, take_lines,
+    uri,
 };
 
 pub type Target = fn(&[u8]);
 
 pub const TARGETS: &[(&str, Target)] = &[
     ("message", message),
+    ("params", params),
     ("lenient", read_leniently),
     ("splice", edit),
     ("sse", events),
@@ -30,6 +32,8 @@ const BOUNDS: MessageBounds = MessageBounds { depth_max: DEPTH_MAX, batch_max: 1
 fn message(data: &[u8]) {
     let body = Bytes::copy_from_slice(data);
     let Ok(incoming) = Incoming::parse(&body, BOUNDS) else { return };
+    let text = lenient::unmarked(&body).unwrap_or_else(|| body.clone());
+    assert!(serde_json::from_slice::<&RawValue>(&text).is_ok(), "{}", text.escape_ascii());
     match incoming {
         Incoming::One(message) => {
             assert_whole(&message);
@@ -38,6 +42,37 @@ fn message(data: &[u8]) {
         }
         Incoming::Batch(messages) => messages.iter().for_each(assert_whole),
     }
+}
+
+/// A request's params: what their index knows is what is found by walking them.
+fn params(data: &[u8]) {
+    const NAMES: [(Param, &str); 5] = [
+        (Param::Name, "name"),
+        (Param::Uri, "uri"),
+        (Param::Meta, "_meta"),
+        (Param::Arguments, "arguments"),
+        (Param::RequestState, "requestState"),
+    ];
+    let Some(text) = json(data).filter(Raw::is_object) else { return };
+    let params = Params::from(text.clone());
+    for (member, name) in NAMES {
+        assert_eq!(params.member(member), splice::member(&text, name));
+        let edited = params.with(member, b"[7]");
+        assert_eq!(edited.text(), &splice::edit(&text, &[(name, Some(b"[7]"))]));
+        assert_eq!(edited.member(member), splice::member(edited.text(), name));
+        assert_eq!(said(edited.meta()), said(Meta::read(edited.text())));
+    }
+    assert_eq!(said(params.meta()), said(Meta::read(&text)));
+    if let Ok(TargetRef::Name(name)) = TargetRef::of(Method::ToolsCall, &params) {
+        let members = splice::entries(&text).into_iter();
+        let mut named = members.filter(|(key, _)| key.eq_ignore_ascii_case("name"));
+        let read = named.next().and_then(|(_, value)| value.try_read::<String>());
+        assert_eq!((read, named.next()), (Some(name), None));
+    }
+}
+
+fn said<T: std::fmt::Debug, E: std::fmt::Display>(read: Result<T, E>) -> String {
+    read.map_or_else(|error| error.to_string(), |read| format!("{read:?}"))
 }
 
 /// An upstream's text: what is mended is as strict as what needed no mending.
@@ -52,7 +87,7 @@ fn read_leniently(data: &[u8]) {
 #[track_caller]
 fn assert_whole(message: &Message) {
     match message {
-        Message::Request(request) => assert_json(&request.params),
+        Message::Request(request) => assert_json(request.params.text()),
         Message::Notification(notification) => assert_json(&notification.params),
         Message::Response(response) => match &response.body {
             Body::Result(raw) | Body::Error(raw) => assert_json(raw),

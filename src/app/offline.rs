@@ -103,7 +103,7 @@ impl Offline {
         let params = Raw::encode(&serde_json::json!({ "arguments": arguments }));
         let object = tool.target.object.as_ref().expect("what a view finds can be judged");
         let client = &client;
-        let arguments = &CallArguments::of(&params);
+        let arguments = &CallArguments::of(&params.into());
         let action = Action::List;
         let asked = AccessRequest { caller, client, action, object, arguments, now };
         let sees = self.judge.verdict(&asked);

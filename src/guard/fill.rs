@@ -3,16 +3,16 @@
 use crate::{
     config::Filling,
     mcp::{
+        index::Param,
+        params::Params,
         raw::{Raw, string_of},
         splice,
     },
 };
 
-use super::call_guard::ARGUMENTS;
-
 /// A call's params with defaults where it has nothing, and forced arguments whatever it has.
-pub fn filled(params: &Raw, filling: &Filling) -> Raw {
-    let arguments = splice::member(params, ARGUMENTS).filter(|raw| raw.as_str() != "null");
+pub fn filled(params: &Params, filling: &Filling) -> Params {
+    let arguments = params.member(Param::Arguments).filter(|raw| raw.as_str() != "null");
     let arguments = arguments.unwrap_or_else(Raw::object);
     if !arguments.is_object() || (filling.default.is_empty() && filling.force.is_empty()) {
         return params.clone();
@@ -20,7 +20,7 @@ pub fn filled(params: &Raw, filling: &Filling) -> Raw {
     let missing = filling.default.iter().filter(|(name, _)| !has(&arguments, name));
     let filled = missing.fold(arguments.clone(), |all, (name, value)| set(&all, name, value));
     let filled = filling.force.iter().fold(filled, |all, (name, value)| set(&all, name, value));
-    splice::edit(params, &[(ARGUMENTS, Some(filled.bytes()))])
+    params.with(Param::Arguments, filled.bytes())
 }
 
 fn with_default(property: &Raw, value: &Raw) -> Raw {
@@ -88,7 +88,7 @@ mod tests {
 
     #[track_caller]
     fn told(params: &'static str, want: &str) {
-        assert_eq!(filled(&Raw::trusted(params), &filling()).as_str(), want);
+        assert_eq!(filled(&Raw::trusted(params).into(), &filling()).text().as_str(), want);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{
 use crate::{
     call::{RoutePath, UpstreamName},
     config::{self, Against, Config, Cost, Detector, Filling, Place, TooLarge},
-    mcp::{document::Document, raw::Raw},
+    mcp::{document::Document, params::Params, raw::Raw},
     policy::Rulebook,
     telemetry::Counters,
 };
@@ -116,7 +116,7 @@ impl Guards {
     }
 
     /// A tool's params with what the configuration puts into them.
-    pub fn filled(&self, upstream: &UpstreamName, tool: &str, params: &Raw) -> Raw {
+    pub fn filled(&self, upstream: &UpstreamName, tool: &str, params: &Params) -> Params {
         let filling = self.filling(upstream, tool);
         filling.map_or_else(|| params.clone(), |filling| fill::filled(params, filling))
     }

@@ -74,7 +74,7 @@ fn nothing_is_looked_for_unless_it_is_said() {
         Raw::trusted(r#"{"name":"t","inputSchema":{"type":"object"}}"#),
     );
     let schemas = Schemas::new(&config::Limits::default(), Arc::default());
-    let arguments = CallArguments::of(&params);
+    let arguments = CallArguments::of(&params.clone().into());
     let admitted = guard.admit(&params, &arguments, Some(&tool), &schemas).unwrap();
     assert_eq!(admitted.bytes().as_ptr(), params.bytes().as_ptr(), "the very bytes");
     assert!(!guards.shows_otherwise(&"/mcp".into(), &"a".into()));
@@ -132,7 +132,7 @@ fn arguments_are_read_once_for_all_who_look_into_them() {
         );
         let before = READINGS.get();
         let params = Raw::trusted(params);
-        let arguments = &CallArguments::of(&params);
+        let arguments = &CallArguments::of(&params.clone().into());
         let (caller, client, object, action) = (&caller, &client, &object, Action::Call);
         let asked = AccessRequest { caller, client, action, object, arguments, now: 0 };
         judge.allows(&asked).unwrap();

@@ -154,7 +154,7 @@ impl Conversation {
             let head = RequestHead { id: &request.id, method: Method::Initialize, version };
             self.failed(fault, head)
         };
-        let client = pipeline::negotiate(&request.params)
+        let client = pipeline::negotiate(request.params.text())
             .map_err(|fault| failed(&fault, Version::LEGACY_LATEST))?;
         let version = client.version;
         let opened = pipeline::initialize(self.at.clone(), &self.caller, client).await;

@@ -16,6 +16,7 @@ use crate::{
         message::{self, Incoming, Message, MessageBounds, Notification, Request},
         meta::Meta,
         method::Method,
+        params::Params,
         raw::{Malformed, Raw},
         target::TargetRef,
         version::{Era, Version},
@@ -73,15 +74,13 @@ pub fn era_of(headers: Option<&HeaderMap>, message: &Message) -> Era {
         .is_some_and(|version| {
             version.starts_with("20") && Version::LEGACY_LATEST.as_str() < version
         });
-    let params = match message {
-        Message::Request(request) => Some(&request.params),
-        Message::Notification(notification) => Some(&notification.params),
-        Message::Response(_) => None,
-    };
     let by_meta = || {
-        params
-            .and_then(|params| Meta::of(params).ok())
-            .is_some_and(|meta| meta.protocol_version.is_some())
+        let meta = match message {
+            Message::Request(request) => request.params.meta().ok(),
+            Message::Notification(notification) => Meta::read(&notification.params).ok(),
+            Message::Response(_) => None,
+        };
+        meta.is_some_and(|meta| meta.protocol_version.is_some())
     };
     if by_header || by_meta() { Era::Modern } else { Era::Legacy }
 }
@@ -144,7 +143,7 @@ pub fn legacy(
     let read = Method::request(&name).ok_or(Fault::UnknownMethod(name)).and_then(|method| {
         let invalid = |error: &dyn std::fmt::Display| Fault::Invalid(error.to_string());
         let named = named(method, &params).map_err(|error| invalid(&error))?;
-        let meta = Meta::of(&params).map_err(|error| invalid(&error))?;
+        let meta = params.meta().map_err(|error| invalid(&error))?;
         Ok((method, named, meta))
     });
     match read {
@@ -183,7 +182,7 @@ pub fn legacy(
 /// The version is not spoken here, or `_meta` or the header cannot be read.
 pub fn notified(headers: Option<&HeaderMap>, notification: &Notification) -> Result<(), Rejection> {
     let meta =
-        Meta::of(&notification.params).map_err(|error| Rejection::Meta(error.to_string()))?;
+        Meta::read(&notification.params).map_err(|error| Rejection::Meta(error.to_string()))?;
     if meta.protocol_version.is_some() {
         return check_version(headers, &meta).map(drop);
     }
@@ -207,7 +206,7 @@ fn read_modern(headers: Option<&HeaderMap>, request: &Request) -> Result<Modern,
     if &*request.method == Method::Initialize.name() {
         return Err(Rejection::UnknownMethod(request.method.to_string()));
     }
-    let mut meta = Meta::of(&request.params).map_err(|error| Rejection::Meta(error.to_string()))?;
+    let mut meta = request.params.meta().map_err(|error| Rejection::Meta(error.to_string()))?;
     // A level that does not exist asks for nothing.
     meta.log_level = meta.log_level.filter(|level| level::rank(level).is_some());
     let version = check_version(headers, &meta)?;
@@ -234,7 +233,7 @@ fn read_modern(headers: Option<&HeaderMap>, request: &Request) -> Result<Modern,
 ///
 /// # Errors
 /// The params lack what the method names, or have it in another type.
-pub fn named(method: Method, params: &Raw) -> Result<TargetRef, Rejection> {
+pub fn named(method: Method, params: &Params) -> Result<TargetRef, Rejection> {
     TargetRef::of(method, params).map_err(|error: Malformed| Rejection::Meta(error.to_string()))
 }
 

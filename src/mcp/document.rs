@@ -8,6 +8,8 @@ use std::{borrow::Cow, ops::Range, sync::OnceLock};
 use serde_json::{Map, Number, Value, map::Entry};
 
 use super::{
+    index::Param,
+    params::Params,
     raw::{Raw, string_end, text_of},
     splice,
 };
@@ -23,12 +25,9 @@ pub struct Document {
     outline: OnceLock<Outline>,
 }
 
-/// The `arguments` of a request: found among its params when somebody asks for them.
+/// The `arguments` of a request.
 #[derive(Debug)]
-pub struct CallArguments {
-    params: Raw,
-    found: OnceLock<Option<Document>>,
-}
+pub struct CallArguments(Option<Document>);
 
 /// One value of a document, or the name of a member.
 #[derive(Debug, Clone, Copy)]
@@ -97,19 +96,18 @@ impl Document {
 
 impl CallArguments {
     /// The arguments of a request with these params.
-    pub fn of(params: &Raw) -> Self {
-        Self { params: params.clone(), found: OnceLock::new() }
+    pub fn of(params: &Params) -> Self {
+        Self(params.member(Param::Arguments).map(Document::new))
     }
 
     /// A request without arguments.
     pub fn none() -> Self {
-        Self { params: Raw::object(), found: OnceLock::from(None) }
+        Self(None)
     }
 
     /// The arguments as the client wrote them; none where the request has no such member.
     pub fn document(&self) -> Option<&Document> {
-        let found = || splice::member(&self.params, "arguments").map(Document::new);
-        self.found.get_or_init(found).as_ref()
+        self.0.as_ref()
     }
 }
 
@@ -300,7 +298,7 @@ pub mod tests {
     fn a_document_is_walked_when_somebody_looks_and_never_again() {
         let before = READINGS.get();
         let params = Raw::trusted(r#"{"name":"t","arguments":{"a":{"b":["c",1]},"d":"e"}}"#);
-        let arguments = CallArguments::of(&params);
+        let arguments = CallArguments::of(&params.into());
         let document = arguments.document().unwrap();
         assert_eq!((document.text().as_str().len(), READINGS.get() - before), (27, 0));
         let a = document.root().member("a").unwrap();
@@ -312,7 +310,7 @@ pub mod tests {
         assert_eq!(texts, ["\"a\"", "\"d\"", "\"e\""]);
         assert_eq!(document.root().value().unwrap()["d"], "e");
         assert_eq!(READINGS.get() - before, 1);
-        assert!(CallArguments::of(&Raw::object()).document().is_none());
+        assert!(CallArguments::of(&Params::none()).document().is_none());
     }
 
     fn value() -> impl Strategy<Value = Value> {

@@ -51,10 +51,6 @@ impl Id {
     pub fn as_number(&self) -> Option<u64> {
         number_of(&self.0)
     }
-
-    pub(super) fn part(whole: &bytes::Bytes, value: &RawValue) -> Result<Self, Malformed> {
-        Self::new(Raw::part(whole, value))
-    }
 }
 
 /// The integer that a JSON value stands for in any spelling: `7`, `7.0`, `70e-1`, `"7"` and `"7.0"`

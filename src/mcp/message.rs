@@ -5,7 +5,9 @@ use serde_json::value::RawValue;
 
 use super::{
     id::Id,
+    index::{self, ENVELOPE, MessageIndex},
     lenient,
+    params::Params,
     raw::{self, Malformed, Raw},
     splice,
     unique_members::{UniqueMembers, is_same_name, read_unique},
@@ -24,7 +26,7 @@ pub struct Request {
     pub id: Id,
     pub method: Box<str>,
     /// `{}` where there are none.
-    pub params: Raw,
+    pub params: Params,
 }
 
 #[derive(Debug, Clone)]
@@ -63,13 +65,9 @@ pub struct MessageBounds {
     pub batch_max: usize,
 }
 
-/// A second member of one of these names is refused, in whatever case it is written: two parsers
-/// that disagree on which one counts are a way around every policy.
-pub(super) const ENVELOPE: [&str; 6] = ["jsonrpc", "id", "method", "params", "result", "error"];
-
 impl Incoming {
-    /// Reads a client's body: depth first, then one message or a batch. A byte order mark before it
-    /// is passed over (RFC 8259 §8.1).
+    /// Reads a client's body: one message or a batch. A byte order mark before it is passed over
+    /// (RFC 8259 §8.1). What is nested too deeply is refused for that, whatever else is wrong.
     ///
     /// # Errors
     /// Fails where the body is no JSON, is nested too deeply, is a batch that is empty or too long,
@@ -77,10 +75,10 @@ impl Incoming {
     pub fn parse(body: &Bytes, bounds: MessageBounds) -> Result<Self, Malformed> {
         let unmarked = lenient::unmarked(body);
         let body = unmarked.as_ref().unwrap_or(body);
-        raw::check_depth(body, bounds.depth_max)?;
         if body.trim_ascii_start().first() != Some(&b'[') {
-            return Message::parse(body).map(Self::One);
+            return Message::within(body, bounds.depth_max).map(Self::One);
         }
+        raw::check_depth(body, bounds.depth_max)?;
         let parts: Vec<&RawValue> = serde_json::from_slice(body)?;
         if parts.is_empty() {
             return Err(Malformed::Shape("an empty batch"));
@@ -97,21 +95,53 @@ impl Incoming {
 }
 
 impl Message {
-    /// Reads one message.
+    /// Reads one message, however deeply it is nested.
     ///
     /// # Errors
     /// [`Malformed::Json`] where the body is no JSON; else what of its envelope is wrong.
     pub fn parse(body: &Bytes) -> Result<Self, Malformed> {
-        let [jsonrpc, id, method, params, result, error] = read_envelope(body)?;
-        if jsonrpc.map(RawValue::get) != Some("\"2.0\"") {
+        match MessageIndex::of(body, index::DEPTH_MAX) {
+            Some(index) => Self::indexed(body, &index),
+            None => Self::parse_carefully(body),
+        }
+    }
+
+    fn within(body: &Bytes, depth_max: usize) -> Result<Self, Malformed> {
+        if let Some(index) = MessageIndex::of(body, depth_max) {
+            return Self::indexed(body, &index);
+        }
+        raw::check_depth(body, depth_max)?;
+        Self::parse_carefully(body)
+    }
+
+    fn indexed(body: &Bytes, index: &MessageIndex) -> Result<Self, Malformed> {
+        Self::of(body, index.values(body), |params| Params::indexed(params, index.params))
+    }
+
+    /// Reads what a scan does not vouch for: what is wrong, or deeper than it goes, or has a member
+    /// whose name is not plain.
+    #[cold]
+    pub(super) fn parse_carefully(body: &Bytes) -> Result<Self, Malformed> {
+        let values = read_envelope(body)?.map(|value| value.map(|value| value.get().as_bytes()));
+        Self::of(body, values, Params::from)
+    }
+
+    /// The message with an envelope of these values, which are slices of the body.
+    fn of(
+        body: &Bytes,
+        values: [Option<&[u8]>; ENVELOPE.len()],
+        known: impl FnOnce(Raw) -> Params,
+    ) -> Result<Self, Malformed> {
+        let values = values.map(|value| value.map(|value| Raw::found(body, value)));
+        let [jsonrpc, id, method, params, result, error] = values;
+        if jsonrpc.is_none_or(|jsonrpc| jsonrpc.bytes()[..] != b"\"2.0\""[..]) {
             return Err(Malformed::Shape("`jsonrpc` must be \"2.0\""));
         }
         let Some(method) = non_null(method) else {
-            let id = non_null(id);
-            let id = id.map(|id| Id::part(body, id)).transpose()?;
+            let id = non_null(id).map(Id::new).transpose()?;
             let body = match (non_null(result), non_null(error)) {
-                (Some(result), None) => Body::Result(Raw::part(body, result)),
-                (None, Some(error)) => Body::Error(Raw::part(body, error)),
+                (Some(result), None) => Body::Result(result),
+                (None, Some(error)) => Body::Error(error),
                 _ => {
                     return Err(Malformed::Shape(
                         "neither `method` nor one of `result` and `error`",
@@ -120,17 +150,18 @@ impl Message {
             };
             return Ok(Self::Response(Response { id, body }));
         };
-        let method = raw::string_of(method).ok_or(Malformed::Shape("`method` must be a string"))?;
-        let params = non_null(params).map_or_else(Raw::object, |params| Raw::part(body, params));
-        if !params.is_object() {
+        let method = raw::text_of(method.as_str());
+        let method = method.ok_or(Malformed::Shape("`method` must be a string"))?.into();
+        let params = non_null(params).map_or_else(Params::none, known);
+        if !params.text().is_object() {
             return Err(Malformed::Shape("`params` must be an object"));
         }
-        let method = method.into();
         // `null` is there, and is no id.
-        Ok(match id.map(|id| Id::part(body, id)).transpose()? {
+        Ok(match id.map(Id::new).transpose()? {
             Some(id) => Self::Request(Request { id, method, params }),
             None => {
                 let whole = Raw::trusted(body.clone());
+                let params = params.into();
                 Self::Notification(Notification { method, params, whole })
             }
         })
@@ -155,8 +186,8 @@ pub fn id_of_request(text: &Bytes) -> Option<Id> {
 }
 
 /// Treats `null` as absent.
-fn non_null(value: Option<&RawValue>) -> Option<&RawValue> {
-    value.filter(|value| value.get() != "null")
+fn non_null(value: Option<Raw>) -> Option<Raw> {
+    value.filter(|value| value.bytes()[..] != b"null"[..])
 }
 
 /// Tells a body that is no JSON from JSON that is no message.
@@ -243,7 +274,7 @@ mod tests {
         };
         assert_eq!(request.id.raw().as_str(), r#""a\"b""#);
         assert_eq!(&*request.method, "tools/call");
-        assert_eq!(request.params.as_str(), params);
+        assert_eq!(request.params.text().as_str(), params);
     }
 
     #[test]
@@ -326,7 +357,7 @@ mod tests {
             let Ok(Message::Request(read)) = Message::parse(&body) else { panic!("a request") };
             prop_assert_eq!(read.id.as_number(), Some(id));
             prop_assert_eq!(&*read.method, method.as_str());
-            prop_assert_eq!(read.params, params);
+            prop_assert_eq!(read.params.text(), &params);
         }
 
         #[test]

@@ -15,6 +15,8 @@ pub const LOG_LEVEL: &str = "io.modelcontextprotocol/logLevel";
 pub const SERVER_INFO: &str = "io.modelcontextprotocol/serverInfo";
 pub const SUBSCRIPTION_ID: &str = "io.modelcontextprotocol/subscriptionId";
 pub const PROGRESS_TOKEN: &str = "progressToken";
+/// The trace that a request is part of (W3C Trace Context).
+pub const TRACE_PARENT: &str = "traceparent";
 /// The task that a message belongs to (2025-11-25, tasks).
 pub const RELATED_TASK: &str = "io.modelcontextprotocol/related-task";
 /// The extension of tasks (2026-07-28).
@@ -36,17 +38,18 @@ pub struct Meta {
     pub subscription_id: Option<Raw>,
     #[serde(rename = "progressToken")]
     pub progress_token: Option<Raw>,
-    /// The trace that the request is part of (W3C Trace Context), as it came.
+    /// [`TRACE_PARENT`], as it came.
     pub traceparent: Option<Raw>,
 }
 
 impl Meta {
-    /// Reads `_meta` of a request's params; empty where there is none.
+    /// Reads `_meta` of any params; empty where there is none. Those of a request know it already
+    /// ([`Params::meta`](super::params::Params::meta)).
     ///
     /// # Errors
     /// Fails where `params` or a member of `_meta` has another shape than the specification gives
     /// it.
-    pub fn of(params: &Raw) -> Result<Self, Malformed> {
+    pub fn read(params: &Raw) -> Result<Self, Malformed> {
         #[derive(Deserialize)]
         struct Params {
             #[serde(rename = "_meta", default)]
@@ -97,7 +100,7 @@ mod tests {
         let params = Raw::trusted(r#"{"name":"x","_meta":{"progressToken":7,"vendor":1e999}}"#);
         let info = Raw::trusted(r#"{"name":"t","version":"1"}"#);
         let modern = to_modern(&params, &Raw::object(), &info, Some("debug"));
-        let meta = Meta::of(&modern).unwrap();
+        let meta = Meta::read(&modern).unwrap();
         assert_eq!(meta.protocol_version.as_deref(), Some("2026-07-28"));
         assert_eq!(meta.log_level.as_deref(), Some("debug"));
         assert_eq!(to_legacy(&modern), params);

@@ -1,6 +1,6 @@
 //! A JSON value as the text it was received in.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, ops::Range};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -36,6 +36,16 @@ impl Raw {
     /// The slice of `whole` that `part` was parsed from; no copy.
     pub fn part(whole: &Bytes, part: &RawValue) -> Self {
         Self(whole.slice_ref(part.get().as_bytes()))
+    }
+
+    /// The slice of `whole` that a value was found in; no copy.
+    pub(super) fn found(whole: &Bytes, value: &[u8]) -> Self {
+        Self(whole.slice_ref(value))
+    }
+
+    /// The value that stands there in this one, sharing its bytes.
+    pub(super) fn slice(&self, range: Range<usize>) -> Self {
+        Self(self.0.slice(range))
     }
 
     /// A text of the gateway's own making.

@@ -3,8 +3,10 @@
 use serde_json::value::RawValue;
 
 use super::{
+    index::Param,
     method::{Method, Names},
-    raw::{Malformed, Raw, string_of},
+    params::Params,
+    raw::{Malformed, Raw, string_of, text_of},
     unique_members::{UniqueMembers, read_unique},
 };
 
@@ -48,46 +50,50 @@ impl TargetRef {
     ///
     /// # Errors
     /// Where the member that must name something is missing, is no string, or is there twice.
-    pub fn of(method: Method, params: &Raw) -> Result<Self, Malformed> {
+    pub fn of(method: Method, params: &Params) -> Result<Self, Malformed> {
         if method.names() == Names::Nothing {
             return Ok(Self::Nothing);
         }
-        let [name, uri, task_id, reference, .., argument, _] =
-            read_unique(params.bytes(), UniqueMembers(&HEAD))?;
-        let text = |member: Option<&RawValue>, missing| {
-            member
-                .and_then(string_of)
-                .map(std::borrow::Cow::into_owned)
-                .ok_or(Malformed::Shape(missing))
+        if !params.is_regular() {
+            let _: [_; HEAD.len()] = read_unique(params.text().bytes(), UniqueMembers(&HEAD))?;
+        }
+        let text = |member, missing| {
+            let text = |written: &Raw| Some(text_of(written.as_str())?.into_owned());
+            params.member(member).as_ref().and_then(text).ok_or(Malformed::Shape(missing))
         };
-        Ok(match method.names() {
-            Names::Nothing => Self::Nothing,
-            Names::Name => Self::Name(text(name, "`params.name` must be a string")?),
-            Names::Uri => Self::Uri(text(uri, "`params.uri` must be a string")?),
-            Names::TaskId => Self::Task(text(task_id, "`params.taskId` must be a string")?),
-            Names::Reference => {
-                if let Some(argument) = argument.filter(|it| it.get().starts_with('{')) {
-                    let _: [_; ARGUMENT.len()] =
-                        read_unique(argument.get().as_bytes(), UniqueMembers(&ARGUMENT))?;
-                }
-                let reference = reference.ok_or(Malformed::Shape("`params.ref` is missing"))?;
-                let [kind, name, uri] =
-                    read_unique(reference.get().as_bytes(), UniqueMembers(&REFERENCE))?;
-                match text(kind, "`params.ref.type` must be a string")?.as_str() {
-                    "ref/prompt" => {
-                        Self::PromptReference(text(name, "`params.ref.name` must be a string")?)
-                    }
-                    "ref/resource" => {
-                        Self::TemplateReference(text(uri, "`params.ref.uri` must be a string")?)
-                    }
-                    _ => {
-                        return Err(Malformed::Shape(
-                            "`params.ref.type` is neither `ref/prompt` nor `ref/resource`",
-                        ));
-                    }
-                }
+        match method.names() {
+            Names::Nothing => Ok(Self::Nothing),
+            Names::Name => text(Param::Name, "`params.name` must be a string").map(Self::Name),
+            Names::Uri => text(Param::Uri, "`params.uri` must be a string").map(Self::Uri),
+            Names::TaskId => {
+                text(Param::TaskId, "`params.taskId` must be a string").map(Self::Task)
             }
-        })
+            Names::Reference => Self::of_completion(params),
+        }
+    }
+
+    fn of_completion(params: &Params) -> Result<Self, Malformed> {
+        if let Some(argument) = params.member(Param::Argument).filter(Raw::is_object) {
+            let _: [_; ARGUMENT.len()] = read_unique(argument.bytes(), UniqueMembers(&ARGUMENT))?;
+        }
+        let reference = params.member(Param::Reference);
+        let reference = reference.ok_or(Malformed::Shape("`params.ref` is missing"))?;
+        let [kind, name, uri] = read_unique(reference.bytes(), UniqueMembers(&REFERENCE))?;
+        let text = |member: Option<&RawValue>, missing| {
+            let text = member.and_then(string_of).map(std::borrow::Cow::into_owned);
+            text.ok_or(Malformed::Shape(missing))
+        };
+        match text(kind, "`params.ref.type` must be a string")?.as_str() {
+            "ref/prompt" => {
+                text(name, "`params.ref.name` must be a string").map(Self::PromptReference)
+            }
+            "ref/resource" => {
+                text(uri, "`params.ref.uri` must be a string").map(Self::TemplateReference)
+            }
+            _ => Err(Malformed::Shape(
+                "`params.ref.type` is neither `ref/prompt` nor `ref/resource`",
+            )),
+        }
     }
 
     /// The value of the `Mcp-Name` header; nothing for a request that needs none.
@@ -105,7 +111,7 @@ mod tests {
 
     #[test]
     fn a_request_names_its_target_once() {
-        let of = |method, text: &'static str| TargetRef::of(method, &Raw::trusted(text));
+        let of = |method, text: &'static str| TargetRef::of(method, &Raw::trusted(text).into());
         let name = of(Method::ToolsCall, r#"{"name":"a\u0062","arguments":{"name":7}}"#).unwrap();
         assert_eq!(name.header(), Some("ab"));
         let reference =
@@ -144,7 +150,7 @@ mod tests {
                 r#"{"ref":{"type":"ref/prompt","name":"a"},"context":{},"context":{}}"#,
             ),
         ] {
-            assert!(TargetRef::of(method, &Raw::trusted(wrong)).is_err(), "{wrong}");
+            assert!(TargetRef::of(method, &Raw::trusted(wrong).into()).is_err(), "{wrong}");
         }
     }
 }

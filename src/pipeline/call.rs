@@ -9,7 +9,7 @@ use crate::{
         id::Id,
         meta::Meta,
         method::Method,
-        raw::Raw,
+        params::Params,
         target::TargetRef,
     },
     park::state::ReplicaRef,
@@ -21,7 +21,7 @@ use crate::{
 pub struct Call {
     pub id: Id,
     pub method: Method,
-    pub params: Raw,
+    pub params: Params,
     pub named: TargetRef,
     pub meta: Meta,
     pub caller: Caller,
@@ -48,7 +48,7 @@ pub struct Call {
 impl Call {
     /// The digest that answers to its questions are bound to.
     pub fn digest(&self) -> RequestDigest {
-        request_digest(self.method, &self.params)
+        request_digest(self.method, self.params.text())
     }
 
     /// Whether the gate answers it without an upstream, whatever it is about.

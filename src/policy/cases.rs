@@ -52,7 +52,7 @@ fn tried(judge: &Judge, case: &Case) -> Option<Problem> {
         client: &client,
         action: Action::List,
         object: &object,
-        arguments: &CallArguments::of(&params),
+        arguments: &CallArguments::of(&params.into()),
         now: case.time,
     };
     let sees = judge.verdict(&asked);

@@ -62,7 +62,7 @@ pub(super) fn nobody() -> Caller {
 /// Whether a call with these params is permitted; what failed on the way.
 fn call(judge: &Judge, params: &str) -> (bool, Vec<String>) {
     let (caller, object) = (nobody(), tool("bank/transfer"));
-    let arguments = &CallArguments::of(&Raw::trusted(params.to_owned()));
+    let arguments = &CallArguments::of(&Raw::trusted(params.to_owned()).into());
     let (client, action) = (&Client::gateway(Version::MODERN), Action::Call);
     let asked =
         AccessRequest { caller: &caller, client, action, object: &object, arguments, now: 0 };

@@ -9,7 +9,8 @@ use serde_json::value::RawValue;
 use crate::mcp::{
     error::{ErrorObject, INTERNAL_ERROR},
     id::{Id, number_of},
-    message::{Body, ENVELOPE, Message, Response},
+    index::ENVELOPE,
+    message::{Body, Message, Response},
     raw::{Malformed, Raw, string_end, string_of},
     splice,
     unique_members::{UniqueMembers, read_unique},

@@ -6,7 +6,10 @@ use tokio::time::Instant;
 use crate::{
     call::event::ServerRequest,
     config::Limits,
-    mcp::{id::Id, message::Body, meta::RELATED_TASK, question::QuestionKind, raw::Raw, splice},
+    mcp::{
+        id::Id, index::Param, message::Body, meta::RELATED_TASK, params::Params,
+        question::QuestionKind, raw::Raw, splice,
+    },
     park::{OpenQuestions, Parked, no_answer, seconds},
     pipeline::{context::Context, fault::Fault},
     telemetry::Counter,
@@ -148,8 +151,8 @@ pub fn park(context: &Context, mut parked: Parked) -> Result<Raw, Fault> {
 }
 
 /// What the client answered; an empty object where it answered nothing.
-pub fn responses(params: &Raw) -> Raw {
-    let responses = splice::member(params, "inputResponses").filter(Raw::is_object);
+pub fn responses(params: &Params) -> Raw {
+    let responses = params.member(Param::InputResponses).filter(Raw::is_object);
     responses.unwrap_or_else(Raw::object)
 }
 

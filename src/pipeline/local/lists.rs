@@ -17,7 +17,7 @@ pub async fn list(mut context: Arc<Context>, kind: ListKind) -> Result<Body, Fau
     struct Params {
         cursor: Option<String>,
     }
-    let params = context.call.params.read::<Params>();
+    let params = context.call.params.text().read::<Params>();
     let params = params.map_err(|error| Fault::Invalid(error.to_string()))?;
     // Some servers list more for those who can be asked.
     let can_be_asked = context.client().can_be_asked();

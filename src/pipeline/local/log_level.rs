@@ -31,7 +31,8 @@ pub async fn set_level(context: &Context) -> Result<Body, Fault> {
     struct Params {
         level: String,
     }
-    let params: Params = call.params.read().map_err(|error| Fault::Invalid(error.to_string()))?;
+    let params: Params =
+        call.params.text().read().map_err(|error| Fault::Invalid(error.to_string()))?;
     if level::rank(&params.level).is_none() {
         return Err(Fault::Invalid(format!("`level` must be one of {}", LEVELS.join(", "))));
     }

@@ -86,7 +86,7 @@ struct Wanted {
 /// # Errors
 /// Where it asks for too much, or for what the client has not declared.
 pub async fn open(mut context: Arc<Context>) -> Result<ListenStream, Fault> {
-    let params = context.call.params.read::<Params>();
+    let params = context.call.params.text().read::<Params>();
     let params = params.map_err(|error| Fault::Invalid(error.to_string()))?;
     if !context.route.is_recorded() {
         Arc::make_mut(&mut context).at.record_names().await;

@@ -40,7 +40,7 @@ pub fn begin(context: &Context) -> Result<Option<Arc<Entry>>, Fault> {
         metrics,
         method: call.method,
         name,
-        params: &call.params,
+        params: call.params.text(),
         peer: call.peer,
         trace: trace_of(call),
     };
@@ -102,7 +102,7 @@ impl Context {
     /// Records the call's arguments, which may pass.
     pub fn record_arguments(&self, resolved: &Resolved) {
         if let Some(entry) = &self.entry {
-            entry.cleared(&resolved.params);
+            entry.cleared(resolved.params.text());
         }
     }
 }

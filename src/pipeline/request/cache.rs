@@ -44,7 +44,7 @@ pub fn look(context: &Context, resolved: &Resolved) -> Lookup<SendError> {
         name: &target.own,
         definition: target.definition,
         read_only: target.object.as_ref().is_some_and(|object| object.is_read_only()),
-        params: &resolved.params,
+        params: resolved.params.text(),
         mirrored: &resolved.mirrored,
         caller: &call.caller,
         client: &call.client,

@@ -19,17 +19,17 @@ pub async fn check(context: &Context, resolved: &mut Resolved) -> Result<(), Fau
     let tool = resolved.target.tool.as_ref().filter(|_| call.method == Method::ToolsCall);
     let made = || Arc::new(CallArguments::of(&resolved.params));
     let arguments = resolved.arguments.clone().unwrap_or_else(made);
-    let judged = if resolved.guard.takes_long(&resolved.params) {
+    let judged = if resolved.guard.takes_long(resolved.params.text()) {
         // Boxed: rare.
         Box::pin(judged_aside(context, resolved, tool, arguments)).await
     } else {
         let tool = tool.map(|tool| &**tool);
-        resolved.guard.admit(&resolved.params, &arguments, tool, &context.gate.schemas)
+        resolved.guard.admit(resolved.params.text(), &arguments, tool, &context.gate.schemas)
     };
     resolved.arguments = None;
     let params = judged.map_err(Fault::Guard)?;
-    if params != resolved.params {
-        resolved.params = params;
+    if params != *resolved.params.text() {
+        resolved.params = params.into();
         resolved.mirror(call);
     }
     Ok(())
@@ -53,7 +53,7 @@ async fn judged_aside(
     arguments: Arc<CallArguments>,
 ) -> Result<Raw, GuardRefusal> {
     let guard = resolved.guard.clone();
-    let params = resolved.params.clone();
+    let params = resolved.params.text().clone();
     let tool = tool.cloned();
     let schemas = Arc::clone(&context.gate.schemas);
     let judging = move || guard.admit(&params, &arguments, tool.as_deref(), &schemas);

@@ -22,7 +22,7 @@ pub async fn route(context: &Context, resolved: &Resolved) -> Result<RouteAdmiss
     let target =
         LimitTarget { upstream: resolved.target.upstream.name(), name: &resolved.target.own };
     // As it is sent: what the configuration puts into it costs the same as a client's own.
-    let request = LimitedRequest { params: &resolved.params, ..context.limited() };
+    let request = LimitedRequest { params: resolved.params.text(), ..context.limited() };
     let admitted = context.snapshot.limits.admit_route(request, target).await;
     let admission = admitted.map_err(Fault::Limited)?;
     context.record(|entry| entry.route_cost(admission.cost()));
@@ -77,7 +77,7 @@ impl Context {
             caller: &self.call.caller,
             client: &self.call.client,
             route: self.path(),
-            params: &self.call.params,
+            params: self.call.params.text(),
         }
     }
 }

@@ -7,8 +7,9 @@ use crate::{
     catalog::Target,
     guard::Guard,
     mcp::{
-        document::CallArguments, meta::RELATED_TASK, method::Method, mirror::MirroredArgument,
-        raw::Raw, splice, target::TargetRef, version::Era, word::Word,
+        document::CallArguments, index::Param, meta::RELATED_TASK, method::Method,
+        mirror::MirroredArgument, params::Params, raw::Raw, splice, target::TargetRef,
+        version::Era,
     },
     pipeline::{call::Call, context::Context, fault::Fault},
     policy::{AccessRequest, Object, Permit},
@@ -18,9 +19,7 @@ use crate::{
 use super::visibility::unlisted;
 
 /// Members of a request that carries on with one that a server has begun to answer (2026-07-28).
-static ANSWERS: [Word; 2] = [Word::new("inputResponses"), Word::new("requestState")];
-/// A legacy client's wish for a task (2025-11-25).
-static TASK: Word = Word::new("\"task\"");
+const ANSWERS: [Param; 2] = [Param::InputResponses, Param::RequestState];
 
 /// A call whose target is found.
 #[derive(Debug, Clone)]
@@ -29,7 +28,7 @@ pub struct Resolved {
     /// What its arguments are held to, and all that comes back.
     pub guard: Guard,
     /// The client's params, with the upstream's own name in them.
-    pub params: Raw,
+    pub params: Params,
     /// What `Mcp-Name` is to say.
     pub name: Option<String>,
     /// `Mcp-Param-*` headers.
@@ -55,7 +54,7 @@ pub struct Unjudged {
     pub target: Arc<Target>,
     /// The client's params, with what the configuration puts into them: policies judge what is
     /// sent.
-    filled: Raw,
+    filled: Params,
     /// The arguments of what is called, for all that judge them.
     pub arguments: Option<Arc<CallArguments>>,
 }
@@ -168,34 +167,31 @@ fn find_task(context: &Context, id: &str) -> Option<Arc<Target>> {
 /// The params without a legacy client's wish for a task; none where it has none. Where it is
 /// offered no tasks, the wish is not the server's to hear (2025-11-25, tasks: task support and
 /// handling).
-fn without_wish(call: &Call, params: &Raw) -> Option<Raw> {
+fn without_wish(call: &Call, params: &Params) -> Option<Params> {
     let may = call.method == Method::ToolsCall && call.client.era() == Era::Legacy;
-    // Read only where there can be one; a name may be written with escapes.
-    if !may || !TASK.may_be_in(params.bytes()) {
-        return None;
-    }
-    splice::member(params, "task").map(|_| splice::edit(params, &[("task", None)]))
+    let wishes = may && params.has(Param::Task);
+    wishes.then(|| splice::edit(params.text(), &[(Param::Task.name(), None)]).into())
 }
 
-fn renamed(call: &Call, target: &Target, params: &Raw) -> Raw {
-    let own = Raw::encode(&target.own);
-    let set = |key, shown: &str| {
+fn renamed(call: &Call, target: &Target, params: &Params) -> Params {
+    let set = |name, shown: &str| {
         if shown == target.own {
             return params.clone();
         }
-        splice::edit(params, &[(key, Some(own.bytes()))])
+        params.with(name, Raw::encode(&target.own).bytes())
+    };
+    let set_within = |key| {
+        let own = Raw::encode(&target.own);
+        let edit: &[(&str, _)] = &[(key, Some(&own.bytes()[..]))];
+        splice::edit_within(params.text(), Param::Reference.name(), edit).into()
     };
     match &call.named {
         TargetRef::Nothing => params.clone(),
-        TargetRef::Name(shown) => set("name", shown),
-        TargetRef::Uri(shown) => set("uri", shown),
-        TargetRef::Task(shown) => set("taskId", shown),
-        TargetRef::PromptReference(_) => {
-            splice::edit_within(params, "ref", &[("name", Some(own.bytes()))])
-        }
-        TargetRef::TemplateReference(_) => {
-            splice::edit_within(params, "ref", &[("uri", Some(own.bytes()))])
-        }
+        TargetRef::Name(shown) => set(Param::Name, shown),
+        TargetRef::Uri(shown) => set(Param::Uri, shown),
+        TargetRef::Task(shown) => set(Param::TaskId, shown),
+        TargetRef::PromptReference(_) => set_within("name"),
+        TargetRef::TemplateReference(_) => set_within("uri"),
     }
 }
 
@@ -212,7 +208,7 @@ impl Resolved {
     pub fn is_repeatable(&self, method: Method) -> bool {
         let hinted = method == Method::ToolsCall && self.target.hints.is_safe();
         let may = method.is_repeatable() || hinted;
-        let answers = || ANSWERS.iter().any(|at| splice::rare_member(&self.params, at).is_some());
+        let answers = || ANSWERS.iter().any(|name| self.params.has(*name));
         may && !self.as_task && !self.wishes_task && !answers()
     }
 
@@ -220,7 +216,7 @@ impl Resolved {
     pub fn to_upstream(&self, call: &Call) -> UpstreamRequest {
         UpstreamRequest {
             method: call.method,
-            params: self.params.clone(),
+            params: self.params.text().clone(),
             name: self.name.clone(),
             mirrored: self.mirrored.clone(),
             caller: call.caller.clone(),
@@ -275,7 +271,7 @@ pub fn check_mirrored(target: &Target, call: &Call) -> Result<(), Fault> {
 
 /// Headers for these params. What is not recognised is forwarded as it is (2026-07-28, transports:
 /// intermediaries).
-fn mirrored(target: &Target, call: &Call, params: &Raw) -> Vec<(String, String)> {
+fn mirrored(target: &Target, call: &Call, params: &Params) -> Vec<(String, String)> {
     let values = values(target, call, params);
     let is_known = |name: &String| values.iter().any(|value| value.header == *name);
     let headers = call.mirrored.iter().flatten();
@@ -284,10 +280,10 @@ fn mirrored(target: &Target, call: &Call, params: &Raw) -> Vec<(String, String)>
     all
 }
 
-fn values(target: &Target, call: &Call, params: &Raw) -> Vec<MirroredArgument> {
+fn values(target: &Target, call: &Call, params: &Params) -> Vec<MirroredArgument> {
     if target.mirrors.is_empty() || call.method != Method::ToolsCall {
         return Vec::new();
     }
-    let arguments = splice::member(params, "arguments").filter(Raw::is_object);
+    let arguments = params.member(Param::Arguments).filter(Raw::is_object);
     target.mirrors.values(&arguments.unwrap_or_else(Raw::object))
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::{
-    mcp::{message::Body, raw::Raw, splice, version::Era, word::Word},
+    mcp::{index::Param, message::Body, raw::Raw, splice, version::Era},
     park::{
         Parked, StateError,
         state::{ReplicaRef, StateContent},
@@ -24,8 +24,6 @@ use super::{
     resolve::{self, Resolved},
     visibility,
 };
-
-static STATE: Word = Word::new("requestState");
 
 /// What a retry leads to.
 pub enum Resumed {
@@ -64,16 +62,16 @@ async fn opened(context: &mut Arc<Context>, state: &Raw) -> Result<Resumed, Faul
     match context.gate.lot.states.open(&text, context.binding())? {
         StateContent::Upstream(place, own) => {
             let call = &mut Arc::make_mut(context).call;
-            call.params = splice::edit(&call.params, &[("requestState", Some(own.bytes()))]);
+            call.params = call.params.with(Param::RequestState, own.bytes());
             call.place = Some(place.clone());
             Ok(Resumed::Call(Some(place)))
         }
         StateContent::Anew
             if url_elicitation::are_opened(&input_required::responses(&context.call.params)) =>
         {
-            let gone = [("inputResponses", None), ("requestState", None)];
+            let gone = [Param::InputResponses, Param::RequestState].map(|it| (it.name(), None));
             let call = &mut Arc::make_mut(context).call;
-            call.params = splice::edit(&call.params, &gone);
+            call.params = splice::edit(call.params.text(), &gone).into();
             Ok(Resumed::Call(None))
         }
         StateContent::Anew => Err(Fault::Declined),
@@ -122,11 +120,10 @@ pub fn used(context: &Context) -> Fault {
     StateError::Used.into()
 }
 
-/// The state of a request. Read only where there can be one: most requests have none, and need not
-/// be walked for it.
+/// The state of a request, where there can be one.
 pub fn state_of(call: &Call) -> Option<Raw> {
     if call.client.era() == Era::Legacy || !call.method.may_require_input() {
         return None;
     }
-    splice::rare_member(&call.params, &STATE)
+    call.params.member(Param::RequestState)
 }

@@ -5,7 +5,10 @@ use serde::Deserialize;
 
 use crate::{
     catalog::expanded,
-    mcp::{message::Body, method::Method, raw::Raw, splice, target::TargetRef, word::Word},
+    mcp::{
+        index::Param, message::Body, method::Method, raw::Raw, splice, target::TargetRef,
+        word::Word,
+    },
     pipeline::context::Context,
     snapshot::Route,
 };
@@ -44,8 +47,9 @@ fn hide_completions(context: &Context, result: &Raw) -> Option<Raw> {
     if call.method != Method::Complete || route.judge.is_open() {
         return None;
     }
-    let asked: Argument = splice::member(&call.params, "argument")?.try_read()?;
-    let others = splice::at(&call.params, &["context", "arguments"]);
+    let asked: Argument = call.params.member(Param::Argument)?.try_read()?;
+    let others = call.params.member(Param::Context);
+    let others = others.and_then(|context| splice::at(&context, &["arguments"]));
     let completion = splice::member(result, "completion")?;
     let values: Vec<String> = splice::at(&completion, &["values"])?.try_read()?;
     let count = values.len();

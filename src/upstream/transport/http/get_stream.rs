@@ -266,7 +266,7 @@ impl Http {
         passed_on.then_some(ServerRequest {
             id,
             method: request.method,
-            params: request.params,
+            params: request.params.into(),
             reply,
         })
     }

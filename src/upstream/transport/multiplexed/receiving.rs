@@ -161,7 +161,8 @@ impl Multiplexer {
             let body = compat::answer(version, &method, body);
             lines.reply(&request.id, &body);
         });
-        let question = ServerRequest { id, method: request.method, params: request.params, reply };
+        let params = request.params.into();
+        let question = ServerRequest { id, method: request.method, params, reply };
         match self.sole_call().filter(|_| self.0.exclusive) {
             Some(call) => self.offer(Some(call), Event::ServerRequest(question)),
             // Whichever of its calls it is about, the client is the same.

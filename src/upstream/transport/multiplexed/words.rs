@@ -15,7 +15,7 @@ pub fn call_of(method: Option<Method>, params: &Raw) -> Option<u64> {
     if method == Some(Method::Progress) {
         return number_of(&splice::member(params, PROGRESS_TOKEN)?);
     }
-    let subscription = Meta::of(params).ok()?.subscription_id?;
+    let subscription = Meta::read(params).ok()?.subscription_id?;
     number_of(&subscription)
 }
 

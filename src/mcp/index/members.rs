@@ -1,0 +1,184 @@
+//! Notes where the members of a message stand, while the message is scanned.
+
+use std::ops::Range;
+
+use super::{
+    names::{ENVELOPE, META, MetaMember, PARAMS, Param},
+    scan::{Key, Scan},
+};
+
+/// Where a value stands in a text; nowhere where both are 0. Four bytes each: no message that the
+/// configuration lets in has 4 GiB, and a longer one is not indexed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Span {
+    start: u32,
+    end: u32,
+}
+
+/// The members of one object that have known names, in the order of the names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Members<const N: usize> {
+    spans: [Span; N],
+    is_regular: bool,
+}
+
+/// Where the members of a message stand.
+#[derive(Debug, Default)]
+pub struct MessageIndex {
+    envelope: Members<{ ENVELOPE.len() }>,
+    /// Counted from where the params begin.
+    pub params: ParamsIndex,
+}
+
+/// Where the members of a request's params stand, counted from where the params begin.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ParamsIndex {
+    members: Members<{ PARAMS.len() }>,
+    meta: Members<{ META.len() }>,
+}
+
+impl Span {
+    pub fn range(self) -> Range<usize> {
+        self.start as usize..self.end as usize
+    }
+
+    pub fn is_there(self) -> bool {
+        self.end != 0
+    }
+}
+
+impl MessageIndex {
+    /// Walks a message, nested so deep at most. None where it is not JSON, is no object, has an
+    /// envelope that is not regular, or is longer or deeper than a scan goes.
+    pub fn of(text: &[u8], depth_max: usize) -> Option<Self> {
+        const PARAMS_AT: usize = 3;
+        u32::try_from(text.len()).ok()?;
+        let mut index = Self::default();
+        let mut scan = Scan::new(text, depth_max);
+        index.envelope.walk(&mut scan, &ENVELOPE, 0, |scan, member| match member {
+            Some(PARAMS_AT) if scan.peek() == Some(b'{') => index.params.walk(scan),
+            _ => scan.value(),
+        })?;
+        (scan.ends() && index.envelope.is_regular).then_some(index)
+    }
+
+    /// The values of the envelope's members, in the order of [`ENVELOPE`].
+    pub fn values<'a>(&self, text: &'a [u8]) -> [Option<&'a [u8]>; ENVELOPE.len()] {
+        let value = |span: Span| text.get(span.range()).filter(|_| span.is_there());
+        self.envelope.spans.map(value)
+    }
+}
+
+impl ParamsIndex {
+    /// Walks the params of a request, which are known to be JSON.
+    pub fn of(params: &[u8]) -> Self {
+        let mut index = Self::default();
+        let mut scan = Scan::new(params, usize::MAX);
+        let fits = u32::try_from(params.len()).is_ok();
+        let known = if fits { index.walk(&mut scan) } else { None };
+        known.map_or_else(Self::unknown, |()| index)
+    }
+
+    /// Knows nothing, and says so.
+    pub fn unknown() -> Self {
+        let mut index = Self::default();
+        index.members.is_regular = false;
+        index
+    }
+
+    /// Where a member stands. None where the index is not regular, and so does not know.
+    pub fn member(&self, name: Param) -> Option<Span> {
+        self.members.span(name as usize)
+    }
+
+    /// As [`Self::member`], of `_meta`.
+    pub fn meta_member(&self, name: MetaMember) -> Option<Span> {
+        self.meta.span(name as usize)
+    }
+
+    /// The index of the same params with a value of this length for a member that is there. None
+    /// where that has members of its own that are known, or the params grow beyond an index.
+    pub fn resized(&self, name: Param, length: usize) -> Option<Self> {
+        let old = self.member(name).filter(|_| name != Param::Meta)?;
+        let end = u32::try_from(old.range().start.checked_add(length)?).ok()?;
+        let mut index = *self;
+        for span in index.members.spans.iter_mut().chain(&mut index.meta.spans) {
+            if old.end <= span.start {
+                let moved = |at: u32| (at - old.end).checked_add(end);
+                *span = Span { start: moved(span.start)?, end: moved(span.end)? };
+            } else if *span == old {
+                span.end = end;
+            }
+        }
+        Some(index)
+    }
+
+    /// Whether it knows where the members of the params stand.
+    pub fn is_regular(&self) -> bool {
+        self.members.is_regular
+    }
+
+    fn walk(&mut self, scan: &mut Scan<'_>) -> Option<()> {
+        const META_AT: usize = Param::Meta as usize;
+        let (base, meta) = (scan.position(), &mut self.meta);
+        self.members.walk(scan, &PARAMS, base, |scan, member| match member {
+            Some(META_AT) if scan.peek() == Some(b'{') => meta.walk(scan, &META, base, pass_over),
+            Some(META_AT) => {
+                // What is no object has no members; whoever reads it says so.
+                meta.is_regular = scan.peek() == Some(b'n');
+                scan.value()
+            }
+            _ => scan.value(),
+        })
+    }
+}
+
+impl<const N: usize> Default for Members<N> {
+    fn default() -> Self {
+        Self { spans: [Span::default(); N], is_regular: true }
+    }
+}
+
+impl<const N: usize> Members<N> {
+    /// Walks an object, each value by `value`, which is told which of the names it has. What is
+    /// found is counted from `base`.
+    fn walk<'a>(
+        &mut self,
+        scan: &mut Scan<'a>,
+        names: &[&str; N],
+        base: usize,
+        mut value: impl FnMut(&mut Scan<'a>, Option<usize>) -> Option<()>,
+    ) -> Option<()> {
+        scan.object(|scan, key| {
+            let found = self.find(names, key);
+            let start = scan.position();
+            value(scan, found)?;
+            if let Some(span) = found.and_then(|at| self.spans.get_mut(at)) {
+                let from_base = |position: usize| u32::try_from(position - base).ok();
+                *span = Span { start: from_base(start)?, end: from_base(scan.position())? };
+            }
+            Some(())
+        })
+    }
+
+    /// Which of the names a key is.
+    fn find(&mut self, names: &[&str; N], key: Key<'_>) -> Option<usize> {
+        self.is_regular &= key.is_plain();
+        let is_it = |name: &&str| name.as_bytes() == key.text;
+        let Some(at) = names.iter().position(is_it) else {
+            let is_twin = |name: &&str| name.as_bytes().eq_ignore_ascii_case(key.text);
+            self.is_regular &= !names.iter().any(is_twin);
+            return None;
+        };
+        self.is_regular &= self.spans.get(at).is_some_and(|span| !span.is_there());
+        Some(at)
+    }
+
+    fn span(&self, at: usize) -> Option<Span> {
+        self.spans.get(at).copied().filter(|_| self.is_regular)
+    }
+}
+
+fn pass_over(scan: &mut Scan<'_>, _: Option<usize>) -> Option<()> {
+    scan.value()
+}
