@@ -105,7 +105,8 @@ impl Pool {
         let kept = if fresh { None } else { self.take().await };
         let mut sender = match kept {
             Some(sender) => sender,
-            None => self.connect().await?,
+            // Boxed: rare and large.
+            None => Box::pin(self.connect()).await?,
         };
         let sent = sender.try_send_request(request).await;
         let response = sent.map_err(|mut failed| match failed.take_message() {
@@ -130,7 +131,8 @@ impl Pool {
         let mut connector = self.connector.clone();
         // It is always ready.
         let stream = connector.call(self.origin.clone()).await.map_err(PoolError::Connect)?;
-        let (sender, connection) = http1::handshake(stream).await.map_err(PoolError::Unsent)?;
+        let made = Box::pin(http1::handshake(stream)).await;
+        let (sender, connection) = made.map_err(PoolError::Unsent)?;
         // It ends with its sender, and tells that of what goes wrong.
         TokioExecutor::new().execute(async move {
             connection.await.ok();
