@@ -67,16 +67,57 @@ fn the_program_does_not_run_untold_or_for_another_parent() {
 }
 
 #[test]
-fn the_program_dies_with_the_thread_that_started_it() {
+fn the_program_outlives_the_thread_that_started_it() {
     let start = || {
-        let mut child =
-            launcher(std::process::id(), &["/bin/sh", "-c", "echo up; exec sleep 1000"]);
+        let mut child = launcher(std::process::id(), &["/bin/sh", "-c", "read line; echo $line"]);
         go(&mut child);
-        assert_eq!(line_of(&mut child), "up");
         child
     };
     let mut child = std::thread::spawn(start).join().unwrap();
-    assert_eq!(child.wait().unwrap().signal(), Some(Signal::KILL.as_raw()));
+    child.stdin.as_mut().unwrap().write_all(b"still here\n").unwrap();
+    assert_eq!(line_of(&mut child), "still here");
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn a_launcher_ends_as_its_program_did() {
+    for (script, status) in [
+        ("exit 0", "exit status: 0"),
+        ("exit 1", "exit status: 1"),
+        ("exit 126", "exit status: 126"),
+        ("exit 255", "exit status: 255"),
+        ("kill -HUP $$", "signal: 1 (SIGHUP)"),
+        ("kill -INT $$", "signal: 2 (SIGINT)"),
+        ("kill -QUIT $$", "signal: 3 (SIGQUIT)"),
+        ("kill -ABRT $$", "signal: 6 (SIGABRT)"),
+        ("kill -BUS $$", "signal: 7 (SIGBUS)"),
+        ("kill -KILL $$", "signal: 9 (SIGKILL)"),
+        ("kill -USR1 $$", "signal: 10 (SIGUSR1)"),
+        ("kill -SEGV $$", "signal: 11 (SIGSEGV)"),
+        ("kill -TERM $$", "signal: 15 (SIGTERM)"),
+        ("kill -PWR $$", "signal: 30 (SIGPWR)"),
+        // As a shell says it: no program of Rust ends by it.
+        ("kill -PIPE $$", "exit status: 141"),
+    ] {
+        let mut child = launcher(std::process::id(), &["/bin/sh", "-c", script]);
+        go(&mut child);
+        assert_eq!(child.wait().unwrap().to_string(), status, "{script}");
+    }
+}
+
+#[test]
+fn what_a_program_sends_to_its_group_does_not_end_its_launcher() {
+    for signal in ["HUP", "INT", "QUIT", "USR1", "USR2", "ALRM", "VTALRM", "TERM", "CONT", "CHLD"] {
+        // It catches the signal, sends it to its group, and goes on; the launcher must have it
+        // before the program ends, which the second one and the pause see to.
+        let script =
+            format!("trap : {signal}; kill -{signal} 0; kill -{signal} 0; sleep 0.05; exit 5");
+        let mut command = Command::new(TOLLGATE);
+        command.args(["__exec", &std::process::id().to_string(), "1024", "/bin/sh", "-c", &script]);
+        let mut child = piped(command.process_group(0));
+        go(&mut child);
+        assert_eq!(child.wait().unwrap().to_string(), "exit status: 5", "{signal}");
+    }
 }
 
 #[test]
@@ -143,6 +184,128 @@ async fn a_gate_that_is_the_first_process_reaps_orphans() {
     let grandchild = lines.next_line().await.unwrap().unwrap();
     child.process.stop(Duration::ZERO).await;
     assert!(!Path::new(&format!("/proc/{grandchild}")).exists(), "a zombie is left");
+}
+
+/// What a daemon does: it says who it is, and stays.
+const DAEMON: &str = "echo $$ >>$LIST; exec sleep 1000";
+
+/// Ways to leave a process group, and how many daemons (`$DAEMON`) there are then.
+const ESCAPES: &[(&str, usize)] = &[
+    ("setsid sh -c \"$DAEMON\" & wait", 1),
+    ("setsid -f sh -c \"$DAEMON\"; sleep 1000", 1),
+    // Forked twice, as daemon(7) has it: its parent has ended.
+    ("(setsid sh -c '(sh -c \"$DAEMON\") & exit' &); sleep 1000", 1),
+    // In a group of its own, and in this session.
+    ("set -m; sh -c \"$DAEMON\" & wait", 1),
+    ("nohup setsid sh -c \"$DAEMON\" </dev/null >/dev/null 2>&1 & wait", 1),
+    ("setsid sh -c \"trap '' TERM HUP INT QUIT; $DAEMON\" & wait", 1),
+    ("setsid sh -c 'setsid sh -c \"$DAEMON\" & echo $$ >>$LIST; exec sleep 1000' & wait", 2),
+    ("for i in 1 2 3 4 5 6 7 8; do setsid -f sh -c \"$DAEMON\"; done; sleep 1000", 8),
+    ("setsid env -i LIST=$LIST sh -c \"cd /; umask 0; $DAEMON\" & wait", 1),
+    // Whoever started it is killed outright.
+    ("sh -c 'setsid sh -c \"$DAEMON\" & sleep 0.1; kill -9 $$'; sleep 1000", 1),
+    // Stopped, it obeys nothing but SIGKILL.
+    ("setsid sh -c 'echo $$ >>$LIST; kill -STOP $$; sleep 1000' & wait", 1),
+    // Its whole group is stopped, the launcher too.
+    ("setsid -f sh -c \"$DAEMON\"; sleep 0.1; kill -STOP 0", 1),
+    // Started anew whenever it ends.
+    ("setsid sh -c 'while :; do setsid sh -c \"$DAEMON\"; done' & wait", 1),
+    // Says that it ends, and has left one before.
+    ("setsid sh -c \"$DAEMON\" & trap '' TERM; exec sleep 1000", 1),
+];
+
+/// The script with what it names.
+fn escape(script: &str, list: &Path) -> String {
+    format!("export LIST={} DAEMON='{DAEMON}'; {script}", list.display())
+}
+
+fn escaping(script: &str, list: &Path) -> Settings {
+    let args = vec!["-c".to_owned(), escape(script, list)];
+    Settings { name: "daemons".to_owned(), args, ..family() }
+}
+
+/// Waits until so many daemons have said who they are.
+fn daemons(list: &Path, count: usize) -> Vec<Pid> {
+    let lines = || std::fs::read_to_string(list).unwrap_or_default();
+    until("the daemons to start", || count <= lines().lines().count());
+    lines().lines().map(pid).collect()
+}
+
+#[tokio::test]
+async fn no_way_out_of_the_group_outlives_a_stop() {
+    let folder = tempfile::tempdir().unwrap();
+    for (at, (script, count)) in ESCAPES.iter().enumerate() {
+        let list = folder.path().join(at.to_string());
+        let child = spawner().spawn(&escaping(script, &list)).await.unwrap();
+        let daemons = daemons(&list, *count);
+        child.process.stop(Duration::from_millis(20)).await;
+        // The stop waits for them: nobody need be waited for.
+        for daemon in daemons {
+            assert!(is_dead(daemon), "{script}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn daemons_end_with_the_program_that_left_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let list = folder.path().join("list");
+    let script = "setsid -f sh -c \"$DAEMON\"; read line; exit 3";
+    let mut child = spawner().spawn(&escaping(script, &list)).await.unwrap();
+    let daemons = daemons(&list, 1);
+    tokio::io::AsyncWriteExt::write_all(&mut child.stdin, b"end\n").await.unwrap();
+    assert_eq!(child.process.wait().await, "exit status: 3");
+    assert!(is_dead(daemons[0]));
+}
+
+/// Not a test of its own: a gate whose programs all try to leave it.
+#[tokio::test]
+async fn stand_in_with_daemons() {
+    use tokio::io::AsyncReadExt;
+
+    let Some(folder) = std::env::var_os("STAND_IN_WITH_DAEMONS") else { return };
+    let folder = Path::new(&folder);
+    let spawner = spawner();
+    let mut children = Vec::new();
+    for (at, (script, _)) in ESCAPES.iter().enumerate() {
+        let list = folder.join(at.to_string());
+        children.push(spawner.spawn(&escaping(script, &list)).await.unwrap());
+    }
+    // One that was started by a thread that is no more.
+    let list = folder.join("thread");
+    let start = move || {
+        let script = escape("setsid sh -c \"$DAEMON\" & wait", &list);
+        let mut child = launcher(std::process::id(), &["/bin/sh", "-c", &script]);
+        go(&mut child);
+        child
+    };
+    let mut started = std::thread::spawn(start).join().unwrap();
+    tokio::io::stdin().read_to_end(&mut Vec::new()).await.unwrap();
+    assert_eq!(started.try_wait().unwrap(), None, "it ended with its thread");
+}
+
+#[test]
+fn no_way_out_of_the_group_outlives_a_gate() {
+    for is_killed in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let arguments = ["--exact", "stand_in_with_daemons", "--nocapture"];
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        let mut gate = piped(command.args(arguments).env("STAND_IN_WITH_DAEMONS", folder.path()));
+        let at = |name: String| folder.path().join(name);
+        let counts = ESCAPES.iter().map(|(_, count)| *count).enumerate();
+        let mut all: Vec<_> =
+            counts.flat_map(|(place, count)| daemons(&at(place.to_string()), count)).collect();
+        all.extend(daemons(&at("thread".to_owned()), 1));
+        if is_killed {
+            gate.kill().unwrap();
+        } else {
+            drop(gate.stdin.take());
+        }
+        gate.wait().unwrap();
+        for daemon in all {
+            until("the daemon to die", || is_dead(daemon));
+        }
+    }
 }
 
 /// Not a test of its own: the gate that the tests below start in a process of its own, and kill. It

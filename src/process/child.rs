@@ -1,12 +1,15 @@
 //! A running child: watched by one task, which alone signals its group and reaps it.
 //!
 //! The order is what makes this safe: a group is killed while its leader is at most a zombie, so
-//! that its number cannot have passed to somebody else, and only then is the leader reaped.
+//! that its number cannot have passed to somebody else, and only then is the leader reaped. Before
+//! that its launcher, which is the leader, has killed what has left the group.
 
 use std::{io, sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid,
+};
 use tokio::{
     process::ChildStderr,
     signal::unix::Signal as Signals,
@@ -17,6 +20,7 @@ use tokio::{
 use super::{
     last_words,
     memory::Memory,
+    reaper::END_SIGNAL,
     stderr::{Tail, follow},
     watchdog::Watchdog,
 };
@@ -24,6 +28,10 @@ use super::{
 /// The pause before a group that takes too much memory is killed: in this time whoever waits for it
 /// is told why, and not only that it has ended.
 const EXCESS_MOMENT: Duration = Duration::from_millis(50);
+/// How long a launcher may take to kill all that it has started: longer than it tries to.
+const LAUNCHER_MAX: Duration = Duration::from_secs(3);
+/// Between two times that it is told so.
+const LAUNCHER_STEP: Duration = Duration::from_millis(50);
 /// How long a killed group may take to be reaped, before its task stops looking.
 const REAP_MAX: Duration = Duration::from_secs(5);
 /// Between two looks at a killed group.
@@ -109,7 +117,10 @@ async fn ended(mut ended: watch::Receiver<Option<String>>) -> String {
 #[derive(Debug)]
 pub struct Group {
     id: Pid,
+    /// Without one there is no launcher either: the leader is the program itself.
     watchdog: Option<Arc<Watchdog>>,
+    /// Its launcher has ended, or had its time: what is left may be killed, the launcher too.
+    is_given_up: bool,
     children: Signals,
     /// What to say where its leader fails.
     pub remark: Option<String>,
@@ -127,7 +138,8 @@ impl Group {
         watchdog: Option<Arc<Watchdog>>,
         children: Signals,
     ) -> io::Result<Self> {
-        let group = Self { id: leader, watchdog, children, remark: None, memory: None };
+        let group =
+            Self { id: leader, watchdog, is_given_up: false, children, remark: None, memory: None };
         group.watchdog.as_ref().map_or(Ok(()), |watchdog| watchdog.add(leader))?;
         Ok(group)
     }
@@ -135,6 +147,25 @@ impl Group {
     fn signal(&self, signal: Signal) {
         if let Err(error) = kill_process_group(self.id, signal) {
             tracing::debug!(group = self.id.as_raw_pid(), %error, "not signalled");
+        }
+    }
+
+    /// Has the launcher kill all that it has started, then kills what is left of the group.
+    async fn end(mut self) {
+        let until = Instant::now() + LAUNCHER_MAX;
+        while self.watchdog.is_some() && !self.is_given_up {
+            // Once more while it goes on: the program may stop its whole group at any time.
+            self.tell_launcher();
+            let ended = timeout(LAUNCHER_STEP, self.leader_ended()).await.is_ok();
+            self.is_given_up = ended || until < Instant::now();
+        }
+    }
+
+    fn tell_launcher(&self) {
+        for signal in [END_SIGNAL, Signal::CONT] {
+            if let Err(error) = kill_process(self.id, signal) {
+                tracing::debug!(launcher = self.id.as_raw_pid(), %error, "not signalled");
+            }
         }
     }
 
@@ -157,9 +188,10 @@ impl Group {
     ) -> Option<String> {
         let memory = self.memory.clone();
         let id = self.id;
+        let is_launched = self.watchdog.is_some();
         let exceeded = async {
             match &memory {
-                Some(memory) => memory.exceeded(id).await,
+                Some(memory) => memory.exceeded(id, is_launched).await,
                 None => std::future::pending().await,
             }
         };
@@ -189,6 +221,12 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
+        if self.watchdog.is_some() && !self.is_given_up {
+            // The runtime ends: there is no time to wait for the launcher. It ends by itself, and
+            // what it leaves the watchdog kills when the gate has ended.
+            self.tell_launcher();
+            return;
+        }
         self.signal(Signal::KILL);
         if let Some(watchdog) = &self.watchdog {
             watchdog.remove(self.id);
@@ -214,7 +252,7 @@ pub fn watched(
         let memory = group.memory.clone();
         let why = group.done(stopped, tell_excess).await;
         let remark = group.remark.take();
-        drop(group);
+        group.end().await;
         let status = leader.wait().await;
         reap_orphans(id).await;
         let why = why.or_else(|| memory.as_ref()?.killed());

@@ -1,17 +1,18 @@
-//! Prepares the start of a child: its program, its environment, and the step before its `exec`.
+//! Prepares the start of a child: its program, its environment, and the launcher that starts it.
 
 use std::{
     ffi::{OsStr, OsString},
     fmt,
     io::{self, Write},
-    os::unix::{fs::PermissionsExt, process::CommandExt},
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::ExitCode,
 };
 
-use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 use thiserror::Error;
 
+use super::reaper::Reaper;
 use crate::{call::machine, config::Secret};
 
 /// The exit code of a shell when a command was found but could not be run.
@@ -239,35 +240,41 @@ fn is_executable(file: &Path) -> bool {
     file.metadata().is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
 }
 
-/// `tollgate __exec PARENT DESCRIPTORS PROGRAM ARGS…`: becomes PROGRAM once the gate says so.
+/// `tollgate __exec PARENT DESCRIPTORS PROGRAM ARGS…`: starts PROGRAM once the gate says so, and
+/// stays as its parent until it and all that it started have ended.
 ///
-/// Runs in the new process, before any thread: asks the kernel to be killed with its parent, makes
-/// sure that the parent is still the gate, waits for the gate's one byte on standard input (which
-/// says that the watchdog knows this group), and executes PROGRAM with the bound on open files that
-/// the gate itself was given. Returns only if that failed.
+/// Runs in the new process, before any thread: asks the kernel for a signal when its parent ends,
+/// makes sure that the parent is still the gate, waits for the gate's one byte on standard input
+/// (which says that the watchdog knows this group), and starts PROGRAM with the bound on open files
+/// that the gate itself was given. It ends as PROGRAM did.
 pub fn exec_entry(mut args: impl Iterator<Item = OsString>) -> ExitCode {
-    let parent = args.next().and_then(|pid| pid.to_str()?.parse::<i32>().ok());
+    let parent = args.next().and_then(|pid| Pid::from_raw(pid.to_str()?.parse().ok()?));
     let descriptors = args.next().and_then(|count| count.to_str()?.parse::<u64>().ok());
     let (Some(parent), Some(descriptors), Some(program)) = (parent, descriptors, args.next())
     else {
         return fail("`__exec` is for Tollgate itself: it needs a parent, a bound and a program");
     };
-    if let Err(error) = set_parent_process_death_signal(Some(Signal::KILL)) {
+    // Before the signal below, which also comes with the end of the *thread* that started this.
+    let reaper = match Reaper::new(parent) {
+        Ok(reaper) => reaper,
+        Err(error) => return fail(&format!("cannot look after {}: {error}", program.display())),
+    };
+    if let Err(error) = set_parent_process_death_signal(Some(Signal::TERM)) {
         return fail(&format!("no parent-death signal: {error}"));
     }
     // The parent may have died before the line above; nobody would tell us any more.
-    let orphan = getppid().is_none_or(|pid| pid.as_raw_pid() != parent);
+    let orphan = getppid() != Some(parent);
     if orphan || !told_to_go() {
         return ExitCode::from(CANNOT_RUN);
     }
     machine::lower_descriptors(descriptors);
-    // std resets the signal mask and SIGPIPE on the way into `exec`.
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "does not start a process: it becomes the program"
-    )]
-    let error = std::process::Command::new(&program).args(args).exec();
-    fail(&cannot_run(&program, &error))
+    // std resets the signal mask and SIGPIPE of the new process.
+    #[allow(clippy::disallowed_methods, reason = "the launcher has no runtime to block")]
+    let started = std::process::Command::new(&program).args(args).spawn();
+    match started {
+        Ok(child) => reaper.watch(child.id()),
+        Err(error) => fail(&cannot_run(&program, &error)),
+    }
 }
 
 /// Reads one byte of standard input, and not a byte more: the next one belongs to the program.

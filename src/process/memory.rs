@@ -11,7 +11,7 @@ use rustix::process::Pid;
 
 use crate::telemetry::{Counter, Counters};
 
-use super::cgroup::Cgroup;
+use super::{cgroup::Cgroup, descendants};
 
 /// Between two looks.
 const LOOK: Duration = Duration::from_secs(1);
@@ -50,14 +50,15 @@ impl Memory {
     }
 
     /// Waits until the group takes more, and says how much; for ever where the kernel keeps the
-    /// bound. Safe to drop.
-    pub async fn exceeded(&self, group: Pid) -> String {
+    /// bound. The leader of the group is not counted where it is the gate's own launcher. Safe to
+    /// drop.
+    pub async fn exceeded(&self, group: Pid, is_launched: bool) -> String {
         if self.cgroup.is_some() {
             return std::future::pending().await;
         }
         loop {
             tokio::time::sleep(LOOK).await;
-            let bytes = resident(group);
+            let bytes = resident(group, is_launched);
             if self.bytes_max < bytes {
                 self.counters.add(Counter::UpstreamMemory);
                 let used = mebibytes(bytes);
@@ -68,29 +69,16 @@ impl Memory {
     }
 }
 
-/// Bytes of all processes of a group; 0 where there is no `/proc`.
-fn resident(group: Pid) -> u64 {
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let numbered = processes.filter(|entry| {
-        entry.file_name().as_encoded_bytes().first().is_some_and(u8::is_ascii_digit)
-    });
-    let kibibytes = numbered.filter_map(|entry| {
-        let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
-        if !is_of(&stat, group.as_raw_pid()) {
-            return None;
-        }
-        kibibytes_of(&fs::read_to_string(entry.path().join("status")).ok()?)
-    });
+/// Bytes of all processes of a group, and of those that have left it; 0 where there is no `/proc`.
+fn resident(leader: Pid, is_launched: bool) -> u64 {
+    let processes = descendants::processes();
+    let left = descendants::of(leader, &processes);
+    let group = leader.as_raw_pid();
+    let own = processes.iter().filter(|it| it.group == group || left.contains(&it.id));
+    let own = own.filter(|it| !is_launched || it.id != group);
+    let statuses = own.filter_map(|it| fs::read_to_string(format!("/proc/{}/status", it.id)).ok());
+    let kibibytes = statuses.filter_map(|status| kibibytes_of(&status));
     kibibytes.sum::<u64>().saturating_mul(1 << 10)
-}
-
-/// Whether the text of `/proc/PID/stat` (`proc_pid_stat(5)`) is that of a process of this group.
-fn is_of(stat: &str, group: i32) -> bool {
-    // A program's name is in parentheses, and may have any of its own. After it: state, parent,
-    // group.
-    let after = stat.rsplit_once(')').map(|(_, after)| after);
-    let of = after.and_then(|after| after.split_ascii_whitespace().nth(2)?.parse().ok());
-    of == Some(group)
 }
 
 /// The resident size in the text of `/proc/PID/status` (`proc_pid_status(5)`).
@@ -110,16 +98,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_is_that_of_the_group_whatever_the_program_is_called() {
-        for name in ["sh", "a b", "a) S 1 9 (", ")"] {
-            let stat = format!("7 ({name}) S 1 42 3 4 5");
-            assert!(is_of(&stat, 42) && !is_of(&stat, 43), "{name}");
-        }
-        for broken in ["", "7", "7 (sh", "7 (sh) S", "7 (sh) S 1 x"] {
-            assert!(!is_of(broken, 42), "{broken}");
-        }
+    fn memory_is_that_of_the_group() {
         assert_eq!(kibibytes_of("Name:\tVmRSS\nVmRSS:\t    5124 kB\nRssAnon: 1 kB\n"), Some(5_124));
         assert_eq!(kibibytes_of("Name:\tkthread\n"), None);
-        assert!((1 << 20) < resident(getpgrp()), "this test runs in some group");
+        assert!((1 << 20) < resident(getpgrp(), false), "this test runs in some group");
     }
 }

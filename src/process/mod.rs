@@ -1,9 +1,11 @@
-//! The only spawner of processes: stdio servers, each in a group that never outlives the gate.
+//! The only spawner of processes: stdio servers, which never outlive the gate, nor what they start.
 //!
 //! | file | |
 //! |---|---|
 //! | `spawner` | starts children, one for the whole gate |
-//! | `launch` | the program is found, its environment chosen; `__exec`, the step before it runs |
+//! | `launch` | the program is found, its environment chosen; `__exec`, its launcher |
+//! | `reaper` | the launcher while its program runs: it ends all that the program has started |
+//! | `descendants` | all that a process has started, read from `/proc` |
 //! | `child` | one running child: its end waited for, its group killed, everything reaped |
 //! | `watchdog` | `__watch`, the process that kills the groups when the gate itself is killed |
 //! | `stderr` | what a child says on the side |
@@ -11,15 +13,18 @@
 //! | `memory` | how much of it a group takes, and the bound on that |
 //! | `cgroup` | where the kernel keeps that bound |
 //!
-//! A child is Tollgate's own binary first: `unsafe` being forbidden, what must happen in the new
-//! process before the program runs (the parent-death signal) cannot be done between fork and exec.
-//! A program that leaves its group on purpose (`setsid`) is beyond all this.
+//! A child is Tollgate's own binary, a *launcher*, which starts the program in its own group and
+//! stays as its parent. `unsafe` being forbidden, what must happen in the new process before the
+//! program runs (the parent-death signal) cannot be done between fork and exec; and only a parent
+//! that stays learns of a program that leaves its group on purpose (`setsid`).
 
 mod cgroup;
 mod child;
+mod descendants;
 mod last_words;
 mod launch;
 mod memory;
+mod reaper;
 mod spawner;
 mod stderr;
 mod watchdog;
@@ -70,6 +75,7 @@ pub fn entry(mut args: impl Iterator<Item = OsString>) -> Option<ExitCode> {
     match args.next()?.to_str()? {
         EXEC_WORD => Some(launch::exec_entry(args)),
         watchdog::WORD => Some(watchdog::watch_entry()),
+        reaper::DIE_WORD => Some(reaper::die_entry(args)),
         _ => None,
     }
 }

@@ -69,10 +69,6 @@ impl Spawner {
 
     /// Starts a child.
     ///
-    /// Call this from a runtime's worker, and never from `spawn_blocking` or `block_in_place`: the
-    /// parent-death signal is sent at the end of the *thread* that forked (prctl(2)), and blocking
-    /// threads retire.
-    ///
     /// # Errors
     /// The program is not there, or could not be started. That it runs is not said: a program that
     /// cannot be executed (no interpreter) ends at once, and its standard error says why.

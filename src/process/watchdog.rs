@@ -1,9 +1,10 @@
 //! The process that outlives the gate by a moment: it kills the groups that the gate left behind.
 //!
-//! The parent-death signal reaches a child, but not the child's children (npx → sh → node). So
-//! the gate starts its own binary once more as a watchdog and tells it each group over a pipe:
-//! `+PGID` when one is started, `-PGID` when it is gone. However the gate ends, `kill -9` included,
-//! the kernel closes the pipe, and the watchdog kills what is still on its list.
+//! The parent-death signal reaches a child's launcher, which ends all that it has started; but the
+//! launcher may be killed itself. So the gate starts its own binary once more as a watchdog and
+//! tells it each group over a pipe: `+PGID` when one is started, `-PGID` when it is gone. However
+//! the gate ends, `kill -9` included, the kernel closes the pipe. The watchdog waits for the
+//! launchers that still are on its list, and then kills what is left of their groups.
 
 use std::{
     collections::HashSet,
@@ -14,11 +15,18 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use rustix::process::{Pid, Signal, kill_process_group, setsid};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    process::{Pid, PidfdFlags, Signal, kill_process, kill_process_group, pidfd_open, setsid},
+};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// The first argument that makes the binary a watchdog.
 pub const WORD: &str = "__watch";
+/// How long launchers may take once the gate has ended, as long as while it runs.
+const LAUNCHERS_MAX_MS: i64 = 3_000;
+/// Between two looks at them.
+const LOOK_MS: i64 = 10;
 
 /// The gate's end of the pipe. The process is started by the first group, and once more by the next
 /// one if it died.
@@ -125,11 +133,32 @@ pub fn watch_entry() -> ExitCode {
     for line in io::stdin().lock().lines().map_while(Result::ok) {
         note(&mut groups, &line);
     }
+    wait_for_launchers(&groups);
     for group in groups {
         // It may be gone by itself.
         kill_process_group(group, Signal::KILL).ok();
     }
     ExitCode::SUCCESS
+}
+
+/// Waits until the leaders of these groups have ended, for as long as they may take.
+fn wait_for_launchers(groups: &HashSet<Pid>) {
+    let open = |group: &Pid| Some((*group, pidfd_open(*group, PidfdFlags::empty()).ok()?));
+    let mut leaders: Vec<(Pid, OwnedFd)> = groups.iter().filter_map(open).collect();
+    let mut left = LAUNCHERS_MAX_MS;
+    while !leaders.is_empty() && 0 < left {
+        for (leader, _) in &leaders {
+            // A program may stop its whole group, as shells stop a job, at any time.
+            kill_process(*leader, Signal::CONT).ok();
+        }
+        left -= LOOK_MS;
+        let pause = Timespec { tv_sec: 0, tv_nsec: LOOK_MS * 1_000_000 };
+        poll(&mut [], Some(&pause)).ok();
+        leaders.retain(|(_, process)| {
+            let mut ended = [PollFd::new(process, PollFlags::IN)];
+            poll(&mut ended, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) == Ok(0)
+        });
+    }
 }
 
 fn note(groups: &mut HashSet<Pid>, line: &str) {
