@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
+import arguments
 import bridge
 import field
 import mcp_types as types
@@ -382,6 +383,7 @@ SCENES = [
     edits_under_load_lose_no_call,
     *bridge.SCENES,
     *field.SCENES,
+    *arguments.SCENES,
     yardstick.every_sdk_gets_through_the_gate_what_it_gets_directly,
 ]
 
