@@ -59,7 +59,7 @@ pub use crate::{
         ejection::Ejections,
     },
     session::{Sessions, seal::Sealer},
-    store::Store,
+    store::StateFolder,
     upstream::{sse::Frame, take_lines},
 };
 
@@ -70,7 +70,7 @@ pub use crate::{
 /// Fails where the configuration is not valid.
 pub fn view(config: &Path, listing: &Listing) -> Result<View, Problems> {
     let config = config::load(config, &|_| None)?;
-    let store = Store::open(Path::new(".")).expect("the folder that it runs in is there");
+    let store = StateFolder::open(Path::new(".")).expect("the folder that it runs in is there");
     let context = Arc::new(idle(store));
     let parts = config.upstreams.iter().map(|upstream| {
         let settings = Settings { config: upstream.clone(), answer_bytes_max: 0 };

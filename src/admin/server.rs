@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     builtin::report::{ReplicaReport, Report, UpstreamReport, UpstreamState},
-    call::machine::{self, Reserve},
+    call::machine::{self, DescriptorReserve},
     ingress::origin,
     snapshot::{Gate, Readiness},
 };
@@ -49,7 +49,7 @@ impl AdminServer {
     pub async fn run(self, stop: CancellationToken) {
         let local = self.listener.local_addr().unwrap_or(SocketAddr::from(([127, 0, 0, 1], 0)));
         let mut open = VecDeque::<CancellationToken>::new();
-        let mut reserve = Reserve::take(RESERVE);
+        let mut reserve = DescriptorReserve::take(RESERVE);
         loop {
             let accepted = tokio::select! {
                 // Dropped, a connection that waits is closed with the listener.

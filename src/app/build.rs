@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin::AdminServer,
-    audit::{Audit, OpenError as AuditError},
+    audit::{Audit, AuditOpenError},
     builtin::report::{Report, ReportSource},
     call::{machine, tasks::Tasks},
     config::{self, Config},
@@ -26,9 +26,9 @@ use crate::{
     reload::Reloader,
     session::{Sessions, seal::Sealer},
     snapshot,
-    store::Store,
+    store::StateFolder,
     telemetry::{Counters, throttle},
-    upstream::{Context, Openings, ReadBudget},
+    upstream::{Openings, ReadBudget, UpstreamContext},
 };
 
 use super::{
@@ -67,7 +67,7 @@ pub(super) struct Plan {
     pub config: Arc<Config>,
     rules: Rulebook,
     tls: Option<Arc<ServerCertificates>>,
-    store: Store,
+    store: StateFolder,
     secret: Vec<u8>,
     vault: Arc<Vault>,
     audit: Option<Arc<Audit>>,
@@ -94,7 +94,7 @@ impl Plan {
         let tls = tls.map_err(StartError::Tls)?;
         let folder = &config.server.state;
         let failed = |error| StartError::State { folder: folder.clone(), error };
-        let store = Store::open(folder).map_err(failed)?;
+        let store = StateFolder::open(folder).map_err(failed)?;
         store.check_owner(KEY_FILE).map_err(failed)?;
         let secret = match &config.server.session_key {
             Some(secret) => secret.expose().as_bytes().to_vec(),
@@ -188,7 +188,7 @@ impl Plan {
         let tasks = Tasks::default();
         let itself = Arc::new(OnceLock::new());
         let openings = Openings::new(config.server.limits.openings_max, Arc::clone(counters));
-        let context = Context {
+        let context = UpstreamContext {
             net: Net::new(),
             store: store.clone(),
             openings,
@@ -227,13 +227,13 @@ async fn open_audit(
     secret: &[u8],
     counters: &Arc<Counters>,
     upgrade: bool,
-) -> Result<Arc<Audit>, AuditError> {
+) -> Result<Arc<Audit>, AuditOpenError> {
     let deadline = Instant::now() + AUDIT_PATIENCE;
     let mut opened = Audit::open(settings, secret, counters, upgrade);
-    if let Err(error @ AuditError::Taken(_)) = &opened {
+    if let Err(error @ AuditOpenError::Taken(_)) = &opened {
         tracing::warn!(%error, "waiting until it ends, {AUDIT_PATIENCE:?} at most");
     }
-    while matches!(opened, Err(AuditError::Taken(_))) && Instant::now() < deadline {
+    while matches!(opened, Err(AuditOpenError::Taken(_))) && Instant::now() < deadline {
         tokio::time::sleep(AUDIT_PAUSE).await;
         opened = Audit::open(settings, secret, counters, upgrade);
     }

@@ -7,7 +7,7 @@ use crate::{
     catalog::{self, Ledger, Naming, Part},
     config::{self, Config, Filter, Route},
     snapshot,
-    store::Store,
+    store::StateFolder,
 };
 
 use super::offline::idle;
@@ -23,7 +23,7 @@ pub fn warnings(config: &Config) -> Vec<String> {
     if !config.server.state.is_dir() {
         return warnings;
     }
-    let Ok(store) = Store::open(&config.server.state) else { return warnings };
+    let Ok(store) = StateFolder::open(&config.server.state) else { return warnings };
     let context = Arc::new(idle(store.clone()));
     let ledger = Ledger::open(&store, Arc::clone(&context.counters));
     let part = |section| snapshot::offline(section, &context, &store, &config.server.limits);

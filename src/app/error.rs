@@ -12,7 +12,7 @@ pub enum StartError {
     #[error("the state folder {folder}: {error}", folder = .folder.display())]
     State { folder: PathBuf, error: std::io::Error },
     #[error("{0}")]
-    Audit(#[from] audit::OpenError),
+    Audit(#[from] audit::AuditOpenError),
     #[error("`session_key` has fewer than {} bytes", Sealer::SECRET_BYTES_MIN)]
     Key,
     #[error("cannot listen on {address}: {error}")]

@@ -9,7 +9,7 @@ use crate::{
         ledger::{HeldNames, Holder, LedgerRecord, NamedBy, Owner},
     },
     config::{self, Config},
-    store::Store,
+    store::StateFolder,
     telemetry::Counters,
 };
 
@@ -212,7 +212,7 @@ fn word(kind: ListKind) -> &'static str {
 fn opened(config: &Config) -> Result<Ledger, StartError> {
     let folder = &config.server.state;
     let failed = |error| StartError::State { folder: folder.clone(), error };
-    let store = Store::open(folder).map_err(failed)?;
+    let store = StateFolder::open(folder).map_err(failed)?;
     let ledger = Ledger::open(&store, Arc::<Counters>::default());
     ledger.follow(config);
     Ok(ledger)

@@ -14,9 +14,9 @@ use crate::{
     policy::{self, AccessRequest, Judge, PolicyBounds, Verdict},
     process::Spawner,
     snapshot,
-    store::Store,
+    store::StateFolder,
     telemetry::Counters,
-    upstream::{Context, Openings, ReadBudget},
+    upstream::{Openings, ReadBudget, UpstreamContext},
 };
 
 use super::error::StartError;
@@ -63,7 +63,7 @@ impl Offline {
         };
         let folder = &config.server.state;
         let failed = |error| StartError::State { folder: folder.clone(), error };
-        let store = Store::open(folder).map_err(failed)?;
+        let store = StateFolder::open(folder).map_err(failed)?;
         let context = Arc::new(idle(store.clone()));
         let members = settings.upstreams.iter().filter_map(|name| {
             let known = config.upstreams.iter().find(|upstream| upstream.name == *name)?;
@@ -126,11 +126,11 @@ impl OfflineTool {
 }
 
 /// The context of upstreams that are never opened.
-pub fn idle(store: Store) -> Context {
+pub fn idle(store: StateFolder) -> UpstreamContext {
     let tasks = Tasks::default();
     let counters = Arc::<Counters>::default();
     let openings = Openings::new(1, Arc::clone(&counters));
-    Context {
+    UpstreamContext {
         net: Net::new(),
         store,
         openings,

@@ -27,7 +27,7 @@ type Hash = [u8; 32];
 
 /// Why a log cannot be opened.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub enum AuditOpenError {
     #[error("the audit log {path}: {error}", path = .0.display(), error = .1)]
     File(PathBuf, io::Error),
     #[error("the audit log {path}: {error}", path = .0.display(), error = .1)]
@@ -82,25 +82,25 @@ impl File {
     ///
     /// # Errors
     /// Where it cannot be opened or made, is another gate's, or is no audit log.
-    pub fn open(path: &Path, bytes_max: usize) -> Result<Self, OpenError> {
+    pub fn open(path: &Path, bytes_max: usize) -> Result<Self, AuditOpenError> {
         let own = |path: &Path| {
             let mut options = fs::OpenOptions::new();
             options.create(true).truncate(false).read(true).write(true).mode(0o600).open(path)
         };
-        let failed = |error| OpenError::File(path.to_owned(), error);
+        let failed = |error| AuditOpenError::File(path.to_owned(), error);
         let mut beside = path.to_owned().into_os_string();
         beside.push(".lock");
         let lock = own(Path::new(&beside)).map_err(failed)?;
         lock.try_lock().map_err(|error| match error {
-            fs::TryLockError::WouldBlock => OpenError::Taken(path.to_owned()),
+            fs::TryLockError::WouldBlock => AuditOpenError::Taken(path.to_owned()),
             fs::TryLockError::Error(error) => failed(error),
         })?;
         // `SQLite` would make it readable by others.
         drop(own(path).map_err(failed)?);
-        let failed = |error| OpenError::Sqlite(path.to_owned(), error);
+        let failed = |error| AuditOpenError::Sqlite(path.to_owned(), error);
         let connection = Connection::open(path).map_err(failed)?;
         if !prepare(&connection, bytes_max).map_err(failed)? {
-            return Err(OpenError::Foreign(path.to_owned()));
+            return Err(AuditOpenError::Foreign(path.to_owned()));
         }
         let last = connection.query_row(LAST, [], |row| Ok((row.get(0)?, row.get(1)?)));
         let (seq, head) = match last {
@@ -174,14 +174,14 @@ fn prepare(connection: &Connection, bytes_max: usize) -> rusqlite::Result<bool> 
 }
 
 /// Reads a log, also while a gate writes it.
-fn reader(path: &Path) -> Result<Connection, OpenError> {
+fn reader(path: &Path) -> Result<Connection, AuditOpenError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let failed = |error| OpenError::Sqlite(path.to_owned(), error);
+    let failed = |error| AuditOpenError::Sqlite(path.to_owned(), error);
     let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
     let id = connection.pragma_query_value(None, "application_id", |row| row.get::<_, i64>(0));
     match id.map_err(failed)? {
         APPLICATION => Ok(connection),
-        _ => Err(OpenError::Foreign(path.to_owned())),
+        _ => Err(AuditOpenError::Foreign(path.to_owned())),
     }
 }
 
@@ -189,8 +189,8 @@ fn reader(path: &Path) -> Result<Connection, OpenError> {
 ///
 /// # Errors
 /// Where it cannot be read.
-pub fn verify(path: &Path) -> Result<Result<Proof, Broken>, OpenError> {
-    let failed = |error| OpenError::Sqlite(path.to_owned(), error);
+pub fn verify(path: &Path) -> Result<Result<Proof, Broken>, AuditOpenError> {
+    let failed = |error| AuditOpenError::Sqlite(path.to_owned(), error);
     let connection = reader(path)?;
     let mut all = connection.prepare(ALL).map_err(failed)?;
     let mut rows = all.query([]).map_err(failed)?;
@@ -217,8 +217,8 @@ pub fn verify(path: &Path) -> Result<Result<Proof, Broken>, OpenError> {
 ///
 /// # Errors
 /// Where the log cannot be read.
-pub fn list(path: &Path, filter: &Filter) -> Result<Vec<String>, OpenError> {
-    let failed = |error| OpenError::Sqlite(path.to_owned(), error);
+pub fn list(path: &Path, filter: &Filter) -> Result<Vec<String>, AuditOpenError> {
+    let failed = |error| AuditOpenError::Sqlite(path.to_owned(), error);
     let connection = reader(path)?;
     let mut some = connection.prepare(SOME).map_err(failed)?;
     let named = named_params! {

@@ -26,7 +26,7 @@ use crate::{
 
 pub use self::{
     entry::Entry,
-    file::{Broken, Filter, OpenError, Proof, list, verify},
+    file::{AuditOpenError, Broken, Filter, Proof, list, verify},
     told::CacheUse,
 };
 use self::{record::Open, room::Room, writer::Work};
@@ -77,9 +77,9 @@ impl Audit {
         secret: &[u8],
         counters: &Arc<Counters>,
         wait: bool,
-    ) -> Result<Arc<Self>, OpenError> {
+    ) -> Result<Arc<Self>, AuditOpenError> {
         let file = match file::File::open(&settings.path, settings.bytes_max) {
-            Err(OpenError::Taken(_)) if wait => None,
+            Err(AuditOpenError::Taken(_)) if wait => None,
             opened => Some(opened?),
         };
         let room = Arc::new(Room::new(settings.queue_max, writer::waiting_bytes_max(settings)));
@@ -89,7 +89,7 @@ impl Audit {
         // Before the first call is let in by it.
         file.iter().for_each(|file| writer.measure(file));
         let thread = Thread::start("audit", move || writer.run(file));
-        let thread = thread.map_err(|error| OpenError::Thread(error.to_string()))?;
+        let thread = thread.map_err(|error| AuditOpenError::Thread(error.to_string()))?;
         Ok(Arc::new(Self {
             settings: settings.clone(),
             key: blake3::derive_key(KEY_CONTEXT, secret),

@@ -12,13 +12,13 @@ const BYTES_MIN: usize = 64 << 10;
 
 /// A file of zeros; it goes away with this.
 #[derive(Debug)]
-pub struct Reserve {
+pub struct DiskReserve {
     path: PathBuf,
     wanted: usize,
     held: usize,
 }
 
-impl Reserve {
+impl DiskReserve {
     /// Holds nothing yet. `beside` is the log, `wanted` how many bytes are to be held for it.
     pub fn new(beside: &Path, wanted: usize) -> Self {
         let mut path = beside.to_owned().into_os_string();
@@ -59,7 +59,7 @@ impl Reserve {
     }
 }
 
-impl Drop for Reserve {
+impl Drop for DiskReserve {
     fn drop(&mut self) {
         self.release();
     }
@@ -88,7 +88,7 @@ mod tests {
     #[test]
     fn it_takes_room_from_the_disk_and_gives_it_back() {
         let folder = tempfile::tempdir().unwrap();
-        let mut reserve = Reserve::new(&folder.path().join("audit.db"), 1 << 20);
+        let mut reserve = DiskReserve::new(&folder.path().join("audit.db"), 1 << 20);
         let file = folder.path().join("audit.db.reserve");
         for _ in 0..2 {
             reserve.hold().unwrap();
@@ -109,9 +109,9 @@ mod tests {
     #[test]
     fn nothing_that_cannot_be_made_is_held() {
         let folder = tempfile::tempdir().unwrap();
-        let mut nowhere = Reserve::new(&folder.path().join("no/audit.db"), 1 << 20);
+        let mut nowhere = DiskReserve::new(&folder.path().join("no/audit.db"), 1 << 20);
         assert!(nowhere.hold().is_err() && nowhere.held() == 0);
-        let mut none = Reserve::new(&folder.path().join("audit.db"), 0);
+        let mut none = DiskReserve::new(&folder.path().join("audit.db"), 0);
         assert!(none.hold().is_ok() && none.held() == 0);
         assert!(!folder.path().join("audit.db.reserve").exists());
     }

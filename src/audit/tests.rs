@@ -118,14 +118,14 @@ async fn a_log_has_one_gate_and_a_file_that_is_none_is_left_alone() {
     let settings = settings(&folder);
     let (audit, counters) = open(&settings);
     let second = Audit::open(&settings, b"another", &counters, false);
-    assert!(matches!(second, Err(OpenError::Taken(_))));
+    assert!(matches!(second, Err(AuditOpenError::Taken(_))));
     audit.close().await;
     let other = config::Audit { path: folder.path().join("other.db"), ..settings };
     let connection = Connection::open(&other.path).unwrap();
     connection.execute_batch("CREATE TABLE mine (a TEXT)").unwrap();
     let foreign = Audit::open(&other, b"a secret", &counters, false);
-    assert!(matches!(foreign, Err(OpenError::Foreign(_))));
-    assert!(matches!(verify(&other.path), Err(OpenError::Foreign(_))));
+    assert!(matches!(foreign, Err(AuditOpenError::Foreign(_))));
+    assert!(matches!(verify(&other.path), Err(AuditOpenError::Foreign(_))));
 }
 
 #[tokio::test]

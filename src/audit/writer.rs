@@ -10,8 +10,8 @@ use crate::{
 };
 
 use super::{
-    file::{File, OpenError},
-    reserve::Reserve,
+    file::{AuditOpenError, File},
+    reserve::DiskReserve,
     room::{Place, Room},
 };
 
@@ -52,7 +52,7 @@ pub struct Writer {
     /// What may wait as long as nothing is short.
     waiting_bytes_max: usize,
     /// None where what cannot be recorded goes on unrecorded.
-    reserve: Option<Reserve>,
+    reserve: Option<DiskReserve>,
     waiting: VecDeque<(String, Place)>,
     closing: bool,
     /// Whether calls are turned away for want of room, which was said.
@@ -81,7 +81,7 @@ impl Writer {
             path: settings.path.clone(),
             bytes_max: settings.bytes_max,
             waiting_bytes_max: waiting_bytes_max(settings),
-            reserve: refuses.then(|| Reserve::new(&settings.path, bytes)),
+            reserve: refuses.then(|| DiskReserve::new(&settings.path, bytes)),
             waiting: VecDeque::new(),
             closing: false,
             full: false,
@@ -143,7 +143,7 @@ impl Writer {
         loop {
             match File::open(&self.path, self.bytes_max) {
                 Ok(file) => return Some(file),
-                Err(OpenError::Taken(_)) => (),
+                Err(AuditOpenError::Taken(_)) => (),
                 Err(error) => tracing::error!(%error, "calls cannot be recorded"),
             }
             if self.room.is_closed() {

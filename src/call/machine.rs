@@ -89,12 +89,12 @@ pub fn is_full(error: &io::Error) -> bool {
 
 /// Descriptors that are kept open for the time when there are no others.
 #[derive(Debug)]
-pub struct Reserve {
+pub struct DescriptorReserve {
     kept: Vec<File>,
     count: usize,
 }
 
-impl Reserve {
+impl DescriptorReserve {
     pub fn take(count: usize) -> Self {
         let mut reserve = Self { kept: Vec::new(), count };
         reserve.refill();
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_reserve_is_given_up_and_filled_again() {
-        let mut reserve = Reserve::take(2);
+        let mut reserve = DescriptorReserve::take(2);
         assert_eq!([(); 3].map(|()| reserve.release()), [true, true, false]);
         reserve.refill();
         assert_eq!([(); 3].map(|()| reserve.release()), [true, true, false]);

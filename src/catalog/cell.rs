@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use crate::{
     call::ListKind,
     config::{self, Transport},
-    store::Store,
+    store::StateFolder,
 };
 
 use super::{
@@ -28,7 +28,7 @@ pub struct CatalogCell {
     file: String,
     /// Command or address that the listing is of: another one is another server.
     source: String,
-    store: Store,
+    store: StateFolder,
     kept: Mutex<Kept>,
     bounds: watch::Sender<ListBounds>,
 }
@@ -101,7 +101,7 @@ impl CatalogCell {
     /// be read is passed over.
     pub fn open(
         upstream: &config::Upstream,
-        store: &Store,
+        store: &StateFolder,
         predecessor: Option<&Self>,
         bounds: ListBounds,
     ) -> Arc<Self> {

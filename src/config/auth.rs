@@ -154,7 +154,7 @@ section! {
     #[derive(Debug)]
     KeysAuth called "authority" checked by has_keys {
         /// API keys by their ids.
-        keys: ApiKeys,
+        keys: ApiKeyTable,
     }
 }
 
@@ -345,9 +345,9 @@ fn asks_something(keys: &mut Fields<StepUp>, reader: &mut Reader<'_>) {
 
 /// API keys by their ids.
 #[derive(Debug)]
-pub struct ApiKeys;
+pub struct ApiKeyTable;
 
-impl FromToml for ApiKeys {
+impl FromToml for ApiKeyTable {
     type Value = Vec<ApiKey>;
 
     fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Vec<ApiKey>> {

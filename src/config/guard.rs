@@ -132,10 +132,10 @@ section! {
     #[derive(Debug, Clone, PartialEq, Eq)]
     Filling checked by check_filling {
         /// Arguments for calls that have none of this name.
-        default: Arguments,
+        default: ArgumentTable,
         /// Arguments for all calls, whatever they have; clients do not see them in the tool's
         /// schema.
-        force: Arguments,
+        force: ArgumentTable,
     }
 }
 
@@ -341,9 +341,9 @@ impl FromToml for Places {
 
 /// Arguments by their names.
 #[derive(Debug)]
-pub struct Arguments;
+pub struct ArgumentTable;
 
-impl FromToml for Arguments {
+impl FromToml for ArgumentTable {
     type Value = Vec<(String, Raw)>;
 
     fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self::Value> {

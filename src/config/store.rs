@@ -37,7 +37,7 @@ section! {
         // As many as a pipe of a few milliseconds holds.
         in_flight_max as "store_in_flight_max": Count<1, 100_000> = 256,
         /// What its keys begin with. Gates that have the same one count together.
-        prefix as "store_prefix": Prefix = "tollgate",
+        prefix as "store_prefix": KeyPrefix = "tollgate",
     }
 }
 
@@ -72,7 +72,7 @@ pub struct StoreUrl;
 
 /// What keys of a store begin with.
 #[derive(Debug)]
-pub struct Prefix;
+pub struct KeyPrefix;
 
 impl FromToml for StoreUrl {
     type Value = Secret;
@@ -100,7 +100,7 @@ impl FromToml for StoreUrl {
     }
 }
 
-impl FromToml for Prefix {
+impl FromToml for KeyPrefix {
     type Value = String;
 
     fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<String> {

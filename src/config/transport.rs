@@ -130,9 +130,9 @@ impl FromToml for Builtin {
 
 /// A program to start.
 #[derive(Debug)]
-pub struct Command;
+pub struct ProgramName;
 
-impl FromToml for Command {
+impl FromToml for ProgramName {
     type Value = String;
 
     fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<String> {
@@ -151,9 +151,9 @@ impl FromToml for Command {
 
 /// Environment variables of a process.
 #[derive(Debug)]
-pub struct Environment;
+pub struct EnvironmentTable;
 
-impl FromToml for Environment {
+impl FromToml for EnvironmentTable {
     type Value = BTreeMap<String, Secret>;
 
     fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Self::Value> {

@@ -27,8 +27,8 @@ use super::{
     },
     tool::{Tool, Tools},
     transport::{
-        Builtin, Certificates, Command, Dial, Environment, Headers, HttpTransport, Identity,
-        PrivateKey, Proxy, Transport, forwarded,
+        Builtin, Certificates, Dial, EnvironmentTable, Headers, HttpTransport, Identity,
+        PrivateKey, ProgramName, Proxy, Transport, forwarded,
     },
 };
 
@@ -118,12 +118,12 @@ section! {
         pipe: Pipe,
     } file {
         /// The program to start, which speaks MCP over its standard input and output.
-        command of command: Option<Command>,
+        command of command: Option<ProgramName>,
         /// Its arguments.
         args of command: Vec<String>,
         /// Its environment variables: a text, or `env:NAME`, `file:PATH` or `vault:PATH#FIELD`
         /// where that is kept; `text:…` for a text that begins so by itself.
-        env of command: Environment,
+        env of command: EnvironmentTable,
         /// The folder it starts in; a relative path begins beside the file.
         cwd of command: Option<LocalPath>,
         /// The address of a server that speaks MCP over HTTP; of several replicas of one server, an

@@ -8,19 +8,19 @@ use tokio::{sync::Mutex, time::Instant};
 
 use crate::{call::tasks::Tasks, config::Grant, net::Net, telemetry::Counters};
 
-use super::{server::Server, token::Token};
+use super::{server::Server, token::FetchedToken};
 
 /// The gate as a client of the upstream's authorization server.
 #[derive(Debug)]
-pub struct Client {
+pub struct OAuthClient {
     pub server: Server,
     tasks: Tasks,
-    token: RwLock<Option<Token>>,
+    token: RwLock<Option<FetchedToken>>,
     /// Held while one is fetched; the last failure.
     fetching: Mutex<Option<(Instant, String)>>,
 }
 
-impl Client {
+impl OAuthClient {
     pub fn new(
         name: &str,
         url: &str,
@@ -41,7 +41,7 @@ impl Client {
     ///
     /// # Errors
     /// Why there is none. It names no secret.
-    pub async fn token(self: &Arc<Self>) -> Result<Token, String> {
+    pub async fn token(self: &Arc<Self>) -> Result<FetchedToken, String> {
         let now = Instant::now();
         let known = self.token.read().clone();
         let Some(token) = known.filter(|token| now < token.expires) else {
@@ -60,7 +60,7 @@ impl Client {
 
     /// The upstream did not take this token: another one. None where that would be refused, too,
     /// or cannot be had.
-    pub async fn instead_of(&self, refused: &Token) -> Option<Token> {
+    pub async fn instead_of(&self, refused: &FetchedToken) -> Option<FetchedToken> {
         let known = self.token.read().clone();
         let newest = known.is_none_or(|known| known.is(refused));
         let pause = self.server.settings.refused_pause;
@@ -71,10 +71,10 @@ impl Client {
     }
 
     /// A token other than the one seen: another caller's, where that came first.
-    async fn fetch(&self, seen: Option<&Token>) -> Result<Token, String> {
+    async fn fetch(&self, seen: Option<&FetchedToken>) -> Result<FetchedToken, String> {
         let mut failed = self.fetching.lock().await;
         let known = self.token.read().clone();
-        let new = |token: &Token| seen.is_none_or(|seen| !seen.is(token));
+        let new = |token: &FetchedToken| seen.is_none_or(|seen| !seen.is(token));
         if let Some(token) = known.filter(|token| new(token) && Instant::now() < token.expires) {
             return Ok(token);
         }

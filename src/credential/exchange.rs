@@ -11,7 +11,7 @@ use crate::{
     call::Token as Bearer, config::Exchange as Settings, net::flight::Flights, telemetry::Counter,
 };
 
-use super::{client::Client, token::Token};
+use super::{client::OAuthClient, token::FetchedToken};
 
 const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:token-exchange";
 const ACCESS_TOKEN: &str = "urn:ietf:params:oauth:token-type:access_token";
@@ -21,17 +21,17 @@ type Key = [u8; 32];
 
 /// The tokens of one upstream's callers.
 #[derive(Debug)]
-pub struct Exchange {
+pub struct TokenExchange {
     /// The client whose own token goes with what the gate itself sends.
-    own: Arc<Client>,
-    kept: Cache<Key, Token>,
+    own: Arc<OAuthClient>,
+    kept: Cache<Key, FetchedToken>,
     /// Exchanges that failed of late, and why.
     failed: Cache<Key, String>,
-    flights: Flights<Key, Result<Token, String>>,
+    flights: Flights<Key, Result<FetchedToken, String>>,
 }
 
-impl Exchange {
-    pub fn new(settings: &Settings, own: Arc<Client>) -> Arc<Self> {
+impl TokenExchange {
+    pub fn new(settings: &Settings, own: Arc<OAuthClient>) -> Arc<Self> {
         let max = settings.tokens_max.try_into().unwrap_or(u64::MAX);
         let pause = settings.grant.pause;
         Arc::new(Self {
@@ -46,7 +46,7 @@ impl Exchange {
     ///
     /// # Errors
     /// Why there is none. It names no secret.
-    pub async fn token(&self, whose: Option<&Bearer>) -> Result<Token, String> {
+    pub async fn token(&self, whose: Option<&Bearer>) -> Result<FetchedToken, String> {
         let Some(bearer) = whose else { return self.own.token().await };
         let key = Sha256::digest(bearer.expose()).into();
         match self.good(&key) {
@@ -57,7 +57,11 @@ impl Exchange {
 
     /// The upstream did not take this one: another. None where that would be refused, too, or
     /// cannot be had.
-    pub async fn instead_of(&self, refused: &Token, whose: Option<&Bearer>) -> Option<Token> {
+    pub async fn instead_of(
+        &self,
+        refused: &FetchedToken,
+        whose: Option<&Bearer>,
+    ) -> Option<FetchedToken> {
         let Some(bearer) = whose else { return self.own.instead_of(refused).await };
         let key = Sha256::digest(bearer.expose()).into();
         if let Some(token) = self.good(&key).filter(|token| !token.is(refused)) {
@@ -71,11 +75,16 @@ impl Exchange {
         self.fetch(key, bearer, true).await.ok()
     }
 
-    fn good(&self, key: &Key) -> Option<Token> {
+    fn good(&self, key: &Key) -> Option<FetchedToken> {
         self.kept.get(key).filter(|token| Instant::now() < token.expires)
     }
 
-    async fn fetch(&self, key: Key, bearer: &Bearer, replaces: bool) -> Result<Token, String> {
+    async fn fetch(
+        &self,
+        key: Key,
+        bearer: &Bearer,
+        replaces: bool,
+    ) -> Result<FetchedToken, String> {
         if let Some(why) = self.failed.get(&key) {
             return Err(why);
         }

@@ -23,13 +23,13 @@ use crate::{
     telemetry::Counters,
 };
 
-use self::{aws::Aws, client::Client, exchange::Exchange};
+use self::{aws::Aws, client::OAuthClient, exchange::TokenExchange};
 
 /// The credential of one upstream. A clone is the same one.
 #[derive(Debug, Clone)]
 pub enum Credential {
-    Client(Arc<Client>),
-    Exchange(Arc<Exchange>),
+    Client(Arc<OAuthClient>),
+    Exchange(Arc<TokenExchange>),
     Pass,
     Aws(Arc<Aws>),
 }
@@ -45,12 +45,12 @@ impl Credential {
         let Transport::Http { url, credential: Some(settings), .. } = &config.transport else {
             return None;
         };
-        let client = |grant| Client::new(&config.name, url, grant, net, counters, tasks);
+        let client = |grant| OAuthClient::new(&config.name, url, grant, net, counters, tasks);
         Some(match settings {
             Settings::Client(grant) => Self::Client(client(grant)),
             Settings::Exchange(settings) => {
                 let own = client(&settings.grant);
-                Self::Exchange(Exchange::new(settings, own))
+                Self::Exchange(TokenExchange::new(settings, own))
             }
             Settings::Pass => Self::Pass,
             Settings::Aws(keys) => Self::Aws(Arc::new(Aws::new(keys))),

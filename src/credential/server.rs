@@ -14,7 +14,7 @@ use crate::{
     telemetry::{Counter, Counters},
 };
 
-use super::token::{Granted, Token};
+use super::token::{FetchedToken, Granted};
 
 /// An authorization server.
 pub struct Server {
@@ -56,13 +56,13 @@ impl Server {
         &self,
         grant: Vec<(&'static str, String)>,
         replaces: bool,
-    ) -> Result<Token, String> {
+    ) -> Result<FetchedToken, String> {
         let patience = self.settings.fetching.timeout;
         // Its type is erased: it is rare, and lies deep below all that waits for a token.
         let granted = tokio::time::timeout(patience, self.ask(grant).boxed()).await;
         let silence = || Err(format!("no answer within {patience:?} (`fetch_timeout`)"));
         let token = granted.unwrap_or_else(|_| silence());
-        match token.and_then(|granted| Token::of(&granted, replaces)) {
+        match token.and_then(|granted| FetchedToken::of(&granted, replaces)) {
             Ok(token) => {
                 self.counters.add(Counter::TokensFetched);
                 Ok(token)

@@ -15,7 +15,7 @@ const LIFE_MAX: f64 = 24.0 * 60.0 * 60.0;
 
 /// A token as it is sent.
 #[derive(Debug, Clone)]
-pub struct Token {
+pub struct FetchedToken {
     value: HeaderValue,
     pub fetched: Instant,
     /// Whether it came in the place of one that was refused.
@@ -35,7 +35,7 @@ pub struct Granted {
     expires_in: serde_json::Value,
 }
 
-impl Token {
+impl FetchedToken {
     /// # Errors
     /// Where it is none that can be sent.
     pub fn of(granted: &Granted, replaces: bool) -> Result<Self, String> {
@@ -93,16 +93,16 @@ mod tests {
             token_type: kind.map(str::to_owned),
             expires_in: json!(100),
         };
-        let token = Token::of(&granted(Some("bearer"), "abc"), false).unwrap();
+        let token = FetchedToken::of(&granted(Some("bearer"), "abc"), false).unwrap();
         assert_eq!(token.value(), "Bearer abc");
         assert!(!format!("{:?}", token.value()).contains("abc"));
         assert!(token.renew < token.expires);
         for odd in [json!(u64::MAX), json!(-1), json!(0), json!("3600"), json!("x"), json!(null)] {
             let granted = Granted { expires_in: odd, ..granted(None, "abc") };
-            let token = Token::of(&granted, false).unwrap();
+            let token = FetchedToken::of(&granted, false).unwrap();
             assert!(LIFE_MIN <= token.expires - token.fetched);
         }
-        assert!(Token::of(&granted(Some("DPoP"), "abc"), false).is_err());
-        assert!(Token::of(&granted(None, "a\nb"), false).is_err());
+        assert!(FetchedToken::of(&granted(Some("DPoP"), "abc"), false).is_err());
+        assert!(FetchedToken::of(&granted(None, "a\nb"), false).is_err());
     }
 }

@@ -26,7 +26,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     auth::{Certificate, ClientPeer},
-    call::machine::{self, Reserve},
+    call::machine::{self, DescriptorReserve},
     config::Limits,
     snapshot::Gate,
     telemetry::Counter,
@@ -99,7 +99,7 @@ impl Listener {
             shared,
         };
         let open = TaskTracker::new();
-        let mut reserve = Reserve::take(1);
+        let mut reserve = DescriptorReserve::take(1);
         let mut stop = pin!(stop);
         loop {
             let accepted = tokio::select! {
@@ -153,7 +153,12 @@ impl Listener {
     /// Deals with a connection that could not be accepted. Where that is for want of descriptors,
     /// the connection that is idle for longest makes room, and where none is idle, the client that
     /// waits is turned away rather than left without a word.
-    async fn failed(&self, error: &io::Error, connections: &Connections, reserve: &mut Reserve) {
+    async fn failed(
+        &self,
+        error: &io::Error,
+        connections: &Connections,
+        reserve: &mut DescriptorReserve,
+    ) {
         tracing::debug!(%error, "a connection was not accepted");
         if machine::is_exhausted(error) {
             self.gate.counters.add(Counter::AcceptExhausted);
@@ -198,7 +203,7 @@ async fn sweep(gate: Arc<Gate>, connections: Arc<Connections>, shared: Arc<Liste
 }
 
 /// Closes the connection that waits to be accepted, by the descriptor kept for that.
-async fn turn_away(reserve: &mut Reserve, listener: &TcpListener) {
+async fn turn_away(reserve: &mut DescriptorReserve, listener: &TcpListener) {
     reserve.release();
     // None may wait any more.
     if let Ok(Ok((stream, _))) = tokio::time::timeout(ACCEPT_PAUSE, listener.accept()).await {

@@ -34,12 +34,12 @@ pub struct RouteAdmission {
 #[derive(Debug, Clone)]
 pub struct Admission {
     /// None where no limit was met.
-    pub(super) taken: Option<Arc<Taken>>,
+    pub(super) taken: Option<Arc<TakenLimits>>,
 }
 
 /// Everything that was taken for one send.
 #[derive(Debug)]
-pub(super) struct Taken {
+pub(super) struct TakenLimits {
     pub limits: Arc<Limits>,
     pub rules: Vec<(Arc<Rule>, u64)>,
     pub shared_keys: Vec<String>,
@@ -144,7 +144,7 @@ impl Limits {
         }
         let places = self.reserve(&met).await.inspect_err(|refusal| self.count(refusal))?;
         let rules = met.keys.iter().map(|(rule, key)| (Arc::clone(rule), *key)).collect();
-        let taken = Taken {
+        let taken = TakenLimits {
             limits: Arc::clone(self),
             rules,
             cost: met.cost,

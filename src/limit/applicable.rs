@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroU32, sync::Arc};
 
-use super::{rule::Rule, section::Section};
+use super::{rule::Rule, section::LimitSection};
 
 /// At which of the two places a request meets limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub(super) enum LimitPoint {
 /// Limits that one request meets at one place: the narrowest section first, so that a call that
 /// waits for a place of its tool holds none that others could use.
 pub(super) struct ApplicableLimits<'a> {
-    pub(super) sections: Vec<&'a Section>,
+    pub(super) sections: Vec<&'a LimitSection>,
     pub(super) keys: Vec<(&'a Arc<Rule>, u64)>,
     /// Keys of the same limits in a store; empty where there is none.
     pub(super) shared_keys: Vec<String>,

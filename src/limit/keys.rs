@@ -17,14 +17,14 @@ const ROOM: usize = 64;
 /// Keys are hashed with a secret of their own, and kept as that alone: a name of any length costs
 /// eight bytes, and nobody can choose names that share a bucket.
 #[derive(Debug, Default)]
-pub struct Keys {
+pub struct KeyedBuckets {
     shards: [Mutex<Shard>; SHARDS],
     secret: RandomState,
 }
 
 pub type Shard = HashMap<u64, Bucket>;
 
-impl Keys {
+impl KeyedBuckets {
     pub fn hash(&self, key: impl std::hash::Hash) -> u64 {
         self.secret.hash_one(key)
     }

@@ -18,7 +18,7 @@ use super::{
     refusal::LimitRefusal,
     request::{LimitTarget, LimitedRequest, cost, is_limited},
     rule::{self, Rule},
-    section::{Section, Upstream, tools},
+    section::{LimitSection, UpstreamSection, tools},
     shared::{self, SharedLimits, StoreAway, TakeRequest},
 };
 
@@ -26,8 +26,8 @@ use super::{
 /// of each limit, and the places of each cap, that is written as before in the same section.
 #[derive(Debug)]
 pub struct Limits {
-    pub(super) routes: HashMap<RoutePath, Section>,
-    upstreams: HashMap<UpstreamName, Upstream>,
+    pub(super) routes: HashMap<RoutePath, LimitSection>,
+    upstreams: HashMap<UpstreamName, UpstreamSection>,
     keys_max: usize,
     /// Where the time of all buckets begins.
     epoch: Instant,
@@ -51,7 +51,7 @@ impl Limits {
         let routes = config.routes.iter().map(|route| {
             let before = self.routes.get(&route.path);
             let names = ["route", &route.path];
-            let section = Section::build(&names, &route.limits, route.in_flight, before);
+            let section = LimitSection::build(&names, &route.limits, route.in_flight, before);
             (route.path.clone(), section)
         });
         let upstreams = config.upstreams.iter().map(|upstream| {
@@ -59,9 +59,10 @@ impl Limits {
             let limits = &upstream.limits;
             let cap = upstream.in_flight;
             let names = ["upstream", &upstream.name];
-            let whole = Section::build(&names, limits, cap, before.map(|before| &before.whole));
+            let whole =
+                LimitSection::build(&names, limits, cap, before.map(|before| &before.whole));
             let tools = tools(&upstream.name, &upstream.tool_settings, before);
-            (upstream.name.clone(), Upstream { whole, tools })
+            (upstream.name.clone(), UpstreamSection { whole, tools })
         });
         Arc::new(Self {
             routes: routes.collect(),

@@ -15,14 +15,14 @@ use crate::{
 use super::{
     LimitRefusal, LimitTarget, LimitedRequest,
     bucket::{Bucket, Meter, Now, Shortage},
-    keys::{Keys, Shard, make_room},
+    keys::{KeyedBuckets, Shard, make_room},
 };
 
 #[derive(Debug)]
 pub struct Rule {
     limit: Limit,
     meter: Meter,
-    keys: Keys,
+    keys: KeyedBuckets,
     /// Hash of the limit itself, for a store that others share.
     digest: Digest,
 }
@@ -36,7 +36,7 @@ struct Digest(Sha256);
 
 /// The buckets of a request, locked, with what they become: all of them, or dropped, none.
 #[derive(Debug)]
-pub struct Reservation<'a>(Vec<(&'a Rule, u64, MutexGuard<'a, Shard>, Bucket)>);
+pub struct BucketReservation<'a>(Vec<(&'a Rule, u64, MutexGuard<'a, Shard>, Bucket)>);
 
 impl Rule {
     /// A limit of a section, and how many before it there are written the same.
@@ -46,7 +46,7 @@ impl Rule {
         let words = [format!("{:?}", limit.per), meter.words().join(" "), before.to_string()];
         section.iter().for_each(|name| digest.text(name));
         words.iter().for_each(|word| digest.text(word));
-        Self { limit: limit.clone(), meter, keys: Keys::default(), digest }
+        Self { limit: limit.clone(), meter, keys: KeyedBuckets::default(), digest }
     }
 
     /// Whether it is what this says.
@@ -147,7 +147,7 @@ pub fn try_take<'a>(
     keys: &[(&'a Arc<Rule>, u64)],
     cost: NonZeroU32,
     now: Now,
-) -> Result<Reservation<'a>, LimitRefusal> {
+) -> Result<BucketReservation<'a>, LimitRefusal> {
     let mut keys: Vec<_> = keys.iter().map(|(rule, key)| (&***rule, *key)).collect();
     // Locked in one order by all: nobody waits for somebody who waits for them.
     keys.sort_unstable_by_key(|(rule, _)| ptr::from_ref::<Rule>(rule).addr());
@@ -162,10 +162,10 @@ pub fn try_take<'a>(
             }
         }
     }
-    refused.map_or(Ok(Reservation(held)), Err)
+    refused.map_or(Ok(BucketReservation(held)), Err)
 }
 
-impl Reservation<'_> {
+impl BucketReservation<'_> {
     /// Takes it out of all of them: how many keys had to be forgotten, of which a rule keeps
     /// `keys_max`.
     pub fn commit(self, keys_max: usize, now: Now) -> usize {

@@ -14,24 +14,24 @@ use super::{cap::Cap, rule::Rule};
 
 /// The limits of one section.
 #[derive(Debug, Default)]
-pub(super) struct Section {
+pub(super) struct LimitSection {
     pub(super) rules: Vec<Arc<Rule>>,
     pub(super) cap: Option<Arc<Cap>>,
 }
 
 #[derive(Debug)]
-pub(super) struct Tool {
+pub(super) struct ToolSection {
     pub(super) cost: Cost,
-    pub(super) section: Section,
+    pub(super) section: LimitSection,
 }
 
 #[derive(Debug)]
-pub(super) struct Upstream {
-    pub(super) whole: Section,
-    pub(super) tools: HashMap<String, Tool>,
+pub(super) struct UpstreamSection {
+    pub(super) whole: LimitSection,
+    pub(super) tools: HashMap<String, ToolSection>,
 }
 
-impl Section {
+impl LimitSection {
     /// Whether it limits anything.
     pub(super) fn is_set(&self) -> bool {
         self.cap.is_some() || !self.rules.is_empty()
@@ -66,14 +66,14 @@ impl Section {
 pub(super) fn tools(
     upstream: &UpstreamName,
     settings: &BTreeMap<String, config::Tool>,
-    before: Option<&Upstream>,
-) -> HashMap<String, Tool> {
+    before: Option<&UpstreamSection>,
+) -> HashMap<String, ToolSection> {
     let each = settings.iter().map(|(name, tool)| {
         let before = before.and_then(|before| before.tools.get(name));
         let before = before.map(|before| &before.section);
         let names = ["tool", upstream, name];
-        let section = Section::build(&names, &tool.limits, tool.in_flight, before);
-        (name.clone(), Tool { cost: tool.cost.clone(), section })
+        let section = LimitSection::build(&names, &tool.limits, tool.in_flight, before);
+        (name.clone(), ToolSection { cost: tool.cost.clone(), section })
     });
     each.collect()
 }

@@ -10,7 +10,7 @@ const SECONDS: u64 = 10;
 
 /// Requests and retries of the last seconds. Times are since whatever moment its owner likes.
 #[derive(Debug)]
-pub struct Budget {
+pub struct RetryBudget {
     share: Share,
     /// Allowed in each second, however few requests there are.
     least: u32,
@@ -24,7 +24,7 @@ struct Second {
     retries: u64,
 }
 
-impl Budget {
+impl RetryBudget {
     pub fn new(share: Share, least: u32) -> Self {
         Self { share, least, seconds: [Second::default(); SECONDS as usize] }
     }
@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn a_fifth_of_the_requests_of_ten_seconds_may_be_sent_again() {
-        let mut budget = Budget::new(share("0.2"), 0);
+        let mut budget = RetryBudget::new(share("0.2"), 0);
         let at = Duration::from_secs;
         assert!(!budget.retry(at(0)), "nothing was asked");
         (0..11).for_each(|_| budget.request(at(0)));
@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn so_many_a_second_are_always_allowed() {
-        let mut budget = Budget::new(share("0"), 1);
+        let mut budget = RetryBudget::new(share("0"), 1);
         let retries = (0..12).filter(|_| budget.retry(Duration::ZERO)).count();
         assert_eq!(retries, 10, "in ten seconds");
     }
@@ -96,7 +96,7 @@ mod tests {
     proptest! {
         #[test]
         fn retries_never_pass_their_share(steps in vec((any::<bool>(), 0_u64..1_500), 1..400)) {
-            let mut budget = Budget::new(share("0.2"), 1);
+            let mut budget = RetryBudget::new(share("0.2"), 1);
             let (mut now, mut asked, mut again) = (Duration::ZERO, Vec::new(), Vec::new());
             for (is_request, millis) in steps {
                 now += Duration::from_millis(millis);

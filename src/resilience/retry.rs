@@ -8,13 +8,13 @@ use tokio::time::Instant;
 
 use crate::config::{self, Cause};
 
-use super::budget::Budget;
+use super::budget::RetryBudget;
 
 /// The retries of one upstream.
 #[derive(Debug)]
 pub struct Retry {
     settings: config::Retry,
-    budget: Mutex<Budget>,
+    budget: Mutex<RetryBudget>,
     /// Where the budget's time begins.
     epoch: Instant,
 }
@@ -39,7 +39,7 @@ pub enum RetryDecision {
 
 impl Retry {
     pub fn new(settings: config::Retry) -> Self {
-        let budget = Mutex::new(Budget::new(settings.budget, settings.budget_min));
+        let budget = Mutex::new(RetryBudget::new(settings.budget, settings.budget_min));
         Self { settings, budget, epoch: Instant::now() }
     }
 

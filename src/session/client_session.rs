@@ -44,11 +44,11 @@ pub struct Session {
     /// Its id, once a request has come with it.
     pub(super) id: OnceLock<Arc<str>>,
     pub(super) used: AtomicU64,
-    pub(super) state: Mutex<State>,
+    pub(super) state: Mutex<SessionState>,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct State {
+pub(super) struct SessionState {
     log_level: Option<String>,
     calls: HashMap<Id, Arc<Cancellation>>,
     questions: HashMap<Id, oneshot::Sender<Body>>,

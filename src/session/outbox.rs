@@ -34,14 +34,14 @@ pub struct Stream {
     pub number: u64,
     /// Random, see [`EventId`].
     epoch: u32,
-    state: Mutex<State>,
+    state: Mutex<SessionState>,
     changed: Notify,
     /// Told who reads it; of the one that GET opens.
     presence: Option<Arc<Presence>>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct SessionState {
     events: VecDeque<Bytes>,
     bytes: usize,
     bytes_max: usize,
@@ -178,7 +178,7 @@ impl Stream {
     }
 }
 
-impl State {
+impl SessionState {
     /// One that is larger than what may be kept is given once: whoever reads it slowly holds it,
     /// and it counts there. It stands first, since those before it had to make room.
     fn forget_beyond(&mut self, at: usize) {

@@ -39,11 +39,11 @@ const ENDED_STREAM_KEPT: Duration = Duration::from_secs(60);
 pub struct Sessions {
     pub(super) sealer: Sealer,
     pub(super) counters: Arc<Counters>,
-    pub(super) table: Mutex<Table>,
+    pub(super) table: Mutex<SessionTable>,
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Table {
+pub(super) struct SessionTable {
     pub(super) live: HashMap<SessionKey, Arc<Session>>,
     /// Ids of live sessions that were opened before: to open a seal is most of what a session
     /// costs a request.
@@ -215,7 +215,7 @@ impl Sessions {
     }
 }
 
-impl Table {
+impl SessionTable {
     /// The live session of an id that was opened before, for the same route and caller.
     fn live_session(
         &self,
@@ -272,7 +272,7 @@ impl Table {
 }
 
 #[cfg(test)]
-impl Table {
+impl SessionTable {
     pub(super) fn forget_all(&mut self) {
         self.opened.clear();
     }

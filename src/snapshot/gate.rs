@@ -23,9 +23,9 @@ use crate::{
     limit::Limits,
     park::ParkedCalls,
     session::{Session, Sessions},
-    store::Store,
+    store::StateFolder,
     telemetry::Counters,
-    upstream::Context,
+    upstream::UpstreamContext,
 };
 
 use super::{current::Snapshot, offers::Offers, push, route::Route};
@@ -59,9 +59,9 @@ pub struct Gate {
     pub audit: Option<Arc<Audit>>,
     pub counters: Arc<Counters>,
     pub tasks: Tasks,
-    pub(super) context: Arc<Context>,
+    pub(super) context: Arc<UpstreamContext>,
     pub(super) offers: Arc<Offers>,
-    pub(super) store: Store,
+    pub(super) store: StateFolder,
     pub(super) names: Ledger,
     /// Held while names are recorded.
     pub(super) naming: tokio::sync::Mutex<()>,
@@ -86,8 +86,8 @@ impl Gate {
     /// A gate with nothing in it; [`Gate::apply`] fills it. The receiver is for [`Gate::follow`].
     pub fn new(
         config: Arc<Config>,
-        context: Arc<Context>,
-        store: Store,
+        context: Arc<UpstreamContext>,
+        store: StateFolder,
         sessions: Sessions,
         lot: ParkedCalls,
         audit: Option<Arc<Audit>>,

@@ -33,7 +33,8 @@ impl Gate {
         counters.insert("limit_keys_now".to_owned(), snapshot.limits.key_count() as u64);
         counters.insert("linked_now".to_owned(), self.linked.count() as u64);
         let replicas = || snapshot.members.iter().flat_map(|it| it.upstream.status().replicas);
-        let ready = replicas().filter(|replica| replica.state == upstream::State::Ready).count();
+        let ready =
+            replicas().filter(|replica| replica.state == upstream::ConnectionState::Ready).count();
         let ejected = replicas().filter(|replica| replica.ejected).count();
         counters.insert("replicas_ready_now".to_owned(), ready as u64);
         counters.insert("replicas_out_now".to_owned(), ejected as u64);
@@ -86,16 +87,22 @@ impl UpstreamEntry {
         let listed = self.catalog.listing().is_some();
         let breaker = self.upstream.look().state;
         match self.upstream.status().state {
-            upstream::State::Ready if breaker == Some(BreakerState::Open) => UpstreamState::Tripped,
-            upstream::State::Ready if breaker == Some(BreakerState::HalfOpen) => {
+            upstream::ConnectionState::Ready if breaker == Some(BreakerState::Open) => {
+                UpstreamState::Tripped
+            }
+            upstream::ConnectionState::Ready if breaker == Some(BreakerState::HalfOpen) => {
                 UpstreamState::Degraded
             }
-            upstream::State::Ready if self.catalog.error().is_some() => UpstreamState::Degraded,
-            upstream::State::Ready => UpstreamState::Ready,
-            upstream::State::Idle => UpstreamState::Idle,
-            upstream::State::Opening | upstream::State::Failed if listed => UpstreamState::Degraded,
-            upstream::State::Opening => UpstreamState::Opening,
-            upstream::State::Failed => UpstreamState::Failed,
+            upstream::ConnectionState::Ready if self.catalog.error().is_some() => {
+                UpstreamState::Degraded
+            }
+            upstream::ConnectionState::Ready => UpstreamState::Ready,
+            upstream::ConnectionState::Idle => UpstreamState::Idle,
+            upstream::ConnectionState::Opening | upstream::ConnectionState::Failed if listed => {
+                UpstreamState::Degraded
+            }
+            upstream::ConnectionState::Opening => UpstreamState::Opening,
+            upstream::ConnectionState::Failed => UpstreamState::Failed,
         }
     }
 
@@ -183,10 +190,10 @@ fn other_name(collision: &Collision) -> OtherName {
 
 fn replica(status: upstream::ReplicaStatus) -> ReplicaReport {
     let state = match status.state {
-        upstream::State::Idle => UpstreamState::Idle,
-        upstream::State::Opening => UpstreamState::Opening,
-        upstream::State::Ready => UpstreamState::Ready,
-        upstream::State::Failed => UpstreamState::Failed,
+        upstream::ConnectionState::Idle => UpstreamState::Idle,
+        upstream::ConnectionState::Opening => UpstreamState::Opening,
+        upstream::ConnectionState::Ready => UpstreamState::Ready,
+        upstream::ConnectionState::Failed => UpstreamState::Failed,
     };
     let upstream::ReplicaStatus { url, ejected, ill, tripped, in_flight, calls, .. } = status;
     ReplicaReport { url, state, ejected, ill, tripped, in_flight, calls }

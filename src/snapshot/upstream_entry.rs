@@ -6,8 +6,8 @@ use crate::{
     call::{ListKind, tasks::Tasks},
     catalog::{Filters, ListBounds, Part, cell::CatalogCell},
     config::{self, Limits, Start},
-    store::Store,
-    upstream::{Context, Settings, Upstream},
+    store::StateFolder,
+    upstream::{Settings, Upstream, UpstreamContext},
 };
 
 use super::POLL_INTERVAL;
@@ -106,8 +106,8 @@ pub(super) fn split_identity(section: &config::Upstream) -> (config::Upstream, A
 /// An upstream that is never opened, with its last good catalog.
 pub fn offline(
     section: &config::Upstream,
-    context: &Arc<Context>,
-    store: &Store,
+    context: &Arc<UpstreamContext>,
+    store: &StateFolder,
     limits: &Limits,
 ) -> Part {
     let (config, filters) = split_identity(section);

@@ -11,7 +11,7 @@ use std::{
 
 /// The state folder; only its owner may look inside.
 #[derive(Debug, Clone)]
-pub struct Store {
+pub struct StateFolder {
     folder: PathBuf,
 }
 
@@ -23,7 +23,7 @@ pub struct Stamp {
     changed: (i64, i64),
 }
 
-impl Store {
+impl StateFolder {
     /// Opens the folder, and makes it where it is missing.
     ///
     /// # Errors
@@ -185,7 +185,7 @@ mod tests {
     #[test]
     fn of_many_that_make_a_file_one_does_and_all_read_it_whole() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(folder.path()).unwrap();
+        let store = StateFolder::open(folder.path()).unwrap();
         let made = std::thread::scope(|scope| {
             let make = |at: u8| store.read_or_make("key", || vec![at; 1 << 16]).unwrap();
             let all: Vec<_> = (0..8).map(|at| scope.spawn(move || make(at))).collect();
@@ -200,7 +200,7 @@ mod tests {
     #[test]
     fn files_are_the_owners_alone() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("state")).unwrap();
+        let store = StateFolder::open(&folder.path().join("state")).unwrap();
         assert_eq!(store.read("key").unwrap(), None);
         assert_eq!(store.read_or_make("key", || vec![1]).unwrap(), [1]);
         assert_eq!(store.read_or_make("key", || vec![2]).unwrap(), [1]);

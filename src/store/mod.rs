@@ -4,4 +4,4 @@
 mod folder;
 pub mod remote;
 
-pub use self::folder::{Stamp, Store};
+pub use self::folder::{Stamp, StateFolder};

@@ -25,8 +25,8 @@ pub use self::{
         CLOSING,
         inbox::{ListChange, ServerMessage},
         openings::Openings,
-        status::{ReplicaStatus, State},
+        status::{ConnectionState, ReplicaStatus},
     },
-    settings::{Context, Settings},
+    settings::{Settings, UpstreamContext},
     transport::read_budget::{ReadBudget, Reservation},
 };

@@ -170,7 +170,7 @@ mod tests {
         mcp::{method::Method, raw::Raw, version::Version},
         policy::{Judge, PolicyBounds},
         resilience::Circuit,
-        store::Store,
+        store::StateFolder,
         upstream::{replica::phase::Phase, settings::Settings},
     };
 
@@ -226,7 +226,7 @@ mod tests {
         let file = folder.path().join("routes.toml");
         std::fs::write(&file, text).unwrap();
         let config = config::load(&file, &|_| None).unwrap();
-        let context = Arc::new(idle(Store::open(folder.path()).unwrap()));
+        let context = Arc::new(idle(StateFolder::open(folder.path()).unwrap()));
         let all = config.upstreams.iter().map(|upstream| {
             let settings = Settings { config: upstream.clone(), answer_bytes_max: 1 << 20 };
             Upstream::new(settings, &context)

@@ -8,7 +8,7 @@ use crate::{
     config::{self, Transport},
     net::Net,
     process,
-    store::Store,
+    store::StateFolder,
     telemetry::Counters,
     upstream::{replica::openings::Openings, transport::read_budget::ReadBudget},
 };
@@ -34,10 +34,10 @@ impl Settings {
 }
 
 /// State that all upstreams of a gate share.
-pub struct Context {
+pub struct UpstreamContext {
     pub net: Net,
     /// Where is kept what a server was found to speak.
-    pub store: Store,
+    pub store: StateFolder,
     pub openings: Arc<Openings>,
     /// Bytes of large answers that are being read.
     pub reading: Arc<ReadBudget>,
@@ -47,7 +47,7 @@ pub struct Context {
     pub tasks: Tasks,
 }
 
-impl std::fmt::Debug for Context {
+impl std::fmt::Debug for UpstreamContext {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Context").finish_non_exhaustive()
     }

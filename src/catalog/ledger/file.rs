@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     call::{RoutePath, UpstreamName},
-    store::Store,
+    store::StateFolder,
     telemetry::{Counter, Counters},
 };
 
@@ -46,7 +46,7 @@ enum Line {
 ///
 /// # Errors
 /// Fails where a file of the state folder cannot be read, put aside or written.
-pub fn read(store: &Store, counters: &Counters) -> io::Result<Book> {
+pub fn read(store: &StateFolder, counters: &Counters) -> io::Result<Book> {
     let Some(bytes) = store.read(NAME)? else { return Ok(Book::default()) };
     let mut book = Book::default();
     let damaged = enter(&mut book, &bytes);
@@ -82,7 +82,7 @@ pub fn read(store: &Store, counters: &Counters) -> io::Result<Book> {
 ///
 /// # Errors
 /// Fails where a file of the state folder cannot be written.
-pub fn write(store: &Store, book: &Book) -> io::Result<()> {
+pub fn write(store: &StateFolder, book: &Book) -> io::Result<()> {
     let mut text = Vec::new();
     for line in book.lines() {
         serde_json::to_writer(&mut text, &line)?;

@@ -17,7 +17,7 @@ use crate::{
         naming::Naming,
     },
     config::{Config, Route},
-    store::{Stamp, Store},
+    store::{Stamp, StateFolder},
     telemetry::{Counter, Counters},
 };
 
@@ -31,7 +31,7 @@ use super::{
 /// All names of a gate, on disk and in memory.
 #[derive(Debug)]
 pub struct Ledger {
-    store: Store,
+    store: StateFolder,
     pub(super) counters: Arc<Counters>,
     state: Mutex<State>,
     /// Link to the ledger that other gates share.
@@ -51,7 +51,7 @@ struct State {
 
 impl Ledger {
     /// Reads the file. What of it is damaged is passed over, and said; the file is kept beside.
-    pub fn open(store: &Store, counters: Arc<Counters>) -> Self {
+    pub fn open(store: &StateFolder, counters: Arc<Counters>) -> Self {
         let store = store.clone();
         let writing = Mutex::default();
         let state = Mutex::default();

@@ -10,7 +10,7 @@ use crate::{
         held_names::RouteNames,
         naming::{Claim, Naming},
     },
-    store::Store,
+    store::StateFolder,
 };
 
 use super::{claims::NAMES_PER_ENTRY, claims::lapse, *};
@@ -30,7 +30,7 @@ fn naming(claims: Vec<Claim>) -> Naming {
 }
 
 fn open(folder: &std::path::Path) -> Ledger {
-    Ledger::open(&Store::open(folder).unwrap(), Arc::default())
+    Ledger::open(&StateFolder::open(folder).unwrap(), Arc::default())
 }
 
 fn held(ledger: &Ledger) -> Vec<(String, String)> {

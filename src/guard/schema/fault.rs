@@ -48,7 +48,7 @@ pub enum SchemaFault {
 /// Looks for the first fault of a value, for so many steps; with what is left of them.
 pub fn first(schema: &Value, value: &Value, steps_max: u64) -> (SchemaFault, u64) {
     let mut search = Search {
-        draft: Draft::of(schema),
+        draft: SchemaDraft::of(schema),
         steps: steps_max,
         path: Vec::new(),
         suspects: Vec::new(),
@@ -61,7 +61,7 @@ pub fn first(schema: &Value, value: &Value, steps_max: u64) -> (SchemaFault, u64
 
 /// A schema, and how the draft that it is written by is read.
 #[derive(Debug)]
-pub(super) struct Draft<'a> {
+pub(super) struct SchemaDraft<'a> {
     root: &'a Value,
     /// A reference stands alone, and what is beside it counts for nothing.
     pub(super) refs_alone: bool,
@@ -69,7 +69,7 @@ pub(super) struct Draft<'a> {
     follows_refs: bool,
 }
 
-impl<'a> Draft<'a> {
+impl<'a> SchemaDraft<'a> {
     /// Tells the draft by `$schema`; 2020-12 where there is none.
     pub(super) fn of(root: &'a Value) -> Self {
         let draft = root.get("$schema").and_then(Value::as_str).unwrap_or("2020-12");
@@ -115,7 +115,7 @@ fn has_nested_id(part: &Value, is_root: bool) -> bool {
 }
 
 struct Search<'a> {
-    draft: Draft<'a>,
+    draft: SchemaDraft<'a>,
     steps: u64,
     path: Vec<Step<'a>>,
     suspects: Vec<String>,
@@ -257,7 +257,7 @@ impl<'a> Search<'a> {
 /// The types that a schema names for what stands at this JSON Pointer in a value, alternatives
 /// included; none where it does not lead there by members, items and references alone.
 pub(super) fn wanted_types(schema: &Value, pointer: &str) -> Vec<String> {
-    let draft = Draft::of(schema);
+    let draft = SchemaDraft::of(schema);
     let mut part = Some(schema);
     for step in pointer.split('/').skip(1) {
         let step = step.replace("~1", "/").replace("~0", "~");
@@ -273,7 +273,7 @@ pub(super) fn wanted_types(schema: &Value, pointer: &str) -> Vec<String> {
     types
 }
 
-fn add_types(draft: &Draft<'_>, part: &Value, types: &mut Vec<String>, depth: usize) {
+fn add_types(draft: &SchemaDraft<'_>, part: &Value, types: &mut Vec<String>, depth: usize) {
     let Some(members) = part.as_object().filter(|_| depth < TYPES_DEPTH_MAX) else { return };
     let named = match members.get("type") {
         Some(Value::String(only)) => vec![only.as_str()],

@@ -14,7 +14,7 @@ use crate::{
     mcp::{document::Document, raw::Raw},
 };
 
-use super::fault::{DEPTH_MAX, Draft, plain};
+use super::fault::{DEPTH_MAX, SchemaDraft, plain};
 
 /// Parts of schemas and values that are looked at for one call.
 const STEPS_MAX: u64 = 200_000;
@@ -58,7 +58,7 @@ const EVALUATING: [&str; 8] = [
 pub fn lenient(schema: &Value, arguments: &Value, is_read: &dyn Fn(&str) -> bool) -> Option<Value> {
     let title = schema.get("title").and_then(Value::as_str);
     let mut reader = LenientReader {
-        draft: Draft::of(schema),
+        draft: SchemaDraft::of(schema),
         is_read,
         parses_texts: title.is_some_and(|title| title.ends_with(PARSED_TITLE)),
         steps: STEPS_MAX,
@@ -72,7 +72,7 @@ pub fn lenient(schema: &Value, arguments: &Value, is_read: &dyn Fn(&str) -> bool
 }
 
 struct LenientReader<'a> {
-    draft: Draft<'a>,
+    draft: SchemaDraft<'a>,
     is_read: &'a dyn Fn(&str) -> bool,
     parses_texts: bool,
     steps: u64,

@@ -30,7 +30,7 @@ impl Bridge {
             Event::ServerRequest(question) => self.on_request(context, question, below, outgoing),
             Event::Resumable { retry } => Ok(match self {
                 Self::Requests(_) => Bridged::Event(ClientEvent::Paused(retry)),
-                Self::Retry(_) | Self::Task(_) => Bridged::Nothing,
+                Self::InputRequired(_) | Self::Task(_) => Bridged::Nothing,
             }),
             Event::Answer { body, status } => {
                 self.on_answer(context, body, status, below, outgoing)
@@ -46,7 +46,7 @@ impl Bridge {
         else {
             return Bridged::Nothing;
         };
-        if let Self::Retry(retry) = self
+        if let Self::InputRequired(retry) = self
             && notice.method == Some(Method::Progress)
         {
             retry.on_progress(context);
@@ -63,7 +63,7 @@ impl Bridge {
                 Some(event) => return Bridged::Event(event),
                 None => return Bridged::Nothing,
             },
-            Self::Retry(retry) => retry.batch.withdraw(&id),
+            Self::InputRequired(retry) => retry.batch.withdraw(&id),
             Self::Task(task) => task.withdraw(&id),
         }
         Bridged::Nothing
@@ -82,7 +82,7 @@ impl Bridge {
                 let put = requests.put(context, request, below.resend_mut());
                 return Ok(put.map_or(Bridged::Nothing, Bridged::Event));
             }
-            Self::Retry(retry) => (&mut retry.batch, OpenQuestions::default()),
+            Self::InputRequired(retry) => (&mut retry.batch, OpenQuestions::default()),
             Self::Task(task) => {
                 let put = task.task().open_questions();
                 (&mut task.batch, put)
@@ -121,13 +121,17 @@ impl Bridge {
             (Self::Requests(_), Body::Result(_), Some(kind)) => {
                 Err(Fault::Unbridgeable(format!("it answered with a result of type `{kind}`")))
             }
-            (Self::Retry(_) | Self::Task(_), Body::Result(result), Some("input_required")) => {
+            (
+                Self::InputRequired(_) | Self::Task(_),
+                Body::Result(result),
+                Some("input_required"),
+            ) => {
                 let result = request_state::sealed(context, below.resend().place(), result);
                 let body = Body::Result(result);
                 Ok(Bridged::Event(ClientEvent::Answer { body, status }))
             }
             // A task cannot be begun anew: there the error is the end, and names the pages.
-            (Self::Retry(_), Body::Error(error), _)
+            (Self::InputRequired(_), Body::Error(error), _)
                 if era == Era::Legacy && url_elicitation::is_required(&error) =>
             {
                 let body = url_elicitation::result(context, &error)?;

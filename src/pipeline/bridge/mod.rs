@@ -24,7 +24,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use tokio::time::Instant;
 
-use self::{client_requests::ClientRequests, gateway_task::GatewayTask, retry::Retry};
+use self::{client_requests::ClientRequests, gateway_task::GatewayTask, retry::InputRequired};
 use crate::{
     mcp::{message::Body, version::Era},
     park::task::Task,
@@ -45,7 +45,7 @@ pub enum Bridge {
     /// A legacy client: by requests on the call's stream.
     Requests(ClientRequests),
     /// A modern client: by an answer that requires input, and its retry.
-    Retry(Retry),
+    InputRequired(InputRequired),
     /// A modern client that looks at the call as a task of the gate.
     Task(GatewayTask),
 }
@@ -68,7 +68,7 @@ impl Bridge {
     pub fn new(context: &Context, resend: &Resend) -> Self {
         match context.client().era() {
             Era::Legacy => Self::Requests(ClientRequests::new(context)),
-            Era::Modern => Self::Retry(Retry::new(context, resend)),
+            Era::Modern => Self::InputRequired(InputRequired::new(context, resend)),
         }
     }
 
@@ -76,14 +76,14 @@ impl Bridge {
     pub fn due(&mut self) -> Option<Instant> {
         match self {
             Self::Requests(requests) => requests.due(),
-            Self::Retry(retry) => retry.due(),
+            Self::InputRequired(retry) => retry.due(),
             Self::Task(task) => task.due(),
         }
     }
 
     /// Whether that is before anything is heard from the server.
     pub fn is_due_at_once(&self, context: &Context) -> bool {
-        matches!(self, Self::Retry(retry) if retry.is_task_at_once(context))
+        matches!(self, Self::InputRequired(retry) if retry.is_task_at_once(context))
     }
 
     /// Does what was due.
@@ -105,7 +105,7 @@ impl Bridge {
                 task.put(context, below.resend_mut());
                 Ok(Bridged::Nothing)
             }
-            Self::Retry(retry) => match retry.open_task(context, below.resend_mut()) {
+            Self::InputRequired(retry) => match retry.open_task(context, below.resend_mut()) {
                 Some(task) => {
                     let shown = Arc::clone(task.task());
                     *self = Self::Task(task);

@@ -18,14 +18,14 @@ use crate::{
 
 /// What a modern client is to be asked.
 #[derive(Debug)]
-pub struct Retry {
+pub struct InputRequired {
     /// What the server asked so far.
     pub batch: QuestionBatch,
     /// When the call is to go on as a task of the gate; none where it is not.
     task_at: Option<Instant>,
 }
 
-impl Retry {
+impl InputRequired {
     /// For a call that is sent to a server.
     pub fn new(context: &Context, resend: &Resend) -> Self {
         let call = &context.call;

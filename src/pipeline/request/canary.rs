@@ -41,7 +41,7 @@ pub struct CanaryCall {
 
 /// What an event says of a successor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum CanaryVerdict {
     /// Nothing yet.
     Open,
     Well,
@@ -120,10 +120,10 @@ fn is_selected(canary: &ActiveCanary, call: &Call, resolved: &Resolved) -> bool 
 
 impl CanaryCall {
     /// Records what an event says of the successor.
-    pub fn hear(&mut self, event: &Result<Event, SendError>, untouched: bool) -> Verdict {
+    pub fn hear(&mut self, event: &Result<Event, SendError>, untouched: bool) -> CanaryVerdict {
         let failed = match event {
             Ok(Event::Notification(_) | Event::ServerRequest(_) | Event::Resumable { .. }) => {
-                return Verdict::Open;
+                return CanaryVerdict::Open;
             }
             Ok(Event::Answer { body, status }) => {
                 let failed = counts_against_successor(failure(body, *status));
@@ -131,14 +131,14 @@ impl CanaryCall {
                 failed
             }
             // It is sent once more, to the same one.
-            Err(SendError::SessionGone) if untouched => return Verdict::Open,
+            Err(SendError::SessionGone) if untouched => return CanaryVerdict::Open,
             Err(error) => {
                 let failed = counts_against_successor(error.cause());
                 self.record(failed);
                 failed
             }
         };
-        if failed { Verdict::Failed } else { Verdict::Well }
+        if failed { CanaryVerdict::Failed } else { CanaryVerdict::Well }
     }
 
     /// Records how the call went there, and rolls the trial back where that was too much.

@@ -72,7 +72,7 @@ pub fn refresh(context: &Arc<Context>, mut request: Resolved, clearance: Clearan
     let coalescing = Coalescing::leading(resend, lead, None);
     let mut response = ResponseChain::of(&asked, coalescing, Observe::default());
     response.refuse_questions();
-    if let Bridge::Retry(retry) = &mut response.bridge {
+    if let Bridge::InputRequired(retry) = &mut response.bridge {
         retry.without_task();
     }
     context.gate.tasks.spawn("cache: refresh", async move {

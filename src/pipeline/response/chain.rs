@@ -13,7 +13,7 @@ use crate::{
     mcp::{message::Body, version::Era},
     park::task::Task,
     pipeline::{
-        bridge::{Bridge, Bridged, Outgoing, retry::Retry},
+        bridge::{Bridge, Bridged, Outgoing, retry::InputRequired},
         context::Context,
         event::ClientEvent,
         fault::Fault,
@@ -78,8 +78,8 @@ impl ResponseChain {
         let asked = unparked.parked.question_count;
         let coalescing = Coalescing::none(Resend::unparked(context, unparked));
         let response = Self::of(context, coalescing, observe);
-        let retry = Retry::unparked(context, response.guarded.resend(), asked);
-        Self { bridge: Bridge::Retry(retry), ..response }
+        let retry = InputRequired::unparked(context, response.guarded.resend(), asked);
+        Self { bridge: Bridge::InputRequired(retry), ..response }
     }
 
     /// The chain above what several calls share.

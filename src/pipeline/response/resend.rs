@@ -14,7 +14,7 @@ use crate::{
         fault::Fault,
         request::{
             attempts::Attempts,
-            canary::{self, CanaryCall, Selected, Verdict},
+            canary::{self, CanaryCall, CanaryVerdict, Selected},
             resolve::Resolved,
             resume::Unparked,
             visibility,
@@ -213,12 +213,12 @@ impl Resend {
     ) -> bool {
         let Some(canary) = &mut self.canary else { return false };
         let verdict = canary.hear(event, untouched);
-        if verdict == Verdict::Open {
+        if verdict == CanaryVerdict::Open {
             return false;
         }
         let Some(canary) = self.canary.take() else { return false };
         let unsent = event.as_ref().is_err_and(SendError::is_unsent);
-        let may = untouched && verdict == Verdict::Failed && context.call.place.is_none();
+        let may = untouched && verdict == CanaryVerdict::Failed && context.call.place.is_none();
         if !may || !(unsent || self.request.is_repeatable(context.call.method)) {
             return false;
         }

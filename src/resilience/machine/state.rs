@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::config::{self};
 
-use super::window::{Sample, Tally, Window};
+use super::window::{OutcomeCounts, Sample, Window};
 
 /// When to come back where all probes are out: they may be answered in a moment.
 pub(super) const PROBING: Duration = Duration::from_secs(1);
@@ -31,7 +31,7 @@ pub struct Machine {
 enum Phase {
     Closed(Window),
     Open { until: Duration },
-    HalfOpen { free: u32, seen: Tally },
+    HalfOpen { free: u32, seen: OutcomeCounts },
 }
 
 impl Machine {
@@ -51,7 +51,7 @@ impl Machine {
             Phase::Open { until } if now < *until => Err(*until - now),
             Phase::Open { .. } => {
                 let free = self.settings.probes - 1;
-                self.turn(Phase::HalfOpen { free, seen: Tally::default() });
+                self.turn(Phase::HalfOpen { free, seen: OutcomeCounts::default() });
                 Ok(self.generation)
             }
             Phase::HalfOpen { free: 0, .. } => Err(PROBING),
@@ -120,7 +120,7 @@ impl Machine {
         self.generation += 1;
     }
 
-    fn is_bad(&self, seen: Tally) -> bool {
+    fn is_bad(&self, seen: OutcomeCounts) -> bool {
         self.is_bad_by(seen.calls, seen.failed, seen.calls, seen.slow)
     }
 
@@ -135,7 +135,7 @@ impl Machine {
 
     /// Whether what is bad is the doing of one tool: without what the worst one failed, the rest is
     /// well, or too little to tell.
-    fn is_of_one_tool(&self, seen: Tally, now: Duration) -> bool {
+    fn is_of_one_tool(&self, seen: OutcomeCounts, now: Duration) -> bool {
         let Phase::Closed(window) = &self.phase else { return false };
         if !self.settings.tools_apart {
             return false;

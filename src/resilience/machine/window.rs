@@ -29,7 +29,7 @@ impl Sample {
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Tally {
+pub(super) struct OutcomeCounts {
     pub(super) calls: u32,
     pub(super) failed: u32,
     pub(super) slow: u32,
@@ -37,16 +37,16 @@ pub(super) struct Tally {
 
 /// Outcomes in one part of a window of time.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Part {
-    tally: Tally,
+pub(super) struct WindowPart {
+    tally: OutcomeCounts,
     /// Failures of single tools; of no more than `TOOLS_MAX`.
-    tools: HashMap<u64, Tally>,
+    tools: HashMap<u64, OutcomeCounts>,
 }
 
 #[derive(Debug)]
 pub(super) enum Window {
-    Calls { marks: VecDeque<Sample>, max: usize, tally: Tally },
-    Time { parts: Vec<(u64, Part)>, length: Duration },
+    Calls { marks: VecDeque<Sample>, max: usize, tally: OutcomeCounts },
+    Time { parts: Vec<(u64, WindowPart)>, length: Duration },
 }
 
 impl Window {
@@ -54,17 +54,17 @@ impl Window {
         match sliding {
             Sliding::Calls(max) => {
                 let max = max as usize;
-                Self::Calls { marks: VecDeque::new(), max, tally: Tally::default() }
+                Self::Calls { marks: VecDeque::new(), max, tally: OutcomeCounts::default() }
             }
             Sliding::Time(time) => {
-                let parts = (0..PARTS).map(|_| (0, Part::default())).collect();
+                let parts = (0..PARTS).map(|_| (0, WindowPart::default())).collect();
                 Self::Time { parts, length: time / PARTS as u32 }
             }
         }
     }
 
     /// Adds one, and counts what is in the window then.
-    pub(super) fn add(&mut self, mark: Sample, now: Duration) -> Tally {
+    pub(super) fn add(&mut self, mark: Sample, now: Duration) -> OutcomeCounts {
         match self {
             Self::Calls { marks, max, tally } => {
                 if marks.len() == *max
@@ -84,14 +84,14 @@ impl Window {
                     part.add(mark);
                 }
                 let inside = parts.iter().filter(|(of, _)| at < *of + PARTS);
-                inside.fold(Tally::default(), |sum, (_, part)| sum.plus(part.tally))
+                inside.fold(OutcomeCounts::default(), |sum, (_, part)| sum.plus(part.tally))
             }
         }
     }
 
     /// The most that one tool failed, and the most that one was slow.
-    pub(super) fn worst(&self, now: Duration) -> Tally {
-        let mut tools: HashMap<u64, Tally> = HashMap::new();
+    pub(super) fn worst(&self, now: Duration) -> OutcomeCounts {
+        let mut tools: HashMap<u64, OutcomeCounts> = HashMap::new();
         match self {
             Self::Calls { marks, .. } => {
                 for mark in marks.iter().filter(|mark| mark.tool != 0 && !mark.is_good()) {
@@ -107,12 +107,16 @@ impl Window {
                 }
             }
         }
-        let most = |of: fn(&Tally) -> u32| tools.values().map(of).max().unwrap_or_default();
-        Tally { calls: 0, failed: most(|tally| tally.failed), slow: most(|tally| tally.slow) }
+        let most = |of: fn(&OutcomeCounts) -> u32| tools.values().map(of).max().unwrap_or_default();
+        OutcomeCounts {
+            calls: 0,
+            failed: most(|tally| tally.failed),
+            slow: most(|tally| tally.slow),
+        }
     }
 }
 
-impl Part {
+impl WindowPart {
     pub(super) fn add(&mut self, mark: Sample) {
         self.tally.add(mark);
         let is_known = self.tools.contains_key(&mark.tool) || self.tools.len() < TOOLS_MAX;
@@ -122,7 +126,7 @@ impl Part {
     }
 }
 
-impl Tally {
+impl OutcomeCounts {
     pub(super) fn add(&mut self, mark: Sample) {
         self.calls += 1;
         self.failed += u32::from(mark.failed);

@@ -30,7 +30,7 @@ use crate::{
             Replica, common::Common, era::Findings, inbox::Inbox, status::Tally,
             subscriptions::Subscriptions,
         },
-        settings::{Context, Settings},
+        settings::{Settings, UpstreamContext},
     },
 };
 
@@ -54,13 +54,13 @@ pub struct Upstream {
     pub counters: Arc<Counters>,
     /// Counts its calls.
     pub metrics: Arc<CallMetrics>,
-    pub context: Arc<Context>,
+    pub context: Arc<UpstreamContext>,
     pub tally: Tally,
     pub tasks: Tasks,
 }
 
 impl Upstream {
-    pub fn new(settings: Settings, context: &Arc<Context>) -> Arc<Self> {
+    pub fn new(settings: Settings, context: &Arc<UpstreamContext>) -> Arc<Self> {
         let config = &settings.config;
         let counters = Arc::clone(&context.counters);
         let standing = EndpointHealth::new(&config.name, &config.replicas, Arc::clone(&counters));

@@ -11,7 +11,7 @@ use crate::{
     upstream::{
         cluster::Upstream,
         connection::peer::Peer,
-        replica::status::{ReplicaStatus, State, Status},
+        replica::status::{ConnectionState, ReplicaStatus, Status},
     },
 };
 
@@ -41,7 +41,12 @@ impl Upstream {
         let each: Vec<_> = self.replicas.iter().map(|replica| replica.report()).collect();
         let mut status = self.leader().report();
         let states = || each.iter().map(|one| one.state);
-        for state in [State::Failed, State::Idle, State::Opening, State::Ready] {
+        for state in [
+            ConnectionState::Failed,
+            ConnectionState::Idle,
+            ConnectionState::Opening,
+            ConnectionState::Ready,
+        ] {
             status.state = states().find(|one| *one == state).unwrap_or(status.state);
         }
         let opened = self.replicas.iter().filter_map(|replica| replica.tally.opened_at()).max();

@@ -48,7 +48,7 @@ pub struct Lingering(Mutex<VecDeque<Arc<Notify>>>);
 
 /// How long, and how many, streams stay open that nobody is known to need.
 #[derive(Debug, Clone, Copy)]
-pub struct Bounds {
+pub struct LingeringBounds {
     pub after: Duration,
     pub streams_max: usize,
 }
@@ -85,7 +85,7 @@ impl Attention {
         connection: Connection,
         presence: Option<Arc<Presence>>,
         others: Arc<Lingering>,
-        bounds: Bounds,
+        bounds: LingeringBounds,
     ) {
         let mut readers = presence.map(|presence| presence.follow());
         loop {
@@ -125,7 +125,7 @@ impl Attention {
         &self,
         readers: &mut Option<watch::Receiver<usize>>,
         others: &Lingering,
-        bounds: Bounds,
+        bounds: LingeringBounds,
     ) {
         loop {
             while self.is_wanted(readers) {
@@ -213,7 +213,7 @@ mod tests {
         let (attention, presence) = (Arc::<Attention>::default(), Arc::<Presence>::default());
         let mut readers = Some(presence.follow());
         let others = Lingering::default();
-        let bounds = Bounds { after: Duration::ZERO, streams_max: 5 };
+        let bounds = LingeringBounds { after: Duration::ZERO, streams_max: 5 };
         assert!(attention.wanted(&mut readers).now_or_never().is_none());
         let call = attention.begin();
         assert!(attention.wanted(&mut readers).now_or_never().is_some());

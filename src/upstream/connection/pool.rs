@@ -16,8 +16,8 @@ use crate::{
 
 /// Open connections that nobody uses, and room for more.
 #[derive(Debug)]
-pub struct Pool {
-    idle: Mutex<Vec<Entry>>,
+pub struct ConnectionPool {
+    idle: Mutex<Vec<PooledConnection>>,
     places: Arc<Places>,
     connections_max: usize,
     tasks: Tasks,
@@ -25,7 +25,7 @@ pub struct Pool {
 
 /// The client that a connection was opened for: only an equal one may use it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Key {
+pub struct ClientKey {
     /// A digest, since what a client says of itself may be long.
     pub digest: [u8; 32],
     /// The key is of one client for certain: what it tells stays with it.
@@ -34,7 +34,7 @@ pub struct Key {
 
 /// Room for one connection; whoever waits looks again once it is free.
 #[derive(Debug)]
-pub struct Room {
+pub struct ConnectionRoom {
     permit: Option<OwnedSemaphorePermit>,
     places: Arc<Places>,
 }
@@ -47,10 +47,10 @@ struct Places {
 
 /// An open connection in its room.
 #[derive(Debug)]
-pub struct Entry {
-    key: Key,
+pub struct PooledConnection {
+    key: ClientKey,
     connection: Connection,
-    room: Room,
+    room: ConnectionRoom,
     since: Instant,
 }
 
@@ -58,8 +58,8 @@ pub struct Entry {
 /// not, what the server still says could be taken for the next one's: that connection is closed.
 #[derive(Debug)]
 pub struct Leased {
-    pool: Arc<Pool>,
-    entry: Option<Entry>,
+    pool: Arc<ConnectionPool>,
+    entry: Option<PooledConnection>,
     answered: bool,
     /// The server was told what is one client's, and the key may be of several.
     spent: bool,
@@ -67,27 +67,27 @@ pub struct Leased {
 
 /// A link that is ended when this is dropped; its room is free when it has ended.
 #[derive(Debug)]
-pub struct Guard {
-    held: Option<(Channel, Option<Room>)>,
+pub struct ConnectionGuard {
+    held: Option<(Channel, Option<ConnectionRoom>)>,
     tasks: Tasks,
 }
 
 /// The pool's answer for a key.
 #[derive(Debug)]
-pub enum Found {
+pub enum PoolAnswer {
     Idle(Leased),
     /// Room to open one.
-    Room(Room),
+    Room(ConnectionRoom),
 }
 
 enum Look {
-    Found(Found),
+    Found(PoolAnswer),
     /// An entry of another key, idle for longest, which gives way.
-    GivesWay(Entry),
+    GivesWay(PooledConnection),
     Full,
 }
 
-impl Pool {
+impl ConnectionPool {
     /// Connections are ended by `tasks`.
     pub fn new(connections_max: usize, tasks: Tasks) -> Arc<Self> {
         let free = Arc::new(Semaphore::new(connections_max));
@@ -96,33 +96,39 @@ impl Pool {
     }
 
     /// Waits until there is something; the caller's deadline bounds it.
-    pub async fn find(self: &Arc<Self>, key: &Key) -> Found {
+    pub async fn find(self: &Arc<Self>, key: &ClientKey) -> PoolAnswer {
         loop {
             // Registered before looking, so that a return in between is not missed.
             let mut returned = std::pin::pin!(self.places.returned.notified());
             returned.as_mut().enable();
             match self.look(key) {
                 Look::Found(found) => return found,
-                Look::GivesWay(entry) => return Found::Room(self.vacate(entry).await),
+                Look::GivesWay(entry) => return PoolAnswer::Room(self.vacate(entry).await),
                 Look::Full => returned.await,
             }
         }
     }
 
     /// Lends a connection that was opened in the room given.
-    pub fn lend(self: &Arc<Self>, key: Key, connection: Connection, room: Room) -> Leased {
-        self.lease(Entry { key, connection, room, since: Instant::now() })
+    pub fn lend(
+        self: &Arc<Self>,
+        key: ClientKey,
+        connection: Connection,
+        room: ConnectionRoom,
+    ) -> Leased {
+        self.lease(PooledConnection { key, connection, room, since: Instant::now() })
     }
 
     /// Takes out what was idle for long; the caller closes it.
-    pub fn sweep(&self, idle_max: Duration) -> Vec<Entry> {
-        let stale =
-            |entry: &mut Entry| entry.connection.is_closed() || idle_max <= entry.since.elapsed();
+    pub fn sweep(&self, idle_max: Duration) -> Vec<PooledConnection> {
+        let stale = |entry: &mut PooledConnection| {
+            entry.connection.is_closed() || idle_max <= entry.since.elapsed()
+        };
         self.idle.lock().extract_if(.., stale).collect()
     }
 
     /// Room for one connection that is kept outside of the pool; none once the pool is gone.
-    pub async fn room(&self) -> Option<Room> {
+    pub async fn room(&self) -> Option<ConnectionRoom> {
         let permit = Arc::clone(&self.places.free).acquire_owned().await.ok()?;
         Some(self.room_of(permit))
     }
@@ -138,23 +144,23 @@ impl Pool {
         self.connections_max - self.places.free.available_permits()
     }
 
-    fn look(self: &Arc<Self>, key: &Key) -> Look {
+    fn look(self: &Arc<Self>, key: &ClientKey) -> Look {
         let mut idle = self.idle.lock();
         for entry in idle.extract_if(.., |entry| entry.connection.is_closed()) {
             end(&self.tasks, entry.connection.link().clone(), Some(entry.room));
         }
         if let Some(at) = idle.iter().rposition(|entry| entry.key == *key) {
-            return Look::Found(Found::Idle(self.lease(idle.swap_remove(at))));
+            return Look::Found(PoolAnswer::Idle(self.lease(idle.swap_remove(at))));
         }
         if let Ok(permit) = Arc::clone(&self.places.free).try_acquire_owned() {
-            return Look::Found(Found::Room(self.room_of(permit)));
+            return Look::Found(PoolAnswer::Room(self.room_of(permit)));
         }
         let oldest = (0..idle.len()).min_by_key(|at| idle.get(*at).map(|entry| entry.since));
         oldest.map_or(Look::Full, |oldest| Look::GivesWay(idle.swap_remove(oldest)))
     }
 
     /// Ends a connection for its room. Where the caller is dropped, the room is free for others.
-    async fn vacate(&self, entry: Entry) -> Room {
+    async fn vacate(&self, entry: PooledConnection) -> ConnectionRoom {
         let (vacated, room) = oneshot::channel();
         self.tasks.finish(async move {
             entry.connection.close("another client's process takes its place").await;
@@ -168,16 +174,16 @@ impl Pool {
         }
     }
 
-    fn lease(self: &Arc<Self>, entry: Entry) -> Leased {
+    fn lease(self: &Arc<Self>, entry: PooledConnection) -> Leased {
         Leased { pool: Arc::clone(self), entry: Some(entry), answered: false, spent: false }
     }
 
-    fn room_of(&self, permit: OwnedSemaphorePermit) -> Room {
-        Room { permit: Some(permit), places: Arc::clone(&self.places) }
+    fn room_of(&self, permit: OwnedSemaphorePermit) -> ConnectionRoom {
+        ConnectionRoom { permit: Some(permit), places: Arc::clone(&self.places) }
     }
 }
 
-impl Entry {
+impl PooledConnection {
     pub async fn close(self, why: &str) {
         self.connection.close(why).await;
     }
@@ -204,18 +210,18 @@ impl Leased {
     }
 }
 
-impl Guard {
-    pub fn new(link: Channel, room: Option<Room>, tasks: &Tasks) -> Self {
+impl ConnectionGuard {
+    pub fn new(link: Channel, room: Option<ConnectionRoom>, tasks: &Tasks) -> Self {
         Self { held: Some((link, room)), tasks: tasks.clone() }
     }
 
     /// Gives the room to a new holder, and ends the link no more.
-    pub fn release(mut self) -> Option<Room> {
+    pub fn release(mut self) -> Option<ConnectionRoom> {
         self.held.take().and_then(|(_, room)| room)
     }
 }
 
-impl Drop for Guard {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
         if let Some((link, room)) = self.held.take() {
             end(&self.tasks, link, room);
@@ -236,7 +242,7 @@ impl Drop for Leased {
     }
 }
 
-impl Drop for Room {
+impl Drop for ConnectionRoom {
     fn drop(&mut self) {
         drop(self.permit.take());
         self.places.returned.notify_waiters();
@@ -244,7 +250,7 @@ impl Drop for Room {
 }
 
 /// Ends a link. The room is free only when nothing is left of the link.
-fn end(tasks: &Tasks, link: Channel, room: Option<Room>) {
+fn end(tasks: &Tasks, link: Channel, room: Option<ConnectionRoom>) {
     tasks.finish(async move {
         link.close("what it was opened for is over").await;
         drop(room);

@@ -22,12 +22,12 @@ use crate::{
     telemetry::Counter,
     upstream::{
         connection::{
-            attention::{Attending, Attention, Bounds},
+            attention::{Attending, Attention, LingeringBounds},
             callers::CallerLease,
             error::{OpenError, unavailable},
             open::Connection,
             owner::Owner,
-            pool::{Found, Guard, Key, Leased, Room},
+            pool::{ClientKey, ConnectionGuard, ConnectionRoom, Leased, PoolAnswer},
         },
         exchange::error::SendError,
         replica::{CLOSING, Replica, era::Handshake, log_level::tell_level, openings::Purpose},
@@ -44,7 +44,7 @@ const EVICTED_PART: usize = 64;
 #[derive(Debug, Default)]
 pub struct SessionConnection {
     pub connection: OnceCell<Connection>,
-    room: Mutex<Option<Room>>,
+    room: Mutex<Option<ConnectionRoom>>,
     pub used: AtomicU64,
     pub subscribed: Mutex<BTreeSet<String>>,
     /// The log level that the session wished for last.
@@ -94,7 +94,7 @@ pub enum ListingConnection {
     /// The guard ends it.
     Own {
         connection: Connection,
-        _guard: Guard,
+        _guard: ConnectionGuard,
     },
 }
 
@@ -167,7 +167,7 @@ impl Replica {
         let opened = match config.transport {
             Transport::Stdio { .. } => {
                 let digest = Sha256::digest("the gateway itself").into();
-                let key = Key { digest, private: false };
+                let key = ClientKey { digest, private: false };
                 let leased = self.pooled(key, &client, None, None, Purpose::Upstream).await;
                 leased.map(ListingConnection::Leased)
             }
@@ -280,7 +280,8 @@ impl Replica {
         presence: Option<Arc<Presence>>,
     ) {
         let config = &self.settings.config;
-        let bounds = Bounds { after: config.listen_after, streams_max: config.listens_max };
+        let bounds =
+            LingeringBounds { after: config.listen_after, streams_max: config.listens_max };
         let others = Arc::clone(&self.lingering);
         let following = Arc::clone(attention).follow(connection.clone(), presence, others, bounds);
         self.tasks.spawn("upstream: listen for a session", following);
@@ -308,21 +309,21 @@ impl Replica {
         // Of one client for certain: a session, or whoever started the gate.
         let private = ask.session.is_some() || ask.caller == Caller::Parent;
         let digest = self.client_digest(ask, &client, level);
-        let key = Key { digest, private };
+        let key = ClientKey { digest, private };
         self.pooled(key, &client, ask.caller.token(), level, Purpose::Call).await
     }
 
     async fn pooled(
         &self,
-        key: Key,
+        key: ClientKey,
         client: &Client,
         whose: Option<&Token>,
         level: Option<&str>,
         purpose: Purpose,
     ) -> Result<Leased, OpenError> {
         match self.pool.find(&key).await {
-            Found::Idle(leased) => Ok(leased),
-            Found::Room(room) => {
+            PoolAnswer::Idle(leased) => Ok(leased),
+            PoolAnswer::Room(room) => {
                 // Boxed: opening is rare, and large.
                 let opened = self.open_guarded(client, Owner::Call(whose), Some(room), purpose);
                 let (connection, guard) = Box::pin(opened).await?;
@@ -370,9 +371,9 @@ impl Replica {
         &self,
         client: &Client,
         owner: Owner<'_>,
-        room: Option<Room>,
+        room: Option<ConnectionRoom>,
         purpose: Purpose,
-    ) -> Result<(Connection, Guard), OpenError> {
+    ) -> Result<(Connection, ConnectionGuard), OpenError> {
         let turn = self.turn(purpose).await;
         let opening = self.open_guarded_now(client, owner, room);
         // Its type is erased: it is rare, large, and deep below all that waits for a connection.
@@ -383,10 +384,10 @@ impl Replica {
         &self,
         client: &Client,
         owner: Owner<'_>,
-        room: Option<Room>,
-    ) -> Result<(Connection, Guard), OpenError> {
+        room: Option<ConnectionRoom>,
+    ) -> Result<(Connection, ConnectionGuard), OpenError> {
         let link = self.link(owner).await?;
-        let guard = Guard::new(link.clone(), room, &self.tasks);
+        let guard = ConnectionGuard::new(link.clone(), room, &self.tasks);
         let timeout = self.settings.config.timeout;
         let opening = Connection::open(link, client, Handshake::Initialize, timeout, owner);
         let late = || {

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     config::{self, Transport},
     mcp::version::Era,
-    store::Store,
+    store::StateFolder,
 };
 
 /// A finding that was inferred is believed for a day: what died of the probe may be replaced by a
@@ -61,7 +61,7 @@ struct Finding {
 /// The findings of one upstream's servers, kept in the state folder.
 #[derive(Debug)]
 pub struct Findings {
-    store: Store,
+    store: StateFolder,
     file: String,
     /// Fingerprints of the servers that the upstream has now.
     keys: Vec<String>,
@@ -93,7 +93,7 @@ impl Findings {
     /// `servers` are the transports of all that the upstream has.
     pub fn new<'a>(
         upstream: &str,
-        store: &Store,
+        store: &StateFolder,
         servers: impl IntoIterator<Item = &'a Transport>,
     ) -> Arc<Self> {
         let keys = servers.into_iter().map(fingerprint).collect();
@@ -251,7 +251,7 @@ mod tests {
     }
 
     fn knowledge(folder: &tempfile::TempDir, command: &str) -> Knowledge {
-        let store = Store::open(folder.path()).unwrap();
+        let store = StateFolder::open(folder.path()).unwrap();
         let transport = stdio(command);
         let findings = Findings::new("git", &store, [&transport]);
         let key = fingerprint(&transport);

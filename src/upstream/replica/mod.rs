@@ -33,10 +33,11 @@ use crate::{
     net::Net,
     upstream::{
         connection::{
-            attention::Lingering, callers::CallerSessions, pool::Pool, session::SessionConnection,
+            attention::Lingering, callers::CallerSessions, pool::ConnectionPool,
+            session::SessionConnection,
         },
         replica::{backoff::Underway, common::Common, era::Knowledge, phase::Phase, status::Tally},
-        settings::{Context, Settings},
+        settings::{Settings, UpstreamContext},
     },
 };
 
@@ -46,10 +47,10 @@ pub const CLOSING: &str = "the gate closes it";
 /// A server: an upstream itself, or one of several that are the same.
 pub struct Replica {
     pub settings: Settings,
-    pub context: Arc<Context>,
+    pub context: Arc<UpstreamContext>,
     pub phase: phases::Sender<Phase>,
     pub own: Mutex<HashMap<SessionKey, Arc<SessionConnection>>>,
-    pub pool: Arc<Pool>,
+    pub pool: Arc<ConnectionPool>,
     pub callers: CallerSessions,
     pub credential: Option<Credential>,
     /// How it is dialled over HTTP, or what is wrong with that.
@@ -78,7 +79,7 @@ pub struct Replica {
 impl Replica {
     pub fn new(
         settings: Settings,
-        context: &Arc<Context>,
+        context: &Arc<UpstreamContext>,
         place: ReplicaIndex,
         common: Common,
     ) -> Arc<Self> {
@@ -99,7 +100,7 @@ impl Replica {
             context: Arc::clone(context),
             phase: phases::Sender::new(Phase::Idle),
             own: Mutex::default(),
-            pool: Pool::new(pooled, tasks.clone()),
+            pool: ConnectionPool::new(pooled, tasks.clone()),
             callers: CallerSessions::new(
                 &settings.config.name,
                 settings.config.caller_sessions_max,

@@ -20,7 +20,7 @@ use crate::{
 
 /// Whether the connection that all share is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
+pub enum ConnectionState {
     /// Lazy, and nobody called yet.
     Idle,
     Opening,
@@ -31,7 +31,7 @@ pub enum State {
 /// A look at one upstream.
 #[derive(Debug, Clone)]
 pub struct Status {
-    pub state: State,
+    pub state: ConnectionState,
     pub version: Option<Version>,
     /// The server's `Implementation` object.
     pub info: Option<Raw>,
@@ -50,7 +50,7 @@ pub struct Status {
 #[derive(Debug, Clone)]
 pub struct ReplicaStatus {
     pub url: String,
-    pub state: State,
+    pub state: ConnectionState,
     pub ejected: bool,
     /// Whether its probes say that it is unhealthy.
     pub ill: bool,
@@ -208,20 +208,22 @@ impl Tally {
 
     pub fn status(&self, phase: &Phase, inbox: &Inbox, processes: usize) -> Status {
         let (state, peer) = match phase {
-            Phase::Idle => (State::Idle, None),
-            Phase::Opening => (State::Opening, None),
-            Phase::Ready(connection) => (State::Ready, Some(&connection.peer)),
-            Phase::Failed(_) => (State::Failed, None),
+            Phase::Idle => (ConnectionState::Idle, None),
+            Phase::Opening => (ConnectionState::Opening, None),
+            Phase::Ready(connection) => (ConnectionState::Ready, Some(&connection.peer)),
+            Phase::Failed(_) => (ConnectionState::Failed, None),
         };
         let mut last_error = None;
         let mut last_words = None;
         let calls = self.calls();
-        let is_over = |one: &Trouble| one.is_over || state == State::Ready && one.calls < calls;
+        let is_over =
+            |one: &Trouble| one.is_over || state == ConnectionState::Ready && one.calls < calls;
         if let Some(one) = self.trouble.lock().as_ref().filter(|one| !is_over(one)) {
             (last_error, last_words) = (Some(one.error.clone()), one.last_words.clone());
         }
         // A line or two that are no message do a server that is open no harm.
-        let noise = inbox.last_noise().filter(|_| state != State::Ready || last_error.is_some());
+        let noise =
+            inbox.last_noise().filter(|_| state != ConnectionState::Ready || last_error.is_some());
         let (noise, noise_text) = noise.map(|noise| (noise.what, noise.text)).unzip();
         Status {
             state,
