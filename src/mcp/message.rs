@@ -115,7 +115,7 @@ impl Message {
     }
 
     fn indexed(body: &Bytes, index: &MessageIndex) -> Result<Self, Malformed> {
-        Self::of(body, index.values(body), |params| Params::indexed(params, index.params))
+        Self::of(body, index.values(body), |params| Params::indexed(params, &index.params))
     }
 
     /// Reads what a scan does not vouch for: what is wrong, or deeper than it goes, or has a member
@@ -132,16 +132,16 @@ impl Message {
         values: [Option<&[u8]>; ENVELOPE.len()],
         known: impl FnOnce(Raw) -> Params,
     ) -> Result<Self, Malformed> {
-        let values = values.map(|value| value.map(|value| Raw::found(body, value)));
         let [jsonrpc, id, method, params, result, error] = values;
-        if jsonrpc.is_none_or(|jsonrpc| jsonrpc.bytes()[..] != b"\"2.0\""[..]) {
+        let raw = |value: &[u8]| Raw::found(body, value);
+        if jsonrpc != Some(b"\"2.0\"") {
             return Err(Malformed::Shape("`jsonrpc` must be \"2.0\""));
         }
         let Some(method) = non_null(method) else {
-            let id = non_null(id).map(Id::new).transpose()?;
+            let id = non_null(id).map(|id| Id::new(raw(id))).transpose()?;
             let body = match (non_null(result), non_null(error)) {
-                (Some(result), None) => Body::Result(result),
-                (None, Some(error)) => Body::Error(error),
+                (Some(result), None) => Body::Result(raw(result)),
+                (None, Some(error)) => Body::Error(raw(error)),
                 _ => {
                     return Err(Malformed::Shape(
                         "neither `method` nor one of `result` and `error`",
@@ -150,14 +150,14 @@ impl Message {
             };
             return Ok(Self::Response(Response { id, body }));
         };
-        let method = raw::text_of(method.as_str());
+        let method = std::str::from_utf8(method).ok().and_then(raw::text_of);
         let method = method.ok_or(Malformed::Shape("`method` must be a string"))?.into();
-        let params = non_null(params).map_or_else(Params::none, known);
+        let params = non_null(params).map_or_else(Params::none, |params| known(raw(params)));
         if !params.text().is_object() {
             return Err(Malformed::Shape("`params` must be an object"));
         }
         // `null` is there, and is no id.
-        Ok(match id.map(Id::new).transpose()? {
+        Ok(match id.map(|id| Id::new(raw(id))).transpose()? {
             Some(id) => Self::Request(Request { id, method, params }),
             None => {
                 let whole = Raw::trusted(body.clone());
@@ -186,8 +186,8 @@ pub fn id_of_request(text: &Bytes) -> Option<Id> {
 }
 
 /// Treats `null` as absent.
-fn non_null(value: Option<Raw>) -> Option<Raw> {
-    value.filter(|value| value.bytes()[..] != b"null"[..])
+fn non_null(value: Option<&[u8]>) -> Option<&[u8]> {
+    value.filter(|value| *value != b"null")
 }
 
 /// Tells a body that is no JSON from JSON that is no message.

@@ -1,5 +1,7 @@
 //! The params of a request, with where their members stand, so that nobody walks them again.
 
+use std::sync::Arc;
+
 use super::{
     index::{MetaMember, Param, ParamsIndex, Span},
     meta::Meta,
@@ -11,18 +13,21 @@ use super::{
 #[derive(Debug, Clone)]
 pub struct Params {
     text: Raw,
-    index: ParamsIndex,
+    /// Shared by all who have the params, and behind a pointer: it is several times their size.
+    /// None where it would not be regular.
+    index: Option<Arc<ParamsIndex>>,
 }
 
 impl Params {
     /// Takes params that were indexed with the message that they came in.
-    pub(super) fn indexed(text: Raw, index: ParamsIndex) -> Self {
+    pub(super) fn indexed(text: Raw, index: &ParamsIndex) -> Self {
+        let index = index.is_regular().then(|| Arc::new(*index));
         Self { text, index }
     }
 
     /// `{}`
     pub fn none() -> Self {
-        Self { text: Raw::object(), index: ParamsIndex::default() }
+        Self::indexed(Raw::object(), &ParamsIndex::default())
     }
 
     /// The params as they are written.
@@ -32,15 +37,15 @@ impl Params {
 
     /// The value of a member, sharing the bytes of the params.
     pub fn member(&self, name: Param) -> Option<Raw> {
-        match self.index.member(name) {
-            Some(span) => self.value(span),
+        match &self.index {
+            Some(index) => self.value(index.member(name)),
             None => splice::member(&self.text, name.name()),
         }
     }
 
     pub fn has(&self, name: Param) -> bool {
-        match self.index.member(name) {
-            Some(span) => span.is_there(),
+        match &self.index {
+            Some(index) => index.member(name).is_there(),
             None => splice::member(&self.text, name.name()).is_some(),
         }
     }
@@ -48,21 +53,20 @@ impl Params {
     /// The params with another value of a member, which is added where it is not there.
     pub fn with(&self, name: Param, value: &[u8]) -> Self {
         let text = self.text.bytes();
-        let put = |span: Span| {
-            let index = self.index.resized(name, value.len())?;
-            let (before, after) = text.split_at_checked(span.range().end)?;
-            let text = [before.get(..span.range().start)?, value, after].concat();
-            Some(Self { text: Raw::trusted(text), index })
+        let put = |index: &ParamsIndex| {
+            let place = index.member(name).range();
+            let index = index.resized(name, value.len())?;
+            let (before, after) = (text.get(..place.start)?, text.get(place.end..)?);
+            Some(Self::indexed(Raw::trusted([before, value, after].concat()), &index))
         };
-        let known = self.index.member(name).filter(|span| span.is_there());
         let edited = || splice::edit(&self.text, &[(name.name(), Some(value))]).into();
-        known.and_then(put).unwrap_or_else(edited)
+        self.index.as_deref().and_then(put).unwrap_or_else(edited)
     }
 
     /// Whether no two of the members that [`Param`] has could be taken for each other, nor any
     /// member for one of them.
     pub fn is_regular(&self) -> bool {
-        self.index.is_regular()
+        self.index.is_some()
     }
 
     /// Reads `_meta`; empty where there is none.
@@ -75,9 +79,9 @@ impl Params {
 
     /// What the index knows of `_meta`; none where there is anything in it to be refused.
     fn indexed_meta(&self) -> Option<Meta> {
-        self.index.is_regular().then_some(())?;
+        let index = self.index.as_deref()?;
         let member = |name| {
-            let found = self.index.meta_member(name).map(|span| self.value(span));
+            let found = index.meta_member(name).map(|span| self.value(span));
             found.map(|value| value.filter(|value| value.bytes()[..] != b"null"[..]))
         };
         let text = |name| {
@@ -104,19 +108,21 @@ impl Params {
 impl Params {
     /// Params of which nothing is known, so that all who ask walk them.
     pub(super) fn unknown(text: Raw) -> Self {
-        Self { text, index: ParamsIndex::unknown() }
+        Self { text, index: None }
     }
 
-    pub(super) fn index(&self) -> &ParamsIndex {
-        &self.index
+    pub(super) fn index(&self) -> Option<&ParamsIndex> {
+        self.index.as_deref()
     }
 }
 
 impl From<Raw> for Params {
     /// Takes params that are not known yet: they are walked for their index.
     fn from(text: Raw) -> Self {
-        let index = ParamsIndex::of(text.bytes());
-        Self { text, index }
+        match ParamsIndex::of(text.bytes()) {
+            Some(index) => Self::indexed(text, &index),
+            None => Self { text, index: None },
+        }
     }
 }
 

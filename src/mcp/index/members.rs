@@ -70,36 +70,32 @@ impl MessageIndex {
 }
 
 impl ParamsIndex {
-    /// Walks the params of a request, which are known to be JSON.
-    pub fn of(params: &[u8]) -> Self {
+    /// Walks the params of a request, which are known to be JSON. None where they are longer or
+    /// deeper than a scan goes.
+    pub fn of(params: &[u8]) -> Option<Self> {
+        u32::try_from(params.len()).ok()?;
         let mut index = Self::default();
-        let mut scan = Scan::new(params, usize::MAX);
-        let fits = u32::try_from(params.len()).is_ok();
-        let known = if fits { index.walk(&mut scan) } else { None };
-        known.map_or_else(Self::unknown, |()| index)
+        index.walk(&mut Scan::new(params, usize::MAX))?;
+        Some(index)
     }
 
-    /// Knows nothing, and says so.
-    pub fn unknown() -> Self {
-        let mut index = Self::default();
-        index.members.is_regular = false;
-        index
-    }
-
-    /// Where a member stands. None where the index is not regular, and so does not know.
-    pub fn member(&self, name: Param) -> Option<Span> {
+    /// Where a member stands, if the index is regular.
+    pub fn member(&self, name: Param) -> Span {
         self.members.span(name as usize)
     }
 
-    /// As [`Self::member`], of `_meta`.
+    /// Where a member of `_meta` stands; none where `_meta` by itself is not regular.
     pub fn meta_member(&self, name: MetaMember) -> Option<Span> {
-        self.meta.span(name as usize)
+        self.meta.is_regular.then(|| self.meta.span(name as usize))
     }
 
     /// The index of the same params with a value of this length for a member that is there. None
     /// where that has members of its own that are known, or the params grow beyond an index.
     pub fn resized(&self, name: Param, length: usize) -> Option<Self> {
-        let old = self.member(name).filter(|_| name != Param::Meta)?;
+        let old = self.member(name);
+        if name == Param::Meta || !old.is_there() {
+            return None;
+        }
         let end = u32::try_from(old.range().start.checked_add(length)?).ok()?;
         let mut index = *self;
         for span in index.members.spans.iter_mut().chain(&mut index.meta.spans) {
@@ -113,7 +109,7 @@ impl ParamsIndex {
         Some(index)
     }
 
-    /// Whether it knows where the members of the params stand.
+    /// Whether the members of the params leave no question open; those of `_meta` may.
     pub fn is_regular(&self) -> bool {
         self.members.is_regular
     }
@@ -163,19 +159,22 @@ impl<const N: usize> Members<N> {
 
     /// Which of the names a key is.
     fn find(&mut self, names: &[&str; N], key: Key<'_>) -> Option<usize> {
-        self.is_regular &= key.is_plain();
-        let is_it = |name: &&str| name.as_bytes() == key.text;
-        let Some(at) = names.iter().position(is_it) else {
-            let is_twin = |name: &&str| name.as_bytes().eq_ignore_ascii_case(key.text);
-            self.is_regular &= !names.iter().any(is_twin);
-            return None;
-        };
-        self.is_regular &= self.spans.get(at).is_some_and(|span| !span.is_there());
-        Some(at)
+        self.is_regular &= key.is_plain;
+        for (at, (name, span)) in names.iter().zip(&self.spans).enumerate() {
+            if name.len() != key.text.len() {
+                continue;
+            }
+            if name.as_bytes() == key.text {
+                self.is_regular &= !span.is_there();
+                return Some(at);
+            }
+            self.is_regular &= !name.as_bytes().eq_ignore_ascii_case(key.text);
+        }
+        None
     }
 
-    fn span(&self, at: usize) -> Option<Span> {
-        self.spans.get(at).copied().filter(|_| self.is_regular)
+    fn span(&self, at: usize) -> Span {
+        self.spans.get(at).copied().unwrap_or_default()
     }
 }
 

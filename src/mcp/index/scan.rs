@@ -32,15 +32,9 @@ pub struct Scan<'a> {
 pub struct Key<'a> {
     /// Without the quotes.
     pub text: &'a [u8],
-    has_escapes: bool,
-}
-
-impl Key<'_> {
-    /// Whether it is what it looks like: it has no escape, and no letter beyond ASCII, which might
-    /// be another case of one within.
-    pub fn is_plain(&self) -> bool {
-        !self.has_escapes && self.text.is_ascii()
-    }
+    /// It is what it looks like: it has no escape, and no letter beyond ASCII, which might be
+    /// another case of one within.
+    pub is_plain: bool,
 }
 
 impl<'a> Scan<'a> {
@@ -56,6 +50,10 @@ impl<'a> Scan<'a> {
 
     /// The first byte of the next token.
     pub fn peek(&mut self) -> Option<u8> {
+        let byte = *self.text.get(self.at)?;
+        if b' ' < byte {
+            return Some(byte);
+        }
         self.skip_blanks();
         self.text.get(self.at).copied()
     }
@@ -66,48 +64,36 @@ impl<'a> Scan<'a> {
         &mut self,
         mut member: impl FnMut(&mut Self, Key<'a>) -> Option<()>,
     ) -> Option<()> {
-        self.enter(b'{')?;
+        if self.peek()? != b'{' {
+            return None;
+        }
+        self.enter()?;
         if self.peek()? == b'}' {
             return self.leave();
         }
         loop {
             let key = self.key()?;
-            self.skip_blanks();
+            self.peek()?;
             member(self, key)?;
-            match self.peek()? {
-                b',' => self.at += 1,
-                b'}' => return self.leave(),
-                _ => return None,
+            if !self.goes_on(b'}')? {
+                return Some(());
             }
         }
     }
 
     /// Walks one value, whatever it is.
     pub fn value(&mut self) -> Option<()> {
-        let (bottom, mut kinds) = (self.depth, 0_u64);
+        let bottom = self.depth;
+        let mut kinds = 0_u64;
         loop {
-            match self.peek()? {
-                b'"' => {
-                    self.string()?;
+            let is_open = match self.peek()? {
+                open @ (b'{' | b'[') => self.open(open, &mut kinds)?,
+                first => {
+                    self.leaf(first)?;
+                    false
                 }
-                open @ (b'{' | b'[') => {
-                    self.enter(open)?;
-                    kinds = kinds << 1 | u64::from(open == b'{');
-                    if self.peek()? != open + 2 {
-                        if open == b'{' {
-                            self.key()?;
-                        }
-                        continue;
-                    }
-                    self.leave()?;
-                    kinds >>= 1;
-                }
-                b't' => self.word(b"true")?,
-                b'f' => self.word(b"false")?,
-                b'n' => self.word(b"null")?,
-                _ => self.number()?,
-            }
-            if self.close(bottom, &mut kinds)? {
+            };
+            if !is_open && self.close(bottom, &mut kinds)? {
                 return Some(());
             }
         }
@@ -118,40 +104,69 @@ impl<'a> Scan<'a> {
         self.peek().is_none() && (self.seen & HIGH == 0 || std::str::from_utf8(self.text).is_ok())
     }
 
+    fn leaf(&mut self, first: u8) -> Option<()> {
+        match first {
+            b'"' => self.string().map(drop),
+            b't' => self.word(b"true"),
+            b'f' => self.word(b"false"),
+            b'n' => self.word(b"null"),
+            _ => self.number(),
+        }
+    }
+
+    /// Begins an object or an array; false where it ends at once. `kinds` has a bit for each that
+    /// is open, the innermost lowest: whether it is an object.
+    fn open(&mut self, open: u8, kinds: &mut u64) -> Option<bool> {
+        self.enter()?;
+        // The closing brace and bracket stand two behind the opening ones.
+        if self.peek()? == open + 2 {
+            self.leave()?;
+            return Some(false);
+        }
+        let is_object = open == b'{';
+        *kinds = (*kinds << 1) | u64::from(is_object);
+        self.next(is_object).map(|()| true)
+    }
+
+    /// Goes to the next value: in an object, past its name.
+    fn next(&mut self, is_object: bool) -> Option<()> {
+        if is_object { self.key().map(drop) } else { Some(()) }
+    }
+
     /// Behind a value: leaves all that ends here, down to `bottom`. True where nothing is open any
     /// more; else the next value begins.
     fn close(&mut self, bottom: usize, kinds: &mut u64) -> Option<bool> {
         while bottom < self.depth {
             let is_object = *kinds & 1 == 1;
-            match self.peek()? {
-                b',' => {
-                    self.at += 1;
-                    if is_object {
-                        self.key()?;
-                    }
-                    return Some(false);
-                }
-                b'}' if is_object => self.leave()?,
-                b']' if !is_object => self.leave()?,
-                _ => return None,
+            if self.goes_on(if is_object { b'}' } else { b']' })? {
+                return self.next(is_object).map(|()| false);
             }
             *kinds >>= 1;
         }
         Some(true)
     }
 
-    fn enter(&mut self, open: u8) -> Option<()> {
-        if self.peek()? != open || self.depth_max <= self.depth {
-            return None;
+    /// Behind a value: true where a comma follows, false where `close` does, which is left.
+    fn goes_on(&mut self, close: u8) -> Option<bool> {
+        match self.peek()? {
+            b',' => {
+                self.at += 1;
+                Some(true)
+            }
+            byte if byte == close => self.leave().map(|()| false),
+            _ => None,
         }
-        self.depth += 1;
+    }
+
+    fn enter(&mut self) -> Option<()> {
         self.at += 1;
-        Some(())
+        self.depth += 1;
+        (self.depth <= self.depth_max).then_some(())
     }
 
     fn leave(&mut self) -> Option<()> {
-        self.depth = self.depth.checked_sub(1)?;
         self.at += 1;
+        self.depth = self.depth.checked_sub(1)?;
         Some(())
     }
 
@@ -160,74 +175,40 @@ impl<'a> Scan<'a> {
         if self.peek()? != b'"' {
             return None;
         }
-        let start = self.at + 1;
-        let has_escapes = self.string()?;
-        let text = self.text.get(start..self.at - 1)?;
+        let key = self.string()?;
         if self.peek()? != b':' {
             return None;
         }
         self.at += 1;
-        Some(Key { text, has_escapes })
+        Some(key)
     }
 
-    /// Walks the string whose opening quote is here; says whether it has escapes.
-    fn string(&mut self) -> Option<bool> {
+    /// Walks the string whose opening quote is here.
+    fn string(&mut self) -> Option<Key<'a>> {
+        let start = self.at + 1;
+        let mut at = start;
+        let mut seen = 0_u64;
         let mut has_escapes = false;
-        self.at += 1;
         loop {
-            self.skip_plain();
-            match *self.text.get(self.at)? {
-                b'"' => {
-                    self.at += 1;
-                    return Some(has_escapes);
-                }
+            at = behind_plain(self.text, at, &mut seen);
+            match *self.text.get(at)? {
+                b'"' => break,
                 b'\\' => {
                     has_escapes = true;
-                    self.escape()?;
+                    at = behind_escape(self.text, at)?;
                 }
                 ..b' ' => return None,
                 // One of the last bytes of the text, too few for a chunk.
                 byte => {
-                    self.seen |= u64::from(byte);
-                    self.at += 1;
+                    seen |= u64::from(byte);
+                    at += 1;
                 }
             }
         }
-    }
-
-    /// Passes over bytes of a string that mean nothing but themselves, a chunk at a time.
-    fn skip_plain(&mut self) {
-        while let Some(chunk) = self.chunk() {
-            self.seen |= chunk;
-            let equal = |byte: u8| {
-                let differs = chunk ^ ONES * u64::from(byte);
-                differs.wrapping_sub(ONES) & !differs
-            };
-            let control = chunk.wrapping_sub(BLANKS) & !chunk;
-            // The lowest bit that is set is that of the first such byte: what is borrowed
-            // spoils only the bytes behind it.
-            let stops = (equal(b'"') | equal(b'\\') | control) & HIGH;
-            if stops != 0 {
-                self.at += stops.trailing_zeros() as usize / CHUNK;
-                return;
-            }
-            self.at += CHUNK;
-        }
-    }
-
-    fn escape(&mut self) -> Option<()> {
-        match self.text.get(self.at + 1)? {
-            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => self.at += 2,
-            b'u' => {
-                let digits = self.text.get(self.at + 2..self.at + 6)?;
-                if !digits.iter().all(u8::is_ascii_hexdigit) {
-                    return None;
-                }
-                self.at += 6;
-            }
-            _ => return None,
-        }
-        Some(())
+        self.seen |= seen;
+        self.at = at + 1;
+        let is_plain = !has_escapes && seen & HIGH == 0;
+        Some(Key { text: self.text.get(start..at)?, is_plain })
     }
 
     fn number(&mut self) -> Option<()> {
@@ -266,15 +247,56 @@ impl<'a> Scan<'a> {
         (self.text.get(self.at..end)? == word).then(|| self.at = end)
     }
 
+    #[cold]
     fn skip_blanks(&mut self) {
         while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.text.get(self.at) {
             // Texts that are indented have long runs.
-            self.at += if self.chunk() == Some(BLANKS) { CHUNK } else { 1 };
+            self.at += if chunk(self.text, self.at) == Some(BLANKS) { CHUNK } else { 1 };
         }
     }
+}
 
-    fn chunk(&self) -> Option<u64> {
-        let chunk = self.text.get(self.at..)?.first_chunk::<CHUNK>()?;
-        Some(u64::from_le_bytes(*chunk))
+/// The bytes from here on, the first of them lowest; none where too few are left.
+fn chunk(text: &[u8], at: usize) -> Option<u64> {
+    let chunk = text.get(at..)?.first_chunk::<CHUNK>()?;
+    Some(u64::from_le_bytes(*chunk))
+}
+
+/// Passes over the bytes of a string that mean nothing but themselves, as far as chunks go, and adds
+/// them to those that were seen.
+fn behind_plain(text: &[u8], mut at: usize, seen: &mut u64) -> usize {
+    while let Some(chunk) = chunk(text, at) {
+        let stops = stops(chunk);
+        if stops != 0 {
+            // The bits below the first stop are those of the bytes before it.
+            *seen |= chunk & ((stops & stops.wrapping_neg()).wrapping_sub(1) >> 7);
+            return at + stops.trailing_zeros() as usize / CHUNK;
+        }
+        *seen |= chunk;
+        at += CHUNK;
+    }
+    at
+}
+
+/// The highest bit of each byte that is a quote, a backslash or a control character. Only the first
+/// of them is exact: what is borrowed there spoils the bytes behind it.
+fn stops(chunk: u64) -> u64 {
+    const QUOTES: u64 = u64::from_le_bytes([b'"'; CHUNK]);
+    const BACKSLASHES: u64 = u64::from_le_bytes([b'\\'; CHUNK]);
+    let quotes = (chunk ^ QUOTES).wrapping_sub(ONES);
+    let backslashes = (chunk ^ BACKSLASHES).wrapping_sub(ONES);
+    let controls = chunk.wrapping_sub(BLANKS);
+    (quotes | backslashes | controls) & !chunk & HIGH
+}
+
+/// Where an escape ends that begins here.
+fn behind_escape(text: &[u8], at: usize) -> Option<usize> {
+    match text.get(at + 1)? {
+        b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Some(at + 2),
+        b'u' => {
+            let digits = text.get(at + 2..at + 6)?;
+            digits.iter().all(u8::is_ascii_hexdigit).then_some(at + 6)
+        }
+        _ => None,
     }
 }
