@@ -106,6 +106,9 @@ impl Reloader {
             while events.try_recv().is_ok() {}
             watcher.iter_mut().for_each(|watcher| self.watch_more(watcher));
             self.check();
+            if let Some(audit) = &self.gate.audit {
+                audit.look();
+            }
             next = Instant::now() + if self.pending.is_some() { STEADY } else { POLL };
         }
     }

@@ -2,28 +2,40 @@
 
 use std::{
     fmt, fs, io,
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
-use rusqlite::{Connection, OpenFlags, named_params, params};
+use rusqlite::{Connection, params};
+
+use super::verify;
 
 /// "Toll": what says that a file of `SQLite` is an audit log.
-const APPLICATION: i64 = 0x546f_6c6c;
+pub const APPLICATION: i64 = 0x546f_6c6c;
 const PAGE_BYTES: u32 = 4_096;
 
 const TABLE: &str = "CREATE TABLE records (
     seq INTEGER PRIMARY KEY, record TEXT NOT NULL, hash BLOB NOT NULL) STRICT;";
 const INSERT: &str = "INSERT INTO records (seq, record, hash) VALUES (?1, ?2, ?3)";
-const LAST: &str = "SELECT seq, hash FROM records ORDER BY seq DESC LIMIT 1";
-const ALL: &str = "SELECT seq, record, hash FROM records ORDER BY seq";
-const SOME: &str = "SELECT record FROM records
+pub const LAST: &str = "SELECT seq, hash FROM records ORDER BY seq DESC LIMIT 1";
+pub const ALL: &str = "SELECT seq, record, hash FROM records ORDER BY seq";
+pub const SOME: &str = "SELECT record FROM records
     WHERE (:since IS NULL OR :since <= record ->> 'at')
     AND (:caller IS NULL OR 0 < instr(record ->> 'caller', :caller))
     AND (:outcome IS NULL OR :outcome = record ->> 'outcome')
     ORDER BY seq DESC LIMIT :limit";
 
-type Hash = [u8; 32];
+/// Where the chain stood when the file was begun: only of one that goes on with another's.
+const BEFORE_TABLE: &str = "CREATE TABLE before (seq INTEGER NOT NULL, hash BLOB NOT NULL) STRICT";
+const BEFORE_INSERT: &str = "INSERT INTO before (seq, hash) VALUES (?1, ?2)";
+pub const BEFORE: &str = "SELECT seq, hash FROM before";
+pub const BEFORE_IS_THERE: &str = "SELECT count(*) FROM sqlite_schema WHERE name = 'before'";
+/// Ends of the names of files beside the log.
+const LOCK: &str = ".lock";
+/// Says that the log is to be put away: `tollgate audit rotate` makes it, and a gate obeys.
+pub const ROTATE: &str = ".rotate";
+
+pub type Hash = [u8; 32];
 
 /// Why a log cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -43,38 +55,36 @@ pub enum AuditOpenError {
     Thread(String),
 }
 
-/// A log that is whole.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Proof {
-    pub count: i64,
-    /// The hash of the last record, as digits: whoever noted it once can tell that none before it
-    /// was changed since.
-    pub head: String,
-}
-
-/// The first record that is not what was written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Broken {
+/// Where a chain stands: its last record, and the hash of that.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Link {
     pub seq: i64,
+    pub hash: Hash,
 }
 
-/// Which records are listed.
-#[derive(Debug, Clone, Default)]
-pub struct Filter {
-    /// Not before this, as RFC 3339 with microseconds.
-    pub since: Option<String>,
-    /// Has this in it.
-    pub caller: Option<String>,
-    pub outcome: Option<String>,
-    pub limit: u32,
+impl Link {
+    /// # Errors
+    /// Where the row is none.
+    pub fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self { seq: row.get(0)?, hash: row.get(1)? })
+    }
 }
 
 /// The log as it is written; locked for as long as this lives.
 pub struct File {
     connection: Connection,
-    seq: i64,
-    head: Hash,
-    _lock: fs::File,
+    last: Link,
+    /// None once it was moved or removed, and no other could be opened in its place.
+    identity: Option<Identity>,
+    lock: Lock,
+}
+
+/// Which file of the system a path leads to.
+type Identity = [u64; 2];
+
+struct Lock {
+    _file: fs::File,
+    identity: Option<Identity>,
 }
 
 impl File {
@@ -83,31 +93,81 @@ impl File {
     /// # Errors
     /// Where it cannot be opened or made, is another gate's, or is no audit log.
     pub fn open(path: &Path, bytes_max: usize) -> Result<Self, AuditOpenError> {
-        let own = |path: &Path| {
-            let mut options = fs::OpenOptions::new();
-            options.create(true).truncate(false).read(true).write(true).mode(0o600).open(path)
-        };
-        let failed = |error| AuditOpenError::File(path.to_owned(), error);
-        let mut beside = path.to_owned().into_os_string();
-        beside.push(".lock");
-        let lock = own(Path::new(&beside)).map_err(failed)?;
-        lock.try_lock().map_err(|error| match error {
-            fs::TryLockError::WouldBlock => AuditOpenError::Taken(path.to_owned()),
-            fs::TryLockError::Error(error) => failed(error),
-        })?;
-        // `SQLite` would make it readable by others.
-        drop(own(path).map_err(failed)?);
-        let failed = |error| AuditOpenError::Sqlite(path.to_owned(), error);
-        let connection = Connection::open(path).map_err(failed)?;
-        if !prepare(&connection, bytes_max).map_err(failed)? {
-            return Err(AuditOpenError::Foreign(path.to_owned()));
+        let lock = Lock::take(path)?;
+        // Where it was put away, and the gate ended before there was another.
+        let before = siblings(path).pop().and_then(|away| verify::last(&away).ok());
+        let (connection, last) = connect(path, bytes_max, before.unwrap_or_default())?;
+        Ok(Self { connection, last, identity: identity(path), lock })
+    }
+
+    /// Whether the path no longer leads to this file.
+    pub fn is_moved(&self, path: &Path) -> bool {
+        self.identity.is_none() || self.identity != identity(path)
+    }
+
+    /// Whether it was moved or removed, and none could be opened in its place.
+    pub fn is_lost(&self) -> bool {
+        self.identity.is_none()
+    }
+
+    /// Opens the file that is at the path now, or makes it: the chain goes on there.
+    ///
+    /// # Errors
+    /// As of [`Self::open`]; nothing can be written until it succeeds.
+    pub fn reopen(&mut self, path: &Path, bytes_max: usize) -> Result<(), AuditOpenError> {
+        self.leave()?;
+        if self.lock.identity != identity(&beside(path, LOCK)) {
+            self.lock = Lock::take(path)?;
         }
-        let last = connection.query_row(LAST, [], |row| Ok((row.get(0)?, row.get(1)?)));
-        let (seq, head) = match last {
-            Err(rusqlite::Error::QueryReturnedNoRows) => (0, [0; 32]),
-            last => last.map_err(failed)?,
-        };
-        Ok(Self { connection, seq, head, _lock: lock })
+        let (connection, last) = connect(path, bytes_max, self.last)?;
+        self.connection = connection;
+        self.last = last;
+        self.identity = identity(path);
+        Ok(())
+    }
+
+    /// Puts the file away beside itself, named for its last record, and goes on in a new one. Says
+    /// where it is; none where it has no record.
+    ///
+    /// # Errors
+    /// Where it cannot be renamed, or no other made.
+    pub fn rotate(
+        &mut self,
+        path: &Path,
+        bytes_max: usize,
+    ) -> Result<Option<PathBuf>, AuditOpenError> {
+        let failed = |error| AuditOpenError::Sqlite(path.to_owned(), error);
+        if verify::before(&self.connection).map_err(failed)?.seq == self.last.seq {
+            return Ok(None);
+        }
+        let away = put_away(path, self.last.seq);
+        let failed = |error| AuditOpenError::File(away.clone(), error);
+        if away.exists() {
+            return Err(failed(io::ErrorKind::AlreadyExists.into()));
+        }
+        self.leave()?;
+        let renamed = fs::rename(path, &away).map_err(failed);
+        self.reopen(path, bytes_max)?;
+        renamed.map(|()| Some(away))
+    }
+
+    /// Closes the file with all that was written: what is in its journal is found by its path only.
+    fn leave(&mut self) -> Result<(), AuditOpenError> {
+        if self.identity.take().is_some() {
+            let failed = |error| AuditOpenError::Sqlite(PathBuf::new(), error);
+            let moved =
+                self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+            if let Err(error) = moved {
+                tracing::error!(%error, "the audit log that was moved may lack its last records");
+            }
+            self.connection = Connection::open_in_memory().map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// The number of its last record.
+    pub fn last(&self) -> i64 {
+        self.last.seq
     }
 
     /// Writes these to the disk, or none of them.
@@ -118,20 +178,19 @@ impl File {
         &mut self,
         records: impl Iterator<Item = &'a String>,
     ) -> rusqlite::Result<()> {
-        let mut seq = self.seq;
-        let mut head = self.head;
+        let Link { mut seq, mut hash } = self.last;
         let transaction = self.connection.transaction()?;
         {
             let mut insert = transaction.prepare_cached(INSERT)?;
             for record in records {
                 seq += 1;
                 let record = format!("{{\"seq\":{seq},{record}");
-                head = link(&head, &record);
-                insert.execute(params![seq, record, head])?;
+                hash = link(&hash, &record);
+                insert.execute(params![seq, record, hash])?;
             }
         }
         transaction.commit()?;
-        (self.seq, self.head) = (seq, head);
+        self.last = Link { seq, hash };
         Ok(())
     }
 
@@ -140,6 +199,9 @@ impl File {
     /// # Errors
     /// Where it cannot be read.
     pub fn room(&self) -> rusqlite::Result<usize> {
+        if self.identity.is_none() {
+            return Ok(0);
+        }
         let pragma =
             |name| self.connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
         let most = pragma("max_page_count")?;
@@ -150,11 +212,12 @@ impl File {
 }
 
 /// Sets how it is written; false where it is no audit log.
-fn prepare(connection: &Connection, bytes_max: usize) -> rusqlite::Result<bool> {
-    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+fn prepare(connection: &mut Connection, bytes_max: usize, before: Link) -> rusqlite::Result<bool> {
     let tables = "SELECT count(*) FROM sqlite_schema";
     let fresh = connection.query_row(tables, [], |row| row.get::<_, i64>(0))? == 0;
-    if !fresh && pragma("application_id")? != APPLICATION {
+    let application =
+        connection.pragma_query_value(None, "application_id", |row| row.get::<_, i64>(0))?;
+    if !fresh && application != APPLICATION {
         return Ok(false);
     }
     if fresh {
@@ -165,7 +228,13 @@ fn prepare(connection: &Connection, bytes_max: usize) -> rusqlite::Result<bool> 
     connection.pragma_update(None, "synchronous", "FULL")?;
     if fresh {
         connection.pragma_update(None, "application_id", APPLICATION)?;
-        connection.execute_batch(TABLE)?;
+        let transaction = connection.transaction()?;
+        transaction.execute_batch(TABLE)?;
+        if before != Link::default() {
+            transaction.execute_batch(BEFORE_TABLE)?;
+            transaction.execute(BEFORE_INSERT, params![before.seq, before.hash])?;
+        }
+        transaction.commit()?;
     }
     let pages = i64::try_from(bytes_max).unwrap_or(i64::MAX) / i64::from(PAGE_BYTES);
     // It says what is in force now; of a file that is larger already, its size.
@@ -173,67 +242,83 @@ fn prepare(connection: &Connection, bytes_max: usize) -> rusqlite::Result<bool> 
     Ok(true)
 }
 
-/// Reads a log, also while a gate writes it.
-fn reader(path: &Path) -> Result<Connection, AuditOpenError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+/// Opens the database, and finds where its chain stands: a new one goes on from `before`.
+fn connect(
+    path: &Path,
+    bytes_max: usize,
+    before: Link,
+) -> Result<(Connection, Link), AuditOpenError> {
+    // `SQLite` would make it readable by others.
+    drop(own(path).map_err(|error| AuditOpenError::File(path.to_owned(), error))?);
     let failed = |error| AuditOpenError::Sqlite(path.to_owned(), error);
-    let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
-    let id = connection.pragma_query_value(None, "application_id", |row| row.get::<_, i64>(0));
-    match id.map_err(failed)? {
-        APPLICATION => Ok(connection),
-        _ => Err(AuditOpenError::Foreign(path.to_owned())),
+    let mut connection = Connection::open(path).map_err(failed)?;
+    if !prepare(&mut connection, bytes_max, before).map_err(failed)? {
+        return Err(AuditOpenError::Foreign(path.to_owned()));
     }
-}
-
-/// Reads all of a log, and proves that nothing in it was changed, taken out or put in.
-///
-/// # Errors
-/// Where it cannot be read.
-pub fn verify(path: &Path) -> Result<Result<Proof, Broken>, AuditOpenError> {
-    let failed = |error| AuditOpenError::Sqlite(path.to_owned(), error);
-    let connection = reader(path)?;
-    let mut all = connection.prepare(ALL).map_err(failed)?;
-    let mut rows = all.query([]).map_err(failed)?;
-    let mut count = 0_i64;
-    let mut head = [0; 32];
-    while let Some(row) = rows.next().map_err(failed)? {
-        let seq = count + 1;
-        let read = |row: &rusqlite::Row<'_>| {
-            Ok::<_, rusqlite::Error>((row.get::<_, i64>(0)?, row.get(1)?, row.get(2)?))
-        };
-        let Ok((at, record, hash)): Result<(i64, String, Hash), _> = read(row) else {
-            return Ok(Err(Broken { seq }));
-        };
-        let numbered = record.starts_with(&format!("{{\"seq\":{seq},"));
-        if at != seq || !numbered || link(&head, &record) != hash {
-            return Ok(Err(Broken { seq }));
-        }
-        (count, head) = (seq, hash);
-    }
-    Ok(Ok(Proof { count, head: blake3::Hash::from_bytes(head).to_hex().to_string() }))
-}
-
-/// The newest records that fit, the oldest of them first.
-///
-/// # Errors
-/// Where the log cannot be read.
-pub fn list(path: &Path, filter: &Filter) -> Result<Vec<String>, AuditOpenError> {
-    let failed = |error| AuditOpenError::Sqlite(path.to_owned(), error);
-    let connection = reader(path)?;
-    let mut some = connection.prepare(SOME).map_err(failed)?;
-    let named = named_params! {
-        ":since": filter.since,
-        ":caller": filter.caller,
-        ":outcome": filter.outcome,
-        ":limit": filter.limit,
+    let last = match connection.query_row(LAST, [], Link::read) {
+        Err(rusqlite::Error::QueryReturnedNoRows) => verify::before(&connection),
+        last => last,
     };
-    let rows = some.query_map(named, |row| row.get(0)).map_err(failed)?;
-    let mut records = rows.collect::<Result<Vec<String>, _>>().map_err(failed)?;
-    records.reverse();
-    Ok(records)
+    Ok((connection, last.map_err(failed)?))
 }
 
-fn link(before: &Hash, record: &str) -> Hash {
+/// Opens a file of the gate's own, readable by nobody else.
+fn own(path: &Path) -> io::Result<fs::File> {
+    let mut options = fs::OpenOptions::new();
+    options.create(true).truncate(false).read(true).write(true).mode(0o600).open(path)
+}
+
+/// The file beside the log that has this at the end of its name.
+pub fn beside(path: &Path, end: &str) -> PathBuf {
+    let mut beside = path.to_owned().into_os_string();
+    beside.push(end);
+    beside.into()
+}
+
+/// The name of a log that is put away after this record: `audit-42.db`.
+fn put_away(path: &Path, seq: i64) -> PathBuf {
+    let mut name = path.file_stem().unwrap_or_default().to_owned();
+    name.push(format!("-{seq}"));
+    if let Some(extension) = path.extension() {
+        name.push(".");
+        name.push(extension);
+    }
+    path.with_file_name(name)
+}
+
+/// The files that were put away beside a log, the oldest first.
+pub fn siblings(path: &Path) -> Vec<PathBuf> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let entries = fs::read_dir(folder.unwrap_or(Path::new("."))).into_iter().flatten().flatten();
+    let seq = |entry: fs::DirEntry| {
+        let name = entry.path();
+        let seq = name.file_stem()?.to_str()?.rsplit_once('-')?.1.parse::<i64>().ok()?;
+        let own = put_away(path, seq);
+        (own.file_name() == name.file_name()).then_some((seq, own))
+    };
+    let mut found: Vec<_> = entries.filter_map(seq).collect();
+    found.sort();
+    found.into_iter().map(|(_, path)| path).collect()
+}
+
+fn identity(path: &Path) -> Option<Identity> {
+    fs::metadata(path).ok().map(|meta| [meta.dev(), meta.ino()])
+}
+
+impl Lock {
+    fn take(path: &Path) -> Result<Self, AuditOpenError> {
+        let failed = |error| AuditOpenError::File(path.to_owned(), error);
+        let at = beside(path, LOCK);
+        let file = own(&at).map_err(failed)?;
+        file.try_lock().map_err(|error| match error {
+            fs::TryLockError::WouldBlock => AuditOpenError::Taken(path.to_owned()),
+            fs::TryLockError::Error(error) => failed(error),
+        })?;
+        Ok(Self { _file: file, identity: identity(&at) })
+    }
+}
+
+pub fn link(before: &Hash, record: &str) -> Hash {
     let mut hash = blake3::Hasher::new();
     hash.update(before).update(record.as_bytes());
     hash.finalize().into()
@@ -241,6 +326,6 @@ fn link(before: &Hash, record: &str) -> Hash {
 
 impl fmt::Debug for File {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("File").field("seq", &self.seq).finish_non_exhaustive()
+        f.debug_struct("File").field("seq", &self.last.seq).finish_non_exhaustive()
     }
 }

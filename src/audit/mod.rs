@@ -10,9 +10,10 @@ mod record;
 mod reserve;
 mod room;
 mod told;
+mod verify;
 mod writer;
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, path::PathBuf, sync::Arc};
 
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
@@ -26,8 +27,9 @@ use crate::{
 
 pub use self::{
     entry::Entry,
-    file::{AuditOpenError, Broken, Filter, Proof, list, verify},
+    file::{AuditOpenError, ROTATE, beside},
     told::CacheUse,
+    verify::{Broken, Filter, Proof, files, join, list, verify},
 };
 use self::{record::Open, room::Room, writer::Work};
 
@@ -83,8 +85,8 @@ impl Audit {
             opened => Some(opened?),
         };
         let room = Arc::new(Room::new(settings.queue_max, writer::waiting_bytes_max(settings)));
-        // One slot more: for the word that it ends.
-        let (queue, inbox) = mpsc::channel(settings.queue_max + 1);
+        // Two slots more: for the word that it ends, and for one to look at the file.
+        let (queue, inbox) = mpsc::channel(settings.queue_max + 2);
         let mut writer = writer::Writer::new(inbox, settings, &room, counters);
         // Before the first call is let in by it.
         file.iter().for_each(|file| writer.measure(file));
@@ -116,6 +118,15 @@ impl Audit {
         Ok(Arc::new(Entry::new(Arc::clone(self), call.metrics, open, reserved)))
     }
 
+    /// Has the writer look whether its file was moved or removed, or is to be put away. For once a
+    /// second: without calls nothing else has it look.
+    pub fn look(&self) {
+        if !self.room.set_look_asked(true) {
+            // Full or closed: who is at the head of it looks, too.
+            self.queue.try_send(Work::Look).ok();
+        }
+    }
+
     /// Returns why calls cannot be recorded now, for operators; none where they can.
     pub fn fault(&self) -> Option<String> {
         self.room.fault()
@@ -144,5 +155,17 @@ impl std::fmt::Debug for Audit {
     }
 }
 
+/// Puts the log at this path away, named for its last record, where no gate writes it; a new one
+/// goes on with its chain. None where it has no record.
+///
+/// # Errors
+/// Where a gate writes it ([`AuditOpenError::Taken`]), or it cannot be done.
+pub fn rotate(settings: &config::Audit) -> Result<Option<PathBuf>, AuditOpenError> {
+    let mut file = file::File::open(&settings.path, settings.bytes_max)?;
+    file.rotate(&settings.path, settings.bytes_max)
+}
+
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_of_files;

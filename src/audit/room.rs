@@ -25,6 +25,8 @@ pub struct Room {
     fault: Mutex<Option<String>>,
     /// Whether the gate ends, and nothing more is taken.
     closed: AtomicBool,
+    /// Whether the writer was asked to look at its file, and has not yet.
+    look_asked: AtomicBool,
 }
 
 /// Room that one record has, until it is dropped.
@@ -45,6 +47,7 @@ impl Room {
             failing: AtomicBool::new(false),
             fault: Mutex::default(),
             closed: AtomicBool::new(false),
+            look_asked: AtomicBool::new(false),
         }
     }
 
@@ -101,6 +104,11 @@ impl Room {
 
     pub fn is_failing(&self) -> bool {
         self.failing.load(Ordering::Acquire)
+    }
+
+    /// Notes whether the writer is asked to look at its file; says whether it was before.
+    pub fn set_look_asked(&self, asked: bool) -> bool {
+        self.look_asked.swap(asked, Ordering::AcqRel)
     }
 
     pub fn close(&self) {

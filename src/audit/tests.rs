@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::{config::Recorded, mcp::message::Body, telemetry::Reason};
 
-fn settings(folder: &TempDir) -> config::Audit {
+pub fn settings(folder: &TempDir) -> config::Audit {
     config::Audit {
         path: folder.path().join("audit.db"),
         arguments: Recorded::Hash,
@@ -20,12 +20,12 @@ fn settings(folder: &TempDir) -> config::Audit {
     }
 }
 
-fn open(settings: &config::Audit) -> (Arc<Audit>, Arc<Counters>) {
+pub fn open(settings: &config::Audit) -> (Arc<Audit>, Arc<Counters>) {
     let counters = Arc::<Counters>::default();
     (Audit::open(settings, b"a secret", &counters, false).unwrap(), counters)
 }
 
-fn begin(audit: &Arc<Audit>, name: &str) -> Result<Arc<Entry>, Full> {
+pub fn begin(audit: &Arc<Audit>, name: &str) -> Result<Arc<Entry>, Full> {
     begin_with(audit, name, &Raw::trusted(r#"{"name":"a","arguments":{"b":1.0,"a":2}}"#))
 }
 
@@ -45,7 +45,7 @@ fn begin_with(audit: &Arc<Audit>, name: &str, params: &Raw) -> Result<Arc<Entry>
 }
 
 /// A log of so many calls.
-async fn log(folder: &TempDir, calls: usize) -> config::Audit {
+pub async fn log(folder: &TempDir, calls: usize) -> config::Audit {
     let settings = settings(folder);
     let (audit, counters) = open(&settings);
     for at in 0..calls {
@@ -147,7 +147,7 @@ async fn the_same_arguments_have_the_same_digest_and_only_with_the_key() {
 }
 
 /// Waits until the writer has come so far.
-async fn until(mut done: impl FnMut() -> bool) {
+pub async fn until(mut done: impl FnMut() -> bool) {
     let doing = async {
         while !done() {
             tokio::task::yield_now().await;
@@ -161,7 +161,7 @@ fn answer() -> Body {
 }
 
 /// What the counters say: written, dropped, refused.
-fn counted(counters: &Counters) -> [u64; 3] {
+pub fn counted(counters: &Counters) -> [u64; 3] {
     let read = counters.read();
     ["audit_written", "audit_dropped", "audit_refused"].map(|name| read[name])
 }

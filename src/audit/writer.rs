@@ -10,7 +10,7 @@ use crate::{
 };
 
 use super::{
-    file::{AuditOpenError, File},
+    file::{AuditOpenError, File, ROTATE, beside},
     reserve::DiskReserve,
     room::{Place, Room},
 };
@@ -38,6 +38,8 @@ const SHORT_BYTES: usize = 256 << 10;
 pub enum Work {
     /// A record without its number, and the room that it has.
     Record(String, Place),
+    /// The file may have been moved or removed, or be to be put away.
+    Look,
     /// The gate ends: nothing comes after it.
     Close,
 }
@@ -55,8 +57,19 @@ pub struct Writer {
     reserve: Option<DiskReserve>,
     waiting: VecDeque<(String, Place)>,
     closing: bool,
+    /// Whether it was asked to look at its file.
+    look_due: bool,
     /// Whether calls are turned away for want of room, which was said.
     full: bool,
+}
+
+/// Why records are not written.
+#[derive(Debug, thiserror::Error)]
+enum WriteError {
+    #[error(transparent)]
+    Open(#[from] AuditOpenError),
+    #[error(transparent)]
+    Write(#[from] rusqlite::Error),
 }
 
 /// Bytes of records that may be under way and wait, as long as nothing is short.
@@ -84,6 +97,7 @@ impl Writer {
             reserve: refuses.then(|| DiskReserve::new(&settings.path, bytes)),
             waiting: VecDeque::new(),
             closing: false,
+            look_due: false,
             full: false,
         }
     }
@@ -94,21 +108,21 @@ impl Writer {
         self.measure(&file);
         let mut batch = BATCH_MAX;
         let mut tries = 0;
-        while self.gathered(&file) {
+        while self.gathered(&mut file) {
             let next = batch.min(self.waiting.len());
-            match file.append(self.waiting.iter().take(next).map(|(record, _)| record)) {
+            match self.append(&mut file, next) {
                 Ok(()) => {
                     self.written(next, &file);
                     (batch, tries) = (BATCH_MAX, 0);
                 }
                 // What was held back is for now.
-                Err(error) if self.gives_up_reserve() => {
+                Err(WriteError::Write(error)) if self.gives_up_reserve() => {
                     self.counters.add(Counter::AuditFailed);
                     self.room.set_fault(Some(error.to_string()));
                     tracing::error!(%error, "the audit log goes on in its reserve");
                 }
                 // Some of them may have room.
-                Err(_) if 1 < next => batch = next / 2,
+                Err(WriteError::Write(_)) if 1 < next => batch = next / 2,
                 Err(_) if self.is_closing() && LAST_TRIES <= tries => return self.lose(),
                 Err(error) => {
                     self.failed(&error);
@@ -117,6 +131,56 @@ impl Writer {
                 }
             }
         }
+    }
+
+    /// Writes the first of what waits, in the file that is at the path now.
+    fn append(&mut self, file: &mut File, count: usize) -> Result<(), WriteError> {
+        if file.is_moved(&self.path) {
+            self.reopen(file)?;
+        }
+        Ok(file.append(self.waiting.iter().take(count).map(|(record, _)| record))?)
+    }
+
+    /// Looks at the file while nothing waits to be written.
+    fn look(&mut self, file: &mut File) {
+        self.room.set_look_asked(false);
+        if file.is_moved(&self.path)
+            && let Err(error) = self.reopen(file)
+        {
+            return self.failed(&error);
+        }
+        let asked = beside(&self.path, ROTATE);
+        if asked.exists() {
+            match file.rotate(&self.path, self.bytes_max) {
+                Ok(Some(away)) => {
+                    self.counters.add(Counter::AuditReopened);
+                    let away = away.display();
+                    let after = file.last();
+                    tracing::info!(%away, after, "the audit log goes on in a new file");
+                }
+                Ok(None) => tracing::info!("the audit log has no record to put away"),
+                Err(error) => tracing::error!(%error, "the audit log is not put away"),
+            }
+            std::fs::remove_file(asked).ok();
+            self.measure(file);
+        }
+    }
+
+    /// Goes on in the file that is at the path now, which is a new one where there is none.
+    fn reopen(&mut self, file: &mut File) -> Result<(), AuditOpenError> {
+        let was_lost = file.is_lost();
+        if !was_lost {
+            let path = self.path.display();
+            tracing::warn!(%path, last = file.last(), "the audit log was moved or removed");
+        }
+        file.reopen(&self.path, self.bytes_max)?;
+        self.counters.add(Counter::AuditReopened);
+        self.room.set_fault(None);
+        self.measure(file);
+        if self.room.set_failing(false) || !was_lost {
+            tracing::warn!(after = file.last(), "the audit log goes on in another file");
+        }
+        Ok(())
     }
 
     /// Tells the calls to come how much can be recorded now.
@@ -193,13 +257,20 @@ impl Writer {
 
     /// Takes in what came, and waits for it where there is nothing else to do; false where nothing
     /// more comes.
-    fn gathered(&mut self, file: &File) -> bool {
+    fn gathered(&mut self, file: &mut File) -> bool {
+        if std::mem::take(&mut self.look_due) {
+            self.look(file);
+        }
         while self.waiting.is_empty() && !self.closing {
             match self.next_work() {
                 Some(work) => self.take(work),
+                None if !self.closing && file.is_moved(&self.path) => self.look(file),
                 // Calls that are turned away bring no record, after which it would be measured.
                 None if !self.closing => self.measure(file),
                 None => (),
+            }
+            if std::mem::take(&mut self.look_due) {
+                self.look(file);
             }
         }
         if !self.is_closing() && self.waiting.len() + self.inbox.len() < BATCH_MAX {
@@ -233,6 +304,7 @@ impl Writer {
     fn take(&mut self, work: Work) {
         match work {
             Work::Record(record, place) => self.waiting.push_back((record, place)),
+            Work::Look => self.look_due = true,
             Work::Close => {
                 self.closing = true;
                 // Whoever comes too late is told so.

@@ -1,23 +1,40 @@
 //! `tollgate audit`: proves the log of calls, and lists what is in it.
 
-use std::{path::Path, process::ExitCode};
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Duration,
+};
 
 use anyhow::{Context as _, bail};
 use serde_json::Value;
 
 use crate::{
-    audit::{self, Broken, Filter, Proof},
+    audit::{self, AuditOpenError, Broken, Filter, Proof},
     call::clock,
     config,
 };
 
 use super::output::{complain, say, show};
 
+/// Between two looks whether the gate has done it, and how many there are: ten seconds.
+const LOOK: Duration = Duration::from_millis(50);
+const LOOKS: u32 = 200;
+
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum Command {
     /// Read the whole log, also while the gate runs, and prove that no record in it was changed,
     /// taken out or put in
-    Verify,
+    Verify {
+        /// The files of one log, in any order [default: the one that is written, and those that
+        /// were put away beside it]
+        #[arg(value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+    /// Put the file away beside itself, named for its last record; the log goes on in a new one,
+    /// with the same chain. Also while the gate runs
+    Rotate,
     /// Print the newest records
     List(Arguments),
 }
@@ -61,16 +78,9 @@ pub fn run(path: &Path, command: &Command) -> anyhow::Result<ExitCode> {
         format!("{} has no [audit]: nothing is recorded without it", path.display())
     })?;
     match command {
-        Command::Verify => match audit::verify(&log.path)? {
-            Ok(Proof { count, head }) => {
-                say(&format!("{}: {count} record(s), whole; head {head}", log.path.display()));
-                Ok(ExitCode::SUCCESS)
-            }
-            Err(Broken { seq }) => {
-                complain(&format!("{}: record {seq} is not what was written", log.path.display()));
-                Ok(ExitCode::FAILURE)
-            }
-        },
+        Command::Verify { files } if files.is_empty() => prove(&audit::files(&log.path)),
+        Command::Verify { files } => prove(files),
+        Command::Rotate => rotate(&log),
         Command::List(Arguments { since, caller, outcome, limit, json }) => {
             let since = since.clone();
             let caller = caller.clone();
@@ -83,6 +93,67 @@ pub fn run(path: &Path, command: &Command) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+/// Proves each file, and that together they are one log.
+fn prove(files: &[PathBuf]) -> anyhow::Result<ExitCode> {
+    let mut proofs = Vec::new();
+    for file in files {
+        let shown = file.display();
+        match audit::verify(file)? {
+            Ok(proof) => {
+                let Proof { after, count, head, .. } = &proof;
+                let since = if *after == 0 { String::new() } else { format!(" after {after}") };
+                say(&format!("{shown}: {count} record(s){since}, whole; head {head}"));
+                proofs.push(proof);
+            }
+            Err(Broken { seq }) => {
+                complain(&format!("{shown}: record {seq} is not what was written"));
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+    }
+    match audit::join(proofs) {
+        Ok(Some(whole)) if 0 < whole.after => {
+            let last = whole.after;
+            say(&format!("records 1 to {last} are in none of these files: name those, too"));
+        }
+        Ok(_) => (),
+        Err(gap) => {
+            complain(&gap.to_string());
+            return Ok(ExitCode::FAILURE);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Puts the log away, or has the gate do so that writes it.
+fn rotate(log: &config::Audit) -> anyhow::Result<ExitCode> {
+    let away = match audit::rotate(log) {
+        Err(AuditOpenError::Taken(_)) => rotated_by_gate(log)?,
+        rotated => rotated?,
+    };
+    match away {
+        Some(away) => say(&format!("{}: put away", away.display())),
+        None => say(&format!("{}: has no record to put away", log.path.display())),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Asks the gate by a file beside the log, which it removes when it has done so.
+fn rotated_by_gate(log: &config::Audit) -> anyhow::Result<Option<PathBuf>> {
+    let before = audit::files(&log.path);
+    let asked = audit::beside(&log.path, audit::ROTATE);
+    File::create(&asked).with_context(|| format!("{} cannot be made", asked.display()))?;
+    for _ in 0..LOOKS {
+        if !asked.exists() {
+            return Ok(audit::files(&log.path).into_iter().find(|file| !before.contains(file)));
+        }
+        #[allow(clippy::disallowed_methods, reason = "a command without a runtime")]
+        std::thread::sleep(LOOK);
+    }
+    fs::remove_file(&asked).ok();
+    bail!("the gate that writes {} does not put it away: see its log", log.path.display());
 }
 
 /// A record in a line for people.

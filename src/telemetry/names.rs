@@ -191,6 +191,7 @@ named! {
         AuditDropped = "audit_dropped",
         AuditRefused = "audit_refused",
         AuditFailed = "audit_failed",
+        AuditReopened = "audit_reopened",
         MetricsShared = "metrics_shared",
         InternalErrors = "internal_errors",
     }
