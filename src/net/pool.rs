@@ -61,10 +61,10 @@ pub enum PoolError {
     #[error(transparent)]
     Connect(super::dial::Error),
     /// Nothing was sent: the connection had ended before.
-    #[error(transparent)]
-    Unsent(hyper::Error),
-    #[error(transparent)]
-    Broken(hyper::Error),
+    #[error("{0}")]
+    Unsent(#[source] hyper::Error),
+    #[error("{0}")]
+    Broken(#[source] hyper::Error),
 }
 
 impl Pool {

@@ -45,6 +45,11 @@ fn found<T: Error + 'static>(error: &Chain) -> Option<&T> {
 #[allow(clippy::wildcard_enum_match_arm, reason = "all others are told in the library's words")]
 fn tls(error: &TlsError) -> Option<String> {
     let text = match error {
+        // Whole by itself, and the library's own words have the time of each try in them.
+        TlsError::InvalidCertificate(
+            error @ (CertificateError::ExpiredContext { .. }
+            | CertificateError::NotValidYetContext { .. }),
+        ) => return Some(certificate(error)),
         TlsError::InvalidCertificate(error) => certificate(error),
         TlsError::InvalidMessage(InvalidMessage::InvalidContentType) => {
             "this port speaks no TLS: write `http:` in `url`, or name the port that does".to_owned()
@@ -211,6 +216,13 @@ mod tests {
             let told = of(&wrapped).unwrap_or_default();
             assert!(told.contains(words), "{error:?}: {told}");
         }
+        // A failure that lasts is the same at each try.
+        let tried = |time| {
+            let not_after = at(0);
+            let error = invalid(CertificateError::ExpiredContext { time: at(time), not_after });
+            of(&io::Error::other(error))
+        };
+        assert_eq!(tried(9), tried(70));
         assert_eq!(of(&io::Error::other("connection refused")), None);
         assert_eq!(of(&io::Error::from_raw_os_error(111)), None);
         let eof = io::Error::new(io::ErrorKind::UnexpectedEof, "tls handshake eof");

@@ -1,6 +1,6 @@
 //! Why an upstream is not open, as operators are told: in the server's own words, with the remedy.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{fs, path::Path, sync::Arc, time::Duration};
 
 use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -15,12 +15,14 @@ use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
+    time::timeout,
 };
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
     admin, eventually, fake,
     gate::{Gate, gateway},
+    log,
 };
 
 const ADMIN: &str = "admin = \"127.0.0.1:0\"";
@@ -202,6 +204,48 @@ async fn a_server_over_http_says_why_it_refuses() {
         has(&told["last_error"], words, &answer);
         let shown = told.to_string();
         assert!(!shown.contains("hunter2") && !shown.contains("?secret"), "{shown}");
+    }
+}
+
+/// Closes each connection in place of an answer, or resets it.
+async fn closing(resets: bool) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let (mut some, pause) = ([0; 8 << 10], Duration::from_millis(50));
+            while let Ok(Ok(1..)) = timeout(pause, stream.read(&mut some)).await {}
+            if resets {
+                stream.set_zero_linger().ok();
+            }
+        }
+    });
+    port
+}
+
+#[tokio::test]
+async fn a_port_that_answers_nothing_may_be_one_of_tls() {
+    for resets in [false, true] {
+        let port = closing(resets).await;
+        let gate = failing(&format!("url = \"http://127.0.0.1:{port}/mcp\"\n")).await;
+        let told = told(&gate).await;
+        has(&told["last_error"], &["broke off", "`https:`"], &format!("resets: {resets}"));
+    }
+}
+
+#[tokio::test]
+async fn what_an_upstream_lacks_to_be_tried_is_logged() {
+    log::is_kept();
+    let tried = "url = \"http://127.0.0.1:9/mcp\"\n";
+    for (name, keys, words) in [
+        ("log-unset", "headers = { X-Key = \"${LOG_NEVER_SET}\" }\n", "LOG_NEVER_SET is not set"),
+        ("log-no-file", "headers = { X-Key = \"file:/nowhere/key\" }\n", "/nowhere/key"),
+        ("log-no-ca", "ca = \"/nowhere/ca.pem\"\n", "/nowhere/ca.pem"),
+    ] {
+        let _gate = gateway().section(name, &format!("{tried}{keys}")).start().await;
+        let named = format!("upstream=\"{name}\"");
+        let line = || (log::lines(&[&named, "not open", words]).len() == 1).then_some(());
+        eventually(words, line).await;
     }
 }
 

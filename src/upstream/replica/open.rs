@@ -18,6 +18,7 @@ use crate::{
             open::{Connection, Opened},
             owner::Owner,
         },
+        exchange::error::SendError,
         replica::{
             Replica,
             era::{Handshake, Manner},
@@ -78,10 +79,11 @@ impl Replica {
         };
         if self.dies_of_probe(handshake, &failure, now) {
             let why = &failure.error;
-            tracing::info!(upstream = self.name(), %why, "started again without the probe");
             self.context.counters.add(Counter::LegacyFallbacks);
             return match self.attempt(Handshake::Initialize, patience).await {
                 Ok(opened) => {
+                    // Of one that ends all the same, it is no news at each try.
+                    tracing::info!(upstream = self.name(), %why, "started again without the probe");
                     self.knowledge.found(Era::Legacy, true, clock::unix_seconds());
                     Ok(opened.connection)
                 }
@@ -172,11 +174,25 @@ impl Replica {
                 (unavailable(error), manner)
             }
         };
+        let error = self.unanswered(&error).unwrap_or(error);
         let said = error.to_string();
         let EndReason { why, last_words } = link.end(&said).await;
         self.tally.keep_last_words(last_words);
         let error = if why == said { error } else { unavailable(why) };
         Err(Failure { error, manner })
+    }
+
+    /// What it most likely means that a server over HTTP closes the connection in place of an
+    /// answer, as many that speak TLS do; none of other errors.
+    fn unanswered(&self, error: &OpenError) -> Option<OpenError> {
+        let Transport::Http { url, .. } = &self.settings.config.transport else { return None };
+        let OpenError::Send(SendError::Lost(why)) = error else { return None };
+        let is_plain = url.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("http:"));
+        // What came may have said so already.
+        let is_hinted = why.contains("`https:`");
+        let hint =
+            if is_plain && !is_hinted { ": does this port speak TLS (`https:`)?" } else { "" };
+        Some(unavailable(format!("it broke off in place of an answer{hint} ({why})")))
     }
 
     /// Looks for HTTP+SSE where Streamable HTTP was `refused`; that is the error, where there is

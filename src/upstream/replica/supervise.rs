@@ -204,6 +204,7 @@ impl Replica {
     async fn supervise(self: Arc<Self>, mut first: Option<First>) {
         if let Some(problem) = &self.settings.config.problem {
             self.tally.failed(problem);
+            self.warn_of_loss(problem, None);
             self.phase.send_replace(Phase::Failed(SendError::Unavailable(problem.clone())));
             return;
         }
