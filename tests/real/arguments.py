@@ -284,7 +284,7 @@ def wrong(call: Call, alone: Outcome, gate: Outcome) -> str | None:
 
 
 async def slightly_wrong_calls_fare_as_without_the_gate() -> None:
-    """Prints, for each kind, what servers do alone and what the gate does, and each call that it alone refuses."""
+    """Prints what servers do alone and what the gate does, by kind, and each call that it alone refuses."""
     rows = await measured()
     counts: Counter[tuple[str, str, str]] = Counter()
     for call, alone, gate in rows:

@@ -1,4 +1,4 @@
-"""A tool with an argument of each type, by the official Python SDK: FastMCP of `mcp` 1, MCPServer of `mcp` 2."""
+"""A tool with an argument of each type, by the official Python SDK: FastMCP of version 1, MCPServer of 2."""
 
 try:
     from mcp.server.mcpserver import MCPServer

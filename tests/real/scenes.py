@@ -16,8 +16,10 @@ from pathlib import Path
 import anyio
 import arguments
 import bridge
+import faults
 import field
 import mcp_types as types
+import uris
 import yardstick
 from anyio.abc import TaskStatus
 from gate import PATIENCE, Gate, Process, below, eventually, free_port, processes
@@ -384,6 +386,8 @@ SCENES = [
     *bridge.SCENES,
     *field.SCENES,
     *arguments.SCENES,
+    *faults.SCENES,
+    *uris.SCENES,
     yardstick.every_sdk_gets_through_the_gate_what_it_gets_directly,
 ]
 
