@@ -1,16 +1,16 @@
-//! Who a request is from, and the number of a client's session.
+//! The caller that a request is from, and the number of a client's session.
 
 use std::{fmt, net::IpAddr, sync::Arc};
 
 use super::identity::{Identity, Token};
 
-/// Who a request is from, as far as the gate knows: parked calls and leased connections are bound
-/// to it.
+/// The caller that a request is from, as far as the gate knows: parked calls and leased connections
+/// are bound to it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Caller {
-    /// Without authentication: the address it comes from.
+    /// The address it comes from, without authentication.
     Address(IpAddr),
-    /// Whoever started this gate, and speaks to it over its standard input and output.
+    /// The process that started this gate, and speaks to it over its standard input and output.
     Parent,
     /// Somebody who proved who they are.
     Known(Arc<Identity>),

@@ -14,7 +14,7 @@ use crate::mcp::{
     version::Version,
 };
 
-/// One thing that happens on a call's way back.
+/// An event on a call's way back.
 #[derive(Debug)]
 pub enum Event {
     /// The end: the result or the error, and the HTTP status it came with.
@@ -47,16 +47,16 @@ pub struct ServerRequest {
 }
 
 impl ServerRequest {
-    /// As a client of this version knows it. One that it cannot be asked is answered with the
-    /// reason, by the code with which a client refuses what it did not declare (2025-11-25,
-    /// elicitation: error handling).
+    /// Converts it to what a client of this version knows. A request that it cannot be asked is
+    /// answered with the reason, by the code with which a client refuses what it did not declare
+    /// (2025-11-25, elicitation: error handling).
     pub fn for_version(self, client: Version) -> Option<Self> {
         let id = format!("{:032x}", rand::random::<u128>());
         match compat::question(client, &self.method, &self.params, &id) {
             Ok(params) => Some(Self { params, ..self }),
             Err(reason) => {
                 let error = ErrorObject::new(INVALID_PARAMS, reason.to_string());
-                // Whoever asked may be gone.
+                // The asking side may be gone.
                 self.reply.send(Body::Error(error.raw())).ok();
                 None
             }

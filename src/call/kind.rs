@@ -1,4 +1,4 @@
-//! What is listed, and what can be done with it.
+//! Kinds of things that are listed, and what can be done with them.
 
 use crate::mcp::method::Method;
 
@@ -68,7 +68,7 @@ impl ListKind {
 /// Action that a caller wants to do with a tool, a prompt or a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Action {
-    /// To see it.
+    /// Seeing it.
     List,
     Call,
     Get,
@@ -79,7 +79,7 @@ pub enum Action {
 impl Action {
     pub const ALL: [Self; 5] = [Self::List, Self::Call, Self::Get, Self::Read, Self::Complete];
 
-    /// As policies have it.
+    /// Returns the name as policies have it.
     pub fn name(self) -> &'static str {
         match self {
             Self::List => "list",
@@ -110,7 +110,7 @@ impl ObjectKind {
         }
     }
 
-    /// As policies have it.
+    /// Returns the name as policies have it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Tool => "Tool",

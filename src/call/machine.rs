@@ -9,9 +9,9 @@ use std::{
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Where the system does not say how much there is.
+/// The memory assumed where the system does not say how much there is.
 const MEMORY_UNKNOWN: usize = 2 << 30;
-/// Where groups of processes have their bounds (cgroups(7), version 2).
+/// The folder where groups of processes have their bounds (cgroups(7), version 2).
 const CGROUPS: &str = "/sys/fs/cgroup";
 /// The bound of version 1, as seen from within a container.
 const CGROUP_1: &str = "/sys/fs/cgroup/memory/memory.limit_in_bytes";

@@ -17,7 +17,7 @@ use super::{
 #[derive(Debug, Clone)]
 pub struct UpstreamRequest {
     pub method: Method,
-    /// As the client sent them, but for the target's own name.
+    /// The params as the client sent them, but for the target's own name.
     pub params: Raw,
     /// The target's own name, URI or task: what `Mcp-Name` says.
     pub name: Option<String>,
@@ -40,7 +40,7 @@ pub struct UpstreamRequest {
     pub safe: bool,
     /// Silence after which another replica is asked too, where it is safe.
     pub hedge: Option<Duration>,
-    /// Which of several replicas knows what it is about.
+    /// The replica that knows what it is about, of several.
     pub replica: Option<ReplicaId>,
 }
 
@@ -49,7 +49,7 @@ pub struct UpstreamRequest {
 pub enum Subject<'a> {
     Tool(&'a str),
     Prompt(&'a str),
-    /// By its URI.
+    /// A resource by its URI.
     Resource(&'a str),
     Other,
 }

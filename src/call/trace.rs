@@ -1,5 +1,5 @@
-//! What tells one call from all others: in this gate's records, and in the trace that its client
-//! may be part of.
+//! Identifiers that tell one call from all others: in this gate's records, and in the trace that
+//! its client may be part of.
 
 use std::fmt;
 

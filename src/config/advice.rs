@@ -1,4 +1,4 @@
-//! What is allowed in a configuration, and yet hardly meant.
+//! Advice on settings that are allowed in a configuration, and yet hardly meant.
 
 use super::{
     credential::{Credential, Grant},
@@ -10,10 +10,10 @@ use super::{
     upstream::Isolation,
 };
 
-/// What stands between an upstream's name and that of its tool.
+/// The separator between an upstream's name and that of its tool.
 const SEPARATOR: &str = "__";
 
-/// What to think of, a line each.
+/// Returns what an operator should think of, a line each.
 pub fn advice(config: &Config) -> Vec<String> {
     let mut advice = Vec::new();
     for upstream in config.upstreams.iter().filter(|one| one.name.contains(SEPARATOR)) {

@@ -15,13 +15,13 @@ section! {
     Audit {
         /// The file; a relative path begins in the state folder.
         path: PathBuf = "audit.db",
-        /// What is recorded of arguments: a keyed digest ("hash"), all that the guard lets pass
-        /// ("whole"), or nothing ("none").
+        /// The form in which arguments are recorded: a keyed digest ("hash"), all that the guard
+        /// lets pass ("whole"), or nothing ("none").
         // A digest tells whether two calls were the same, and nothing of what they said.
         arguments: Recorded = "hash",
-        /// What happens to calls that cannot be recorded, since the disk is full or too many
-        /// records wait for it: they are refused before they are sent ("refuse"), or go on and are
-        /// counted ("drop").
+        /// The fate of calls that cannot be recorded, since the disk is full or too many records
+        /// wait for it: they are refused before they are sent ("refuse"), or go on and are counted
+        /// ("drop").
         // What is not recorded did not happen.
         when_full: WhenFull = "refuse",
         /// Records that may wait for the disk, those of calls under way among them.
@@ -39,7 +39,7 @@ section! {
 }
 
 words! {
-    /// What a record has of a call's arguments.
+    /// The form in which a record has a call's arguments.
     Recorded {
         Hash = "hash",
         Whole = "whole",
@@ -48,7 +48,7 @@ words! {
 }
 
 words! {
-    /// What becomes of a call that cannot be recorded.
+    /// The fate of a call that cannot be recorded.
     WhenFull {
         Refuse = "refuse",
         Drop = "drop",

@@ -20,7 +20,7 @@ use super::{
     },
 };
 
-/// What is written of the gate as a client of an issuer.
+/// Help for a missing key of the gate as a client of an issuer.
 const CLIENT: &str = "write url = \"https://…\", client_id = \"…\", and client_secret = \
                       \"env:NAME\" or \"file:PATH\"";
 
@@ -32,7 +32,7 @@ pub struct Auth {
     pub kind: AuthKind,
 }
 
-/// What vouches for callers.
+/// An authority that says who callers are.
 #[derive(Debug, Clone, PartialEq)]
 pub enum AuthKind {
     /// Access tokens that are JWTs of one issuer.
@@ -46,7 +46,8 @@ pub enum AuthKind {
 }
 
 kinds! {
-    /// Who can say who a caller is: an issuer of tokens, keys of the gate's own, or certificates.
+    /// An authority that says who a caller is: an issuer of tokens, keys of the gate's own, or
+    /// certificates.
     AuthKind called "authority" {
         /// Access tokens of an issuer, which are JWTs.
         "jwt": JwtAuth => |jwt| Self::Jwt(Box::new(jwt)),
@@ -60,7 +61,7 @@ kinds! {
 }
 
 section! {
-    /// What holds for access tokens of whatever kind.
+    /// Settings that hold for access tokens of every kind.
     #[derive(Debug, Clone, PartialEq)]
     Tokens {
         /// Audiences of which a token must have one; without any, `public_url` with the path of the
@@ -90,7 +91,7 @@ section! {
         /// The issuer, as its tokens' `iss` has it. Its keys are found by discovery (OIDC, RFC
         /// 8414).
         issuer: Url = required "write the issuer as its tokens have it: issuer = \"https://…\"",
-        /// Where its keys are, if not where its metadata says.
+        /// The address of its keys, if not the one in its metadata.
         jwks_url: Option<Url>,
         /// Algorithms of signatures that are taken; shared secrets never are. Without it, all that
         /// have a public key.
@@ -112,7 +113,7 @@ section! {
     } with {
         /// How its metadata and keys are fetched.
         fetching: Fetching,
-        /// What holds for its tokens.
+        /// The settings of its tokens.
         tokens: Tokens,
     }
 }
@@ -121,7 +122,7 @@ section! {
     /// An issuer that is asked about each token.
     #[derive(Debug, Clone, PartialEq)]
     OpaqueAuth called "authority" {
-        /// Where it is asked about tokens (introspection).
+        /// The address at which it is asked about tokens (introspection).
         url: Url = required CLIENT,
         /// The issuer, as an answer's `iss` has it, where it has one: where clients log in.
         issuer: Option<Url>,
@@ -134,17 +135,17 @@ section! {
     } with {
         /// How it is asked.
         fetching: Fetching,
-        /// What holds for its tokens.
+        /// The settings of its tokens.
         tokens: Tokens,
     } file {
-        /// Who the gate is there.
+        /// The name of the gate as a client there.
         client_id: String = required CLIENT,
         /// `env:NAME`, `file:PATH` or `vault:PATH#FIELD` of its secret.
         client_secret: Reference = required CLIENT,
         /// Whether the secret is sent in a header ("basic") or in the form ("post").
         method: SecretPlace = "basic",
     } besides OpaqueRest {
-        /// Who the gate is there.
+        /// The gate as a client there.
         client: ClientAuth,
     }
 }
@@ -163,7 +164,7 @@ section! {
     keys KeyFields called "key" {
         /// SHA-256 of the key, in hexadecimal: "sha256:…".
         hash: Hash = required "`tollgate key new` writes whole sections",
-        /// Whose it is. Several keys may be one caller's.
+        /// The caller that it belongs to. Several keys may be one caller's.
         caller: String = required "`tollgate key new` writes whole sections",
         /// Words for people.
         label: Option<String>,
@@ -194,8 +195,8 @@ section! {
     /// Holders of certificates that `client_ca` vouches for.
     #[derive(Debug, Clone, PartialEq)]
     CertificateAuth called "authority" {
-        /// What says whose a certificate is: the URI ("san:uri") or the DNS name ("san:dns") among
-        /// its alternative names, or its "subject".
+        /// The part of a certificate that names its caller: the URI ("san:uri") or the DNS name
+        /// ("san:dns") among its alternative names, or its "subject".
         subject: SubjectOf = "san:uri",
         /// Groups that all their holders are in.
         groups: Vec<String>,
@@ -205,7 +206,7 @@ section! {
 }
 
 words! {
-    /// What of a certificate says whose it is.
+    /// The part of a certificate that names its caller.
     #[derive(Default)]
     SubjectOf {
         /// The one URI among its alternative names (SPIFFE).
@@ -404,10 +405,10 @@ impl FromToml for Hash {
     }
 }
 
-/// Who may use a route.
+/// The callers that may use a route.
 #[derive(Debug, Clone)]
 pub enum Access {
-    /// Whom one of these recognises.
+    /// Callers that one of these authorities recognises.
     Known(Vec<String>),
     /// Everybody: "none".
     Everybody,

@@ -74,10 +74,11 @@ section! {
         /// Beyond, those that are taken slowest are ended. Without it a quarter of the memory of
         /// the machine or the cgroup.
         unsent_bytes_max: Option<Size<KIB, { 1 << 50 }>>,
-        /// The same of one caller.
+        /// The bytes of one caller's answers that wait to be taken.
         // Four of the largest answers.
         unsent_per_caller_max: Size<KIB, { 1 << 50 }> = "256MiB",
-        /// The same of one connection, on which one larger answer may wait alone.
+        /// The bytes of one connection's answers that wait to be taken, on which one larger answer
+        /// may wait alone.
         // One of the largest answers.
         unsent_per_connection_max: Size<KIB, { 1 << 50 }> = "64MiB",
         /// Time a client has for its first request, for the head of each, and for a body.
@@ -85,7 +86,7 @@ section! {
         request_timeout: BoundedDuration<10, { 60 * MINUTE }> = "30s",
         /// Requests under way, each until the end of its answer: an open stream is one.
         requests_max: Count<1, 10_000_000> = 10_000,
-        /// Open streams of one session.
+        /// The open streams of one session.
         streams_max: Count<1, 100_000> = 64,
         /// Resources that one `subscriptions/listen` may name (2026-07-28).
         // More than a person looks at.
@@ -124,7 +125,7 @@ section! {
         rounds_max: Count<1, 1_000> = 10,
         /// Calls that wait for answers of clients that have no session.
         parked_max: Count<1, 1_000_000> = 10_000,
-        /// The same of one caller.
+        /// The parked calls of one caller.
         parked_per_caller_max: Count<1, 1_000_000> = 1_000,
         /// Silence after which a call of a client that takes tasks (2026-07-28) goes on as one,
         /// where the server has none of its own, of whichever version it is; 0 makes a task of
@@ -136,7 +137,7 @@ section! {
         task_ttl: BoundedDuration<SECOND, { 7 * DAY }> = "30m",
         /// Such tasks, ended ones included.
         tasks_max: Count<1, 1_000_000> = 10_000,
-        /// The same of one caller.
+        /// The tasks of one caller.
         tasks_per_caller_max: Count<1, 1_000_000> = 1_000,
         /// Bytes of all their results together.
         // A few of the largest, many of the usual.
@@ -192,7 +193,7 @@ section! {
         schema_patience: BoundedDuration<10, { 10 * MINUTE }> = "10s",
         /// Bytes of all results together that are kept for their callers, who were given links.
         linked_bytes_max: Size<KIB, { 64 * GIB }> = "256MiB",
-        /// The same of one caller; the oldest makes room.
+        /// The bytes of linked results of one caller; the oldest makes room.
         // One of the largest.
         linked_per_caller_max: Size<KIB, { 64 * GIB }> = "64MiB",
         /// How long such a result is kept.

@@ -8,7 +8,7 @@ use super::toml::{
     value::{BoundedDuration, Count, Size, size, words},
 };
 
-/// What is written where `ttl` is missing.
+/// Help where `ttl` is missing.
 const TTL: &str = "say for how long a result is good: cache = { ttl = \"10m\" }";
 
 section! {
@@ -24,8 +24,9 @@ section! {
         /// Bytes of a request's params; what is larger is never answered from memory.
         // Its canonical form is made for each.
         request_bytes_max: Size<KIB, GIB> = "64KiB",
-        /// What servers say of their resources: what is public is everybody's ("shared"), is kept
-        /// for each caller apart all the same ("caller"), or no resource is kept ("off").
+        /// The use of what servers say of their resources: what is public is everybody's
+        /// ("shared"), is kept for each caller apart all the same ("caller"), or no resource is
+        /// kept ("off").
         resources: Resources = "shared",
         /// No resource is good for longer, whatever its server says.
         hint_max: BoundedDuration<SECOND, { 365 * DAY }> = "24h",
@@ -37,9 +38,9 @@ section! {
 words! {
     /// How far the hints of servers are followed (2026-07-28, caching).
     Resources {
-        /// What is called public is everybody's.
+        /// Keeps what is called public for everybody.
         Shared = "shared",
-        /// What is called public is kept for each caller apart, too.
+        /// Keeps what is called public for each caller apart, too.
         Caller = "caller",
         /// No resource is kept.
         Off = "off",
@@ -58,10 +59,10 @@ section! {
         keys: Option<Vec<String>>,
         /// Whether a result is the same for every caller. Without it each has its own.
         public: bool = false,
-        /// For how long after `ttl` a result is served still, while it is asked for anew (RFC
+        /// The time after `ttl` for which a result is still served, while it is asked for anew (RFC
         /// 5861).
         stale: BoundedDuration<0, { 365 * DAY }> = "0s",
-        /// For how long after `ttl` a result is served where the upstream fails (RFC 5861).
+        /// The time after `ttl` for which a result is served where the upstream fails (RFC 5861).
         on_error: BoundedDuration<0, { 365 * DAY }> = "0s",
         /// Whether results are kept also where the tool does not say that it only reads
         /// (`readOnlyHint`): a call that is answered from memory changes nothing.

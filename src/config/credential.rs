@@ -1,4 +1,5 @@
-//! What an upstream is shown in `Authorization`: who the gate is to others, and whose name it uses.
+//! The credential that an upstream is shown in `Authorization`: who the gate is to others, and
+//! whose name it uses.
 
 use super::{
     oauth::{ClientAuth, ClientSecret, Fetching, SIGNATURES, SecretPlace, Signature},
@@ -12,11 +13,11 @@ use super::{
     },
 };
 
-/// What is written of a key of AWS.
+/// Help for an incomplete key of AWS.
 const AWS: &str = "write region, service, and where the key is kept: access_key_id = \
                    \"env:AWS_ACCESS_KEY_ID\", secret_access_key = \"env:…\"";
 
-/// What an upstream is shown in `Authorization`.
+/// The credential that an upstream is shown in `Authorization`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Credential {
     /// The gate's own token (OAuth 2.0 client credentials).
@@ -30,7 +31,7 @@ pub enum Credential {
 }
 
 kinds! {
-    /// What an upstream is shown in `Authorization`.
+    /// The credential that an upstream is shown in `Authorization`.
     Credential called "credential" {
         /// A token of the gate's own (RFC 6749), one for all callers.
         "client_credentials": Grant => |grant| Self::Client(Box::new(grant)),
@@ -72,24 +73,24 @@ section! {
         /// How tokens are asked for.
         fetching: Fetching,
     } file {
-        /// In place of `token_url`: the upstream says whose tokens it takes (RFC 9728); `issuer`
-        /// says who that must be.
+        /// Discovers the issuer, in place of `token_url`: the upstream says whose tokens it takes
+        /// (RFC 9728); `issuer` says who that must be.
         discover: bool = false,
-        /// Who the gate is there.
+        /// The name of the gate as a client there.
         client_id: String = required "write client_id, and client_secret or private_key",
         /// `env:NAME`, `file:PATH` or `vault:PATH#FIELD` of its secret.
         client_secret: Option<Reference>,
         /// Whether the secret is sent in a header ("basic") or in the form ("post").
         method: SecretPlace = "basic",
-        /// In place of a secret, `file:PATH`, `env:NAME` or `vault:PATH#FIELD` of a private key in
-        /// PEM: the gate signs who it is (RFC 7523).
+        /// A reference in place of a secret, `file:PATH`, `env:NAME` or `vault:PATH#FIELD` of a
+        /// private key in PEM: the gate signs who it is (RFC 7523).
         private_key: Option<Reference>,
         /// The algorithm of that signature, such as "ES256".
         algorithm: Option<Signature>,
         /// The id of that key, where the server has several.
         key_id: Option<String>,
     } besides GrantRest {
-        /// Who the gate is there.
+        /// The gate as a client there.
         client: ClientAuth,
     }
 }
@@ -123,9 +124,9 @@ section! {
         service: String = required AWS,
         /// `env:NAME`, `file:PATH` or `vault:PATH#FIELD` of the key's id.
         access_key_id: Reference = required AWS,
-        /// The same of the key.
+        /// The reference to the secret part of the key.
         secret_access_key: Reference = required AWS,
-        /// The same of a temporary key's token.
+        /// The reference to a temporary key's token.
         session_token: Option<Reference>,
     }
 }

@@ -32,18 +32,18 @@ upstreams = [\"*\"]";
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
     pub server: Server,
-    /// In the order of the file.
+    /// The routes in the order of the file.
     pub routes: Vec<Route>,
-    /// In the order of the file; `routes` refer to them by name.
+    /// The authorities in the order of the file; `routes` refer to them by name.
     pub auth: Vec<Auth>,
     /// The file's own detectors.
     pub detectors: Vec<Detector>,
     pub cache: Cache,
-    /// Where gates count together; none: each by itself.
+    /// The store in which gates count together; none: each counts by itself.
     pub limit_store: Option<LimitStore>,
-    /// What is recorded of calls; none: nothing.
+    /// The audit log of calls; none: nothing is recorded.
     pub audit: Option<Audit>,
-    /// In the order of the file; `routes` refer to them by name.
+    /// The upstreams in the order of the file; `routes` refer to them by name.
     pub upstreams: Vec<Upstream>,
     /// The folders that secret files stand in.
     pub secret_folders: BTreeSet<PathBuf>,
@@ -59,16 +59,17 @@ section! {
         server: Server,
         /// The endpoints clients use, by their paths, such as "/mcp".
         routes: Table<Fields<Route>>,
-        /// Who can say who a caller is, by names of a-z, 0-9, `_` and `-`; routes name them.
+        /// The authorities that say who a caller is, by names of a-z, 0-9, `_` and `-`; routes name
+        /// them.
         auth: Authorities,
         /// Detectors of your own, by names of a-z, 0-9, `_` and `-`; `detect` has them as
         /// "custom:NAME".
         detectors: Table<DetectorFields>,
         /// Results that are kept and served again.
         cache: Cache,
-        /// Where limits are counted.
+        /// The store in which limits are counted.
         limit: LimitStoreOrNone,
-        /// What is recorded of calls; without this section nothing is.
+        /// The audit log of calls; without this section nothing is.
         audit: Option<Audit>,
         /// The MCP servers behind the gate, by names of a-z, 0-9, `_` and `-`.
         upstreams: Upstreams,

@@ -1,4 +1,4 @@
-//! Which entries of a list are shown, and under which names.
+//! Filters: which entries of a list are shown, and under which names.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -32,19 +32,21 @@ words! {
 }
 
 words! {
-    /// What becomes of a URI that is on no list and under no template.
+    /// The fate of a URI that is on no list and under no template.
     #[derive(Default)]
     UnlistedUris {
-        /// Read by callers to whom its upstream gave it, where resources are known by pattern.
+        /// Lets it be read by callers to whom its upstream gave it, where resources are known by
+        /// pattern.
         #[default]
         Refuse = "refuse",
-        /// Read by everybody whom policies and filters let.
+        /// Lets it be read by everybody whom policies and filters let.
         Allow = "allow",
     }
 }
 
 section! {
-    /// What of a list is shown, and under which name. `*` in a pattern is any run of characters.
+    /// The part of a list that is shown, and under which name. `*` in a pattern is any run of
+    /// characters.
     #[derive(Debug, Clone, PartialEq, Default)]
     Filter {
         /// Patterns of what is shown; without any, all.
@@ -54,10 +56,10 @@ section! {
         /// Patterns of what is not listed, but can be used.
         hide: Vec<String>,
     } file {
-        /// From the name it has to the name clients see.
+        /// New names: from the name it has to the name clients see.
         rename: Table<Spanned<String>>,
     } besides FilterRest {
-        /// From the name it has to the name clients see.
+        /// New names: from the name it has to the name clients see.
         rename: BTreeMap<String, String>,
     }
 }

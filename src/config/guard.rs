@@ -20,15 +20,15 @@ use super::toml::{
 /// The detectors that Tollgate has, as data.
 const BUILT_IN: &str = include_str!("detectors.toml");
 
-/// What is written where a detector has no pattern.
+/// Help where a detector has no pattern.
 const PATTERN: &str = "say what it finds, as a regular expression: pattern = 'TICKET-\\d{6}'";
 
 /// Bytes that a compiled pattern of an operator's own may take: a pattern is a mistake long before.
 const PATTERN_BYTES_MAX: usize = 1 << 20;
 
 section! {
-    /// What calls are held to, and what is looked for in them. Of a route, an upstream and a tool
-    /// the narrowest section that has a key decides it; what they `detect` adds up.
+    /// Checks of calls, and detectors that look into them. Of a route, an upstream and a tool the
+    /// narrowest section that has a key decides it; what they `detect` adds up.
     #[derive(Debug, Clone, PartialEq, Eq)]
     Guard {
         /// How arguments are held to the tool's `inputSchema`: what lenient servers convert or
@@ -37,17 +37,17 @@ section! {
         arguments: Option<ArgumentCheck>,
         /// Whether results are held to its `outputSchema`: "schema", or "off" if nothing is said.
         results: Option<Against>,
-        /// What becomes of calls of a tool whose schema is too large or cannot be compiled: they
-        /// pass unchecked ("pass") if nothing is said, or are refused ("refuse").
+        /// The fate of calls of a tool whose schema is too large or cannot be compiled: they pass
+        /// unchecked ("pass") if nothing is said, or are refused ("refuse").
         unusable: Option<Unusable>,
         /// Bytes of the arguments of one call.
         arguments_max: Option<Size<1, GIB>>,
         /// Bytes of one result.
         result_max: Option<Size<1, GIB>>,
-        /// What becomes of a tool's result with more: it is refused ("refuse") if nothing is said,
-        /// or kept for its caller, who is given a link to it ("link").
+        /// The fate of a tool's result with more: it is refused ("refuse") if nothing is said, or
+        /// kept for its caller, who is given a link to it ("link").
         too_large: Option<TooLarge>,
-        /// What is looked for.
+        /// The detectors.
         detect: Vec<Detect>,
     }
 }
@@ -68,7 +68,7 @@ words! {
 }
 
 words! {
-    /// What something is held to.
+    /// The standard that something is held to.
     Against {
         Schema = "schema",
         Off = "off",
@@ -76,7 +76,7 @@ words! {
 }
 
 words! {
-    /// What becomes of calls that cannot be checked.
+    /// The fate of calls that cannot be checked.
     Unusable {
         Pass = "pass",
         Refuse = "refuse",
@@ -84,31 +84,32 @@ words! {
 }
 
 words! {
-    /// What becomes of a result that is too large.
+    /// The fate of a result that is too large.
     TooLarge {
         Refuse = "refuse",
-        /// It is kept, and the caller is given a link to it.
+        /// Keeps it, and gives the caller a link to it.
         Link = "link",
     }
 }
 
 section! {
-    /// What is looked for, where, and what is done then.
+    /// A detector: what it finds, where, and what is done then.
     #[derive(Debug, Clone, PartialEq, Eq)]
     Detect {
         /// Families ("secrets", "personal", "injection", "exfiltration", "custom"), and single
         /// detectors of them, such as "personal:iban".
         find: DetectorNames = required "name what is looked for: find = [\"secrets\"]",
-        /// Where: in "arguments", in "results", in the "descriptions" of tools and so on.
+        /// The places to look in: "arguments", in "results", in the "descriptions" of tools and so
+        /// on.
         places as "in": Places = required "say where: in = [\"arguments\", \"results\"]",
-        /// What is done with what is found: the call fails and the thing is not listed ("block"),
-        /// it is written over ("redact"), or it is counted and logged only ("flag").
+        /// The action on a find: the call fails and the thing is not listed ("block"), it is
+        /// written over ("redact"), or it is counted and logged only ("flag").
         then: Then = required "say what is done: then = \"block\"",
     }
 }
 
 words! {
-    /// Where something is looked for.
+    /// A place that detectors look in.
     Place {
         Arguments = "arguments",
         Results = "results",
@@ -117,7 +118,7 @@ words! {
 }
 
 words! {
-    /// What is done with what was found; the later ones win over the earlier.
+    /// The action on a find; later ones win over the earlier.
     #[derive(Default)]
     Then {
         #[default]
@@ -128,7 +129,7 @@ words! {
 }
 
 section! {
-    /// What the gate puts into a tool's calls.
+    /// Arguments that the gate puts into a tool's calls.
     #[derive(Debug, Clone, PartialEq, Eq)]
     Filling checked by check_filling {
         /// Arguments for calls that have none of this name.
@@ -171,7 +172,7 @@ pub struct Detector {
     pub unicode: bool,
 }
 
-/// What a match must be besides.
+/// A condition that a match must meet besides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Check {
@@ -191,12 +192,12 @@ pub enum Check {
     Dni,
     /// Brazil: two digits, by modulo 11.
     Cpf,
-    /// As random as a secret is, and no word.
+    /// The match is as random as a secret is, and no word.
     Random,
     /// No flag of a region (UTS #51, ED-14a).
     NoFlag,
-    /// As random as what is encoded: in the query of a URL, or as a segment of its path that is no
-    /// row of words.
+    /// The match is as random as what is encoded: in the query of a URL, or as a segment of its
+    /// path that is no row of words.
     Blob,
 }
 
@@ -278,7 +279,7 @@ pub fn detectors(
     checked.collect()
 }
 
-/// What `find` calls a detector of the file.
+/// Returns the name by which `find` calls a detector of the file.
 fn custom(name: &str) -> String {
     format!("custom:{name}")
 }

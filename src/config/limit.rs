@@ -20,7 +20,7 @@ const REFILL_MAX: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 /// `limits = [{ … }]`: how much may be asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limit {
-    /// What has a bucket of its own, each word once; none: all share one.
+    /// The things that have a bucket each, each word once; none: all share one.
     pub per: Vec<Per>,
     pub bound: Bound,
 }
@@ -28,7 +28,7 @@ pub struct Limit {
 words! {
     /// A part of a bucket's key.
     Per {
-        /// Who a request is from, as the gate knows it.
+        /// The caller that a request is from, as the gate knows it.
         Caller = "caller",
         /// The program's name, as it says itself.
         Client = "client",
@@ -48,7 +48,7 @@ pub enum Bound {
     Budget { amount: u32, window: Window },
 }
 
-/// Of the calendar, UTC.
+/// A window of the calendar, UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Window {
     Day,
@@ -60,7 +60,7 @@ section! {
     /// given its place back.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     InFlight {
-        /// So many.
+        /// The number of calls.
         max: Count<1, 1_000_000> = required "say how many: in_flight = { max = 10 }",
         /// How long one more waits for a place, before it is refused; first come, first served.
         // An agent that is told at once can do something else.
@@ -68,11 +68,11 @@ section! {
     }
 }
 
-/// What a call counts for in every limit.
+/// The cost of a call, which every limit counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cost {
     Flat(u32),
-    /// As much as an argument says: an array has so many items, a number is so much. At least 1.
+    /// The cost that an argument says: an array has so many items, a number is so much. At least 1.
     /// The names of the members that lead there.
     Argument(Vec<String>),
 }
@@ -89,10 +89,10 @@ section! {
 section! {
     /// How much may be asked for: a `rate` or a `budget`. What one limit refuses counts in none.
     keys LimitFields {
-        /// What has a bucket of its own: each "caller" (who asks, as the gate knows it), "client"
-        /// (the program's name, as it says itself: who changes it has a new bucket, so it bounds
-        /// nobody alone), "route", "upstream", "tool" (what is no tool counts by its method), or
-        /// each pair and so on of them. Without any, all share one.
+        /// The things that have a bucket each: each "caller" (who asks, as the gate knows it),
+        /// "client" (the program's name, as it says itself: who changes it has a new bucket, so it
+        /// bounds nobody alone), "route", "upstream", "tool" (what is no tool counts by its
+        /// method), or each pair and so on of them. Without any, all share one.
         per: Vec<Per>,
         /// How much in how long, steadily: "60/min"; "/s", "/h" and "/d" exist too.
         rate: Option<Rate>,
@@ -129,7 +129,7 @@ type Flat = Count<1, { COUNT_MAX as usize }, u32>;
 /// A text such as "60/min".
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rate {
-    /// At least 1.
+    /// The number of calls, at least 1.
     pub count: u32,
     pub period: Duration,
 }

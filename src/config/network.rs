@@ -12,7 +12,7 @@ use super::toml::{
 /// A network, or a single address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Network {
-    /// As bits of IPv6; those after the prefix are zero.
+    /// The address as bits of IPv6; those after the prefix are zero.
     bits: u128,
     prefix: u8,
     is_v4: bool,
@@ -31,7 +31,7 @@ impl Network {
     }
 }
 
-/// Of an address, and whether it is one of IPv4.
+/// Returns the bits of an address, and whether it is one of IPv4.
 fn bits(address: IpAddr) -> (u128, bool) {
     match address.to_canonical() {
         IpAddr::V4(address) => (u128::from(address.to_bits()) << 96, true),

@@ -1,4 +1,4 @@
-//! Who the gate is to servers that issue tokens, and how it asks them.
+//! The gate as a client of servers that issue tokens, and how it asks them.
 
 use schemars::{Schema, SchemaGenerator, json_schema};
 
@@ -31,7 +31,7 @@ section! {
     }
 }
 
-/// Who the gate is to an authorization server.
+/// The gate as a client of an authorization server.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ClientAuth {
     pub id: String,
@@ -41,16 +41,16 @@ pub struct ClientAuth {
 /// How the gate proves who it is, and where it says so.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ClientSecret {
-    /// In a header (RFC 6749 §2.3.1).
+    /// The secret in a header (RFC 6749 §2.3.1).
     Basic(Secret),
-    /// In the form.
+    /// The secret in the form.
     Post(Secret),
-    /// By a JWT that it signs (RFC 7523 §2.2).
+    /// A JWT that the gate signs (RFC 7523 §2.2).
     PrivateKey { pem: Secret, algorithm: String, key_id: Option<String> },
 }
 
 words! {
-    /// Where a client's secret is sent.
+    /// The place where a client's secret is sent.
     SecretPlace {
         Basic = "basic",
         Post = "post",

@@ -46,19 +46,19 @@ pub struct Pin {
 section! {
     /// Names that clients know, and what they lead to: a `names_file`.
     keys NamesFile {
-        /// Of tools.
+        /// The pins of tools.
         tools: Table<PinFields>,
-        /// Of prompts.
+        /// The pins of prompts.
         prompts: Table<PinFields>,
-        /// Of resources, their URIs.
+        /// The pins of resources, by their URIs.
         resources: Table<PinFields>,
-        /// Of templates.
+        /// The pins of templates.
         templates: Table<PinFields>,
     }
 }
 
 section! {
-    /// What a name leads to.
+    /// The target that a name leads to.
     keys PinFields {
         /// The upstream.
         upstream: Option<String>,

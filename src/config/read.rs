@@ -1,4 +1,4 @@
-//! From a file to a [`Config`], or to everything that is wrong with it.
+//! Reads a file: makes a [`Config`] of it, or a list of everything that is wrong with it.
 
 use std::{fs, path::Path};
 
@@ -27,15 +27,15 @@ pub struct Layers {
 }
 
 impl Layers {
-    /// For a gate that a client starts just for itself: it is used to wait for servers to start,
-    /// and asks only once what they have.
+    /// Returns options for a gate that a client starts just for itself: that client is used to wait
+    /// for servers to start, and asks only once what they have.
     pub fn patient() -> Self {
         let under = "# the command line\n[server]\nlimits.settle = \"10s\"\n".to_owned();
         Self { under, ..Self::default() }
     }
 }
 
-/// What problems call a configuration that no file has.
+/// The name by which problems call a configuration that no file has.
 const NO_FILE: &str = "the command line";
 
 /// Reads the file at `path`. `environment` gives the variables it refers to.
@@ -176,14 +176,14 @@ pub fn environment(name: &str) -> Option<String> {
 fn with_syntax(text: &str, errors: &[toml::de::Error], mut others: Vec<Problem>) -> Vec<Problem> {
     let mut syntax: Vec<Problem> = errors.iter().map(Problem::of_syntax).collect();
     syntax.sort_by_key(Problem::start);
-    // What was never closed takes in the rest of the file.
+    // A string or table that was never closed takes in the rest of the file.
     let unclosed = syntax.last().is_some_and(|last| text.trim_end().len() <= last.start());
     if unclosed {
         syntax.truncate(1);
     }
-    // Of one line the first only: the parser tries to go on within the line.
+    // Only the first error of a line is kept: the parser tries to go on within the line.
     syntax.dedup_by_key(|problem| text.get(..problem.start()).map(|t| t.matches('\n').count()));
-    // From an error to the next header, keys may be read as those of another section.
+    // Keys between an error and the next header may be read as those of another section.
     let lost = |start: usize| {
         let error = syntax.iter().map(Problem::start).rfind(|error| *error <= start);
         let between = error.and_then(|error| text.get(error..start));

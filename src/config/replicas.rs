@@ -14,11 +14,11 @@ use super::toml::{
     value::{BoundedDuration, Count, FromToml, Url},
 };
 
-/// What is written where a key is missing.
+/// Help where a key is missing.
 const AFTER: &str = "say after how long: hedge = { after = \"300ms\" }";
 const WEIGHT: &str = "say how many percent of callers it gets: weight = 10";
 
-/// What holds for the replicas of one upstream.
+/// Settings that hold for the replicas of one upstream.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Replicas {
     /// The addresses of all, each once; empty where there is only one.
@@ -67,7 +67,7 @@ section! {
         // Calls that fail at one moment are many in a row, and Envoy's 30 s would keep a server
         // that was restarted without work for as long.
         base: BoundedDuration<100, DAY> = "5s",
-        /// It never lasts longer.
+        /// The longest ejection.
         base_max: BoundedDuration<100, DAY> = "5m",
     }
 }
@@ -104,9 +104,9 @@ section! {
         slow: Option<BoundedDuration<1, DAY>>,
         /// The share of slow calls that is too much.
         slow_rate: Fraction = 0.5,
-        /// So many of its last calls are looked at.
+        /// The number of its last calls that are looked at.
         window: Count<1, 10_000> = 50,
-        /// With fewer calls nothing is decided.
+        /// The number of calls below which nothing is decided.
         calls_min: Count<1, 10_000> = 20,
         /// Whether a tool's own error is a failure, too.
         // Callers make mistakes.
@@ -196,7 +196,7 @@ impl FromToml for Successor {
 #[derive(Debug)]
 pub struct Fraction;
 
-/// One address, or those of several replicas.
+/// The address of an upstream, or those of several replicas.
 #[derive(Debug)]
 pub struct Urls;
 

@@ -1,4 +1,4 @@
-//! What protects a call from its upstream, and that from calls: breakers, retries, and times.
+//! Protection of a call from its upstream, and of that from calls: breakers, retries, and times.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ section! {
     /// The words and what they mean are those of resilience4j 2 (`CircuitBreakerConfig`).
     #[derive(Debug, Clone, PartialEq, Eq)]
     Breaker {
-        /// What the rates are taken of: the last so many calls, or those of a time: "60s".
+        /// The calls that the rates are taken of: so many of the last, or those of a time: "60s".
         window: Sliding = 20,
         /// The share of calls that failed, from which on it opens.
         // All known peers leave breakers to the operator (Envoy's outlier detection, Istio,
@@ -36,11 +36,11 @@ section! {
         // Most outages that need no operator are over soon. Linkerd begins with 1 s, Envoy has
         // 30 s.
         open: BoundedDuration<10, DAY> = "5s",
-        /// So many are; by the same rates they close it, or open it again.
+        /// The number of probes; by the same rates they close it, or open it again.
         // One failure among them is no proof.
         probes: Count<1, 1_000, u32> = 5,
-        /// What is a failure: "transport" (lost, or no MCP), "timeout", "429", "5xx" (HTTP
-        /// statuses), `internal_error` (JSON-RPC -32603).
+        /// The outcomes that are failures: "transport" (lost, or no MCP), "timeout", "429", "5xx"
+        /// (HTTP statuses), `internal_error` (JSON-RPC -32603).
         counts: Vec<Cause> = ["transport", "timeout", "5xx"],
     } file {
         /// Whether there is one.
@@ -70,7 +70,7 @@ section! {
     }
 }
 
-/// What a breaker looks back at.
+/// The calls that a breaker looks back at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sliding {
     Calls(u32),
@@ -96,7 +96,7 @@ section! {
         /// The longest wait before the second time; doubles with each more. The wait itself is
         /// anything between nothing and that.
         backoff: BoundedDuration<1, { 10 * MINUTE }> = "200ms",
-        /// It doubles up to this.
+        /// The longest pause, up to which it doubles.
         backoff_max: BoundedDuration<1, { 10 * MINUTE }> = "5s",
         /// Retries in the last 10 s, as a share of the requests in it.
         // Finagle's and Linkerd's.
@@ -124,7 +124,7 @@ words! {
     }
 }
 
-/// From nothing to all, in millionths: what a fraction is compared with must be exact.
+/// A share from nothing to all, in millionths: what a fraction is compared with must be exact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Share(u32);
 
@@ -143,8 +143,8 @@ section! {
     /// How long an upstream may take.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     Timeout checked by check_timeout {
-        /// From when its turn to be opened comes until the server has answered. A process that
-        /// lives and has said nothing has twice as long with each try, up to ten times this.
+        /// The time from its turn to be opened until the server has answered. A process that lives
+        /// and has said nothing has twice as long with each try, up to ten times this.
         open: BoundedDuration<10, { 60 * MINUTE }> = "30s",
         /// Silence within a call; progress ends it.
         idle: BoundedDuration<10, DAY> = "60s",
@@ -159,7 +159,7 @@ section! {
     Restart checked by check_restart {
         /// Before the first time; doubles each time.
         delay: BoundedDuration<10, { 60 * MINUTE }> = "500ms",
-        /// It doubles up to this.
+        /// The longest delay, up to which it doubles.
         delay_max: BoundedDuration<10, DAY> = "30s",
     }
 }
@@ -176,7 +176,7 @@ impl Share {
         u128::from(self.0) * u128::from(all) <= u128::from(parts) * u128::from(WHOLE)
     }
 
-    /// This share of `all`, rounded down.
+    /// Returns this share of `all`, rounded down.
     pub fn of(self, all: u64) -> u64 {
         let part = u128::from(self.0) * u128::from(all) / u128::from(WHOLE);
         u64::try_from(part).unwrap_or(u64::MAX)

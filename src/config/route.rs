@@ -48,12 +48,12 @@ section! {
         /// Whether the older HTTP+SSE (2024-11-05) is served besides: at the path and `/sse`.
         // Nothing else works for clients that know only that.
         sse: bool = true,
-        /// Which tools are shown, by the names that clients see. `deny` knows one that is renamed
-        /// by its earlier names, too.
+        /// The tools that are shown, by the names that clients see. `deny` knows one that is
+        /// renamed by its earlier names, too.
         tools: ToolFilter,
-        /// Which prompts are shown, as tools are.
+        /// The prompts that are shown, as tools are.
         prompts: Filter,
-        /// Which resources are shown, by the URIs that clients see, as tools are.
+        /// The resources that are shown, by the URIs that clients see, as tools are.
         resources: Filter,
         /// Whether a URI may be read that is on no list and under no template: not where a policy
         /// knows resources by name or `resources` has patterns ("refuse"), but for the links that
@@ -63,7 +63,7 @@ section! {
         page_size: Count<1, 100_000> = 1_000,
         /// How many calls may be with the upstreams at once.
         in_flight: Option<InFlight>,
-        /// What calls are held to, and what is looked for in them.
+        /// Checks of calls, and detectors that look into them.
         guard: Guard,
     } file {
         /// Names of upstreams in order of precedence; "*" is all the others, as the file has them.
@@ -91,7 +91,7 @@ section! {
         resource: String,
         /// Names of upstreams in order of precedence; `*` is already replaced by all of them.
         upstreams: Vec<UpstreamName>,
-        /// Who may do what; none: everybody may everything.
+        /// The policies that say who may do what; none: everybody may everything.
         rules: Option<Rules>,
         /// How much may be asked for here. Default none, as for all of these: what is right depends
         /// on who calls.
@@ -103,7 +103,7 @@ section! {
 pub struct Surroundings<'a> {
     pub upstreams: &'a [Upstream],
     pub auth: &'a [Auth],
-    /// What clients know the gate by, without a slash at its end.
+    /// The address that clients know the gate by, without a slash at its end.
     pub base_url: String,
     pub listen: SocketAddr,
 }
@@ -149,7 +149,7 @@ pub fn route(
     Route::new(keys, rest, reader)
 }
 
-/// What keeps clients from using `path`, and the remedy.
+/// Returns what keeps clients from using `path`, and the remedy.
 fn path_fault(path: &str) -> Option<(&'static str, &'static str)> {
     let within = |own: &&str| {
         path.strip_prefix(*own).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -242,7 +242,7 @@ fn check_tokens(keys: &Fields<Route>, file: &Surroundings<'_>, reader: &mut Read
     }
     let exchanging = || behind.iter().find(|upstream| exchanges_token(upstream));
     let Some(needs) = passing.first().copied().or_else(exchanging) else { return };
-    // What is wrong with the name or the kind is said elsewhere.
+    // Problems of the name or the kind are reported elsewhere.
     let has_tokens = |name: &String| {
         let kind = file.auth.iter().find(|auth| auth.name == *name).map(|auth| &auth.kind);
         kind.is_none_or(|kind| matches!(kind, AuthKind::Jwt(_) | AuthKind::Opaque(_)))

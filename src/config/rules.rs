@@ -18,13 +18,13 @@ use super::toml::{
     value::{JsonTable, LocalPath, Moment, words},
 };
 
-/// What the names of policies' files end with; a folder stands for all of them in it.
+/// The ending of the names of policies' files; a folder stands for all of them in it.
 const EXTENSION: &str = "cedar";
 
-/// What a route is judged by.
+/// The policies that a route is judged by.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Rules {
-    /// In the order of the route; those of a folder by their names.
+    /// The policies' files in the order of the route; those of a folder by their names.
     pub policies: Vec<RuleFile>,
     pub cases: Vec<CaseFile>,
 }
@@ -32,7 +32,7 @@ pub struct Rules {
 /// A file as it was read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RuleFile {
-    /// As problems show it.
+    /// The name as problems show it.
     pub name: String,
     pub text: Arc<str>,
 }
@@ -44,16 +44,16 @@ pub struct CaseFile {
     pub cases: Vec<Case>,
 }
 
-/// One question, and how policies must answer it.
+/// A question, and how policies must answer it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Case {
-    /// Where the answer stands in the file.
+    /// The place of the answer in the file.
     pub at: Range<usize>,
     /// `AUTHORITY/SUBJECT`, or an address.
     pub caller: String,
     pub groups: Vec<String>,
     pub scopes: Vec<String>,
-    /// It logged in with a second factor.
+    /// The caller logged in with a second factor.
     pub mfa: bool,
     pub action: Action,
     pub kind: ObjectKind,
@@ -87,7 +87,7 @@ words! {
 }
 
 section! {
-    /// What policies must say.
+    /// Decisions that policies must make.
     keys Cases {
         /// Each a question and its answer.
         case: Vec<CaseFields>,
@@ -105,15 +105,17 @@ section! {
         scopes: Vec<String>,
         /// Whether it logged in with a second factor.
         mfa: bool = false,
-        /// What is to be done; calling a tool, getting a prompt, reading a resource if not said.
+        /// The action that is asked for; calling a tool, getting a prompt, reading a resource if
+        /// not said.
         action: Option<Action>,
         /// A tool, as "UPSTREAM/NAME", with the upstream's own name for it.
         tool: Option<Spanned<String>>,
-        /// The same of a prompt.
+        /// The prompt that is asked for.
         prompt: Option<Spanned<String>>,
-        /// The same of a resource, by its URI.
+        /// The resource that is asked for, by its URI.
         resource: Option<Spanned<String>>,
-        /// What the upstream says of the tool, in the protocol's words: { readOnlyHint = true }.
+        /// The upstream's annotations of the tool, in the protocol's words: { readOnlyHint = true
+        /// }.
         annotations: JsonTable = (Raw::object()),
         /// Tags that the upstream's section gives it.
         tags: Vec<String>,

@@ -20,7 +20,7 @@ use super::{
 /// Bytes that a session key has at least: those of the cipher's own key.
 const SESSION_KEY_BYTES_MIN: usize = 32;
 
-/// What is written where a certificate or its key is missing.
+/// Help where a certificate or its key is missing.
 const TLS: &str = "TLS needs both: tls = { certificate = \"cert.pem\", key = \"key.pem\" }";
 
 section! {
@@ -76,7 +76,7 @@ section! {
 }
 
 impl Server {
-    /// What clients know the gate by, without a slash at its end.
+    /// Returns the address that clients know the gate by, without a slash at its end.
     pub fn base_url(&self) -> String {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         let own = || format!("{scheme}://{}", self.listen);
@@ -87,7 +87,7 @@ impl Server {
 fn check_server(keys: &mut Fields<Server>, reader: &mut Reader<'_>) {
     let public = keys.public_url.value.as_ref().and_then(|url| url.parse::<http::Uri>().ok());
     keys.hosts.value.extend(public.and_then(|url| url.host().map(str::to_owned)));
-    // What operators see names upstreams, and what is wrong with them: no stranger's business.
+    // The operators' pages name upstreams and their problems, which are no stranger's business.
     let open = keys.admin_open.value;
     let strange = keys.admin.value.filter(|admin| !admin.ip().is_loopback() && !open);
     if let (Some(admin), Some(at)) = (strange, &keys.admin.span) {

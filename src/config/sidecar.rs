@@ -13,9 +13,9 @@ pub enum Sidecar {
     Url { url: String, headers: Vec<(String, String)> },
 }
 
-/// What is laid over and under a sidecar's file: the server over it, what suits a sidecar under it.
-/// `state` is under it, too, unless it `wins`. `alone` is a client that starts the sidecar for
-/// itself: a process of its server is its own then, and keeps what it is told.
+/// The settings that are laid over and under a sidecar's file: the server over it, what suits a
+/// sidecar under it. `state` is under it, too, unless it `wins`. `alone` is a client that starts
+/// the sidecar for itself: a process of its server is its own then, and keeps what it is told.
 pub fn sidecar(server: &Sidecar, state: &Path, wins: bool, alone: bool) -> Layers {
     let process = matches!(server, Sidecar::Command(_));
     let server = match server {

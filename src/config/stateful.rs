@@ -1,8 +1,8 @@
-//! Which processes are known to keep state between calls, by the names of their packages.
+//! Processes that are known to keep state between calls, by the names of their packages.
 
 use super::transport::Transport;
 
-/// What a server keeps, and words of packages by which such a server is known.
+/// The state that a server keeps, and words of packages by which such a server is known.
 const KNOWN: [(&str, &[&str]); 2] = [
     (
         "a browser",
@@ -80,7 +80,7 @@ const LAUNCHERS: [&str; 32] = [
     "yarn",
 ];
 
-/// What a process keeps between calls, as far as its package is known: a browser, a shell.
+/// Returns what a process keeps between calls, as far as its package is known: a browser, a shell.
 pub fn kept_by(transport: &Transport) -> Option<&'static str> {
     let Transport::Stdio { command, args, .. } = transport else { return None };
     let words = [command].into_iter().chain(args).flat_map(|arg| arg.split_ascii_whitespace());

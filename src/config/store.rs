@@ -19,8 +19,8 @@ use super::{
 const PREFIX_CHARS_MAX: usize = 64;
 
 section! {
-    /// Where the `limits` of routes, upstreams and tools are counted. Without a store each gate
-    /// counts by itself.
+    /// The store in which the `limits` of routes, upstreams and tools are counted. Without a store
+    /// each gate counts by itself.
     #[derive(Debug, Clone, PartialEq)]
     LimitStore {
         /// A Redis (5 or later) or Valkey, in which several gates count together:
@@ -36,7 +36,7 @@ section! {
         /// Requests that may wait for it at once; one more waits for them, within the same time.
         // As many as a pipe of a few milliseconds holds.
         in_flight_max as "store_in_flight_max": Count<1, 100_000> = 256,
-        /// What its keys begin with. Gates that have the same one count together.
+        /// The prefix of its keys. Gates that have the same one count together.
         prefix as "store_prefix": KeyPrefix = "tollgate",
     }
 }
@@ -70,7 +70,7 @@ impl FromToml for LimitStoreOrNone {
 #[derive(Debug)]
 pub struct StoreUrl;
 
-/// What keys of a store begin with.
+/// The prefix of a store's keys.
 #[derive(Debug)]
 pub struct KeyPrefix;
 

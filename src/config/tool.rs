@@ -22,20 +22,20 @@ use super::{
 };
 
 section! {
-    /// What holds for one tool, whoever calls it through whichever route.
+    /// Settings that hold for one tool, whoever calls it through whichever route.
     #[derive(Debug, Clone, PartialEq, Eq)]
     Tool {
-        /// What one call counts for in every limit, of the route and the upstream too: a number,
-        /// or what an argument says.
+        /// The cost of one call in every limit, of the route and the upstream too: a number, or
+        /// what an argument says.
         cost: Cost = 1,
         /// Results of it are kept, and served again.
         cache: Option<Keep>,
         /// How many calls of it may be under way at once.
         in_flight: Option<InFlight>,
-        /// What its calls are held to, and what is looked for in them, besides what its upstream
-        /// and the route say.
+        /// Checks of its calls, and detectors that look into them, besides what its upstream and
+        /// the route say.
         guard: Guard,
-        /// What the gate puts into its calls.
+        /// Arguments that the gate puts into its calls.
         filling as "arguments": Filling,
         /// When a call of it is sent to a second replica, in place of what its upstream says.
         hedge: Option<Hedge>,

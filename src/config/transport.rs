@@ -15,7 +15,7 @@ use super::{
     },
 };
 
-/// What PEM has before each part.
+/// The words that PEM has before each part.
 const BEGIN: &str = "-----BEGIN ";
 
 /// Headers that are the gate's own business with an upstream: who it is, what it speaks, how the
@@ -62,7 +62,7 @@ pub enum Transport {
         credential: Option<Credential>,
         /// Headers of a client's request that are sent on, in lower case.
         forward_headers: Vec<String>,
-        /// Where it is not dialled as any other.
+        /// The settings by which it is dialled otherwise than others.
         dial: Dial,
     },
     /// A server built into Tollgate, by its name; there is one, `gate`.
@@ -70,7 +70,7 @@ pub enum Transport {
 }
 
 impl Transport {
-    /// What is to be spoken over HTTP; none where it is not over HTTP.
+    /// Returns the transport to be spoken over HTTP; none where it is not over HTTP.
     pub fn over_http(&self) -> Option<HttpTransport> {
         match self {
             Self::Http { http, .. } => Some(*http),
@@ -80,7 +80,7 @@ impl Transport {
 }
 
 words! {
-    /// Which of MCP's transports over HTTP an upstream speaks.
+    /// The transport over HTTP that an upstream speaks.
     #[derive(Default)]
     HttpTransport {
         /// Found out when it is opened.
@@ -93,7 +93,7 @@ words! {
     }
 }
 
-/// What is particular to connections with one upstream.
+/// Settings of the connections with one upstream.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Dial {
     /// PEM of the certificates that it is held to, in place of the system's.
@@ -103,7 +103,7 @@ pub struct Dial {
     pub proxy: Option<Secret>,
 }
 
-/// What the gateway shows of itself in TLS.
+/// The certificate that the gateway shows in TLS, and its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
     /// PEM of the certificate, and those that lead to its root.
@@ -306,7 +306,7 @@ impl FromToml for Proxy {
         let proxy = reader.secret(node)?;
         let fits = proxy.expose() == "none" || is_url(proxy.expose());
         if !fits {
-            // It may hold a password, and come from elsewhere.
+            // The value is not shown: it may hold a password, and come from elsewhere.
             let title = "`proxy` is neither an http or https URL nor \"none\"";
             let help = "write it as \"http://proxy.example.com:3128\"";
             reader.unavailable(Problem::new(node.span(), title, help));

@@ -43,11 +43,11 @@ section! {
         era of command | url: EraOrAuto = "auto",
         /// Opened with the gate ("eager"), or by the first call ("lazy").
         start: Start = "eager",
-        /// Who shares a process: all clients but those that declare sampling, elicitation or
-        /// roots, each of whose calls has one of its session's for itself ("auto"); all
-        /// ("shared"); or none: one per client session ("session"). Clients of 2026-07-28 have no
-        /// session: where their calls need one for themselves, or with "session", they share, one
-        /// at a time, the processes of one caller (without authentication: of one address), but
+        /// The clients that share a process: all clients but those that declare sampling,
+        /// elicitation or roots, each of whose calls has one of its session's for itself ("auto");
+        /// all ("shared"); or none: one per client session ("session"). Clients of 2026-07-28 have
+        /// no session: where their calls need one for themselves, or with "session", they share,
+        /// one at a time, the processes of one caller (without authentication: of one address), but
         /// none that asked for roots. Over HTTP each session of a legacy client has one of its own;
         /// clients of 2026-07-28 share one where caller, forwarded headers, token and capabilities
         /// are the same, or, with "shared", the gateway's own, but none where the server is shown
@@ -92,19 +92,20 @@ section! {
         idle: BoundedDuration<SECOND, { 30 * DAY }> = "10m",
         /// How often its lists are read anew without a sign of change.
         refresh: BoundedDuration<SECOND, { 30 * DAY }> = "5m",
-        /// Which of its prompts exist for every route, by its own names.
+        /// The prompts of it that exist for every route, by its own names.
         prompts: Filter,
-        /// Which of its resources exist for every route, by their URIs.
+        /// The resources of it that exist for every route, by their URIs.
         resources: Filter,
         /// How many calls may be with it at once.
         in_flight: Option<InFlight>,
-        /// What calls are held to, and what is looked for in them, besides what the route says.
+        /// Checks of calls, and detectors that look into them, besides what the route says.
         guard: Guard,
         /// When calls are refused, because those before them failed.
         breaker: BreakerOrOff = (Some(Breaker::default())),
         /// How often a request is sent again, where that is safe; without it once.
         retry: Option<Retry>,
-        /// What policies may call a group of its things: for each tag patterns of its own names.
+        /// The names by which policies may call a group of its things: for each tag patterns of its
+        /// own names.
         tags: Tags,
         /// When a call is sent to a second replica; for tools that are safe to call twice.
         // That doubles the load of a server that is slow because of its load.
@@ -114,7 +115,7 @@ section! {
         /// A successor whose answers are only compared.
         shadow: Option<Shadow>,
     } with {
-        /// What is written to a process and read of it.
+        /// The bounds on what is written to a process and read of it.
         pipe: Pipe,
     } file {
         /// The program to start, which speaks MCP over its standard input and output.
@@ -129,12 +130,12 @@ section! {
         /// The address of a server that speaks MCP over HTTP; of several replicas of one server, an
         /// array of all addresses.
         url of url: Option<Urls>,
-        /// What is spoken there: Streamable HTTP ("http"), HTTP+SSE of 2024-11-05 ("sse"), or
-        /// whichever of them it turns out to be ("auto").
+        /// The transport that is spoken there: Streamable HTTP ("http"), HTTP+SSE of 2024-11-05
+        /// ("sse"), or whichever of them it turns out to be ("auto").
         transport of url: HttpTransport = "auto",
         /// HTTP headers sent to it: as `env`, a text or where that is kept.
         headers of url: Headers,
-        /// What it is shown in `Authorization`.
+        /// The credential that it is shown in `Authorization`.
         credential of url: Option<Credential>,
         /// Headers of a client's request that are sent on to it, by their names.
         forward_headers of url: Vec<Spanned<String>>,
@@ -153,7 +154,7 @@ section! {
         proxy of url: Option<Proxy>,
         /// A server built into Tollgate.
         builtin of builtin: Option<Builtin>,
-        /// Which of its tools exist for every route, by its own names; and, as a section of its
+        /// The tools of it that exist for every route, by its own names; and, as a section of its
         /// name, what holds for one tool: `[upstreams.NAME.tools.TOOL]`.
         tools: Tools,
         /// How much may be asked of it, through all routes: every call, read and so on counts.
@@ -167,13 +168,13 @@ section! {
         name: UpstreamName,
         /// How it is reached.
         transport: Transport,
-        /// Which tools exist, by the upstream's own names, before any route's filter.
+        /// The tools that exist, by the upstream's own names, before any route's filter.
         tools: Filter,
-        /// What holds for single tools, by their own names.
+        /// The settings of single tools, by their own names.
         tool_settings: BTreeMap<String, Tool>,
         /// How much may be asked of it.
         limits: Vec<Limit>,
-        /// What holds for its replicas.
+        /// The settings of its replicas.
         replicas: Replicas,
         /// Why this upstream cannot be opened although the file is right: a variable that is not
         /// set, for example.
@@ -212,15 +213,15 @@ words! {
 }
 
 words! {
-    /// Who shares a process or an upstream session.
+    /// The clients that share a process or an upstream session.
     #[derive(Default)]
     Isolation {
-        /// One shared by all; a client that declares sampling, elicitation or roots gets one from a
+        /// All share one; a client that declares sampling, elicitation or roots gets one from a
         /// pool.
         #[default]
         Auto = "auto",
         Shared = "shared",
-        /// One per client session.
+        /// Each client session has one.
         Session = "session",
     }
 }
@@ -392,7 +393,7 @@ fn check_http(keys: &Fields<Upstream>, urls: &[String], reader: &mut Reader<'_>)
     }
 }
 
-/// What is said of several addresses; of a single one it would mean nothing.
+/// Reads the settings of several addresses; of a single one they would mean nothing.
 fn replicas(keys: &Fields<Upstream>, urls: Vec<String>, reader: &mut Reader<'_>) -> Replicas {
     let several = [
         ("health", &keys.health.span),

@@ -1,4 +1,4 @@
-//! What is wrong with a configuration: each problem with its place and its remedy, as rustc does.
+//! Problems of a configuration, each with its place and its remedy, as rustc does.
 
 use std::{fmt, ops::Range};
 
@@ -19,13 +19,13 @@ struct Faulty {
     list: Vec<Problem>,
 }
 
-/// One thing that is wrong.
+/// A mistake in a configuration.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Problem {
     title: String,
     /// Bytes of the file; `None` where the file as a whole is meant.
     span: Option<Range<usize>>,
-    /// What to do about it.
+    /// The remedy.
     help: Option<String>,
     /// Whether only the environment lacks something, which another one may have.
     of_environment: bool,
@@ -37,7 +37,7 @@ impl Problem {
         Self { title: title.into(), span: Some(span), help, of_environment: false }
     }
 
-    /// Of the file as a whole.
+    /// Makes a problem of the file as a whole.
     pub fn of_file(title: impl Into<String>, help: impl Into<String>) -> Self {
         let help = Some(help.into());
         Self { title: title.into(), span: None, help, of_environment: false }
@@ -49,7 +49,7 @@ impl Problem {
         Self { title, span: error.span(), help: None, of_environment: false }
     }
 
-    /// The same as one of the environment: where Tollgate is started, it may be none.
+    /// Marks the problem as one of the environment: where Tollgate is started, it may be none.
     pub fn of_environment(self) -> Self {
         Self { of_environment: true, ..self }
     }
@@ -59,7 +59,7 @@ impl Problem {
         self.of_environment
     }
 
-    /// On one line, without its place.
+    /// Returns the problem on one line, without its place.
     pub fn line(&self) -> String {
         match &self.help {
             Some(help) => format!("{}; {help}", self.title),
@@ -67,7 +67,7 @@ impl Problem {
         }
     }
 
-    /// Where it begins, in bytes.
+    /// Returns the offset at which it begins, in bytes.
     pub fn start(&self) -> usize {
         self.span.as_ref().map_or(0, |span| span.start)
     }
@@ -83,13 +83,13 @@ impl Problem {
 }
 
 impl Problems {
-    /// Of `text`, the content of the file called `name`.
+    /// Collects the problems of `text`, the content of the file called `name`.
     pub fn new(name: &str, text: &str, mut list: Vec<Problem>) -> Self {
         list.sort_by_key(Problem::start);
         Self(vec![Faulty { name: name.to_owned(), text: text.to_owned(), list }])
     }
 
-    /// Those of several files together; none where there are none.
+    /// Joins the problems of several files; none where there are none.
     pub fn all(each: impl IntoIterator<Item = Self>) -> Option<Self> {
         let files = each.into_iter().flat_map(|problems| problems.0);
         let files: Vec<_> = files.filter(|file| !file.list.is_empty()).collect();
@@ -151,7 +151,7 @@ impl fmt::Display for Problems {
     }
 }
 
-/// Without the file's text, which may hold secrets.
+/// The text of the file is left out, which may hold secrets.
 impl fmt::Debug for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let files = self.0.iter().map(|file| (&file.name, &file.list));

@@ -1,4 +1,4 @@
-//! What a text of `routes.toml` stands for: variables, secrets kept elsewhere, or itself.
+//! Reads what a text of `routes.toml` stands for: variables, secrets kept elsewhere, or itself.
 
 use std::{
     collections::BTreeSet,
@@ -31,7 +31,7 @@ const FOLDER: &str = "TOLLGATE_FOLDER";
 
 /// Reads values, and goes on when one is wrong.
 pub struct Reader<'a> {
-    /// Where relative paths begin.
+    /// The folder where relative paths begin.
     folder: &'a Path,
     environment: &'a dyn Fn(&str) -> Option<String>,
     problems: Vec<Problem>,
@@ -44,7 +44,7 @@ pub struct Reader<'a> {
     /// The name of the upstream whose section is being read; empty outside of one.
     upstream: String,
     names: Rc<SectionNames>,
-    /// Where secret files are, or should be.
+    /// The folders where secret files are, or should be.
     secret_folders: BTreeSet<PathBuf>,
     is_partial: bool,
 }
@@ -314,7 +314,8 @@ impl<'a> Reader<'a> {
         self.content(Path::new(&path), span)
     }
 
-    /// The same of a path whose variables have been replaced. The file is watched from now on.
+    /// Reads the file of a path whose variables have been replaced. The file is watched from now
+    /// on.
     pub fn content(&mut self, path: &Path, span: &Range<usize>) -> Option<String> {
         let path = self.folder.join(path);
         self.secret_folders.extend(path.parent().map(|folder| Path::new(".").join(folder)));

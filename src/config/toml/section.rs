@@ -31,7 +31,7 @@ pub const DAY: u64 = 24 * HOUR;
 /// A key of a section: its value, which is the default if the file has none or a wrong one.
 pub struct Field<K: FromToml> {
     pub value: K::Value,
-    /// Where the value stands, if the file has the key.
+    /// The place of the value, if the file has the key.
     pub span: Option<Range<usize>>,
 }
 
@@ -69,13 +69,13 @@ impl<K: FromToml> AnyField for Field<K> {
     }
 }
 
-/// What a table of keys says of one of them.
+/// The description of one key of a section.
 #[derive(Debug)]
 pub struct Key {
     pub name: &'static str,
     /// Lines of documentation, as an editor shows them.
     pub doc: &'static [&'static str],
-    /// In TOML.
+    /// The default in TOML.
     pub default: Option<&'static str>,
     /// The remedy where a file lacks the key; none where it may.
     pub required: Option<&'static str>,
@@ -125,7 +125,7 @@ impl<T: Finish + JsonSchema> FromToml for T {
     }
 }
 
-/// What tells the kinds of a section apart.
+/// The key that tells the kinds of a section apart.
 #[derive(Debug)]
 pub struct Tag<'a> {
     /// The key that says the kind.
@@ -326,7 +326,7 @@ fn require_keys(schema: &mut Schema, names: &[&str]) {
     schema.insert("required".to_owned(), required.into());
 }
 
-/// One kind of a section: its schema, in which `tag` is always `word`.
+/// Returns the schema of one kind of a section, in which `tag` is always `word`.
 pub fn tagged(mut schema: Schema, tag: &str, word: &str) -> Value {
     let description = schema.get("description").cloned().unwrap_or_default();
     if let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) {

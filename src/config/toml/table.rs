@@ -143,7 +143,7 @@ macro_rules! section {
     ) => {
         $(#[doc = $about])*
         pub struct $keys {
-            /// Where the section is: the place for what is missing in it.
+            /// The place of the section, which is also that for what is missing in it.
             #[allow(dead_code, reason = "not every section asks")]
             pub at: std::ops::Range<usize>,
             $(pub $field: $crate::config::toml::section::Field<$kind>,)*

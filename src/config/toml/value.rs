@@ -23,7 +23,7 @@ use super::{
 
 /// A kind of value.
 pub trait FromToml {
-    /// What the rest of the gateway sees of it.
+    /// The type that the rest of the gateway sees of it.
     type Value;
 
     /// The value, or `None` once the reader knows why there is none.
