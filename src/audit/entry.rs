@@ -1,5 +1,5 @@
-//! One call under way as it is observed: it goes with the call, is told what becomes of it, and
-//! when it ends counts its metrics and hands its record to the writer.
+//! A call under way as it is observed: it goes with the call, is told what becomes of it, and when
+//! it ends counts its metrics and hands its record to the writer.
 
 use std::{
     num::NonZeroU32,
@@ -26,7 +26,7 @@ use super::{
     writer::Work,
 };
 
-/// One call under way, as it is observed: its metrics are counted and its record is written, where
+/// A call under way, as it is observed: its metrics are counted and its record is written, where
 /// the gate has a log, when it ends. Dropped before anybody said how, it says that the call was
 /// cancelled. Nothing in it is locked.
 pub struct Entry {
@@ -38,19 +38,19 @@ pub struct Entry {
     log: Option<Box<Log>>,
 }
 
-/// What counts a call besides its route.
+/// The metrics that count a call besides its route.
 struct TargetMetrics {
     upstream: Arc<CallMetrics>,
     /// None where it is no call of a tool.
     tool: Option<Arc<CallMetrics>>,
 }
 
-/// What is to be recorded of a call.
+/// The part of a call that is to be recorded.
 struct Log {
     audit: Arc<Audit>,
     open: Open,
     told: Told,
-    /// Room that is reserved for it; none where it is not to be written.
+    /// The room that is reserved for it; none where it is not to be written.
     reserved: Option<usize>,
 }
 
@@ -188,7 +188,7 @@ impl Entry {
 
     fn succeeded(&self, outcome: Outcome, bytes: Option<usize>) -> Result<(), Full> {
         let refuses = self.log.as_ref().is_some_and(|log| log.refuses());
-        // What could not be written since the call began is to be known to whoever asked for it.
+        // The caller is to know that a record could not be written since the call began.
         let lost = refuses && self.log.as_ref().is_some_and(|log| log.audit.room.is_failing());
         if lost && !self.ended.load(Ordering::Acquire) {
             self.log.iter().for_each(|log| log.audit.counters.add(Counter::AuditRefused));

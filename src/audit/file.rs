@@ -223,7 +223,7 @@ fn prepare(connection: &mut Connection, bytes_max: usize, before: Link) -> rusql
     if fresh {
         connection.pragma_update(None, "page_size", PAGE_BYTES)?;
     }
-    // Read while it is written. Every commit is on the disk before it is one.
+    // Other processes read it while it is written. Every commit is on the disk before it is one.
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     if fresh {
@@ -237,7 +237,7 @@ fn prepare(connection: &mut Connection, bytes_max: usize, before: Link) -> rusql
         transaction.commit()?;
     }
     let pages = i64::try_from(bytes_max).unwrap_or(i64::MAX) / i64::from(PAGE_BYTES);
-    // It says what is in force now; of a file that is larger already, its size.
+    // The pragma says what is in force now; of a file that is larger already, its size.
     connection.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))?;
     Ok(true)
 }

@@ -43,7 +43,7 @@ pub struct Audit {
     queue: mpsc::Sender<Work>,
     room: Arc<Room>,
     counters: Arc<Counters>,
-    /// Taken by whoever closes it.
+    /// The thread, taken by the one who closes it.
     writer: Mutex<Option<Thread>>,
 }
 
@@ -60,7 +60,7 @@ pub struct Begun<'a> {
     /// Counts the calls of the route.
     pub metrics: &'a Arc<CallMetrics>,
     pub method: Method,
-    /// What the client calls its target.
+    /// The client's name of its target.
     pub name: Option<&'a str>,
     pub params: &'a Raw,
     /// The address that it came from, or that a trusted proxy says it did.

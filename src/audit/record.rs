@@ -1,4 +1,4 @@
-//! One record as JSON: its members, always in the same order, and the digest of arguments.
+//! A record as JSON: its members, always in the same order, and the digest of arguments.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -30,7 +30,7 @@ const SHORT_CHARS_MAX: usize = 16;
 /// same where members come to it. Records without it are of the first.
 const FORMAT: u32 = 2;
 
-/// What is known of a call when it begins.
+/// The part of a record that is known when a call begins.
 pub struct Open {
     pub id: CallId,
     /// Microseconds since 1970.
@@ -45,13 +45,13 @@ pub struct Open {
     params: Raw,
 }
 
-/// What is known besides when it ends.
+/// The part of a record that is known when the call ends.
 pub struct End<'a> {
     pub outcome: Outcome,
     pub took: Duration,
     /// Bytes of the answer.
     pub bytes: Option<usize>,
-    /// What was found of it on its way.
+    /// The findings on its way.
     pub told: &'a Told,
 }
 
@@ -60,7 +60,7 @@ pub struct End<'a> {
 pub fn bytes_max(call: &Begun<'_>, recorded: Recorded) -> usize {
     let texts = call.name.map_or(0, str::len).min(2 * TEXT_CHARS_MAX) * 2;
     let client = call.client.info.bytes().len().min(2 * TEXT_CHARS_MAX);
-    // What is written over grows.
+    // A text that is redacted grows.
     let params = 2 * call.params.bytes().len();
     let whole = if recorded == Recorded::Whole { params.min(ARGUMENTS_BYTES_MAX) } else { 0 };
     BYTES_MIN + texts + client + whole
@@ -169,7 +169,7 @@ impl Open {
         let least = chars_max <= SHORT_CHARS_MAX;
         let told = end.told;
         let given = arguments(self.method, &self.params);
-        // What the guard did not let pass, or did not see, is on no disk.
+        // Arguments that the guard did not let pass, or did not see, are on no disk.
         let whole = told.cleared.get().filter(|_| recorded == Recorded::Whole);
         let whole = whole.and_then(|params| arguments(self.method, params));
         let whole = whole.filter(|whole| whole.bytes().len() <= ARGUMENTS_BYTES_MAX);
@@ -253,7 +253,7 @@ fn hash_of(arguments: &Raw, key: &[u8; 32]) -> String {
     blake3::keyed_hash(key, bytes).to_hex().to_string()
 }
 
-/// What a client says of itself.
+/// Returns what a client says of itself.
 fn said(client: &Client, key: &str) -> Option<String> {
     splice::member(&client.info, key)?.try_read::<String>()
 }

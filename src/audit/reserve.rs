@@ -1,5 +1,5 @@
-//! Room of the disk that is held back in a file of its own: once the disk is full, it is given up
-//! for the records of the calls under way.
+//! A reserve of room on the disk, held back in a file of its own: once the disk is full, it is
+//! given up for the records of the calls under way.
 
 use std::{
     fs, io,
@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Less than this is not worth a file.
+/// The bytes below which a reserve is not worth a file.
 const BYTES_MIN: usize = 64 << 10;
 
 /// A file of zeros; it goes away with this.
@@ -54,7 +54,7 @@ impl DiskReserve {
     /// Gives it back to the disk.
     pub fn release(&mut self) {
         self.held = 0;
-        // Where it cannot be removed, or was not there, nothing is lost by that.
+        // Nothing is lost where it cannot be removed, or was not there.
         fs::remove_file(&self.path).ok();
     }
 }

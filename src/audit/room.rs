@@ -1,5 +1,5 @@
-//! Room for records: a call reserves it when it begins, and gives it back once its record is on the
-//! disk.
+//! The room for records: a call reserves it when it begins, and gives it back once its record is on
+//! the disk.
 
 use std::sync::{
     Arc,
@@ -29,7 +29,7 @@ pub struct Room {
     look_asked: AtomicBool,
 }
 
-/// Room that one record has, until it is dropped.
+/// The room that one record has, until it is dropped.
 #[derive(Debug)]
 pub struct Place {
     room: Arc<Room>,
@@ -37,7 +37,7 @@ pub struct Place {
 }
 
 impl Room {
-    /// Room for `count_max` records of `bytes_max` bytes together.
+    /// Makes room for `count_max` records of `bytes_max` bytes together.
     pub fn new(count_max: usize, bytes_max: usize) -> Self {
         Self {
             count_max,
@@ -55,7 +55,7 @@ impl Room {
     /// there is not as much. Whoever reserves it makes a [`Place`] of it, once.
     pub fn reserve(&self, record_bytes: usize) -> Option<usize> {
         let bytes = record_bytes.saturating_add(ROW_BYTES);
-        // Taken first and looked at then: two that come together never have one room.
+        // The room is taken first and looked at then: two that come together never have one room.
         let count = self.count.fetch_add(1, Ordering::AcqRel);
         let held = self.bytes.fetch_add(bytes, Ordering::AcqRel);
         let fits = held.saturating_add(bytes) <= self.bytes_max.load(Ordering::Acquire);
@@ -121,7 +121,7 @@ impl Room {
 }
 
 impl Place {
-    /// What was reserved of this room: its owner gives it back.
+    /// Makes the part that was reserved of this room: its owner gives it back.
     pub fn new(room: &Arc<Room>, reserved: usize) -> Self {
         Self { room: Arc::clone(room), bytes: reserved }
     }

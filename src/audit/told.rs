@@ -1,4 +1,4 @@
-//! What is found of a call on its way, until its record is written.
+//! Findings about a call on its way, until its record is written.
 
 use std::{
     collections::BTreeSet,
@@ -23,17 +23,17 @@ const NAMES_MAX: usize = 16;
 /// How a call was answered from memory, or was not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CacheUse {
-    /// From memory.
+    /// Answered from memory.
     Hit,
-    /// From memory, where that is no longer fresh.
+    /// Answered from memory, where that is no longer fresh.
     Stale,
-    /// By the answer of another call that asked the same at the same time.
+    /// Answered by the answer of another call that asked the same at the same time.
     Joined,
-    /// By its upstream.
+    /// Answered by its upstream.
     Miss,
 }
 
-/// What is found of a call on its way: each is set once or counted up, so that nobody waits.
+/// Findings about a call on its way: each is set once or counted up, so that nobody waits.
 #[derive(Debug, Default)]
 pub struct Told {
     /// The upstream, and its own name for what the call is about.

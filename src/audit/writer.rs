@@ -17,7 +17,7 @@ use super::{
 
 /// Records of one transaction.
 const BATCH_MAX: usize = 1_000;
-/// What comes so soon after a record goes to the disk with it: nobody waits for it to be there.
+/// The time in which later records go to the disk with the first: nobody waits for it to be there.
 const GATHER: Duration = Duration::from_millis(10);
 /// After what could not be written it is tried again: a disk that has room again is noticed soon.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -27,14 +27,15 @@ const LAST_TRIES: usize = 3;
 const WRITTEN_TWICE: usize = 2;
 /// Pages of the file that records may take beside their own: of its index, and one begun.
 const SPARE_BYTES: usize = 16 << 10;
-/// With less room than this for records, most calls are turned away.
+/// The bytes of room for records below which most calls are turned away.
 const FULL_BYTES: usize = 4 << 10;
 const DISK_FULL: &str = "the disk is full";
 const FILE_FULL: &str = "the audit log is full (`bytes_max` of `[audit]`)";
-/// With less room than this for records, it is looked at again and again whether there is more.
+/// The bytes of room for records below which the writer looks again and again whether there is
+/// more.
 const SHORT_BYTES: usize = 256 << 10;
 
-/// What the writer gets.
+/// The work of the writer.
 pub enum Work {
     /// A record without its number, and the room that it has.
     Record(String, Place),
@@ -51,7 +52,7 @@ pub struct Writer {
     counters: Arc<Counters>,
     path: PathBuf,
     bytes_max: usize,
-    /// What may wait as long as nothing is short.
+    /// The bytes that may wait as long as nothing is short.
     waiting_bytes_max: usize,
     /// None where what cannot be recorded goes on unrecorded.
     reserve: Option<DiskReserve>,
@@ -221,14 +222,15 @@ impl Writer {
     fn gives_up_reserve(&mut self) -> bool {
         let held = self.reserve.as_mut().filter(|reserve| 0 < reserve.held());
         held.is_some_and(|reserve| {
-            // From now on, until it is held again.
+            // The room is none from now on, until the reserve is held again.
             self.room.set_bytes_max(0);
             reserve.release();
             true
         })
     }
 
-    /// Told so, or it will be: the word may stand behind more records than are taken in at once.
+    /// Returns whether it was told to close, or will be: the word may stand behind more records
+    /// than are taken in at once.
     fn is_closing(&self) -> bool {
         self.closing || self.room.is_closed()
     }

@@ -1,4 +1,4 @@
-//! One authority: identifies callers by the credentials of its kind.
+//! An authority identifies callers by the credentials of its kind.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use super::{
     opaque::Opaque,
 };
 
-/// Whoever can say who a caller is.
+/// An authority that can say who a caller is.
 #[derive(Debug)]
 pub(super) struct Authority {
     pub(super) settings: config::Auth,
@@ -71,7 +71,7 @@ impl Authority {
         }
     }
 
-    /// Who it is, as far as that is known without any effort.
+    /// Returns who it is, as far as that is known without any effort.
     pub(super) fn known(&self, shown: Presented<'_>) -> Option<Arc<Identity>> {
         match (&self.kind, shown.credential) {
             (Kind::Tokens(tokens), Some(RequestCredential::Bearer(token))) => {
@@ -80,7 +80,7 @@ impl Authority {
             (Kind::Opaque(opaque), Some(RequestCredential::Bearer(token))) => {
                 opaque.known(token, shown.resource)
             }
-            // One hash tells.
+            // A hash tells.
             (
                 Kind::Keys(keys),
                 Some(RequestCredential::Bearer(key) | RequestCredential::ApiKey(key)),
@@ -92,7 +92,7 @@ impl Authority {
         }
     }
 
-    /// Who it is. Keys of the gate's own are shown to no issuer.
+    /// Returns who it is. Keys of the gate's own are shown to no issuer.
     pub(super) async fn identify(
         &self,
         shown: Presented<'_>,
@@ -131,7 +131,7 @@ impl Authority {
         }
     }
 
-    /// Where clients can log in for it.
+    /// Returns where clients can log in for it.
     pub(super) fn issuer(&self) -> Option<&str> {
         match &self.settings.kind {
             config::AuthKind::Jwt(jwt) => Some(&jwt.issuer),

@@ -24,13 +24,13 @@ use super::{AuthError, AuthRefusal};
 pub struct Certificate {
     uris: Vec<String>,
     names: Vec<String>,
-    /// In the words of RFC 4514, in the order of the certificate.
+    /// The subject in the words of RFC 4514, in the order of the certificate.
     subject: String,
     /// Seconds since 1970.
     ends: u64,
 }
 
-/// Until when a certificate is good, in seconds since 1970; none where the bytes are none.
+/// Returns until when a certificate is good, in seconds since 1970; none where the bytes are none.
 pub fn certificate_ends(der: &[u8]) -> Option<u64> {
     let (_, read) = X509Certificate::from_der(der).ok()?;
     Some(u64::try_from(read.validity().not_after.timestamp()).unwrap_or_default())
@@ -85,7 +85,7 @@ impl CertificateAuthority {
         let subject = match found {
             [subject] if !subject.is_empty() => subject,
             [] | [_] => return invalid("the certificate does not say whose it is"),
-            // Whoever has two could choose who they are.
+            // A caller with two names could choose who it is.
             _ => return invalid("the certificate says that it is several callers'"),
         };
         // A connection may outlive the certificate that it was opened with.

@@ -18,8 +18,8 @@ pub fn digest(token: &str, resource: &str) -> [u8; 32] {
     Sha256::new().chain_update(resource).chain_update([0]).chain_update(token).finalize().into()
 }
 
-/// Whom a token is of, as far as its claims say; none where they name nobody. `names` are those of
-/// the claims of its subject and its groups.
+/// Returns whom a token is of, as far as its claims say; none where they name nobody. `names` are
+/// those of the claims of its subject and its groups.
 pub fn identity(claims: &Value, subject_claim: &str, groups_claim: &str) -> Option<Identity> {
     let subject = claim(claims, subject_claim)?.as_str().filter(|subject| !subject.is_empty())?;
     Some(Identity {

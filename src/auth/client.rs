@@ -47,7 +47,7 @@ impl Metadata {
             match net.get::<Self>(place, bounds).await {
                 Ok(found) => return found.checked(issuer),
                 Err(why) if error.is_empty() => error = why.into(),
-                // What is told is of the first place.
+                // The failure that is told is of the first place.
                 Err(_) => (),
             }
         }
@@ -55,7 +55,7 @@ impl Metadata {
     }
 
     fn checked(self, issuer: &str) -> Result<Self, String> {
-        // That of somebody else must not be used (RFC 8414 §3.3).
+        // Metadata of somebody else must not be used (RFC 8414 §3.3).
         if self.issuer.trim_end_matches('/') != issuer.trim_end_matches('/') {
             return Err(format!("the metadata of {issuer} is that of {}", self.issuer));
         }
@@ -104,7 +104,7 @@ pub fn form(
     request.body(Full::from(body.join("&"))).map_err(|error| format!("{url}: {error}"))
 }
 
-/// Who the gate is, signed with its own key (RFC 7523 §2.2).
+/// Returns who the gate is, signed with its own key (RFC 7523 §2.2).
 fn assertion(client: &ClientAuth, audience: &str) -> Result<String, String> {
     let ClientSecret::PrivateKey { pem, algorithm, key_id } = &client.secret else {
         return Err("there is no private key".to_owned());
@@ -133,7 +133,7 @@ fn assertion(client: &ClientAuth, audience: &str) -> Result<String, String> {
     jsonwebtoken::encode(&header, &claims, &key).map_err(|error| error.to_string())
 }
 
-/// Where a well-known document of an address is: before its path, and at the root.
+/// Returns where a well-known document of an address is: before its path, and at the root.
 ///
 /// # Errors
 /// Where the address is none.
@@ -146,7 +146,7 @@ pub fn well_known(base: &str, word: &str) -> Result<Vec<String>, String> {
     Ok(if path.is_empty() { vec![root] } else { vec![before, root] })
 }
 
-/// As a form has it (WHATWG URL, `application/x-www-form-urlencoded`).
+/// Encodes a text as a form has it (WHATWG URL, `application/x-www-form-urlencoded`).
 fn encoded(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {

@@ -1,4 +1,4 @@
-//! What all authorities share, and how far a credential may be followed.
+//! The context that all authorities share, and how far a credential may be followed.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ pub struct AuthContext {
 pub(super) enum Reach<'a> {
     /// Issuers are asked.
     Anywhere,
-    /// Only credentials that can be checked here, by keys that are known already; an issuer is
-    /// asked only about a token that was good before.
+    /// Checks credentials only here, by keys that are known already; an issuer is asked only about
+    /// a token that was good before.
     Here(&'a Logins),
 }

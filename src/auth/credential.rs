@@ -6,7 +6,7 @@ use super::AuthError;
 
 const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
-/// One credential; a request has exactly one (RFC 6750 §2).
+/// A credential; a request has exactly one (RFC 6750 §2).
 #[derive(PartialEq, Eq)]
 pub enum RequestCredential {
     /// `Authorization: Bearer …`.
@@ -29,7 +29,8 @@ impl RequestCredential {
                 let text = text(value).ok_or(AuthError::Malformed("`Authorization` is no text"))?;
                 let (scheme, token) = text.split_once(' ').unwrap_or((&text, ""));
                 let token = token.trim();
-                // Of another scheme is as if there were none: the client learns which is taken.
+                // A credential of another scheme is as if there were none: the client learns which
+                // is taken.
                 if !scheme.eq_ignore_ascii_case("bearer") {
                     return Err(AuthError::Missing);
                 }

@@ -27,7 +27,7 @@ pub enum AuthError {
     /// Too many logins from there have failed; one is listened to after so long.
     #[error("too many logins have failed: try again later")]
     Limited(Duration),
-    /// Whoever would tell is out of reach, and nothing is known from before.
+    /// The issuer that would tell is out of reach, and nothing is known from before.
     #[error("logins cannot be checked at the moment: try again shortly")]
     Unavailable,
 }

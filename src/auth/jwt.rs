@@ -63,15 +63,15 @@ impl Tokens {
         self.keyring.fault()
     }
 
-    /// Whose token it is, where that is known of late. `resource` is its audience, where the
-    /// configuration names no other.
+    /// Returns whose token it is, where that is known of late. `resource` is its audience, where
+    /// the configuration names no other.
     pub fn known(&self, token: &str, resource: &str) -> Option<Arc<Identity>> {
         let now = clock::unix_seconds();
         let good = self.good.get(&digest(token, resource)).filter(|good| now < good.until);
         good.map(|good| good.identity)
     }
 
-    /// Whose token it is; its issuer is asked for keys as far as `reach` says.
+    /// Returns whose token it is; its issuer is asked for keys as far as `reach` says.
     ///
     /// # Errors
     /// [`AuthRefusal::Foreign`] where the token is of another issuer or no JWT, or where its keys
@@ -134,7 +134,7 @@ impl Tokens {
         for key in keys {
             match jsonwebtoken::decode::<Value>(token, &key.decoding, &validation) {
                 Ok(verified) => return self.good(token, &verified.claims),
-                // Another key may have made it.
+                // The token may be of another key.
                 Err(other) if *other.kind() == ErrorKind::InvalidSignature => (),
                 Err(other) => error = other.into_kind(),
             }

@@ -35,7 +35,7 @@ pub struct Keyring {
     tries_max: usize,
     means: AuthContext,
     known: RwLock<Option<Arc<Known>>>,
-    /// Held while they are fetched; the last attempt.
+    /// The lock that is held while they are fetched; the last attempt.
     fetching: Mutex<Option<Instant>>,
     /// Why the last attempt brought none; none where it brought some.
     fault: RwLock<Option<String>>,
@@ -47,7 +47,7 @@ struct Known {
     fetched: Instant,
 }
 
-/// One public key.
+/// A public key.
 pub struct VerificationKey {
     id: Option<String>,
     /// The only algorithm it is for, if it says so.
@@ -255,7 +255,7 @@ impl Keyring {
             let max = self.keys_max;
             return Err(format!("{url} has {count} keys, more than {max} (`keys_max`)"));
         }
-        // One of a kind that is not known here must not cost the others.
+        // A key of a kind that is not known here must not cost the others.
         let keys: Vec<_> =
             set.keys.into_iter().filter_map(VerificationKey::read).map(Arc::new).collect();
         if keys.is_empty() { Err(format!("{url} has no key that can be used")) } else { Ok(keys) }

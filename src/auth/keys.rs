@@ -35,7 +35,7 @@ struct Known {
 pub struct NewKey {
     pub id: String,
     pub key: String,
-    /// As `hash` has it.
+    /// The hash of the key, as `hash` returns it.
     pub hash: String,
 }
 
@@ -86,7 +86,7 @@ impl ApiKeys {
         if !bool::from(known.hash.ct_eq(&hash(key))) {
             return Err(AuthRefusal::Error(AuthError::Invalid("the key is wrong")));
         }
-        // Only who has the key learns what became of it.
+        // A caller learns what became of the key only when it has it.
         if known.expires.is_some_and(|expires| expires <= clock::unix_seconds()) {
             return Err(AuthRefusal::Error(AuthError::Expired("the key has expired")));
         }

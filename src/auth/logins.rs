@@ -35,7 +35,7 @@ pub struct Logins {
     sources_max: usize,
     epoch: Instant,
     secret: RandomState,
-    /// By source, hashed: when all its failures are forgotten, since `epoch`.
+    /// The time by source, hashed, when all its failures are forgotten, since `epoch`.
     forgotten: Mutex<HashMap<u64, Duration>>,
     /// Credentials of limited sources are checked one at a time: signatures take no more than one
     /// core, however many come.
@@ -51,7 +51,7 @@ pub struct LoginTurn<'a> {
     _waiting: Waiting<'a>,
 }
 
-/// One that waits for its turn, or has it.
+/// A login that waits for its turn, or has it.
 #[derive(Debug)]
 struct Waiting<'a>(&'a AtomicUsize);
 
@@ -68,7 +68,7 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// Where a login comes from.
+/// The source that a login comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LoginSource<'a> {
     /// An address; of IPv6 the first 64 bits, which one customer has for himself (RFC 6177).
@@ -128,7 +128,7 @@ impl Logins {
             self.make_room(&mut all, now);
         }
         let forgotten = all.entry(key).or_insert(now);
-        // What came at once, and was listened to, does not lock out for longer than a period.
+        // Logins that came at once, and were listened to, do not lock out for longer than a period.
         *forgotten = ((*forgotten).max(now) + self.each()).min(now + self.rate.period);
     }
 

@@ -1,5 +1,5 @@
-//! Who is calling: the credentials of a request, judged by the authorities of its route in their
-//! order.
+//! Tells who is calling: the credentials of a request, judged by the authorities of its route in
+//! their order.
 //!
 //! A [`RouteAuth`] stands before each route. [`jwt`] takes tokens of an issuer, whose keys
 //! [`keyring`] keeps; [`opaque`] asks an issuer about tokens; [`keys`] takes the gate's own API

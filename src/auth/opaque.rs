@@ -36,7 +36,7 @@ pub struct Opaque {
     /// Tokens that were good: to ask about one again is no guess.
     good: Cache<[u8; 32], ()>,
     flights: Flights<[u8; 32], Known>,
-    /// Room for questions under way.
+    /// The room for questions under way.
     places: Semaphore,
     /// When the issuer last gave no answer.
     silent: Mutex<Option<Instant>>,
@@ -55,7 +55,7 @@ struct Fault {
 #[derive(Debug, Clone)]
 struct Known {
     outcome: Result<Arc<Identity>, AuthError>,
-    /// Until then it is not asked again.
+    /// The time until which it is not asked again.
     until: Instant,
 }
 
@@ -77,7 +77,7 @@ impl Opaque {
         })
     }
 
-    /// Whose token it is, where that is known of late.
+    /// Returns whose token it is, where that is known of late.
     pub fn known(&self, token: &str, resource: &str) -> Option<Arc<Identity>> {
         self.fresh(&digest(token, resource)).and_then(|known| known.outcome.ok())
     }
@@ -94,7 +94,7 @@ impl Opaque {
         self.good.contains_key(&digest(token, resource))
     }
 
-    /// Whose token it is.
+    /// Returns whose token it is.
     ///
     /// # Errors
     /// Fails where the token is malformed, where its issuer says that it is not active, or where
@@ -225,7 +225,7 @@ impl Opaque {
 }
 
 impl Known {
-    /// For those who wait; it is asked again by the next.
+    /// Makes the answer for those who wait; it is asked again by the next.
     fn unavailable() -> Self {
         Self { outcome: Err(AuthError::Unavailable), until: Instant::now() }
     }

@@ -41,7 +41,7 @@ pub struct RouteAuth {
     counters: Arc<Counters>,
 }
 
-/// Who is at the other end of a connection.
+/// The peer at the other end of a connection.
 #[derive(Debug, Clone)]
 pub struct ClientPeer {
     pub address: IpAddr,
@@ -71,8 +71,8 @@ impl RouteAuth {
         self.authorities.is_empty()
     }
 
-    /// Who sends these headers. Waits for an issuer where it must be asked: for its turn, and for
-    /// the answer, `fetch_timeout` each at most.
+    /// Returns who sends these headers. Waits for an issuer where it must be asked: for its turn,
+    /// and for the answer, `fetch_timeout` each at most.
     ///
     /// # Errors
     /// Fails where the route demands a login and the credentials are missing, wrong, short of
@@ -99,7 +99,8 @@ impl RouteAuth {
         identified
     }
 
-    /// For the operator: who fails to log in. Whoever has not tried to has failed at nothing.
+    /// Logs for the operator who fails to log in. A caller that has not tried to has failed at
+    /// nothing.
     fn log(&self, peer: &ClientPeer, headers: &HeaderMap, error: &AuthError) {
         let resource = &self.resource;
         let address = peer.address;
@@ -132,7 +133,7 @@ impl RouteAuth {
         let broken = matches!(malformed, Some(AuthError::Malformed(_)));
         let shown =
             Presented { credential: credential.as_ref(), certificate, resource: &self.resource };
-        // What is known to be good is so, whatever others from there do.
+        // A credential that is known to be good is so, whatever others from there do.
         let known = || self.authorities.iter().find_map(|authority| authority.known(shown));
         if let Some(identity) = (!broken).then(known).flatten() {
             return self.admitted(identity);
@@ -213,7 +214,7 @@ impl RouteAuth {
         wait.map(AuthError::Limited)
     }
 
-    /// Whose key of this id is.
+    /// Returns the authority that has the key of this id.
     fn authority_of(&self, id: &str) -> Option<&Arc<Authority>> {
         let has = |authority: &&Arc<Authority>| match &authority.kind {
             Kind::Keys(keys) => keys.has(id),
@@ -271,7 +272,7 @@ impl RouteAuth {
         Some(metadata)
     }
 
-    /// Where that is to be had (RFC 9728 §3.1); none where it is not.
+    /// Returns where the metadata is to be had (RFC 9728 §3.1); none where it is not.
     pub fn metadata_url(&self) -> Option<String> {
         self.metadata()?;
         let path = self.path()?;

@@ -73,7 +73,7 @@ fn states(_: &mut SchemaGenerator) -> Schema {
 
 struct GatewayServer {
     source: ReportSource,
-    /// Made once: it holds the schemas.
+    /// The router, made once: it holds the schemas.
     tool_router: ToolRouter<Self>,
 }
 

@@ -1,6 +1,6 @@
-//! One request for all who ask the same at the same time.
+//! Makes one request for all who ask the same at the same time.
 //!
-//! Whoever asks first leads; the others wait for what becomes of it. A leader that goes away leaves
+//! The first who asks leads; the others wait for what becomes of it. A leader that goes away leaves
 //! the lead to one of them, and so does one whose upstream failed, once for each who waits.
 
 use std::sync::{Arc, atomic::AtomicBool};
@@ -113,7 +113,7 @@ impl<F: Clone> Follower<F> {
         told.ok().and_then(|landing| landing.clone()).unwrap_or(FlightResult::Abandoned)
     }
 
-    /// Once more, after a flight that brought nothing.
+    /// Joins once more, after a flight that brought nothing.
     pub fn rejoin(self) -> JoinOutcome<F> {
         join(&self.store, self.keys, &self.flight.subject)
     }

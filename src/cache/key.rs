@@ -53,7 +53,7 @@ pub struct CacheQuery<'a> {
     pub vary: Option<[u8; 32]>,
 }
 
-/// Where the answer to a question is looked for.
+/// The keys under which the answer to a question is looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CacheKeys {
     /// Key of this caller alone.
@@ -101,7 +101,7 @@ pub fn keys(
     parts.add([u8::from(only.is_some())]);
     parts.add(canonical(arguments.bytes(), only)?);
     parts.add(of_meta(meta)?);
-    // They mirror arguments; those that count are told.
+    // The headers mirror arguments; those that count are told.
     if only.is_none() {
         let headers = question.mirrored.iter();
         let mut headers: Vec<_> = headers.map(|(name, value)| format!("{name}:{value}")).collect();
@@ -111,7 +111,8 @@ pub fn keys(
     // A legacy server answers in the version of the client's own session.
     parts.add(question.client.version.min(Version::LEGACY_LATEST).as_str());
     parts.add(canonical(question.client.capabilities_for_modern().bytes(), None)?);
-    // Also of what is public: it is so for callers, not for what the server was shown of them.
+    // The headers count for what is public, too: it is so for callers, not for what the server was
+    // shown of them.
     parts.list(question.vary);
     let mut own = Parts(parts.0.clone());
     own.caller(question.caller);

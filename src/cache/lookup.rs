@@ -38,7 +38,8 @@ pub struct Cache<F> {
 
 #[derive(Debug)]
 struct Upstream {
-    /// Another one means another server: what is kept of it is not found any more.
+    /// The number of the server, counted up with each other one: what is kept of it is not found
+    /// any more.
     generation: u64,
     tools: HashMap<String, Tool>,
 }
@@ -53,7 +54,7 @@ pub(super) struct Tool {
     complained: AtomicBool,
 }
 
-/// For how long a result is good.
+/// The time for which a result is good.
 #[derive(Debug, Clone, Copy)]
 struct Freshness {
     ttl: Duration,
@@ -69,7 +70,7 @@ pub enum Lookup<F: Clone> {
     Hit(CachedResult),
     /// A result that is served while it is asked for anew, by whoever has the lead.
     Stale(CachedResult, Option<Leader<F>>),
-    /// To be asked, or waited for; the result is served if that fails.
+    /// The upstream is to be asked, or waited for; the result is served if that fails.
     Join(JoinOutcome<F>, Option<CachedResult>),
 }
 
@@ -110,7 +111,7 @@ impl<F: Clone> Cache<F> {
         if self.upstreams.keys().any(|name| !stays(name)) {
             shelf.forget(|subject| !stays(&subject.upstream));
         }
-        // While none is kept nobody hears of newer ones: what is old must not come back later.
+        // Nobody hears of newer results while none is kept: what is old must not come back later.
         if config.cache.resources == Resources::Off {
             shelf.forget(|subject| subject.kind == SubjectKind::Resource);
         }
@@ -142,7 +143,7 @@ impl<F: Clone> Cache<F> {
         let Some(mut keys) = found else { return Lookup::Bypass };
         let is_public = keep.is_some_and(|keep| keep.public);
         if is_public {
-            // One flight for everybody.
+            // All callers share one flight.
             keys.own = keys.public;
         }
         let kind = if is_tool { SubjectKind::Tool } else { SubjectKind::Resource };
@@ -168,7 +169,7 @@ impl<F: Clone> Cache<F> {
             && let Some(kept) = self.find(keys, shared)
             && terms(&kept).is_fresh(&kept)
         {
-            // It came between the look and the lead.
+            // The result came between the look and the lead.
             self.counters.add(Counter::CacheHits);
             return Lookup::Hit(kept);
         }

@@ -32,7 +32,7 @@ pub struct CachedResult {
     pub era: Era,
     /// When it came.
     pub received_at: Instant,
-    /// For how long it is good, as its server says; none where the configuration does.
+    /// The time for which it is good, as its server says; none where the configuration does.
     pub ttl_hint: Option<Duration>,
     /// Whether all callers share it.
     pub public: bool,
@@ -41,8 +41,8 @@ pub struct CachedResult {
 }
 
 impl CachedResult {
-    /// As it is served to who asked first: in the server's own words, unless it is kept for less
-    /// than these say.
+    /// Returns it as it is served to who asked first: in the server's own words, unless it is kept
+    /// for less than these say.
     pub fn first_served(&self) -> Option<Raw> {
         let hint = self.ttl_hint?.as_millis();
         let said = u128::from(Hints::of(&self.result)?.ttl_ms);
@@ -51,7 +51,7 @@ impl CachedResult {
             .then(|| splice::edit(&self.result, &[("ttlMs", Some(hint.as_bytes()))]))
     }
 
-    /// As it is served now: what it says of how long it is good is what is left of that.
+    /// Returns it as it is served now: what it says of how long it is good is what is left of that.
     pub fn served(&self) -> Raw {
         let Some(hint) = self.ttl_hint else { return self.result.clone() };
         let left = hint.saturating_sub(self.received_at.elapsed()).as_millis().to_string();

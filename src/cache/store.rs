@@ -1,4 +1,4 @@
-//! Where results are kept, within so many bytes, and the flights that bring them.
+//! The store that keeps results, within so many bytes, and the flights that bring them.
 //!
 //! A hit takes no lock that all share. Whoever brings a result, or takes some away, holds the desk:
 //! so nothing that began before a change is kept after it.
@@ -100,7 +100,7 @@ impl<F: Clone> Store<F> {
                     }
                     put_out.lock().push((*key, Arc::clone(&entry.subject)));
                 }
-                // By ourselves, under the desk.
+                // The store itself removed it, under the index's lock.
                 RemovalCause::Explicit | RemovalCause::Replaced => (),
             })
             .build();
@@ -115,10 +115,11 @@ impl<F: Clone> Store<F> {
         }
     }
 
-    /// One of these settings, with what this one has.
+    /// Makes a store of these settings, with what this one has.
     pub fn moved_to(&self, settings: &config::Cache) -> Arc<Self> {
         let next = Arc::new(Self::new(settings, &self.counters));
-        // Held throughout, so that whatever is forgotten is so before the move, or in both.
+        // The lock is held throughout, so that whatever is forgotten is so before the move, or in
+        // both.
         let _desk = self.index.lock();
         for (key, entry) in &self.entries {
             let mut desk = next.index.lock();

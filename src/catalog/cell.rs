@@ -22,7 +22,7 @@ use super::{
 /// server whose list changes between some states is written of once.
 const TOLD_MAX: usize = 1_000;
 
-/// One upstream's place.
+/// The catalog of one upstream.
 #[derive(Debug)]
 pub struct CatalogCell {
     file: String,
@@ -44,11 +44,11 @@ struct Kept {
     published: u64,
     /// Whether the entries only for clients that can be asked are known as well, or cannot be.
     whole: bool,
-    /// In the order of [`ListKind::ALL`].
+    /// The lists in the order of [`ListKind::ALL`].
     lists: [List; ListKind::ALL.len()],
 }
 
-/// What the upstream said since the start.
+/// Progress of the upstream's lists since the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 enum Since {
     #[default]
@@ -247,7 +247,7 @@ impl CatalogCell {
             kept.since = kept.since.max(since);
             kept.version += u64::from(news);
             if !differs {
-                // What is the same stays the same object: nothing needs to be built anew of it.
+                // An equal listing stays the same object: nothing needs to be built anew of it.
                 return news;
             }
             let listing = Arc::new(listing);
@@ -264,7 +264,7 @@ impl CatalogCell {
 }
 
 impl List {
-    /// Which of these remarks are new; they count as told from now on.
+    /// Returns those of these remarks that are new; they count as told from now on.
     fn untold(&mut self, remarks: &[Remark]) -> Vec<Remark> {
         let hasher = self.told.hasher().clone();
         let hash = |one: &Remark| hasher.hash_one(one);
@@ -282,7 +282,7 @@ impl Kept {
     }
 }
 
-/// Without secrets: they change without the server being another.
+/// Returns the transport without its secrets: they change without the server being another.
 pub fn source(transport: &Transport) -> String {
     let text = match transport {
         Transport::Stdio { command, args, cwd, .. } => format!("{command} {args:?} {cwd:?}"),

@@ -24,19 +24,19 @@ pub struct Owner {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NamedBy {
-    /// By a route's `names`, as it was then.
+    /// Named by a route's `names`, as it was then.
     Auto,
     Always,
     Never,
-    /// By a rename in the configuration.
+    /// Named by a rename in the configuration.
     Config,
-    /// With its upstream's prefix, while no name could be recorded. Another one follows.
+    /// Named with its upstream's prefix, while no name could be recorded. Another one follows.
     Spare,
-    /// By an operator, for good.
+    /// Named by an operator, for good.
     Pin,
 }
 
-/// Whose a name is, and since when.
+/// The owner of a name, and since when it has been.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
     #[serde(flatten)]
@@ -128,7 +128,7 @@ impl RouteNames {
 }
 
 impl HeldNames {
-    /// Whose a name is; none where it is nobody's, or nobody's any more.
+    /// Returns whose a name is; none where it is nobody's, or nobody's any more.
     pub fn get(&self, name: &str) -> Option<&Holder> {
         self.names.get(name).filter(|holder| !holder.free)
     }

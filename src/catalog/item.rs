@@ -1,4 +1,4 @@
-//! One entry of a list, and how long its server lets lists be kept.
+//! An entry of a list, and how long its server lets lists be kept.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ impl CacheHints {
     }
 }
 
-/// One entry of a list, as the upstream wrote it.
+/// An entry of a list, as the upstream wrote it.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
 pub struct Item {
     /// Its name, URI or template.
@@ -40,13 +40,13 @@ pub struct Item {
     /// Arguments mirrored in headers.
     #[serde(skip)]
     pub mirrors: Mirrors,
-    /// As the upstream wrote it, where clients are shown something else.
+    /// The entry as the upstream wrote it, where clients are shown something else.
     #[serde(skip)]
     said: Option<Raw>,
 }
 
 impl Item {
-    /// As the upstream wrote it.
+    /// Returns the entry as the upstream wrote it.
     pub fn said(&self) -> &Raw {
         self.said.as_ref().unwrap_or(&self.raw)
     }

@@ -61,7 +61,7 @@ impl Listing {
         }
     }
 
-    /// The same lists for an upstream that was opened anew.
+    /// Keeps the same lists for an upstream that was opened anew.
     pub fn reopened(self, peer: &Peer) -> Self {
         let Self { tools, asked_tools, prompts, resources, templates, hints, .. } = self;
         let lists = Self { tools, asked_tools, prompts, ..Self::of(peer) };
@@ -189,7 +189,7 @@ impl Listing {
                 .is_some_and(|support| support.as_str() == "\"required\"")
     }
 
-    /// As it came from disk: held to the bounds of now, and to what clients can read.
+    /// Holds a listing that came from disk to the bounds of now, and to what clients can read.
     pub fn restored(mut self, bounds: ListBounds) -> Self {
         let again = |kind: ListKind, items: Vec<Item>| -> Vec<Item> {
             let items = items.into_iter().take(bounds.items_max);

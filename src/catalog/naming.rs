@@ -18,7 +18,7 @@ use super::{
 /// The names of a route.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Naming {
-    /// By the upstream, and its own name.
+    /// The shown names by the upstream, and its own name.
     kinds: HashMap<ListKind, HashMap<UpstreamName, HashMap<String, ShownName>>>,
     prefixes: Prefixes,
     /// When each upstream's first template was shown; templates of those that came first lead.
@@ -149,7 +149,8 @@ impl Naming {
             let Some(listing) = &part.listing else { continue };
             let upstream = part.upstream.name();
             let filter = own_filter(&part.filters, kind);
-            // As for clients that can be asked: a name is the same for all clients.
+            // Entries for clients that can be asked are among them: a name is the same for all
+            // clients.
             let items = listing.items(kind).iter().chain(extra(listing, kind, true));
             let owns = items.map(|item| item.key.as_str());
             let owns = owns.filter(|own| match kind {
@@ -207,7 +208,7 @@ impl Naming {
     /// Notes a name that is not recorded as this entry's yet.
     fn claim(&mut self, scope: &Scope<'_>, owner: &Owner, name: &str, by: NamedBy) {
         let known = scope.held.get(name).filter(|holder| holder.owner == *owner);
-        // What an operator pinned stays so.
+        // A name that an operator pinned stays so.
         if known.is_none_or(|holder| holder.by != by && holder.by != NamedBy::Pin) {
             let kind = scope.kind;
             let name = name.to_owned();
@@ -235,7 +236,8 @@ impl Scope<'_> {
             };
             let named = namer.name_all(&self.entries);
             let targets = self.targets(&named);
-            // Once more, where a name that the route gives to another is somebody's own.
+            // Names are given once more where a name that the route gives to another is somebody's
+            // own.
             let is_taken = |named: &ChosenName| targets.contains(&named.name);
             if !blocked.is_empty() || !named.iter().flatten().any(is_taken) {
                 return named;

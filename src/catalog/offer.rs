@@ -40,11 +40,11 @@ pub struct Offer {
 /// Bytes of a page that is kept ready; a larger one is made for each who asks.
 const READY_BYTES_MAX: usize = 1 << 20;
 
-/// One list, or some of its entries.
+/// A list, or some of its entries.
 #[derive(Debug, Default)]
 struct List {
     all: Arc<[OfferEntry]>,
-    /// Which of them are in it; none: all.
+    /// The indices of those that are in it; none: all.
     rows: Option<Box<[u32]>>,
     /// Hash of the entries as shown: the same means that nothing changed for clients.
     fingerprint: [u8; 32],
@@ -55,18 +55,18 @@ struct List {
 
 type FirstPages = [OnceLock<Raw>; Version::ALL.len()];
 
-/// One entry of a list as clients see it.
+/// An entry of a list as clients see it.
 #[derive(Debug)]
 pub struct OfferEntry {
     text: Raw,
-    /// For modern clients, where that is another.
+    /// The entry for modern clients, where that is another.
     modern: Option<Raw>,
-    /// For each legacy version, made when the first client of it asks.
+    /// The entry for each legacy version, made when the first client of it asks.
     older: [OnceLock<Raw>; Version::ALL.len()],
     digest: [u8; 32],
     /// Whether it stands in lists, or is only there to be called.
     listed: bool,
-    /// Which of the route's parts has it.
+    /// The index of the route's part that has it.
     part: usize,
     target: Arc<Target>,
     judged: u64,
@@ -256,7 +256,7 @@ impl Offer {
         self.servers.instructions.as_deref()
     }
 
-    /// Who clients speak to: the gate, or the only server of a route that never renames.
+    /// Returns whom clients speak to: the gate, or the only server of a route that never renames.
     pub fn server_info(&self) -> Raw {
         self.servers.server.clone().unwrap_or_else(gateway_info)
     }

@@ -22,7 +22,7 @@ use super::{
     listing::{Item, Listing},
 };
 
-/// One upstream's part in a view.
+/// The part of one upstream in a view.
 #[derive(Debug, Clone)]
 pub struct Part {
     pub upstream: Arc<Upstream>,
@@ -81,7 +81,7 @@ pub struct Target {
     pub found: FoundBy,
     pub hints: ToolHints,
     pub hedge: Option<Duration>,
-    /// Which of several replicas knows it.
+    /// The replica that knows it, of several.
     pub replica: Option<ReplicaId>,
     /// Counts its calls; none where it is no tool.
     pub metrics: Option<Arc<CallMetrics>>,
@@ -95,7 +95,7 @@ pub enum FoundBy {
     Template,
     /// A URI that can be no other upstream's.
     Guess,
-    /// As a guess, or in another spelling than its normal form: only for callers to whom the
+    /// Found by a guess, or in another spelling than its normal form: only for callers to whom the
     /// upstream itself gave this very URI.
     Link,
 }
@@ -182,7 +182,7 @@ impl Part {
         same && Arc::ptr_eq(&self.upstream, &other.upstream) && self.filters == other.filters
     }
 
-    /// What a listed resource is in normal form, where it is not listed so.
+    /// Returns what a listed resource is in normal form, where it is not listed so.
     pub fn normal_objects(&self, own: &str) -> Vec<Object> {
         let object = |form: String| {
             let tags = self.filters.tags_of(&form);

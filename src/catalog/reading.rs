@@ -1,5 +1,4 @@
-//! One list of one upstream, read page by page: what of it is good, what was wrong, and why it
-//! ended.
+//! Reads a list of one upstream page by page: what of it is good, what was wrong, and why it ended.
 
 use std::{collections::HashSet, fmt, time::Duration};
 
@@ -69,11 +68,11 @@ pub struct ListRequest {
     pub bounds: ListBounds,
     /// `open` is for each page, `total` for all.
     pub timeout: Timeout,
-    /// Over HTTP a tool whose `x-mcp-header` is wrong must not be offered.
+    /// The transport is HTTP: a tool whose `x-mcp-header` is wrong must not be offered.
     pub strict_mirrors: bool,
 }
 
-/// One list as it was read.
+/// A list as it was read.
 #[derive(Debug)]
 pub struct ListReading {
     pub kind: ListKind,
@@ -130,7 +129,7 @@ impl ListError {
     pub fn is_settled(&self) -> bool {
         match self {
             Self::Refused(error) => code_of(error) == INVALID_PARAMS,
-            // What is too large is dear to look at again, too.
+            // An answer that is too large is dear to look at again, too.
             Self::Shape | Self::Cut { .. } | Self::Send(SendError::TooLarge(_)) => true,
             Self::Send(_) | Self::Slow(_) => false,
         }
@@ -189,7 +188,7 @@ impl ListReading {
             let Ok(asked) = asked else { return Err(ListError::Slow(patience)) };
             let result = match asked? {
                 Body::Result(result) => result,
-                // Said to have the capability, but not this list: templates, often.
+                // The server said that it has the capability, but not this list: templates, often.
                 Body::Error(error) if code_of(&error) == METHOD_NOT_FOUND => return Ok(()),
                 Body::Error(error) => return Err(ListError::Refused(error)),
             };
@@ -306,7 +305,7 @@ impl<'de> Visitor<'de> for First {
 
 /// Name of an entry that cannot be used.
 fn name_of(kind: ListKind, entry: &str) -> Option<String> {
-    // One that is large or deep is not worth the reading.
+    // The bytes of an entry that is looked at: one that is large or deep is not worth the reading.
     const LOOKED_AT: usize = 4_096;
     if !entry.starts_with('{') || LOOKED_AT < entry.len() {
         return None;

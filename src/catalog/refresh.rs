@@ -31,7 +31,8 @@ const REFRESH_MIN: Duration = Duration::from_secs(30);
 
 /// A server that says all the time that its lists changed is read once in this time.
 const BRAKE: Duration = Duration::from_secs(2);
-/// So many changes at once are no flood: a client that opens several processes causes as many.
+/// The number of changes at once that are no flood: a client that opens several processes causes as
+/// many.
 const BURST: u32 = 10;
 
 /// Lists that are read by then are shown, whatever becomes of the others.
@@ -119,7 +120,7 @@ struct Keeper<'a> {
     counters: &'a Counters,
     schemas: &'a Schemas,
     changes: &'a mpsc::Sender<Change>,
-    /// In the order of [`ListKind::ALL`].
+    /// The plans in the order of [`ListKind::ALL`].
     lists: [ListPlan; ListKind::ALL.len()],
     under_way: FuturesUnordered<Underway<'a>>,
     /// Lists that were read and are not published yet.
@@ -193,7 +194,7 @@ impl Keeper<'_> {
         let now = Instant::now();
         match sign {
             ListChange::Opened => {
-                // What is under way is on a connection of before.
+                // Lists under way are on a connection of before.
                 self.under_way.clear();
                 self.done.clear();
                 self.show_at = None;
@@ -286,11 +287,11 @@ impl Keeper<'_> {
             self.news = News::Asked;
         }
         self.put(listing, confirmed).await?;
-        // What all may use is served by now; this may take a process of its own.
+        // Lists that all may use are served by now; this one may take a process of its own.
         if self.owes_asked() && self.upstream.asking_due().now_or_never().is_some() {
             self.learn_asked().await?;
         }
-        // Last: nobody who waits for the lists is to wait for this.
+        // Storing comes last: nobody who waits for the lists is to wait for it.
         if let Some(listing) = self.shelf.listing() {
             prepare(self.upstream.name(), &listing, self.schemas).await;
         }

@@ -28,7 +28,7 @@ impl Servers {
     /// Joins those of a route, as far as something of them is seen. `links` says that the gate
     /// itself keeps resources there.
     pub fn of(route: &Route, parts: &[Part], links: bool, seen: impl Fn(usize) -> bool) -> Self {
-        // What is only for some is for no shared cache.
+        // A list that is only for some is for no shared cache.
         let public = route.auth.is_empty();
         let mut servers = Self { ttl_ms: u64::MAX, public, ..Self::default() };
         for (at, part) in parts.iter().enumerate() {

@@ -1,6 +1,6 @@
 //! Whether a URI could come of a URI template (RFC 6570), as far as routing needs to know.
 
-/// One part of a template.
+/// A part of a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Part {
     Literal(String),
@@ -32,7 +32,7 @@ impl Template {
 
     pub fn matches(&self, uri: &str) -> bool {
         let uri = uri.as_bytes();
-        // Which positions of the URI the parts so far can end at.
+        // The positions of the URI that the parts so far can end at.
         let mut at = vec![false; uri.len() + 1];
         if let Some(first) = at.first_mut() {
             *first = true;
@@ -72,7 +72,7 @@ fn expand(
 ) {
     let names = expression.trim_start_matches(['+', '#', '.', '/', ';', '?', '&']);
     let operator = expression.chars().next().filter(|_| names.len() < expression.len());
-    // What stands first, and between (RFC 6570, appendix A).
+    // The characters that stand first, and between (RFC 6570, appendix A).
     let (first, between) = match operator {
         None => ("", ","),
         Some('.') => (".", "."),

@@ -58,7 +58,7 @@ struct Reader {
     filters: Arc<Filters>,
 }
 
-/// Where a URI leads.
+/// A target that a URI leads to.
 struct Way<'a> {
     upstream: &'a Arc<Upstream>,
     filters: &'a Filters,
@@ -109,9 +109,9 @@ impl Unlisted {
         }
     }
 
-    /// Where a URI leads that is not `listed`: by the first template it fits, else to the only
-    /// upstream that it can be. Where policies or filters know resources, it must pass them in all
-    /// readings, and what is neither listed nor its own normal form is for those alone who were
+    /// Finds where a URI leads that is not `listed`: by the first template it fits, else to the
+    /// only upstream that it can be. Where policies or filters know resources, it must pass them in
+    /// all readings, and what is neither listed nor its own normal form is for those alone who were
     /// given it.
     pub fn find(
         &self,
@@ -190,7 +190,7 @@ impl Unlisted {
         let scheme = uri.split(':').next().unwrap_or_default().to_ascii_lowercase();
         let knows = |reader: &&Reader| reader.schemes.contains(&scheme);
         let (reader, prefix) = match prefixed {
-            // It says itself whose it is.
+            // The URI says itself whose it is.
             Some((owner, rest)) => {
                 let reader = self.reader(owner)?;
                 let prefix = uri.strip_suffix(rest).filter(|_| !knows(&reader));

@@ -52,7 +52,7 @@ impl View {
     ) -> Self {
         let is_whole = parts.iter().all(|part| part.listing.is_some());
         let mut servers = Servers::of(route, parts, links, |_| true);
-        // What depends on what a client declares is not for others.
+        // A list that depends on what a client declares is not for others.
         servers.public &= !asked;
         let mut merge = Merge {
             parts,
@@ -89,7 +89,7 @@ impl View {
         self.targets.get(&kind)?.get(name)
     }
 
-    /// Where a URI leads: a listed resource, else what is on no list.
+    /// Finds where a URI leads: a listed resource, else what is on no list.
     pub fn find_uri(&self, uri: &str, named: &NamedResources) -> Option<Arc<Target>> {
         let listed = self.targets.get(&ListKind::Resources);
         let target = listed.and_then(|listed| listed.get(uri));
@@ -153,7 +153,7 @@ impl Merge<'_> {
         let target = Arc::new(target);
         self.unlisted.note(kind, &name, &target, part);
         let targets = self.targets.entry(kind).or_default();
-        // It is listed twice.
+        // The entry is listed twice.
         if targets.contains_key(&name) {
             return None;
         }

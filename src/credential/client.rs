@@ -16,7 +16,7 @@ pub struct OAuthClient {
     pub server: Server,
     tasks: Tasks,
     token: RwLock<Option<FetchedToken>>,
-    /// Held while one is fetched; the last failure.
+    /// The lock that is held while one is fetched; the last failure.
     fetching: Mutex<Option<(Instant, String)>>,
 }
 
@@ -47,7 +47,7 @@ impl OAuthClient {
         let Some(token) = known.filter(|token| now < token.expires) else {
             return self.fetch(None).await;
         };
-        // Whoever fetches one already does it for all.
+        // A call that fetches one already does it for all.
         if token.renew <= now && self.fetching.try_lock().is_ok() {
             let itself = Arc::clone(self);
             let seen = token.clone();

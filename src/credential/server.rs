@@ -70,7 +70,7 @@ impl Server {
             Err(error) => {
                 self.counters.add(Counter::TokensFailed);
                 tracing::warn!(upstream = self.name, error, "no token for an upstream");
-                // It may have moved.
+                // The token endpoint may have moved.
                 *self.found.lock() = None;
                 Err(error)
             }
@@ -128,7 +128,7 @@ impl Server {
             }
         }
         let found = found?;
-        // One of somebody else must not be used (RFC 9728 §3.3).
+        // Metadata of somebody else must not be used (RFC 9728 §3.3).
         if resource_of(&found.resource) != self.resource {
             return Err(format!("the upstream's metadata is that of {}", found.resource));
         }

@@ -1,4 +1,4 @@
-//! What holds for one call: checks its arguments and its results.
+//! The guard of one call: checks its arguments and its results.
 
 use std::sync::Arc;
 
@@ -69,7 +69,7 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// The same checks, which also tell the record of a call what they find.
+    /// Makes the same checks also tell the record of a call what they find.
     pub fn recorded_in(self, entry: Option<&Arc<Entry>>) -> Self {
         Self { entry: entry.map(Arc::clone), ..self }
     }
@@ -138,7 +138,7 @@ impl Guard {
         (self.checks_results || self.looks_in(Place::Results)) && LARGE < result.bytes().len()
     }
 
-    /// What is wrong with arguments that policies cannot read, by the tool's schema.
+    /// Returns what is wrong with arguments that policies cannot read, by the tool's schema.
     pub fn misfit(
         &self,
         arguments: &CallArguments,
@@ -155,13 +155,13 @@ impl Guard {
         Some(refusal)
     }
 
-    /// There was no time to judge a request.
+    /// Returns the refusal where there was no time to judge a request.
     pub fn late(&self) -> GuardRefusal {
         self.counters.add(Counter::SchemaChecksLate);
         GuardRefusal::Late
     }
 
-    /// There was no time to judge a result.
+    /// Returns the refusal where there was no time to judge a result.
     pub fn late_result(&self) -> GuardRefusal {
         self.counters.add(Counter::SchemaChecksLate);
         GuardRefusal::ResultLate
@@ -232,7 +232,7 @@ impl Guard {
             if cleaned != said {
                 clean = splice::edit(&clean, &[(&name, Some(cleaned.bytes()))]);
             }
-            // Which of two a server reads nobody knows, and only one of them is written over.
+            // Nobody knows which of two a server reads, and only one of them is written over.
             if seen.contains(&name) {
                 self.refuse_found(place, &said)?;
             }
@@ -351,7 +351,7 @@ impl Guard {
         self.looks.get(place as usize).is_some_and(Option::is_some)
     }
 
-    /// What is said, as it may pass; the members of these names at its top are left alone.
+    /// Returns what is said, as it may pass; the members of these names at its top are left alone.
     pub(super) fn cleaned(
         &self,
         place: Place,
@@ -365,7 +365,8 @@ impl Guard {
         }
     }
 
-    /// What detectors find, which the record of the call is told; none where none looks there.
+    /// Returns what detectors find, which the record of the call is told; none where none looks
+    /// there.
     fn found(&self, place: Place, said: &Document, handles: &[&str]) -> Option<ScanResult> {
         let look = self.looks.get(place as usize).and_then(Option::as_ref);
         let (look, detectors) = look.zip(self.detectors.as_ref())?;

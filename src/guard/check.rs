@@ -172,7 +172,8 @@ fn is_encoded(segment: &str) -> bool {
     is_hex || (is_mixed && breaks * 12 <= length && is_random(segment))
 }
 
-/// By Shannon's entropy; a text of letters alone is words, and one that begins as a path is a path.
+/// Judges by Shannon's entropy; a text of letters alone is words, and one that begins as a path is
+/// a path.
 fn is_random(text: &str) -> bool {
     let mut counts = [0_u32; 256];
     let mut total = 0_u32;

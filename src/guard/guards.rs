@@ -34,7 +34,7 @@ pub struct Guards {
 /// The sections of an upstream's tools.
 type Tools = HashMap<String, (Section, Filling)>;
 
-/// One section.
+/// A section.
 #[derive(Debug, Default)]
 struct Section {
     keys: config::Guard,
@@ -145,8 +145,8 @@ impl Guards {
         Some(filling.map_or_else(|| found.clone(), |filling| fill::shown(&found, filling)))
     }
 
-    /// What an upstream's server says of its use, as clients read it; none where they must not: it
-    /// goes into the words that a model is told first of all.
+    /// Returns what an upstream's server says of its use, as clients read it; none where they must
+    /// not: it goes into the words that a model is told first of all.
     pub fn shown_instructions(
         &self,
         route: &RoutePath,

@@ -80,7 +80,7 @@ impl ReadableLinks {
                 forgotten += 1;
             }
             if max < given.count {
-                // Whoever has the most makes room.
+                // The caller with the most makes room.
                 let most = given.by_caller.iter().max_by_key(|(_, own)| own.order.len());
                 let most = most.map(|(caller, _)| caller.clone());
                 most.iter().for_each(|most| given.forget(most));
@@ -112,7 +112,7 @@ impl Given {
     }
 }
 
-/// What may have links in a result: of a tool, of a resource, of a prompt.
+/// The parts of a result that may have links: of a tool, of a resource, of a prompt.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Linking {

@@ -1,5 +1,5 @@
-//! Other ways in which a text may be read: JSON within it, and characters that stand for others or
-//! have no width (NFKC, Unicode Standard Annex 15). A detector looks in all of them.
+//! Finds other ways in which a text may be read: JSON within it, and characters that stand for
+//! others or have no width (NFKC, Unicode Standard Annex 15). A detector looks in all of them.
 
 use std::{borrow::Cow, iter::once, ops::Range};
 
@@ -11,7 +11,7 @@ use super::texts::{Text, unescaped};
 #[derive(Debug)]
 pub struct Reading<'a> {
     pub text: Cow<'a, str>,
-    /// What led from what is meant to it, the last step first.
+    /// The steps that led from what is meant to it, the last step first.
     steps: Vec<Step<'a>>,
 }
 
@@ -23,11 +23,12 @@ enum Step<'a> {
     Characters(CharacterPlaces),
 }
 
-/// Where each part of a text begins, and where it stands in the text that this was made of.
+/// The places where each part of a text begins, and where it stands in the text that this was made
+/// of.
 type CharacterPlaces = Vec<(usize, Range<usize>)>;
 
 impl Reading<'_> {
-    /// Where a part of it stands in what is meant.
+    /// Returns where a part of it stands in what is meant.
     pub fn place(&self, part: &Range<usize>) -> Range<usize> {
         self.steps.iter().fold(part.clone(), |part, step| match step {
             Step::Escapes(text) => text.place(&part),

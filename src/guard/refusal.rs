@@ -42,7 +42,7 @@ pub enum GuardRefusal {
 }
 
 impl GuardRefusal {
-    /// One of the words of the error contract.
+    /// Returns one of the words of the error contract.
     pub fn word(&self) -> &'static str {
         match self {
             Self::Arguments(_)

@@ -32,7 +32,7 @@ pub struct Schemas {
     kept: Mutex<Kept>,
     /// Steps that one value may cost.
     work_max: AtomicU64,
-    /// For large values.
+    /// The workers for large values.
     workers: Mutex<Workers>,
     counters: Arc<Counters>,
 }
@@ -42,7 +42,7 @@ struct Kept {
     made: HashMap<Digest, Arc<CompiledSchema>>,
     bounds: SchemaBounds,
     schemas_max: usize,
-    /// By upstream and tool: why calls cannot be checked.
+    /// The reasons by upstream and tool why calls cannot be checked.
     unusable: BTreeMap<UpstreamName, BTreeMap<String, String>>,
     /// Tools, by upstream, of which it was logged that arguments pass that do not fit.
     misfits: BTreeMap<UpstreamName, BTreeSet<String>>,
@@ -51,14 +51,14 @@ struct Kept {
 /// A tool's definition as its server lists it, and its schemas once they were asked for.
 #[derive(Debug)]
 pub struct ToolSchemas {
-    /// Whose tool it is.
+    /// The upstream whose tool it is.
     upstream: UpstreamName,
     said: Raw,
     input: OnceLock<Option<Arc<CompiledSchema>>>,
     output: OnceLock<Option<Arc<CompiledSchema>>>,
 }
 
-/// Which of a tool's two schemas.
+/// A choice of a tool's two schemas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
     Input,

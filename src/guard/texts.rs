@@ -16,11 +16,11 @@ const NUMBER_DIGITS_MIN: usize = 9;
 pub struct Text<'a> {
     /// The text without its escapes.
     pub meant: Cow<'a, str>,
-    /// Where it begins in the document, behind its quote.
+    /// The position where it begins in the document, behind its quote.
     at: usize,
-    /// Where it stands as a whole, if it is a number.
+    /// The place where it stands as a whole, if it is a number.
     number: Option<Range<usize>>,
-    /// Behind each escape: where that is in what is meant, and in what is written.
+    /// The positions behind each escape: where that is in what is meant, and in what is written.
     escapes: Vec<(usize, usize)>,
 }
 
@@ -32,7 +32,7 @@ pub struct Patch {
 }
 
 impl Text<'_> {
-    /// Where a part of what is meant stands in the document.
+    /// Returns where a part of what is meant stands in the document.
     pub fn place(&self, part: &Range<usize>) -> Range<usize> {
         if let Some(whole) = &self.number {
             return whole.clone();
@@ -107,7 +107,7 @@ pub fn patched(document: &Raw, patches: &[Patch]) -> Raw {
     Raw::trusted(out)
 }
 
-/// Where the members of these names stand at the top of a document.
+/// Returns where the members of these names stand at the top of a document.
 pub fn members(document: &Document, names: &[&str]) -> Vec<Range<usize>> {
     let members = document.root().members();
     let is_one = |key: JsonNode<'_>| key.string().is_some_and(|key| names.contains(&&*key));

@@ -18,8 +18,8 @@ pub fn size(value: &Value) -> u64 {
     }
 }
 
-/// Without the members that are `null`, but for those that `is_read` names; none where there are
-/// none.
+/// Returns the value without the members that are `null`, but for those that `is_read` names; none
+/// where there are none.
 pub fn without_nulls(arguments: &Value, is_read: impl Fn(&str) -> bool) -> Option<Value> {
     let said = arguments.as_object()?;
     let is_left = |name: &String, value: &Value| !value.is_null() || is_read(name);

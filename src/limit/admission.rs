@@ -73,7 +73,8 @@ impl RouteAdmission {
         self.limits.admit(LimitedRequest { route: &self.route, ..request }, target).await
     }
 
-    /// For a copy of what was let in, which nobody waits for: it takes no place from others.
+    /// Makes an admission for a copy of what was let in, which nobody waits for: it takes no place
+    /// from others.
     pub fn without_places(&self) -> Self {
         Self { _places: None, ..self.clone() }
     }

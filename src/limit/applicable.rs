@@ -4,7 +4,7 @@ use std::{num::NonZeroU32, sync::Arc};
 
 use super::{rule::Rule, section::LimitSection};
 
-/// At which of the two places a request meets limits.
+/// A place of the two at which a request meets limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LimitPoint {
     Route,

@@ -1,4 +1,4 @@
-//! One bucket, as a value: what is taken out of it, and when it is full again.
+//! A bucket, as a value: what is taken out of it, and when it is full again.
 
 use std::{cell::Cell, num::NonZeroU32, time::Duration};
 
@@ -27,14 +27,14 @@ pub struct Now {
 /// How much was taken out for one key. Ordered by that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Bucket {
-    /// From then on it is as good as new: for a rate since the gate began to count, for a budget,
-    /// whose window ends then, since 1970.
+    /// The time from which it is as good as new: for a rate since the gate began to count, for a
+    /// budget, whose window ends then, since 1970.
     full_at: Duration,
     /// How much was taken out in this window; 0 for a rate, where `full_at` says it all.
     spent: u32,
 }
 
-/// There is not enough in a bucket.
+/// The refusal where there is not enough in a bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shortage {
     /// After so long there is.

@@ -29,9 +29,9 @@ pub struct Limits {
     pub(super) routes: HashMap<RoutePath, LimitSection>,
     upstreams: HashMap<UpstreamName, UpstreamSection>,
     keys_max: usize,
-    /// Where the time of all buckets begins.
+    /// The moment where the time of all buckets begins.
     epoch: Instant,
-    /// Where other gates count, too.
+    /// The store where other gates count, too.
     pub(super) shared: Option<Arc<SharedLimits>>,
     pub(super) tasks: Tasks,
     counters: Arc<Counters>,
@@ -184,14 +184,14 @@ impl Limits {
         }
     }
 
-    /// Out of the buckets that all gates share, and then out of this gate's own.
+    /// Takes out of the buckets that all gates share, and then out of this gate's own.
     async fn take_shared(
         &self,
         shared: &SharedLimits,
         met: &ApplicableLimits<'_>,
     ) -> Result<Result<(), LimitRefusal>, StoreAway> {
         let now = self.now();
-        // What this gate alone let in is too much: nobody else need be asked.
+        // This gate alone let in too much: nobody else need be asked.
         if let Err(refusal) = rule::try_take(&met.keys, met.cost, now).map(drop) {
             return Ok(Err(refusal));
         }
@@ -201,7 +201,7 @@ impl Limits {
         if let Some(refusal) = shared::refusal(&met.keys, &waits) {
             return Ok(Err(refusal));
         }
-        // By the time before it was asked for: this gate's buckets are never behind.
+        // The time is that before it was asked for: this gate's buckets are never behind.
         let charged =
             met.keys.iter().map(|(rule, key)| rule.charge(*key, met.cost, self.keys_max, now));
         (0..charged.sum()).for_each(|_| self.counters.add(Counter::LimitKeysEvicted));

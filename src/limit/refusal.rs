@@ -9,7 +9,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Why a request was not let in; what it says is for clients, and is nothing of the limit itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LimitRefusal {
-    /// There is enough again after so long.
+    /// The refusal says after how long there is enough again.
     #[error(
         "Too much was asked for in too short a time; nothing was done. Try again in {} s.",
         seconds(*.0)

@@ -1,4 +1,4 @@
-//! One limit with its buckets; and several of them decided at once.
+//! A limit with its buckets; and several of them decided at once.
 
 use std::{num::NonZeroU32, ptr, sync::Arc, time::Duration};
 

@@ -46,7 +46,7 @@ impl LimitSection {
     ) -> Self {
         let mut earlier = before.map(|before| before.rules.clone()).unwrap_or_default();
         let mut rule = |(at, limit): (usize, &Limit)| {
-            // Of two that are alike each has its own.
+            // Each of two that are alike has its own.
             if let Some(same) = earlier.iter().position(|rule| rule.is(limit)) {
                 return earlier.remove(same);
             }

@@ -34,7 +34,7 @@ const SERVER_CLOCK: &str = "local clock = redis.call('TIME')\n";
 /// A store that is not there after this long, TLS included, is away; the time that one request has
 /// for its answer is much less.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Between two attempts to reach a store that is away.
+/// The pause between two attempts to reach a store that is away.
 const PAUSE: Duration = Duration::from_millis(200);
 /// How often it is asked whether it is still there: nobody may be calling.
 const LOOK: Duration = Duration::from_secs(1);
@@ -51,7 +51,7 @@ pub struct SharedLimits {
 pub struct TakeRequest {
     /// A bucket of each limit.
     pub keys: Vec<String>,
-    /// As the script takes them.
+    /// The arguments as the script takes them.
     pub arguments: Vec<String>,
 }
 
@@ -71,7 +71,7 @@ struct Line {
     settings: LimitStore,
     script: Script,
     state: watch::Sender<State>,
-    /// One for each request that waits for an answer.
+    /// The places, one for each request that waits for an answer.
     places: Semaphore,
     lost: Notify,
     counters: Arc<Counters>,
@@ -83,7 +83,7 @@ enum State {
     Opening,
     /// The number tells one connection from another.
     Open(u64, Remote),
-    /// For this reason.
+    /// The store is away for this reason.
     Away(String),
 }
 
@@ -166,13 +166,13 @@ impl Line {
         let LimitStore { url, password, .. } = &self.settings;
         let password = password.as_ref().map(|password| password.expose());
         let remote = Remote::connect(url.expose(), password, CONNECT_TIMEOUT).await?;
-        // It may take connections, and answer nothing.
+        // The store may take connections, and answer nothing.
         remote.ping(self.settings.timeout).await.map(|()| remote)
     }
 
     /// Ends when the connection is lost.
     async fn watch(&self, number: u64, remote: &Remote) {
-        // One that is lost just before this is seen, too: the sign is kept.
+        // A connection that is lost just before this is seen, too: the sign is kept.
         while timeout(LOOK, self.lost.notified()).await.is_err() {
             if let Err(error) = remote.ping(self.settings.timeout).await {
                 self.lose(Some(number), &error.to_string());
@@ -196,7 +196,8 @@ impl Line {
         }
     }
 
-    /// From now on it is away, said and counted once: if this connection is still the one there is.
+    /// Notes that it is away from now on, said and counted once: if this connection is still the
+    /// one there is.
     fn lose(&self, number: Option<u64>, error: &str) {
         let lost = self.state.send_if_modified(|state| {
             let is_new = match state {

@@ -35,7 +35,7 @@ pub struct Parked {
     /// The record of the request that it was parked by.
     pub record: Option<CallId>,
     parked_at: Instant,
-    /// Until then the questions of now are to be answered, in however many retries.
+    /// The time until which the questions of now are to be answered, in however many retries.
     answer_deadline: Option<Instant>,
 }
 
@@ -43,7 +43,7 @@ pub struct Parked {
 #[derive(Debug)]
 pub struct ParkedCalls {
     pub states: States,
-    /// This very process: what it held is gone with it.
+    /// The number of this very process: what it held is gone with it.
     owner: u64,
     table: Mutex<DeadlineTable<Parked>>,
     /// Calls that go on as tasks.

@@ -23,8 +23,8 @@ pub enum StateContent {
     Anew,
 }
 
-/// Who knows what a state or an id says: an upstream, and which of its replicas, where it has
-/// several.
+/// The place that knows what a state or an id says: an upstream, and which of its replicas, where
+/// it has several.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", from = "String")]
 pub struct ReplicaRef {
@@ -49,7 +49,7 @@ pub struct OpenedTaskId {
     pub is_own: bool,
 }
 
-/// Who a state is for, and for which request.
+/// The caller and route that a state is for, and for which request.
 #[derive(Debug, Clone, Copy)]
 pub struct Binding<'a> {
     pub route: &'a RoutePath,
@@ -117,7 +117,7 @@ impl States {
         self.0.seal(text.bytes(), &theirs_bound(route, caller))
     }
 
-    /// Whose it is, and its own id of a task; none for an id that is not this caller's.
+    /// Returns whose it is, and its own id of a task; none for an id that is not this caller's.
     pub fn open_upstream_task(
         &self,
         id: &str,

@@ -28,7 +28,7 @@ use super::{OpenQuestions, expiry::expiring, no_answer, state::TaskId, table::De
 /// All tasks of a gate, ended ones included.
 #[derive(Debug)]
 pub struct GatewayTasks {
-    /// This very process, as in the ids.
+    /// The number of this very process, as in the ids.
     owner: u64,
     table: Mutex<TaskTable>,
     changed: Notify,
@@ -42,11 +42,11 @@ struct TaskTable {
     bytes: usize,
 }
 
-/// One task.
+/// A task.
 #[derive(Debug)]
 pub struct Task {
     id: u128,
-    /// As its client knows it.
+    /// The id as its client knows it.
     pub name: String,
     /// The record of the call that goes on as this.
     pub record: OnceLock<CallId>,
@@ -93,7 +93,7 @@ pub struct TaskView {
 #[derive(Debug)]
 pub enum TaskStatus {
     Working,
-    /// By key: a method and its params.
+    /// The requests by key: a method and its params.
     InputRequired(Vec<(String, Box<str>, Raw)>),
     Ended(TaskEnd),
 }
@@ -224,7 +224,7 @@ impl GatewayTasks {
         kept.bytes -= task.state.lock().end.as_ref().map_or(0, TaskEnd::bytes);
         drop(kept);
         self.counters.add(Counter::TasksExpired);
-        // One that still goes on has outstayed every deadline of its call.
+        // A task that still goes on has outstayed every deadline of its call.
         task.end(TaskEnd::Cancelled, Duration::ZERO, "the task has expired");
     }
 
@@ -337,7 +337,7 @@ impl Task {
         state.deadline
     }
 
-    /// Until when it is kept; none where it had ended before.
+    /// Ends it, and returns until when it is kept; none where it had ended before.
     fn end(&self, end: TaskEnd, kept: Duration, reason: &str) -> Option<Instant> {
         let mut state = self.state.lock();
         if state.end.is_some() {

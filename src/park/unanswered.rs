@@ -1,4 +1,4 @@
-//! What a server is told whose question nobody answers.
+//! The answer that a server is told whose question nobody answers.
 
 use crate::mcp::{
     error::{ErrorObject, INTERNAL_ERROR},

@@ -29,7 +29,7 @@ pub struct Call {
     pub session: Option<Arc<Session>>,
     /// The client reads a stream while it waits, in which it can be asked.
     pub streams: bool,
-    /// It would need a stream, and its session has too many open.
+    /// The call would need a stream, and its session has too many open.
     pub streams_full: bool,
     /// Decoded `Mcp-Param-*` headers by their names in lower case; none where no header had to be
     /// sent.
@@ -41,7 +41,7 @@ pub struct Call {
     pub trace: Option<TraceId>,
     /// Headers that some upstream is to have.
     pub forwarded: Option<Arc<http::HeaderMap>>,
-    /// Who gave the state that came with it.
+    /// The replica that gave the state that came with it.
     pub place: Option<ReplicaRef>,
 }
 

@@ -1,7 +1,8 @@
-//! What a call is served with: made once when it begins, and lent to every stage of its way.
+//! The context that a call is served with: made once when it begins, and lent to every stage of its
+//! way.
 //!
-//! It stands here and not in `call` because it holds the snapshot and the route, which are built of
-//! most of what stands between `call` and this module.
+//! The context stands here and not in `call` because it holds the snapshot and the route, which are
+//! built of most of what stands between `call` and this module.
 
 use std::{ops::Deref, sync::Arc};
 
@@ -25,7 +26,7 @@ use super::{call::Call, fault::Fault};
 pub struct Context {
     pub at: RouteSnapshot,
     pub call: Call,
-    /// What is recorded of the call; none where nothing is.
+    /// The audit record of the call; none where nothing is recorded.
     pub entry: Option<Arc<Entry>>,
 }
 
@@ -66,12 +67,12 @@ impl Context {
         false
     }
 
-    /// Who a state that the client keeps is sealed for, and for which request.
+    /// Returns whom a state that the client keeps is sealed for, and for which request.
     pub fn binding(&self) -> Binding<'_> {
         self.binding_of(self.call.digest())
     }
 
-    /// The same for a request of this digest.
+    /// Returns whom a state is sealed for, and for a request of this digest.
     pub fn binding_of(&self, request: RequestDigest) -> Binding<'_> {
         Binding { route: self.path(), caller: self.caller(), request }
     }
@@ -85,7 +86,7 @@ impl Context {
         session.begin(&self.call.id).map(Some).ok_or(Fault::DuplicateId)
     }
 
-    /// What the call ends with where the gate itself is at fault: a state that cannot be.
+    /// Returns what the call ends with where the gate itself is at fault: a state that cannot be.
     pub fn bug(&self, what: &'static str) -> Fault {
         debug_assert!(false, "a bug on the way of a call: {what}");
         self.gate.counters.add(Counter::InternalErrors);

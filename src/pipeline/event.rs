@@ -1,4 +1,4 @@
-//! What goes to a client during a call.
+//! Events that go to a client during a call.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::mcp::message::Body;
 
-/// One thing that a client is told during a call.
+/// An event that a client is told during a call.
 #[derive(Debug)]
 pub enum ClientEvent {
     /// A notification or a request, whole.

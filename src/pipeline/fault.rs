@@ -22,8 +22,8 @@ use crate::{
     upstream::{CLOSING, SendError},
 };
 
-/// One variant a cause; [`Fault::body`] is what it is answered with, `ingress::reply` has the
-/// status.
+/// The reason why a call fails, one variant a cause; [`Fault::body`] is what it is answered with,
+/// `ingress::reply` has the status.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Fault {
     #[error("the method `{0}` does not exist in this version of the protocol")]
@@ -38,10 +38,10 @@ pub enum Fault {
     /// No list has it, and one that could have it cannot be read now.
     #[error("{}", unlisted(.0))]
     Unlisted(&'static str),
-    /// What the caller may see, but not use so.
+    /// The caller may see the thing, but not use it so.
     #[error("{DENIED}")]
     Denied,
-    /// The same, and another login would do.
+    /// The caller may see the thing, and use it so after another login.
     #[error("{DENIED}")]
     StepUp(Box<StepUp>),
     #[error("a request with this id is under way already")]
@@ -56,10 +56,10 @@ pub enum Fault {
     /// A bound of the gate itself.
     #[error("{0}")]
     Limit(String),
-    /// It could not be recorded, and nothing goes unrecorded.
+    /// The call could not be recorded, and nothing goes unrecorded.
     #[error("{UNRECORDED}")]
     Unrecorded,
-    /// It was answered, which could not be recorded: the answer is not given.
+    /// The call was answered, which could not be recorded: the answer is not given.
     #[error("{UNRECORDED_ANSWER}")]
     UnrecordedAnswer,
     /// A limit that the configuration sets.
@@ -79,7 +79,7 @@ pub enum Fault {
     Answered(Raw),
     #[error("what the server asked was not answered within {0:?} (`answer_timeout`)")]
     NoAnswer(Duration),
-    /// What had to be done first was declined.
+    /// The client declined what had to be done first.
     #[error("what the server wants done first was declined")]
     Declined,
     /// An id of a task of the gate leads nowhere any more (2026-07-28, the extension of tasks).
@@ -208,10 +208,10 @@ impl Fault {
     }
 }
 
-/// What a model reads when a tool fails (DESIGN §8).
+/// The text that a model reads when a tool fails.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct ToolError {
-    /// One of a closed set of words.
+    /// The reason, one of a closed set of words.
     pub error: &'static str,
     pub message: String,
     pub retriable: bool,
@@ -219,32 +219,32 @@ pub struct ToolError {
     pub retry_after_ms: Option<u64>,
 }
 
-/// What is said of a call that policies deny: not which policy, nor why.
+/// The answer to a call that policies deny: not which policy, nor why.
 const DENIED: &str = "You may not do this: not with these arguments, not at this time, or not \
                       without logging in with a second factor. Do not try it again unchanged.";
 
-/// What is said of a call that cannot be recorded.
+/// The answer to a call that cannot be recorded.
 const UNRECORDED: &str = "This gateway cannot record calls now, and makes none unrecorded; nothing \
                           was done. Try again shortly.";
 
-/// What is said of a call that was made, and cannot be recorded any more.
+/// The answer to a call that was made, and cannot be recorded any more.
 const UNRECORDED_ANSWER: &str = "This gateway cannot record calls any more, and gives no answer \
                                  unrecorded; what was asked for may have been done. Do not try it \
                                  again unless doing it twice is harmless.";
 
-/// What is said of a call that did not end within `drain`.
+/// The answer to a call that did not end within `drain`.
 const CUT: &str = "This gateway ended the call before it was done (`drain`): it stops, or its \
                    configuration has changed. What the call did is not known.";
 
-/// What is said of a call that the gateway itself fails.
+/// The answer to a call that the gateway itself fails.
 const INTERNAL: &str = "This gateway failed in itself, and cannot say what became of this; its log \
                         says more.";
 
 /// How long a model should wait for a server that is being opened again.
 const RETRY_AFTER_MS: u64 = 2_000;
 
-/// What a model reads where a call fails for a reason that it can do something about; none for what
-/// is wrong with the request itself.
+/// Returns what a model reads where a call fails for a reason that it can do something about; none
+/// for what is wrong with the request itself.
 pub fn tool_fault(fault: &Fault) -> Option<ToolError> {
     let error = |error, message: &str, retriable| {
         Some(ToolError { error, message: message.to_owned(), retriable, retry_after_ms: None })
@@ -257,7 +257,7 @@ pub fn tool_fault(fault: &Fault) -> Option<ToolError> {
              call was ended.",
             true,
         ),
-        // Which limit it is, and how many there are: nothing that a stranger may not read.
+        // The text names the limit and its size: nothing that a stranger may not read.
         Fault::Limit(text) => error("rate_limited", text, true),
         Fault::Unrecorded => Some(ToolError {
             error: "service_unavailable",
@@ -311,8 +311,8 @@ pub fn tool_fault(fault: &Fault) -> Option<ToolError> {
     }
 }
 
-/// What is said of a name that no list has, while one of the lists cannot be read: nothing of the
-/// name, and not whose list that is.
+/// Returns the answer to a name that no list has, while one of the lists cannot be read: nothing of
+/// the name, and not whose list that is.
 fn unlisted(kind: &str) -> String {
     format!(
         "No {kind} of this name is known now, and a server that may have it is not ready; nothing \
@@ -392,7 +392,7 @@ fn tool_error(error: &SendError) -> ToolError {
             "The answer is larger than this gateway lets through. Ask for less.",
             false,
         ),
-        // What proxies answer in place of a server that is away, or has too much to do.
+        // Proxies answer so in place of a server that is away, or has too much to do.
         SendError::Busy(..) | SendError::Status(429 | 502..=504, _) => (
             "service_unavailable",
             "The server behind this is not available now. Try again shortly.",

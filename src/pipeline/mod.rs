@@ -64,7 +64,7 @@ async fn recorded(mut context: Arc<Context>) -> Result<Reply, Fault> {
     let recorded = match &reply {
         Ok(Reply::Answer(body)) => entry.answered(body),
         Ok(Reply::Listen(_)) => entry.opened(),
-        // It says so itself.
+        // The response records its own end.
         Ok(Reply::Response(_)) => Ok(()),
         Err(fault) => {
             entry.failed(fault.reason());

@@ -1,10 +1,10 @@
-//! What a call leads to.
+//! The result of a call.
 
 use crate::mcp::message::Body;
 
 use super::{local::subscriptions::ListenStream, response::ResponseStream};
 
-/// What a call leads to.
+/// The result of a call.
 #[derive(Debug)]
 pub enum Reply {
     /// The gate's own answer.

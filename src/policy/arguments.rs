@@ -37,7 +37,8 @@ pub enum ArgumentError {
     Twice(String),
     #[error("the argument `{0}` is written in another case")]
     Case(String),
-    /// Of a JavaScript object such a member is no argument, and brings others with it.
+    /// The name is a member of every JavaScript object: as an argument it would bring others with
+    /// it.
     #[error("an argument is called `{0}`")]
     Prototype(String),
     #[error("the argument `{0}` has more than {1} bytes (`judged_text_max`)")]
@@ -108,7 +109,7 @@ impl ArgumentValues {
         }
         let Some(arguments) = arguments.document() else { return Ok(found) };
         match arguments.text().bytes().first() {
-            // What clients write that have none.
+            // Clients write so that have none.
             Some(b'n') => return Ok(found),
             Some(b'{') => (),
             _ => return Err(ArgumentError::Shape),

@@ -54,7 +54,7 @@ impl<'a> Grants<'a> {
     }
 }
 
-/// One `T` for each set of grants, made when the first caller of it comes.
+/// A `T` for each set of grants, made when the first caller of it comes.
 #[derive(Debug)]
 pub struct PerGrants<T> {
     kept: RwLock<Kept<T>>,

@@ -69,7 +69,7 @@ fn tried(judge: &Judge, case: &Case) -> Option<Problem> {
     })
 }
 
-/// Who a name means: `AUTHORITY/SUBJECT`, or an address; `None` where it is neither.
+/// Returns who a name means: `AUTHORITY/SUBJECT`, or an address; `None` where it is neither.
 pub fn caller(name: &str, groups: &[String], scopes: &[String], mfa: bool) -> Option<Caller> {
     if let Ok(address) = name.parse::<IpAddr>() {
         return Some(Caller::Address(address));

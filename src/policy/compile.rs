@@ -1,5 +1,5 @@
-//! From the texts of a configuration to policies that can be asked, or to everything that is wrong
-//! with them.
+//! Compiles the texts of a configuration to policies that can be asked, or to everything that is
+//! wrong with them.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -81,7 +81,7 @@ impl Rulebook {
     }
 }
 
-/// One file, being read.
+/// A file that is being read.
 struct Reading<'a> {
     file: &'a RuleFile,
     upstreams: &'a [&'a str],
@@ -99,7 +99,8 @@ impl Reading<'_> {
             self.problems.push(Problem::of_file("this file has no policy", help));
         }
         let known: Vec<_> = pieces.into_iter().filter_map(|piece| self.policy(piece)).collect();
-        // Held against Cedar's own reading of the whole: no policy is lost between two others.
+        // The parts are held against Cedar's own reading of the whole: no policy is lost between
+        // two others.
         let whole = self.file.text.parse::<PolicySet>().map(|set| set.policies().count());
         if self.problems.is_empty() && whole.ok() != Some(count) {
             let help = "look for a comment or a string that does not end where it seems to";
@@ -129,7 +130,7 @@ impl Reading<'_> {
         let set = PolicySet::from_policies([policy.clone()]).expect("one is never twice");
         let checked = VALIDATOR.validate(&set, ValidationMode::Strict);
         checked.validation_errors().for_each(|error| self.told(&piece, error));
-        // What follows only from an error is none of its own.
+        // A problem that only follows from an error is none of its own.
         if checked.validation_passed() {
             let warnings = checked.validation_warnings().filter(|warning| is_mistake(warning));
             warnings.for_each(|warning| self.told(&piece, warning));
@@ -178,7 +179,7 @@ impl Reading<'_> {
             let (what, name, known) = match kind.as_str() {
                 "Upstream" => ("upstream", id.as_str(), self.upstreams),
                 "Tool" | "Prompt" | "Resource" => ("upstream", first, self.upstreams),
-                // Those that begin with `@` are of nobody's making.
+                // Authorities that begin with `@` are of nobody's making.
                 "Caller" if !first.starts_with('@') => ("authority", first, self.authorities),
                 _ => continue,
             };

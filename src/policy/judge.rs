@@ -53,7 +53,7 @@ pub struct Succession<T> {
 }
 
 impl<T> Permit<T> {
-    /// Where the call goes.
+    /// Returns the upstream that the call goes to.
     pub fn on(&self) -> &Arc<T> {
         &self.on
     }
@@ -136,7 +136,7 @@ impl Verdict {
     }
 }
 
-/// In one line, for operators.
+/// Shows the verdict in one line, for operators.
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rules = self.rules.iter().map(ToString::to_string);
@@ -161,7 +161,7 @@ pub struct Judge {
     counters: Arc<Counters>,
 }
 
-/// By action and kind, then by the thing's id.
+/// Verdicts by action and kind, then by the thing's id.
 type Decisions = HashMap<(Action, ObjectKind), HashMap<String, Arc<Verdict>>>;
 
 impl Judge {
@@ -222,7 +222,7 @@ impl Judge {
         if may.is_misfit {
             return Err(Denial::Misfit);
         }
-        // Who came with a token can come with another.
+        // A caller that came with a token can come with another.
         let demanded = may.step_up().filter(|_| asked.caller.token().is_some());
         Err(demanded.map_or(Denial::Denied, |demanded| Denial::StepUp(Box::new(demanded))))
     }
@@ -256,7 +256,7 @@ impl Judge {
                     all = Err(Denial::Misfit);
                 }
                 Err(Denial::Misfit) => (),
-                // Another login does not help where something else denies it.
+                // A new login does not help where something else denies it.
                 Err(Denial::StepUp(_)) if matches!(all, Err(Denial::Denied | Denial::Misfit)) => (),
                 Err(Denial::StepUp(demanded)) => all = Err(Denial::StepUp(demanded)),
             }
@@ -407,7 +407,7 @@ impl Judge {
         let object = asked.object.entity().ok_or(Failure::Entity("object"))?;
         let mut entities = vec![caller, object.clone()];
         let mut context = vec![("route".to_owned(), text(&self.route))];
-        // To see a thing is the same for all calls: a list is made once.
+        // The decision to show a thing is the same for all calls: a list is made once.
         if slice.reads.context && asked.action != Action::List {
             context.extend(of_call(asked)?);
         }
@@ -435,7 +435,7 @@ impl Judge {
         Ok((request.ok().ok_or(Failure::Entity("request"))?, entities))
     }
 
-    /// For the operator: who was refused what, and by which policies.
+    /// Logs for the operator who was refused what, and by which policies.
     fn log(&self, asked: &AccessRequest<'_>, verdict: &Verdict, what: &'static str) {
         let rules = verdict.rules.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let rules = if rules.is_empty() { "no policy permits it".to_owned() } else { rules };

@@ -1,4 +1,4 @@
-//! Who may do what: Cedar policies, read strictly, and what they decide.
+//! Decides who may do what: Cedar policies, read strictly, and what they decide.
 //!
 //! [`compile()`] makes a [`Rulebook`] of a configuration, or all that is wrong with its policies
 //! and cases. Each route has a [`Judge`] for as long as its lists stay the same; it gives a

@@ -1,4 +1,4 @@
-//! Which resources the policies of a route name, and whether they know any by pattern.
+//! The resources that the policies of a route name, and whether they know any by pattern.
 
 use std::collections::{HashMap, HashSet};
 

@@ -62,7 +62,7 @@ impl Object {
         may.then(|| splice::member(entry, "annotations")).flatten()
     }
 
-    /// As much of its id as is logged.
+    /// Returns as much of its id as is logged.
     pub(super) fn short_id(&self) -> &str {
         let end = self.id.floor_char_boundary(ID_BYTES_MAX);
         self.id.get(..end).unwrap_or_default()

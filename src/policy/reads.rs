@@ -42,7 +42,7 @@ pub struct Kinds {
 /// Attributes of the caller that decide besides its authority, groups and scopes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Personal {
-    /// Who exactly it is.
+    /// The policy reads who exactly it is.
     pub subject: bool,
     pub address: bool,
     pub mfa: bool,
@@ -51,10 +51,11 @@ pub struct Personal {
 /// Attributes that one policy, or several, ask for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Reads {
-    /// More than the route, which is always the same: an answer is for one call only.
+    /// The policy reads more than the route, which is always the same: an answer is for one call
+    /// only.
     pub context: bool,
     pub personal: Personal,
-    /// By the names that the schema explains.
+    /// The arguments by the names that the schema explains.
     pub arguments: BTreeMap<String, Kinds>,
     /// Entities that it names: their types and ids.
     pub entities: Vec<(String, String)>,
@@ -138,7 +139,8 @@ impl Reads {
         };
         let each = of.as_object();
         match (operator.as_str(), each) {
-            // First: its keys are the policy's own words, and may read as operators.
+            // The record comes first: its keys are the policy's own words, and may read as
+            // operators.
             ("Record", Some(of)) => of.values().for_each(|value| self.expression(value)),
             ("Value", _) => self.literal(expression),
             ("Var", _) => self.whole(expression),
@@ -157,7 +159,7 @@ impl Reads {
                         self.left(of);
                         self.expression(within);
                     }
-                    // Of what type it is does not depend on who it is.
+                    // Its type does not depend on who it is.
                     None if principal => (),
                     None => self.left(of),
                 }
@@ -201,7 +203,7 @@ impl Reads {
     /// `left.attr`
     fn attribute(&mut self, of: &Map<String, Value>) {
         let Some(name) = of.get("attr").and_then(Value::as_str) else { return self.everything() };
-        // Only `hasTag` and `getTag` may stand around it, and they look themselves.
+        // The operators `hasTag` and `getTag` alone may stand around it, and they look themselves.
         self.loose |= Kinds::of(name).is_some();
         let is_of_client = || of.get("left").and_then(|left| attribute_of(left)) == Some("client");
         self.names |= matches!(name, "name" | "tags") && !is_of_client();
@@ -215,7 +217,7 @@ impl Reads {
     /// `left has attr`
     fn has(&mut self, of: &Map<String, Value>) {
         match variable(of.get("left")) {
-            // Of what may be missing there is only one.
+            // A single attribute may be missing.
             Some("principal") => self.personal.address = true,
             _ => self.left(of),
         }

@@ -34,7 +34,7 @@ pub struct Slices(HashMap<(Action, ObjectKind), SlicesOfAction>);
 /// The slices for one action and kind of thing.
 #[derive(Debug, Default)]
 struct SlicesOfAction {
-    /// For what no policy names.
+    /// The slice for what no policy names.
     other: Slice,
     upstreams: HashMap<String, Slice>,
     objects: HashMap<String, Slice>,

@@ -45,7 +45,7 @@ fn end_of(rest: &str) -> usize {
     rest.trim_end().len()
 }
 
-/// Behind the quote that ends the string which begins here.
+/// Returns the position behind the quote that ends the string which begins here.
 fn string_end(bytes: &[u8], at: usize) -> usize {
     let mut at = at + 1;
     while let Some(byte) = bytes.get(at) {

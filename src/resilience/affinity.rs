@@ -1,4 +1,4 @@
-//! Who belongs where: rendezvous hashing of sessions on replicas, and of callers on shares.
+//! Assigns callers: rendezvous hashing of sessions on replicas, and of callers on shares.
 
 use std::hash::Hasher as _;
 

@@ -1,4 +1,4 @@
-//! That a request may be sent once, and how it went.
+//! The permission to send a request once, and how it went.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ pub struct Attempt {
 pub struct Continuation(());
 
 impl Continuation {
-    /// For what a request leads to that was let through.
+    /// Makes an attempt for what a request leads to that was let through.
     pub fn attempt(&self) -> Attempt {
         Attempt { whole: None, tool: None, record: None }
     }

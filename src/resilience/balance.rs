@@ -14,7 +14,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-/// In this time a peak is forgotten to a third. Finagle's and linkerd2's default.
+/// The time in which a peak is forgotten to a third. Finagle's and linkerd2's default.
 const DECAY: Duration = Duration::from_secs(10);
 /// Latency that a replica is taken to have that has calls under way and has answered none: it gets
 /// no second call before the others have as many.
@@ -105,7 +105,7 @@ impl Load {
         self.latency.lock().penalty = None;
     }
 
-    /// In seconds of work that stand before one more call.
+    /// Returns the cost in seconds of work that stand before one more call.
     pub fn cost(&self, now: Instant) -> f64 {
         let in_flight = f64::from(self.in_flight());
         let latency = self.latency.lock();
@@ -141,7 +141,7 @@ impl Latency {
     }
 }
 
-/// One of the candidates: the cheaper of two different ones that the draws say.
+/// Picks one of the candidates: the cheaper of two different ones that the draws say.
 pub fn pick<T: Copy>(candidates: &[T], draws: [u64; 2], cost: impl Fn(T) -> f64) -> Option<T> {
     let count = candidates.len() as u64;
     let place = |draw: u64, count: u64| usize::try_from(draw % count.max(1)).unwrap_or_default();

@@ -1,7 +1,7 @@
 //! A breaker that calls on all cores share.
 //!
-//! While it is closed a call is let in by one load, and takes the lock only for its outcome, for
-//! some tens of nanoseconds.
+//! A closed breaker lets a call in by one load, and takes the lock only for its outcome, for some
+//! tens of nanoseconds.
 
 use std::{
     sync::{
@@ -27,13 +27,13 @@ use super::{
 /// A breaker; it counts what it does.
 #[derive(Debug)]
 pub struct Breaker {
-    /// Whose it is, for the log.
+    /// The upstream or tool that it protects, for the log.
     name: String,
     settings: config::Breaker,
     machine: Mutex<Machine>,
     /// The generation while it is closed, else 0.
     closed: AtomicU64,
-    /// Where its time begins.
+    /// The moment where its time begins.
     epoch: Instant,
     opened: AtomicU64,
     refused: AtomicU64,
@@ -128,7 +128,7 @@ impl Breaker {
         if !machine.end(generation, mark, now) {
             return;
         }
-        // Under the lock, so that the last change is the one that stays.
+        // The change is told under the lock, so that the last change is the one that stays.
         self.closed.store(machine.closed().unwrap_or_default(), Ordering::Relaxed);
         let standing = machine.state(now);
         drop(machine);
@@ -156,7 +156,7 @@ impl BreakerPermit {
 
 impl Drop for BreakerPermit {
     fn drop(&mut self) {
-        // Where all are let in, nobody waits for its permit.
+        // Nobody waits for its permit where all are let in.
         if !self.ended && self.breaker.closed.load(Ordering::Relaxed) != self.generation {
             self.breaker.machine.lock().forget(self.generation);
         }

@@ -1,4 +1,4 @@
-//! What protects one upstream: its breakers, its retries and the times of its tools.
+//! Protection of one upstream: its breakers, its retries and the times of its tools.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -59,7 +59,7 @@ pub struct CircuitStatus {
 }
 
 impl Circuit {
-    /// One that lets everything through.
+    /// Makes a circuit that lets everything through.
     pub fn new(counters: Arc<Counters>) -> Self {
         Self { whole: None, tools: HashMap::new(), retry: None, counters }
     }
@@ -101,7 +101,7 @@ impl Circuit {
         let subject = Some(about).filter(|about| own.is_none() && *about != Subject::Other);
         let apart = self.whole.as_ref().and_then(|whole| whole.tools.as_ref());
         let apart = subject.zip(apart);
-        // What a later one refuses gives an earlier one its permit back.
+        // A refusal of a later breaker gives an earlier one its permit back.
         let held = match (own, apart) {
             (Some(own), _) => Some(own.admit()?),
             (None, Some((subject, apart))) => apart.admit(subject)?,

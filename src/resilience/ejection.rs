@@ -25,7 +25,7 @@ pub struct Ejections {
     replicas: Vec<Replica>,
     /// When the interval of now ends, in milliseconds from `begun`.
     interval_at: AtomicU64,
-    /// Held while one is ejected or an interval ends.
+    /// The lock that is held while one is ejected or an interval ends.
     deciding: Mutex<()>,
 }
 
@@ -34,7 +34,7 @@ struct Replica {
     good: AtomicU32,
     bad: AtomicU32,
     in_a_row: AtomicU32,
-    /// In milliseconds from `begun`; 0 where it never was ejected.
+    /// The end of the ejection in milliseconds from `begun`; 0 where it never was ejected.
     until: AtomicU64,
     times: AtomicU32,
 }
@@ -58,7 +58,7 @@ impl Ejections {
             }
             return ejected;
         }
-        // What it had under way before it was ejected says nothing new.
+        // Calls that it had under way before it was ejected say nothing new.
         if self.is_ejected(at, now) {
             return ejected;
         }
@@ -125,7 +125,7 @@ impl Ejections {
         ejected
     }
 
-    /// For how long; none where it is already, or no more may be.
+    /// Ejects a replica, and returns for how long; none where it is already, or no more may be.
     fn eject(&self, at: usize, now: Instant) -> Option<Duration> {
         let replica = self.replicas.get(at)?;
         if self.is_ejected(at, now) || self.count_max() <= self.count(now) {

@@ -15,13 +15,14 @@ pub struct HedgeBudget {
 }
 
 impl HedgeBudget {
-    /// For calls that are slow, or that the server failed: it may have too much to do.
+    /// Makes the budget for calls that are slow, or that the server failed: it may have too much to
+    /// do.
     pub fn for_slow() -> Self {
         Self::new(10, 100)
     }
 
-    /// For calls whose replica went away: it works on them no longer, and all that it had under way
-    /// at that moment must find another.
+    /// Makes the budget for calls whose replica went away: it works on them no longer, and all that
+    /// it had under way at that moment must find another.
     pub fn for_lost() -> Self {
         Self::new(2, 2_000)
     }

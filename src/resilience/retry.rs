@@ -15,7 +15,7 @@ use super::budget::RetryBudget;
 pub struct Retry {
     settings: config::Retry,
     budget: Mutex<RetryBudget>,
-    /// Where the budget's time begins.
+    /// The moment where the budget's time begins.
     epoch: Instant,
 }
 

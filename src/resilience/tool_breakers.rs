@@ -1,7 +1,7 @@
 //! Breakers of single tools, prompts and resources, made where one fails: its failures alone open
 //! one of its own, and not that of its whole upstream. A tool stands for all three here.
 //!
-//! While no tool fails this costs one load a call. A tool is known by a number while it is called,
+//! The cost is one load a call while no tool fails. A tool is known by a number while it is called,
 //! and by its name where it is called again after a failure.
 
 use std::{
@@ -45,7 +45,7 @@ pub struct ToolBreakers {
 
 #[derive(Debug, Default)]
 struct Tool {
-    /// Made when it is called again.
+    /// The breaker, made when the tool is called again.
     breaker: Option<ToolBreaker>,
     /// Its outcomes before it had a breaker.
     before: Vec<Sample>,
@@ -105,7 +105,7 @@ impl ToolBreakers {
                 ToolBreaker { name, is_tool, breaker }
             };
             let breaker = &tool.breaker.get_or_insert_with(make).breaker;
-            // Once it is open the rest says nothing new.
+            // The rest says nothing new once it is open.
             for (held, mark) in
                 before.into_iter().map_while(|mark| Some((breaker.admit_uncounted().ok()?, mark)))
             {

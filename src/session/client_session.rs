@@ -1,4 +1,4 @@
-//! One conversation with a legacy client, and its requests under way.
+//! A conversation with a legacy client, and its requests under way.
 
 use std::{
     collections::{BTreeSet, HashMap, VecDeque},
@@ -27,7 +27,7 @@ const ENDED_MAX: usize = 64;
 /// How ids of questions begin; behind it is what tells apart who asked, and a number.
 const QUESTION: &str = "tollgate-";
 
-/// One conversation with a legacy client.
+/// A conversation with a legacy client.
 #[derive(Debug)]
 pub struct Session {
     pub key: SessionKey,
@@ -39,7 +39,7 @@ pub struct Session {
     /// Whether it was opened elsewhere, by another gate or by this one before it was restarted:
     /// what is not known of it here may be known there.
     is_from_elsewhere: bool,
-    /// What is in the ids of questions that are asked here, and in no others.
+    /// The number in the ids of questions that are asked here, and in no others.
     tag: u32,
     /// Its id, once a request has come with it.
     pub(super) id: OnceLock<Arc<str>>,
@@ -58,7 +58,7 @@ pub(super) struct SessionState {
     pub(super) streams: HashMap<u64, Arc<Stream>>,
     streams_made: u64,
     subscriptions: BTreeSet<String>,
-    /// Who opened the stream of announcements.
+    /// The caller that opened the stream of announcements.
     listener: Option<Caller>,
     /// Tasks that its server gave it, the newest last.
     tasks: VecDeque<String>,
@@ -196,7 +196,7 @@ impl Session {
         (stream, true)
     }
 
-    /// Who opened that stream last: what is announced there is for them.
+    /// Returns who opened that stream last: what is announced there is for them.
     pub fn listener(&self) -> Option<Caller> {
         self.state.lock().listener.clone()
     }

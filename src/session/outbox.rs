@@ -1,4 +1,4 @@
-//! One stream of events to a legacy client, kept for a while for a client that comes back for the
+//! A stream of events to a legacy client, kept for a while for a client that comes back for the
 //! rest.
 
 use std::{collections::VecDeque, fmt, str::FromStr, sync::Arc, time::Duration};
@@ -36,7 +36,7 @@ pub struct Stream {
     epoch: u32,
     state: Mutex<SessionState>,
     changed: Notify,
-    /// Told who reads it; of the one that GET opens.
+    /// The presence that is told who reads it, of the stream that GET opens.
     presence: Option<Arc<Presence>>,
 }
 

@@ -27,7 +27,7 @@ const ENDED_MAX: usize = 100_000;
 /// servers ends at 8 KiB.
 const CARRIED_BYTES_MAX: usize = 3_000;
 
-/// Where there is no room, one of so many sessions is put out of memory.
+/// The divisor of the sessions that are put out of memory where there is no room.
 const EVICTED_PART: usize = 64;
 
 /// How long a stream that ended is kept for a client whose connection broke before it had read all;
@@ -52,12 +52,12 @@ pub(super) struct SessionTable {
     pub(super) ended_order: VecDeque<SessionKey>,
 }
 
-/// What the id of a live session was found to hold.
+/// The content that the id of a live session was found to hold.
 #[derive(Debug)]
 struct OpenedId {
     key: SessionKey,
     opened: u64,
-    /// What the id is good for, and must be given again: see [`bound`].
+    /// The binding that the id is good for, and which must be given again: see [`bound`].
     bound: Box<str>,
 }
 

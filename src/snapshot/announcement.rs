@@ -7,7 +7,7 @@ use crate::{
     upstream::Upstream,
 };
 
-/// One announcement on a route.
+/// An announcement on a route.
 #[derive(Debug, Clone)]
 pub enum Push {
     /// A list looks different to some of the route's clients.

@@ -45,7 +45,7 @@ pub struct RouteSnapshot {
 /// The gate: the snapshot of now, and what outlives all of them.
 pub struct Gate {
     pub(super) current: ArcSwap<Snapshot>,
-    /// Held while a snapshot is built, so that none is lost to another.
+    /// The lock that is held while a snapshot is built, so that none is lost to another.
     pub(super) building: Mutex<()>,
     pub sessions: Sessions,
     /// Calls that wait for their clients.
@@ -55,7 +55,7 @@ pub struct Gate {
     pub linked: Linked,
     /// Links that callers were given by upstreams.
     pub links: ReadableLinks,
-    /// Where calls are recorded; none: nowhere.
+    /// The audit log that calls are recorded in; none: nowhere.
     pub audit: Option<Arc<Audit>>,
     pub counters: Arc<Counters>,
     pub tasks: Tasks,
@@ -63,10 +63,10 @@ pub struct Gate {
     pub(super) offers: Arc<Offers>,
     pub(super) store: StateFolder,
     pub(super) names: Ledger,
-    /// Held while names are recorded.
+    /// The lock that is held while names are recorded.
     pub(super) naming: tokio::sync::Mutex<()>,
     pub(super) changes: mpsc::Sender<Change>,
-    /// Told whenever another configuration is in force.
+    /// The signal that another configuration is in force.
     pub(super) applied: watch::Sender<()>,
     pub(super) started: Instant,
     closing: CancellationToken,
@@ -227,7 +227,7 @@ impl Gate {
         self.tasks.finish(async move { snapshot.forget_session(&session).await });
     }
 
-    /// From now on nothing is announced any more: streams that wait for announcements end.
+    /// Stops announcements: streams that wait for announcements end.
     pub fn begin_closing(&self) {
         self.closing.cancel();
         self.sessions.hush();

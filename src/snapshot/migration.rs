@@ -34,7 +34,7 @@ pub struct ActiveCanary {
 #[derive(Debug)]
 pub struct ActiveShadow {
     pub settings: config::Shadow,
-    /// For calls under way there.
+    /// The places for calls under way there.
     pub places: Arc<Semaphore>,
     pub successor: ActiveSuccessor,
 }
@@ -113,7 +113,7 @@ impl ActiveSuccessor {
         self.succession.successor()
     }
 
-    /// Which arguments of this tool go into headers; none where it has no such tool.
+    /// Returns the arguments of this tool that go into headers; none where it has no such tool.
     pub fn tool(&self, own: &str) -> Option<&Mirrors> {
         self.tools.get(own)
     }

@@ -52,7 +52,7 @@ impl RouteSnapshot {
     }
 
     async fn record(&mut self) {
-        // Who is first in the route comes first, as long as nothing was served.
+        // The upstream that is first in the route comes first, as long as nothing was served.
         self.settled_early(None).await;
         let gate = Arc::clone(&self.gate);
         let _turn = gate.naming.lock().await;

@@ -29,7 +29,7 @@ pub struct Offers {
     /// Counts what is used, so that what was used least recently goes first.
     uses: AtomicU64,
     warned: AtomicBool,
-    /// To make one takes a core for as long as a second; calls need the others.
+    /// Permits to make an offer, which takes a core for as long as a second; calls need the others.
     places: Arc<Semaphore>,
     tasks: Tasks,
     counters: Arc<Counters>,

@@ -81,8 +81,8 @@ impl Route {
 }
 
 impl UpstreamEntry {
-    /// Where it stands: degraded while it is not open and its last known lists are served, or its
-    /// breaker lets a few calls through only.
+    /// Returns where it stands: degraded while it is not open and its last known lists are served,
+    /// or its breaker lets a few calls through only.
     pub fn state(&self) -> UpstreamState {
         let listed = self.catalog.listing().is_some();
         let breaker = self.upstream.look().state;

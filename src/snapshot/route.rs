@@ -38,7 +38,7 @@ const PUSHES_MAX: usize = 256;
 #[derive(Debug)]
 pub struct Route {
     pub settings: RouteSettings,
-    /// Who may pass.
+    /// The authorities that say who may pass.
     pub auth: RouteAuth,
     pub members: Vec<UpstreamEntry>,
     pub judge: Arc<Judge>,
@@ -57,15 +57,15 @@ pub struct Route {
 /// Catalog behind a route, ready to be shown: the same for as long as none of it changes.
 #[derive(Debug)]
 struct Content {
-    /// As the upstreams have it.
+    /// The parts as the upstreams have them.
     sources: Vec<Part>,
-    /// As this route shows it.
+    /// The parts as this route shows them.
     parts: Vec<Part>,
     names: Arc<Naming>,
     /// Results may be kept for callers to read.
     links: bool,
     view: View,
-    /// For clients that can be asked in mid-call, where an upstream lists more for them.
+    /// The view for clients that can be asked in mid-call, where an upstream lists more for them.
     asked_view: Option<View>,
 }
 
@@ -103,7 +103,7 @@ impl Route {
         };
         let alike = before.filter(is_alike);
         let same = alike.filter(|before| Arc::ptr_eq(&before.content, &content));
-        // What was decided of calls holds for as long as what is listed stays the same.
+        // Decisions about calls hold for as long as what is listed stays the same.
         let judge = same.map(|before| Arc::clone(&before.judge)).unwrap_or_else(|| {
             Arc::new(Judge::new(&settings.path, policies, ground.bounds, ground.counters))
         });
@@ -174,7 +174,7 @@ impl Route {
         target.is_some_and(|target| target.judged(named).all(|one| self.judge.sees(caller, one)))
     }
 
-    /// Where a URI leads for any client.
+    /// Finds where a URI leads for any client.
     pub fn find_uri(&self, uri: &str) -> Option<Arc<Target>> {
         self.largest_view().find_uri(uri, self.judge.resources())
     }

@@ -10,7 +10,7 @@ use crate::{
 
 use super::{Gate, Push, Route};
 
-/// One client that listens to a route.
+/// A client that listens to a route.
 #[derive(Debug)]
 pub struct Subscriber {
     route: RoutePath,
@@ -41,7 +41,7 @@ impl Subscriber {
     /// Whether an announcement is for it. Safe to drop: asked again, it answers the same.
     pub async fn wants(&mut self, gate: &Gate, push: &Push) -> bool {
         let snapshot = gate.snapshot();
-        // Of a route that is gone nothing is announced.
+        // Nothing is announced of a route that is gone.
         let Some(route) = snapshot.routes.get(&self.route) else { return false };
         match push {
             Push::Updated { uri, .. } => route.lets_read(&self.caller, &self.client, uri),

@@ -73,7 +73,7 @@ impl UpstreamEntry {
         }
         let upstream = &self.upstream;
         upstream.settled().await;
-        // Open means listed soon: the keeper reads on.
+        // An open upstream is listed soon: the keeper reads on.
         while upstream.peer().is_some() && !self.catalog.is_settled() {
             tokio::time::sleep(POLL_INTERVAL).await;
         }

@@ -15,7 +15,7 @@ pub struct StateFolder {
     folder: PathBuf,
 }
 
-/// One state of a file.
+/// A state of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stamp {
     file: u64,
@@ -169,7 +169,7 @@ impl StateFolder {
         let mut file = options.write(true).create_new(true).mode(0o600).open(&beside)?;
         let written = file.write_all(bytes).and_then(|()| file.sync_all());
         if written.is_err() {
-            // What is half written is of no use to anybody.
+            // A file that is half written is of no use to anybody.
             std::fs::remove_file(&beside).ok();
         }
         written.map(|()| beside)

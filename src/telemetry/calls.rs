@@ -22,7 +22,8 @@ pub const BUCKETS_US: [u64; 15] = [
     2_500_000, 5_000_000, 10_000_000, 30_000_000,
 ];
 const BUCKETS: usize = BUCKETS_US.len() + 1;
-/// What has no metrics of its own is counted together under this, which is no name of anything.
+/// The name under which all that has no metrics of its own is counted together, which is no name of
+/// anything.
 const OTHER: &str = "(other)";
 /// Bytes of the names of a scope: servers make them up, and each line of its metrics has them.
 const NAME_BYTES_MAX: usize = 256;
@@ -34,7 +35,7 @@ const SWEEP_EVERY: usize = 1_024;
 pub enum MetricScope {
     Route(RoutePath),
     Upstream(UpstreamName),
-    /// By its upstream and its own name there.
+    /// A tool by its upstream and its own name there.
     Tool(UpstreamName, String),
 }
 
@@ -46,7 +47,7 @@ pub struct CallMetrics {
     sum_us: AtomicU64,
 }
 
-/// What the metrics of one scope say at a moment.
+/// A reading of the metrics of one scope.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallReading {
     pub scope: MetricScope,
@@ -62,7 +63,7 @@ pub struct CallReading {
 pub struct MetricsRegistry {
     scopes_max: AtomicUsize,
     state: Mutex<State>,
-    /// By the kind of the scope.
+    /// The metrics of others by the kind of the scope.
     others: [Arc<CallMetrics>; ScopeKind::ALL.len()],
 }
 
@@ -170,7 +171,7 @@ impl MetricsRegistry {
         self.others.get(kind as usize).map(Arc::clone).unwrap_or_default()
     }
 
-    /// What there is of scopes that had a call, in the order of their names.
+    /// Reads the scopes that had a call, in the order of their names.
     pub fn read(&self) -> Vec<CallReading> {
         let state = self.state.lock();
         let own = state.scopes.iter().filter_map(|(scope, held)| {
@@ -219,7 +220,7 @@ mod tests {
                 let found = read.outcomes.iter().find(|(one, _)| *one == name);
                 prop_assert_eq!(found.map_or(0, |(_, count)| *count), want);
             }
-            // As Prometheus adds them up: all that took no longer than the bound.
+            // The buckets add up as in Prometheus: all that took no longer than the bound.
             let mut so_far = 0;
             for (bound, count) in BUCKETS_US.iter().zip(&read.buckets) {
                 so_far += count;

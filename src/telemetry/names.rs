@@ -224,7 +224,8 @@ named! {
 }
 
 named! {
-    /// What calls are counted by: metrics have it before `_outcomes` and `_call_seconds`.
+    /// The scopes that calls are counted by: metrics have it before `_outcomes` and
+    /// `_call_seconds`.
     ScopeKind {
         Route = "route",
         Upstream = "upstream",
@@ -242,7 +243,7 @@ pub enum Outcome {
     Error,
     /// The client is asked something first; its retry is a call of its own.
     InputRequired,
-    /// It ended without an answer of its upstream's own.
+    /// The call ended without an answer of its upstream's own.
     Failed(Reason),
 }
 

@@ -16,7 +16,7 @@ const PERIOD: Duration = Duration::from_secs(10);
 /// Kinds that are remembered; more than that share one line.
 const KINDS_MAX: usize = 1_000;
 
-/// Of the whole process, as the log is.
+/// The throttle of the whole process, as the log is.
 static LINES: LazyLock<Throttle> = LazyLock::new(|| Throttle::new(PERIOD, KINDS_MAX));
 
 /// Lines by kind.

@@ -44,7 +44,7 @@ impl Clearance {
         Self { carried: Some(admission), ..self }
     }
 
-    /// Where the request goes.
+    /// Returns the upstream that the request goes to.
     pub fn upstream(&self) -> &Arc<Upstream> {
         self.permit.on()
     }

@@ -36,7 +36,7 @@ impl Settings {
 /// State that all upstreams of a gate share.
 pub struct UpstreamContext {
     pub net: Net,
-    /// Where is kept what a server was found to speak.
+    /// The folder that keeps what a server was found to speak.
     pub store: StateFolder,
     pub openings: Arc<Openings>,
     /// Bytes of large answers that are being read.

@@ -145,7 +145,7 @@ fn schema(value: &Raw) -> Option<(Edits, Members)> {
                 edits.push(("properties", Some(fitting)));
             }
         }
-        // What PHP makes of an empty object.
+        // PHP makes this of an empty object.
         Some(properties) if is_empty_array(properties) => {
             edits.push(("properties", Some(Raw::object())));
         }

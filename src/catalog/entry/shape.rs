@@ -32,7 +32,7 @@ pub(super) struct Member {
     pub(super) without: Without,
 }
 
-/// What to do about an object whose member is missing or wrong.
+/// The remedy for an object whose member is missing or wrong.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Without {
     /// The object does without it.

@@ -161,6 +161,6 @@ pub enum Claimed {
     All,
     /// Some lead elsewhere by now: others are to be chosen.
     Refused,
-    /// They could not be recorded.
+    /// The claims could not be recorded.
     Failed,
 }

@@ -17,7 +17,7 @@ pub const LOCK: &str = "names.lock";
 /// The file as it was before the last change.
 const EARLIER: &str = "names.jsonl.earlier";
 
-/// One line.
+/// A line of the file.
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum Line {

@@ -36,7 +36,7 @@ pub struct Ledger {
     state: Mutex<State>,
     /// Link to the ledger that other gates share.
     pub(super) link: Mutex<Link>,
-    /// Held while the file is changed.
+    /// The lock that is held while the file is changed.
     writing: Mutex<()>,
 }
 
@@ -112,7 +112,7 @@ impl Ledger {
             {
                 book.find_again(name, source, &known);
             }
-            // One that is gone may come back under another name.
+            // A source that is gone may come back under another name.
             book.sources.extend(sources.clone());
             let gone = book.routes.iter_mut().filter(|(path, _)| !routes.contains(path.as_str()));
             for (_, names) in gone {
@@ -260,7 +260,7 @@ impl Ledger {
         let mut book = match found {
             Some(_) if found == stamp => (*known).clone(),
             Some(_) => file::read(&self.store, &self.counters)?,
-            // It was taken away: what is known is as good.
+            // The file was taken away: what is known is as good.
             None => (*known).clone(),
         };
         let (done, changed) = change(&mut book);

@@ -140,7 +140,7 @@ impl SharedLedger {
         };
         let key = format!("{}:names", self.settings.prefix);
         let answer = remote.texts(script, &[key], arguments, PATIENCE).await?;
-        // One that failed is opened anew.
+        // A connection that failed is opened anew.
         *connection = Some(remote);
         Ok(answer)
     }

@@ -20,7 +20,7 @@ impl Ledger {
             (link.shared.clone(), link.version.clone())
         };
         let Some(shared) = shared else { return self.claim_here(route, naming) };
-        // What other gates gave is taken, before anything else is asked for.
+        // Names that other gates gave are taken, before anything else is asked for.
         if version.is_none() && self.follow_shared().await {
             return Claimed::Refused;
         }
@@ -100,7 +100,7 @@ impl Ledger {
         let (entries, newest) = shared.read().await?;
         let before = self.book();
         self.take_over(&entries);
-        // What only this gate knows: the store is new, or lost its memory.
+        // This gate alone knows the names: the store is new, or lost its memory.
         let known: std::collections::HashSet<_> =
             entries.iter().map(|it| (it.route.as_str(), it.kind, it.name.as_str())).collect();
         let own = before.entries();

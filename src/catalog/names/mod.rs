@@ -1,8 +1,8 @@
 //! The names that clients see: deterministic, short, none of them another upstream's.
 //!
-//! Where rules meet, this is their order: what the configuration says, the prefixes that belong to
-//! the route's upstreams, the names that were served before, names that are right as they are, and
-//! last those that must be changed to fit.
+//! The order of rules where they meet: what the configuration says, the prefixes that belong to the
+//! route's upstreams, the names that were served before, names that are right as they are, and last
+//! those that must be changed to fit.
 
 mod namer;
 mod prefixes;

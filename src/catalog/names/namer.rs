@@ -169,7 +169,7 @@ impl Namer<'_> {
         if is_uri(self.kind) || attempt == 0 && is_short && !name.is_empty() {
             return name;
         }
-        // What long names get is the same with the first attempt.
+        // Long names get the same with the first attempt.
         let salt = if attempt < 2 { String::new() } else { format!("/{attempt}") };
         let digest = Sha256::digest(format!("{}/{}{salt}", entry.upstream, entry.wanted));
         let hash: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();

@@ -112,8 +112,8 @@ impl Checker {
         self.validator.is_valid(value)
     }
 
-    /// What is wrong with a value, in the words of the validator; of alternatives it knows only
-    /// that none fits.
+    /// Says what is wrong with a value, in the words of the validator; of alternatives it knows
+    /// only that none fits.
     fn said(&self, error: &ValidationError<'_>) -> String {
         let path = error.instance_path().to_string();
         let place = if path.is_empty() { "the whole".to_owned() } else { format!("`{path}`") };
@@ -146,7 +146,7 @@ impl Checker {
     }
 }
 
-/// Where a schema is wrong, and why: a reference that leads out of it, or a keyword.
+/// Says where a schema is wrong, and why: a reference that leads out of it, or a keyword.
 fn unusable(schema: &Value, error: &ValidationError<'_>) -> Unusable {
     let mut at = String::new();
     if let ValidationErrorKind::Referencing(_) = error.kind()

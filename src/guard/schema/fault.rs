@@ -39,9 +39,9 @@ const OPAQUE: [&str; 18] = [
 /// Outcome of a search for the first fault.
 #[derive(Debug, PartialEq, Eq)]
 pub enum SchemaFault {
-    /// This is wrong: the place, and what is expected there.
+    /// The fault: the place, and what is expected there.
     Fault(String),
-    /// These may be: places and keywords.
+    /// The parts that may be wrong: places and keywords.
     Suspects(Vec<String>),
 }
 
@@ -239,7 +239,7 @@ impl<'a> Search<'a> {
         format!("{}: {what}", self.place(""))
     }
 
-    /// Which item of an array it is remains open: all of them are meant.
+    /// The item of an array remains open: all of them are meant.
     fn suspect(&mut self, keyword: &str, types: &[String]) {
         if self.suspects.len() == SUSPECTS_MAX {
             return;

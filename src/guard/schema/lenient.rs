@@ -22,9 +22,9 @@ const STEPS_MAX: u64 = 200_000;
 /// Bytes of a number that is read from a text: programs write no double that is longer.
 const NUMBER_BYTES_MAX: usize = 400;
 
-/// What the official Python SDK (`FastMCP`, `MCPServer`) writes behind a tool's name as the title
-/// of its schema. Its servers parse a text where an argument is to be an array or an object; no
-/// other framework that was measured does.
+/// The word that the official Python SDK (`FastMCP`, `MCPServer`) writes behind a tool's name as
+/// the title of its schema. Its servers parse a text where an argument is to be an array or an
+/// object; no other framework that was measured does.
 const PARSED_TITLE: &str = "Arguments";
 
 /// Keywords within which nothing is widened, as far as they speak of a member.
@@ -79,7 +79,7 @@ struct LenientReader<'a> {
     depth: usize,
 }
 
-/// Where in the arguments a value stands, and the other schemas that hold for it.
+/// The place in the arguments where a value stands, and the other schemas that hold for it.
 #[derive(Clone, Copy)]
 struct Scope<'s> {
     outer: Option<&'s Held<'s>>,

@@ -1,4 +1,4 @@
-//! What a schema may cost, reckoned before it is compiled.
+//! The cost of a schema, reckoned before it is compiled.
 
 use std::collections::{HashMap, HashSet};
 
@@ -54,7 +54,7 @@ struct Measure<'a> {
     root: &'a Value,
     /// Parts that can be referred to by a name.
     names: Vec<(&'a str, &'a Value)>,
-    /// By the part's place in memory.
+    /// The extents by the part's place in memory.
     known: HashMap<*const Value, Extent>,
     open: HashSet<*const Value>,
     recursive: bool,

@@ -1,5 +1,5 @@
-//! One JSON Schema, compiled within bounds: 2020-12 where it does not say otherwise, draft-07 and
-//! the others where `$schema` does. Nothing is fetched for it, from nowhere.
+//! A JSON Schema, compiled within bounds: 2020-12 where it does not say otherwise, draft-07 and the
+//! others where `$schema` does. Nothing is fetched for it, from nowhere.
 
 mod checker;
 mod fault;

@@ -146,7 +146,7 @@ impl Translation<'_> {
                     self.written.push('}');
                 }
             }
-            // What ECMA-262 knows no meaning of is itself.
+            // An escape that ECMA-262 knows no meaning of is itself.
             Some(other) if other.is_alphanumeric() || !other.is_ascii() => self.written.push(other),
             Some(sign @ ('<' | '>')) => self.written.push(sign),
             Some(sign) => self.written.extend(['\\', sign]),

@@ -20,12 +20,12 @@ use crate::{
     telemetry::Counter,
 };
 
-/// What a legacy client is being asked.
+/// Requests that a legacy client is being asked.
 #[derive(Debug)]
 pub struct ClientRequests {
-    /// Of a legacy server.
+    /// Requests of a legacy server.
     pending: PendingRequests,
-    /// Of a modern server: the call waits for the answers.
+    /// The round of a modern server's questions: the call waits for the answers.
     round: Option<Round>,
     /// How many rounds there were.
     rounds: usize,
@@ -75,7 +75,7 @@ impl ClientRequests {
         resend: &mut Resend,
     ) -> Option<ClientEvent> {
         let session = context.call.session.as_ref().filter(|_| !self.refuses)?;
-        // One that cannot be put to this client is answered with the reason.
+        // A request that cannot be put to this client is answered with the reason.
         let request = request.for_version(session.client.version)?;
         let params = resend.request.without_task(request.params.clone());
         let method = request.method.clone();
@@ -116,7 +116,7 @@ impl ClientRequests {
         self.url_elicitations.extend(pages);
         self.round = below.server_task.ask(round);
         if self.round.is_some() {
-            // It is answered: only that it was sent is kept while the client is asked.
+            // The call is answered: only that it was sent is kept while the client is asked.
             below.resend_mut().note_sent();
             below.resend_mut().cancel(None);
         }
@@ -172,7 +172,7 @@ impl ClientRequests {
         round.iter().flat_map(Round::withdrawn).collect()
     }
 
-    /// What a client is told whose pages are done: the call is over.
+    /// Returns what a client is told whose pages are done: the call is over.
     pub fn pages_done(&mut self) -> impl Iterator<Item = ClientEvent> {
         self.url_elicitations.drain(..).map(|id| rounds::page_done(&id))
     }

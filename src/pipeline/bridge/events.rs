@@ -1,4 +1,4 @@
-//! What a server says in mid-call and at the end, in the words of the client's era.
+//! Translates what a server says in mid-call and at the end into the words of the client's era.
 
 use super::{Bridge, Bridged, Outgoing, request_state, url_elicitation};
 use crate::{

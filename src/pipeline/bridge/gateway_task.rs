@@ -15,7 +15,7 @@ use crate::{
 #[derive(Debug)]
 pub struct GatewayTask {
     task: Arc<Task>,
-    /// What the server asked, and the task does not show yet.
+    /// Questions that the server asked, and the task does not show yet.
     pub batch: QuestionBatch,
 }
 

@@ -1,5 +1,5 @@
-//! What a legacy server asks in the call of a modern client: gathered, put as `input_required`, and
-//! answered by the client's retry (2026-07-28, MRTR).
+//! Questions of a legacy server in the call of a modern client: gathered, put as `input_required`,
+//! and answered by the client's retry (2026-07-28, MRTR).
 
 use tokio::time::Instant;
 
@@ -19,9 +19,9 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct QuestionBatch {
     open: Vec<(String, ServerRequest)>,
-    /// Of the call so far: no key is used twice.
+    /// The number of the call's questions so far: no key is used twice.
     count: u32,
-    /// Until then more may come.
+    /// The time until which more may come.
     until: Option<Instant>,
 }
 
@@ -79,7 +79,7 @@ impl QuestionBatch {
     }
 }
 
-/// What a call ends with whose server asks too much at once.
+/// Returns what a call ends with whose server asks too much at once.
 pub fn too_many(limits: &Limits) -> String {
     let max = limits.questions_max;
     format!("the server behind this asks more than {max} things at once (`questions_max`)")
@@ -98,7 +98,7 @@ pub fn check_bytes(context: &Context, bytes: usize) -> Result<(), Fault> {
     Err(Fault::Limit(too_many_bytes(max)))
 }
 
-/// What a call ends with whose server asks too large things at once.
+/// Returns what a call ends with whose server asks too large things at once.
 pub fn too_many_bytes(max: usize) -> String {
     format!("the server behind this asks more than {max} bytes at once (`questions_bytes_max`)")
 }
@@ -150,7 +150,7 @@ pub fn park(context: &Context, mut parked: Parked) -> Result<Raw, Fault> {
     Ok(result(questions, &state))
 }
 
-/// What the client answered; an empty object where it answered nothing.
+/// Returns what the client answered; an empty object where it answered nothing.
 pub fn responses(params: &Params) -> Raw {
     let responses = params.member(Param::InputResponses).filter(Raw::is_object);
     responses.unwrap_or_else(Raw::object)

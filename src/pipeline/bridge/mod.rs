@@ -1,5 +1,5 @@
-//! Between the eras: how a client is asked what its server wants to know in mid-call, and hears
-//! what that says besides.
+//! The bridge between the eras: how a client is asked what its server wants to know in mid-call,
+//! and hears what that says besides.
 //!
 //! | client | server | |
 //! |---|---|---|
@@ -36,7 +36,7 @@ use crate::{
     },
 };
 
-/// What goes to the client before anything else happens.
+/// Events that go to the client before anything else happens.
 pub type Outgoing = VecDeque<Result<ClientEvent, Fault>>;
 
 /// How the client of a call is asked.
@@ -50,12 +50,12 @@ pub enum Bridge {
     Task(GatewayTask),
 }
 
-/// What comes of an event.
+/// The result of an event.
 #[derive(Debug)]
 pub enum Bridged {
     /// Nothing for the client; what there is goes out by itself.
     Nothing,
-    /// This, as it is.
+    /// The event goes to the client as it is.
     Event(ClientEvent),
     /// The call's own answer, in the server's words.
     Answer { body: Body, status: u16 },
@@ -64,7 +64,7 @@ pub enum Bridged {
 }
 
 impl Bridge {
-    /// For a call that is sent to a server, as far as that is known.
+    /// Makes the bridge of a call that is sent to a server, as far as that is known.
     pub fn new(context: &Context, resend: &Resend) -> Self {
         match context.client().era() {
             Era::Legacy => Self::Requests(ClientRequests::new(context)),

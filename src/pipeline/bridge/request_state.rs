@@ -1,4 +1,4 @@
-//! What a client keeps for its next request, sealed for it.
+//! State that a client keeps for its next request, sealed for it.
 
 use std::time::Duration;
 

@@ -16,17 +16,17 @@ use crate::{
     pipeline::{context::Context, event::ClientEvent, fault::Fault, response::resend::Resend},
 };
 
-/// What a modern client is to be asked.
+/// Questions that a modern client is to be asked.
 #[derive(Debug)]
 pub struct InputRequired {
-    /// What the server asked so far.
+    /// Questions that the server asked so far.
     pub batch: QuestionBatch,
     /// When the call is to go on as a task of the gate; none where it is not.
     task_at: Option<Instant>,
 }
 
 impl InputRequired {
-    /// For a call that is sent to a server.
+    /// Makes the bridge of a call that is sent to a server.
     pub fn new(context: &Context, resend: &Resend) -> Self {
         let call = &context.call;
         let may = call.method == Method::ToolsCall

@@ -1,5 +1,5 @@
-//! What a modern server asks in the call of a legacy client: put as requests on the call's stream,
-//! and the call sent again with the answers (2026-07-28, MRTR).
+//! Questions of a modern server in the call of a legacy client: put as requests on the call's
+//! stream, and the call sent again with the answers (2026-07-28, MRTR).
 
 use std::time::Duration;
 
@@ -51,11 +51,11 @@ struct Waiting {
     answer: oneshot::Receiver<Body>,
 }
 
-/// What a round begins with.
+/// The beginning of a round.
 #[derive(Debug)]
 pub struct StartedRound {
     pub round: Round,
-    /// What the client is asked.
+    /// Requests that the client is asked.
     pub messages: Vec<ClientEvent>,
     /// Ids of pages that the client opens; it is told when they are done.
     pub pages: Vec<Id>,
@@ -164,7 +164,7 @@ impl Round {
         splice::edit(params, &edits)
     }
 
-    /// What a client is told of questions that nobody needs an answer to any more.
+    /// Returns what a client is told of questions that nobody needs an answer to any more.
     pub fn withdrawn(&self) -> impl Iterator<Item = ClientEvent> {
         self.waiting.iter().map(|waiting| {
             let params = splice::edit(
@@ -194,7 +194,7 @@ fn response(kind: QuestionKind, body: Body) -> Result<Raw, Fault> {
     }
 }
 
-/// What tells a client that the page it opened is done (2025-11-25, elicitation).
+/// Returns the notification that the page a client opened is done (2025-11-25, elicitation).
 pub fn page_done(id: &Id) -> ClientEvent {
     let params = splice::edit(&Raw::object(), &[("elicitationId", Some(id.raw().bytes()))]);
     let text = message::notification("notifications/elicitation/complete", &params);

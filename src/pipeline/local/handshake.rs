@@ -102,7 +102,7 @@ pub async fn discover(context: &Context) -> Body {
     Body::Result(splice::edit(&result, &[("_meta", Some(meta.as_bytes()))]))
 }
 
-/// What the upstreams say about their use, where they say anything.
+/// Adds what the upstreams say about their use, where they say anything.
 fn with_instructions(result: &Raw, view: &Offer) -> Raw {
     let text = view.instructions().map(|text| Raw::encode(&text));
     match text {

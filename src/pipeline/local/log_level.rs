@@ -44,7 +44,7 @@ pub async fn set_level(context: &Context) -> Result<Body, Fault> {
         members.into_iter().partition(|upstream| upstream.has_own(session.key));
     let (told_in, told) = oneshot::channel();
     context.gate.tasks.spawn("session: set level", async move {
-        // Of two levels set in a row the last one counts.
+        // The last one of two levels set in a row counts.
         let Some(level) = session.log_level() else { return };
         let tell = |upstream: &'_ Arc<Upstream>| {
             let upstream = Arc::clone(upstream);

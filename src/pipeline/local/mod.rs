@@ -1,4 +1,4 @@
-//! What the gate answers itself, asking upstreams only where it must.
+//! Requests that the gate answers itself, asking upstreams only where it must.
 
 pub mod handshake;
 pub mod linked;
@@ -27,7 +27,7 @@ use crate::{
 /// What the client is told in place of an answer.
 #[allow(clippy::wildcard_enum_match_arm, reason = "all other methods are forwarded")]
 pub async fn answer(context: &mut Arc<Context>) -> Result<Option<Reply>, Fault> {
-    // What is sent on is judged once its target is known, by all limits at once.
+    // A request that is sent on is judged once its target is known, by all limits at once.
     if context.call.is_answered_here() {
         limit::here(context).await?;
     }

@@ -31,7 +31,7 @@ use crate::{
     upstream::Upstream,
 };
 
-/// What a client can ask to hear of.
+/// The changes that a client can ask to hear of.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Filter {
@@ -39,7 +39,7 @@ struct Filter {
     prompts_list_changed: bool,
     resources_list_changed: bool,
     resource_subscriptions: Vec<String>,
-    /// Of tasks nothing is announced: their clients look at them.
+    /// Nothing is announced of tasks: their clients look at them.
     task_ids: Vec<String>,
 }
 
@@ -57,16 +57,16 @@ pub struct ListenStream {
     filter: Filter,
     ear: Subscriber,
     pushes: broadcast::Receiver<Push>,
-    /// One of them, while it is found out whether it is for the client.
+    /// An announcement, while it is found out whether it is for the client.
     push: Option<Push>,
     acknowledgement: Option<Bytes>,
-    /// Of announcements that were lost because the client was slow: all lists it asked for are
-    /// announced.
+    /// Methods of announcements that were lost because the client was slow: all lists it asked for
+    /// are announced.
     missed: Vec<Method>,
     wanted: Wanted,
 }
 
-/// What goes to a listening client.
+/// An event that goes to a listening client.
 #[derive(Debug)]
 pub enum ListenEvent {
     Message(Bytes),
@@ -113,9 +113,9 @@ pub async fn open(mut context: Arc<Context>) -> Result<ListenStream, Fault> {
         if !may_be_said(&context, &target, &uri) {
             continue;
         }
-        // What may not be read is as what is not there.
+        // A resource that may not be read is as one that is not there.
         let Some(permit) = permit(&context, &target) else { continue };
-        // What a limit refuses is not honoured; the client may ask for it later.
+        // A subscription that a limit refuses is not honoured; the client may ask for it later.
         let Ok(clearance) = limit::subscribed(&context, &target, permit).await else { continue };
         match clearance.want(&target.own).await {
             Ok(()) => {
@@ -170,7 +170,7 @@ fn permit(context: &Context, target: &Target) -> Option<Permit<Upstream>> {
 }
 
 impl ListenStream {
-    /// What the client hears next. Safe to drop.
+    /// Returns what the client hears next. Safe to drop.
     pub async fn next(&mut self) -> ListenEvent {
         if let Some(text) = self.acknowledgement.take() {
             return ListenEvent::Message(text);
@@ -259,7 +259,7 @@ impl Filter {
         asked.into_iter().filter_map(|(asked, method)| asked.then_some(method)).collect()
     }
 
-    /// What is acknowledged: only what was asked for and will be sent.
+    /// Returns what is acknowledged: only what was asked for and will be sent.
     fn honoured(&self) -> serde_json::Value {
         let mut all = serde_json::Map::new();
         for (asked, key) in [

@@ -26,7 +26,7 @@ use super::resolve::Resolved;
 /// The attempts at one request.
 #[derive(Debug)]
 pub struct Attempts {
-    /// What it is sent with.
+    /// The clearance that it is sent with.
     pub clearance: Clearance,
     circuit: Arc<Circuit>,
     method: Method,

@@ -1,4 +1,4 @@
-//! What is recorded of a call: begun before anything is judged, told by whoever ends it.
+//! The audit record of a call: begun before anything is judged, told by whoever ends it.
 
 use std::sync::Arc;
 

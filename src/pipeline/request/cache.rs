@@ -1,6 +1,6 @@
-//! What the cache says of a call on its way, and what a call makes outdated.
+//! Asks the cache about a call on its way in, and tells it what a call makes outdated.
 //!
-//! What is kept is what the server wrote. A hit comes after everything that judges a call.
+//! The cache keeps what the server wrote. A hit comes after everything that judges a call.
 
 use std::sync::Arc;
 
@@ -53,7 +53,7 @@ pub fn look(context: &Context, resolved: &Resolved) -> Lookup<SendError> {
 }
 
 impl InvalidateOnDrop {
-    /// For what a call makes outdated; none where that is nothing.
+    /// Makes the guard for what a call makes outdated; none where that is nothing.
     pub fn of(context: &Context, resolved: &Resolved) -> Option<Self> {
         let target = &resolved.target;
         if context.call.method != Method::ToolsCall {

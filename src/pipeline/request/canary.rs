@@ -34,12 +34,12 @@ pub struct CanaryCall {
     since: Instant,
     /// The call as its own upstream gets it.
     stable: Resolved,
-    /// What its own upstream takes it with.
+    /// The clearance for its own upstream.
     clearance: Clearance,
     counters: Arc<Counters>,
 }
 
-/// What an event says of a successor.
+/// The judgement of an event on a successor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CanaryVerdict {
     /// Nothing yet.
@@ -130,7 +130,7 @@ impl CanaryCall {
                 self.record(failed || self.trial.settings.back.tool_errors && is_tool_error(body));
                 failed
             }
-            // It is sent once more, to the same one.
+            // The call is sent once more, to the same upstream.
             Err(SendError::SessionGone) if untouched => return CanaryVerdict::Open,
             Err(error) => {
                 let failed = counts_against_successor(error.cause());

@@ -1,4 +1,4 @@
-//! What the guard says of a request, before anything is sent.
+//! The guard's checks of a request, before anything is sent.
 
 use std::sync::Arc;
 
@@ -35,8 +35,8 @@ pub async fn check(context: &Context, resolved: &mut Resolved) -> Result<(), Fau
     Ok(())
 }
 
-/// What is wrong, by the tool's schema, with arguments that policies cannot read; none where
-/// nothing is, or where they are too large to be looked at once more.
+/// Returns what is wrong, by the tool's schema, with arguments that policies cannot read; none
+/// where nothing is, or where they are too large to be looked at once more.
 pub fn misfit(context: &Context, found: &Unjudged) -> Option<GuardRefusal> {
     let target = &found.target;
     let tool = target.tool.as_ref().filter(|_| context.call.method == Method::ToolsCall)?;

@@ -21,7 +21,8 @@ use super::resolve::Resolved;
 pub async fn route(context: &Context, resolved: &Resolved) -> Result<RouteAdmission, Fault> {
     let target =
         LimitTarget { upstream: resolved.target.upstream.name(), name: &resolved.target.own };
-    // As it is sent: what the configuration puts into it costs the same as a client's own.
+    // The request counts as it is sent: what the configuration puts into it costs the same as a
+    // client's own.
     let request = LimitedRequest { params: resolved.params.text(), ..context.limited() };
     let admitted = context.snapshot.limits.admit_route(request, target).await;
     let admission = admitted.map_err(Fault::Limited)?;

@@ -46,7 +46,7 @@ pub fn permit(context: &Context, found: &Unjudged) -> Result<Permit<Upstream>, F
     judge.permit(&target.upstream, judged, asked, told).map_err(|refusal| match refusal {
         Denial::Unseen => unlisted(context),
         Denial::Denied => Fault::Denied,
-        // What the schema says of it helps a model more than that it may not.
+        // The schema's objection helps a model more than that it may not.
         Denial::Misfit => guard::misfit(context, found).map_or(Fault::Denied, Fault::Guard),
         Denial::StepUp(demanded) => Fault::StepUp(demanded),
     })

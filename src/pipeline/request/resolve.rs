@@ -1,4 +1,4 @@
-//! Which target a call is about: an upstream, and its own name for the thing.
+//! Finds the target that a call is about: an upstream, and its own name for the thing.
 
 use std::sync::Arc;
 
@@ -25,17 +25,17 @@ const ANSWERS: [Param; 2] = [Param::InputResponses, Param::RequestState];
 #[derive(Debug, Clone)]
 pub struct Resolved {
     pub target: Arc<Target>,
-    /// What its arguments are held to, and all that comes back.
+    /// The checks of its arguments, and of all that comes back.
     pub guard: Guard,
     /// The client's params, with the upstream's own name in them.
     pub params: Params,
-    /// What `Mcp-Name` is to say.
+    /// The value of `Mcp-Name`.
     pub name: Option<String>,
     /// `Mcp-Param-*` headers.
     pub mirrored: Vec<(String, String)>,
-    /// It is sent as a task, of which the client is to know nothing.
+    /// The call is sent as a task, of which the client is to know nothing.
     pub as_task: bool,
-    /// It is sent as a task at the client's own wish (2025-11-25).
+    /// The call is sent as a task at the client's own wish (2025-11-25).
     pub wishes_task: bool,
     /// The arguments of what is called, for all that judge them; let go once they are judged.
     pub arguments: Option<Arc<CallArguments>>,
@@ -48,7 +48,7 @@ pub struct Permitted {
     pub permit: Permit<Upstream>,
 }
 
-/// What a call leads to, before anybody has said that it may.
+/// The target that a call leads to, before anybody has said that it may.
 #[derive(Debug)]
 pub struct Unjudged {
     pub target: Arc<Target>,

@@ -25,7 +25,7 @@ use super::{
     visibility,
 };
 
-/// What a retry leads to.
+/// The result of a retry.
 pub enum Resumed {
     /// A call like any other; with an upstream's own state, for that upstream only.
     Call(Option<ReplicaRef>),
@@ -38,7 +38,7 @@ pub enum Resumed {
 /// A parked call that goes on, for the retry that brought its answers.
 pub struct Unparked {
     pub parked: Parked,
-    /// What the retry is about: the same as before.
+    /// The request that the retry is about: the same as before.
     pub request: Resolved,
     pub clearance: Clearance,
 }
@@ -82,7 +82,8 @@ async fn opened(context: &mut Arc<Context>, state: &Raw) -> Result<Resumed, Faul
 /// Gives a parked call its answers, and goes on with it. It gave its places back when it was
 /// parked: the retry is a request like any other.
 async fn unpark(context: &Arc<Context>, held: &StateContent) -> Result<Resumed, Fault> {
-    // First: a retry that is wrong in itself, or comes too soon, costs the call nothing.
+    // The target is found first: a retry that is wrong in itself, or comes too soon, costs the call
+    // nothing.
     let found = resolve::find(context)?;
     let permit = policy::permit(context, &found)?;
     let mut request = resolve::prepare(context, found)?;
@@ -110,7 +111,7 @@ async fn unpark(context: &Arc<Context>, held: &StateContent) -> Result<Resumed, 
         parked.exchange.admitted(admission);
         return Ok(Resumed::Parked(Box::new(Unparked { parked, request, clearance })));
     }
-    // What is missing is asked for again; what was answered stays answered.
+    // Missing answers are asked for again; what was answered stays answered.
     input_required::park(context, parked).map(|result| Resumed::Answer(Body::Result(result)))
 }
 

@@ -1,4 +1,4 @@
-//! What a call is about, and whether it may: once the lists that it could stand on are known.
+//! Finds what a call is about, and whether it may: once the lists that it could stand on are known.
 
 use std::sync::Arc;
 
@@ -9,8 +9,9 @@ use super::{
     resolve::{self, Permitted},
 };
 
-/// What a call is about, once the lists that it could stand on are known. One that is about nothing
-/// counts for its route, too. A call that waits here goes on with the configuration of then.
+/// Finds what a call is about, once the lists that it could stand on are known. One that is about
+/// nothing counts for its route, too. A call that waits here goes on with the configuration of
+/// then.
 ///
 /// # Errors
 /// Where there is no such thing, or the caller may not: what it is told instead.

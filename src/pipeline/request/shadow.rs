@@ -15,10 +15,10 @@ use crate::{
 
 use super::resolve::Resolved;
 
-/// What of a result counts: the rest is a server's own business.
+/// The members of a result that count: the rest is a server's own business.
 const COMPARED: [&str; 3] = ["content", "structuredContent", "isError"];
 
-/// Whoever compares waits for the client's own answer.
+/// A comparison that waits for the client's own answer.
 #[derive(Debug)]
 pub struct Shadowed(oneshot::Sender<Body>);
 
@@ -45,7 +45,7 @@ pub fn begin(context: &Context, resolved: &Resolved, clearance: &Clearance) -> O
         return None;
     };
     gate.counters.add(Counter::ShadowCalls);
-    // It can ask the client nothing, and knows of no session.
+    // The copy can ask the client nothing, and knows of no session.
     let client = Client { capabilities: Raw::object(), ..(*call.client).clone() };
     let upstream_request = UpstreamRequest {
         client: Arc::new(client),
@@ -91,7 +91,7 @@ fn compare(successor: &UpstreamName, tool: &str, ours: &Body, theirs: &Body, cou
         return;
     }
     counters.add(Counter::ShadowMismatches);
-    // What they say may be somebody's own.
+    // The answers are not logged: they may hold somebody's own data.
     tracing::info!(successor = successor.as_str(), tool, "a successor answered otherwise");
 }
 

@@ -1,4 +1,4 @@
-//! What a caller is told of what is not there, and of what it may not see: the same.
+//! Tells a caller the same of what is not there and of what it may not see.
 
 use crate::{
     call::ListKind,
@@ -67,7 +67,7 @@ pub fn is_missing(context: &Context, target: &Target, body: &Body) -> bool {
             && codes.contains(&code_of(error))
 }
 
-/// What an upstream's failure is to the caller.
+/// Returns what an upstream's failure is to the caller.
 pub fn failed(context: &Context, target: &Target, error: SendError) -> Fault {
     if let SendError::Limited(refusal) = error {
         return Fault::Limited(refusal);

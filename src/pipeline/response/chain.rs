@@ -32,7 +32,7 @@ pub struct ResponseChain {
     pub outgoing: Outgoing,
 }
 
-/// What a response yields.
+/// An item that a response yields.
 pub enum ResponseStep {
     Event(ClientEvent),
     /// The call goes on as this task, and whoever reads the response is told so.
@@ -100,7 +100,8 @@ impl ResponseChain {
         Ok(())
     }
 
-    /// What the client gets next; after an answer or a fault there is no more. Safe to drop.
+    /// Returns what the client gets next; after an answer or a fault there is no more. Safe to
+    /// drop.
     ///
     /// # Errors
     /// What the client is told in place of an answer; also where that cannot be recorded.
@@ -108,7 +109,7 @@ impl ResponseChain {
         let step = self.advance(context).await;
         match &step {
             Ok(ResponseStep::Event(event)) => self.observe.told(event)?,
-            // What is recorded is how the task ends.
+            // The end of the task is what is recorded.
             Ok(ResponseStep::Task(_)) => (),
             Err(fault) => self.observe.failed(fault),
         }
@@ -151,7 +152,7 @@ impl ResponseChain {
             }
             Some(due) => match timeout_at(due, self.guarded.next(context)).await {
                 Ok(event) => event,
-                // It was answered meanwhile, and that is being judged or brought to its end.
+                // The answer came meanwhile, and is being judged or brought to its end.
                 Err(_) if !self.guarded.is_listening() => return Ok(Bridged::Nothing),
                 Err(_) => {
                     return self.bridge.on_due(context, &mut self.guarded, &mut self.outgoing);

@@ -35,22 +35,22 @@ pub struct Coalescing {
 }
 
 impl Coalescing {
-    /// For an answer that is this call's own.
+    /// Makes the link of an answer that is this call's own.
     pub fn none(resend: Resend) -> Self {
         Self { resend, serving: None, waiting: None, lead: None, fallback: None, retried: false }
     }
 
-    /// For an answer that is kept.
+    /// Makes the link of an answer that is kept.
     pub fn hit(resend: Resend, kept: CachedResult) -> Self {
         Self { serving: Some(kept), ..Self::none(resend) }
     }
 
-    /// For a call that others wait for.
+    /// Makes the link of a call that others wait for.
     pub fn leading(resend: Resend, lead: Lead, fallback: Option<CachedResult>) -> Self {
         Self { lead: Some(lead), fallback, ..Self::none(resend) }
     }
 
-    /// For a call that waits for another.
+    /// Makes the link of a call that waits for another.
     pub fn waiting(resend: Resend, wait: Wait, fallback: Option<CachedResult>) -> Self {
         Self { waiting: Some(wait), fallback, ..Self::none(resend) }
     }
@@ -109,7 +109,7 @@ impl Coalescing {
                 return Err(self.resend.fault(context, error));
             }
             FlightResult::Failed(_) => self.retried = true,
-            // It asks for itself, as all who waited do.
+            // The call asks for itself, as all who waited do.
             FlightResult::Private => {
                 self.resend.send_again(self.resend.next_request(context));
                 return Ok(());

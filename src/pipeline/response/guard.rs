@@ -1,4 +1,4 @@
-//! What the guard says of all that a server says in a call.
+//! The guard's checks of all that a server says in a call.
 
 use std::{fmt, sync::Arc};
 
@@ -89,7 +89,7 @@ impl Guarded {
         Some(Event::ServerRequest(ServerRequest { params, ..question }))
     }
 
-    /// What the server says, as it may pass.
+    /// Returns what the server says, as it may pass.
     fn scan(&self, said: &Raw) -> Result<Raw, Fault> {
         self.request().guard.scan(said).map_err(Fault::Guard)
     }
@@ -108,7 +108,7 @@ impl Guarded {
         Some(ServerNotification { whole: clean.ok()?, ..notice })
     }
 
-    /// What the server answered, as it may pass; none where judging that takes a while.
+    /// Returns what the server answered, as it may pass; none where judging that takes a while.
     fn check(&mut self, context: &Context, body: Body, status: u16) -> Result<Option<Body>, Fault> {
         if visibility::is_missing(context, &self.request().target, &body) {
             return Err(visibility::unlisted(context));
@@ -163,7 +163,7 @@ impl Guarded {
         Ok(Event::Answer { body, status })
     }
 
-    /// What a judged result is to the client: a link where it is too large.
+    /// Returns what a judged result is to the client: a link where it is too large.
     fn passed(
         &self,
         context: &Context,

@@ -1,5 +1,5 @@
-//! What others learn of a call: the cache, a successor that is compared, and the audit log; with
-//! the answer, or where the call is dropped before.
+//! Tells others of a call: the cache, a successor that is compared, and the audit log; with the
+//! answer, or where the call is dropped before.
 
 use std::sync::Arc;
 
@@ -19,14 +19,15 @@ use crate::{
     upstream::Clearance,
 };
 
-/// Dropped, it drops what the call made outdated, and its record says that nobody waited any more.
+/// The observers of a call. Dropped, it drops what the call made outdated, and its record says that
+/// nobody waited any more.
 #[derive(Debug, Default)]
 pub struct Observe {
     /// The call's record.
     pub entry: Option<Arc<Entry>>,
     /// Cached results to drop when the call ends.
     pub invalidate: Option<InvalidateOnDrop>,
-    /// Who compares the answer with a successor's.
+    /// The comparison of the answer with a successor's.
     pub shadow: Option<Shadowed>,
 }
 

@@ -26,7 +26,8 @@ pub fn redact(context: &Context, body: Body) -> Body {
     }
 }
 
-/// What is answered to some is kept for none of the others (2026-07-28, caching).
+/// Marks a result that is for some callers only as private: it is kept for none of the others
+/// (2026-07-28, caching).
 fn mark_private(route: &Route, result: Raw) -> Raw {
     if route.is_open() || splice::rare_member(&result, &SCOPE).is_none() {
         return result;

@@ -37,9 +37,9 @@ pub struct Resend {
     /// The call is with a successor on trial.
     canary: Option<Box<CanaryCall>>,
     state: State,
-    /// Which of several replicas has it.
+    /// The replica that has it, of several.
     replica: Option<ReplicaId>,
-    /// That it was sent, for what it leads to.
+    /// The proof that it was sent, for what it leads to.
     sent: Option<Sent>,
     /// Nothing came yet: it may be sent anew where that is safe.
     untouched: bool,
@@ -60,12 +60,13 @@ enum State {
 struct Sending(Pin<Box<dyn Future<Output = Result<Exchange, SendError>> + Send>>);
 
 impl Resend {
-    /// For a call that is to be sent: to its upstream, or to that one's successor on trial.
+    /// Makes the link of a call that is to be sent: to its upstream, or to that one's successor on
+    /// trial.
     pub fn select(context: &Context, request: Resolved, clearance: Clearance) -> Self {
         Self::of(context, canary::select(context, request, clearance))
     }
 
-    /// For a call that may not have to be sent, and then goes to its own upstream.
+    /// Makes the link of a call that may not have to be sent, and then goes to its own upstream.
     pub fn stable(context: &Context, request: Resolved, clearance: Clearance) -> Self {
         Self::of(context, Selected { request, clearance, canary: None })
     }
@@ -119,7 +120,7 @@ impl Resend {
         let mut exchange =
             sent.map_err(|error| visibility::failed(context, &self.request.target, error))?;
         if context.call.method == Method::TasksResult {
-            // It is silent until the task is over; whoever asks looks at that meanwhile.
+            // The exchange is silent until the task is over; whoever asks looks at that meanwhile.
             exchange.allow_answer(self.attempts.timeout.total);
         }
         self.started(exchange);
@@ -195,7 +196,7 @@ impl Resend {
                 Ok(Some(Event::Answer { body, status }))
             }
             Ok(event) => Ok(Some(event)),
-            // It was not processed: once more, on a session opened anew.
+            // The call was not processed: it is sent once more, on a session opened anew.
             Err(SendError::SessionGone) if untouched => {
                 self.send_again(self.request.to_upstream(&context.call));
                 Ok(None)
@@ -257,7 +258,7 @@ impl Resend {
             context.gate.counters.add(Counter::UpstreamTimeouts);
             self.cancel(Some(error.to_string()));
         }
-        // Asked only where it may be: a retry that is allowed has been counted.
+        // The backoff is asked only where it may be: a retry that is allowed has been counted.
         let backoff = if untouched { self.attempts.backoff_after(&error) } else { None };
         let Some(backoff) = backoff else { return Err(self.fault(context, error)) };
         self.repeat(context, backoff);
@@ -324,7 +325,7 @@ impl Resend {
         }
     }
 
-    /// From now on a failure is the call's own: its client was told that it goes on.
+    /// Makes every failure from now on the call's own: its client was told that it goes on.
     pub fn forbid_repeats(&mut self) {
         self.untouched = false;
     }
@@ -391,7 +392,7 @@ impl Resend {
         UpstreamRequest { replica: self.replica, ..self.request.to_upstream(&context.call) }
     }
 
-    /// Who knows what the server gave this call.
+    /// Returns the replica that knows what the server gave this call.
     pub fn place(&self) -> ReplicaRef {
         ReplicaRef { upstream: self.upstream.name().clone(), replica: self.replica }
     }
@@ -406,7 +407,7 @@ impl Resend {
         self.attempts.timeout.total
     }
 
-    /// What a failure of the upstream is to the client; it is logged.
+    /// Returns what a failure of the upstream is to the client, and logs it.
     pub fn fault(&self, context: &Context, error: SendError) -> Fault {
         let method = context.call.method;
         let upstream = self.upstream.name().as_str();

@@ -1,4 +1,4 @@
-//! Which of the notifications that a server sends during a call are for its client.
+//! Selects the notifications that a server sends during a call for its client.
 
 use crate::{
     call::event::ServerNotification,

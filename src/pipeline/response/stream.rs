@@ -82,7 +82,7 @@ impl ResponseStream {
         Self { context, response: Some(Box::new(response)), underway: None }
     }
 
-    /// What the client gets next; after an answer or a fault there is no more.
+    /// Returns what the client gets next; after an answer or a fault there is no more.
     ///
     /// Safe to drop: every link keeps what it has.
     ///
@@ -113,7 +113,7 @@ impl ResponseStream {
         }
     }
 
-    /// From now on the call goes on by itself, and its client comes back for it.
+    /// Lets the call go on by itself: its client comes back for it.
     fn become_task(&mut self, task: &Arc<Task>) -> ClientEvent {
         let body = Body::Result(gateway::created(task));
         if let Some(response) = self.response.take() {
@@ -123,12 +123,12 @@ impl ResponseStream {
         ClientEvent::Answer { body, status: 200 }
     }
 
-    /// From now on what the upstream asks is refused at once: the client has no stream to hear it.
+    /// Refuses at once what the upstream asks from now on: the client has no stream to hear it.
     pub fn refuse_questions(&mut self) {
         self.response.iter_mut().for_each(|response| response.refuse_questions());
     }
 
-    /// The same, and what was asked already and not answered is refused, too.
+    /// Refuses what the upstream asks from now on, and what was asked and not answered.
     pub fn refuse_all_questions(&mut self) {
         let bridge = self.response.as_mut().map(|response| &mut response.bridge);
         if let Some(Bridge::Requests(requests)) = bridge {

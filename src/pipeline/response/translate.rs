@@ -35,7 +35,7 @@ pub fn translate(call: &Call, body: Body, from: Era) -> Body {
         }
         (Era::Modern, Era::Legacy, Body::Error(error)) => {
             let error = recode(&error, |code| code == MISSING_CAPABILITY, INVALID_PARAMS);
-            // What only the gate itself could do wrong.
+            // The gate alone could be at fault.
             let error = recode(&error, is_modern, INTERNAL_ERROR);
             let missing = |code| code == INVALID_PARAMS && call.method == Method::ResourcesRead;
             Body::Error(recode(&error, missing, RESOURCE_NOT_FOUND))
@@ -46,7 +46,7 @@ pub fn translate(call: &Call, body: Body, from: Era) -> Body {
 
 static INPUT_REQUIRED: Word = Word::new("input_required");
 
-/// What kind of result it is, where it is not the usual one. To a modern client only one kind
+/// Returns the kind of a result, where it is not the usual one. To a modern client only one kind
 /// matters, and most results need not be walked to know that they are none of it.
 pub fn result_type(result: &Raw, client: Era) -> Option<String> {
     if client == Era::Modern && !INPUT_REQUIRED.may_be_in(result.bytes()) {

@@ -9,8 +9,8 @@ use crate::{
     telemetry::Counter,
 };
 
-/// What a client is told to wait between two looks: it costs the gate next to nothing, and nobody
-/// who waited for seconds notices one more.
+/// The pause that a client is told to make between two looks: it costs the gate next to nothing,
+/// and nobody who waited for seconds notices one more.
 const POLL_INTERVAL_MS: u64 = 1_000;
 const ACKNOWLEDGED: &str = r#"{"resultType":"complete"}"#;
 

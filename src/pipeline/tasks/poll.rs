@@ -19,13 +19,13 @@ use crate::{
     upstream::{Clearance, Exchange, SendError, Sent},
 };
 
-/// Where a server names no interval.
+/// The interval where a server names none.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// The shortest and the longest wait between two looks, whatever the server says: the first spares
 /// it, the second bounds how late an end is seen.
 const INTERVAL_MIN: Duration = Duration::from_millis(100);
 const INTERVAL_MAX: Duration = Duration::from_secs(60);
-/// What a server has to take a cancellation.
+/// The time that a server has to take a cancellation.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A task under way. Dropped before its end, it is cancelled upstream.
@@ -41,12 +41,12 @@ pub struct Polling {
     total: Duration,
     total_at: Instant,
     next: Next,
-    /// What the client is being asked, and since when.
+    /// The questions that the client is being asked, and since when.
     asking: Option<(Round, Instant)>,
     /// Keys of all questions so far: none is put twice.
     known: BTreeSet<String>,
     known_bytes: usize,
-    /// With more bytes of keys the task is given up.
+    /// The bytes of keys beyond which the task is given up.
     known_bytes_max: usize,
     over: bool,
     tasks: Tasks,
@@ -59,10 +59,10 @@ enum Next {
     Wait(Method, Box<Exchange>),
 }
 
-/// What became of a task.
+/// The news of a task.
 #[derive(Debug)]
 pub enum Polled {
-    /// It goes on.
+    /// The task goes on.
     Nothing,
     /// The client is to be asked: an object with `inputRequests`.
     Ask(Raw),
@@ -124,7 +124,7 @@ impl Polling {
         self
     }
 
-    /// One step. Safe to drop: what has begun is kept.
+    /// Makes one step. Safe to drop: what has begun is kept.
     ///
     /// # Errors
     /// Where the server or the client fails, or the call's time is over.
@@ -165,7 +165,7 @@ impl Polling {
         self.asking = Some((round, Instant::now()));
     }
 
-    /// What a client is told of questions that nobody needs an answer to any more.
+    /// Returns what a client is told of questions that nobody needs an answer to any more.
     pub fn withdrawn(&self) -> Vec<ClientEvent> {
         self.asking.iter().flat_map(|(round, _)| round.withdrawn()).collect()
     }
@@ -196,7 +196,7 @@ impl Polling {
 
     fn answered(&mut self, method: Method, body: Body) -> Result<Polled, Fault> {
         let result = match (method, body) {
-            // What became of it is seen by the next look.
+            // The next look sees what became of it.
             (Method::TasksUpdate, _) => {
                 self.rest(None);
                 return Ok(Polled::Nothing);
@@ -255,7 +255,7 @@ impl Polling {
         Ok(Polled::End(body))
     }
 
-    /// Until the next look, and no longer than the call may take.
+    /// Sets the time of the next look, no later than the call may take.
     fn rest(&mut self, interval_ms: Option<u64>) {
         let said = interval_ms.map_or(self.interval, Duration::from_millis);
         self.interval = said.clamp(INTERVAL_MIN, INTERVAL_MAX);

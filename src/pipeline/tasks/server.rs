@@ -26,7 +26,7 @@ static TASK: Word = Word::new("\"task\"");
 pub struct ServerTask {
     pub coalescing: Coalescing,
     state: State,
-    /// What the client is told of questions of a task that is over.
+    /// Messages to the client about questions of a task that is over.
     withdrawn: Vec<ClientEvent>,
 }
 
@@ -119,7 +119,7 @@ impl ServerTask {
         Ok(true)
     }
 
-    /// What the look at a task brought: what its server asks comes as an answer that requires
+    /// Handles what a look at a task brought: what its server asks comes as an answer that requires
     /// input, as a call itself would have it.
     fn polled(&mut self, polled: Result<Polled, Fault>) -> Result<Option<Event>, Fault> {
         match polled {
@@ -148,7 +148,7 @@ impl ServerTask {
         }
     }
 
-    /// What the client is to be told before anything else.
+    /// Takes what the client is to be told before anything else.
     pub fn take_withdrawn(&mut self) -> Vec<ClientEvent> {
         mem::take(&mut self.withdrawn)
     }
@@ -201,7 +201,7 @@ pub fn rename(context: &Context, coalescing: &Coalescing, body: Body) -> Body {
     let modern = context.client().era() == Era::Modern && resend.era == Era::Modern;
     let may = modern && matches!(context.call.method, Method::ToolsCall | Method::TasksGet);
     let Body::Result(result) = &body else { return body };
-    // Read only where there can be one.
+    // The id is read only where there can be one.
     let id = if may { splice::rare_member(result, &TASK_ID) } else { None };
     let Some(own) = id.and_then(|id| id.try_read::<String>()) else { return body };
     let shown = match context.call.named.header() {

@@ -23,7 +23,7 @@ pub enum BreakerState {
 pub struct Machine {
     settings: config::Breaker,
     phase: Phase,
-    /// One for each time that it changed.
+    /// The number of times that it changed.
     generation: u64,
 }
 
@@ -101,7 +101,7 @@ impl Machine {
         }
     }
 
-    /// One whose time has come is half-open: the next call is a probe.
+    /// Returns the state. A breaker whose time has come is half-open: the next call is a probe.
     pub fn state(&self, now: Duration) -> BreakerState {
         match self.phase {
             Phase::Closed(_) => BreakerState::Closed,
@@ -124,7 +124,7 @@ impl Machine {
         self.is_bad_by(seen.calls, seen.failed, seen.calls, seen.slow)
     }
 
-    /// So many of so many calls failed, and were slow.
+    /// Returns whether so many failed and slow calls of so many are too many.
     fn is_bad_by(&self, calls: u32, failed: u32, other_calls: u32, slow_ones: u32) -> bool {
         let reached = |share: config::Share, count: u32, all: u32| {
             share.is_reached(u64::from(count), u64::from(all))

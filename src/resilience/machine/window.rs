@@ -148,7 +148,7 @@ impl OutcomeCounts {
     }
 }
 
-/// Which part of all time a moment is in.
+/// Returns the part of all time that a moment is in.
 fn part(now: Duration, length: Duration) -> u64 {
     (now.as_nanos() / length.as_nanos().max(1)) as u64
 }

@@ -183,7 +183,7 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         let Some(load) = self.standing.loads.get(self.at.0) else { return };
-        // It was given up before it showed a sign: at least so slow it is.
+        // The call was given up before it showed a sign: the replica is at least so slow.
         if !self.heard {
             load.abandoned(self.since.elapsed(), Instant::now());
         }

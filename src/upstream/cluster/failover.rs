@@ -1,7 +1,7 @@
 //! Failover and hedging: another replica gets a call whose replica fails it before its first sign,
 //! or is slow.
 //!
-//! Where nothing was sent, any call goes elsewhere; where something was, only one that is safe to
+//! Any call goes elsewhere where nothing was sent; where something was, only one that is safe to
 //! repeat. A hedge is a second request of a safe call at another replica, while the first is under
 //! way: the first sign counts, and the other request is cancelled.
 
@@ -78,14 +78,14 @@ impl Failover {
     fn try_failover(&mut self, error: &SendError) -> bool {
         let may = match error {
             SendError::Unavailable(_) | SendError::Unready(_) | SendError::Refused(_) => true,
-            // What a server says that goes away, or a balancer in its place (RFC 9110 §15.6).
+            // A server says so that goes away, or a balancer in its place (RFC 9110 §15.6).
             SendError::Lost(_) | SendError::Status(502..=504, _) | SendError::Busy(503, _) => {
                 self.ask.safe && self.upstream.may_send_lost()
             }
             SendError::Status(500.., _) | SendError::Busy(..) => {
                 self.ask.safe && self.upstream.may_send_twice()
             }
-            // Whoever waited so long has no time left, and what is wrong is so elsewhere, too.
+            // A call that waited so long has no time left, and what is wrong is so elsewhere, too.
             SendError::Idle(_)
             | SendError::Total(_)
             | SendError::Status(..)

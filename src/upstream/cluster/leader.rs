@@ -1,4 +1,4 @@
-//! Which of several replicas leads: hears of changes, and lists for all.
+//! Chooses the replica that leads: hears of changes, and lists for all.
 
 use std::sync::{
     Arc,
@@ -9,7 +9,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::call::ReplicaIndex;
 
-/// Which of the replicas leads.
+/// The choice of the replica that leads.
 #[derive(Debug)]
 pub struct Leader {
     pub place: AtomicUsize,

@@ -50,7 +50,7 @@ impl Upstream {
         }
         self.common.wanted.inherit(&predecessor.common.wanted);
         self.common.levels.lock().extend(predecessor.common.levels.lock().iter());
-        // Of several replicas any can have a session: it is moved to where its next call goes.
+        // Any of several replicas can have a session: it is moved to where its next call goes.
         for theirs in &predecessor.replicas {
             self.first().inherit_sessions(theirs);
         }

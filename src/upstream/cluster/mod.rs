@@ -41,7 +41,7 @@ pub struct Upstream {
     pub replicas: Vec<Arc<Replica>>,
     /// Hashes of the replicas' addresses, which name them in what clients keep.
     pub ids: Vec<ReplicaId>,
-    /// Where legacy sessions are, of several replicas.
+    /// The replica of each legacy session, where there are several.
     pub homes: Mutex<HashMap<SessionKey, ReplicaIndex>>,
     pub standing: Arc<EndpointHealth>,
     pub spare_for_slow: HedgeBudget,

@@ -64,12 +64,12 @@ impl Upstream {
             };
             last = match self.send_to(at, ask, clearance, attempt).await {
                 Ok(exchange) => {
-                    // What a session has done counts where it was done.
+                    // Work of a session counts where it was done.
                     let hedge = ask.hedge.filter(|_| ask.safe && !self.is_homed(ask));
                     let failover = Failover::new(ask, clearance, tried, hedge);
                     return Ok(exchange.with(failover));
                 }
-                // Another replica is no way around a limit of the upstream.
+                // A second replica is no way around a limit of the upstream.
                 Err(error @ SendError::Limited(_)) => return Err(error),
                 // Nothing was sent.
                 Err(error) => error,
@@ -98,7 +98,7 @@ impl Upstream {
         let picked = self.standing.begin(at);
         match replica.dispatch(ask, self.timeout(ask), clearance, attempt).await {
             Ok(exchange) => Ok(exchange.sent_to(*id, picked)),
-            // What the gate itself refuses says nothing of the replica.
+            // A refusal of the gate itself says nothing of the replica.
             Err(error) => {
                 if error.cause().is_some() {
                     picked.failed();

@@ -16,7 +16,7 @@ use crate::{
 };
 
 impl Upstream {
-    /// What counts the calls of one of its tools, by its own name.
+    /// Returns the metrics of one of its tools, by its own name.
     pub fn metrics_of_tool(&self, own: &str) -> Arc<CallMetrics> {
         self.counters.calls_of(MetricScope::Tool(self.name().clone(), own.to_owned()))
     }

@@ -96,7 +96,8 @@ impl Attention {
             }
             tokio::select! {
                 () = self.read(&connection) => break,
-                // Dropped, the stream is closed; it is taken up after the last event that it had.
+                // The stream is closed when this is dropped; it is taken up after the last event
+                // that it had.
                 () = self.unwanted(&mut readers, &others, bounds) => (),
             }
             self.stream.send_replace(Stream::Closed);
@@ -107,7 +108,7 @@ impl Attention {
     async fn read(&self, connection: &Connection) {
         let (answered, known) = oneshot::channel();
         let opened = async {
-            // Dropped where another reads it already.
+            // The sender is dropped where another reads it already.
             known.await.ok();
             self.stream.send_replace(Stream::Open);
         };
@@ -153,7 +154,7 @@ impl Attention {
             {
                 return;
             }
-            // There is no session, or it is gone.
+            // No session is there, or it is gone.
             std::future::pending().await
         };
         tokio::select! {

@@ -30,8 +30,8 @@ use crate::{
     },
 };
 
-/// Where there is no room, one of so many sessions is closed at once, so that the look at all is
-/// needed once in so many times only.
+/// The divisor of the sessions that are closed at once where there is no room, so that the look at
+/// all is needed once in so many times only.
 const EVICTED_PART: usize = 64;
 
 /// A digest of what tells callers apart: what a client says of itself may be long.
@@ -58,7 +58,7 @@ struct CallerSession {
     /// The end of its last call.
     used: Mutex<Instant>,
     freed: Arc<Notify>,
-    /// What decides when its stream of what belongs to no request is read.
+    /// The attention that decides when its stream of what belongs to no request is read.
     attention: Arc<Attention>,
 }
 
@@ -133,7 +133,7 @@ impl CallerSessions {
         if let Some(session) = sessions.get(key).filter(|session| !session.has_ended()) {
             return Some(session.begin());
         }
-        // One that has ended leaves its room to its successor.
+        // A session that has ended leaves its room to its successor.
         let ended = sessions.remove(key);
         if ended.as_ref().is_some_and(|ended| ended.was_forgotten()) {
             self.counters.add(Counter::UpstreamSessionsRenewed);
@@ -217,12 +217,12 @@ impl CallerSession {
 }
 
 impl CallerLease {
-    /// Where the session's connection is, once it has been opened.
+    /// Returns the session's connection, once it has been opened.
     pub fn connection(&self) -> &OnceCell<Connection> {
         &self.session.connection
     }
 
-    /// What decides when the session's stream is read.
+    /// Returns what decides when the session's stream is read.
     pub fn attention(&self) -> &Arc<Attention> {
         &self.session.attention
     }

@@ -17,7 +17,7 @@ pub enum OpenError {
     Refused { method: &'static str, error: Raw, status: u16 },
     #[error("it speaks no HTTP+SSE: {0}")]
     NoStream(String),
-    /// Where it would have messages sent.
+    /// The stream names an endpoint elsewhere.
     #[error("its stream names the endpoint `{0}`, which is no address of the same origin as `url`")]
     Endpoint(String),
     #[error("it speaks version `{0}`, which is no version of MCP that can be agreed on here")]

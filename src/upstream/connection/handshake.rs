@@ -103,13 +103,13 @@ pub async fn probe(link: &Channel, client: &Client, timeout: Timeout) -> Result<
     };
     let mut greeting = Box::pin(initialize(link, client, timeout));
     let greeted = tokio::select! {
-        // First: it may be in the pipe before the refusal of the second.
+        // The answer comes first: it may be in the pipe before the refusal of the second.
         biased;
         found = &mut discovering => match found {
             Ok(Found::Modern(peer)) => return Ok(Agreed::modern(link, peer)),
             Ok(Found::Legacy { .. }) | Err(_) => greeting.await,
         },
-        // What fails for another reason than the era is told by the other, too.
+        // A greeting that fails for another reason than the era is told by the other, too.
         greeted = &mut greeting => match greeted {
             Err(refused) if refused.is_refusal() => {
                 let patience = PROBE_TIMEOUT.min(timeout.open / 4);
@@ -162,7 +162,7 @@ pub async fn discover(link: &Channel, timeout: Timeout) -> Result<Found, OpenErr
     if let Body::Error(error) = &body
         && refused_versions(error).1.iter().any(|version| version == Version::MODERN.as_str())
     {
-        // It refused the version that it says it speaks.
+        // The server refused the version that it says it speaks.
         body = ask_discover(link, timeout).await?;
     }
     let result = match body {
@@ -178,7 +178,7 @@ pub async fn discover(link: &Channel, timeout: Timeout) -> Result<Found, OpenErr
         }
     };
     let Some(found) = result.try_read::<Discovered>() else {
-        // It answers anything to anything.
+        // The server answers anything to anything.
         return Ok(Found::Legacy { inferred: false });
     };
     let versions = found.supported_versions;
@@ -242,7 +242,7 @@ pub async fn initialize(
             Event::Answer { body: Body::Error(error), status } => {
                 return Err(OpenError::Refused { method: "initialize", error, status });
             }
-            // Dropped, a question is refused.
+            // A question is refused by being dropped.
             Event::Notification(_) | Event::ServerRequest(_) | Event::Resumable { .. } => (),
         }
     };

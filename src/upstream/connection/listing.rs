@@ -25,7 +25,7 @@ impl Upstream {
 
     /// A client that can be asked is there, and wants to know the lists.
     pub fn expect_asked(&self) {
-        // Told once: whoever waits is not to be woken for nothing.
+        // The change is told once: whoever waits is not to be woken for nothing.
         self.common.asked.send_if_modified(|expected| !std::mem::replace(expected, true));
     }
 }

@@ -1,10 +1,10 @@
-//! Whom a connection is opened for: that decides who hears what its server says on it, and whether
-//! several calls are on it at once.
+//! The owner that a connection is opened for: that decides who hears what its server says on it,
+//! and whether several calls are on it at once.
 
 use crate::call::{SessionKey, Token};
 
-/// Whom a connection is opened for; with the token that its server is shown, where it is one
-/// caller's.
+/// The owner that a connection is opened for; with the token that its server is shown, where it is
+/// one caller's.
 #[derive(Debug, Clone, Copy)]
 pub enum Owner<'a> {
     /// The gateway itself, and every caller that may share its session.

@@ -14,7 +14,7 @@ use crate::{
     upstream::connection::{channel::Channel, open::Connection},
 };
 
-/// Open connections that nobody uses, and room for more.
+/// The open connections that nobody uses, and room for more.
 #[derive(Debug)]
 pub struct ConnectionPool {
     idle: Mutex<Vec<PooledConnection>>,
@@ -32,7 +32,7 @@ pub struct ClientKey {
     pub private: bool,
 }
 
-/// Room for one connection; whoever waits looks again once it is free.
+/// The room for one connection; whoever waits looks again once it is free.
 #[derive(Debug)]
 pub struct ConnectionRoom {
     permit: Option<OwnedSemaphorePermit>,
@@ -76,7 +76,7 @@ pub struct ConnectionGuard {
 #[derive(Debug)]
 pub enum PoolAnswer {
     Idle(Leased),
-    /// Room to open one.
+    /// The room to open one.
     Room(ConnectionRoom),
 }
 
@@ -127,7 +127,7 @@ impl ConnectionPool {
         self.idle.lock().extract_if(.., stale).collect()
     }
 
-    /// Room for one connection that is kept outside of the pool; none once the pool is gone.
+    /// Takes room for one connection that is kept outside of the pool; none once the pool is gone.
     pub async fn room(&self) -> Option<ConnectionRoom> {
         let permit = Arc::clone(&self.places.free).acquire_owned().await.ok()?;
         Some(self.room_of(permit))

@@ -1,5 +1,5 @@
-//! Which connection a request takes: the one that all share, the client session's own, or one that
-//! is leased for it.
+//! Chooses the connection that a request takes: the one that all share, the client session's own,
+//! or one that is leased for it.
 
 use std::sync::atomic::Ordering;
 

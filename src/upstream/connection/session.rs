@@ -37,7 +37,7 @@ use crate::{
 /// How long a session's first call waits for the session's own stream.
 const LISTEN_PATIENCE: Duration = Duration::from_millis(300);
 
-/// Where there is no room, one of so many sessions' connections is closed.
+/// The share of sessions of which one's connection is closed where there is no room.
 const EVICTED_PART: usize = 64;
 
 /// A client session's own connection.
@@ -264,7 +264,7 @@ impl Replica {
         }
         self.attend(&connection, &own.attention, ask.presence.clone());
         own.attention.heard(LISTEN_PATIENCE).await;
-        // Another was set meanwhile.
+        // The client set another level meanwhile.
         if let Some(latest) = wished().filter(|latest| level.as_ref() != Some(latest)) {
             tell_level(&connection, &latest).await?;
         }
@@ -306,7 +306,7 @@ impl Replica {
     pub async fn leased(&self, ask: &UpstreamRequest) -> Result<Leased, OpenError> {
         let client = client_of(ask);
         let level = ask.log_level.as_deref();
-        // Of one client for certain: a session, or whoever started the gate.
+        // The key is of one client for certain: a session, or whoever started the gate.
         let private = ask.session.is_some() || ask.caller == Caller::Parent;
         let digest = self.client_digest(ask, &client, level);
         let key = ClientKey { digest, private };

@@ -129,7 +129,7 @@ mod tests {
         map
     }
 
-    /// What of these lines is sent on and counts: by name, in the order of the lines.
+    /// Returns those of these lines that are sent on and count: by name, in the order of the lines.
     fn counted(lines: &[(&'static str, String)]) -> Vec<(&'static str, Vec<String>)> {
         let of = |wanted| {
             let values = lines.iter().filter(|(name, _)| *name == wanted);

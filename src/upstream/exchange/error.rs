@@ -38,7 +38,7 @@ pub enum SendError {
     NoRoom,
     #[error("sent something that is no MCP: {0}")]
     Garbage(String),
-    /// What the server says of it is for operators.
+    /// The server's words about it are for operators.
     #[error("answered with HTTP status {0}{1}")]
     Status(u16, ServerReason),
     /// A redirect that is not followed: where it leads, without what may be secret, and why not.
@@ -53,7 +53,7 @@ pub enum SendError {
 }
 
 impl SendError {
-    /// Which kind it is, whatever else it says: a word of a closed set.
+    /// Returns the kind of the failure, whatever else it says: a word of a closed set.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Unavailable(_) => "unavailable",

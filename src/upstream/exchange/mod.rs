@@ -47,7 +47,7 @@ pub struct Exchange {
     leased: Option<Leased>,
     /// The connection that it was sent on, where it may lead to a task.
     connection: Option<Box<Connection>>,
-    /// Which of several replicas it was sent to.
+    /// The replica that it was sent to, of several.
     pub replica: Option<ReplicaId>,
     /// The replica's load and health, which hear of it.
     picked: Option<InFlight>,

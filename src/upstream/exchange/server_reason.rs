@@ -1,5 +1,5 @@
-//! What a server says by itself of why it refuses: for operators, in few words, without what may
-//! be secret.
+//! The reason that a server itself gives for a refusal: for operators, in few words, without what
+//! may be secret.
 
 use std::{borrow::Cow, fmt};
 
@@ -36,7 +36,7 @@ pub struct Refusal<'a> {
     pub body: &'a [u8],
     /// The address that was asked, as it may be shown.
     pub url: &'a str,
-    /// What was sent and must not be shown where it is repeated.
+    /// Secrets that were sent and must not be shown where they are repeated.
     pub secrets: &'a [&'a str],
 }
 
@@ -93,8 +93,8 @@ pub fn in_place_of_message(body: &[u8], error: &str, refusal: Refusal<'_>) -> St
     if words.is_empty() { error.to_owned() } else { format!("{error}; it begins with \"{words}\"") }
 }
 
-/// What may be shown of a text: one line, without control characters, what was sent as a secret,
-/// and what looks like one; cut.
+/// Returns what may be shown of a text: one line, without control characters, what was sent as a
+/// secret, and what looks like one; cut.
 pub fn clean(text: &str, secrets: &[&str]) -> String {
     let mut text = Cow::Borrowed(text);
     for secret in secrets.iter().filter(|secret| 4 <= secret.len()) {
@@ -161,7 +161,7 @@ fn unquoted(text: &str) -> String {
     value
 }
 
-/// What a body says for people, as JSON, as a page, or as text.
+/// Returns what a body says for people, as JSON, as a page, or as text.
 fn body_words(body: &[u8]) -> Option<String> {
     let body = body.get(..BODY_BYTES_MAX.min(body.len())).unwrap_or(body);
     if let Ok(json) = serde_json::from_slice::<Value>(body) {

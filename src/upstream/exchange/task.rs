@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// Where a server names no interval.
+/// The interval where a server names none.
 const INTERVAL: Duration = Duration::from_secs(5);
 const INTERVAL_MIN: Duration = Duration::from_millis(100);
 const INTERVAL_MAX: Duration = Duration::from_secs(15);
@@ -184,7 +184,7 @@ impl Drop for Watch {
                 Ok(Err(error)) => tracing::debug!(%error, "a task was not cancelled"),
                 Err(_) => tracing::debug!("a task was not cancelled in time"),
             }
-            // Only now may the connection be another's, or end.
+            // Not before now may the connection be another's, or end.
             drop(leased);
         });
     }

@@ -43,7 +43,7 @@ impl Replica {
             Phase::Idle | Phase::Opening | Phase::Failed(_) => None,
         };
         let idle = self.pool.sweep(Duration::ZERO);
-        // First, so that nothing is opened again.
+        // The tasks stop first, so that nothing is opened again.
         self.tasks.stop();
         let shared = shared.iter().map(|shared| shared.close(CLOSING));
         let own = own.into_iter().map(SessionConnection::close);

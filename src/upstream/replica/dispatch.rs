@@ -31,18 +31,21 @@ impl Replica {
     ) -> Result<Exchange, SendError> {
         self.tally.call();
         self.check_caller(ask)?;
-        // From here on, so that a retirement waits for those that still look for a connection.
+        // The call counts as under way from here on, so that a retirement waits for those that
+        // still look for a connection.
         let underway = Arc::clone(&self.underway);
         let patience = self.settings.config.timeout.open;
         let found = tokio::time::timeout(patience, self.connection_for(ask)).await;
         let Connected { connection, mut leased, hold } = match found {
             Ok(Ok(connected)) => connected,
-            // It is being opened again, and no call is waited for: that is breaker enough.
+            // The upstream is being opened again, and no call is waited for: that is breaker
+            // enough.
             Ok(Err(error)) => return Err(self.tally.failure(error)),
             Err(_) => return Err(self.tally.failure(self.unready(patience, attempt))),
         };
-        // Now that nothing else stands between the request and the server: what is not sent counts
-        // in no limit, and a limit that refuses gives the breaker its probe back.
+        // The admission is taken now that nothing else stands between the request and the server:
+        // what is not sent counts in no limit, and a limit that refuses gives the breaker its probe
+        // back.
         let admission = clearance.admit(ask).await.inspect_err(|_| {
             // The connection was not used, and is as good as before.
             leased.iter_mut().for_each(Leased::settle);
@@ -82,7 +85,7 @@ impl Replica {
         uri: &str,
     ) -> Result<Body, SendError> {
         let body = match self.ask_own(key, ask).boxed().await {
-            // It was not processed: once more, in another one.
+            // The request was not processed: it is sent once more, in another session.
             Err(SendError::SessionGone) => self.ask_own(key, ask).boxed().await,
             asked => asked,
         };

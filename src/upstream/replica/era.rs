@@ -1,5 +1,5 @@
-//! Which era a server speaks, as far as that is known: by configuration, by earlier openings, also
-//! of earlier runs, and by what failed since.
+//! The era that a server speaks, as far as that is known: by configuration, by earlier openings,
+//! also of earlier runs, and by what failed since.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -151,7 +151,8 @@ impl Knowledge {
         }
         let doubts = self.state.lock().doubts;
         let probes = match self.era(now) {
-            // In turns: the server may be another one by now, or of the era that it was found in.
+            // The eras are tried in turns: the server may be another one by now, or of the era that
+            // it was found in.
             Some(Era::Legacy) => doubts % 2 == 1,
             Some(Era::Modern) => doubts == 0 || doubts % 2 == 1,
             None => doubts.is_multiple_of(2),

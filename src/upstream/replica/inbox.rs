@@ -25,7 +25,7 @@ use crate::{
 /// Messages that wait to be passed on; more are dropped and counted.
 const SERVER_MESSAGES_MAX: usize = 1_024;
 
-/// Where one connection's signs go. A clone goes to the same place.
+/// The end where one connection's signs go in. A clone goes to the same place.
 #[derive(Debug, Clone)]
 pub struct EventSink {
     inbox: Arc<Inbox>,
@@ -62,7 +62,7 @@ pub struct Inbox {
     upstream: String,
 }
 
-/// What a server sent last that is no message.
+/// The last line of a server that is no message.
 #[derive(Debug, Clone)]
 pub struct LastNoise {
     pub what: String,
@@ -87,7 +87,7 @@ pub enum ListChange {
 pub enum ServerMessage {
     /// Anything else that clients may care for: `updated`, log messages.
     Notice(Option<SessionKey>, ServerNotification),
-    /// Asked outside of any call (legacy, on the stream that GET opened).
+    /// A question outside of any call (legacy, on the stream that GET opened).
     Question(Option<SessionKey>, ServerRequest),
 }
 

@@ -1,5 +1,5 @@
-//! Which log messages a server is to send (legacy): each session's own wish on its own connection,
-//! the most that any session wants on one that all share.
+//! The log messages that a server is to send (legacy): each session's own wish on its own
+//! connection, the most that any session wants on one that all share.
 
 use std::sync::Arc;
 

@@ -85,7 +85,7 @@ impl Replica {
     ) -> Arc<Self> {
         let pooled = match settings.config.transport {
             Transport::Http { .. } => settings.config.sessions_max,
-            // One place is the shared process's own.
+            // A place is the shared process's own.
             Transport::Stdio { .. } | Transport::Builtin { .. } => {
                 settings.config.processes_max.saturating_sub(1)
             }

@@ -55,7 +55,7 @@ impl Replica {
     pub async fn open_shared(&self) -> Result<Connection, OpenError> {
         let turn = self.turn(Purpose::Upstream).await;
         let connection = turn.spend(Box::pin(self.open_now())).await?;
-        // It may be another server by now.
+        // The server may be another one by now.
         let modern = self.knowledge.fixed() == Some(Era::Modern);
         self.refuses_legacy.store(modern, Ordering::Relaxed);
         Ok(connection)

@@ -21,7 +21,7 @@ pub struct Openings {
     /// Places for processes that keep an upstream open, and for those that calls wait for: a call
     /// does not stand behind a start of many.
     places: Mutex<[Arc<Semaphore>; 2]>,
-    /// First openings that have neither succeeded nor failed.
+    /// The number of first openings that have neither succeeded nor failed.
     first: watch::Sender<usize>,
     counters: Arc<Counters>,
 }

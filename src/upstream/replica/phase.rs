@@ -13,7 +13,7 @@ pub enum Phase {
     Idle,
     Opening,
     Ready(Connection),
-    /// With what a call that wants it is told.
+    /// The upstream could not be opened, with what a call that wants it is told.
     Failed(SendError),
 }
 

@@ -36,13 +36,13 @@ pub struct Status {
     /// The server's `Implementation` object.
     pub info: Option<Raw>,
     pub last_error: Option<String>,
-    /// What the server itself said of it: for operators only.
+    /// The server's own words about it: for operators only.
     pub last_words: Option<String>,
     pub calls: u64,
     pub failures: u64,
     pub restarts: u64,
     pub processes: usize,
-    /// Where there are several.
+    /// The replicas, where there are several.
     pub replicas: Vec<ReplicaStatus>,
 }
 
@@ -67,7 +67,7 @@ pub struct Noted {
     pub last_error: Option<String>,
 }
 
-/// What went wrong last.
+/// The last failure.
 #[derive(Debug)]
 struct Trouble {
     error: String,
@@ -75,7 +75,7 @@ struct Trouble {
     at: Instant,
     /// Calls that were sent by then: one that came after it and did not fail says that it is over.
     calls: u64,
-    /// Set once the upstream was opened again after it.
+    /// The upstream was opened again after it.
     is_over: bool,
 }
 

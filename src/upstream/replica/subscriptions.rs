@@ -32,7 +32,7 @@ use crate::{
     },
 };
 
-/// Between the end of a modern server's stream and the next.
+/// The pause between the end of a modern server's stream and the next.
 const PAUSE: Duration = Duration::from_secs(1);
 /// The pause where the next one could not be opened.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(10);
@@ -212,14 +212,14 @@ impl Subscriptions {
                 Err(_) => want.told = Acknowledged::Refused,
             }
             for waiting in want.waiting.drain(..) {
-                // It may have gone, and is no longer counted then.
+                // The subscriber may have gone, and is no longer counted then.
                 waiting.send(told.clone()).ok();
             }
         }
         if told.is_err() {
             return;
         }
-        // Whoever wanted it has left in the meantime: the server is to be told that next.
+        // The subscriber has left in the meantime: the server is to be told that next.
         for uri in asked {
             let unwanted = Want { told: Acknowledged::Yes, ..Want::default() };
             uris.entry(uri.clone()).or_insert(unwanted);
@@ -239,7 +239,7 @@ impl Subscriptions {
                 Ok(begun) => streams.succeeded_by(begun),
                 Err(error) => {
                     no_subscription(sink.upstream(), &error);
-                    // What it refused is not asked for again by itself; what broke is.
+                    // A refused subscription is not asked for again by itself; a broken one is.
                     let refused = matches!(error, SendError::Garbage(_));
                     again = (streams.current.is_none() && !refused).then_some(PAUSE_AFTER_FAILURE);
                 }

@@ -44,7 +44,7 @@ const BUILTIN_BYTES: usize = 64 << 10;
 /// A call that finds its upstream down has it opened again, but no sooner than this after the last
 /// time: calls by the thousand do not make more processes than one in this time.
 const WAKE_PAUSE: Duration = Duration::from_millis(500);
-/// Where restarts have come to longer delays, that becomes this part of them, and at most this.
+/// The pause's part of the delays of restarts where these are longer, and its longest value.
 const WAKE_SHARE: u32 = 10;
 const WAKE_PAUSE_MAX: Duration = Duration::from_secs(3);
 /// How long such a call waits for what comes of that.
@@ -173,7 +173,7 @@ impl Replica {
         let net = self.net.clone().map_err(unavailable)?;
         let credential = self.credential.clone();
         let transport = &self.settings.config.transport;
-        // One that says nothing of the caller is the same for all.
+        // A credential that says nothing of the caller is the same for all.
         let whose = whose.filter(|_| self.is_callers()).cloned();
         Endpoint::new(net, transport, credential, whose).map_err(unavailable)
     }
@@ -234,7 +234,7 @@ impl Replica {
                 continue;
             }
             relist_at = Instant::now();
-            // One that is retired was closed on purpose.
+            // An upstream that is retired was closed on purpose.
             let last_words = self.tally.take_last_words().or_else(|| self.noise_of(life));
             let is_news = self.tally.lost(&why, last_words.clone());
             if is_news && !self.common.is_retired() {
@@ -253,7 +253,7 @@ impl Replica {
         }
     }
 
-    /// What a server sent in place of an answer that would have opened it.
+    /// Returns what a server sent in place of an answer that would have opened it.
     fn noise_of(&self, life: Option<Life>) -> Option<String> {
         let noise = self.common.inbox.last_noise().filter(|_| life.is_none());
         noise.map(|noise| noise.text)
@@ -322,7 +322,7 @@ impl Replica {
             }
             Err(SendError::Unavailable(CLOSING.to_owned()))
         };
-        // It goes on being opened for those who call later.
+        // The upstream goes on being opened for those who call later.
         tokio::time::timeout(WAKE_PATIENCE, tried).await.unwrap_or(Err(error))
     }
 
@@ -358,7 +358,7 @@ impl Replica {
             std::future::pending::<()>().await;
         };
         let ended = tokio::select! {
-            // What was wanted is told to the next connection anew.
+            // Subscriptions are told to the next connection anew.
             () = watching => return String::new(),
             ended = connection.closed() => ended,
         };
@@ -411,7 +411,8 @@ fn unspawned(error: &process::SpawnError) -> OpenError {
     OpenError::Send(SendError::Unready(format!("this gateway has no room for it: {error}")))
 }
 
-/// Between half of it and all of it, so that upstreams lost together do not come back together.
+/// Returns between half of a delay and all of it, so that upstreams lost together do not come back
+/// together.
 fn jittered(delay: Duration) -> Duration {
     delay.mul_f64(rand::random_range(0.5..=1.0))
 }
