@@ -255,15 +255,7 @@ fn report_source(gate: &Arc<OnceLock<Weak<snapshot::Gate>>>) -> ReportSource {
     Arc::new(move || {
         let gate = gate.get().and_then(Weak::upgrade);
         gate.map_or_else(
-            || Report {
-                version: env!("CARGO_PKG_VERSION").to_owned(),
-                uptime_seconds: 0,
-                routes: Vec::new(),
-                upstreams: Vec::new(),
-                counters: std::collections::BTreeMap::new(),
-                degraded: Vec::new(),
-                edit_refused: None,
-            },
+            || Report { version: env!("CARGO_PKG_VERSION").to_owned(), ..Report::default() },
             |gate| gate.report(),
         )
     })

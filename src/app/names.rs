@@ -27,7 +27,7 @@ pub struct KnownName {
 impl KnownName {
     /// The kind of the entry, in a word.
     pub fn kind_word(&self) -> &'static str {
-        word(self.kind)
+        self.kind.entry_name()
     }
 
     /// A remark on the name: free, pinned, or no longer listed.
@@ -183,7 +183,7 @@ pub fn exported(file: &Path, path: Option<&str>) -> Result<String, StartError> {
         let mut all: Vec<_> = each.collect();
         all.sort_unstable();
         if !all.is_empty() {
-            text.push_str(&format!("\n[{}s]\n", word(kind)));
+            text.push_str(&format!("\n[{}s]\n", kind.entry_name()));
         }
         for (name, (upstream, own)) in all {
             let name = quoted(name);
@@ -197,16 +197,6 @@ pub fn exported(file: &Path, path: Option<&str>) -> Result<String, StartError> {
 
 fn is_pin(holder: &Holder) -> bool {
     holder.by == NamedBy::Pin
-}
-
-/// A kind of entries, in a word.
-fn word(kind: ListKind) -> &'static str {
-    match kind {
-        ListKind::Tools => "tool",
-        ListKind::Prompts => "prompt",
-        ListKind::Resources => "resource",
-        ListKind::Templates => "template",
-    }
 }
 
 fn opened(config: &Config) -> Result<Ledger, StartError> {

@@ -137,15 +137,7 @@ pub fn idle(store: StateFolder) -> UpstreamContext {
         reading: ReadBudget::new(usize::MAX, Arc::clone(&counters)),
         spawner: Spawner::new(None, [], tasks.clone()),
         counters,
-        look: Arc::new(|| Report {
-            version: String::new(),
-            uptime_seconds: 0,
-            routes: Vec::new(),
-            upstreams: Vec::new(),
-            counters: std::collections::BTreeMap::new(),
-            degraded: Vec::new(),
-            edit_refused: None,
-        }),
+        look: Arc::new(Report::default),
         tasks,
     }
 }

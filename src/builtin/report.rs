@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// Takes a report of this moment. Called for every question: cheap, and never blocking.
 pub type ReportSource = Arc<dyn Fn() -> Report + Send + Sync>;
 
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Report {
     pub version: String,
     pub uptime_seconds: u64,

@@ -46,6 +46,16 @@ impl ListKind {
         }
     }
 
+    /// The name of one entry, for people and for sections of the configuration.
+    pub fn entry_name(self) -> &'static str {
+        match self {
+            Self::Tools => "tool",
+            Self::Prompts => "prompt",
+            Self::Resources => "resource",
+            Self::Templates => "template",
+        }
+    }
+
     /// The server capability it needs.
     pub fn capability(self) -> &'static str {
         match self {

@@ -217,7 +217,7 @@ impl Reads {
     /// `left has attr`
     fn has(&mut self, of: &Map<String, Value>) {
         match variable(of.get("left")) {
-            // A single attribute may be missing.
+            // The address is its only attribute that may be missing.
             Some("principal") => self.personal.address = true,
             _ => self.left(of),
         }

@@ -114,7 +114,7 @@ impl UpstreamEntry {
         let all = self.catalog.remarks();
         let remarks = |is: &dyn Fn(&Remark) -> bool| -> Vec<String> {
             let each = all.iter().filter(|(_, one)| is(one)).take(REMARKS_MAX);
-            each.map(|(kind, one)| format!("{} {:?}: {}", word(*kind), one.entry, one.what))
+            each.map(|(kind, one)| format!("{} {:?}: {}", kind.entry_name(), one.entry, one.what))
                 .collect()
         };
         let source =
@@ -165,16 +165,6 @@ impl Snapshot {
             weight,
             back: trial.rolled_back_because(),
         })
-    }
-}
-
-/// Name of one entry of a list.
-fn word(kind: ListKind) -> &'static str {
-    match kind {
-        ListKind::Tools => "tool",
-        ListKind::Prompts => "prompt",
-        ListKind::Resources => "resource",
-        ListKind::Templates => "template",
     }
 }
 
