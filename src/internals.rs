@@ -111,7 +111,7 @@ pub fn twin(routes: &str) -> Result<ReferenceLimits, Problems> {
     Ok(ReferenceLimits::new(&config::parse("routes.toml", routes, &|_| None)?))
 }
 
-/// What holds for calls of a tool of upstream `a` on the first route of a configuration.
+/// Returns what holds for calls of a tool of upstream `a` on the first route of a configuration.
 ///
 /// # Errors
 /// Fails where the configuration is not valid.
@@ -173,7 +173,7 @@ pub fn cached(config: &Path, lookup: CacheQuery<'_>, result: &Raw) -> Result<Kep
 pub struct Kept(Cache<()>);
 
 impl Kept {
-    /// What is served.
+    /// Returns what is served.
     pub fn hit(&self, lookup: CacheQuery<'_>) -> Option<Raw> {
         match self.0.lookup(lookup) {
             Lookup::Hit(kept) => Some(kept.served()),

@@ -118,7 +118,7 @@ impl Reloader {
         let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
         let folder = folder.unwrap_or(Path::new("."));
         let on_event = move |_| {
-            // One event that waits is enough.
+            // A single event that waits is enough.
             events.try_send(()).ok();
         };
         let mut watcher = notify::recommended_watcher(on_event).ok()?;
@@ -186,7 +186,7 @@ impl Reloader {
         };
         match self.listen {
             Some(_) => config.listen_on(bound).map_err(opens)?,
-            // What the file says of it counts at the next start only.
+            // The file's value of it counts at the next start only.
             None => config.clone().listen_on(bound).map_err(opens)?,
         }
         Ok(config)

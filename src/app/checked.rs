@@ -19,7 +19,7 @@ const COLLISIONS_MAX: usize = 20;
 /// were open; nothing is opened, and nothing written.
 pub fn warnings(config: &Config) -> Vec<String> {
     let mut warnings = config::advice(config);
-    // It would be made.
+    // The folder would be made.
     if !config.server.state.is_dir() {
         return warnings;
     }

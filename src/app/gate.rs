@@ -105,7 +105,7 @@ impl Core {
 
     pub fn reload(&self) {
         self.inner.doubt_inferred_eras();
-        // One request that waits is enough.
+        // A single request that waits is enough.
         self.reload.try_send(()).ok();
     }
 
@@ -169,7 +169,7 @@ impl Core {
 impl ServedChannel {
     /// Waits until its client is gone, or the gate.
     pub async fn ended(self) {
-        // Dropped unsaid, it has ended, too.
+        // The sender has ended, too, where it is dropped.
         self.0.await.ok();
     }
 }

@@ -174,7 +174,7 @@ pub fn exported(file: &Path, path: Option<&str>) -> Result<String, StartError> {
     let quoted = |text: &str| toml::Value::from(text).to_string();
     for kind in ListKind::ALL {
         let in_force = |it: &&(&str, &Holder)| it.1.by == NamedBy::of(route.names) || is_pin(it.1);
-        // One name for each entry: that which was pinned, else that which was served first.
+        // Each entry has one name: that which was pinned, else that which was served first.
         let each = names.of(kind).by_owner().into_iter().filter_map(|(owner, names)| {
             let pinned = names.iter().find(|(_, holder)| is_pin(holder));
             let (name, _) = pinned.or_else(|| names.iter().find(in_force))?;

@@ -58,7 +58,8 @@ pub fn serve<T: Future<Output = Result<(), StartError>>>(
     tell: impl FnOnce(&RunningGate) -> T,
 ) -> Result<(), StartError> {
     process::runtime()?.block_on(async {
-        // First of all: a mistake in the new configuration must leave the old process alone.
+        // The configuration is checked first of all: a mistake in the new configuration must leave
+        // the old process alone.
         let plan = Plan::new(options).await?;
         let server = &plan.config.server;
         let address = server.listen;
@@ -74,7 +75,7 @@ pub fn serve<T: Future<Output = Result<(), StartError>>>(
         let signals = Signals::new(path.clone())?;
         let gate = plan.start(listener)?;
         let stopped = run_server(listening, signals, &path)?;
-        // Where the server fails at once, the gate is stopped at once.
+        // The gate is stopped at once where the server fails at once.
         is_shown.await.ok();
         let telling = tell(&gate);
         process::run(gate, telling, stopped).await
@@ -107,7 +108,7 @@ fn run_server(
 /// Puts the listening socket into the table that pingora hands over.
 struct ListeningSocket {
     address: SocketAddr,
-    /// Kept for as long as its number is in the table.
+    /// The socket, kept for as long as its number is in the table.
     socket: OwnedFd,
     shown: Option<oneshot::Sender<()>>,
 }
@@ -177,7 +178,7 @@ impl ShutdownSignalWatch for Signals {
 /// sockets, and panics or exits where it fails.
 async fn take_over(path: &Path, address: SocketAddr) -> Result<Option<TcpListener>, StartError> {
     let received = tokio::time::timeout(HAND_OVER_TIMEOUT, receive(path)).await;
-    // Whoever sends now is told that nobody waits.
+    // A process that sends now is told that nobody waits.
     std::fs::remove_file(path).ok();
     let received = match received {
         Ok(Ok(received)) => received,
@@ -196,14 +197,14 @@ async fn take_over(path: &Path, address: SocketAddr) -> Result<Option<TcpListene
 }
 
 async fn receive(path: &Path) -> io::Result<Vec<(String, OwnedFd)>> {
-    // Left behind by a process that was killed while it waited.
+    // The file was left behind by a process that was killed while it waited.
     std::fs::remove_file(path).ok();
     let listener = UnixListener::bind(path)?;
     tracing::info!("waiting for the listening socket: send SIGQUIT to the tollgate that serves");
     loop {
         let (stream, _) = listener.accept().await?;
         let received = stream.async_io(Interest::READABLE, || read_sockets(&stream)).await?;
-        // One that only looked whether anybody waits has sent nothing.
+        // A process that only looked whether anybody waits has sent nothing.
         if !received.is_empty() {
             return Ok(received);
         }

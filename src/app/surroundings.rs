@@ -1,5 +1,5 @@
-//! What a configuration needs of this machine: programs, folders that can be written, certificates.
-//! Looked at without opening an upstream, and without writing anything.
+//! Checks what a configuration needs of this machine: programs, folders that can be written,
+//! certificates. Looked at without opening an upstream, and without writing anything.
 
 use std::path::Path;
 
@@ -18,12 +18,12 @@ use crate::{
 const SOON_DAYS: u64 = 30;
 const DAY_SECONDS: u64 = 24 * 60 * 60;
 
-/// What was found, a line each.
+/// The findings, a line each.
 #[derive(Debug, Default)]
 pub struct Inspection {
     /// The gate, or an upstream, will not work with it.
     pub errors: Vec<String>,
-    /// It works, and is hardly meant so, or not for long; or another machine may have it.
+    /// Settings that work, and are hardly meant so, or not for long, or that another machine may have.
     pub warnings: Vec<String>,
 }
 
@@ -58,7 +58,7 @@ fn folders(config: &Config, found: &mut Inspection) {
     found.errors.extend(wrong);
     let audit = config.audit.as_ref().and_then(|audit| audit.path.parent());
     if let Some(folder) = audit.filter(|folder| *folder != state) {
-        // It is not made, other than the state folder.
+        // The folder is not made, other than the state folder.
         let missing = (!folder.exists()).then(|| "there is no such folder".to_owned());
         let wrong = missing.or_else(|| unwritable(folder));
         let line = wrong.map(|why| format!("audit.path: {}: {why}", folder.display()));
@@ -105,7 +105,7 @@ fn reached(upstream: &config::Upstream, spawner: &Spawner, net: &Net, found: &mu
                 memory: None,
                 inherit: Vec::new(),
             };
-            // Another machine may have it, as it may have a variable.
+            // A different machine may have it, as it may have a variable.
             if let Err(why) = spawner.find(&settings) {
                 found.warnings.push(format!("upstream `{name}` cannot be started here: {why}"));
             }

@@ -161,7 +161,7 @@ fn line(record: &str) -> String {
     let record = serde_json::from_str::<Value>(record).unwrap_or_default();
     let text = |key| record.get(key).and_then(Value::as_str).unwrap_or("-");
     let number = |key| record.get(key).and_then(Value::as_u64).unwrap_or_default();
-    // What clients call themselves and their targets may hold anything.
+    // The names that clients give themselves and their targets may hold anything.
     let shown = |key| text(key).escape_debug();
     format!(
         "{:>6} {} {} {} {} {} -> {} {} µs",

@@ -81,7 +81,7 @@ pub fn run(path: &Path, command: &Command) -> anyhow::Result<ExitCode> {
 /// The text is not TOML, or has something else in the place of the key.
 fn with_key(before: &str, key: &NewKey, arguments: &Arguments) -> anyhow::Result<String> {
     let mut file: DocumentMut = before.parse()?;
-    // What stands behind the last section stays before a new one.
+    // The text behind the last section stays before a new one.
     let end = match file.contains_key("auth") {
         true => String::new(),
         false => file.trailing().as_str().unwrap_or_default().to_owned(),

@@ -84,7 +84,7 @@ pub async fn tell(gate: &app::Viewer, base: &str) {
             }
         };
         tokio::select! {
-            // Only shown.
+            // The address is only shown.
             () = gate.settled() => (),
             () = spinning => (),
         }

@@ -25,7 +25,7 @@ use super::{
     reply::{self, Answer, Rejection, RequestHead},
 };
 
-/// One client on one route. HTTP makes one for each request, a channel one for each message.
+/// A client on one route. HTTP makes one for each request, a channel one for each message.
 pub struct Conversation {
     /// The route, of the snapshot that was loaded when the message came.
     pub at: RouteSnapshot,
@@ -110,7 +110,7 @@ impl Conversation {
                     Ok(call) => MessageAction::Run(Call { peer: self.peer, ..call }),
                     Err(rejection) => {
                         let (id, fault) = *rejection;
-                        // Which method it is matters only once it has been sent.
+                        // The method matters only once it has been sent.
                         let head = RequestHead { id: &id, method: Method::Ping, version };
                         MessageAction::Answer(self.failed(&fault, head))
                     }
@@ -123,7 +123,7 @@ impl Conversation {
                     let what = "the call that asked what this answers";
                     return self.reject(&Rejection::Elsewhere(what), None);
                 }
-                // One that nobody waits for any more is taken and forgotten.
+                // An answer that nobody waits for any more is taken and forgotten.
                 MessageAction::Accept
             }
         }

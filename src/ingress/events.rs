@@ -141,7 +141,7 @@ async fn receive(channel: ClientChannel, mut posted: mpsc::Receiver<Incoming>, o
         }
     };
     tokio::select! {
-        // What was posted and not yet looked at is not begun.
+        // A message that was posted and not yet looked at is not begun.
         () = receiving => (),
         () = channel.closed() => (),
         () = gate.closing() => channel.finish().await,

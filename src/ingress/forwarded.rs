@@ -55,7 +55,7 @@ fn forwarded_for(element: &[u8]) -> Option<IpAddr> {
         let at = pair.iter().position(|byte| *byte == b'=')?;
         let (name, value) = pair.split_at(at);
         if name.trim_ascii().eq_ignore_ascii_case(b"for") {
-            // One that is named twice says nothing.
+            // A parameter that is named twice says nothing.
             if found.is_some() {
                 return None;
             }

@@ -218,7 +218,7 @@ struct ConnectionContext {
     gate: Arc<Gate>,
     local: SocketAddr,
     peer: ClientPeer,
-    /// Room for requests under way.
+    /// The room for requests under way.
     requests: Arc<Semaphore>,
     shared: Arc<ListenerState>,
 }
@@ -245,7 +245,7 @@ impl ConnectionContext {
             return self.serve(wire, &slot, patience).await;
         };
         let shaken = tokio::select! {
-            // Dropped, nothing was asked yet.
+            // Nothing was asked yet where this is dropped.
             shaken = tokio::time::timeout(patience, tls.accept(wire)) => shaken,
             () = slot.connection.ending() => return,
         };

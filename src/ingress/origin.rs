@@ -23,7 +23,8 @@ pub enum OriginRefusal {
 }
 
 impl OriginRefusal {
-    /// What is wrong with the request: that it was not understood, or that it is forbidden.
+    /// Returns the status that says what is wrong with the request: that it was not understood, or
+    /// that it is forbidden.
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Host | Self::Origin => StatusCode::FORBIDDEN,
@@ -81,7 +82,7 @@ fn is_own(server: &Server, local: SocketAddr, authority: &str, origin: &str) -> 
     let its_host = without_port(its_authority);
     let default = if secure { 443 } else { 80 };
     let port = port(its_authority).unwrap_or(default);
-    // Of a listener on all addresses nobody knows which are its own, so none is taken for it.
+    // Nobody knows which addresses are a listener's own that is on all, so none is taken for it.
     let is_here = is_local(its_host) || address(its_host) == Some(local.ip());
     is_here && port == local.port()
         || its_authority.eq_ignore_ascii_case(authority) && is_fixed(server, its_host)

@@ -201,7 +201,8 @@ pub fn rejected(rejection: &Rejection, id: Option<&Id>, counters: &Counters) -> 
         Rejection::Overloaded => counters.add(Counter::RefusedRequests),
         Rejection::IncomingBytes => counters.add(Counter::RefusedIncoming),
         Rejection::ChannelBytes => counters.add(Counter::RefusedChannelBytes),
-        // What is no message was counted when it was read, and the budget counts what it refuses.
+        // A body that is no message was counted when it was read, and the budget counts what it
+        // refuses.
         Rejection::Parse(_)
         | Rejection::Request(_)
         | Rejection::UnknownMethod(_)

@@ -1,4 +1,4 @@
-//! One HTTP request: refused, answered, or handed to the conversation of its client.
+//! Serves an HTTP request: refused, answered, or handed to the conversation of its client.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -59,7 +59,7 @@ pub async fn serve(
     counted
 }
 
-/// What a request is served with from its beginning on.
+/// The snapshot and connection that a request is served with.
 struct SnapshotAt {
     gate: Arc<Gate>,
     snapshot: Arc<Snapshot>,
@@ -276,7 +276,8 @@ impl RouteHandler {
     fn get(&self, headers: &HeaderMap) -> HttpReply {
         let session = match self.session(headers) {
             Ok(session) => session,
-            // Without a session it can only be the older transport, where the path says that, too.
+            // The older transport alone has requests without a session, where the path says that,
+            // too.
             Err(Rejection::NoSession) if self.is_older() => return self.stream(headers),
             Err(Rejection::NoSession) => return reply::not_allowed("POST"),
             Err(rejection) => return self.reject(&rejection),

@@ -32,14 +32,14 @@ pub async fn serve(
     let mut writing = std::pin::pin!(write(writer, &mut queue));
     let reading = async {
         tokio::select! {
-            // What was not yet taken is not begun.
+            // A line that was not yet taken is not begun.
             () = read(reader, &channel) => (),
             () = stop => (),
         }
         channel.finish().await;
     };
     tokio::select! {
-        // Whoever does not take what is said to it is gone: so is all that it asked for.
+        // A client that does not take what is said to it is gone: so is all that it asked for.
         broken = &mut writing => return left(broken),
         () = reading => (),
     }

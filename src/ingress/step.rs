@@ -11,7 +11,7 @@ use crate::{
 
 use super::reply::{self, Answer, RequestHead};
 
-/// One event of a call, as its client is sent it.
+/// An event of a call, as its client is sent it.
 pub enum CallEvent {
     /// A notification or a question, whole.
     Message(Bytes),

@@ -72,7 +72,7 @@ pub async fn back(
                     let prime = session.client.version.has_priming();
                     return legacy(&session, limits, stream.read(0), prime, begin);
                 }
-                // Other calls took the last stream. This one was sent, and is not given up for
+                // Later calls took the last stream. This one was sent, and is not given up for
                 // that.
                 ReplyStream::Full => {
                     gate.counters.add(Counter::RefusedStreams);
@@ -310,7 +310,7 @@ impl StreamWriter {
                 push = pushes.recv() => push,
                 () = self.stream.ended() => return,
                 () = wait_for_revocation(&gate, subscriber.route(), listener.as_ref()) => {
-                    // Who came with another proof meanwhile listens on by that.
+                    // A client that came with another proof meanwhile listens on by that.
                     match self::listener(&session).flatten() {
                         Some(caller) if !gate.is_still_allowed(subscriber.route(), &caller) => {
                             gate.log_revocation(subscriber.route(), &caller);
@@ -328,7 +328,7 @@ impl StreamWriter {
                 Ok(Push::Changed { method, .. }) => {
                     vec![message::notification(method.name(), &Raw::object())]
                 }
-                // One with a connection of its own is told there.
+                // A session with a connection of its own is told there.
                 Ok(Push::Updated { upstream, uri, params })
                     if session.is_subscribed(&uri) && !upstream.has_own(session.key) =>
                 {

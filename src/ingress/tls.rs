@@ -39,7 +39,7 @@ struct Current {
     config: Arc<ServerConfig>,
     /// The fingerprint of `client_ca`.
     authorities: [u8; 32],
-    /// Told when other authorities vouch for clients.
+    /// The signal that other authorities vouch for clients.
     replaced: CancellationToken,
 }
 
@@ -135,7 +135,7 @@ fn config(files: &Tls) -> Result<ServerConfig, String> {
             for certificate in certificates(file)? {
                 roots.add(certificate).map_err(|error| wrong(&error))?;
             }
-            // Who shows none may have a token: routes say who may pass.
+            // A client that shows none may have a token: routes say who may pass.
             let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
                 .allow_unauthenticated()
                 .build();

@@ -74,7 +74,7 @@ impl Net {
             let refused = refused.unwrap_or_default();
             return Err(FetchError::Answer(format!("{url}: {status} {}", refused.escape_debug())));
         }
-        // What came may be a token: the error must not show it.
+        // The answer may be a token: the error must not show it.
         let read = serde_json::from_slice(&body).ok();
         read.ok_or_else(|| FetchError::Answer(format!("{url}: not what was asked for")))
     }

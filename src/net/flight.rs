@@ -9,7 +9,7 @@ use tokio::sync::OnceCell;
 #[derive(Debug)]
 pub struct Flights<K, V>(Mutex<HashMap<K, Arc<OnceCell<V>>>>);
 
-/// One of those who wait; the last takes the work off the list.
+/// A place of those who wait; the last takes the work off the list.
 struct Place<'a, K: Eq + Hash, V> {
     flights: &'a Flights<K, V>,
     key: K,

@@ -1,5 +1,5 @@
-//! Which addresses are of the internet: a server there must not lead the gate to a machine beside
-//! it.
+//! Tells which addresses are of the internet: a server there must not lead the gate to a machine
+//! beside it.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -12,7 +12,8 @@ pub async fn is_private(url: &str) -> bool {
     judged(url, |all| all.iter().any(|address| is_private_address(*address))).await
 }
 
-/// As [`is_private`], by all addresses that its name has: one that has both may be a stranger's.
+/// Judges as [`is_private`], by all addresses that its name has: one that has both may be a
+/// stranger's.
 pub async fn is_wholly_private(url: &str) -> bool {
     judged(url, |all| all.iter().all(|address| is_private_address(*address))).await
 }

@@ -8,7 +8,7 @@ use crate::call::clock;
 /// many seconds.
 const FRESH_SECONDS: u64 = 60;
 
-/// What was found out about a server's connections.
+/// Findings about a server's connections.
 #[derive(Debug, Default)]
 pub struct Reuse {
     /// The time until when no connection is used twice, in seconds since 1970.

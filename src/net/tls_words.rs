@@ -12,7 +12,7 @@ const NAMES_MAX: usize = 5;
 /// An error with its causes.
 type Chain = dyn Error + 'static;
 
-/// What failed in TLS, and what can be done about it; none where something else failed.
+/// Says what failed in TLS, and what can be done about it; none where something else failed.
 pub fn of(error: &Chain) -> Option<String> {
     if let Some(error) = found::<TlsError>(error) {
         return tls(error);
@@ -67,7 +67,7 @@ fn old_version() -> String {
         .to_owned()
 }
 
-/// What a server says as it breaks off (RFC 8446 §6.2).
+/// Says what a server says as it breaks off (RFC 8446 §6.2).
 #[allow(clippy::wildcard_enum_match_arm, reason = "all others are told in the library's words")]
 fn alerted(alert: AlertDescription) -> Option<String> {
     Some(match alert {
@@ -148,7 +148,7 @@ fn certificate(error: &CertificateError) -> String {
 }
 
 fn shown(name: &str) -> String {
-    // As the library writes it: `DnsName("a.example")`.
+    // The library writes it so: `DnsName("a.example")`.
     let inner = name.split_once('"').and_then(|(_, rest)| rest.split_once('"'));
     format!("`{}`", inner.map_or(name, |(inner, _)| inner).escape_debug())
 }

@@ -20,7 +20,7 @@ use super::client::{Net, SendOptions};
 
 /// The beginning of a reference to a secret, where the configuration asks for a variable.
 const SCHEME: &str = "vault:";
-/// One answer; a secret is some hundred bytes.
+/// The bytes of one answer; a secret is some hundred bytes.
 const FETCH_BYTES_MAX: usize = 1 << 20;
 /// A Vault that does not answer in this time is out of reach.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -55,7 +55,7 @@ pub struct Fetched {
     pub failed: usize,
 }
 
-/// One secret, as it was read last.
+/// A secret, as it was read last.
 #[derive(Default)]
 struct Kept {
     fields: Option<BTreeMap<String, String>>,

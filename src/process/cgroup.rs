@@ -18,13 +18,14 @@ use std::{
 
 use rustix::process::Pid;
 
-/// Where cgroups of version 2 are (cgroups(7)); beside those of version 1, or alone.
+/// The folders where cgroups of version 2 are (cgroups(7)); beside those of version 1, or alone.
 const ROOTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
 /// The leaf that the gate itself moves to.
 const OWN_LEAF: &str = "tollgate";
 /// How the names of children's cgroups begin.
 const PREFIX: &str = "tollgate-child-";
-/// Set by systemd on a cgroup that it hands over (systemd.resource-control(5), `Delegate=`).
+/// The attributes that systemd sets on a cgroup that it hands over (systemd.resource-control(5),
+/// `Delegate=`).
 const DELEGATED: [&str; 2] = ["user.delegate", "trusted.delegate"];
 
 /// The folder below which children have their cgroups, or why there is none; found out once.
@@ -64,7 +65,7 @@ impl Cgroup {
         let folder = parent.join(name);
         fs::create_dir(&folder)?;
         made(&folder);
-        // From here on it is removed where anything fails.
+        // The folder is removed where anything fails from here on.
         let cgroup = Self { folder };
         cgroup.write("memory.max", &bytes_max.to_string())?;
         // Absent where there is no swap, or an old kernel.
@@ -89,7 +90,7 @@ impl Cgroup {
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        // Also what left the process group. Absent before Linux 5.14.
+        // The kernel also kills what left the process group. Absent before Linux 5.14.
         self.write("cgroup.kill", "1").ok();
         if let Err(error) = fs::remove_dir(&self.folder) {
             // Killed, and not reaped yet: it is tried again with the next child.
@@ -111,7 +112,7 @@ fn parent(roots: &[&Path], own: &str) -> Result<PathBuf, String> {
         && let Some(above) = folder.parent()
         && has_memory(above, "cgroup.subtree_control")
     {
-        // It was moved by a gate whose place this one takes.
+        // The process was moved by a gate whose place this one takes.
         sweep(above);
         return Ok(above.to_owned());
     }

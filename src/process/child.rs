@@ -30,11 +30,11 @@ use super::{
 const EXCESS_MOMENT: Duration = Duration::from_millis(50);
 /// How long a launcher may take to kill all that it has started: longer than it tries to.
 const LAUNCHER_MAX: Duration = Duration::from_secs(3);
-/// Between two times that it is told so.
+/// The pause between two times that it is told so.
 const LAUNCHER_STEP: Duration = Duration::from_millis(50);
 /// How long a killed group may take to be reaped, before its task stops looking.
 const REAP_MAX: Duration = Duration::from_secs(5);
-/// Between two looks at a killed group.
+/// The pause between two looks at a killed group.
 const REAP_STEP: Duration = Duration::from_millis(5);
 /// How long the rest of a killed group's standard error may take.
 const STDERR_MAX: Duration = Duration::from_millis(500);
@@ -117,12 +117,12 @@ async fn ended(mut ended: watch::Receiver<Option<String>>) -> String {
 #[derive(Debug)]
 pub struct Group {
     id: Pid,
-    /// Without one there is no launcher either: the leader is the program itself.
+    /// The watchdog; without one there is no launcher either: the leader is the program itself.
     watchdog: Option<Arc<Watchdog>>,
     /// Its launcher has ended, or had its time: what is left may be killed, the launcher too.
     is_given_up: bool,
     children: Signals,
-    /// What to say where its leader fails.
+    /// A remark to add where its leader fails.
     pub remark: Option<String>,
     /// The bound on its memory; with more it is killed.
     pub memory: Option<Arc<Memory>>,
@@ -154,7 +154,8 @@ impl Group {
     async fn end(mut self) {
         let until = Instant::now() + LAUNCHER_MAX;
         while self.watchdog.is_some() && !self.is_given_up {
-            // Once more while it goes on: the program may stop its whole group at any time.
+            // The launcher is told once more while the child goes on: the program may stop its
+            // whole group at any time.
             self.tell_launcher();
             let ended = timeout(LAUNCHER_STEP, self.leader_ended()).await.is_ok();
             self.is_given_up = ended || until < Instant::now();
@@ -212,7 +213,7 @@ impl Group {
         };
         if timeout(grace, self.leader_ended()).await.is_err() {
             self.signal(Signal::TERM);
-            // Either way the group is killed next.
+            // The group is killed next either way.
             timeout(grace, self.leader_ended()).await.ok();
         }
         None

@@ -8,7 +8,7 @@ use std::{
 
 use rustix::process::Pid;
 
-/// One process, as `/proc/PID/stat` (`proc_pid_stat(5)`) has it.
+/// A process, as `/proc/PID/stat` (`proc_pid_stat(5)`) has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
     pub id: i32,

@@ -118,7 +118,7 @@ fn is_head(line: &str) -> bool {
     words.clone().count() <= 5 && words.any(|word| HEADS.iter().any(|head| word.ends_with(head)))
 }
 
-/// Without what loggers put before a line: times, levels' brackets.
+/// Returns a line without what loggers put before a line: times, levels' brackets.
 fn without_mark(line: &str) -> &str {
     line.trim_start_matches(|c: char| c.is_ascii_digit() || " -:.,/[]()TZ+|".contains(c))
 }

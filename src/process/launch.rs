@@ -17,7 +17,7 @@ use crate::{call::machine, config::Secret};
 
 /// The exit code of a shell when a command was found but could not be run.
 const CANNOT_RUN: u8 = 126;
-/// Where programs are looked for when no `PATH` is set, as POSIX' `confstr` has it.
+/// The path where programs are looked for when no `PATH` is set, as POSIX' `confstr` has it.
 const PATH_DEFAULT: &str = "/usr/bin:/bin";
 
 /// Variables of the gate's own that a child inherits by name. The first six are what the official
@@ -136,15 +136,15 @@ impl Environment {
         Self { passed: all.clone(), withheld: Vec::new(), all }
     }
 
-    /// What a child inherits whose section names these variables besides.
+    /// Returns what a child inherits whose section names these variables besides.
     pub fn of_child(&self, named: &[String]) -> Vec<Variable> {
         let is_named = |name: &OsString| named.iter().any(|known| name == known.as_str());
         let more = self.all.iter().filter(|(name, _)| is_named(name));
         self.passed.iter().chain(more).cloned().collect()
     }
 
-    /// What to think of where a child failed that may have needed what is not passed; none where
-    /// nothing is withheld that its section does not name or set.
+    /// Returns what to think of where a child failed that may have needed what is not passed; none
+    /// where nothing is withheld that its section does not name or set.
     pub fn remark(&self, has: impl Fn(&str) -> bool) -> Option<String> {
         let withheld: Vec<_> = self.withheld.iter().filter(|name| !has(name)).collect();
         let first = withheld.first()?;
@@ -294,7 +294,7 @@ fn cannot_run(program: &OsStr, error: &io::Error) -> String {
 }
 
 fn fail(what: &str) -> ExitCode {
-    // There is nobody left to tell when this fails.
+    // Nobody is left to tell when this fails.
     writeln!(io::stderr(), "tollgate: {what}").ok();
     ExitCode::from(CANNOT_RUN)
 }

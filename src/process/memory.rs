@@ -13,7 +13,7 @@ use crate::telemetry::{Counter, Counters};
 
 use super::{cgroup::Cgroup, descendants};
 
-/// Between two looks.
+/// The pause between two looks.
 const LOOK: Duration = Duration::from_secs(1);
 
 /// The bound on one child's memory.

@@ -51,7 +51,7 @@ pub struct Settings {
     pub name: String,
     pub command: String,
     pub args: Vec<String>,
-    /// Added to what is inherited, and wins.
+    /// Variables that are added to what is inherited, and win.
     pub env: BTreeMap<String, Secret>,
     /// The gate's own if none.
     pub cwd: Option<PathBuf>,

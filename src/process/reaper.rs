@@ -25,10 +25,11 @@ use super::descendants;
 
 /// The first argument that makes the binary end by a signal.
 pub const DIE_WORD: &str = "__die";
-/// What the gate sends to a launcher that is to end all that it has started: no program sends it to
-/// its own group, which the launcher is in.
+/// The signal that the gate sends to a launcher that is to end all that it has started: no program
+/// sends it to its own group, which the launcher is in.
 pub const END_SIGNAL: Signal = Signal::POWER;
-/// What a program may send to its group, or somebody at a terminal, and is not for the launcher.
+/// Signals that a program may send to its group, or somebody at a terminal, and that are not for
+/// the launcher.
 const IGNORED: [Signal; 7] = [
     Signal::HUP,
     Signal::INT,
@@ -41,7 +42,7 @@ const IGNORED: [Signal; 7] = [
 /// How often it is looked for what is killed and not gone yet, with pauses that double from 1 ms:
 /// two seconds in all. What is left then belongs to another user, or hangs in the kernel.
 const LOOKS: u32 = 11;
-/// What shells add to the number of a signal for an exit code.
+/// The number that shells add to the number of a signal for an exit code.
 const SIGNAL_CODE: i32 = 128;
 
 /// The launcher before its program has begun.
@@ -50,7 +51,7 @@ pub struct Reaper {
     gate: Pid,
     runtime: Runtime,
     children: Signals,
-    /// That of the parent's end, which a supervisor may also send to all processes.
+    /// The signal of the parent's end, which a supervisor may also send to all processes.
     orphaned: Signals,
     end: Signals,
 }
@@ -66,7 +67,7 @@ impl Reaper {
         let inside = runtime.enter();
         let listen = |which: Signal| signal(SignalKind::from_raw(which.as_raw()));
         for ignored in IGNORED {
-            // It stays caught when the stream of it is dropped.
+            // A signal stays caught when the stream of it is dropped.
             drop(listen(ignored)?);
         }
         let children = listen(Signal::CHILD)?;
@@ -136,7 +137,7 @@ impl Family {
             // All there is to go by without `/proc`; while it is not reaped, the number is its own.
             all.extend(self.status.is_none().then_some(self.program));
             for id in all.into_iter().filter_map(Pid::from_raw) {
-                // It may have ended, or belong to another user.
+                // The process may have ended, or belong to another user.
                 kill_process(id, Signal::KILL).ok();
             }
             let pause = Timespec { tv_sec: 0, tv_nsec: 1_000_000 << look.min(9) };
@@ -167,7 +168,7 @@ fn end_as(status: WaitStatus) -> ExitCode {
 fn die_of(number: i32) -> ExitCode {
     #[allow(clippy::disallowed_methods, reason = "does not start a process: it becomes another")]
     let mut itself = std::process::Command::new("/proc/self/exe");
-    // Only returns if that failed.
+    // The call only returns if it failed.
     drop(itself.arg(DIE_WORD).arg(number.to_string()).env_clear().exec());
     exit_code(SIGNAL_CODE + number)
 }

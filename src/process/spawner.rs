@@ -75,7 +75,7 @@ impl Spawner {
     pub async fn spawn(&self, settings: &Settings) -> Result<Child, SpawnError> {
         let failed = |source| failed(settings, source);
         let mut command = self.command(settings)?;
-        // From before the start, so that an early end is not missed.
+        // The signal is caught from before the start, so that an early end is not missed.
         let children = signal(SignalKind::child()).map_err(failed)?;
         let mut leader = command.spawn().map_err(failed)?;
         let id = leader.id().and_then(|id| Pid::from_raw(id.cast_signed()));
@@ -115,7 +115,7 @@ impl Spawner {
         if let Some(cwd) = settings.cwd.as_ref().filter(|cwd| !cwd.is_dir()) {
             return Err(SpawnError::NoFolder { cwd: cwd.clone() });
         }
-        // What is found from a relative folder would be looked for once more inside it.
+        // A program that is found from a relative folder would be looked for once more inside it.
         let cwd = settings.cwd.as_ref().map(std::path::absolute).transpose();
         let cwd = cwd.map_err(|source| failed(settings, source))?;
         let inherited = self.environment.of_child(&settings.inherit);

@@ -25,7 +25,7 @@ use tokio::signal::unix::{SignalKind, signal};
 pub const WORD: &str = "__watch";
 /// How long launchers may take once the gate has ended, as long as while it runs.
 const LAUNCHERS_MAX_MS: i64 = 3_000;
-/// Between two looks at them.
+/// The pause between two looks at them.
 const LOOK_MS: i64 = 10;
 
 /// The gate's end of the pipe. The process is started by the first group, and once more by the next
@@ -135,7 +135,7 @@ pub fn watch_entry() -> ExitCode {
     }
     wait_for_launchers(&groups);
     for group in groups {
-        // It may be gone by itself.
+        // The group may be gone by itself.
         kill_process_group(group, Signal::KILL).ok();
     }
     ExitCode::SUCCESS
@@ -162,7 +162,7 @@ fn wait_for_launchers(groups: &HashSet<Pid>) {
 }
 
 fn note(groups: &mut HashSet<Pid>, line: &str) {
-    // As groups to kill, 0 and 1 would mean "my own" and "everybody".
+    // The numbers 0 and 1 would mean, as groups to kill, "my own" and "everybody".
     let group = |text: &str| Pid::from_raw(text.parse().ok().filter(|number| 1 < *number)?);
     if let Some(group) = line.strip_prefix('+').and_then(group) {
         groups.insert(group);

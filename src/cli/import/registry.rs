@@ -61,7 +61,7 @@ fn add(server: &Value, places: &mut FoundServers) {
     }
 }
 
-/// One way to reach a server, in the words that clients have for it.
+/// A way to reach a server, in the words that clients have for it.
 struct Way {
     value: Value,
     off: Option<String>,
@@ -125,7 +125,7 @@ fn package(package: &Value) -> Way {
             };
         }
     };
-    // What the runtime is told may say so already.
+    // The runtime's own arguments may say so already.
     let before = before.into_iter().filter(|word| !runtime.contains(word) || word == "-e");
     let mut args: Vec<String> = before.chain(runtime.iter().cloned()).collect();
     args.push(escaped(&name));

@@ -373,8 +373,8 @@ pub fn variable_of(text: &str) -> String {
     if is_variable(&name) { name } else { format!("V_{name}") }
 }
 
-/// What a text in the language of `routes.toml` stands for where the environment has no say in it:
-/// with the defaults of its variables, and `None` where one has none.
+/// Returns what a text in the language of `routes.toml` stands for where the environment has no say
+/// in it: with the defaults of its variables, and `None` where one has none.
 pub fn certain(text: &str) -> Option<String> {
     let mut full = String::new();
     let mut rest = text;

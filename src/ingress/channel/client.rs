@@ -232,7 +232,7 @@ impl ClientChannel {
     /// Counts a call among those under way, or refuses it.
     fn begin(&self, at: &RouteSnapshot, call: &Call) -> Result<ActiveCall, Bytes> {
         if call.session.is_some() && call.method != Method::Ping {
-            // Whoever asks is ready, whether it said so or not.
+            // A client that asks is ready, whether it said so or not.
             self.announce();
         }
         let listens = call.method == Method::Listen;

@@ -1,4 +1,4 @@
-//! One client on a channel: whole messages in both directions, in their order, without headers.
+//! A client on a channel: whole messages in both directions, in their order, without headers.
 //! Standard input and output is one, and so is a stream of the older HTTP+SSE.
 //!
 //! The session of a legacy client is the channel itself: it begins with `initialize` and ends with

@@ -85,7 +85,7 @@ impl ClientChannel {
                 ListenEvent::End(body) => {
                     let id = listening.id();
                     self.send(message::response(Some(id), &body)).await;
-                    // On a channel the end of a subscription has to be said so, too (2026-07-28,
+                    // The end of a subscription has to be said on a channel, too (2026-07-28,
                     // cancellation); whoever takes the result for it passes over this.
                     let params = Raw::encode(&json!({ "requestId": id.raw() }));
                     let cancelled = message::notification(Method::Cancelled.name(), &params);

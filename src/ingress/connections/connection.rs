@@ -1,4 +1,4 @@
-//! One open connection: its requests under way, whether its peer reads, and whether it has to end.
+//! An open connection: its requests under way, whether its peer reads, and whether it has to end.
 
 use std::{
     net::IpAddr,
@@ -10,7 +10,7 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-/// One connection, as far as others have to do with it.
+/// A connection, as far as others have to do with it.
 #[derive(Debug)]
 pub struct ClientConnection {
     pub id: u64,

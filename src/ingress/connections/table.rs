@@ -38,7 +38,7 @@ pub struct Connections {
     table: Mutex<Table>,
     sweeps: Arc<AtomicU64>,
     ending: Arc<AtomicUsize>,
-    /// Told when the listener stops: each connection is told through it.
+    /// The signal that the listener stops: each connection is told through it.
     closing: CancellationToken,
     counters: Arc<Counters>,
 }
@@ -177,7 +177,7 @@ impl Connections {
     /// The count of sweeps that have to pass until this time has.
     fn count(&self, time: Duration) -> u64 {
         let periods = time.as_nanos().div_ceil(self.period().as_nanos());
-        // What began within a sweep has not waited for all of it.
+        // A request that began within a sweep has not waited for all of it.
         u64::try_from(periods).unwrap_or(u64::MAX).saturating_add(1)
     }
 

@@ -66,7 +66,7 @@ pub struct Recipient {
     pub http2: bool,
 }
 
-/// One large answer, or one large event of a stream.
+/// A large answer, or one large event of a stream.
 #[derive(Debug)]
 pub struct Delivery {
     number: u64,
@@ -209,7 +209,7 @@ impl SendBudget {
         let wanted = needed.max(self.bounds.read().gate / ROOM_PART);
         let mut freed = 0;
         for (rate, number, bytes) in slowest {
-            // What is on its way is not ended only to have some room to spare.
+            // Answers on their way are not ended only to have some room to spare.
             if wanted <= freed || needed <= freed && rate != 0 {
                 break;
             }

@@ -1,5 +1,5 @@
-//! One server of a client as a section of `routes.toml`: [`reader`] reads each key, [`process`] and
-//! [`http`] those of how the server is reached, [`settings`] the others.
+//! Writes one server of a client as a section of `routes.toml`: [`reader`] reads each key,
+//! [`process`] and [`http`] those of how the server is reached, [`settings`] the others.
 
 mod http;
 mod process;

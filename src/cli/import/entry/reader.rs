@@ -154,7 +154,7 @@ impl EntryReader<'_> {
                 self.clients_own.extend((!is_nothing(value)).then(|| key.to_owned()));
                 true
             }
-            // Of these keys, true is what says nothing.
+            // The value true of these keys says nothing.
             Meaning::Lost(VERIFIED) if *value == true => true,
             Meaning::Lost(why) if why != VERIFIED && is_nothing(value) => true,
             Meaning::Lost(instead) => {
@@ -207,7 +207,7 @@ impl EntryReader<'_> {
     fn fits(&self, key: &str) -> bool {
         match meaning(key) {
             Meaning::Arguments | Meaning::Folder => !self.over_http,
-            // For a server over HTTP they are what its headers refer to.
+            // The variables of a server over HTTP are what its headers refer to.
             Meaning::Variables | Meaning::PassedVariables => {
                 !self.over_http || self.texts.client == ClientKind::Goose
             }
@@ -230,7 +230,7 @@ impl EntryReader<'_> {
         }
     }
 
-    /// One variable or one header.
+    /// Reads one variable or one header.
     pub(super) fn pair(&mut self, table: &str, place: TextPosition, name: &str, value: &Value) {
         let key = format!("{table}.{name}");
         let valid = match place == TextPosition::Header {

@@ -34,7 +34,7 @@ impl EntryReader<'_> {
             Value::Array(names) => {
                 let texts: Vec<&str> = names.iter().filter_map(Value::as_str).collect();
                 self.listed(key, &texts);
-                // What can be read of a list holds, the more so of what is forbidden.
+                // The part of a list that can be read holds, the more so of what is forbidden.
                 return texts.len() == names.len();
             }
             Value::Object(tools) => tools.iter().for_each(|(name, rule)| {
@@ -56,7 +56,7 @@ impl EntryReader<'_> {
             self.draft.denied.extend(names.iter().map(|&name| name.to_owned()));
             return;
         }
-        // To Goose no name is all, to the others none.
+        // No name means all to Goose, to the others none.
         if names.is_empty() && self.texts.client != ClientKind::Goose {
             self.draft.denied.push("*".to_owned());
         }
