@@ -18,7 +18,7 @@ pub fn canonical(text: &[u8], only: Option<&[String]>) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// Where in a valid text the reading is.
+/// The position of the reading in a valid text.
 struct Cursor<'a> {
     text: &'a [u8],
     at: usize,

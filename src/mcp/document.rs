@@ -29,7 +29,7 @@ pub struct Document {
 #[derive(Debug)]
 pub struct CallArguments(Option<Document>);
 
-/// One value of a document, or the name of a member.
+/// A value of a document, or the name of a member.
 #[derive(Debug, Clone, Copy)]
 pub struct JsonNode<'a> {
     document: &'a Document,
@@ -51,8 +51,8 @@ pub enum Unreadable {
 #[derive(Debug, Default)]
 struct Outline(Vec<Mark>);
 
-/// Where a value begins and ends, and which mark is the first behind it and all that is in it. Four
-/// bytes each: no message that the configuration lets in has 4 GiB.
+/// The offsets where a value begins and ends, and which mark is the first behind it and all that is
+/// in it. Four bytes each: no message that the configuration lets in has 4 GiB.
 #[derive(Debug, Clone, Copy)]
 struct Mark {
     start: u32,
@@ -121,7 +121,7 @@ impl<'a> JsonNode<'a> {
         std::str::from_utf8(bytes).unwrap_or_default()
     }
 
-    /// Where it stands in the document, in bytes.
+    /// Returns where it stands in the document, in bytes.
     pub fn range(self) -> Range<usize> {
         self.mark().map_or(0..0, |mark| mark.start as usize..mark.end as usize)
     }

@@ -13,7 +13,7 @@ use super::{
     unique_members::{UniqueMembers, is_same_name, read_unique},
 };
 
-/// One message, of either side.
+/// A message, of either side.
 #[derive(Debug, Clone)]
 pub enum Message {
     Request(Request),

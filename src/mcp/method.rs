@@ -38,7 +38,7 @@ pub enum Method {
     Tasks,
 }
 
-/// Which member of `params` says what a request is about.
+/// The member of `params` that says what a request is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Names {
     Nothing,
@@ -67,7 +67,7 @@ enum Eras {
     Neither,
 }
 
-/// One row of the table.
+/// A row of the table.
 struct Row {
     method: Method,
     name: &'static str,
@@ -87,7 +87,7 @@ const fn notice(method: Method, name: &'static str, eras: Eras) -> Row {
     Row { method, name, kind: Kind::Notification, eras, names: Names::Nothing, repeatable: true }
 }
 
-/// In the order of [`Method`]: `table_is_in_order` holds it to that.
+/// The methods in the order of [`Method`]: `table_is_in_order` holds it to that.
 const TABLE: &[Row] = &[
     request(Method::Initialize, "initialize", Eras::Legacy, Names::Nothing),
     request(Method::Discover, "server/discover", Eras::Modern, Names::Nothing),
@@ -159,7 +159,8 @@ impl Method {
         matches!(self, Self::ToolsCall | Self::PromptsGet | Self::ResourcesRead)
     }
 
-    /// One of the extension of tasks (2026-07-28), or what may lead to a task.
+    /// Returns whether it is one of the extension of tasks (2026-07-28), or what may lead to a
+    /// task.
     pub fn is_of_tasks(self) -> bool {
         matches!(self, Self::ToolsCall | Self::TasksGet | Self::TasksUpdate | Self::TasksCancel)
     }

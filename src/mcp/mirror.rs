@@ -11,7 +11,7 @@ pub struct Mirrors(Vec<Mirror>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Mirror {
-    /// Without `Mcp-Param-`.
+    /// The name of the header without `Mcp-Param-`.
     header: String,
     /// Names of the properties that lead to the value.
     path: Vec<String>,

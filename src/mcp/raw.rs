@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-/// One JSON value: valid, UTF-8, and never re-encoded, so that numbers, key order, escapes and
+/// A JSON value: valid, UTF-8, and never re-encoded, so that numbers, key order, escapes and
 /// unknown members stay what they were. A clone shares the bytes.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Raw(Bytes);

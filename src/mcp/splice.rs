@@ -9,7 +9,7 @@ use super::{
     word::{ESCAPE, Word},
 };
 
-/// One member of an object: where its key (with quotes) begins, and where its value lies.
+/// A member of an object: where its key (with quotes) begins, and where its value lies.
 struct Member {
     key: Range<usize>,
     value: Range<usize>,
@@ -81,7 +81,7 @@ pub fn rare_member(object: &Raw, key: &Word) -> Option<Raw> {
     key.may_be_in(object.bytes()).then(|| member(object, key.text()))?
 }
 
-/// As [`rare_member`], for a name that is known at run time only.
+/// Finds a member as [`rare_member`] does, for a name that is known at run time only.
 pub fn rare_member_of(object: &Raw, key: &str) -> Option<Raw> {
     let has = |word: &str| memchr::memmem::find(object.bytes(), word.as_bytes()).is_some();
     // A name may be written with escapes.
@@ -193,7 +193,7 @@ fn members(text: &[u8]) -> Vec<Member> {
     }
 }
 
-/// Where the values in an array or an object lie.
+/// Returns where the values in an array or an object lie.
 fn ranges(text: &[u8]) -> Vec<Range<usize>> {
     match text.first() {
         Some(b'{') => members(text).into_iter().map(|member| member.value).collect(),

@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 /// Reads an object; the values come in the order of the names, and `null` is one.
 pub struct UniqueMembers<const N: usize>(pub &'static [&'static str; N]);
 
-/// Which of the names a key is.
+/// The name, of those looked for, that a key is.
 #[derive(Clone, Copy)]
 struct Key(&'static [&'static str]);
 

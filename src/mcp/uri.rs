@@ -16,7 +16,7 @@ const READINGS_MAX: usize = 32;
 /// Times that escapes are decoded: servers behind a proxy that decodes decode once more.
 const DECODINGS_MAX: usize = 3;
 
-/// What some servers pass over, each by itself.
+/// The parts that some servers pass over, each by itself.
 const LOOSENINGS: [fn(&mut Parts); 8] = [
     Parts::without_user,
     Parts::with_host_in_lower_case,
@@ -51,8 +51,8 @@ impl Readings {
         if parts.is_special() && !parts.user.is_empty() || parts.hides_a_file() {
             return None;
         }
-        // Also what is judged in its place must be read as one: without its last dots a host may be
-        // a number, which is another host to some.
+        // The URI that is judged in its place must be read as one, too: without its last dots a
+        // host may be a number, which is another host to some.
         for spelling in [uri, &normal] {
             if self::normal(&whatwg(spelling)?) != normal {
                 return None;
@@ -94,7 +94,7 @@ pub fn normal_forms(uri: &str) -> BTreeSet<String> {
     forms
 }
 
-/// One key for all spellings that some server may take for one.
+/// Returns one key for all spellings that some server may take for one.
 pub fn loosest(uri: &str) -> String {
     let mut uri = normal(uri);
     for _ in 0..DECODINGS_MAX {
@@ -110,7 +110,7 @@ pub fn is_url(text: &str) -> bool {
     Url::parse(text).is_ok()
 }
 
-/// The same URI as WHATWG readers write it; none where it is none to them.
+/// Returns the same URI as WHATWG readers write it; none where it is none to them.
 fn whatwg(uri: &str) -> Option<String> {
     Some(Url::parse(uri).ok()?.into())
 }
@@ -217,7 +217,7 @@ fn without_dots(path: &str) -> String {
                 if segment == ".." {
                     kept.pop();
                 }
-                // What ends with one is a folder.
+                // A path that ends with one is a folder.
                 if last {
                     kept.push("");
                 }

@@ -55,7 +55,7 @@ impl Version {
         if self == Self::MODERN { Era::Modern } else { Era::Legacy }
     }
 
-    /// Only 2025-03-26 has JSON-RPC batches.
+    /// Returns whether it is 2025-03-26, the only version with JSON-RPC batches.
     pub fn has_batches(self) -> bool {
         self == Self::V2025_03_26
     }

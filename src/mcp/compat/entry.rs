@@ -65,7 +65,7 @@ pub(super) fn tool(client: Version, entry: &Raw) -> Raw {
     splice::change(&entry, "outputSchema", plain_properties)
 }
 
-/// In legacy versions the schema of a property is an object; 2026-07-28 has JSON Schema's `true`
+/// The schema of a property is an object in legacy versions; 2026-07-28 has JSON Schema's `true`
 /// and `false` too, which can be said as objects.
 fn plain_properties(schema: &Raw) -> Raw {
     splice::change(schema, "properties", |all| {

@@ -1,5 +1,5 @@
-//! Which members came with which version of the protocol, and which went again: one table, held to
-//! the published schemas by a test.
+//! The members that came with each version of the protocol, and which went again: one table, held
+//! to the published schemas by a test.
 
 use crate::mcp::{raw::Raw, splice, version::Version};
 
@@ -47,7 +47,7 @@ pub enum Thing {
     ToolResult,
 }
 
-/// One member that is not in all versions.
+/// A member that is not in all versions.
 #[derive(Debug)]
 pub(super) struct Row {
     pub thing: Thing,
@@ -62,7 +62,7 @@ const fn row(thing: Thing, member: &'static str, since: Version) -> Row {
     Row { thing, member, since, gone: None }
 }
 
-/// One that only 2025-11-25 has, and those before it back to `since`.
+/// Makes the row of a member that only 2025-11-25 has, and those before it back to `since`.
 const fn gone(thing: Thing, member: &'static str, since: Version) -> Row {
     Row { thing, member, since, gone: Some(V5) }
 }

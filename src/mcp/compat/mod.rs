@@ -11,10 +11,10 @@
 //! Nearly all results need no change, so those are searched for the few words that could be trouble
 //! before anything in them is looked at.
 //!
-//! Left as they are, on purpose: `size` of a resource, which the published JSON Schemas before
-//! 2025-06-18 lack though the specification of these versions has it; and fractions as bounds of a
-//! number in a question, which the JSON Schemas of 2025-06-18 and 2025-11-25 forbid by an error of
-//! their making, and all known clients take.
+//! Some things are left as they are, on purpose: `size` of a resource, which the published JSON
+//! Schemas before 2025-06-18 lack though the specification of these versions has it; and fractions
+//! as bounds of a number in a question, which the JSON Schemas of 2025-06-18 and 2025-11-25 forbid
+//! by an error of their making, and all known clients take.
 
 mod capabilities;
 mod content;

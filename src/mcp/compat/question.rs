@@ -127,7 +127,7 @@ fn titled(choices: &Raw) -> Option<(Raw, Raw)> {
 fn sampling(client: Version, params: &Raw) -> Result<Raw, CannotAsk> {
     let choice = splice::member(params, "toolChoice").filter(Raw::is_object);
     let mode = choice.and_then(|choice| splice::member(&choice, "mode"));
-    // Without a tool in it, the answer would be none. Else a model may do without, as it may with
+    // The answer would be none without a tool in it. Else a model may do without, as it may with
     // them.
     if client < Version::V2025_11_25 && mode.is_some_and(|mode| mode.as_str() == "\"required\"") {
         return Err(CannotAsk::Tools(client));

@@ -31,7 +31,7 @@ pub(super) fn needs_translation(client: Version, from: Era, method: Method, text
         _ => return false,
     };
     let has = |mark: &str| memmem::find(text, mark.as_bytes()).is_some();
-    // From 2025-06-18 on it is known, and a legacy server has no other than an object.
+    // The member is known from 2025-06-18 on, and a legacy server has no other than an object.
     let structured = client < V3 || from == Era::Modern;
     marks.iter().any(|(mark, since)| client < *since && has(mark))
         || method == Method::ToolsCall && structured && has(STRUCTURED)

@@ -144,8 +144,8 @@ impl Reservation {
         true
     }
 
-    /// What is reserved, for whom the answer is handed to; none of a small one. This goes on with
-    /// nothing reserved.
+    /// Takes what is reserved, for whom the answer is handed to; none of a small one. This goes on
+    /// with nothing reserved.
     pub fn take(&mut self) -> Option<Self> {
         (self.bytes != 0).then(|| std::mem::take(self))
     }

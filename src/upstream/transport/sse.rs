@@ -56,7 +56,7 @@ pub struct Decoder {
 pub enum StreamError {
     /// An event, or what it has so far, is larger than it may be.
     TooLarge,
-    /// Too much of it is no message; it says how much, and which key bounds it.
+    /// Too much of the stream is no message; it says how much, and which key bounds it.
     Noisy(String),
 }
 

@@ -14,8 +14,8 @@ pub(super) fn resolve(base: &Uri, reference: &str) -> Option<Uri> {
     parts.path_and_query(target.path_and_query()?.clone()).build().ok()
 }
 
-/// Where a redirect leads that is followed: within the same origin, or from http to https of the
-/// same host.
+/// Returns where a redirect leads that is followed: within the same origin, or from http to https
+/// of the same host.
 ///
 /// # Errors
 /// Why it is not followed.

@@ -57,7 +57,7 @@ pub struct HttpCall {
     resumes: u32,
     /// The `Retry-After` of a 429 or a 503.
     retry_after: Option<Duration>,
-    /// What a refusal says in `WWW-Authenticate`; empty where it says nothing, and for answers.
+    /// The text of a refusal in `WWW-Authenticate`; empty where it says nothing, and for answers.
     challenge: String,
     /// The reason that the server is given where it is cancelled.
     reason: Option<String>,

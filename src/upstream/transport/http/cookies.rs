@@ -34,7 +34,7 @@ pub(super) struct Jar {
 struct Cookie {
     name: String,
     value: String,
-    /// Where it begins to be sent.
+    /// The path below which it is sent.
     path: String,
     secure: bool,
     until: Option<Instant>,

@@ -1,5 +1,6 @@
-//! Where an HTTP upstream is, and how one request gets there: its credential, the cookies of its
-//! session, redirects that are followed, and connections that broke before the answer.
+//! The endpoint of an HTTP upstream: where it is, and how one request gets there: its credential,
+//! the cookies of its session, redirects that are followed, and connections that broke before the
+//! answer.
 
 use std::sync::{
     Arc,
@@ -38,7 +39,7 @@ const HEADERS_ROOM: usize = 4;
 /// more than to fill it.
 const MAP_ROOM: usize = 16;
 
-/// Where an HTTP upstream is, and how it is spoken to; of one conversation.
+/// The endpoint of an HTTP upstream, and how it is spoken to; of one conversation.
 #[derive(Debug)]
 pub struct Endpoint {
     net: Net,
@@ -74,7 +75,7 @@ pub(super) struct RequestTemplate {
     forwarded: Vec<(HeaderName, HeaderValue)>,
 }
 
-/// Which headers a request begins with.
+/// The headers that a request begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum HeaderKind {
     /// The headers that the configuration sets for all.
@@ -119,7 +120,7 @@ impl Endpoint {
         };
         let uri = url.parse().map_err(|error| format!("`{url}` is no address: {error}"))?;
         let mut map = HeaderMap::with_capacity(headers.len() + MAP_ROOM);
-        // Without a word about it, any coding were acceptable (RFC 9110 §12.5.3).
+        // The header is set since without it any coding were acceptable (RFC 9110 §12.5.3).
         map.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         for (name, secret) in headers {
             let parsed =
@@ -255,7 +256,8 @@ impl Endpoint {
         self.told(body, |refusal| ServerReason::of(Refusal { status, challenge, ..refusal }))
     }
 
-    /// What a server sent in place of a message, after the `error` that was found in it.
+    /// Makes an error of what a server sent in place of a message, after the `error` that was found
+    /// in it.
     pub(super) fn garbage(&self, body: &[u8], error: &str) -> SendError {
         self.told(body, |refusal| SendError::Garbage(in_place_of_message(body, error, refusal)))
     }
@@ -272,14 +274,14 @@ impl Endpoint {
     }
 }
 
-/// Where an answer redirects to; none where it is another answer.
+/// Returns where an answer redirects to; none where it is another answer.
 fn location_of(response: &Answer) -> Option<String> {
     let location = response.headers().get(header::LOCATION)?;
     is_redirect(response.status())
         .then(|| String::from_utf8_lossy(location.as_bytes()).trim().to_owned())
 }
 
-/// Where a redirected request goes next, as what it is.
+/// Returns where a redirected request goes next, and as what.
 ///
 /// # Errors
 /// Where another request would have to be made of it, or what it says is for no other server.

@@ -45,7 +45,8 @@ const DRAIN_TIMEOUT: Duration = Duration::from_millis(250);
 /// Characters that are shown of an endpoint that is refused.
 const SHOWN_CHARS: usize = 200;
 
-/// Where a server is told things: each message is a POST of its own. A clone is the same one.
+/// The address where a server is told things: each message is a POST of its own. A clone is the
+/// same one.
 #[derive(Debug, Clone)]
 pub struct Mailbox {
     endpoint: Arc<Endpoint>,
@@ -169,7 +170,7 @@ impl Mailbox {
                 let challenge = challenge(response.headers());
                 return Err(endpoint.refusal(status.as_u16(), &challenge, &[]));
             }
-            // What goes on for longer is not waited for.
+            // An answer that goes on for longer is not waited for.
             tokio::time::timeout(DRAIN_TIMEOUT, drain(response.into_body())).await.ok();
             Ok(())
         })

@@ -37,14 +37,14 @@ const ASIDE_MAX: usize = 64;
 /// Questions that wait for a call, such as for roots right after the opening.
 const EARLY_MAX: usize = 8;
 
-/// Where what is said beside the only call's own stream goes.
+/// The way of what is said beside the only call's own stream.
 #[derive(Debug, Default)]
 pub(super) struct SideChannel {
     call: Option<mpsc::Sender<Event>>,
     early: Vec<ServerRequest>,
 }
 
-/// Where a stream is to be taken up again, and when.
+/// The place where a stream is to be taken up again, and the time.
 struct Place {
     last_event_id: Option<String>,
     retry: Duration,
@@ -111,7 +111,7 @@ impl Http {
         let (call, events) = mpsc::channel(ASIDE_MAX);
         let mut aside = self.0.aside.lock();
         for question in aside.early.drain(..) {
-            // There is room: fewer wait than fit.
+            // The channel has room: fewer wait than fit.
             call.try_send(Event::ServerRequest(question)).ok();
         }
         aside.call = Some(call);

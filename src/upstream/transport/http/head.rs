@@ -9,7 +9,7 @@ use crate::call::clock;
 /// No server is left alone for longer than a day, whatever it says.
 const RETRY_AFTER_MAX: u64 = 24 * 60 * 60;
 
-/// What a server says in `WWW-Authenticate`, all of it together.
+/// Returns what a server says in `WWW-Authenticate`, all of it together.
 pub(super) fn challenge(headers: &HeaderMap) -> String {
     let all = headers.get_all(header::WWW_AUTHENTICATE).iter();
     let all: Vec<_> = all.map(|value| String::from_utf8_lossy(value.as_bytes())).collect();

@@ -47,7 +47,7 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const BOTH_TYPES: HeaderValue = HeaderValue::from_static("application/json, text/event-stream");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
-/// Where a server that closes its stream names no `retry`.
+/// The pause where a server that closes its stream names no `retry`.
 const RETRY: Duration = Duration::from_secs(1);
 /// The time in which the server must take what the gateway says by itself (notifications, answers
 /// to questions, DELETE).
@@ -64,7 +64,7 @@ pub struct Http(Arc<Inner>);
 struct Inner {
     endpoint: Arc<Endpoint>,
     exclusive: bool,
-    /// Where the call under way hears what is said beside its own stream.
+    /// The channel where the call under way hears what is said beside its own stream.
     aside: Mutex<SideChannel>,
     expected: Expected,
     /// The last event of the stream that belongs to no request.

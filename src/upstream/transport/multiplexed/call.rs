@@ -59,7 +59,8 @@ impl MultiplexedCall {
         let event = loop {
             let Some(posting) = &mut self.posting else { break self.events.recv().await };
             tokio::select! {
-                // What it says counts, however it takes the request.
+                // The server's events come first: what it says counts, however it takes the
+                // request.
                 biased;
                 // Both stay where they are when dropped.
                 event = self.events.recv() => break event,
@@ -125,7 +126,7 @@ impl MultiplexedCall {
 impl Drop for MultiplexedCall {
     fn drop(&mut self) {
         let answered = !self.lines.0.calls.lock().forget(self.id);
-        // What was not sent need not be cancelled.
+        // A request that was not sent need not be cancelled.
         if !self.begun || !answered && self.lines.withdraw(self.id) {
             return;
         }

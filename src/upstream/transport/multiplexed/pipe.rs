@@ -37,7 +37,7 @@ pub fn open(
     tasks.finish(async move {
         let mut reader = reader;
         let why = tokio::select! {
-            // What came after the end is for nobody.
+            // A message that came after the end is for nobody.
             why = read(&reading, &mut reader) => why,
             why = reading.closed() => why,
         };
@@ -62,7 +62,7 @@ async fn read<R: AsyncRead + Unpin>(lines: &Multiplexer, reader: &mut R) -> Stri
             Ok(0) if buffer.is_empty() => return "it closed its output".to_owned(),
             Ok(0) => return "it closed its output in the middle of a line".to_owned(),
             Ok(_) => {
-                // What is reserved is for the first line: the others are whole at once.
+                // The reservation is for the first line: the others are whole at once.
                 take_lines(&mut buffer, looked, |line| lines.receive(line, reservation.take()));
             }
             Err(error) => return format!("its output broke: {error}"),

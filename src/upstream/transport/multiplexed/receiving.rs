@@ -102,7 +102,7 @@ impl Multiplexer {
                 spoilt.clear();
             }
             spoilt.insert(id, format!("its answer is no message: {}", damaged.error));
-            // Told by the end of its events.
+            // The call is told by the end of its events.
             calls.remove(&id);
         }
     }
@@ -133,7 +133,7 @@ impl Multiplexer {
         match method {
             Some(Method::LogMessage) => match self.sole_call() {
                 Some(call) => self.offer(Some(call), Event::Notification(notice)),
-                // Of several clients' calls nobody can tell which one it belongs to, nor who may
+                // Nobody can tell with several clients' calls which one it belongs to, nor who may
                 // read it.
                 None if self.is_busy() && !self.0.sink.is_of_session() => {
                     self.0.sink.count(Counter::NoticesDropped);

@@ -38,7 +38,7 @@ impl Multiplexer {
         let (events_in, events) = mpsc::channel(EVENTS_MAX);
         if origin != Origin::Gateway {
             for question in self.0.early_requests.lock().drain(..) {
-                // There is room: fewer wait than fit.
+                // The channel has room: fewer wait than fit.
                 events_in.try_send(Event::ServerRequest(question)).ok();
             }
         }
