@@ -3,7 +3,6 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use http::{Request, Uri, header};
-use http_body_util::Full;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde::Deserialize;
 use serde_json::json;
@@ -77,7 +76,7 @@ pub fn form(
     mut fields: Vec<(&'static str, String)>,
     client: &ClientAuth,
     audience: &str,
-) -> Result<Request<Full<Bytes>>, String> {
+) -> Result<Request<Bytes>, String> {
     let mut basic = None;
     match &client.secret {
         // Each part is form-encoded first (RFC 6749 §2.3.1).
@@ -101,7 +100,7 @@ pub fn form(
     if let Some(basic) = basic {
         request = request.header(header::AUTHORIZATION, basic);
     }
-    request.body(Full::from(body.join("&"))).map_err(|error| format!("{url}: {error}"))
+    request.body(Bytes::from(body.join("&"))).map_err(|error| format!("{url}: {error}"))
 }
 
 /// Returns who the gate is, signed with its own key (RFC 7523 §2.2).

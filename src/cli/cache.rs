@@ -3,8 +3,9 @@
 use std::{net::SocketAddr, path::Path, process::ExitCode};
 
 use anyhow::{Context as _, bail};
+use bytes::Bytes;
 use http::{Request, header};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::BodyExt as _;
 use serde_json::Value;
 
 use crate::{
@@ -61,7 +62,7 @@ async fn send(admin: SocketAddr, purge: &Purge) -> anyhow::Result<u64> {
     let url = format!("http://{}{PURGE_PATH}", reachable(admin));
     let request = Request::post(&url)
         .header(header::CONTENT_TYPE, "application/json")
-        .body(Full::new(serde_json::to_vec(purge)?.into()))?;
+        .body(Bytes::from(serde_json::to_vec(purge)?))?;
     let sent = Net::new().send(request, SendOptions::default()).await;
     let response = sent.with_context(|| format!("no gate answers at {url}"))?;
     let status = response.status();

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, bail};
 use http::{HeaderValue, Request, header};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 
 use crate::{
@@ -79,7 +79,7 @@ impl McpClient {
         for (name, text) in mirrored {
             request = request.header(name, HeaderValue::from_str(&value::encode(text))?);
         }
-        let request = request.body(Full::new(body))?;
+        let request = request.body(body)?;
         let response = self.net.send(request, SendOptions::default()).await?;
         let status = response.status();
         let text = response.into_body().collect().await?.to_bytes();

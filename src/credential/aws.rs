@@ -1,8 +1,8 @@
 //! Requests signed with keys of AWS (Signature Version 4).
 
+use bytes::Bytes;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, header};
-use http_body_util::Full;
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
@@ -26,11 +26,11 @@ impl Aws {
     ///
     /// # Errors
     /// Where it cannot be signed. It names no secret.
-    pub fn sign(&self, request: &mut Request<Full<bytes::Bytes>>) -> Result<(), String> {
+    pub fn sign(&self, request: &mut Request<Bytes>) -> Result<(), String> {
         self.sign_at(request, clock::unix_seconds())
     }
 
-    fn sign_at(&self, request: &mut Request<Full<bytes::Bytes>>, unix: u64) -> Result<(), String> {
+    fn sign_at(&self, request: &mut Request<Bytes>, unix: u64) -> Result<(), String> {
         let time = i64::try_from(unix).ok().and_then(|unix| Timestamp::from_second(unix).ok());
         let time = time.ok_or("the clock is out of range")?;
         let day = time.strftime("%Y%m%d").to_string();
@@ -38,7 +38,7 @@ impl Aws {
         let host = request.uri().authority().ok_or("the address has no host")?.as_str();
         let host = host.rsplit('@').next().unwrap_or_default();
         let host = HeaderValue::from_str(host).ok().ok_or("the address has an odd host")?;
-        let body = request.body().clone().into_inner().unwrap_or_default();
+        let body = request.body().clone();
         let headers = request.headers_mut();
         headers.insert(header::HOST, host);
         headers.insert(DATE, HeaderValue::from_str(&moment).ok().ok_or("an odd date")?);
@@ -170,7 +170,7 @@ mod tests {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let mut request = request.body(Full::from(Bytes::from_static(body.as_bytes()))).unwrap();
+        let mut request = request.body(Bytes::from_static(body.as_bytes())).unwrap();
         aws().sign_at(&mut request, MOMENT).unwrap();
         let value = &request.headers()[header::AUTHORIZATION];
         assert!(value.is_sensitive());

@@ -14,7 +14,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Request, StatusCode, header};
-use http_body_util::Full;
 
 use crate::{
     call::{Token as Bearer, tasks::Tasks},
@@ -70,7 +69,7 @@ impl Credential {
     pub async fn send(
         &self,
         net: &Net,
-        mut request: Request<Full<Bytes>>,
+        mut request: Request<Bytes>,
         way: SendOptions<'_>,
         whose: Option<&Bearer>,
     ) -> Result<Answer, NetError> {

@@ -1,106 +1,147 @@
 //! An answer whose connection goes back to its pool as soon as the body is read.
 
 use std::{
+    io,
     pin::Pin,
-    sync::Weak,
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
 use http::Response;
-use http_body_util::Full;
-use hyper::{
-    body::{Body, Frame, Incoming, SizeHint},
-    client::conn::http1::SendRequest,
-};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 
-use super::pool::Pool;
+use super::{
+    http1::{Connection, Framing, ResponseHead},
+    pool::Pool,
+};
 
 /// The head of an answer, and its body as it arrives.
 pub type Answer = Response<AnswerBody>;
 
 /// The body of an answer.
 #[derive(Debug)]
-pub struct AnswerBody {
-    body: Incoming,
-    /// None where somebody else keeps the connection, or nobody.
-    lease: Option<Lease>,
-}
+pub struct AnswerBody(Source);
 
-/// A connection that is to go back to its pool.
+/// What reads it.
 #[derive(Debug)]
-pub(super) struct Lease {
-    sender: SendRequest<Full<Bytes>>,
-    pool: Weak<Pool>,
+enum Source {
+    Hyper(Incoming),
+    /// None at its end, or where it broke.
+    Own(Option<OwnBody>),
 }
 
-impl Lease {
-    pub fn new(sender: SendRequest<Full<Bytes>>, pool: Weak<Pool>) -> Self {
-        Self { sender, pool }
-    }
-
-    fn end(self, is_finished: bool) {
-        if let Some(pool) = self.pool.upgrade() {
-            pool.put(self.sender, is_finished);
-        }
-    }
+/// A body on a connection of our own.
+#[derive(Debug)]
+struct OwnBody {
+    connection: Box<Connection>,
+    framing: Framing,
+    /// The pool that the connection goes back to; none where it is used once.
+    pool: Option<Arc<Pool>>,
 }
 
 impl AnswerBody {
-    pub(super) fn new(body: Incoming, lease: Option<Lease>) -> Self {
-        let mut made = Self { body, lease };
-        made.note_end();
-        made
+    pub(super) fn of_hyper(body: Incoming) -> Self {
+        Self(Source::Hyper(body))
     }
 
-    /// Gives the connection back where nothing more is to come.
-    fn note_end(&mut self) {
-        if self.body.is_end_stream()
-            && let Some(lease) = self.lease.take()
+    /// The answer whose head came on this connection.
+    pub(super) fn of_own(
+        connection: Box<Connection>,
+        head: ResponseHead,
+        pool: Option<Arc<Pool>>,
+    ) -> Answer {
+        let pool = pool.filter(|_| head.keeps);
+        let body = OwnBody { connection, framing: head.framing, pool };
+        head.response.map(|()| Self(Source::Own(body.unless_ended())))
+    }
+}
+
+impl OwnBody {
+    fn unless_ended(self) -> Option<Self> {
+        if self.framing.has_ended() {
+            self.give_back();
+            return None;
+        }
+        Some(self)
+    }
+
+    fn give_back(self) {
+        // What came behind the answer was not asked for.
+        if let Some(pool) = self.pool
+            && self.connection.is_clean()
         {
-            lease.end(true);
+            pool.put(self.connection);
         }
     }
 }
 
 impl Body for AnswerBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = io::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(context);
-        match &polled {
-            Poll::Ready(None) => {
-                if let Some(lease) = self.lease.take() {
-                    lease.end(true);
-                }
+    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        let source = match &mut self.0 {
+            Source::Hyper(body) => {
+                let polled = Pin::new(body).poll_frame(context);
+                return polled.map(|frame| frame.map(|frame| frame.map_err(io::Error::other)));
             }
-            // What it was read from is no connection any more.
-            Poll::Ready(Some(Err(_))) => self.lease = None,
-            Poll::Ready(Some(Ok(_))) => self.note_end(),
-            Poll::Pending => (),
+            Source::Own(source) => source,
+        };
+        let Some(body) = source else { return Poll::Ready(None) };
+        let polled = body.connection.poll_body(&mut body.framing, context);
+        match polled {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(None) => {
+                *source = source.take().and_then(OwnBody::unless_ended);
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Ok(data))) => {
+                // Waits for no more than what ends the body.
+                if body.framing.has_ended() {
+                    *source = source.take().and_then(OwnBody::unless_ended);
+                }
+                Poll::Ready(Some(Ok(Frame::data(data))))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                *source = None;
+                Poll::Ready(Some(Err(io::Error::other(error))))
+            }
         }
-        polled
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        match &self.0 {
+            Source::Hyper(body) => body.is_end_stream(),
+            Source::Own(source) => source.is_none(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        match &self.0 {
+            Source::Hyper(body) => body.size_hint(),
+            Source::Own(None) => SizeHint::with_exact(0),
+            Source::Own(Some(body)) => match body.framing {
+                Framing::Length { left, .. } => SizeHint::with_exact(left),
+                Framing::Chunked(_) | Framing::Close | Framing::Ended => SizeHint::default(),
+            },
+        }
     }
 }
 
 impl Drop for AnswerBody {
-    /// A body that is left may have been read to its end all but for the last few bytes: its
-    /// connection is good again if they are there already.
+    /// A body that is left may have come to its end all but for the last few bytes: its connection
+    /// is good again if they are there already.
     fn drop(&mut self) {
-        if let Some(lease) = self.lease.take() {
-            lease.end(false);
+        if let Source::Own(source) = &mut self.0
+            && let Some(mut body) = source.take()
+            && body.pool.is_some()
+            && body.connection.drain(&mut body.framing)
+        {
+            body.give_back();
         }
     }
 }

@@ -23,6 +23,7 @@ use super::{
     answer::{Answer, AnswerBody},
     dial::{CONNECT_TIMEOUT, Dialer},
     error::NetError,
+    http1::Http1Error,
     live::{ClosedBefore, LiveConnector},
     pool::{POOL_IDLE, Pool, PoolError},
     proxy::ProxyRoute,
@@ -46,7 +47,7 @@ struct Pools {
     fresh: Clients,
     /// Pools for servers that are sent much; of so many replicas as the upstream has.
     pools: Mutex<Vec<Arc<Pool>>>,
-    connector: LiveConnector,
+    connector: HttpConnector,
     route: Arc<ProxyRoute>,
     tls: ClientConfig,
     reuse: Arc<Reuse>,
@@ -140,7 +141,7 @@ impl Net {
             reused: clients(false),
             fresh: clients(true),
             pools: Mutex::default(),
-            connector: connector(false),
+            connector: tcp.clone(),
             route: Arc::clone(&route),
             tls: tls.clone(),
             reuse: Arc::clone(&reuse),
@@ -170,16 +171,15 @@ impl Net {
     /// The connection cannot be opened, or breaks before the head of an answer.
     pub async fn send(
         &self,
-        mut request: Request<Full<Bytes>>,
+        mut request: Request<Bytes>,
         options: SendOptions<'_>,
     ) -> Result<Answer, NetError> {
-        if let Some(pool) = options.pool {
+        if let Some(pool) = options.pool
+            && pool.takes(&request)
+        {
             return pool.send(request, options.fresh).await.map_err(|error| match error {
                 PoolError::Connect(_) => failed(&error, NetError::Connect),
-                PoolError::Unsent(_) => failed(&error, NetError::Closed),
-                PoolError::Broken(_) if was_closed_before(&error) => {
-                    failed(&error, NetError::Closed)
-                }
+                PoolError::Broken(Http1Error::Unsent(_)) => failed(&error, NetError::Closed),
                 PoolError::Broken(_) => failed(&error, NetError::Broken),
             });
         }
@@ -194,8 +194,8 @@ impl Net {
         {
             request.headers_mut().insert(header::PROXY_AUTHORIZATION, authorization);
         }
-        let sent = sender.request(request).await;
-        sent.map(|response| response.map(|body| AnswerBody::new(body, None))).map_err(|error| {
+        let sent = sender.request(request.map(Full::new)).await;
+        sent.map(|response| response.map(AnswerBody::of_hyper)).map_err(|error| {
             if error.is_connect() {
                 failed(&error, NetError::Connect)
             } else if was_closed_before(&error) {
@@ -216,7 +216,8 @@ impl Net {
         if let Some(found) = pools.iter().find(|pool| pool.is_of(uri)) {
             return Some(Arc::clone(found));
         }
-        let made = Pool::of(uri, self.0.connector.clone())?;
+        let reuse = Arc::clone(&self.0.reuse);
+        let made = Pool::of(uri, self.0.connector.clone(), reuse)?;
         pools.push(Arc::clone(&made));
         Some(made)
     }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::{Request, header};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Limited};
 use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::config::Fetching;
@@ -36,7 +36,7 @@ impl Net {
         url: &str,
         bounds: &Fetching,
     ) -> Result<T, FetchError> {
-        let request = Request::get(url).body(Full::default());
+        let request = Request::get(url).body(Bytes::new());
         let request = request.map_err(|error| FetchError::Answer(format!("{url}: {error}")))?;
         self.fetch(request, bounds).await
     }
@@ -47,7 +47,7 @@ impl Net {
     /// Where there is no answer, none of success, or none of this kind.
     pub async fn fetch<T: DeserializeOwned>(
         &self,
-        mut request: Request<Full<Bytes>>,
+        mut request: Request<Bytes>,
         bounds: &Fetching,
     ) -> Result<T, FetchError> {
         let json = header::HeaderValue::from_static("application/json");
@@ -56,7 +56,8 @@ impl Net {
         request.headers_mut().insert(header::ACCEPT, json);
         request.headers_mut().insert(header::USER_AGENT, agent);
         let url = request.uri().clone();
-        let reply = self.send(request, SendOptions::default()).await;
+        // Boxed: rare and large.
+        let reply = Box::pin(self.send(request, SendOptions::default())).await;
         let reply = reply.map_err(|error| FetchError::Lost(format!("{url}: {error}")))?;
         let status = reply.status();
         let body = Limited::new(reply.into_body(), bounds.bytes_max).collect().await;

@@ -10,7 +10,6 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use http::Uri;
@@ -29,9 +28,6 @@ use super::{
     reuse::Reuse,
 };
 
-/// A server that closes a connection so soon after its first answers closes it because of them, not
-/// because it was idle.
-const CLOSED_AFTER_ANSWER: Duration = Duration::from_secs(1);
 /// What says that a connection has ended.
 const ENDS: PollFlags = PollFlags::RDHUP.union(PollFlags::HUP).union(PollFlags::ERR);
 /// Later reads of a connection are not timed: a server that kept it so long keeps others, too.
@@ -108,7 +104,7 @@ impl Live {
 
     fn note_end(&self) {
         let timed = (1..TIMED_READS).contains(&self.timed_reads);
-        if timed && self.last_read.elapsed() < CLOSED_AFTER_ANSWER {
+        if timed && self.last_read.elapsed() < Reuse::CLOSED_AFTER_ANSWER {
             self.reuse.distrust();
         }
     }

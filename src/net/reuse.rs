@@ -1,6 +1,9 @@
 //! Whether connections to an upstream may be used more than once.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use crate::call::clock;
 
@@ -16,6 +19,10 @@ pub struct Reuse {
 }
 
 impl Reuse {
+    /// A server that closes a connection so soon after its first answers closes it because of them,
+    /// not because it was idle.
+    pub const CLOSED_AFTER_ANSWER: Duration = Duration::from_secs(1);
+
     /// Uses no connection twice, from now on and for a while.
     pub fn distrust(&self) {
         let until = clock::unix_seconds() + FRESH_SECONDS;

@@ -6,6 +6,8 @@ use jiff::Timestamp;
 use rustls::pki_types::UnixTime;
 use rustls::{AlertDescription, CertificateError, Error as TlsError, InvalidMessage};
 
+use super::http1::Http1Error;
+
 /// Names that are shown of a certificate.
 const NAMES_MAX: usize = 5;
 
@@ -27,6 +29,7 @@ pub fn of(error: &Chain) -> Option<String> {
 /// Whether an answer was no HTTP at all, as that of a port that speaks TLS only.
 pub fn is_no_http(error: &Chain) -> bool {
     found::<hyper::Error>(error).is_some_and(hyper::Error::is_parse)
+        || matches!(found::<Http1Error>(error), Some(Http1Error::NoHttp))
 }
 
 /// The innermost error of this kind in a chain; an [`io::Error`] hides the one that it was made of.

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, StatusCode, header};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Limited};
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::{
@@ -177,7 +177,7 @@ impl Vault {
         if let Some(namespace) = &access.namespace {
             request = request.header("x-vault-namespace", namespace);
         }
-        let request = request.body(Full::<Bytes>::default()).map_err(|error| error.to_string())?;
+        let request = request.body(Bytes::new()).map_err(|error| error.to_string())?;
         let reply = self.net.send(request, SendOptions::default()).await;
         let reply = reply.map_err(|error| error.to_string())?;
         match reply.status() {

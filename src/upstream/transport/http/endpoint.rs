@@ -9,7 +9,6 @@ use std::sync::{
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method as Verb, Uri, header};
-use http_body_util::Full;
 use hyper::{Request, Response};
 use parking_lot::Mutex;
 use tokio::time::Instant;
@@ -171,8 +170,8 @@ impl Endpoint {
         }
     }
 
-    fn request(&self, template: &RequestTemplate) -> Request<Full<Bytes>> {
-        let mut request = Request::new(Full::new(template.body.clone()));
+    fn request(&self, template: &RequestTemplate) -> Request<Bytes> {
+        let mut request = Request::new(template.body.clone());
         *request.method_mut() = template.verb.clone();
         *request.uri_mut() = template.uri.clone();
         let headers = request.headers_mut();

@@ -1,0 +1,18 @@
+//! HTTP/1.1 of our own towards upstreams, for the plain case: a request of which all bytes are
+//! there, and an answer with a length, in chunks, or to the end of its connection (RFC 9112). It is
+//! read by the task that waits for it: no task of the connection's own, no channel between the two.
+//!
+//! Requests are ours; what comes from a server is read as strictly as by hyper, and bounded.
+
+mod connection;
+mod framing;
+mod head;
+
+pub use self::{
+    connection::{Connection, Http1Error},
+    framing::Framing,
+    head::ResponseHead,
+};
+
+#[cfg(test)]
+mod tests;
