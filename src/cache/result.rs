@@ -6,8 +6,14 @@ use tokio::time::Instant;
 
 use crate::{
     call::UpstreamName,
-    mcp::{raw::Raw, splice, version::Era},
+    mcp::{raw::Raw, splice, version::Era, word::Word},
 };
+
+static RESULT_TYPE: Word = Word::new("resultType");
+static IS_ERROR: Word = Word::new("isError");
+/// Members of a result that is not the end of its call.
+static GOES_ON: [Word; 4] =
+    [Word::new("inputRequests"), Word::new("requestState"), Word::new("task"), Word::new("taskId")];
 
 /// The tool or resource that results are of, which are taken away together.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -75,10 +81,10 @@ impl Hints {
 
 /// Whether a result is the end of a call that went well, and nothing but that.
 pub(super) fn is_whole(result: &Raw) -> bool {
-    let has = |key| splice::rare_member_of(result, key);
+    let has = |key| splice::rare_member(result, key);
     let complete = |kind: Raw| kind.as_str() == "\"complete\"";
     result.is_object()
-        && has("resultType").is_none_or(complete)
-        && has("isError").is_none_or(|error| error.as_str() == "false")
-        && ["inputRequests", "requestState", "task", "taskId"].iter().all(|key| has(key).is_none())
+        && has(&RESULT_TYPE).is_none_or(complete)
+        && has(&IS_ERROR).is_none_or(|error| error.as_str() == "false")
+        && GOES_ON.iter().all(|key| has(key).is_none())
 }

@@ -7,19 +7,20 @@ use std::{
     sync::Arc,
 };
 
-use memchr::memmem;
 use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::{
     call::Caller,
-    mcp::raw::Raw,
+    mcp::{raw::Raw, word::Word},
     telemetry::{Counter, Counters},
 };
 
 /// Bytes of a URI that is noted; no client asks for a longer one.
 const URI_BYTES_MAX: usize = 8 * 1024;
+
+static URI: Word = Word::new("uri");
 
 /// The links of a gate. They outlive reloads.
 #[derive(Debug)]
@@ -140,7 +141,7 @@ struct Block {
 /// is structured a server may give back what a caller wrote.
 fn links(result: &Raw) -> Vec<String> {
     // Few results have any, and this one look is all that they cost.
-    if memmem::find(result.bytes(), b"uri").is_none() {
+    if !URI.is_in(result.bytes()) {
         return Vec::new();
     }
     let Linking { content, contents, messages } = result.try_read().unwrap_or_default();

@@ -15,11 +15,13 @@ use crate::{
     call::UpstreamName,
     call::tasks::Workers,
     config::Limits,
-    mcp::{raw::Raw, splice},
+    mcp::{raw::Raw, splice, word::Word},
     telemetry::{Counter, Counters},
 };
 
 use super::schema::{Checker, SchemaBounds, Unusable};
+
+static OUTPUT: Word = Word::new(Side::Output.member());
 
 /// A schema, if it is of use.
 pub type CompiledSchema = Result<Checker, Unusable>;
@@ -205,12 +207,12 @@ impl ToolSchemas {
 
     /// Whether it promises a form of its results.
     pub fn has_output(&self) -> bool {
-        splice::rare_member_of(&self.said, Side::Output.member()).is_some()
+        splice::rare_member(&self.said, &OUTPUT).is_some()
     }
 }
 
 impl Side {
-    fn member(self) -> &'static str {
+    const fn member(self) -> &'static str {
         match self {
             Self::Input => "inputSchema",
             Self::Output => "outputSchema",

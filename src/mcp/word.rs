@@ -26,13 +26,21 @@ impl Word {
 
     /// Whether it stands anywhere in these bytes.
     pub fn is_in(&self, bytes: &[u8]) -> bool {
-        let finder = self.finder.get_or_init(|| Finder::new(self.text));
-        finder.find(bytes).is_some()
+        self.finder().find(bytes).is_some()
+    }
+
+    /// Where it stands in these bytes.
+    pub fn places(&self, bytes: &[u8]) -> impl Iterator<Item = usize> {
+        self.finder().find_iter(bytes)
     }
 
     /// Whether it may stand in this JSON text: as it is, or written with escapes.
     pub fn may_be_in(&self, bytes: &[u8]) -> bool {
         self.is_in(bytes) || ESCAPE.is_in(bytes)
+    }
+
+    fn finder(&self) -> &Finder<'static> {
+        self.finder.get_or_init(|| Finder::new(self.text))
     }
 }
 
@@ -51,6 +59,8 @@ mod tests {
             static WORD: Word = Word::new("abc");
             for text in [format!("{before}abc{after}"), before, after] {
                 prop_assert_eq!(WORD.is_in(text.as_bytes()), text.contains("abc"));
+                let places: Vec<_> = text.match_indices("abc").map(|(at, _)| at).collect();
+                prop_assert_eq!(WORD.places(text.as_bytes()).collect::<Vec<_>>(), places);
                 let may = text.contains("abc") || text.contains("\\u");
                 prop_assert_eq!(WORD.may_be_in(text.as_bytes()), may);
             }

@@ -11,7 +11,7 @@ use crate::{
         readings,
         texts::{self, Patch, Text},
     },
-    mcp::{document::Document, raw::Raw},
+    mcp::{document::Document, raw::Raw, word::ESCAPE},
     telemetry::Counters,
 };
 
@@ -168,7 +168,7 @@ impl Detectors {
         let bytes = document.bytes();
         // Letters may be written as escapes; and behind any escape what is meant begins with what
         // looks like another letter.
-        let is_as_written = memchr::memmem::find(bytes, b"\\u").is_none();
+        let is_as_written = !ESCAPE.is_in(bytes);
         if is_as_written && !readings::has_other_characters(document.as_str()) {
             let is_plain = memchr::memchr(b'\\', bytes).is_none();
             self.rule_out(&mut may, document.as_str(), is_plain);

@@ -7,6 +7,7 @@ use crate::mcp::{
     raw::Raw,
     splice,
     version::{Era, Version},
+    word::Word,
 };
 
 use super::{
@@ -15,6 +16,8 @@ use super::{
     members::{Thing, trim},
     translation,
 };
+
+static TASK: Word = Word::new("task");
 
 /// Notifications that only 2025-11-25 has.
 const LATEST_NOTICES: [&str; 2] =
@@ -90,7 +93,7 @@ pub fn notice(client: Version, method: Option<Method>, whole: &Raw) -> Option<Ra
 pub fn params(server: Version, method: Method, params: &Raw) -> Raw {
     match method {
         // The one thing that could be there is rare, and need not be looked for in every call.
-        Method::ToolsCall if splice::rare_member_of(params, "task").is_none() => params.clone(),
+        Method::ToolsCall if splice::rare_member(params, &TASK).is_none() => params.clone(),
         Method::ToolsCall => trim(server, Thing::ToolParams, params),
         Method::Complete => {
             let params = trim(server, Thing::CompletionParams, params);

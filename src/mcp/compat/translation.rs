@@ -1,10 +1,9 @@
 //! A cheap look at a result: whether any word in it could be trouble for an older client.
 
-use memchr::memmem;
-
 use crate::mcp::{
     method::Method,
     version::{Era, Version},
+    word::Word,
 };
 
 const V2: Version = Version::V2025_03_26;
@@ -12,36 +11,36 @@ const V3: Version = Version::V2025_06_18;
 const V4: Version = Version::V2025_11_25;
 
 /// Words of content blocks, each with the first version that knows it.
-const CONTENT: &[(&str, Version)] = &[
-    ("\"audio\"", V2),
-    ("\"resource_link\"", V3),
-    ("\"_meta\"", V3),
-    ("\"lastModified\"", V3),
-    ("\"icons\"", V4),
+static CONTENT: [(Word, Version); 5] = [
+    (Word::new("\"audio\""), V2),
+    (Word::new("\"resource_link\""), V3),
+    (Word::new("\"_meta\""), V3),
+    (Word::new("\"lastModified\""), V3),
+    (Word::new("\"icons\""), V4),
 ];
-const CONTENTS: &[(&str, Version)] = &[("\"_meta\"", V3)];
-const STRUCTURED: &str = "\"structuredContent\"";
+static CONTENTS: [(Word, Version); 1] = [(Word::new("\"_meta\""), V3)];
+static STRUCTURED: Word = Word::new("\"structuredContent\"");
+static ESCAPED_BYTE: Word = Word::new("\\u00");
 
 /// False where nothing in the result needs to be looked at.
 #[allow(clippy::wildcard_enum_match_arm, reason = "no other result has what came later")]
 pub(super) fn needs_translation(client: Version, from: Era, method: Method, text: &[u8]) -> bool {
-    let marks = match method {
-        Method::ToolsCall | Method::PromptsGet => CONTENT,
-        Method::ResourcesRead => CONTENTS,
+    let marks: &[(Word, Version)] = match method {
+        Method::ToolsCall | Method::PromptsGet => &CONTENT,
+        Method::ResourcesRead => &CONTENTS,
         _ => return false,
     };
-    let has = |mark: &str| memmem::find(text, mark.as_bytes()).is_some();
     // The member is known from 2025-06-18 on, and a legacy server has no other than an object.
     let structured = client < V3 || from == Era::Modern;
-    marks.iter().any(|(mark, since)| client < *since && has(mark))
-        || method == Method::ToolsCall && structured && has(STRUCTURED)
+    marks.iter().any(|(mark, since)| client < *since && mark.is_in(text))
+        || method == Method::ToolsCall && structured && STRUCTURED.is_in(text)
         || has_escaped_letters(text)
 }
 
 /// A word may hide behind `\u` escapes of its letters; servers that write all but ASCII so have
 /// none of these.
 fn has_escaped_letters(text: &[u8]) -> bool {
-    memmem::find_iter(text, b"\\u00").any(|at| matches!(text.get(at + 4), Some(b'4'..=b'7')))
+    ESCAPED_BYTE.places(text).any(|at| matches!(text.get(at + 4), Some(b'4'..=b'7')))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::{
     call::event::ServerNotification,
-    mcp::{id::number_of, message::Body, meta::PROGRESS_TOKEN, raw::Raw, splice},
+    mcp::{id::number_of, message::Body, meta::PROGRESS_TOKEN, raw::Raw, splice, word::Word},
     upstream::exchange::error::SendError,
 };
 
@@ -19,6 +19,9 @@ const EARLY_MAX: usize = 16;
 const EARLY_BYTES_MAX: usize = 1 << 20;
 /// Tokens of tasks, which are told of when their calls are answered.
 const TASKS_MAX: usize = 64;
+
+/// The name of the member by which a request asks for a task, as clients write it.
+static TASK: Word = Word::new("\"task\"");
 
 /// Whether the session has a stream of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,7 +105,7 @@ impl Expected {
         let Some(tokens) = &self.tokens else { return };
         let mut tokens = tokens.lock();
         tokens.calls.retain(|(call, _)| *call != id);
-        let is_task = memchr::memmem::find(params.bytes(), b"\"task\"").is_some();
+        let is_task = TASK.is_in(params.bytes());
         let Some(meta) = is_task.then(|| splice::member(params, "_meta")).flatten() else { return };
         if tokens.tasks.len() == TASKS_MAX {
             tokens.tasks.pop_front();
