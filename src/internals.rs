@@ -50,6 +50,7 @@ pub use crate::{
         uri,
         version::{Era, Version},
     },
+    net::http1::whole::read as answer_in_pieces,
     park::state::{Binding, StateContent, States},
     policy::{AccessRequest as Question, Judge, Object, caller},
     resilience::{

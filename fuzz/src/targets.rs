@@ -4,8 +4,8 @@ use bytes::{Bytes, BytesMut};
 use serde_json::{Value, value::RawValue};
 use tollgate::internals::{
     Body, EntryBounds, Incoming, Item, ListKind, Message, MessageBounds, Meta, Method, Param,
-    Params, Raw, Received, TargetRef, canonical, events_of, header, lenient, splice, take_lines,
-    uri,
+    Params, Raw, Received, TargetRef, answer_in_pieces, canonical, events_of, header, lenient,
+    splice, take_lines, uri,
 };
 
 pub type Target = fn(&[u8]);
@@ -21,6 +21,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("canonical", canonical_form),
     ("uri", normal_form),
     ("entry", entry),
+    ("answer", answer),
 ];
 
 /// Deeper texts are refused before any of these readers sees them.
@@ -222,4 +223,16 @@ fn json(data: &[u8]) -> Option<Raw> {
     let raw = Raw::parse(&Bytes::copy_from_slice(data.trim_ascii())).ok()?;
     tollgate::internals::check_depth(raw.bytes(), DEPTH_MAX).ok()?;
     Some(raw)
+}
+
+/// An upstream's answer over plain HTTP: it is the same however it is cut, and no longer than what
+/// came. The first two bytes say how it is cut.
+fn answer(data: &[u8]) {
+    let Some((sizes, text)) = data.split_at_checked(2) else { return };
+    let whole = answer_in_pieces(text, &[]);
+    let sizes = sizes.iter().map(|size| usize::from(*size)).collect::<Vec<_>>();
+    assert_eq!(whole, answer_in_pieces(text, &sizes));
+    if let Ok(read) = whole {
+        assert!(read.body.len() <= text.len() && (100..1_000).contains(&read.status));
+    }
 }

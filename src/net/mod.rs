@@ -9,7 +9,7 @@ mod dial;
 mod error;
 mod fetch;
 pub mod flight;
-mod http1;
+pub mod http1;
 mod inflate;
 mod live;
 mod pool;

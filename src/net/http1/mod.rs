@@ -7,6 +7,8 @@
 mod connection;
 mod framing;
 mod head;
+#[cfg(any(test, feature = "internals"))]
+pub mod whole;
 
 pub use self::{
     connection::{Connection, Http1Error},

@@ -1,56 +1,16 @@
 //! Answers of servers, well formed and not, in any pieces, beside what hyper makes of them.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{Method, Request};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
 use proptest::{collection::vec, prelude::*};
 use tokio::io::AsyncWriteExt as _;
 
-use super::{connection::Http1Error, framing::*, head};
-
-/// What a client makes of what a server sends before it closes the connection.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Read {
-    status: u16,
-    body: Bytes,
-    /// Whether another request may be sent on the connection.
-    keeps: bool,
-}
-
-/// Reads an answer that comes in pieces of these sizes, and then of the last of them.
-fn read(answer: &[u8], sizes: &[usize]) -> Result<Read, String> {
-    let mut sizes = sizes.iter().copied().chain(std::iter::repeat(*sizes.last().unwrap_or(&9_999)));
-    let (mut rest, mut buffer, mut looked) = (answer, BytesMut::new(), 0);
-    // The next piece; false at the end.
-    let mut more = |buffer: &mut BytesMut| {
-        let (piece, later) = rest.split_at(sizes.next().unwrap().clamp(1, 9_999).min(rest.len()));
-        rest = later;
-        buffer.extend_from_slice(piece);
-        !piece.is_empty()
-    };
-    let text = |error: Http1Error| error.to_string();
-    let mut found = loop {
-        if let Some(head) = head::read(&mut buffer, &mut looked).map_err(text)? {
-            break head;
-        }
-        if !more(&mut buffer) {
-            return Err("closed".to_owned());
-        }
-    };
-    let mut body = BytesMut::new();
-    loop {
-        match found.framing.decode(&mut buffer).map_err(text)? {
-            Decoded::Data(data) => body.extend_from_slice(&data),
-            Decoded::End => break,
-            Decoded::More(_) if more(&mut buffer) => (),
-            Decoded::More(_) => found.framing.close().map_err(text)?,
-        }
-    }
-    let status = found.response.status().as_u16();
-    let keeps = found.keeps && buffer.is_empty() && !more(&mut buffer);
-    Ok(Read { status, body: body.freeze(), keeps })
-}
+use super::{
+    head,
+    whole::{AnswerRead, read},
+};
 
 /// What hyper's client makes of it: the status and the body.
 async fn read_by_hyper(answer: Vec<u8>) -> Result<(u16, Bytes), hyper::Error> {
@@ -270,7 +230,7 @@ proptest! {
         sizes in vec(1..400_usize, 1..9),
     ) {
         let read = read(&answer, &sizes).unwrap();
-        prop_assert_eq!(read, Read { status: 200, body: body.into(), keeps });
+        prop_assert_eq!(read, AnswerRead { status: 200, body: body.into(), keeps });
     }
 
     /// Whatever is changed in an answer, it is refused, or read as hyper reads it.
