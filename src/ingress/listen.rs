@@ -41,6 +41,7 @@ use super::{
         budget::{self, Exceeded, Recipient, SendBounds, SendBudget, SendReservation},
         stall::StreamExecutor,
     },
+    plain,
     reply::{self, HttpReply, Rejection},
     request_body::BodyBudget,
     serve::serve,
@@ -239,18 +240,24 @@ impl ConnectionContext {
     ) {
         // An option that only costs latency where it cannot be set.
         stream.set_nodelay(true).ok();
-        let wire = ClientStream { stream, connection: Arc::clone(&slot.connection) };
+        let mut wire = ClientStream { stream, connection: Arc::clone(&slot.connection) };
         let patience = self.gate.snapshot().config.server.limits.request_timeout;
         let Some((tls, replaced)) = tls else {
             return self.serve(wire, &slot, patience).await;
         };
+        let shaking = async {
+            if plain::is_answered(&mut wire.stream, self.peer.address).await {
+                return None;
+            }
+            Some(tls.accept(wire).await)
+        };
         let shaken = tokio::select! {
             // Nothing was asked yet where this is dropped.
-            shaken = tokio::time::timeout(patience, tls.accept(wire)) => shaken,
+            shaken = tokio::time::timeout(patience, shaking) => shaken,
             () = slot.connection.ending() => return,
         };
         match shaken {
-            Ok(Ok(stream)) => {
+            Ok(Some(Ok(stream))) => {
                 let shown = stream.get_ref().1.peer_certificates();
                 let shown = shown.and_then(|chain| Certificate::read(chain.first()?));
                 let peer = ClientPeer { certificate: shown.map(Arc::new), ..self.peer.clone() };
@@ -263,7 +270,9 @@ impl ConnectionContext {
                     () = replaced.cancelled(), if known => (),
                 }
             }
-            Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+            Ok(Some(Err(error))) => tracing::debug!(%error, "a TLS handshake failed"),
+            // It was no handshake.
+            Ok(None) => (),
             Err(_) => self.gate.counters.add(Counter::RefusedSlow),
         }
     }

@@ -14,6 +14,7 @@ pub mod listen;
 mod notice;
 pub mod origin;
 mod outgoing;
+mod plain;
 mod reply;
 mod request_body;
 mod serve;

@@ -15,14 +15,18 @@ use rustls::{
     pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName},
 };
 use tempfile::TempDir;
-use tokio::{net::TcpStream, task::JoinHandle};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    task::JoinHandle,
+};
 use tokio_rustls::TlsConnector;
 
 use super::tollgate_key;
 use crate::{
     fake,
     gate::{Gate, gateway},
-    soon,
+    log, soon,
 };
 
 /// An authority of certificates, and the files of a gate.
@@ -203,4 +207,30 @@ async fn certificates_are_read_again_when_they_change() {
     };
     soon("the new authority's client", Box::pin(let_in)).await;
     assert_eq!(files.call(&gate, Some(&own), None).await, None, "of the former authority");
+}
+
+#[tokio::test]
+async fn plain_http_to_a_port_of_tls_is_told_so() {
+    log::is_kept();
+    let files = Files::new();
+    let gate = files.gate("\"machines\"", "").await;
+    for begins in ["GET /livez", "POST /mcp", "OPTIONS *", "DELETE /mcp", "PRI *", "HEAD /"] {
+        let mut stream = TcpStream::connect(gate.address).await.unwrap();
+        let head = format!("{begins} HTTP/1.1\r\nHost: {}\r\n\r\n", gate.address);
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 400 "), "{begins}: {answer}");
+        assert!(answer.contains("https:"), "{begins}: {answer}");
+    }
+    // What is neither is answered with no HTTP.
+    for neither in ["\0\0", "get / HTTP/1.1\r\n\r\n", "\u{15}\u{3}\u{1}"] {
+        let mut stream = TcpStream::connect(gate.address).await.unwrap();
+        stream.write_all(neither.as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.ok();
+        assert!(!answer.starts_with(b"HTTP"), "{neither:?}: {answer:?}");
+    }
+    assert!(!log::lines(&["plain HTTP", "127.0.0.1"]).is_empty());
 }
