@@ -436,3 +436,67 @@ fn run_takes_its_file_with_and_without_the_option() {
     let said = { twice }.output().unwrap();
     assert!(String::from_utf8_lossy(&said.stderr).contains("named twice"));
 }
+
+/// Each line of standard error as JSON; all have a level and a message.
+fn json_lines(said: &str, words: &[&str]) -> Vec<String> {
+    let line = |line: &str| {
+        let read: Value =
+            serde_json::from_str(line).unwrap_or_else(|_| panic!("{words:?}: no JSON: {line}"));
+        assert!(read["level"].is_string() && read["timestamp"].is_string(), "{words:?}: {line}");
+        read["fields"]["message"].as_str().unwrap_or_else(|| panic!("{words:?}: {line}")).to_owned()
+    };
+    said.lines().map(line).collect()
+}
+
+#[test]
+fn with_log_json_all_of_standard_error_is_json() {
+    let folder = folder();
+    fs::write(folder.path().join("bad.toml"), "[routes\nnot = toml").unwrap();
+    fs::write(folder.path().join("wrong.toml"), "[routes.\"/mcp\"]\nupstream = [1]\n").unwrap();
+    let ill = "printf '\\033[31mred\\n{\"a\":1}\\nhalf' >&2; exit 3";
+    for (words, wanted) in [
+        (&["--config", "bad.toml", "run"][..], "bad.toml"),
+        (&["run", "wrong.toml"], "upstream"),
+        (&["run", "missing.toml"], "missing.toml"),
+        (&["run", "--listen", "192.0.2.1:9"], "192.0.2.1:9"),
+        (&["run", "--no-such-option"], "--no-such-option"),
+        (&["no-such-command"], "no-such-command"),
+        (&["sidecar"], "required"),
+        (&["sidecar", "--stdio", "--", "no-such-program"], "no-such-program"),
+        (&["sidecar", "--stdio", "--", "sh", "-c", ill], "exit status: 3"),
+        (&["sidecar", "--stdio", "--url", "http://127.0.0.1:9/mcp"], "cannot connect"),
+        (&["--log", "debug", "stdio", "--route", "/none"], "/none"),
+        (&["audit", "verify"], "[audit]"),
+        (&["check", "--config", "wrong.toml"], "upstream"),
+    ] {
+        let words = [&["--log-json"], words].concat();
+        let mut started = start(&folder, &words);
+        drop(started.input.take());
+        let mut said = String::new();
+        started.child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        assert!(!started.child.wait().unwrap().success(), "{words:?}");
+        let messages = json_lines(&said, &words);
+        assert!(messages.iter().any(|message| message.contains(wanted)), "{words:?}: {said}");
+    }
+}
+
+#[test]
+fn with_log_json_a_gate_says_in_json_where_it_is_and_how_it_stands() {
+    let folder = folder();
+    let words = ["--log-json", "--log", "debug", "run", "--listen", "127.0.0.1:0"];
+    let mut gate = start(&folder, &words);
+    let mut lines = BufReader::new(gate.child.stderr.take().unwrap());
+    let mut said = String::new();
+    // The table is the last of what it says by itself.
+    while !said.contains("/first") {
+        assert_ne!(lines.read_line(&mut said).unwrap(), 0, "{said}");
+    }
+    gate.signal(Signal::HUP);
+    gate.signal(Signal::TERM);
+    lines.read_to_string(&mut said).unwrap();
+    assert!(gate.child.wait().unwrap().success());
+    let messages = json_lines(&said, &words);
+    for wanted in ["serves on http://127.0.0.1:", "stderr: tiny is here", "stopped"] {
+        assert!(messages.iter().any(|message| message.contains(wanted)), "{wanted}: {said}");
+    }
+}

@@ -14,6 +14,10 @@ use super::{
     run, sidecar, stdio, tools,
 };
 
+/// What has all of standard error be JSON, also what is wrong with the arguments.
+const JSON_WORD: &str = "--log-json";
+/// The exit code of wrong arguments, as `clap` has it.
+const USAGE_CODE: u8 = 2;
 const ABOUT: &str = "One endpoint for many MCP servers, in both eras of the protocol";
 /// rmcp speaks of every connection at this level, pingora of every step; Tollgate of what matters.
 const LOG_OF_RUN: &str = "info,rmcp=warn,pingora_core=warn";
@@ -99,8 +103,18 @@ enum Command {
 
 /// Runs the command that the arguments ask for.
 pub fn main() -> ExitCode {
-    let matches = Arguments::command().get_matches();
-    let arguments = Arguments::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let read = Arguments::command().try_get_matches();
+    let read = read.and_then(|matches| Ok((Arguments::from_arg_matches(&matches)?, matches)));
+    let (arguments, matches) = match read {
+        Ok(read) => read,
+        // Help goes to standard output.
+        Err(error) if error.use_stderr() && std::env::args_os().any(|word| word == JSON_WORD) => {
+            telemetry::speak_json();
+            complain(&error.to_string());
+            return ExitCode::from(USAGE_CODE);
+        }
+        Err(error) => error.exit(),
+    };
     let common = &arguments.common;
     let command = arguments.command.unwrap_or(Command::Run(run::Arguments::default()));
     telemetry::init(common.log.as_deref().unwrap_or(&usual_log(&command)), common.log_json);

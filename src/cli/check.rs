@@ -1,6 +1,6 @@
 //! `tollgate check`: every problem of the configuration, and what is right in it and hardly meant.
 
-use std::{io::IsTerminal as _, path::Path, process::ExitCode};
+use std::{path::Path, process::ExitCode};
 
 use crate::{
     app::{checked, descriptors, surroundings},
@@ -9,7 +9,7 @@ use crate::{
     policy,
 };
 
-use super::output::{complain, say, show, warn};
+use super::output::{complain, is_coloured, say, show, warn};
 
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Arguments {
@@ -28,7 +28,7 @@ pub fn run(path: &Path, arguments: &Arguments) -> anyhow::Result<ExitCode> {
     match read.and_then(|config| policy::compile(&config).map(|_| config)) {
         Ok(config) => Ok(report(path, &config, arguments.strict)),
         Err(problems) => {
-            show(&problems.render(std::io::stderr().is_terminal()));
+            show(&problems.render(is_coloured()));
             complain(&format!("{} problem(s) in {}", problems.len(), path.display()));
             Ok(ExitCode::FAILURE)
         }

@@ -2,12 +2,15 @@
 
 use std::io::{IsTerminal as _, Write as _};
 
-use crate::{app, telemetry::printable::printable};
+use crate::{
+    app,
+    telemetry::{self, printable::printable},
+};
 
 /// Prints what is wrong with a configuration in whole; any other reason is one line.
 pub fn start_failed(error: app::StartError) -> anyhow::Error {
     if let app::StartError::Config(problems) = &error {
-        show(&problems.render(std::io::stderr().is_terminal()));
+        show(&problems.render(is_coloured()));
         return anyhow::anyhow!("{} problem(s) in the configuration", problems.len());
     }
     anyhow::Error::new(error)
@@ -19,14 +22,17 @@ pub fn say(text: &str) {
     writeln!(std::io::stdout().lock(), "{}", printable(text)).ok();
 }
 
-/// Prints a remark to standard error.
+/// Prints a remark to standard error; as a line of the log where that is JSON.
 pub fn show(text: &str) {
-    writeln!(std::io::stderr().lock(), "{text}").ok();
+    telemetry::remark("INFO", text);
 }
 
 /// Prints a warning to standard error.
 pub fn warn(text: &str) {
     use owo_colors::{OwoColorize as _, Stream};
+    if telemetry::is_json() {
+        return telemetry::remark("WARN", text);
+    }
     let mark = "warning:".if_supports_color(Stream::Stderr, |text| text.yellow().to_string());
     show(&format!("{mark} {}", printable(text)));
 }
@@ -34,6 +40,14 @@ pub fn warn(text: &str) {
 /// Prints an error to standard error.
 pub fn complain(text: &str) {
     use owo_colors::{OwoColorize as _, Stream};
+    if telemetry::is_json() {
+        return telemetry::remark("ERROR", text);
+    }
     let mark = "error:".if_supports_color(Stream::Stderr, |text| text.red().bold().to_string());
     show(&format!("{mark} {}", printable(text)));
+}
+
+/// Whether standard error shows colours.
+pub fn is_coloured() -> bool {
+    std::io::stderr().is_terminal() && !telemetry::is_json()
 }

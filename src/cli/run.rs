@@ -1,7 +1,6 @@
 //! `tollgate run`: serves, and says what it serves.
 
 use std::{
-    io::IsTerminal as _,
     net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -16,7 +15,7 @@ use crate::{
 };
 
 use super::{
-    output::{show, start_failed},
+    output::{is_coloured, show, start_failed},
     table,
 };
 
@@ -71,7 +70,7 @@ pub fn base(gate: &app::RunningGate) -> String {
 
 /// Progress while the upstreams open, then the table.
 pub async fn tell(gate: &app::Viewer, base: &str) {
-    if std::io::stderr().is_terminal() {
+    if is_coloured() {
         let bar = ProgressBar::new_spinner();
         if let Ok(style) = ProgressStyle::with_template("{spinner} opening {msg}") {
             bar.set_style(style);

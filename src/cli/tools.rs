@@ -1,6 +1,6 @@
 //! `tollgate tools` and `tollgate call`: through a running gate, or straight from the file.
 
-use std::{io::IsTerminal as _, path::Path, process::ExitCode};
+use std::{path::Path, process::ExitCode};
 
 use anyhow::{Context as _, bail};
 use serde_json::{Map, Value};
@@ -12,7 +12,7 @@ use crate::{
 
 use super::{
     client::McpClient,
-    output::{complain, say, show, start_failed},
+    output::{complain, is_coloured, say, show, start_failed},
     table,
 };
 
@@ -129,7 +129,7 @@ fn with_client(
             show(&format!("through the gate at {running}"));
             return work(&McpClient::new(&running, token)).await;
         }
-        if std::io::stderr().is_terminal() {
+        if is_coloured() {
             show("no gate runs: opening the upstreams for this");
         }
         let options = Options {

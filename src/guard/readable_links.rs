@@ -2,7 +2,7 @@
 //! no list.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
     hash::{BuildHasher as _, RandomState},
     sync::Arc,
 };
@@ -42,11 +42,18 @@ pub struct LinkOrigin<'a> {
 struct Given {
     by_caller: HashMap<Caller, GivenToOne>,
     count: usize,
+    /// Callers by how many links they have, each with a number for a name: whoever has the most is
+    /// found without looking at all of them.
+    by_count: BTreeSet<(usize, u64)>,
+    numbered: HashMap<u64, Caller>,
+    /// How many callers were numbered so far.
+    numbers: u64,
 }
 
 /// Hashes of route, upstream and URI, the oldest first.
 #[derive(Debug, Default)]
 struct GivenToOne {
+    number: u64,
     order: VecDeque<u64>,
     known: HashSet<u64>,
 }
@@ -69,22 +76,15 @@ impl ReadableLinks {
         let mut forgotten = 0;
         for uri in links {
             let link = self.hasher.hash_one((origin, uri.as_str()));
-            let own = given.by_caller.entry(caller.clone()).or_default();
-            if !own.known.insert(link) {
-                continue;
-            }
-            own.order.push_back(link);
-            let is_full = max / 10 < own.order.len();
-            given.count += 1;
-            if is_full {
+            let Some(held) = given.add(caller, link) else { continue };
+            if max / 10 < held {
                 given.forget(caller);
                 forgotten += 1;
             }
             if max < given.count {
                 // The caller with the most makes room.
-                let most = given.by_caller.iter().max_by_key(|(_, own)| own.order.len());
-                let most = most.map(|(caller, _)| caller.clone());
-                most.iter().for_each(|most| given.forget(most));
+                let most = given.by_count.last().and_then(|(_, number)| given.numbered.get(number));
+                most.cloned().iter().for_each(|most| given.forget(most));
                 forgotten += 1;
             }
         }
@@ -100,15 +100,40 @@ impl ReadableLinks {
 }
 
 impl Given {
+    /// Adds a link of a caller, and says how many it has then; none where it has this one.
+    fn add(&mut self, caller: &Caller, link: u64) -> Option<usize> {
+        let own = match self.by_caller.get_mut(caller) {
+            Some(own) => own,
+            None => {
+                self.numbers += 1;
+                self.numbered.insert(self.numbers, caller.clone());
+                let own = GivenToOne { number: self.numbers, ..GivenToOne::default() };
+                self.by_caller.entry(caller.clone()).or_insert(own)
+            }
+        };
+        if !own.known.insert(link) {
+            return None;
+        }
+        self.by_count.remove(&(own.order.len(), own.number));
+        own.order.push_back(link);
+        self.by_count.insert((own.order.len(), own.number));
+        self.count += 1;
+        Some(own.order.len())
+    }
+
     /// Forgets the oldest link of a caller.
     fn forget(&mut self, caller: &Caller) {
         let Some(own) = self.by_caller.get_mut(caller) else { return };
+        self.by_count.remove(&(own.order.len(), own.number));
         if let Some(oldest) = own.order.pop_front() {
             own.known.remove(&oldest);
             self.count -= 1;
         }
         if own.order.is_empty() {
+            self.numbered.remove(&own.number);
             self.by_caller.remove(caller);
+        } else {
+            self.by_count.insert((own.order.len(), own.number));
         }
     }
 }
@@ -224,6 +249,13 @@ mod tests {
         assert!(all.count <= 40 && all.by_caller.values().all(|own| own.order.len() <= 4));
         let held: usize = all.by_caller.values().map(|own| own.known.len()).sum();
         assert_eq!(all.count, held);
+        let counts: usize = all.by_count.iter().map(|(count, _)| count).sum();
+        assert_eq!((counts, all.by_count.len()), (held, all.by_caller.len()));
+        assert_eq!(all.numbered.len(), all.by_caller.len());
+        for (caller, own) in &all.by_caller {
+            assert!(all.by_count.contains(&(own.order.len(), own.number)));
+            assert_eq!(all.numbered.get(&own.number), Some(caller));
+        }
         drop(all);
         assert!(links.has(at("/mcp", "a"), &caller(20), "mem://8"));
         assert!(!links.has(at("/mcp", "a"), &caller(20), "mem://0"));

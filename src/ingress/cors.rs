@@ -1,9 +1,16 @@
 //! Cross-origin requests of pages in browsers (Fetch Standard, CORS protocol): what an origin that
 //! may use the gate is told, on routes and on the metadata of logins.
 
+use std::net::SocketAddr;
+
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
 
-use super::reply::{self, HttpReply};
+use crate::config::Server;
+
+use super::{
+    origin,
+    reply::{self, HttpReply},
+};
 
 /// Headers that clients of MCP send and scripts may not without leave.
 const ALLOWED: &str = "authorization, content-type, accept, last-event-id, mcp-session-id, \
@@ -26,6 +33,14 @@ impl AllowedOrigin {
     /// The origin that a request names, which has been checked; none where no page asks.
     pub fn of(headers: &HeaderMap) -> Option<Self> {
         headers.get(header::ORIGIN).cloned().map(Self)
+    }
+
+    /// The origin that a request names, if it may use the gate: for what is answered before
+    /// anything else is looked at.
+    pub fn checked<B>(server: &Server, local: SocketAddr, request: &Request<B>) -> Option<Self> {
+        let origin = Self::of(request.headers())?;
+        let checked = origin::check(server, local, request.headers(), request.uri());
+        checked.ok().map(|()| origin)
     }
 
     /// Adds what lets the page read a reply.

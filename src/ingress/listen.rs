@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use http::{Request, Response, Version};
+use http::{Request, Response, Version, header};
 use hyper::body::{Body as _, Incoming};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -36,6 +36,7 @@ use super::{
     connections::{
         ClientConnection, ConnectionBounds, ConnectionRefusal, ConnectionSlot, Connections,
     },
+    cors::{self, AllowedOrigin},
     outgoing::{
         body::{OutgoingBody, RequestGuards},
         budget::{self, Exceeded, Recipient, SendBounds, SendBudget, SendReservation},
@@ -336,8 +337,23 @@ impl ConnectionContext {
         let permit = Arc::clone(&self.requests).try_acquire_owned().ok();
         let counters = Arc::clone(&self.gate.counters);
         let shared = Arc::clone(&self.shared);
+        // Few requests are of pages, and what they are refused with is to be read by them, too.
+        let page = if request.headers().contains_key(header::ORIGIN) {
+            let snapshot = self.gate.snapshot();
+            AllowedOrigin::checked(&snapshot.config.server, self.local, &request)
+        } else {
+            None
+        };
+        let refused = |rejection: Rejection| {
+            let mut reply = reply::rejected(&rejection, None, &counters).into_reply();
+            if let Some(page) = page.clone() {
+                page.allow(reply.headers_mut());
+                cors::vary(reply.headers_mut());
+            }
+            reply
+        };
         let CountedReply { reply, caller } = match &permit {
-            None => reply::rejected(&Rejection::Overloaded, None, &counters).into_reply().into(),
+            None => refused(Rejection::Overloaded).into(),
             // Boxed: what the connection holds is to stay small.
             Some(_) => {
                 let Self { gate, local, peer, .. } = self;
@@ -348,10 +364,7 @@ impl ConnectionContext {
         let budget = Arc::clone(&shared.budget);
         let (reply, reserved) = match reserve(&reply, &to, &budget) {
             Ok(reserved) => (reply, reserved),
-            Err(exceeded) => {
-                let answer = reply::rejected(&Rejection::Unsent(exceeded), None, &counters);
-                (answer.into_reply(), None)
-            }
+            Err(exceeded) => (refused(Rejection::Unsent(exceeded)), None),
         };
         let guards = RequestGuards { permit, active };
         reply.map(|body| OutgoingBody::new(body, reserved, to, budget, guards))

@@ -20,6 +20,8 @@ pub enum OriginRefusal {
     Origin,
     #[error("the header `{0}` is there twice")]
     Twice(HeaderName),
+    #[error("the header `host` names another host than the address that is asked for")]
+    OtherHost,
 }
 
 impl OriginRefusal {
@@ -28,7 +30,7 @@ impl OriginRefusal {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Host | Self::Origin => StatusCode::FORBIDDEN,
-            Self::Twice(_) => StatusCode::BAD_REQUEST,
+            Self::Twice(_) | Self::OtherHost => StatusCode::BAD_REQUEST,
         }
     }
 
@@ -36,7 +38,7 @@ impl OriginRefusal {
         match self {
             Self::Host => Counter::RefusedHost,
             Self::Origin => Counter::RefusedOrigin,
-            Self::Twice(_) => Counter::RefusedHeaders,
+            Self::Twice(_) | Self::OtherHost => Counter::RefusedHeaders,
         }
     }
 }
@@ -61,7 +63,15 @@ pub fn check(
         }
     }
     let authority = uri.authority().map(http::uri::Authority::as_str);
-    let whole = authority.or_else(|| headers.get(header::HOST)?.to_str().ok());
+    let named = headers.get(header::HOST);
+    // `:authority` of HTTP/2 and a whole address of HTTP/1: a proxy may have judged the other one
+    // (RFC 9113 §8.3.1).
+    if let Some((authority, named)) = authority.zip(named)
+        && !is_same_host(uri, authority, named.as_bytes())
+    {
+        return Err(OriginRefusal::OtherHost);
+    }
+    let whole = authority.or_else(|| named?.to_str().ok());
     let whole = whole.ok_or(OriginRefusal::Host)?;
     let host = without_port(whole);
     if !is_local(host) && !is_address(host, local) && !listed(&server.hosts, host) {
@@ -97,6 +107,14 @@ fn web(url: &str) -> Option<(bool, &str)> {
     let (scheme, rest) = url.split_once("://")?;
     let secure = scheme.eq_ignore_ascii_case("https");
     (secure || scheme.eq_ignore_ascii_case("http")).then_some((secure, rest))
+}
+
+/// Whether a `Host` header names the authority of this address, whose usual port may be left out.
+fn is_same_host(uri: &Uri, authority: &str, named: &[u8]) -> bool {
+    let usual = if uri.scheme_str() == Some("https") { ":443" } else { ":80" };
+    let bare = |text: &str| text.strip_suffix(usual).unwrap_or(text).to_ascii_lowercase();
+    authority.as_bytes().eq_ignore_ascii_case(named)
+        || std::str::from_utf8(named).is_ok_and(|named| bare(named) == bare(authority))
 }
 
 fn port(authority: &str) -> Option<u16> {
@@ -190,6 +208,39 @@ mod tests {
             let local = "0.0.0.0:8080".parse().unwrap();
             let judged = check(&config.server, local, &headers, &Uri::from_static("/mcp"));
             assert_eq!(judged.is_ok(), passes, "{host} {origin}");
+        }
+    }
+
+    #[test]
+    fn a_host_beside_another_authority_is_refused() {
+        let text = "server.hosts = [\"*\"]\nroutes.\"/mcp\".upstreams = [\"gate\"]\n\
+                    upstreams.gate.builtin = \"gate\"";
+        let config = crate::config::parse("routes.toml", text, &|_| None).unwrap();
+        for (address, host, passes) in [
+            ("http://localhost:8080/mcp", "localhost:8080", true),
+            ("http://localhost:8080/mcp", "LOCALHOST:8080", true),
+            ("http://localhost/mcp", "localhost:80", true),
+            ("https://gate.example:443/mcp", "gate.example", true),
+            ("https://gate.example/mcp", "Gate.Example:443", true),
+            ("/mcp", "gate.example", true),
+            ("http://localhost:8080/mcp", "evil.example", false),
+            ("http://localhost:8080/mcp", "localhost:8081", false),
+            ("http://localhost:8080/mcp", "localhost", false),
+            ("http://localhost/mcp", "localhost:443", false),
+            ("https://gate.example/mcp", "gate.example:80", false),
+            ("http://localhost/mcp", "localhost.", false),
+            ("http://127.0.0.1/mcp", "localhost", false),
+            ("http://[::1]:8080/mcp", "[::2]:8080", false),
+            ("http://localhost/mcp", "", false),
+            ("http://localhost/mcp", "localhost, evil.example", false),
+            ("http://localhost/mcp", "user@localhost", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, host.parse().unwrap());
+            let local = "127.0.0.1:8080".parse().unwrap();
+            let judged = check(&config.server, local, &headers, &address.parse().unwrap());
+            let want = if passes { Ok(()) } else { Err(OriginRefusal::OtherHost) };
+            assert_eq!(judged, want, "{address} {host}");
         }
     }
 

@@ -47,7 +47,8 @@ pub async fn serve(
         gate.counters.add(refusal.counter());
         return reply::plain(refusal.status(), format!("{refusal}\n")).into();
     }
-    let (origin, varies) = (AllowedOrigin::of(request.headers()), !server.origins.is_empty());
+    let origin = AllowedOrigin::of(request.headers());
+    let varies = !server.origins.is_empty();
     let at = SnapshotAt { gate, snapshot, shared };
     let mut counted = answer(at, peer, request).await;
     if let Some(origin) = origin {

@@ -434,3 +434,21 @@ async fn an_edit_of_the_section_waits_for_a_restart() {
     gate.modern().call("well").await;
     assert!(recorded(&gate, 1).await[0].get("arguments").is_none());
 }
+
+/// Without a call that would write to it.
+#[tokio::test]
+async fn a_file_that_is_removed_is_made_anew_within_seconds() {
+    let docs = fake::dual().tool("well");
+    let gate = gateway().upstream("docs", &docs).extra(AUDIT).start().await;
+    gate.modern().call("well").await;
+    recorded(&gate, 1).await;
+    let path = gate.folder.path().join("state/audit.db");
+    for (round, lost) in [(1, "audit.db.1"), (2, "audit.db.2"), (3, "audit.db.3")] {
+        std::fs::rename(&path, path.with_file_name(lost)).unwrap();
+        eventually("the next file", || (counter(&gate, "audit_reopened") == round).then_some(()))
+            .await;
+        gate.modern().call("well").await;
+        let all = recorded(&gate, 1).await;
+        assert_eq!(all[0]["seq"], round + 1, "the chain goes on");
+    }
+}

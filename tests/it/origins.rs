@@ -130,3 +130,32 @@ async fn a_preflight_is_answered_before_any_login() {
         assert_eq!(gate.send(Method::OPTIONS, &[], b"").await.status, 405);
     }
 }
+
+#[tokio::test]
+async fn a_page_can_read_that_too_many_requests_are_under_way() {
+    let git = fake::http().tool("log");
+    let server = format!("origins = [\"{PAGE}\"]\nlimits.requests_max = 1");
+    let gate = gateway().server(&server).upstream("git", &git).start().await;
+    let client = gate.modern();
+    let text = client.request("tools/list", json!({}));
+    let own = format!("http://localhost:{}", gate.address.port());
+    // It is a request under way for as long as it is open.
+    let _stream = client.listen().await;
+    for (origin, allowed) in [
+        (PAGE, true),
+        (own.as_str(), true),
+        ("https://evil.example", false),
+        ("http://localhost:1", false),
+        ("null", false),
+        ("", false),
+    ] {
+        let reply = client.post_with(&text, &[("origin", origin)]).await;
+        assert_eq!(reply.status, 503, "{origin}");
+        let told = if allowed { origin } else { "" };
+        assert_eq!(reply.header("access-control-allow-origin"), told, "{origin}");
+        assert_eq!(reply.header("vary").contains("Origin"), allowed, "{origin}");
+        assert_eq!(reply.header("access-control-expose-headers").contains("Retry-After"), allowed);
+    }
+    let reply = client.post_with(&text, &[]).await;
+    assert_eq!((reply.status, reply.header("access-control-allow-origin")), (503, ""));
+}

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{IsTerminal as _, Read as _},
+    io::Read as _,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -13,7 +13,7 @@ use anyhow::{Context as _, bail};
 use crate::{
     cli::{
         file,
-        output::{say, show},
+        output::{is_coloured, say, show},
     },
     config,
 };
@@ -82,7 +82,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let place = arguments.merge.as_deref().or(arguments.output.as_deref());
     let name = place.unwrap_or(Path::new("routes.toml")).to_string_lossy();
     if let Err(problems) = config::parse(&name, &imported.toml, &config::environment) {
-        show(&problems.render(std::io::stderr().is_terminal()));
+        show(&problems.render(is_coloured()));
         bail!("nothing was written: {} problem(s) in what {name} would be", problems.len());
     }
     match (&arguments.merge, &arguments.output) {
