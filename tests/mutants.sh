@@ -10,16 +10,16 @@ modules=("$@")
 
 failed=0
 for module in "${modules[@]}"; do
-  tests=("$module")
   case $module in
-    policy | park) files=(--file "src/$module/**") tests=("$module::") ;;
     resolve) files=(--file 'src/pipeline/**/resol*.rs') tests=(pipeline::) ;;
     # What a call must hold to be sent, wherever that is defined.
     proofs)
-      mapfile -t files < <(git grep -lE 'pub struct (Permit|Admission|Attempt|Pass|Clearance)\b' -- src | sed 's/^/--file=/')
+      mapfile -t files < <(git grep -lE 'pub struct (Permit|RouteAdmission|Admission|Attempt|Clearance)\b' -- src | sed 's/^/--file=/')
       tests=()
       ;;
-    *) files=(--file "src/$module/**") ;;
+    # A file, such as limit/bucket.rs, against the tests of its folder.
+    *.rs) files=(--file "src/$module") tests=("${module%%/*}::") ;;
+    *) files=(--file "src/$module/**") tests=("${module//\//::}::") ;;
   esac
   out=target/mutants/$module
   mkdir -p "$out"
@@ -32,7 +32,7 @@ for module in "${modules[@]}"; do
   timeout "${minutes}m" cargo mutants --no-shuffle --timeout 120 --output "$out" "${files[@]}" \
     -- --locked --lib "${tests[@]}" >"$out/log" 2>&1
   ended=$?
-  count() { wc -l <"$out/mutants.out/$1.txt" 2>/dev/null || echo 0; }
+  count() { wc -l 2>/dev/null <"$out/mutants.out/$1.txt" || echo 0; }
   caught=$(count caught) missed=$(count missed) late=$(count timeout) unviable=$(count unviable)
   tried=$((caught + missed + late + unviable))
   echo "mutants of $module: $all in all; $caught caught, $late out of time, $missed missed, $unviable do not compile," \

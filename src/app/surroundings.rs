@@ -23,7 +23,8 @@ const DAY_SECONDS: u64 = 24 * 60 * 60;
 pub struct Inspection {
     /// The gate, or an upstream, will not work with it.
     pub errors: Vec<String>,
-    /// Settings that work, and are hardly meant so, or not for long, or that another machine may have.
+    /// Settings that work, and are hardly meant so, or not for long; or that another machine may
+    /// have.
     pub warnings: Vec<String>,
 }
 
