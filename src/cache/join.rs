@@ -16,7 +16,7 @@ use super::{
 
 /// The duty to ask, for all who wait. Dropped, it goes to one of them.
 #[derive(Debug)]
-pub struct Leader<F: Clone> {
+pub struct FlightLeader<F: Clone> {
     store: Arc<Store<F>>,
     keys: CacheKeys,
     flight: Arc<Flight<F>>,
@@ -36,7 +36,7 @@ pub struct Follower<F: Clone> {
 /// Whether a caller asks the upstream itself, or waits for another's answer.
 #[derive(Debug)]
 pub enum JoinOutcome<F: Clone> {
-    Leader(Leader<F>),
+    Leader(FlightLeader<F>),
     Follower(Follower<F>),
 }
 
@@ -52,7 +52,7 @@ pub fn join<F: Clone>(
     let own = Arc::new(Flight { subject, invalidated: spoilt, result: landed });
     let (shelf, flight) = (Arc::clone(shelf), shelf.join_or_lead(keys.own, &own));
     if Arc::ptr_eq(&flight, &own) {
-        JoinOutcome::Leader(Leader {
+        JoinOutcome::Leader(FlightLeader {
             store: shelf,
             keys,
             flight,
@@ -64,7 +64,7 @@ pub fn join<F: Clone>(
     }
 }
 
-impl<F: Clone> Leader<F> {
+impl<F: Clone> FlightLeader<F> {
     /// The answer is here: kept, unless its subject has changed meanwhile, and given to all who
     /// wait.
     pub fn complete(self, kept: CachedResult) {
@@ -99,7 +99,7 @@ impl<F: Clone> Leader<F> {
     }
 }
 
-impl<F: Clone> Drop for Leader<F> {
+impl<F: Clone> Drop for FlightLeader<F> {
     fn drop(&mut self) {
         self.store.finish(self.keys.own, &self.flight);
     }

@@ -19,7 +19,7 @@ use crate::{
 };
 
 use super::{
-    join::{self, JoinOutcome, Leader},
+    join::{self, FlightLeader, JoinOutcome},
     key::{self, CacheQuery},
     result::{CacheSubject, CachedResult, Hints, SubjectKind, is_whole},
     store::Store,
@@ -69,7 +69,7 @@ pub enum Lookup<F: Clone> {
     Bypass,
     Hit(CachedResult),
     /// A result that is served while it is asked for anew, by whoever has the lead.
-    Stale(CachedResult, Option<Leader<F>>),
+    Stale(CachedResult, Option<FlightLeader<F>>),
     /// The upstream is to be asked, or waited for; the result is served if that fails.
     Join(JoinOutcome<F>, Option<CachedResult>),
 }
@@ -273,7 +273,11 @@ impl<F: Clone> Cache<F> {
         lets
     }
 
-    fn lead_refresh(&self, keys: key::CacheKeys, subject: &Arc<CacheSubject>) -> Option<Leader<F>> {
+    fn lead_refresh(
+        &self,
+        keys: key::CacheKeys,
+        subject: &Arc<CacheSubject>,
+    ) -> Option<FlightLeader<F>> {
         let place = Arc::clone(self.store.refreshes()).try_acquire_owned().ok()?;
         match join::join(&self.store, keys, subject) {
             JoinOutcome::Leader(lead) => Some(lead.with_refresh_permit(place)),

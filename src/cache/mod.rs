@@ -22,7 +22,7 @@ mod tests_of_resources;
 
 pub use self::{
     flight::FlightResult,
-    join::{Follower, JoinOutcome, Leader},
+    join::{FlightLeader, Follower, JoinOutcome},
     key::CacheQuery,
     lookup::{Cache, Lookup},
     result::{CacheSubject, CachedResult, SubjectKind},

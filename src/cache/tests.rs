@@ -121,7 +121,7 @@ impl Cache<&'static str> {
         }
     }
 
-    fn lead(&self, asked: &Asked) -> Leader<&'static str> {
+    fn lead(&self, asked: &Asked) -> FlightLeader<&'static str> {
         match self.lookup(asked.question()) {
             Lookup::Join(JoinOutcome::Leader(lead), _) => lead,
             other @ (Lookup::Bypass | Lookup::Hit(_) | Lookup::Stale(..) | Lookup::Join(..)) => {

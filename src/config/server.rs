@@ -56,7 +56,7 @@ section! {
         state: PathBuf = "state",
         /// `env:NAME`, `file:PATH` or `vault:PATH#FIELD` of the key that session ids are sealed
         /// with, at least 32 bytes. Without it one is made and kept in `state`.
-        session_key: Option<SessionKey>,
+        session_key: Option<SessionKeyReference>,
         /// Every bound of the gateway itself.
         limits: Limits,
     }
@@ -99,9 +99,9 @@ fn check_server(keys: &mut Fields<Server>, reader: &mut Reader<'_>) {
 
 /// A reference to the key of sessions.
 #[derive(Debug)]
-pub struct SessionKey;
+pub struct SessionKeyReference;
 
-impl FromToml for SessionKey {
+impl FromToml for SessionKeyReference {
     type Value = Secret;
 
     fn read(node: &Node<'_>, reader: &mut Reader<'_>) -> Option<Secret> {

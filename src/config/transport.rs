@@ -98,14 +98,14 @@ words! {
 pub struct Dial {
     /// PEM of the certificates that it is held to, in place of the system's.
     pub ca: Option<String>,
-    pub identity: Option<Identity>,
+    pub identity: Option<TlsIdentity>,
     /// The address of a proxy, which may hold a password, or `none`; without it the environment's.
     pub proxy: Option<Secret>,
 }
 
 /// The certificate that the gateway shows in TLS, and its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity {
+pub struct TlsIdentity {
     /// PEM of the certificate, and those that lead to its root.
     pub certificate: String,
     /// PEM.

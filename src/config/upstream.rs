@@ -27,8 +27,8 @@ use super::{
     },
     tool::{Tool, Tools},
     transport::{
-        Builtin, Certificates, Dial, EnvironmentTable, Headers, HttpTransport, Identity,
-        PrivateKey, ProgramName, Proxy, Transport, forwarded,
+        Builtin, Certificates, Dial, EnvironmentTable, Headers, HttpTransport, PrivateKey,
+        ProgramName, Proxy, TlsIdentity, Transport, forwarded,
     },
 };
 
@@ -351,7 +351,7 @@ fn over_http(keys: &mut Fields<Upstream>, urls: &[String], reader: &mut Reader<'
         forward_headers,
         dial: Dial {
             ca: keys.ca.value.take(),
-            identity: identity.map(|(certificate, key)| Identity { certificate, key }),
+            identity: identity.map(|(certificate, key)| TlsIdentity { certificate, key }),
             proxy: keys.proxy.value.take(),
         },
     }

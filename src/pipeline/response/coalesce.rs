@@ -14,7 +14,7 @@ use crate::{
 
 use super::resend::Resend;
 
-pub type Lead = cache::Leader<SendError>;
+pub type Lead = cache::FlightLeader<SendError>;
 type Wait = cache::Follower<SendError>;
 type Join = cache::JoinOutcome<SendError>;
 

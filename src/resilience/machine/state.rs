@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::config::{self};
 
-use super::window::{OutcomeCounts, Sample, Window};
+use super::window::{OutcomeCounts, Sample, SlidingWindow};
 
 /// When to come back where all probes are out: they may be answered in a moment.
 pub(super) const PROBING: Duration = Duration::from_secs(1);
@@ -29,14 +29,14 @@ pub struct Machine {
 
 #[derive(Debug)]
 enum Phase {
-    Closed(Window),
+    Closed(SlidingWindow),
     Open { until: Duration },
     HalfOpen { free: u32, seen: OutcomeCounts },
 }
 
 impl Machine {
     pub fn new(settings: config::Breaker) -> Self {
-        let phase = Phase::Closed(Window::new(settings.window));
+        let phase = Phase::Closed(SlidingWindow::new(settings.window));
         Self { settings, phase, generation: 1 }
     }
 
@@ -85,7 +85,7 @@ impl Machine {
         if self.is_bad(seen) && !self.is_of_one_tool(seen, now) {
             self.turn(Phase::Open { until: now + self.settings.open });
         } else if probing {
-            self.turn(Phase::Closed(Window::new(self.settings.window)));
+            self.turn(Phase::Closed(SlidingWindow::new(self.settings.window)));
         } else {
             return false;
         }

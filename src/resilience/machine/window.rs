@@ -44,12 +44,12 @@ pub(super) struct WindowPart {
 }
 
 #[derive(Debug)]
-pub(super) enum Window {
+pub(super) enum SlidingWindow {
     Calls { marks: VecDeque<Sample>, max: usize, tally: OutcomeCounts },
     Time { parts: Vec<(u64, WindowPart)>, length: Duration },
 }
 
-impl Window {
+impl SlidingWindow {
     pub(super) fn new(sliding: Sliding) -> Self {
         match sliding {
             Sliding::Calls(max) => {

@@ -13,7 +13,7 @@ use crate::{
             channel::{Channel, EndReason, exit_reason},
             error::OpenError,
             handshake::{Agreed, Found, discover, initialize, initialize_first, probe},
-            owner::Owner,
+            owner::ConnectionOwner,
             peer::Peer,
             undeclared,
         },
@@ -56,7 +56,7 @@ impl Connection {
         client: &Client,
         handshake: Handshake,
         timeout: Timeout,
-        owner: Owner<'_>,
+        owner: ConnectionOwner<'_>,
     ) -> Result<Opened, OpenError> {
         let Agreed { peer, inferred } = match handshake {
             Handshake::Initialize => Agreed::stated(initialize(&link, client, timeout).await?),
@@ -68,7 +68,7 @@ impl Connection {
             Handshake::Probe => probe(&link, client, timeout).await?,
         };
         // Boxed: rare.
-        let is_shared = matches!(owner, Owner::Everyone);
+        let is_shared = matches!(owner, ConnectionOwner::Everyone);
         let peer = if is_shared && undeclared::is_blank(&peer) {
             Box::pin(undeclared::complete(&link, peer, timeout)).await
         } else {

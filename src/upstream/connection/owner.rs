@@ -6,7 +6,7 @@ use crate::call::{SessionKey, Token};
 /// The owner that a connection is opened for; with the token that its server is shown, where it is
 /// one caller's.
 #[derive(Debug, Clone, Copy)]
-pub enum Owner<'a> {
+pub enum ConnectionOwner<'a> {
     /// The gateway itself, and every caller that may share its session.
     Everyone,
     /// The session of one legacy client.
@@ -32,7 +32,7 @@ pub enum Audience {
     Nobody,
 }
 
-impl<'a> Owner<'a> {
+impl<'a> ConnectionOwner<'a> {
     /// The token of the caller that the connection belongs to.
     pub fn token(self) -> Option<&'a Token> {
         match self {

@@ -26,7 +26,7 @@ use crate::{
             callers::CallerLease,
             error::{OpenError, unavailable},
             open::Connection,
-            owner::Owner,
+            owner::ConnectionOwner,
             pool::{ClientKey, ConnectionGuard, ConnectionRoom, Leased, PoolAnswer},
         },
         exchange::error::SendError,
@@ -173,7 +173,8 @@ impl Replica {
             }
             Transport::Http { .. } | Transport::Builtin { .. } => {
                 let purpose = Purpose::Upstream;
-                let opened = self.open_guarded(&client, Owner::Call(None), None, purpose).await;
+                let opened =
+                    self.open_guarded(&client, ConnectionOwner::Call(None), None, purpose).await;
                 opened
                     .map(|(connection, guard)| ListingConnection::Own { connection, _guard: guard })
             }
@@ -249,7 +250,7 @@ impl Replica {
             Transport::Stdio { .. } => self.pool.room().await,
             Transport::Http { .. } | Transport::Builtin { .. } => None,
         };
-        let owner = Owner::Session(key, ask.caller.token());
+        let owner = ConnectionOwner::Session(key, ask.caller.token());
         let opened = self.open_guarded(&ask.client, owner, room, Purpose::Call);
         let (connection, guard) = opened.await?;
         let wished = || own.level.lock().clone().or_else(|| ask.log_level.clone());
@@ -325,7 +326,8 @@ impl Replica {
             PoolAnswer::Idle(leased) => Ok(leased),
             PoolAnswer::Room(room) => {
                 // Boxed: opening is rare, and large.
-                let opened = self.open_guarded(client, Owner::Call(whose), Some(room), purpose);
+                let opened =
+                    self.open_guarded(client, ConnectionOwner::Call(whose), Some(room), purpose);
                 let (connection, guard) = Box::pin(opened).await?;
                 if let Some(level) = level {
                     tell_level(&connection, level).await?;
@@ -351,7 +353,7 @@ impl Replica {
         let client = client_of(ask);
         let lease = self.callers.begin(&self.client_digest(ask, &client, None)).await;
         let opening = || async {
-            let owner = Owner::Caller(ask.caller.token());
+            let owner = ConnectionOwner::Caller(ask.caller.token());
             let opened = self.open_guarded(&client, owner, None, Purpose::Call);
             let (connection, guard) = Box::pin(opened).await?;
             self.context.counters.add(Counter::CallerSessionsOpened);
@@ -370,7 +372,7 @@ impl Replica {
     async fn open_guarded(
         &self,
         client: &Client,
-        owner: Owner<'_>,
+        owner: ConnectionOwner<'_>,
         room: Option<ConnectionRoom>,
         purpose: Purpose,
     ) -> Result<(Connection, ConnectionGuard), OpenError> {
@@ -383,7 +385,7 @@ impl Replica {
     async fn open_guarded_now(
         &self,
         client: &Client,
-        owner: Owner<'_>,
+        owner: ConnectionOwner<'_>,
         room: Option<ConnectionRoom>,
     ) -> Result<(Connection, ConnectionGuard), OpenError> {
         let link = self.link(owner).await?;

@@ -16,7 +16,7 @@ use crate::{
             error::{OpenError, unavailable},
             handshake::PROBE_TIMEOUT,
             open::{Connection, Opened},
-            owner::Owner,
+            owner::ConnectionOwner,
         },
         exchange::error::SendError,
         replica::{
@@ -146,7 +146,7 @@ impl Replica {
     /// Opens a link and agrees with the server on it, within `patience`; what fails is ended.
     async fn attempt(&self, handshake: Handshake, patience: Duration) -> Result<Opened, Failure> {
         let deadline = Instant::now() + patience;
-        let link = self.link(Owner::Everyone).await?;
+        let link = self.link(ConnectionOwner::Everyone).await?;
         self.agree(link, handshake, deadline, patience).await
     }
 
@@ -159,7 +159,8 @@ impl Replica {
     ) -> Result<Opened, Failure> {
         let timeout = self.settings.config.timeout;
         let client = Client::gateway(Version::LEGACY_LATEST);
-        let opening = Connection::open(link.clone(), &client, handshake, timeout, Owner::Everyone);
+        let opening =
+            Connection::open(link.clone(), &client, handshake, timeout, ConnectionOwner::Everyone);
         let opened = tokio::time::timeout_at(deadline, Box::pin(opening)).await;
         let (error, manner) = match opened {
             Ok(Ok(opened)) => return Ok(opened),
@@ -203,7 +204,7 @@ impl Replica {
         deadline: Instant,
     ) -> Result<Connection, OpenError> {
         let left = deadline.saturating_duration_since(Instant::now());
-        let link = match self.events(Owner::Everyone, left.min(PROBE_TIMEOUT)).await {
+        let link = match self.events(ConnectionOwner::Everyone, left.min(PROBE_TIMEOUT)).await {
             Ok(link) => link,
             Err(OpenError::NoStream(why)) => {
                 tracing::debug!(upstream = self.name(), why, "it speaks no HTTP+SSE either");

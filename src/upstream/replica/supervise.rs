@@ -19,7 +19,7 @@ use crate::{
             channel::Channel,
             error::{OpenError, unavailable},
             open::Connection,
-            owner::Owner,
+            owner::ConnectionOwner,
         },
         exchange::error::SendError,
         replica::{
@@ -93,7 +93,7 @@ impl Replica {
     ///
     /// # Errors
     /// Where the program cannot be started, or the address cannot be dialled.
-    pub async fn link(&self, owner: Owner<'_>) -> Result<Channel, OpenError> {
+    pub async fn link(&self, owner: ConnectionOwner<'_>) -> Result<Channel, OpenError> {
         let config = &self.settings.config;
         match &config.transport {
             Transport::Http { .. } if self.speaks_sse() => {
@@ -161,7 +161,11 @@ impl Replica {
     ///
     /// # Errors
     /// Where the server speaks no HTTP+SSE, or is not reached within `patience`.
-    pub async fn events(&self, owner: Owner<'_>, patience: Duration) -> Result<Channel, OpenError> {
+    pub async fn events(
+        &self,
+        owner: ConnectionOwner<'_>,
+        patience: Duration,
+    ) -> Result<Channel, OpenError> {
         let endpoint = self.endpoint(owner.token())?;
         let exclusive = owner.is_one_client();
         let opened = events::open(endpoint, exclusive, self.sink(owner), &self.tasks, patience);
@@ -178,7 +182,7 @@ impl Replica {
         Endpoint::new(net, transport, credential, whose).map_err(unavailable)
     }
 
-    fn sink(&self, owner: Owner<'_>) -> EventSink {
+    fn sink(&self, owner: ConnectionOwner<'_>) -> EventSink {
         let bounds = inbox::Bounds {
             upstream: self.name().to_owned(),
             answer_bytes_max: self.settings.answer_bytes_max,
@@ -340,7 +344,7 @@ impl Replica {
         self.common.standing.opened(self.place);
         self.tally.opened();
         self.phase.send_replace(Phase::Ready(connection.clone()));
-        let sink = self.sink(Owner::Everyone);
+        let sink = self.sink(ConnectionOwner::Everyone);
         let watching = async {
             if let Err(error) = self.tell_lowest(&connection).await {
                 tracing::debug!(upstream = self.name(), %error, "a log level was not taken");
