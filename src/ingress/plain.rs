@@ -30,8 +30,11 @@ pub async fn is_answered(stream: &mut TcpStream, address: IpAddr) -> bool {
         "HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n\
          Content-Length: {length}\r\nConnection: close\r\n\r\n{WORDS}"
     );
-    stream.read(&mut vec![0; HEAD_BYTES]).await.ok();
-    stream.write_all(answer.as_bytes()).await.ok();
+    let mut head = vec![0; HEAD_BYTES];
+    let read = stream.read(&mut head).await.unwrap_or_default();
+    if 0 < read {
+        stream.write_all(answer.as_bytes()).await.ok();
+    }
     stream.shutdown().await.ok();
     true
 }
