@@ -262,8 +262,8 @@ fn chunk(text: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(*chunk))
 }
 
-/// Passes over the bytes of a string that mean nothing but themselves, as far as chunks go, and adds
-/// them to those that were seen.
+/// Passes over the bytes of a string that mean nothing but themselves, as far as chunks go, and
+/// adds them to those that were seen.
 fn behind_plain(text: &[u8], mut at: usize, seen: &mut u64) -> usize {
     while let Some(chunk) = chunk(text, at) {
         let stops = stops(chunk);

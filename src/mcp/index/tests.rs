@@ -75,6 +75,13 @@ const LEAVES: [&str; 20] = [
     "[]",
 ];
 
+/// Bytes that tokens are made of.
+const TOKENS: &[u8] = b"{}[]:,\"\\ 01-.eEtruefalsn\xc3\xa9";
+
+/// Methods that name their target, each by another member.
+const NAMING: [Method; 4] =
+    [Method::ToolsCall, Method::ResourcesRead, Method::TasksGet, Method::Complete];
+
 /// At least so many; more where `PROPTEST_CASES` says so.
 fn cases() -> Config {
     let config = Config::default();
@@ -240,7 +247,7 @@ proptest! {
 
     #[test]
     fn any_bytes_are_taken_as_serde_json_takes_them(
-        text in prop::collection::vec(select(b"{}[]:,\"\\ 01-.eEtruefalsn\xc3\xa9".to_vec()), 0..12),
+        text in prop::collection::vec(select(TOKENS.to_vec()), 0..12),
         before in "[a-zé]{0,20}",
     ) {
         let string = [b"\"", before.as_bytes(), &text, b"\""].concat();
@@ -291,7 +298,7 @@ proptest! {
             }
         }
         prop_assert_eq!(said(params.meta()), said(Meta::read(&text)));
-        for method in [Method::ToolsCall, Method::ResourcesRead, Method::TasksGet, Method::Complete] {
+        for method in NAMING {
             let found = TargetRef::of(method, &params);
             prop_assert_eq!(said(found), said(TargetRef::of(method, &unknown)));
         }
