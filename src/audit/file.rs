@@ -8,16 +8,15 @@ use std::{
 
 use rusqlite::{Connection, params};
 
-use super::verify;
+use crate::config;
 
-/// "Toll": what says that a file of `SQLite` is an audit log.
-pub const APPLICATION: i64 = 0x546f_6c6c;
+use super::chain::{self, APPLICATION, AuditOpenError, LAST, Link, link};
+
 const PAGE_BYTES: u32 = 4_096;
 
 const TABLE: &str = "CREATE TABLE records (
     seq INTEGER PRIMARY KEY, record TEXT NOT NULL, hash BLOB NOT NULL) STRICT;";
 const INSERT: &str = "INSERT INTO records (seq, record, hash) VALUES (?1, ?2, ?3)";
-pub const LAST: &str = "SELECT seq, hash FROM records ORDER BY seq DESC LIMIT 1";
 pub const ALL: &str = "SELECT seq, record, hash FROM records ORDER BY seq";
 pub const SOME: &str = "SELECT record FROM records
     WHERE (:since IS NULL OR :since <= record ->> 'at')
@@ -28,47 +27,10 @@ pub const SOME: &str = "SELECT record FROM records
 /// Where the chain stood when the file was begun: only of one that goes on with another's.
 const BEFORE_TABLE: &str = "CREATE TABLE before (seq INTEGER NOT NULL, hash BLOB NOT NULL) STRICT";
 const BEFORE_INSERT: &str = "INSERT INTO before (seq, hash) VALUES (?1, ?2)";
-pub const BEFORE: &str = "SELECT seq, hash FROM before";
-pub const BEFORE_IS_THERE: &str = "SELECT count(*) FROM sqlite_schema WHERE name = 'before'";
 /// Ends of the names of files beside the log.
 const LOCK: &str = ".lock";
 /// Says that the log is to be put away: `tollgate audit rotate` makes it, and a gate obeys.
 pub const ROTATE: &str = ".rotate";
-
-pub type Hash = [u8; 32];
-
-/// Why a log cannot be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum AuditOpenError {
-    #[error("the audit log {path}: {error}", path = .0.display(), error = .1)]
-    File(PathBuf, io::Error),
-    #[error("the audit log {path}: {error}", path = .0.display(), error = .1)]
-    Sqlite(PathBuf, rusqlite::Error),
-    #[error(
-        "the audit log {} is another gate's: give each its own (`path` of `[audit]`)",
-        .0.display()
-    )]
-    Taken(PathBuf),
-    #[error("{} is no audit log: name another file (`path` of `[audit]`)", .0.display())]
-    Foreign(PathBuf),
-    #[error("no thread writes the audit log: {0}")]
-    Thread(String),
-}
-
-/// Where a chain stands: its last record, and the hash of that.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Link {
-    pub seq: i64,
-    pub hash: Hash,
-}
-
-impl Link {
-    /// # Errors
-    /// Where the row is none.
-    pub fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Self> {
-        Ok(Self { seq: row.get(0)?, hash: row.get(1)? })
-    }
-}
 
 /// The log as it is written; locked for as long as this lives.
 pub struct File {
@@ -95,7 +57,7 @@ impl File {
     pub fn open(path: &Path, bytes_max: usize) -> Result<Self, AuditOpenError> {
         let lock = Lock::take(path)?;
         // Where it was put away, and the gate ended before there was another.
-        let before = siblings(path).pop().and_then(|away| verify::last(&away).ok());
+        let before = siblings(path).pop().and_then(|away| chain::last(&away).ok());
         let (connection, last) = connect(path, bytes_max, before.unwrap_or_default())?;
         Ok(Self { connection, last, identity: identity(path), lock })
     }
@@ -137,7 +99,7 @@ impl File {
         bytes_max: usize,
     ) -> Result<Option<PathBuf>, AuditOpenError> {
         let failed = |error| AuditOpenError::Sqlite(path.to_owned(), error);
-        if verify::before(&self.connection).map_err(failed)?.seq == self.last.seq {
+        if chain::before(&self.connection).map_err(failed)?.seq == self.last.seq {
             return Ok(None);
         }
         let away = put_away(path, self.last.seq);
@@ -256,7 +218,7 @@ fn connect(
         return Err(AuditOpenError::Foreign(path.to_owned()));
     }
     let last = match connection.query_row(LAST, [], Link::read) {
-        Err(rusqlite::Error::QueryReturnedNoRows) => verify::before(&connection),
+        Err(rusqlite::Error::QueryReturnedNoRows) => chain::before(&connection),
         last => last,
     };
     Ok((connection, last.map_err(failed)?))
@@ -318,14 +280,18 @@ impl Lock {
     }
 }
 
-pub fn link(before: &Hash, record: &str) -> Hash {
-    let mut hash = blake3::Hasher::new();
-    hash.update(before).update(record.as_bytes());
-    hash.finalize().into()
-}
-
 impl fmt::Debug for File {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("File").field("seq", &self.last.seq).finish_non_exhaustive()
     }
+}
+
+/// Puts the log at this path away, named for its last record, where no gate writes it; a new one
+/// goes on with its chain. None where it has no record.
+///
+/// # Errors
+/// Where a gate writes it ([`AuditOpenError::Taken`]), or it cannot be done.
+pub fn rotate(settings: &config::Audit) -> Result<Option<PathBuf>, AuditOpenError> {
+    let mut file = File::open(&settings.path, settings.bytes_max)?;
+    file.rotate(&settings.path, settings.bytes_max)
 }

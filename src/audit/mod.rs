@@ -4,6 +4,7 @@
 //! begun can be recorded. One thread writes ([`writer`]), to a file (`file`) beside which room on
 //! the disk is held back ([`reserve`]).
 
+mod chain;
 mod entry;
 mod file;
 mod record;
@@ -13,21 +14,22 @@ mod told;
 mod verify;
 mod writer;
 
-use std::{net::IpAddr, path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use crate::{
-    call::{Caller, Client, RoutePath, TraceId, clock, tasks::Thread},
+    call::{clock, tasks::Thread},
     config::{self, WhenFull},
-    mcp::{method::Method, raw::Raw},
-    telemetry::{CallMetrics, Counter, Counters, Reason},
+    telemetry::{Counter, Counters, Reason},
 };
 
 pub use self::{
+    chain::AuditOpenError,
     entry::Entry,
-    file::{AuditOpenError, ROTATE, beside},
+    file::{ROTATE, beside, rotate},
+    record::Begun,
     told::CacheUse,
     verify::{Broken, Filter, Proof, files, join, list, verify},
 };
@@ -51,22 +53,6 @@ pub struct Audit {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("calls cannot be recorded now, and are not made unrecorded")]
 pub struct Full;
-
-/// A call that begins.
-pub struct Begun<'a> {
-    pub caller: &'a Caller,
-    pub client: &'a Arc<Client>,
-    pub route: &'a RoutePath,
-    /// Counts the calls of the route.
-    pub metrics: &'a Arc<CallMetrics>,
-    pub method: Method,
-    /// The client's name of its target.
-    pub name: Option<&'a str>,
-    pub params: &'a Raw,
-    /// The address that it came from, or that a trusted proxy says it did.
-    pub peer: Option<IpAddr>,
-    pub trace: Option<TraceId>,
-}
 
 impl Audit {
     /// Opens the file, and goes on with what is in it. `secret` is the gate's own. Where the gate
@@ -153,16 +139,6 @@ impl std::fmt::Debug for Audit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Audit").field("settings", &self.settings).finish_non_exhaustive()
     }
-}
-
-/// Puts the log at this path away, named for its last record, where no gate writes it; a new one
-/// goes on with its chain. None where it has no record.
-///
-/// # Errors
-/// Where a gate writes it ([`AuditOpenError::Taken`]), or it cannot be done.
-pub fn rotate(settings: &config::Audit) -> Result<Option<PathBuf>, AuditOpenError> {
-    let mut file = file::File::open(&settings.path, settings.bytes_max)?;
-    file.rotate(&settings.path, settings.bytes_max)
 }
 
 #[cfg(test)]

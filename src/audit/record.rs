@@ -8,13 +8,10 @@ use crate::{
     call::{CallId, Caller, Client, RoutePath, TraceId, clock},
     config::Recorded,
     mcp::{canonical::canonical, message::Body, method::Method, raw::Raw, result, splice},
-    telemetry::Outcome,
+    telemetry::{CallMetrics, Outcome},
 };
 
-use super::{
-    Begun,
-    told::{self, CacheUse, Told},
-};
+use super::told::{self, CacheUse, Told};
 
 /// Characters of what a stranger may make up, a name above all: what is longer is cut.
 const TEXT_CHARS_MAX: usize = 512;
@@ -29,6 +26,22 @@ const SHORT_CHARS_MAX: usize = 16;
 /// The version of the format: another one where a member means something else than before, and the
 /// same where members come to it. Records without it are of the first.
 const FORMAT: u32 = 2;
+
+/// A call that begins.
+pub struct Begun<'a> {
+    pub caller: &'a Caller,
+    pub client: &'a Arc<Client>,
+    pub route: &'a RoutePath,
+    /// Counts the calls of the route.
+    pub metrics: &'a Arc<CallMetrics>,
+    pub method: Method,
+    /// The client's name of its target.
+    pub name: Option<&'a str>,
+    pub params: &'a Raw,
+    /// The address that it came from, or that a trusted proxy says it did.
+    pub peer: Option<IpAddr>,
+    pub trace: Option<TraceId>,
+}
 
 /// The part of a record that is known when a call begins.
 pub struct Open {

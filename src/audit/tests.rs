@@ -7,7 +7,12 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::*;
-use crate::{config::Recorded, mcp::message::Body, telemetry::Reason};
+use crate::{
+    call::{Caller, Client},
+    config::Recorded,
+    mcp::{message::Body, method::Method, raw::Raw},
+    telemetry::Reason,
+};
 
 pub fn settings(folder: &TempDir) -> config::Audit {
     config::Audit {

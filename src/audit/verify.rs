@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, OpenFlags, named_params};
+use rusqlite::named_params;
 
-use super::file::{
-    ALL, APPLICATION, AuditOpenError, BEFORE, BEFORE_IS_THERE, Hash, LAST, Link, SOME, link,
-    siblings,
+use super::{
+    chain::{AuditOpenError, Hash, Link, before, link, reader},
+    file::{ALL, SOME, siblings},
 };
 
 /// A file that is whole in itself.
@@ -51,47 +51,6 @@ pub enum Gap {
     Twice { seq: i64 },
     #[error("record {seq} does not go on with the one before: the files are not of one log")]
     Foreign { seq: i64 },
-}
-
-/// Reads a log, also while a gate writes it.
-fn reader(path: &Path) -> Result<Connection, AuditOpenError> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let failed = |error| AuditOpenError::Sqlite(path.to_owned(), error);
-    let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
-    let id = connection.pragma_query_value(None, "application_id", |row| row.get::<_, i64>(0));
-    match id.map_err(failed)? {
-        APPLICATION => Ok(connection),
-        _ => Err(AuditOpenError::Foreign(path.to_owned())),
-    }
-}
-
-/// Reads where the chain stood when this file was begun.
-///
-/// # Errors
-/// Where the file cannot be read.
-pub fn before(connection: &Connection) -> rusqlite::Result<Link> {
-    let there = connection.query_row(BEFORE_IS_THERE, [], |row| row.get::<_, i64>(0))?;
-    if there == 0 {
-        return Ok(Link::default());
-    }
-    match connection.query_row(BEFORE, [], Link::read) {
-        Err(rusqlite::Error::QueryReturnedNoRows) => Ok(Link::default()),
-        link => link,
-    }
-}
-
-/// Reads where the chain stands at the end of a file, and proves nothing.
-///
-/// # Errors
-/// Where the file cannot be read.
-pub fn last(path: &Path) -> Result<Link, AuditOpenError> {
-    let failed = |error| AuditOpenError::Sqlite(path.to_owned(), error);
-    let connection = reader(path)?;
-    match connection.query_row(LAST, [], Link::read) {
-        Err(rusqlite::Error::QueryReturnedNoRows) => before(&connection),
-        last => last,
-    }
-    .map_err(failed)
 }
 
 /// Reads all of a file, and proves that nothing in it was changed, taken out or put in.

@@ -10,7 +10,8 @@ use crate::{
 };
 
 use super::{
-    file::{AuditOpenError, File, ROTATE, beside},
+    chain::AuditOpenError,
+    file::{File, ROTATE, beside},
     reserve::DiskReserve,
     room::{Place, Room},
 };

@@ -13,7 +13,7 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use super::{
     http1::{Connection, Framing, ResponseHead},
-    pool::Pool,
+    idle::IdleConnections,
 };
 
 /// The head of an answer, and its body as it arrives.
@@ -36,8 +36,8 @@ enum Source {
 struct OwnBody {
     connection: Box<Connection>,
     framing: Framing,
-    /// The pool that the connection goes back to; none where it is used once.
-    pool: Option<Arc<Pool>>,
+    /// Where the connection goes back to; none where it is used once.
+    idle: Option<Arc<IdleConnections>>,
 }
 
 impl AnswerBody {
@@ -49,10 +49,10 @@ impl AnswerBody {
     pub(super) fn of_own(
         connection: Box<Connection>,
         head: ResponseHead,
-        pool: Option<Arc<Pool>>,
+        idle: Option<Arc<IdleConnections>>,
     ) -> Answer {
-        let pool = pool.filter(|_| head.keeps);
-        let body = OwnBody { connection, framing: head.framing, pool };
+        let idle = idle.filter(|_| head.keeps);
+        let body = OwnBody { connection, framing: head.framing, idle };
         head.response.map(|()| Self(Source::Own(body.unless_ended())))
     }
 }
@@ -68,10 +68,10 @@ impl OwnBody {
 
     fn give_back(self) {
         // What came behind the answer was not asked for.
-        if let Some(pool) = self.pool
+        if let Some(idle) = self.idle
             && self.connection.is_clean()
         {
-            pool.put(self.connection);
+            idle.put(self.connection);
         }
     }
 }
@@ -138,7 +138,7 @@ impl Drop for AnswerBody {
     fn drop(&mut self) {
         if let Source::Own(source) = &mut self.0
             && let Some(mut body) = source.take()
-            && body.pool.is_some()
+            && body.idle.is_some()
             && body.connection.drain(&mut body.framing)
         {
             body.give_back();

@@ -10,6 +10,7 @@ mod error;
 mod fetch;
 pub mod flight;
 pub mod http1;
+mod idle;
 mod inflate;
 mod live;
 mod pool;

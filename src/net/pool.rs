@@ -1,29 +1,21 @@
 //! Connections to one server that speaks plain HTTP/1.1: no key is hashed and compared for each
 //! request, as in a pool for many servers, and nothing stands between the wire and who waits.
 
-use std::{
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Uri, header, uri::Scheme};
-use hyper::rt::Executor as _;
-use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioExecutor};
-use parking_lot::Mutex;
-use tokio::time::Instant;
+use hyper_util::client::legacy::connect::HttpConnector;
 use tower_service::Service as _;
 
 use super::{
     answer::{Answer, AnswerBody},
     dial,
     http1::{Connection, Http1Error},
+    idle::IdleConnections,
     reuse::Reuse,
 };
 
-/// Idle connections are given up a little before common servers do (Node and uvicorn: 5 s): a
-/// request that meets the end of its connection is lost, and nobody knows what became of it.
-pub const POOL_IDLE: Duration = Duration::from_secs(4);
 /// A body up to this fits the system's buffers, whether the server reads it or not.
 const BODY_BYTES_MAX: usize = 16 << 10;
 
@@ -35,22 +27,7 @@ pub struct Pool {
     /// What requests to it say in `Host`.
     host: HeaderValue,
     connector: HttpConnector,
-    reuse: Arc<Reuse>,
-    state: Mutex<State>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    /// The one that was used last is at the end: the others come of age.
-    idle: Vec<Idle>,
-    /// Whether a task is about that closes what is idle for too long.
-    is_swept: bool,
-}
-
-#[derive(Debug)]
-struct Idle {
-    connection: Box<Connection>,
-    since: Instant,
+    idle: Arc<IdleConnections>,
 }
 
 /// Why there is no answer.
@@ -76,8 +53,8 @@ impl Pool {
         };
         let origin = Uri::builder().scheme(Scheme::HTTP).authority(authority.clone());
         let origin = origin.path_and_query("/").build().ok()?;
-        let state = Mutex::default();
-        Some(Arc::new(Self { origin, host: host.ok()?, connector, reuse, state }))
+        let idle = IdleConnections::new(reuse);
+        Some(Arc::new(Self { origin, host: host.ok()?, connector, idle }))
     }
 
     /// Whether requests to this address go to its server.
@@ -96,35 +73,20 @@ impl Pool {
     /// # Errors
     /// No connection can be opened, or it breaks before the head of an answer.
     pub async fn send(
-        self: &Arc<Self>,
+        &self,
         mut request: Request<Bytes>,
         fresh: bool,
     ) -> Result<Answer, PoolError> {
         request.headers_mut().entry(header::HOST).or_insert_with(|| self.host.clone());
-        let kept = if fresh { None } else { self.take() };
+        let kept = if fresh { None } else { self.idle.take() };
         let mut connection = match kept {
             Some(connection) => connection,
             // Boxed: rare and large.
             None => Box::pin(self.connect()).await?,
         };
         let head = connection.exchange(&request).await.map_err(PoolError::Broken)?;
-        let pool = (!fresh).then(|| Arc::clone(self));
-        Ok(AnswerBody::of_own(connection, head, pool))
-    }
-
-    /// Takes the connection that was used last and is still good. A server that has closed one soon
-    /// after its answer does so with all, and a request might meet the end of the next.
-    fn take(&self) -> Option<Box<Connection>> {
-        loop {
-            let Idle { connection, since } = self.state.lock().idle.pop()?;
-            let idle = since.elapsed();
-            if idle < POOL_IDLE && connection.is_idle() {
-                return Some(connection);
-            }
-            if idle < Reuse::CLOSED_AFTER_ANSWER {
-                self.reuse.distrust();
-            }
-        }
+        let idle = (!fresh).then(|| Arc::clone(&self.idle));
+        Ok(AnswerBody::of_own(connection, head, idle))
     }
 
     async fn connect(&self) -> Result<Box<Connection>, PoolError> {
@@ -133,33 +95,5 @@ impl Pool {
         let stream = connector.call(self.origin.clone()).await;
         let stream = stream.map_err(|error| PoolError::Connect(error.into()))?;
         Ok(Box::new(Connection::new(stream.into_inner())))
-    }
-
-    /// Keeps a connection for the next request.
-    pub(super) fn put(self: &Arc<Self>, connection: Box<Connection>) {
-        let since = Instant::now();
-        let mut state = self.state.lock();
-        state.idle.push(Idle { connection, since });
-        if std::mem::replace(&mut state.is_swept, true) {
-            return;
-        }
-        drop(state);
-        TokioExecutor::new().execute(sweep(Arc::downgrade(self)));
-    }
-}
-
-/// Closes connections that are idle for too long, or whose server has closed them, until there are
-/// none.
-async fn sweep(pool: Weak<Pool>) {
-    loop {
-        tokio::time::sleep(POOL_IDLE).await;
-        let Some(pool) = pool.upgrade() else { return };
-        let mut state = pool.state.lock();
-        let is_good = |idle: &Idle| idle.since.elapsed() < POOL_IDLE && idle.connection.is_idle();
-        state.idle.retain(is_good);
-        if state.idle.is_empty() {
-            state.is_swept = false;
-            return;
-        }
     }
 }

@@ -3,7 +3,7 @@
 use bytes::{Buf as _, Bytes, BytesMut};
 use memchr::memchr;
 
-use super::connection::Http1Error;
+use super::error::Http1Error;
 
 /// A body of a known length up to this is handed out in one piece: it is copied nowhere.
 const WHOLE_BYTES_MAX: u64 = 64 << 10;

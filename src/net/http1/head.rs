@@ -9,7 +9,7 @@ use http::{
 use memchr::memmem;
 
 use super::{
-    connection::Http1Error,
+    error::Http1Error,
     framing::{Chunk, Framing},
 };
 

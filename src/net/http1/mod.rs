@@ -5,16 +5,13 @@
 //! Requests are ours; what comes from a server is read as strictly as by hyper, and bounded.
 
 mod connection;
+mod error;
 mod framing;
 mod head;
 #[cfg(any(test, feature = "internals"))]
 pub mod whole;
 
-pub use self::{
-    connection::{Connection, Http1Error},
-    framing::Framing,
-    head::ResponseHead,
-};
+pub use self::{connection::Connection, error::Http1Error, framing::Framing, head::ResponseHead};
 
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::{connection::Http1Error, framing::Decoded, head};
+use super::{error::Http1Error, framing::Decoded, head};
 
 /// What a client makes of what a server sends before it closes the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
