@@ -500,3 +500,63 @@ fn with_log_json_a_gate_says_in_json_where_it_is_and_how_it_stands() {
         assert!(messages.iter().any(|message| message.contains(wanted)), "{wanted}: {said}");
     }
 }
+
+/// A server that is silent at one point, and goes on reading.
+const SILENT: &str = r#"
+import json, os, sys
+folder, at = sys.argv[1:]
+with open(f"{folder}/pids", "a") as pids:
+    print(os.getpid(), file=pids)
+for line in sys.stdin:
+    message = json.loads(line)
+    method, id = message.get("method"), message.get("id")
+    if id is None or at == "all" or at in method:
+        continue
+    result = {"tools": [], "prompts": [], "resources": [], "resourceTemplates": []}
+    if method == "initialize":
+        result = {"protocolVersion": "2025-06-18", "serverInfo": {"name": "silent", "version": "1"},
+            "capabilities": {"tools": {}, "prompts": {}, "resources": {}}}
+    elif method == "server/discover":
+        print(json.dumps({"jsonrpc": "2.0", "id": id, "error": {"code": -32601, "message": ""}}),
+            flush=True)
+        continue
+    print(json.dumps({"jsonrpc": "2.0", "id": id, "result": result}), flush=True)
+"#;
+
+#[test]
+fn a_sidecar_answers_initialize_whatever_its_server_does_not() {
+    let folder = folder();
+    let script = folder.path().join("silent.py");
+    fs::write(&script, SILENT).unwrap();
+    let points = [
+        "all",
+        "initialize",
+        "server/discover",
+        "tools/list",
+        "prompts/list",
+        "resources/list",
+        "templates",
+        "list",
+        "tools",
+        "s/list",
+    ];
+    // All at once: each waits for its time.
+    let start = |at: &&str| {
+        let words = [script.to_str().unwrap(), folder.path().to_str().unwrap(), at];
+        let words = [&["sidecar", "--stdio", "--state", at, "--", "python3"], &words[..]].concat();
+        start(&folder, &words)
+    };
+    let mut started: Vec<_> = points.iter().map(start).collect();
+    for (at, sidecar) in points.iter().zip(&mut started) {
+        let result = sidecar.open(json!({}));
+        assert!(result["serverInfo"].is_object(), "{at}: {result}");
+        assert_eq!(sidecar.ask("ping", json!({})), json!({}), "{at}");
+        if *at == "tools/list" {
+            assert_eq!(result["serverInfo"]["name"], "silent", "it has said who it is");
+        }
+    }
+    for mut sidecar in started {
+        drop(sidecar.input.take());
+        assert!(sidecar.child.wait().unwrap().success());
+    }
+}

@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -21,6 +22,9 @@ use super::{
     run, stdio,
 };
 
+/// How long the first client may wait for a server that says nothing: as `settle` of its
+/// configuration. Clients wait for a minute, some for less.
+const GREETING_MAX: Duration = Duration::from_secs(10);
 /// The name of its one upstream.
 const UPSTREAM: &str = "sidecar";
 
@@ -97,8 +101,13 @@ pub fn run(file: Option<&Path>, arguments: &Arguments) -> anyhow::Result<ExitCod
         ..Options::default()
     };
     if arguments.stdio {
-        // The client learns what the server is when it greets: nothing is answered before.
-        return stdio::serve(options, Some("/mcp"), async |gate| gate.opened(UPSTREAM).await);
+        // The client learns what the server is when it greets: nothing is answered before. One that
+        // says nothing is not waited for longer than clients wait themselves.
+        let opened = async |gate: app::Viewer| {
+            let opened = tokio::time::timeout(GREETING_MAX, gate.opened(UPSTREAM)).await;
+            opened.unwrap_or(Ok(()))
+        };
+        return stdio::serve(options, Some("/mcp"), opened);
     }
     let may_wait = matches!(server, Sidecar::Url { .. });
     let tell = |gate: &app::RunningGate| {

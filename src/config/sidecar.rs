@@ -43,7 +43,7 @@ pub fn sidecar(server: &Sidecar, state: &Path, wins: bool, alone: bool) -> Layer
     let own = if alone && process { "[upstreams.sidecar]\nisolation = \"session\"\n" } else { "" };
     let under = format!(
         "# what a sidecar has unless its file says otherwise\n{below}\
-         limits.settle = \"30s\"\n[routes.\"/mcp\"]\nnames = \"never\"\n{own}"
+         limits.settle = \"10s\"\n[routes.\"/mcp\"]\nnames = \"never\"\n{own}"
     );
     Layers { over, under }
 }
@@ -108,7 +108,7 @@ mod tests {
             parse_layered("/etc/side.toml", "server.state = \"here\"", &layers, &|_| None);
         assert_eq!(winning.unwrap().server.state, Path::new("/state"));
         assert_eq!(config.server.limits.drain.as_secs(), 3);
-        assert_eq!(config.server.limits.settle.as_secs(), 30);
+        assert_eq!(config.server.limits.settle.as_secs(), 10);
         assert_eq!((config.routes[0].page_size, config.routes[0].names), (7, Names::Always));
         let upstream = &config.upstreams[0];
         assert_eq!(upstream.timeout.idle.as_secs(), 7);
