@@ -82,8 +82,10 @@ impl Fake {
         });
         let builder = auto::Builder::new(TokioExecutor::new());
         tokio::select! {
-            _ = builder.serve_connection(TokioIo::new(stream), service) => (),
+            // One that is down answers nothing, also where a request is there already.
+            biased;
             _ = down.wait_for(|down| *down) => (),
+            _ = builder.serve_connection(TokioIo::new(stream), service) => (),
         }
     }
 
