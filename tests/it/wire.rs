@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use http_body_util::{BodyExt, Full};
 use hyper::{
     Request,
@@ -15,7 +16,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::{client::Client, fake, gate::gateway, message::Message};
+use crate::{client::Client, eventually, fake, gate::gateway, message::Message};
 
 /// A request of this client for another kind of connection.
 fn request(client: &Client, authority: &str) -> Request<Full<Bytes>> {
@@ -48,7 +49,7 @@ async fn many_calls_share_one_connection_of_http_2() {
             Message::parse(&body.collect().await.unwrap().to_bytes()).result()
         }
     });
-    for result in futures_util::future::join_all(calls).await {
+    for result in join_all(calls).await {
         assert_eq!(result["content"][0]["text"], "log ran");
     }
     assert_eq!(git.seen("tools/call").len(), 16);
@@ -232,5 +233,32 @@ async fn a_call_that_hangs_holds_up_the_stop_once() {
             gate.stops().await;
             assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
         } => (),
+    }
+}
+
+/// Whoever waits for a call when `drain` ends gets an answer, and is told what it was.
+#[tokio::test]
+async fn calls_that_outlast_drain_are_told_so() {
+    for (server, name) in [
+        (fake::http(), "modern"),
+        (fake::legacy("2025-11-25"), "legacy"),
+        (fake::legacy("2025-03-26"), "older"),
+        (fake::sse("2025-06-18"), "HTTP+SSE"),
+    ] {
+        let server = server.tool("slow").hang();
+        let mut gate = gateway().upstream("git", &server).start().await;
+        let clients = [gate.modern(), gate.legacy("2025-11-25").await];
+        let calls = clients.each_ref().map(|client| client.call("slow"));
+        let stop = async {
+            let both = || (server.seen("tools/call").len() == 2).then_some(());
+            eventually("both calls hang", both).await;
+            gate.stops().await;
+        };
+        let (answers, ()) = tokio::join!(join_all(calls), stop);
+        for answer in answers {
+            let text = answer.to_string();
+            assert!(text.contains("`drain`"), "{name}: {text}");
+            assert_eq!(answer["structuredContent"]["error"], "service_unavailable", "{name}");
+        }
     }
 }

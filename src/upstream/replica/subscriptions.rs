@@ -232,7 +232,8 @@ impl Subscriptions {
         let mut streams = Streams::default();
         loop {
             let uris = self.wished();
-            let begun = self.succeed(&mut streams, connection, sink, &uris).await;
+            // Boxed: rare and large.
+            let begun = Box::pin(self.succeed(&mut streams, connection, sink, &uris)).await;
             self.settle(&uris, &begun.as_ref().map(drop).map_err(Clone::clone));
             let mut again = None;
             match begun {

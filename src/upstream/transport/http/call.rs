@@ -1,7 +1,7 @@
 //! A request under way over HTTP: its answer whole or as a stream of events, taken up again where
 //! that broke.
 
-use std::{collections::VecDeque, fmt, sync::atomic::Ordering, time::Duration};
+use std::{collections::VecDeque, fmt, pin::pin, sync::atomic::Ordering, time::Duration};
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -111,6 +111,11 @@ impl HttpCall {
     /// # Errors
     /// Where the answer is lost, too large or no message.
     pub async fn next(&mut self) -> Result<Event, SendError> {
+        let http = self.http.clone();
+        http.unless_cut(pin!(self.advance())).await
+    }
+
+    async fn advance(&mut self) -> Result<Event, SendError> {
         loop {
             if let Some(event) = self.step().await? {
                 return Ok(event);

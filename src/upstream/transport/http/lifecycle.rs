@@ -1,10 +1,10 @@
 //! How a conversation over HTTP ends, and what is known of its session.
 
-use std::sync::atomic::Ordering;
+use std::{pin::Pin, sync::atomic::Ordering};
 
 use http::Method as Verb;
 
-use crate::mcp::version::Version;
+use crate::{mcp::version::Version, upstream::exchange::error::SendError};
 
 use super::{Http, LAST_WORDS, NOTIFICATION_TIMEOUT};
 
@@ -24,6 +24,7 @@ impl Http {
             return self.0.deleted.cancel();
         }
         self.end(why);
+        self.0.cut.cancel();
         if self.0.session.get().is_none() {
             return self.0.deleted.cancel();
         }
@@ -81,6 +82,20 @@ impl Http {
     /// Whether anything was answered well in the session.
     pub fn is_proven(&self) -> bool {
         self.0.proven.load(Ordering::Relaxed)
+    }
+
+    /// Waits for what the server says, until the conversation is closed from this side: its calls
+    /// end with it.
+    pub(super) async fn unless_cut<T>(
+        &self,
+        said: Pin<&mut impl Future<Output = Result<T, SendError>>>,
+    ) -> Result<T, SendError> {
+        tokio::select! {
+            // What is there already comes first.
+            biased;
+            said = said => said,
+            () = self.0.cut.cancelled() => Err(SendError::Lost(self.closed_why())),
+        }
     }
 
     pub(super) fn end(&self, why: &str) {

@@ -77,6 +77,8 @@ struct Inner {
     /// The server knows it no longer, and is well all the same.
     forgotten: AtomicBool,
     closed: CancellationToken,
+    /// Cancelled where it is closed from this side: calls under way end with it.
+    cut: CancellationToken,
     /// Cancelled once the server has been told, or could not be.
     deleted: CancellationToken,
     why: Mutex<String>,
@@ -117,6 +119,7 @@ impl Http {
             proven: AtomicBool::new(false),
             forgotten: AtomicBool::new(false),
             closed: CancellationToken::new(),
+            cut: CancellationToken::new(),
             deleted: CancellationToken::new(),
             why: Mutex::default(),
             said: TaskTracker::new(),
