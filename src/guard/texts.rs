@@ -10,6 +10,8 @@ use crate::mcp::{
 
 /// Digits of the shortest number that is looked at: those of a social security number.
 const NUMBER_DIGITS_MIN: usize = 9;
+/// Digits of the longest number that is looked at where it is written with a point or an exponent.
+const NUMBER_DIGITS_MAX: usize = 64;
 
 /// A text of a document.
 #[derive(Debug)]
@@ -69,20 +71,31 @@ pub fn texts<'a>(
     })
 }
 
-/// A number as a text, where it is a whole one.
+/// A number as a text, where it is a whole one, in whatever way it is written.
 fn number(written: &str, place: Range<usize>) -> Option<Text<'_>> {
-    let digits = written.trim_start_matches('-');
-    let digits = digits.split_once('.').map_or(digits, |(whole, fraction)| {
-        if fraction.bytes().all(|byte| byte == b'0') { whole } else { "" }
-    });
-    let is_long = NUMBER_DIGITS_MIN <= digits.len();
-    let is_whole = is_long && digits.bytes().all(|byte| byte.is_ascii_digit());
-    is_whole.then(|| Text {
-        meant: digits.into(),
-        at: place.start,
-        number: Some(place),
-        escapes: Vec::new(),
-    })
+    let meant = whole_digits(written.trim_start_matches('-'))?;
+    let at = place.start;
+    let is_long = NUMBER_DIGITS_MIN <= meant.len();
+    is_long.then_some(Text { meant, at, number: Some(place), escapes: Vec::new() })
+}
+
+/// The digits of a whole number: `1.23e2` is `123`. None of one that has a fraction, or more digits
+/// than what is looked for.
+fn whole_digits(written: &str) -> Option<Cow<'_, str>> {
+    if written.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(written.into());
+    }
+    let (mantissa, exponent) = written.split_once(['e', 'E']).unwrap_or((written, "0"));
+    let exponent: isize = exponent.parse().ok()?;
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let point = isize::try_from(whole.len()).ok()?.checked_add(exponent)?;
+    let point = usize::try_from(point).ok().filter(|point| *point <= NUMBER_DIGITS_MAX)?;
+    let all = [whole, fraction].concat();
+    if all.bytes().skip(point).any(|byte| byte != b'0') {
+        return None;
+    }
+    let digits: String = all.chars().chain(std::iter::repeat('0')).take(point).collect();
+    Some(digits.trim_start_matches('0').to_owned().into())
 }
 
 /// A text that is JSON itself, with its escapes read: places are in that text.
@@ -173,6 +186,33 @@ mod tests {
         let found: Vec<_> = texts(&document, &skipped).map(|text| text.meant).collect();
         let want = ["aA", "\\\"/\né", "é😀x", "\u{FFFD}!", "skip", "n"];
         assert_eq!(found, want);
+    }
+
+    #[test]
+    fn a_whole_number_has_its_digits_however_it_is_written() {
+        for written in [
+            "4111111111111111",
+            "-4111111111111111",
+            "4111111111111111.0",
+            "4111111111111111.000e0",
+            "4.111111111111111e15",
+            "4.111111111111111E+15",
+            "41111111111111110e-1",
+            "4111111111111111000e-003",
+            "0.4111111111111111e16",
+            "411111111111.1111e4",
+        ] {
+            let document = Document::new(Raw::trusted(format!("[{written}]")));
+            let found: Vec<_> = texts(&document, &[]).collect();
+            assert_eq!(found.len(), 1, "{written}");
+            assert_eq!((&*found[0].meant, found[0].is_number()), ("4111111111111111", true));
+            assert_eq!(found[0].place(&(0..1)), 1..1 + written.len(), "{written}");
+        }
+        for other in ["12345678", "1234567890.5", "1e-9", "123456789e-1", "1e400", "1e99999999999"]
+        {
+            let document = Document::new(Raw::trusted(format!("[{other}]")));
+            assert_eq!(texts(&document, &[]).count(), 0, "{other}");
+        }
     }
 
     /// Each character is written as it is, or escaped.
