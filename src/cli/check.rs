@@ -9,7 +9,10 @@ use crate::{
     policy,
 };
 
-use super::output::{complain, is_coloured, say, show, warn};
+use super::{
+    fix,
+    output::{complain, is_coloured, say, show, warn},
+};
 
 #[derive(Debug, Clone, Default, clap::Args)]
 pub struct Arguments {
@@ -17,14 +20,25 @@ pub struct Arguments {
     /// that nothing uses
     #[arg(long)]
     strict: bool,
+    /// Write into the configuration what it lacks and what can be found out: `issuer` beside a
+    /// secret that an upstream could have sent to anybody
+    #[arg(long)]
+    fix: bool,
 }
 
 /// Checks the configuration and prints what is wrong with it; fails on every error.
 ///
 /// # Errors
-/// None so far: problems of the configuration are printed, and told by the exit code.
+/// What was to be written (`--fix`) cannot be. Problems of the configuration are printed, and told
+/// by the exit code.
 pub fn run(path: &Path, arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let read = config::load(path, &config::environment);
+    let mut read = config::load(path, &config::environment);
+    if arguments.fix
+        && let Ok(config) = &read
+        && fix::fix(path, config)?
+    {
+        read = config::load(path, &config::environment);
+    }
     match read.and_then(|config| policy::compile(&config).map(|_| config)) {
         Ok(config) => Ok(report(path, &config, arguments.strict)),
         Err(problems) => {

@@ -7,6 +7,7 @@ mod check;
 mod client;
 mod explain;
 mod file;
+mod fix;
 mod import;
 mod key;
 mod names;

@@ -35,12 +35,13 @@ pub fn advice(config: &Config) -> Vec<String> {
         }
     }
     for upstream in &config.upstreams {
-        if sends_secret_anywhere(&upstream.transport) {
+        if grant_without_issuer(&upstream.transport).is_some() {
             advice.push(format!(
                 "upstreams.{}.credential: `discover` without `issuer` sends the client's secret to \
                  whomever this server names, and will be an error in the next release; write \
-                 issuer = \"https://…\", the authorization server that it must be, or a \
-                 `private_key` in place of the secret",
+                 issuer = \"https://…\", the authorization server that it must be (`tollgate \
+                 check --fix` writes the one that it names now), or a `private_key` in place of \
+                 the secret",
                 upstream.name
             ));
         }
@@ -60,16 +61,18 @@ pub fn advice(config: &Config) -> Vec<String> {
     advice
 }
 
-/// Whether a server says itself who is sent the secret by which the gate logs in.
-fn sends_secret_anywhere(transport: &Transport) -> bool {
-    let Transport::Http { credential: Some(credential), .. } = transport else { return false };
+/// The grant of an upstream where the server itself says who is sent the secret by which the gate
+/// logs in.
+pub fn grant_without_issuer(transport: &Transport) -> Option<&Grant> {
+    let Transport::Http { credential: Some(credential), .. } = transport else { return None };
     let grant: &Grant = match credential {
         Credential::Client(grant) => grant,
         Credential::Exchange(exchange) => &exchange.grant,
-        Credential::Pass | Credential::Aws(_) => return false,
+        Credential::Pass | Credential::Aws(_) => return None,
     };
     let is_signed = matches!(grant.client.secret, ClientSecret::PrivateKey { .. });
-    grant.token_url.is_none() && grant.issuer.is_none() && !is_signed
+    let is_open = grant.token_url.is_none() && grant.issuer.is_none() && !is_signed;
+    is_open.then_some(grant)
 }
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ mod upstream;
 #[cfg(test)]
 pub use read::parse_layered;
 pub use {
-    advice::advice,
+    advice::{advice, grant_without_issuer},
     audit::{Audit, Recorded, WhenFull},
     auth::{ApiKey, Auth, AuthKind, CertificateAuth, JwtAuth, OpaqueAuth, StepUp, SubjectOf},
     bounds::Limits,

@@ -22,6 +22,7 @@ use crate::{
     telemetry::Counters,
 };
 
+pub use self::server::issuers_of;
 use self::{aws::Aws, client::OAuthClient, exchange::TokenExchange};
 
 /// The credential of one upstream. A clone is the same one.

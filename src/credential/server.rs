@@ -1,6 +1,6 @@
 //! The authorization server of one upstream: where it is, and what it gives.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use futures_util::FutureExt;
 use http::Uri;
@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::{
     auth::{Metadata, form, well_known},
-    config::Grant,
+    config::{Fetching, Grant},
     net::{Net, public},
     telemetry::{Counter, Counters},
 };
@@ -24,6 +24,9 @@ pub struct Server {
     /// The upstream's own address, without what may be secret in it (RFC 8707 §2).
     resource: String,
     net: Net,
+    /// For places that the upstream names, where it is of the internet and nothing says who they
+    /// may be.
+    public_net: OnceLock<Net>,
     pub counters: Arc<Counters>,
     /// The token endpoint and the issuer, once they were found.
     found: Mutex<Option<(String, String)>>,
@@ -42,6 +45,7 @@ impl Server {
             settings: settings.clone(),
             resource: resource_of(url),
             net: net.clone(),
+            public_net: OnceLock::new(),
             counters: Arc::clone(counters),
             found: Mutex::default(),
         }
@@ -92,17 +96,30 @@ impl Server {
             None => ("resource", self.resource.clone()),
         });
         let request = form(&url, fields, &self.settings.client, &issuer)?;
-        Ok(self.net.fetch(request, &self.settings.fetching).await?)
+        Ok(self.net_of_issuer().await.fetch(request, &self.settings.fetching).await?)
+    }
+
+    /// Whether what the upstream names may be anywhere: the configuration says who it is, or the
+    /// upstream itself is of a private network.
+    async fn may_be_private(&self) -> bool {
+        self.settings.issuer.is_some()
+            || self.settings.token_url.is_some()
+            || public::is_wholly_private(&self.resource).await
+    }
+
+    /// What the issuer is spoken to with: where it must not be of a private network, its name is
+    /// held to that again when it is dialled, since it may lead elsewhere by then.
+    async fn net_of_issuer(&self) -> &Net {
+        if self.may_be_private().await {
+            return &self.net;
+        }
+        self.public_net.get_or_init(|| self.net.to_public())
     }
 
     /// Holds what a server of the internet names to be there, too, unless the configuration says
     /// who its issuer is.
     async fn keep_outside(&self, place: &str) -> Result<(), String> {
-        let is_meant = self.settings.issuer.is_some();
-        if !is_meant
-            && public::is_private(place).await
-            && !public::is_wholly_private(&self.resource).await
-        {
+        if !self.may_be_private().await && public::is_private(place).await {
             return Err(format!(
                 "the upstream leads to {place}, which is an address of a private network: write \
                  `issuer` or `token_url` if that is right"
@@ -114,25 +131,8 @@ impl Server {
     /// Finds the authorization server of the upstream (RFC 9728 §3), and that one's token endpoint
     /// and issuer (RFC 8414 §3).
     async fn discover(&self) -> Result<(String, String), String> {
-        #[derive(Deserialize)]
-        struct Resource {
-            resource: String,
-            authorization_servers: Vec<String>,
-        }
         let bounds = &self.settings.fetching;
-        let mut found = Err("the upstream has no address".to_owned());
-        for place in well_known(&self.resource, "oauth-protected-resource")? {
-            found = self.net.get::<Resource>(&place, bounds).await.map_err(String::from);
-            if found.is_ok() {
-                break;
-            }
-        }
-        let found = found?;
-        // Metadata of somebody else must not be used (RFC 9728 §3.3).
-        if resource_of(&found.resource) != self.resource {
-            return Err(format!("the upstream's metadata is that of {}", found.resource));
-        }
-        let named = &found.authorization_servers;
+        let named = &named_servers(&self.resource, &self.net, bounds).await?;
         let issuer = match &self.settings.issuer {
             Some(wanted) => {
                 named.iter().find(|issuer| is_same_issuer(issuer, wanted)).ok_or_else(|| {
@@ -142,7 +142,7 @@ impl Server {
             None => named.first().ok_or("the upstream names no authorization server")?,
         };
         self.keep_outside(issuer).await?;
-        let metadata = Metadata::of(issuer, &self.net, bounds).await?;
+        let metadata = Metadata::of(issuer, self.net_of_issuer().await, bounds).await?;
         let endpoint = metadata.token_endpoint.ok_or("its issuer names no token endpoint")?;
         let downgraded = self.resource.starts_with("https:")
             && ![issuer, &endpoint].iter().all(|place| place.starts_with("https:"));
@@ -160,6 +160,36 @@ impl std::fmt::Debug for Server {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Server").field("name", &self.name).finish_non_exhaustive()
     }
+}
+
+/// The authorization servers that the upstream at an address names (RFC 9728 §3). The caller bounds
+/// the time.
+///
+/// # Errors
+/// Where it says nothing, or speaks for another address.
+pub async fn issuers_of(url: &str, net: &Net, bounds: &Fetching) -> Result<Vec<String>, String> {
+    named_servers(&resource_of(url), net, bounds).await
+}
+
+async fn named_servers(address: &str, net: &Net, bounds: &Fetching) -> Result<Vec<String>, String> {
+    #[derive(Deserialize)]
+    struct Resource {
+        resource: String,
+        authorization_servers: Vec<String>,
+    }
+    let mut found = Err("the upstream has no address".to_owned());
+    for place in well_known(address, "oauth-protected-resource")? {
+        found = net.get::<Resource>(&place, bounds).await.map_err(String::from);
+        if found.is_ok() {
+            break;
+        }
+    }
+    let found = found?;
+    // Metadata of somebody else must not be used (RFC 9728 §3.3).
+    if resource_of(&found.resource) != address {
+        return Err(format!("the upstream's metadata is that of {}", found.resource));
+    }
+    Ok(found.authorization_servers)
 }
 
 fn is_same_issuer(one: &str, other: &str) -> bool {

@@ -8,7 +8,7 @@ use http_body_util::Full;
 use hyper::Request;
 use hyper_rustls::{ConfigBuilderExt, HttpsConnectorBuilder};
 use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
+    client::legacy::Client,
     rt::{TokioExecutor, TokioTimer},
 };
 use parking_lot::Mutex;
@@ -28,6 +28,7 @@ use super::{
     live::{ClosedBefore, LiveConnector},
     pool::{Pool, PoolError},
     proxy::ProxyRoute,
+    resolver::{Resolver, TcpConnector},
     reuse::Reuse,
     tls_words,
 };
@@ -48,7 +49,7 @@ struct Pools {
     fresh: Clients,
     /// Pools for servers that are sent much; of so many replicas as the upstream has.
     pools: Mutex<Vec<Arc<Pool>>>,
-    connector: HttpConnector,
+    connector: TcpConnector,
     route: Arc<ProxyRoute>,
     tls: ClientConfig,
     reuse: Arc<Reuse>,
@@ -89,7 +90,7 @@ impl Net {
                 tls_builder().with_root_certificates(RootCertStore::empty())
             }
         };
-        Self::with(&tls.with_no_client_auth(), ProxyRoute::Direct)
+        Self::with(&tls.with_no_client_auth(), ProxyRoute::Direct, false)
     }
 
     /// The client for an upstream. Its connections are its own: those of another one at the same
@@ -106,13 +107,13 @@ impl Net {
         let route = ProxyRoute::of(proxy, environment)?;
         let plain = dial.ca.is_none() && dial.identity.is_none();
         if plain && route == ProxyRoute::Direct {
-            return Ok(Self::with(&self.0.tls, route));
+            return Ok(Self::with(&self.0.tls, route, false));
         }
-        Ok(Self::with(&tls(dial)?, route))
+        Ok(Self::with(&tls(dial)?, route, false))
     }
 
-    fn with(tls: &ClientConfig, route: ProxyRoute) -> Self {
-        let mut tcp = HttpConnector::new();
+    fn with(tls: &ClientConfig, route: ProxyRoute, is_public_only: bool) -> Self {
+        let mut tcp = TcpConnector::new_with_resolver(Resolver::new(is_public_only));
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
@@ -147,6 +148,12 @@ impl Net {
             tls: tls.clone(),
             reuse: Arc::clone(&reuse),
         }))
+    }
+
+    /// The same for places that others name: nothing of a private network, or of this machine, is
+    /// dialled by its name. A proxy looks names up by itself.
+    pub fn to_public(&self) -> Self {
+        Self::with(&self.0.tls, (*self.0.route).clone(), true)
     }
 
     /// Uses no connection twice, from now on and for a while.

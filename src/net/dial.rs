@@ -13,7 +13,7 @@ use http::{HeaderValue, Uri};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use hyper_util::{
-    client::legacy::connect::{Connected, Connection, HttpConnector},
+    client::legacy::connect::{Connected, Connection},
     rt::TokioIo,
 };
 use tokio::{
@@ -22,7 +22,7 @@ use tokio::{
 };
 use tower_service::Service;
 
-use super::proxy::ProxyRoute;
+use super::{proxy::ProxyRoute, resolver::TcpConnector};
 
 /// A TCP connection that is not there after this long will not come; the upstream's own deadline
 /// may be longer.
@@ -38,8 +38,8 @@ type Dialling = Pin<Box<dyn Future<Output = Result<Hop, Error>> + Send>>;
 #[derive(Debug, Clone)]
 pub struct Dialer {
     /// Connects to proxies, those too that speak TLS themselves.
-    connector: HttpsConnector<HttpConnector>,
-    tcp: HttpConnector,
+    connector: HttpsConnector<TcpConnector>,
+    tcp: TcpConnector,
     route: Arc<ProxyRoute>,
     /// Opens a tunnel also where the server speaks plain HTTP: a proxy forwards HTTP/1 only.
     tunnels: bool,
@@ -55,8 +55,8 @@ pub struct Hop {
 
 impl Dialer {
     pub fn new(
-        connector: HttpsConnector<HttpConnector>,
-        tcp: HttpConnector,
+        connector: HttpsConnector<TcpConnector>,
+        tcp: TcpConnector,
         route: Arc<ProxyRoute>,
         tunnels: bool,
     ) -> Self {

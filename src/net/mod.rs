@@ -16,6 +16,7 @@ mod live;
 mod pool;
 mod proxy;
 pub mod public;
+mod resolver;
 mod reuse;
 mod tls_words;
 pub mod vault;

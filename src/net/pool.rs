@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Uri, header, uri::Scheme};
-use hyper_util::client::legacy::connect::HttpConnector;
 use tower_service::Service as _;
 
 use super::{
@@ -13,6 +12,7 @@ use super::{
     dial,
     http1::{Connection, Http1Error},
     idle::IdleConnections,
+    resolver::TcpConnector,
     reuse::Reuse,
 };
 
@@ -26,7 +26,7 @@ pub struct Pool {
     origin: Uri,
     /// What requests to it say in `Host`.
     host: HeaderValue,
-    connector: HttpConnector,
+    connector: TcpConnector,
     idle: Arc<IdleConnections>,
 }
 
@@ -41,7 +41,7 @@ pub enum PoolError {
 
 impl Pool {
     /// A pool for the server at this address; none where its requests need more than plain HTTP.
-    pub fn of(uri: &Uri, connector: HttpConnector, reuse: Arc<Reuse>) -> Option<Arc<Self>> {
+    pub fn of(uri: &Uri, connector: TcpConnector, reuse: Arc<Reuse>) -> Option<Arc<Self>> {
         if uri.scheme() != Some(&Scheme::HTTP) {
             return None;
         }

@@ -35,7 +35,7 @@ async fn judged(url: &str, judge: impl Fn(&[IpAddr]) -> bool) -> bool {
 }
 
 /// Addresses that are not of the internet (RFC 6890; the IANA special-purpose address registries).
-fn is_private_address(address: IpAddr) -> bool {
+pub fn is_private_address(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(address) => {
             let [first, second, third, _] = address.octets();

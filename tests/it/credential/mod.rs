@@ -233,6 +233,52 @@ async fn a_secret_goes_to_the_issuer_that_is_expected_and_no_other() {
     }
 }
 
+/// Runs `check` on a file; whether it succeeds, and what it says.
+async fn check(file: &std::path::Path, words: &[&str]) -> (bool, String) {
+    let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_tollgate"));
+    let done = command.arg("--config").arg(file).arg("check").args(words).output().await.unwrap();
+    let said = [done.stdout, done.stderr].concat();
+    (done.status.success(), String::from_utf8(said).unwrap())
+}
+
+/// `check --fix` writes what each server names now, and nothing where that is not certain.
+#[tokio::test]
+async fn check_writes_the_issuer_that_a_server_names() {
+    let (tokens, (_kept, secret)) = (Tokens::start(3_600).await, secret());
+    let (named, silent) = (fake::http().tool("log"), fake::http().tool("log"));
+    named.names_issuer(&tokens.url);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("routes.toml");
+    let keys = format!(
+        "kind = \"client_credentials\", discover = true, client_id = \"gate\", client_secret = \
+         \"file:{secret}\""
+    );
+    let written = |server: &fake::Fake, name: &str, issuer: &str| {
+        let url = server.section();
+        format!("[upstreams.{name}]\n{url}# kept\ncredential = {{ {keys}{issuer} }} # kept, too\n")
+    };
+    let route = "[routes.\"/mcp\"]\nupstreams = [\"*\"]\n";
+    let state = format!("[server]\nstate = {:?}\n", folder.path().join("state"));
+    let before = format!("{state}{route}{}{}", written(&named, "a", ""), written(&silent, "b", ""));
+    std::fs::write(&file, &before).unwrap();
+    let (is_well, said) = check(&file, &[]).await;
+    assert!(is_well && said.matches("`tollgate check --fix`").count() == 2, "{said}");
+    let (_, said) = check(&file, &["--fix"]).await;
+    let line = format!("wrote issuer = {:?} into upstreams.a.credential", tokens.url);
+    assert!(said.contains(&line), "{said}");
+    assert!(said.contains("upstreams.b.credential: no `issuer` was found"), "{said}");
+    let now = std::fs::read_to_string(&file).unwrap();
+    let issuer = format!(", issuer = {:?}", tokens.url);
+    let wanted = written(&named, "a", &issuer) + &written(&silent, "b", "");
+    let plain = |text: &str| text.replace(' ', "");
+    assert_eq!(plain(&now), plain(&format!("{state}{route}{wanted}")));
+    // Once more finds the same, and writes nothing.
+    let (_, said) = check(&file, &["--fix"]).await;
+    assert!(!said.contains("wrote"), "{said}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), now);
+    assert!(tokens.asked().is_empty(), "nobody was sent the secret");
+}
+
 #[tokio::test]
 async fn without_a_token_only_its_own_tools_are_gone() {
     let (tokens, (_kept, secret)) = (Tokens::start(3_600).await, secret());
