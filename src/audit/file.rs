@@ -56,9 +56,7 @@ impl File {
     /// Where it cannot be opened or made, is another gate's, or is no audit log.
     pub fn open(path: &Path, bytes_max: usize) -> Result<Self, AuditOpenError> {
         let lock = Lock::take(path)?;
-        // Where it was put away, and the gate ended before there was another.
-        let before = siblings(path).pop().and_then(|away| chain::last(&away).ok());
-        let (connection, last) = connect(path, bytes_max, before.unwrap_or_default())?;
+        let (connection, last) = connect(path, bytes_max, put_away_last(path)?)?;
         Ok(Self { connection, last, identity: identity(path), lock })
     }
 
@@ -77,7 +75,7 @@ impl File {
     /// # Errors
     /// As of [`Self::open`]; nothing can be written until it succeeds.
     pub fn reopen(&mut self, path: &Path, bytes_max: usize) -> Result<(), AuditOpenError> {
-        self.leave()?;
+        self.leave(path)?;
         if self.lock.identity != identity(&beside(path, LOCK)) {
             self.lock = Lock::take(path)?;
         }
@@ -107,23 +105,36 @@ impl File {
         if away.exists() {
             return Err(failed(io::ErrorKind::AlreadyExists.into()));
         }
-        self.leave()?;
+        self.leave(path)?;
         let renamed = fs::rename(path, &away).map_err(failed);
         self.reopen(path, bytes_max)?;
         renamed.map(|()| Some(away))
     }
 
     /// Closes the file with all that was written: what is in its journal is found by its path only.
-    fn leave(&mut self) -> Result<(), AuditOpenError> {
-        if self.identity.take().is_some() {
-            let failed = |error| AuditOpenError::Sqlite(PathBuf::new(), error);
-            let moved =
-                self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
-            if let Err(error) = moved {
+    /// Another file at the path would take that journal's place.
+    ///
+    /// # Errors
+    /// Where somebody reads the file for long: it is left as it is, to be tried again.
+    fn leave(&mut self, path: &Path) -> Result<(), AuditOpenError> {
+        if self.identity.is_none() {
+            return Ok(());
+        }
+        let failed = |error| AuditOpenError::Sqlite(path.to_owned(), error);
+        let is_busy = |row: &rusqlite::Row<'_>| row.get::<_, i64>(0).map(|busy| busy != 0);
+        match self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], is_busy) {
+            Ok(false) => (),
+            Ok(true) => {
+                let why = "somebody reads it, so that its last records cannot be put into it yet";
+                let busy = io::Error::new(io::ErrorKind::ResourceBusy, why);
+                return Err(AuditOpenError::File(path.to_owned(), busy));
+            }
+            Err(error) => {
                 tracing::error!(%error, "the audit log that was moved may lack its last records");
             }
-            self.connection = Connection::open_in_memory().map_err(failed)?;
         }
+        self.connection = Connection::open_in_memory().map_err(failed)?;
+        self.identity = None;
         Ok(())
     }
 
@@ -261,6 +272,24 @@ pub fn siblings(path: &Path) -> Vec<PathBuf> {
     let mut found: Vec<_> = entries.filter_map(seq).collect();
     found.sort();
     found.into_iter().map(|(_, path)| path).collect()
+}
+
+/// Where the chain stands in the file that was put away last: for a gate that ended before there
+/// was another.
+///
+/// # Errors
+/// Where that cannot be read, and there is no other: the chain would begin anew.
+fn put_away_last(path: &Path) -> Result<Link, AuditOpenError> {
+    for away in siblings(path).into_iter().rev() {
+        match chain::last(&away) {
+            Ok(link) if put_away(path, link.seq) == away => return Ok(link),
+            // Another gate's log, whose name only looks like it.
+            Ok(_) => (),
+            Err(error) if !path.exists() => return Err(error),
+            Err(_) => break,
+        }
+    }
+    Ok(Link::default())
 }
 
 fn identity(path: &Path) -> Option<Identity> {

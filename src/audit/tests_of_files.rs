@@ -5,6 +5,7 @@ use std::{fs, path::Path};
 use proptest::prelude::*;
 
 use super::{
+    file::File,
     tests::{begin, log, open, settings, until},
     verify::Gap,
     *,
@@ -275,4 +276,26 @@ proptest! {
             prop_assert!(join(parts).is_err());
         }
     }
+}
+
+/// What is in the journal while somebody reads the file would be lost with it.
+#[test]
+fn a_log_that_is_read_meanwhile_is_put_away_later_and_loses_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("audit.db");
+    let mut file = File::open(&path, 1 << 20).unwrap();
+    let records = |count: usize| vec!["\"x\":1}".to_owned(); count];
+    file.append(records(3).iter()).unwrap();
+    let reader = rusqlite::Connection::open(&path).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM records").unwrap();
+    file.append(records(4).iter()).unwrap();
+    assert!(file.rotate(&path, 1 << 20).is_err(), "its last records are not in it yet");
+    assert!(!file.is_moved(&path), "it goes on");
+    file.append(records(5).iter()).unwrap();
+    drop(reader);
+    let away = file.rotate(&path, 1 << 20).unwrap().unwrap();
+    file.append(records(2).iter()).unwrap();
+    let proofs = [away, path].map(|path| verify(&path).unwrap().unwrap());
+    assert_eq!(proofs.each_ref().map(|proof| proof.count), [12, 2]);
+    assert_eq!(join(proofs.to_vec()).unwrap().unwrap().count, 14);
 }
