@@ -9,7 +9,7 @@ use crate::{
     app,
     config::{self, Config, Grant, Transport},
     credential::issuers_of,
-    net::Net,
+    net::{Net, public},
 };
 
 use super::{
@@ -95,6 +95,16 @@ async fn issuer_of(url: &str, net: &Net, grant: &Grant) -> Result<String, String
     if url.starts_with("https:") && !issuer.starts_with("https:") {
         return Err(format!("the server names {issuer}, which is not https"));
     }
+    if !config::is_url(issuer) {
+        return Err(format!("the server names {}, which is no address", issuer.escape_debug()));
+    }
+    // As the gate itself judges: what is written would be trusted from then on.
+    if public::is_private(issuer).await && !public::is_wholly_private(url).await {
+        return Err(format!(
+            "the server names {issuer}, which is an address of a private network: write it where \
+             that is right"
+        ));
+    }
     Ok(issuer.clone())
 }
 
@@ -103,7 +113,8 @@ async fn issuer_of(url: &str, net: &Net, grant: &Grant) -> Result<String, String
 fn set_issuer(document: &mut DocumentMut, upstream: &str, issuer: &str) -> Option<()> {
     let section = document.get_mut("upstreams")?.get_mut(upstream)?.get_mut("credential")?;
     let section = section.as_table_like_mut()?;
-    section.insert("issuer", Item::from(issuer));
+    // Nothing in it stands for a variable.
+    section.insert("issuer", Item::from(issuer.replace("${", "$${")));
     Some(())
 }
 

@@ -113,17 +113,11 @@ impl Net {
     }
 
     fn with(tls: &ClientConfig, route: ProxyRoute, is_public_only: bool) -> Self {
-        let mut tcp = TcpConnector::new_with_resolver(Resolver::new(is_public_only));
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
-        tcp.set_keepalive(Some(KEEPALIVE));
-        tcp.set_keepalive_interval(Some(KEEPALIVE / 3));
-        tcp.set_keepalive_retries(Some(KEEPALIVE_PROBES));
+        let tcp = tcp(is_public_only);
         let (route, reuse) = (Arc::new(route), Arc::<Reuse>::default());
-        // To a proxy, HTTP/1.1 is spoken.
+        // To a proxy, HTTP/1.1 is spoken; it is the configuration's, wherever it is.
         let to_proxy = HttpsConnectorBuilder::new().with_tls_config(tls.clone()).https_or_http();
-        let to_proxy = to_proxy.enable_http1().wrap_connector(tcp.clone());
+        let to_proxy = to_proxy.enable_http1().wrap_connector(self::tcp(false));
         let connector = |h2c: bool| {
             let dialer = Dialer::new(to_proxy.clone(), tcp.clone(), Arc::clone(&route), h2c);
             let connector = HttpsConnectorBuilder::new().with_tls_config(tls.clone());
@@ -231,12 +225,26 @@ impl Net {
     }
 }
 
+/// Opens connections; `is_public_only`: to addresses of the internet only, where it is by a name.
+fn tcp(is_public_only: bool) -> TcpConnector {
+    let mut tcp = TcpConnector::new_with_resolver(Resolver::new(is_public_only));
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    tcp.set_keepalive(Some(KEEPALIVE));
+    tcp.set_keepalive_interval(Some(KEEPALIVE / 3));
+    tcp.set_keepalive_retries(Some(KEEPALIVE_PROBES));
+    tcp
+}
+
 /// Says what went wrong, in words; as what, unless it is for want of the gate's own.
 fn failed<E: std::error::Error + 'static>(error: &E, what: fn(String) -> NetError) -> NetError {
+    let is_sent = matches!(what(String::new()), NetError::Broken(_));
     let text = tls_words::of(error).unwrap_or_else(|| causes(error));
     let no_http = tls_words::is_no_http(error);
     let text = if no_http { format!("{text}: {NO_HTTP}") } else { text };
-    if lacks_resources(error) {
+    // What was sent is not unsent for it.
+    if !is_sent && lacks_resources(error) {
         return NetError::Exhausted(format!("this gateway has no room for it: {text}"));
     }
     what(text)

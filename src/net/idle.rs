@@ -67,7 +67,11 @@ impl IdleConnections {
             return;
         }
         drop(state);
-        TokioExecutor::new().execute(sweep(Arc::downgrade(self)));
+        match tokio::runtime::Handle::try_current() {
+            Ok(_here) => TokioExecutor::new().execute(sweep(Arc::downgrade(self))),
+            // Dropped where nothing can be spawned: nobody would close it.
+            Err(_) => *self.state.lock() = IdleState::default(),
+        }
     }
 }
 

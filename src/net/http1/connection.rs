@@ -76,8 +76,10 @@ impl Connection {
         // A server may answer, and close, before it has read all.
         let head = self.read_head().await;
         match (head, written) {
+            (head, Ok(())) => head,
             (Err(_), Err(broken)) => Err(broken),
-            (head, _) => head,
+            // What was not sent would be taken for the rest of this request.
+            (Ok(head), Err(_)) => Ok(ResponseHead { keeps: false, ..head }),
         }
     }
 

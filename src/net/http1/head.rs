@@ -35,8 +35,10 @@ pub struct ResponseHead {
 /// sent is right.
 pub fn write(request: &Request<Bytes>, into: &mut Vec<u8>) {
     let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
-    let parts: [&[u8]; 4] =
-        [request.method().as_str().as_bytes(), b" ", target.as_bytes(), b" HTTP/1.1\r\n"];
+    // An address may have a query and no path.
+    let slash: &[u8] = if target.starts_with('/') { b"" } else { b"/" };
+    let verb = request.method().as_str().as_bytes();
+    let parts: [&[u8]; 5] = [verb, b" ", slash, target.as_bytes(), b" HTTP/1.1\r\n"];
     parts.iter().for_each(|part| into.extend_from_slice(part));
     for (name, value) in request.headers() {
         if !is_of_connection(name) {

@@ -172,6 +172,27 @@ fn heads_are_read_as_strictly_as_by_hyper() {
 }
 
 #[test]
+fn an_address_without_a_path_is_written_with_one() {
+    for (address, wanted) in [
+        ("http://h", "/"),
+        ("http://h/", "/"),
+        ("http://h?key=a", "/?key=a"),
+        ("http://h:1?key=/a", "/?key=/a"),
+        ("http://h/?key=a", "/?key=a"),
+        ("http://h/mcp", "/mcp"),
+        ("http://h//mcp?", "//mcp?"),
+        ("http://u:p@h/a/../b?x#y", "/a/../b?x"),
+        ("/mcp?x", "/mcp?x"),
+        ("http://h/%2f", "/%2f"),
+    ] {
+        let mut written = Vec::new();
+        head::write(&Request::get(address).body(Bytes::new()).unwrap(), &mut written);
+        let wanted = format!("GET {wanted} HTTP/1.1\r\n\r\n");
+        assert_eq!(String::from_utf8(written).unwrap(), wanted, "{address}");
+    }
+}
+
+#[test]
 fn what_is_written_says_its_length_once_and_nothing_of_the_connection() {
     for (method, body, length) in [
         (Method::POST, "abc", Some(3)),
