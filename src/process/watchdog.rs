@@ -65,10 +65,19 @@ impl Watchdog {
         if state.tell('+', group) {
             return Ok(());
         }
-        let running = start(&self.launcher)?;
-        let all: String = state.groups.iter().map(|group| line('+', *group)).collect();
-        rustix::io::write(&running.pipe, all.as_bytes())?;
-        state.running = Some(running);
+        let started = start(&self.launcher).and_then(|running| {
+            let all: String = state.groups.iter().map(|group| line('+', *group)).collect();
+            rustix::io::write(&running.pipe, all.as_bytes())?;
+            Ok(running)
+        });
+        match started {
+            Ok(running) => state.running = Some(running),
+            Err(error) => {
+                // Its number may be another group's by the time that there is a watchdog.
+                state.groups.remove(&group);
+                return Err(error);
+            }
+        }
         Ok(())
     }
 

@@ -326,7 +326,7 @@ async fn a_stop_writes_all_and_a_restart_goes_on() {
     gate.stops().await;
     let ended = records(&gate);
     assert_eq!(ended.len(), 101, "none is lost");
-    assert_eq!(outcomes(&ended)[100], "cancelled");
+    assert_eq!(outcomes(&ended)[100], "service_unavailable", "`drain` has ended it");
     slow.abort();
     gate.restarts().await;
     gate.modern().call("well").await;
