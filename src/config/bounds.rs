@@ -187,8 +187,12 @@ section! {
         // 4 MiB of numbers against twenty parts, or 200 KiB against a thousand.
         schema_work_max: Count<1_000, 1_000_000_000_000> = 50_000_000,
         /// Values of more than 64 KiB that are held to schemas at once; further ones wait.
-        // One may hold a hundred megabytes while it is.
         schema_checks_max: Count<1, 1_024> = 2,
+        /// Memory of all such values together while they are, as it is reckoned; one that takes
+        /// more by itself is refused, and others wait.
+        // 4 MiB of numbers, which take fifty times what they are in text; what most programs write
+        // takes ten times that.
+        schema_values_bytes_max: Size<KIB, { 64 * GIB }> = "256MiB",
         /// Time that such a value may wait and be checked; then its call is refused.
         schema_patience: BoundedDuration<10, { 10 * MINUTE }> = "10s",
         /// Bytes of all results together that are kept for their callers, who were given links.

@@ -8,7 +8,7 @@ use crate::{
     audit::Entry,
     config::{ArgumentCheck, Place, Then},
     mcp::{
-        document::{CallArguments, Document},
+        document::{CallArguments, Document, JsonNode},
         raw::Raw,
         result, splice,
     },
@@ -17,6 +17,7 @@ use crate::{
 
 use super::{
     detect::{DetectorSelection, Detectors, ScanResult},
+    memory::{HeldMemory, NoMemory},
     read::ReadArguments,
     refusal::GuardRefusal,
     schema::Checker,
@@ -119,10 +120,12 @@ impl Guard {
             self.check_result(&Document::new(clean.clone()), tool, schemas)
         };
         checked.inspect_err(|refusal| {
-            let too_much = matches!(refusal, GuardRefusal::ResultWork(..));
-            let counter =
-                if too_much { Counter::RefusedSchemaWork } else { Counter::RefusedResults };
-            self.counters.add(counter);
+            self.counters.add(match refusal {
+                GuardRefusal::ResultWork(..) => Counter::RefusedSchemaWork,
+                GuardRefusal::ResultMemory(..) => Counter::RefusedSchemaMemory,
+                GuardRefusal::ResultLate => Counter::SchemaChecksLate,
+                _ => Counter::RefusedResults,
+            });
         })?;
         Ok(clean)
     }
@@ -268,6 +271,10 @@ impl Guard {
         let Some(content) = result.root().member("structuredContent") else {
             return Err(GuardRefusal::Result("it has no `structuredContent`".to_owned()));
         };
+        let _held = memory_for(content, schemas).map_err(|why| match why {
+            NoMemory::Beyond { bytes, bytes_max } => GuardRefusal::ResultMemory(bytes, bytes_max),
+            NoMemory::Late => GuardRefusal::ResultLate,
+        })?;
         let value = content.value().map_err(|error| GuardRefusal::Result(error.to_string()))?;
         let size = value::size(&value);
         let work_max = schemas.work_max();
@@ -295,9 +302,16 @@ impl Guard {
         };
         // Clients that have no arguments to send leave them out, or say `null`.
         let found = arguments.document().filter(|found| found.text().as_str() != "null");
+        let _held = match found.map(|found| memory_for(found.root(), schemas)).transpose() {
+            Ok(held) => held,
+            Err(NoMemory::Beyond { bytes, bytes_max }) => {
+                return Err(GuardRefusal::ArgumentMemory(bytes, bytes_max));
+            }
+            Err(NoMemory::Late) => return Err(GuardRefusal::Late),
+        };
         let value = found.map_or_else(|| Ok(Map::new().into()), |found| found.root().value());
         let judged = match value {
-            Ok(value) => self.judge_arguments(&value, tool, checker, schemas),
+            Ok(value) => self.judge_arguments(value, tool, checker, schemas),
             Err(error) => Err(GuardRefusal::Arguments(error.to_string())),
         };
         match judged {
@@ -313,25 +327,27 @@ impl Guard {
     /// Holds arguments to a schema, as strictly as the configuration says.
     fn judge_arguments(
         &self,
-        value: &Value,
+        mut value: Value,
         tool: &ToolSchemas,
         checker: &Checker,
         schemas: &Schemas,
     ) -> Result<(), GuardRefusal> {
-        let size = value::size(value);
+        let size = value::size(&value);
         let work_max = schemas.work_max();
         // Reckoned beforehand: what has begun cannot be interrupted.
         let work = checker.work(size);
         if work_max < work {
             return Err(GuardRefusal::ArgumentWork(work, work_max));
         }
-        let Err(fault) = checker.check(value, size) else { return Ok(()) };
+        let Err(fault) = checker.check(&value, size) else { return Ok(()) };
         let is_read = |name: &str| self.reads.has(name);
         // Many clients say `null` of what they leave out (2026-07-28, transports: custom headers
         // from tool parameters).
-        if value::without_nulls(value, is_read).is_some_and(|less| checker.fits(&less)) {
+        let nulls = value::take_nulls(&mut value, is_read);
+        if !nulls.is_empty() && checker.fits(&value) {
             return Ok(());
         }
+        value::put_nulls(&mut value, nulls);
         if self.arguments == ArgumentCheck::Lenient
             && checker.fits_leniently(value, work_max, &is_read)
         {
@@ -376,5 +392,16 @@ impl Guard {
             entry.guarded(by);
         }
         Some(found)
+    }
+}
+
+/// Takes the memory for a value that is to be held to a schema; none for a small one.
+fn memory_for<'a>(
+    node: JsonNode<'_>,
+    schemas: &'a Schemas,
+) -> Result<Option<HeldMemory<'a>>, NoMemory> {
+    match LARGE < node.range().len() {
+        true => schemas.memory().take(node.value_bytes()).map(Some),
+        false => Ok(None),
     }
 }

@@ -10,6 +10,7 @@ mod detect;
 mod fill;
 mod guards;
 mod linked;
+mod memory;
 mod read;
 mod readable_links;
 mod readings;

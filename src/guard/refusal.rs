@@ -20,6 +20,12 @@ pub enum GuardRefusal {
          allowed: `schema_work_max`); nothing was done. Send less."
     )]
     ArgumentWork(u64, u64),
+    /// Bytes of memory that it would take, and that it may.
+    #[error(
+        "The arguments have too many parts to be held to what this tool takes ({0} bytes of \
+         memory, and {1} are allowed: `schema_values_bytes_max`); nothing was done. Send less."
+    )]
+    ArgumentMemory(usize, usize),
     #[error(
         "The gateway had no time to check these arguments (`schema_patience`); nothing was done. \
          Try again later, or send less."
@@ -30,6 +36,11 @@ pub enum GuardRefusal {
          allowed: `schema_work_max`). Ask for less."
     )]
     ResultWork(u64, u64),
+    #[error(
+        "The answer has too many parts to be held to what its server promises ({0} bytes of \
+         memory, and {1} are allowed: `schema_values_bytes_max`). Ask for less."
+    )]
+    ResultMemory(usize, usize),
     #[error("The gateway had no time to check this answer (`schema_patience`). Ask for less.")]
     ResultLate,
     #[error("The server behind this answered with something else than it promises: {0}")]
@@ -48,10 +59,14 @@ impl GuardRefusal {
             Self::Arguments(_)
             | Self::ArgumentBytes(..)
             | Self::ArgumentWork(..)
+            | Self::ArgumentMemory(..)
             | Self::Unchecked => "invalid_arguments",
             Self::Late => "service_unavailable",
             Self::Result(_) => "upstream_error",
-            Self::ResultBytes(..) | Self::ResultWork(..) | Self::ResultLate => "response_too_large",
+            Self::ResultBytes(..)
+            | Self::ResultWork(..)
+            | Self::ResultMemory(..)
+            | Self::ResultLate => "response_too_large",
             Self::Blocked(..) => "blocked",
         }
     }
@@ -62,10 +77,12 @@ impl GuardRefusal {
             Self::Arguments(_) | Self::Unchecked => Some(Counter::RefusedArguments),
             Self::ArgumentBytes(..) => Some(Counter::RefusedArgumentBytes),
             Self::ArgumentWork(..) => Some(Counter::RefusedSchemaWork),
+            Self::ArgumentMemory(..) => Some(Counter::RefusedSchemaMemory),
             Self::Late => Some(Counter::SchemaChecksLate),
             Self::Result(_)
             | Self::ResultBytes(..)
             | Self::ResultWork(..)
+            | Self::ResultMemory(..)
             | Self::ResultLate
             | Self::Blocked(..) => None,
         }

@@ -19,7 +19,10 @@ use crate::{
     telemetry::{Counter, Counters},
 };
 
-use super::schema::{Checker, SchemaBounds, Unusable};
+use super::{
+    memory::ValueMemory,
+    schema::{Checker, SchemaBounds, Unusable},
+};
 
 static OUTPUT: Word = Word::new(Side::Output.member());
 
@@ -36,6 +39,8 @@ pub struct Schemas {
     work_max: AtomicU64,
     /// The workers for large values.
     workers: Mutex<Workers>,
+    /// What these values take.
+    memory: ValueMemory,
     counters: Arc<Counters>,
 }
 
@@ -78,7 +83,8 @@ impl Schemas {
         };
         let work_max = AtomicU64::new(limits.schema_work_max as u64);
         let workers = Mutex::new(Workers::new(limits.schema_checks_max, limits.schema_patience));
-        Self { kept: Mutex::new(kept), work_max, workers, counters }
+        let memory = ValueMemory::new(limits.schema_values_bytes_max, limits.schema_patience);
+        Self { kept: Mutex::new(kept), work_max, workers, memory, counters }
     }
 
     /// Goes over to other bounds, and to these upstreams.
@@ -89,6 +95,7 @@ impl Schemas {
         kept.schemas_max = limits.schemas_max;
         self.work_max.store(limits.schema_work_max as u64, Ordering::Relaxed);
         self.workers.lock().apply(limits.schema_checks_max, limits.schema_patience);
+        self.memory.apply(limits.schema_values_bytes_max, limits.schema_patience);
         if kept.bounds != bounds(limits) {
             kept.bounds = bounds(limits);
             kept.made.clear();
@@ -98,6 +105,11 @@ impl Schemas {
     /// Steps that it may cost to hold one value to a schema (`schema_work_max`).
     pub fn work_max(&self) -> u64 {
         self.work_max.load(Ordering::Relaxed)
+    }
+
+    /// The memory that large values share (`schema_values_bytes_max`).
+    pub(super) fn memory(&self) -> &ValueMemory {
+        &self.memory
     }
 
     /// Threads that check large values.

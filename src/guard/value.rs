@@ -1,6 +1,6 @@
 //! How much there is to check in a value.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 /// A pattern that goes over so many bytes takes as long as some other check of a node.
 const TEXT_BYTES: usize = 64;
@@ -18,14 +18,19 @@ pub fn size(value: &Value) -> u64 {
     }
 }
 
-/// Returns the value without the members that are `null`, but for those that `is_read` names; none
-/// where there are none.
-pub fn without_nulls(arguments: &Value, is_read: impl Fn(&str) -> bool) -> Option<Value> {
-    let said = arguments.as_object()?;
-    let is_left = |name: &String, value: &Value| !value.is_null() || is_read(name);
-    if said.iter().all(|(name, value)| is_left(name, value)) {
-        return None;
+/// Takes the members of the arguments that are `null` out of them, but for those that `is_read`
+/// names: their names.
+pub fn take_nulls(arguments: &mut Value, is_read: impl Fn(&str) -> bool) -> Vec<String> {
+    let Some(said) = arguments.as_object_mut() else { return Vec::new() };
+    let is_taken = |(name, value): &(&String, &Value)| value.is_null() && !is_read(name);
+    let names: Vec<String> = said.iter().filter(is_taken).map(|(name, _)| name.clone()).collect();
+    names.iter().for_each(|name| drop(said.remove(name)));
+    names
+}
+
+/// Puts members that were taken out back into the arguments.
+pub fn put_nulls(arguments: &mut Value, names: Vec<String>) {
+    if let Some(said) = arguments.as_object_mut() {
+        said.extend(names.into_iter().map(|name| (name, Value::Null)));
     }
-    let left = said.iter().filter(|(name, value)| is_left(name, value));
-    Some(left.map(|(name, value)| (name.clone(), value.clone())).collect::<Map<_, _>>().into())
 }

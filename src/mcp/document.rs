@@ -18,6 +18,14 @@ use super::{
 /// stack.
 pub const VALUE_DEPTH_MAX: usize = 100;
 
+/// What the table of an object with members takes, of few ones.
+const TABLE_BYTES: usize = 64;
+
+/// What each value and each name takes: a place as large as a value, and a mark with the room that
+/// the marks grow into. A member has two of them, which also hold its hash and its share of the
+/// table.
+const PLACE_BYTES: usize = size_of::<Value>() + 2 * size_of::<Mark>();
+
 /// A JSON text, and where its values stand once somebody asked.
 #[derive(Debug)]
 pub struct Document {
@@ -162,14 +170,29 @@ impl<'a> JsonNode<'a> {
         self.value_within(VALUE_DEPTH_MAX)
     }
 
+    /// The memory that [`JsonNode::value`] takes, reckoned rather too high than too low.
+    pub fn value_bytes(self) -> usize {
+        let behind = self.mark().map_or(0, |mark| mark.behind as usize);
+        let marks = self.document.marks().get(self.at..behind).unwrap_or_default();
+        let objects = marks.iter().filter(|mark| {
+            let first = self.document.text.bytes().get(mark.start as usize);
+            first == Some(&b'{') && 2 < mark.end - mark.start
+        });
+        objects.count() * TABLE_BYTES + marks.len() * PLACE_BYTES + self.range().len()
+    }
+
     fn value_within(self, depth_max: usize) -> Result<Value, Unreadable> {
         let depth_left = || depth_max.checked_sub(1).ok_or(Unreadable::TooDeep);
         Ok(match self.first() {
             Some(b'{') => Value::Object(self.object_within(depth_left()?)?),
             Some(b'[') => {
                 let depth_left = depth_left()?;
-                let items = self.items().map(|item| item.value_within(depth_left));
-                Value::Array(items.collect::<Result<_, _>>()?)
+                // Counted first: what grows takes up to three times as much on its way.
+                let mut items = Vec::with_capacity(self.items().count());
+                for item in self.items() {
+                    items.push(item.value_within(depth_left)?);
+                }
+                Value::Array(items)
             }
             Some(b'"') => self.string().map_or(Value::Null, |text| Value::String(text.into())),
             Some(b't') => Value::Bool(true),
@@ -180,7 +203,7 @@ impl<'a> JsonNode<'a> {
     }
 
     fn object_within(self, depth_max: usize) -> Result<Map<String, Value>, Unreadable> {
-        let mut all = Map::new();
+        let mut all = Map::with_capacity(self.members().count());
         for (key, value) in self.members() {
             let value = value.value_within(depth_max)?;
             let key = key.string().map_or_else(|| key.text().to_owned(), Cow::into_owned);
@@ -330,6 +353,33 @@ pub mod tests {
         })
     }
 
+    /// The bytes that a value has besides its own place. The members of an object stand in a row
+    /// with their hashes, and a table has their numbers: a power of two of them, a seventh more
+    /// than there are members, with a byte for each and sixteen at the end.
+    fn taken_by(value: &Value) -> usize {
+        match value {
+            Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+            Value::String(text) => text.capacity(),
+            Value::Array(items) => {
+                let places = items.capacity() * size_of::<Value>();
+                places + items.iter().map(taken_by).sum::<usize>()
+            }
+            Value::Object(members) if members.is_empty() => 0,
+            Value::Object(members) => {
+                let row = members.len() * (8 + size_of::<String>() + size_of::<Value>());
+                let buckets = (members.len() * 8 / 7 + 1).next_power_of_two().max(4);
+                let inner = members.iter().map(|(name, value)| name.capacity() + taken_by(value));
+                row + buckets * 9 + 16 + inner.sum::<usize>()
+            }
+        }
+    }
+
+    /// Members keep their order, and what they take is reckoned for the map that does that.
+    #[test]
+    fn values_are_of_the_size_that_memory_is_reckoned_for() {
+        assert_eq!(size_of::<Value>(), 72);
+    }
+
     proptest! {
         /// As a whole, and each part where it stands.
         #[test]
@@ -348,6 +398,32 @@ pub mod tests {
             }
             for (at, item) in read.root().items().enumerate() {
                 prop_assert_eq!(&item.value().unwrap(), &want[at]);
+            }
+        }
+
+        /// Of mixed values, and of ones that are all objects, names, texts or items.
+        #[test]
+        fn reckons_no_less_memory_than_a_value_takes(mixed in value(), many in 0..300_usize) {
+            let wide = |value: Value| Value::from(vec![value; many]);
+            let object = (0..many).map(|at| (at.to_string(), Value::from(at))).collect();
+            let all = [
+                mixed,
+                wide(serde_json::json!({ "b": 1 })),
+                wide(serde_json::json!({})),
+                wide(serde_json::json!([])),
+                wide(serde_json::json!("")),
+                wide(serde_json::json!([{ "b": "c" }])),
+                wide(Value::Null),
+                Value::Object(object),
+                Value::from("\n".repeat(many)),
+            ];
+            for value in all {
+                let text = value.to_string();
+                let read = document(&text);
+                let taken = taken_by(&read.root().value().unwrap());
+                let reckoned = read.root().value_bytes();
+                prop_assert!(taken <= reckoned, "{} takes {}, not {}", text, taken, reckoned);
+                prop_assert!(reckoned <= 200 * (1 + text.len()), "{} is not {}", text, reckoned);
             }
         }
 

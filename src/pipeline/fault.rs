@@ -116,11 +116,13 @@ impl Fault {
                 guard::GuardRefusal::Arguments(_)
                 | guard::GuardRefusal::ArgumentBytes(..)
                 | guard::GuardRefusal::ArgumentWork(..)
+                | guard::GuardRefusal::ArgumentMemory(..)
                 | guard::GuardRefusal::Unchecked => Reason::InvalidArguments,
                 guard::GuardRefusal::Result(_) => Reason::UpstreamError,
                 guard::GuardRefusal::Late => Reason::ServiceUnavailable,
                 guard::GuardRefusal::ResultBytes(..)
                 | guard::GuardRefusal::ResultWork(..)
+                | guard::GuardRefusal::ResultMemory(..)
                 | guard::GuardRefusal::ResultLate => Reason::ResponseTooLarge,
                 guard::GuardRefusal::Blocked(..) => Reason::Blocked,
             },

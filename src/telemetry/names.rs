@@ -134,6 +134,7 @@ named! {
         SchemasUnusable = "schemas_unusable",
         SchemasEvicted = "schemas_evicted",
         RefusedSchemaWork = "refused_schema_work",
+        RefusedSchemaMemory = "refused_schema_memory",
         SchemaChecksLate = "schema_checks_late",
         UpstreamNoisy = "upstream_noisy",
         UpstreamMemory = "upstream_memory",

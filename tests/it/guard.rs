@@ -526,6 +526,49 @@ async fn what_would_cost_too_much_to_check_is_refused_and_names_the_key() {
     assert_eq!(gate.app().viewer().report().counters["refused_schema_work"], 4);
 }
 
+/// A value takes many times the bytes of its text; an object of one member fifty times.
+#[tokio::test]
+async fn what_would_take_too_much_memory_to_check_is_refused_and_names_the_key() {
+    let schema = json!({ "type": "object", "properties": { "x": { "type": "array" } } });
+    let tool = json!({ "name": "t", "inputSchema": schema, "outputSchema": schema });
+    let server = fake::http().tool_with(tool);
+    let gate = gateway()
+        .server("limits.schema_values_bytes_max = \"4MiB\"")
+        .upstream_with("a", &server, "guard.results = \"schema\"")
+        .start()
+        .await;
+    let client = gate.modern();
+    let call = async |parts: &Value| {
+        let params = json!({ "name": "t", "arguments": { "x": parts } });
+        client.ask("tools/call", params).await.result()
+    };
+    let answered = |parts: &Value| {
+        let result = json!({ "content": [], "structuredContent": { "x": parts } });
+        server.becomes("t", Act::Result(result.to_string()));
+    };
+    // Texts of 200 KB each; what is small is not reckoned.
+    let (large, wide) =
+        (json!([json!({ "b": "x".repeat(200_000) })]), vec![json!({ "b": 1 }); 28_000]);
+    let (wide, small) = (Value::Array(wide), json!([1]));
+    answered(&small);
+    for fits in [&small, &large] {
+        assert_eq!(call(fits).await["structuredContent"]["x"][0], 1);
+    }
+    let refused = call(&wide).await;
+    assert_eq!(refused["structuredContent"]["error"], "invalid_arguments", "{refused}");
+    let message = refused["structuredContent"]["message"].as_str().unwrap();
+    assert!(message.contains("schema_values_bytes_max") && message.contains("nothing was done"));
+    answered(&wide);
+    let refused = call(&small).await;
+    assert_eq!(refused["structuredContent"]["error"], "response_too_large", "{refused}");
+    let message = refused["structuredContent"]["message"].as_str().unwrap();
+    assert!(message.contains("schema_values_bytes_max"));
+    answered(&large);
+    assert_eq!(call(&small).await["structuredContent"]["x"], large);
+    assert_eq!(server.seen("tools/call").len(), 4);
+    assert_eq!(gate.app().viewer().report().counters["refused_schema_memory"], 2);
+}
+
 /// What a server says of its own use goes into a model's first words.
 #[tokio::test]
 async fn instructions_are_looked_through_before_anybody_reads_them() {

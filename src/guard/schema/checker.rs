@@ -94,12 +94,13 @@ impl Checker {
         Err(faults.collect::<Vec<_>>().join("; "))
     }
 
-    /// The arguments as a lenient server would read them, if it is another value that fits, and
+    /// Whether the arguments fit as a lenient server would read them, if that is another value and
     /// costs no more than `work_max` steps to hold to it. An argument that `is_read` names is held
-    /// to the schema as it was sent.
+    /// to the schema as it was sent. Takes the arguments: a copy of large ones would take as much
+    /// memory again.
     pub fn fits_leniently(
         &self,
-        arguments: &Value,
+        arguments: Value,
         work_max: u64,
         is_read: &dyn Fn(&str) -> bool,
     ) -> bool {

@@ -55,7 +55,7 @@ const EVALUATING: [&str; 8] = [
 
 /// The arguments as a lenient server would read them; none where that is no other value. What the
 /// gate itself reads of an argument was sent, so one that `is_read` names stays as it is.
-pub fn lenient(schema: &Value, arguments: &Value, is_read: &dyn Fn(&str) -> bool) -> Option<Value> {
+pub fn lenient(schema: &Value, arguments: Value, is_read: &dyn Fn(&str) -> bool) -> Option<Value> {
     let title = schema.get("title").and_then(Value::as_str);
     let mut reader = LenientReader {
         draft: SchemaDraft::of(schema),
@@ -63,12 +63,13 @@ pub fn lenient(schema: &Value, arguments: &Value, is_read: &dyn Fn(&str) -> bool
         parses_texts: title.is_some_and(|title| title.ends_with(PARSED_TITLE)),
         steps: STEPS_MAX,
         depth: 0,
+        is_other: false,
     };
     if !arguments.is_object() {
         return None;
     }
-    let read = reader.read(schema, arguments.clone(), Scope { outer: None, level: 0 });
-    (read != *arguments).then_some(read)
+    let read = reader.read(schema, arguments, Scope { outer: None, level: 0 });
+    reader.is_other.then_some(read)
 }
 
 struct LenientReader<'a> {
@@ -77,6 +78,8 @@ struct LenientReader<'a> {
     parses_texts: bool,
     steps: u64,
     depth: usize,
+    /// What was read by now is another value than what was sent.
+    is_other: bool,
 }
 
 /// The place in the arguments where a value stands, and the other schemas that hold for it.
@@ -166,10 +169,12 @@ impl<'a> LenientReader<'a> {
                 break;
             }
             self.steps -= size;
+            let was_other = std::mem::replace(&mut self.is_other, false);
             let read = self.read(branch, value.clone(), scope);
-            if read != value && self.may_fit(branch, &read) {
+            if self.is_other && self.may_fit(branch, &read) {
                 return read;
             }
+            self.is_other = was_other;
         }
         value
     }
@@ -205,6 +210,7 @@ impl<'a> LenientReader<'a> {
             };
             if is_passed_over {
                 object.remove(&name);
+                self.is_other = true;
             } else if !is_unknown && held.widens_member(&name) {
                 let said = member.take();
                 *member = self.read(part, said, Scope { outer: None, level: level + 1 });
@@ -221,30 +227,30 @@ impl<'a> LenientReader<'a> {
             _ => false,
         };
         let is_number = wants("number") || wants("integer");
-        match &value {
+        let read = match &value {
             Value::String(text) if !wants("string") => {
                 let parsed = self.parses_texts && scope.level == 1;
-                match scalar_of(text, wants).or_else(|| parsed.then(|| parsed_of(text, wants))?) {
-                    // Its members and items are converted as well.
-                    Some(read @ (Value::Array(_) | Value::Object(_))) => {
-                        self.read(schema, read, scope)
-                    }
-                    Some(read) => read,
-                    None => value,
-                }
+                scalar_of(text, wants).or_else(|| parsed.then(|| parsed_of(text, wants))?)
             }
             Value::Number(number) if wants("string") && !is_number => {
-                Value::String(number.to_string())
+                Some(Value::String(number.to_string()))
             }
             Value::Bool(flag) if wants("string") && !wants("boolean") => {
-                Value::String(flag.to_string())
+                Some(Value::String(flag.to_string()))
             }
             Value::Null
             | Value::Bool(_)
             | Value::Number(_)
             | Value::String(_)
             | Value::Array(_)
-            | Value::Object(_) => value,
+            | Value::Object(_) => None,
+        };
+        let Some(read) = read else { return value };
+        self.is_other = true;
+        match read {
+            // Its members and items are converted as well.
+            Value::Array(_) | Value::Object(_) => self.read(schema, read, scope),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => read,
         }
     }
 

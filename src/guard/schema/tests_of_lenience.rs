@@ -20,7 +20,7 @@ fn checker(schema: &Value) -> Checker {
 }
 
 fn passes(checker: &Checker, arguments: &Value) -> bool {
-    checker.fits(arguments) || checker.fits_leniently(arguments, WORK_MAX, &|_| false)
+    checker.fits(arguments) || checker.fits_leniently(arguments.clone(), WORK_MAX, &|_| false)
 }
 
 /// One argument, `a`, of this schema.
@@ -231,7 +231,8 @@ fn an_argument_that_the_gate_reads_is_held_to_the_letter() {
         "additionalProperties": false,
     }));
     let passes = |arguments: Value| {
-        schema.fits(&arguments) || schema.fits_leniently(&arguments, WORK_MAX, &|name| name == "a")
+        schema.fits(&arguments)
+            || schema.fits_leniently(arguments.clone(), WORK_MAX, &|name| name == "a")
     };
     assert!(passes(json!({ "a": 5, "b": "5", "zz": 1 })));
     assert!(!passes(json!({ "a": "5" })));
@@ -281,8 +282,11 @@ fn calls_that_real_servers_take_pass() {
         for (at, call) in calls.iter().enumerate() {
             all += 1;
             let arguments = &call.arguments;
-            let less = value::without_nulls(arguments, |_| false);
-            let by_letter = checker.fits(arguments) || less.is_some_and(|less| checker.fits(&less));
+            let mut less = arguments.clone();
+            let nulls = value::take_nulls(&mut less, |_| false);
+            let by_letter = checker.fits(arguments) || checker.fits(&less);
+            value::put_nulls(&mut less, nulls);
+            assert_eq!(less, *arguments);
             let now = by_letter || passes(&checker, arguments);
             if (by_letter, now) != (call.schema, call.lenient) {
                 faults.push(format!("{server}|{tool}|{at}|{by_letter}|{now}"));
