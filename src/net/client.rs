@@ -23,7 +23,7 @@ use super::{
     answer::{Answer, AnswerBody},
     dial::{CONNECT_TIMEOUT, Dialer},
     error::NetError,
-    http1::Http1Error,
+    http1::{Http1Error, RequestText},
     idle::POOL_IDLE,
     live::{ClosedBefore, LiveConnector},
     pool::{Pool, PoolError},
@@ -177,13 +177,9 @@ impl Net {
         options: SendOptions<'_>,
     ) -> Result<Answer, NetError> {
         if let Some(pool) = options.pool
-            && pool.takes(&request)
+            && pool.takes(request.body())
         {
-            return pool.send(request, options.fresh).await.map_err(|error| match error {
-                PoolError::Connect(_) => failed(&error, NetError::Connect),
-                PoolError::Broken(Http1Error::Unsent(_)) => failed(&error, NetError::Closed),
-                PoolError::Broken(_) => failed(&error, NetError::Broken),
-            });
+            return self.send_text(pool, &pool.text(request), options.fresh).await;
         }
         let clients = if options.fresh { &self.0.fresh } else { &self.0.reused };
         let sender = if options.h2c { &clients.h2c } else { &clients.agreed };
@@ -205,6 +201,23 @@ impl Net {
             } else {
                 failed(&error, NetError::Broken)
             }
+        })
+    }
+
+    /// Sends a request that is written already, on a connection of this pool or a `fresh` one.
+    ///
+    /// # Errors
+    /// As [`Net::send`].
+    pub async fn send_text(
+        &self,
+        pool: &Pool,
+        text: &RequestText,
+        fresh: bool,
+    ) -> Result<Answer, NetError> {
+        pool.send(text, fresh).await.map_err(|error| match error {
+            PoolError::Connect(_) => failed(&error, NetError::Connect),
+            PoolError::Broken(Http1Error::Unsent(_)) => failed(&error, NetError::Closed),
+            PoolError::Broken(_) => failed(&error, NetError::Broken),
         })
     }
 

@@ -27,5 +27,6 @@ pub use self::{
     content::Content,
     error::NetError,
     fetch::FetchError,
+    http1::{HeadTemplate, RequestText, RequestWriter},
     pool::Pool,
 };

@@ -10,7 +10,7 @@ use tower_service::Service as _;
 use super::{
     answer::{Answer, AnswerBody},
     dial,
-    http1::{Connection, Http1Error},
+    http1::{Connection, HeadTemplate, Http1Error, RequestText},
     idle::IdleConnections,
     resolver::TcpConnector,
     reuse::Reuse,
@@ -62,29 +62,41 @@ impl Pool {
         self.origin.authority() == uri.authority() && self.origin.scheme() == uri.scheme()
     }
 
-    /// Whether a request can be sent here: one with a large body may be answered before it is read.
-    pub fn takes(&self, request: &Request<Bytes>) -> bool {
-        request.body().len() <= BODY_BYTES_MAX
+    /// Whether a request with this body can be sent here: one with a large body may be answered
+    /// before it is read.
+    pub fn takes(&self, body: &Bytes) -> bool {
+        body.len() <= BODY_BYTES_MAX
     }
 
-    /// Sends a request to this server, whatever its address says; on a connection that is not used
-    /// otherwise where it is to be `fresh`.
+    /// What requests begin with that have this one's line and fields, and more fields.
+    pub fn template(&self, mut request: Request<()>) -> HeadTemplate {
+        self.name_host(&mut request);
+        HeadTemplate::of(&request)
+    }
+
+    /// The request as it is written to this server, whatever its address says.
+    pub fn text(&self, mut request: Request<Bytes>) -> RequestText {
+        self.name_host(&mut request);
+        RequestText::of(&request)
+    }
+
+    fn name_host<T>(&self, request: &mut Request<T>) {
+        request.headers_mut().entry(header::HOST).or_insert_with(|| self.host.clone());
+    }
+
+    /// Sends a request to this server; on a connection that is not used otherwise where it is to be
+    /// `fresh`.
     ///
     /// # Errors
     /// No connection can be opened, or it breaks before the head of an answer.
-    pub async fn send(
-        &self,
-        mut request: Request<Bytes>,
-        fresh: bool,
-    ) -> Result<Answer, PoolError> {
-        request.headers_mut().entry(header::HOST).or_insert_with(|| self.host.clone());
+    pub async fn send(&self, text: &RequestText, fresh: bool) -> Result<Answer, PoolError> {
         let kept = if fresh { None } else { self.idle.take() };
         let mut connection = match kept {
             Some(connection) => connection,
             // Boxed: rare and large.
             None => Box::pin(self.connect()).await?,
         };
-        let head = connection.exchange(&request).await.map_err(PoolError::Broken)?;
+        let head = connection.exchange(text).await.map_err(PoolError::Broken)?;
         let idle = (!fresh).then(|| Arc::clone(&self.idle));
         Ok(AnswerBody::of_own(connection, head, idle))
     }

@@ -7,7 +7,6 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::Request;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fd::AsFd as _,
@@ -21,16 +20,13 @@ use super::{
     error::Http1Error,
     framing::{Decoded, Framing},
     head::{self, ResponseHead},
+    request::RequestText,
 };
 
 /// The bytes read at first: most answers.
 const FIRST_READ_BYTES: usize = 4 << 10;
-/// A body up to this is copied behind its head, and both are written at once.
-const COPIED_BYTES_MAX: usize = 4 << 10;
 /// The rest of a body that is read for the sake of its connection.
 const DRAINED_BYTES_MAX: usize = 16 << 10;
-/// The room that most heads of requests need.
-const HEAD_ROOM: usize = 1 << 10;
 
 /// A connection to a server that speaks HTTP/1.
 #[derive(Debug)]
@@ -68,7 +64,7 @@ impl Connection {
     ///
     /// # Errors
     /// What went wrong. After [`Http1Error::Unsent`] the request may be sent elsewhere.
-    pub async fn exchange(&mut self, request: &Request<Bytes>) -> Result<ResponseHead, Http1Error> {
+    pub async fn exchange(&mut self, request: &RequestText) -> Result<ResponseHead, Http1Error> {
         let written = self.write(request).await;
         if let Err(Http1Error::Unsent(_)) = written {
             return Err(written.err().unwrap_or(Http1Error::Closed));
@@ -83,21 +79,14 @@ impl Connection {
         }
     }
 
-    async fn write(&mut self, request: &Request<Bytes>) -> Result<(), Http1Error> {
-        let body = request.body();
-        let mut head = Vec::with_capacity(HEAD_ROOM + body.len().min(COPIED_BYTES_MAX));
-        head::write(request, &mut head);
-        let mut rest = &body[..];
-        if body.len() <= COPIED_BYTES_MAX {
-            head.extend_from_slice(body);
-            rest = &[];
-        }
-        let first = self.stream.write(&head).await.map_err(Http1Error::Unsent)?;
-        if first == 0 {
+    async fn write(&mut self, request: &RequestText) -> Result<(), Http1Error> {
+        let RequestText { first, rest } = request;
+        let written = self.stream.write(first).await.map_err(Http1Error::Unsent)?;
+        if written == 0 {
             return Err(Http1Error::Unsent(io::ErrorKind::WriteZero.into()));
         }
-        if let Some(head) = head.get(first..).filter(|head| !head.is_empty()) {
-            self.stream.write_all(head).await?;
+        if let Some(left) = first.get(written..).filter(|left| !left.is_empty()) {
+            self.stream.write_all(left).await?;
         }
         if !rest.is_empty() {
             self.stream.write_all(rest).await?;

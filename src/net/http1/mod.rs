@@ -8,10 +8,17 @@ mod connection;
 mod error;
 mod framing;
 mod head;
+mod request;
 #[cfg(any(test, feature = "internals"))]
 pub mod whole;
 
-pub use self::{connection::Connection, error::Http1Error, framing::Framing, head::ResponseHead};
+pub use self::{
+    connection::Connection,
+    error::Http1Error,
+    framing::Framing,
+    head::ResponseHead,
+    request::{HeadTemplate, RequestText, RequestWriter},
+};
 
 #[cfg(test)]
 mod tests;

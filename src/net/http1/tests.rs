@@ -12,7 +12,7 @@ use proptest::{
 use tokio::io::AsyncWriteExt as _;
 
 use super::{
-    head,
+    request::RequestText,
     whole::{AnswerRead, read},
 };
 
@@ -185,8 +185,7 @@ fn an_address_without_a_path_is_written_with_one() {
         ("/mcp?x", "/mcp?x"),
         ("http://h/%2f", "/%2f"),
     ] {
-        let mut written = Vec::new();
-        head::write(&Request::get(address).body(Bytes::new()).unwrap(), &mut written);
+        let written = RequestText::of(&Request::get(address).body(Bytes::new()).unwrap()).whole();
         let wanted = format!("GET {wanted} HTTP/1.1\r\n\r\n");
         assert_eq!(String::from_utf8(written).unwrap(), wanted, "{address}");
     }
@@ -208,12 +207,13 @@ fn what_is_written_says_its_length_once_and_nothing_of_the_connection() {
             .header("transfer-encoding", "chunked")
             .header("connection", "x-secret")
             .header("x-secret", "1");
-        let mut written = Vec::new();
-        head::write(&request.body(Bytes::from(body)).unwrap(), &mut written);
+        let request = request.body(Bytes::from(body)).unwrap();
+        let written = RequestText::of(&request).whole();
         let length = length.map(|length| format!("content-length: {length}\r\n"));
         let length = length.unwrap_or_default();
-        let wanted =
-            format!("{method} /mcp?x=1 HTTP/1.1\r\nhost: host:1\r\nx-secret: 1\r\n{length}\r\n");
+        let wanted = format!(
+            "{method} /mcp?x=1 HTTP/1.1\r\nhost: host:1\r\nx-secret: 1\r\n{length}\r\n{body}"
+        );
         assert_eq!(String::from_utf8(written).unwrap(), wanted);
     }
 }

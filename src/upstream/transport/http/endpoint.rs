@@ -17,7 +17,9 @@ use crate::{
     call::Token,
     config::Transport,
     credential::Credential,
-    net::{Answer, Content, Net, NetError, Pool, SendOptions},
+    net::{
+        Answer, Content, HeadTemplate, Net, NetError, Pool, RequestText, RequestWriter, SendOptions,
+    },
     upstream::exchange::{
         error::SendError,
         server_reason::{Refusal, ServerReason, in_place_of_message},
@@ -45,6 +47,8 @@ pub struct Endpoint {
     pub uri: Uri,
     /// The connections to its own address, where that is plain HTTP.
     pool: Option<Arc<Pool>>,
+    /// What a POST begins with there; none where it may have more than one field of a name.
+    post: Option<HeadTemplate>,
     /// The headers of every request.
     headers: HeaderMap,
     /// The headers of every POST whose answer may be JSON or a stream: ready, since most calls are.
@@ -65,9 +69,10 @@ pub struct Endpoint {
 #[derive(Debug)]
 pub(super) struct RequestTemplate {
     pub verb: Verb,
-    pub uri: Uri,
-    pub body: Bytes,
-    pub kind: HeaderKind,
+    /// Where it goes, unless to the endpoint's own address.
+    elsewhere: Option<Uri>,
+    body: Bytes,
+    kind: HeaderKind,
     /// Headers that replace others of their name.
     set: Vec<(HeaderName, HeaderValue)>,
     /// Headers of the client, beside others of their name.
@@ -84,13 +89,25 @@ pub(super) enum HeaderKind {
 }
 
 impl RequestTemplate {
-    pub fn new(verb: Verb, uri: Uri, body: Bytes, kind: HeaderKind) -> Self {
+    pub fn new(verb: Verb, body: Bytes, kind: HeaderKind) -> Self {
         let set = Vec::with_capacity(HEADERS_ROOM);
-        Self { verb, uri, body, kind, set, forwarded: Vec::new() }
+        Self { verb, elsewhere: None, body, kind, set, forwarded: Vec::new() }
+    }
+
+    /// The same request to another address of the server.
+    pub fn to(self, uri: Uri) -> Self {
+        Self { elsewhere: Some(uri), ..self }
     }
 
     pub fn set(&mut self, name: HeaderName, value: HeaderValue) {
         self.set.push((name, value));
+    }
+
+    /// The headers that are set, each with the value that it was given last.
+    fn set_headers(&self) -> impl Iterator<Item = &(HeaderName, HeaderValue)> {
+        let later = |at: usize| self.set.iter().skip(at + 1);
+        let is_last = move |at, name| later(at).all(|(other, _)| other != name);
+        self.set.iter().enumerate().filter(move |(at, (name, _))| is_last(*at, name)).map(|it| it.1)
     }
 }
 
@@ -134,10 +151,18 @@ impl Endpoint {
         post_headers.insert(header::CONTENT_TYPE, JSON);
         post_headers.insert(header::ACCEPT, BOTH_TYPES);
         let pool = if *h2c { None } else { net.pool_of(&uri) };
+        let post = pool.as_ref().filter(|_| !map.keys().any(is_set_by_calls)).map(|pool| {
+            let mut request = Request::new(());
+            *request.method_mut() = Verb::POST;
+            request.uri_mut().clone_from(&uri);
+            request.headers_mut().clone_from(&post_headers);
+            pool.template(request)
+        });
         Ok(Self {
             net,
             uri,
             pool,
+            post,
             headers: map,
             post_headers,
             h2c: *h2c,
@@ -170,10 +195,34 @@ impl Endpoint {
         }
     }
 
+    fn uri_of<'a>(&'a self, template: &'a RequestTemplate) -> &'a Uri {
+        template.elsewhere.as_ref().unwrap_or(&self.uri)
+    }
+
+    /// Writes a request from what is ready; none where it is none of those that most are.
+    fn written(&self, template: &RequestTemplate, how: &How) -> Option<RequestText> {
+        let is_usual = template.kind == HeaderKind::Message
+            && template.verb == Verb::POST
+            && template.elsewhere.is_none()
+            && self.credential.is_none()
+            && !(how.in_session && self.cookies.is_used());
+        let body = &template.body;
+        let is_taken = self.pool.as_ref().is_some_and(|pool| pool.takes(body));
+        let post = self.post.as_ref().filter(|_| is_usual && is_taken)?;
+        if !template.set.iter().all(|(name, _)| is_set_by_calls(name)) {
+            return None;
+        }
+        let mut writer = RequestWriter::of_template(post, body.len());
+        for (name, value) in template.set_headers().chain(&template.forwarded) {
+            writer.field(name, value);
+        }
+        Some(writer.end(&template.verb, body))
+    }
+
     fn request(&self, template: &RequestTemplate) -> Request<Bytes> {
         let mut request = Request::new(template.body.clone());
         *request.method_mut() = template.verb.clone();
-        *request.uri_mut() = template.uri.clone();
+        *request.uri_mut() = self.uri_of(template).clone();
         let headers = request.headers_mut();
         *headers = match template.kind {
             HeaderKind::Bare => self.headers.clone(),
@@ -211,13 +260,36 @@ impl Endpoint {
                 sent => sent.inspect_err(|_| self.net.distrust_pool())?,
             };
             if how.in_session {
-                self.cookies.keep(&template.uri, response.headers(), Instant::now());
+                let uri = self.uri_of(&template);
+                self.cookies.keep(uri, response.headers(), Instant::now());
             }
             let Some(location) = location_of(&response) else { return Content::of(response) };
             status = response.status().as_u16();
-            template.uri = redirect(&template, status, &location)?;
+            let uri = self.redirect(&template, status, &location)?;
+            template = template.to(uri);
         }
-        Err(unfollowed(status, &template.uri.to_string(), "there are more than 5 of them"))
+        let last = self.uri_of(&template).to_string();
+        Err(unfollowed(status, &last, "there are more than 5 of them"))
+    }
+
+    /// Returns where a redirected request goes next, and as what.
+    ///
+    /// # Errors
+    /// Where another request would have to be made of it, or what it says is for no other server.
+    fn redirect(
+        &self,
+        template: &RequestTemplate,
+        status: u16,
+        location: &str,
+    ) -> Result<Uri, NetError> {
+        let keeps = [307, 308].contains(&status) || template.verb == Verb::GET;
+        match redirected(self.uri_of(template), location) {
+            Ok(target) if keeps => Ok(target),
+            Ok(_) => {
+                Err(unfollowed(status, location, "only 307 and 308 leave a request what it is"))
+            }
+            Err(why) => Err(unfollowed(status, location, why)),
+        }
     }
 
     async fn dispatch(
@@ -226,13 +298,27 @@ impl Endpoint {
         how: &How,
         fresh: bool,
     ) -> Result<Answer, NetError> {
+        if let (Some(pool), Some(text)) = (&self.pool, self.written(template, how)) {
+            return self.net.send_text(pool, &text, fresh).await;
+        }
+        // Boxed: it is the larger way, and not the usual one.
+        Box::pin(self.dispatch_any(template, how, fresh)).await
+    }
+
+    async fn dispatch_any(
+        &self,
+        template: &RequestTemplate,
+        how: &How,
+        fresh: bool,
+    ) -> Result<Answer, NetError> {
+        let uri = self.uri_of(template);
         let mut request = self.request(template);
         if how.in_session && self.cookies.is_used() {
             let own = self.headers.get(header::COOKIE);
-            self.cookies.put(&template.uri, own, request.headers_mut(), Instant::now());
+            self.cookies.put(uri, own, request.headers_mut(), Instant::now());
         }
         let h2c = self.h2c && request.uri().scheme_str() == Some("http");
-        let pool = self.pool.as_ref().filter(|pool| pool.is_of(&template.uri));
+        let pool = self.pool.as_ref().filter(|pool| pool.is_of(uri));
         let way = SendOptions { h2c, pool, fresh };
         match &self.credential {
             None => self.net.send(request, way).await,
@@ -280,17 +366,9 @@ fn location_of(response: &Answer) -> Option<String> {
         .then(|| String::from_utf8_lossy(location.as_bytes()).trim().to_owned())
 }
 
-/// Returns where a redirected request goes next, and as what.
-///
-/// # Errors
-/// Where another request would have to be made of it, or what it says is for no other server.
-fn redirect(template: &RequestTemplate, status: u16, location: &str) -> Result<Uri, NetError> {
-    let keeps = [307, 308].contains(&status) || template.verb == Verb::GET;
-    match redirected(&template.uri, location) {
-        Ok(target) if keeps => Ok(target),
-        Ok(_) => Err(unfollowed(status, location, "only 307 and 308 leave a request what it is")),
-        Err(why) => Err(unfollowed(status, location, why)),
-    }
+/// Whether calls set a header of this name, in the place of any other: those of MCP.
+fn is_set_by_calls(name: &HeaderName) -> bool {
+    name.as_str().starts_with("mcp-")
 }
 
 fn unfollowed(status: u16, location: &str, why: &str) -> NetError {
@@ -310,5 +388,71 @@ pub(super) fn broken(error: NetError) -> SendError {
         NetError::Broken(_) => SendError::Lost(error.to_string()),
         NetError::Coding(_) => SendError::Garbage(error.to_string()),
         NetError::Redirect(text) => SendError::Redirected(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::{collection::vec, prelude::*, sample::select};
+
+    use super::*;
+    use crate::config;
+
+    /// What a test gives a request: headers of calls, each of which may be set twice; some that a
+    /// client brings; and what the configuration sets.
+    const SET: [&str; 5] =
+        ["mcp-protocol-version", "mcp-method", "mcp-name", "mcp-param-a", "mcp-session-id"];
+    const FORWARDED: [&str; 4] = ["traceparent", "x-a", "connection", "accept"];
+    const CONFIGURED: [&str; 4] = ["x-a", "authorization", "x-b", "mcp-param-a"];
+
+    fn endpoint(configured: &[&str]) -> Endpoint {
+        let headers: Vec<_> =
+            configured.iter().map(|name| format!("{name} = \"configured\"")).collect();
+        let text = format!(
+            "[routes.\"/mcp\"]\nupstreams = [\"a\"]\n[upstreams.a]\n\
+             url = \"http://127.0.0.1:9/mcp?key=1\"\nheaders = {{ {} }}\n",
+            headers.join(", ")
+        );
+        let config = config::parse("routes.toml", &text, &|_| None).unwrap();
+        Endpoint::new(Net::new(), &config.upstreams[0].transport, None, None).unwrap()
+    }
+
+    /// Lines of a head in the order of the alphabet, and the body: the order of fields says nothing.
+    fn sorted(text: &RequestText) -> (Vec<String>, String) {
+        let whole = String::from_utf8(text.whole()).unwrap();
+        let (head, body) = whole.split_once("\r\n\r\n").unwrap();
+        let mut lines: Vec<_> = head.split("\r\n").map(str::to_owned).collect();
+        lines.sort();
+        (lines, body.to_owned())
+    }
+
+    proptest! {
+        /// Whatever is set, what is written from what is ready is what is written of a map.
+        #[test]
+        fn a_request_from_what_is_ready_says_the_same(
+            set in vec((select(SET.to_vec()), "[a-z]{1,4}"), 0..6),
+            forwarded in vec((select(FORWARDED.to_vec()), "[a-z]{1,4}"), 0..3),
+            configured in prop::sample::subsequence(CONFIGURED.to_vec(), 0..4),
+            length in prop_oneof![0..300_usize, 4_000..4_200_usize, 16_300..16_500_usize],
+        ) {
+            let endpoint = endpoint(&configured);
+            let body = Bytes::from("x".repeat(length));
+            let mut template = RequestTemplate::new(Verb::POST, body, HeaderKind::Message);
+            for (name, value) in set {
+                template.set(HeaderName::from_static(name), value.parse().unwrap());
+            }
+            for (name, value) in forwarded {
+                let value = value.parse().unwrap();
+                template.forwarded.push((HeaderName::from_static(name), value));
+            }
+            let how = How { whose: None, repeatable: false, in_session: true };
+            let pool = endpoint.pool.as_ref().unwrap();
+            let is_ready = !configured.contains(&"mcp-param-a") && length <= 16 << 10;
+            let written = endpoint.written(&template, &how);
+            prop_assert_eq!(written.is_some(), is_ready);
+            if let Some(written) = written {
+                prop_assert_eq!(sorted(&written), sorted(&pool.text(endpoint.request(&template))));
+            }
+        }
     }
 }

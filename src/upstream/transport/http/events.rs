@@ -84,8 +84,7 @@ pub async fn open(
 
 /// Asks for the stream, and reads what it names as the endpoint.
 async fn begin(endpoint: &Endpoint, decoder: &mut Decoder) -> Result<(Content, String), OpenError> {
-    let uri = endpoint.uri.clone();
-    let mut request = RequestTemplate::new(Verb::GET, uri, Bytes::new(), HeaderKind::Bare);
+    let mut request = RequestTemplate::new(Verb::GET, Bytes::new(), HeaderKind::Bare);
     request.set(header::ACCEPT, EVENTS);
     // Boxed: large.
     let response = Box::pin(endpoint.send(request, how(true))).await.map_err(broken)?;
@@ -159,8 +158,8 @@ impl Mailbox {
     /// Posts a message; nothing is sent before it is polled.
     pub fn post(&self, text: Bytes) -> Posting {
         let endpoint = Arc::clone(&self.endpoint);
-        let uri = self.uri.clone();
-        let mut request = RequestTemplate::new(Verb::POST, uri, text, HeaderKind::Bare);
+        let request = RequestTemplate::new(Verb::POST, text, HeaderKind::Bare);
+        let mut request = request.to(self.uri.clone());
         request.set(header::CONTENT_TYPE, JSON);
         Box::pin(async move {
             let response = endpoint.send(request, how(false)).await;

@@ -108,7 +108,7 @@ impl Http {
     }
 
     pub(super) fn template(&self, verb: Verb, body: Bytes, kind: HeaderKind) -> RequestTemplate {
-        let mut request = RequestTemplate::new(verb, self.0.endpoint.uri.clone(), body, kind);
+        let mut request = RequestTemplate::new(verb, body, kind);
         if let Some(version) = self.0.version.get() {
             request.set(VERSION, HeaderValue::from_static(version.as_str()));
         }
@@ -165,5 +165,5 @@ fn is_repeatable(method: Method) -> bool {
 }
 
 fn header_value(text: &str) -> Option<HeaderValue> {
-    HeaderValue::from_str(&value::encode(text)).ok()
+    HeaderValue::try_from(value::encode(text)).ok()
 }

@@ -171,14 +171,14 @@ fn serve(
     false
 }
 
-fn template(endpoint: &Endpoint, body: String) -> RequestTemplate {
-    RequestTemplate::new(Verb::POST, endpoint.uri.clone(), Bytes::from(body), HeaderKind::Message)
+fn template(body: String) -> RequestTemplate {
+    RequestTemplate::new(Verb::POST, Bytes::from(body), HeaderKind::Message)
 }
 
 /// Sends a request that may reach the server once only; its answer.
 async fn send(endpoint: &Endpoint, number: usize, end: &str) -> Result<Vec<u8>, NetError> {
     let how = How { whose: None, repeatable: false, in_session: false };
-    let response = endpoint.send(template(endpoint, format!("{number} {end}")), how).await?;
+    let response = endpoint.send(template(format!("{number} {end}")), how).await?;
     let mut content = response.into_body();
     let mut text = Vec::new();
     while let Some(bytes) = content.next().await {
