@@ -15,6 +15,8 @@ use crate::asked::{self, Events};
 pub const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
 const VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 const CLIENT: &str = r#"{"name":"bench","version":"1"}"#;
+/// Tools of the long list.
+pub const LISTED: usize = 500;
 const ARGUMENTS: &str = r#"{"text":"What is the weather in Reykjavik?","days":3}"#;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,19 +60,42 @@ pub enum Work {
     Askable,
     /// `ask`, whose server asks one thing before it answers.
     Asked,
+    /// `large`, whose result has 64 KiB.
+    Large,
+    /// The list of 500 tools.
+    List,
+    /// `echo`, answered by what knows no call: always with the same id.
+    Fixed,
 }
 
 impl Work {
     fn tool(self) -> &'static str {
         match self {
-            Self::Plain | Self::Askable => "echo",
+            Self::Plain | Self::Askable | Self::List | Self::Fixed => "echo",
             Self::Asked => "ask",
+            Self::Large => "large",
+        }
+    }
+
+    fn method(self) -> &'static str {
+        match self {
+            Self::Plain | Self::Askable | Self::Asked | Self::Large | Self::Fixed => "tools/call",
+            Self::List => "tools/list",
+        }
+    }
+
+    /// How an answer goes on behind `"result":{`, and the bytes that it has at least.
+    fn answer(self) -> (&'static str, usize) {
+        match self {
+            Self::Plain | Self::Askable | Self::Asked | Self::Fixed => (r#""content":"#, 100),
+            Self::Large => (r#""content":"#, 64 << 10),
+            Self::List => (r#""tools":"#, LISTED * 40),
         }
     }
 
     fn capabilities(self) -> &'static str {
         match self {
-            Self::Plain => "{}",
+            Self::Plain | Self::Large | Self::List | Self::Fixed => "{}",
             Self::Askable | Self::Asked => r#"{"elicitation":{}}"#,
         }
     }
@@ -91,14 +116,17 @@ pub struct Client {
     /// What follows the arguments of a call.
     meta: String,
     ids: u64,
+    address: SocketAddr,
 }
 
 /// What was measured on one side.
 #[derive(Default)]
 pub struct Tally {
-    latencies: Vec<Duration>,
+    pub latencies: Vec<Duration>,
     /// Calls a second, of each round.
     rates: Vec<f64>,
+    /// Calls that were not answered as they are to be; each is followed by a new connection.
+    pub failed: usize,
 }
 
 /// Opens connections, and sessions on them.
@@ -125,8 +153,28 @@ pub async fn run(clients: &mut Vec<Client>, time: Duration) -> Result<Tally> {
     let loops = clients.drain(..).map(|client| tokio::spawn(client.call_until(start + time)));
     let mut tally = Tally::default();
     for running in loops.collect::<Vec<_>>() {
-        let (client, latencies) = running.await??;
+        let (client, latencies, failed) = running.await??;
         tally.latencies.extend(latencies);
+        tally.failed += failed;
+        clients.push(client);
+    }
+    tally.rates.push(tally.count() / start.elapsed().as_secs_f64());
+    Ok(tally)
+}
+
+/// Calls `rate` times a second over all of them, evenly, for `time`.
+pub async fn run_at(clients: &mut Vec<Client>, rate: f64, time: Duration) -> Result<Tally> {
+    let start = Instant::now();
+    let between = Duration::from_secs_f64(1.0 / rate);
+    let apart = between * u32::try_from(clients.len())?;
+    let loops = clients.drain(..).zip(0..).map(|(client, at)| {
+        tokio::spawn(client.call_at(start + between * at, apart, start + time))
+    });
+    let mut tally = Tally::default();
+    for running in loops.collect::<Vec<_>>() {
+        let (client, latencies, failed) = running.await??;
+        tally.latencies.extend(latencies);
+        tally.failed += failed;
         clients.push(client);
     }
     tally.rates.push(tally.count() / start.elapsed().as_secs_f64());
@@ -162,7 +210,7 @@ impl Client {
         headers.insert(VERSION, HeaderValue::from_static(era.version()));
         let mut meta = String::new();
         if era == Era::Modern {
-            headers.insert("mcp-method", HeaderValue::from_static("tools/call"));
+            headers.insert("mcp-method", HeaderValue::from_static(work.method()));
             let (key, version) = ("io.modelcontextprotocol", era.version());
             let capabilities = work.capabilities();
             meta = format!(
@@ -172,7 +220,8 @@ impl Client {
         }
         let sender = dial(address).await?;
         let tool = work.tool();
-        Ok(Self { sender, aside, era, work, path, tool, headers, meta, ids: 0 }.naming(tool))
+        let client = Self { sender, aside, era, work, path, tool, headers, meta, ids: 0, address };
+        Ok(if work == Work::List { client } else { client.naming(tool) })
     }
 
     /// It shows a token.
@@ -210,15 +259,22 @@ impl Client {
     /// Calls the tool, to the result.
     pub async fn call(&mut self) -> Result<()> {
         let answer = match (self.work, self.era) {
-            (Work::Plain | Work::Askable, _) => self.ask("").await?,
+            (Work::Plain | Work::Askable | Work::Large | Work::List | Work::Fixed, _) => {
+                self.ask("").await?
+            }
             (Work::Asked, Era::Modern) => {
                 let asked = self.ask("").await?;
                 self.ask(&asked::retry(&asked)?).await?
             }
             (Work::Asked, Era::Legacy) => self.talk().await?,
         };
-        let is_result = memchr::memmem::find(&answer, br#""result":{"content""#).is_some();
-        ensure!(is_result, "no result: {}", String::from_utf8_lossy(&answer));
+        let head = answer.get(..answer.len().min(100)).unwrap_or_default();
+        let (begins, bytes_min) = self.work.answer();
+        let has = |text: &str| memchr::memmem::find(head, text.as_bytes()).is_some();
+        let is_own = has(&format!(r#""id":{},"#, self.ids))
+            || matches!(self.work, Work::Asked | Work::Fixed);
+        let is_result = has(&format!(r#""result":{{{begins}"#)) && bytes_min <= answer.len();
+        ensure!(is_own && is_result, "no result: {}", String::from_utf8_lossy(head));
         Ok(())
     }
 
@@ -252,23 +308,71 @@ impl Client {
         }
     }
 
-    async fn call_until(mut self, end: Instant) -> Result<(Self, Vec<Duration>)> {
+    async fn call_until(mut self, end: Instant) -> Result<(Self, Vec<Duration>, usize)> {
         let mut latencies = Vec::new();
+        let mut failed = 0;
         let mut now = Instant::now();
         while now < end {
-            self.call().await?;
+            let called = self.call().await;
             let answered = Instant::now();
-            latencies.push(answered - now);
+            match called {
+                Ok(()) => latencies.push(answered - now),
+                Err(error) => {
+                    self.failed(&mut failed, &error).await?;
+                }
+            }
             now = answered;
         }
-        Ok((self, latencies))
+        Ok((self, latencies, failed))
+    }
+
+    /// Calls at moments that are given beforehand, every `apart`, whatever the answers do: the time
+    /// of a call counts from its moment, also where the one before was still under way then.
+    async fn call_at(
+        mut self,
+        first: Instant,
+        apart: Duration,
+        end: Instant,
+    ) -> Result<(Self, Vec<Duration>, usize)> {
+        let mut latencies = Vec::new();
+        let mut failed = 0;
+        let mut due = first;
+        while due < end {
+            // The timers' milliseconds are longer than a call.
+            while Instant::now() < due {
+                tokio::task::yield_now().await;
+            }
+            match self.call().await {
+                Ok(()) => latencies.push(due.elapsed()),
+                Err(error) => self.failed(&mut failed, &error).await?,
+            }
+            due += apart;
+        }
+        Ok((self, latencies, failed))
+    }
+
+    /// Counts a failed call, tells the first, and goes on over a new connection.
+    async fn failed(&mut self, failed: &mut usize, error: &anyhow::Error) -> Result<()> {
+        if *failed == 0 {
+            println!("a call failed: {error:#}");
+        }
+        *failed += 1;
+        ensure!(*failed < 1_000, "too many calls failed");
+        self.sender = dial(self.address).await?;
+        Ok(())
     }
 
     fn text(&mut self, rest: &str) -> String {
         self.ids += 1;
         let (id, tool, meta) = (self.ids, self.tool, &self.meta);
-        let params = format!(r#"{{"name":"{tool}","arguments":{ARGUMENTS}{rest}{meta}}}"#);
-        format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{params}}}"#)
+        let method = self.work.method();
+        let params = match self.work {
+            Work::List => format!("{{{}}}", meta.trim_start_matches(',')),
+            Work::Plain | Work::Askable | Work::Asked | Work::Large | Work::Fixed => {
+                format!(r#"{{"name":"{tool}","arguments":{ARGUMENTS}{rest}{meta}}}"#)
+            }
+        };
+        format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{params}}}"#)
     }
 
     async fn send(&mut self, method: Method, body: String) -> Result<(HeaderMap, Bytes)> {
@@ -310,6 +414,7 @@ impl Tally {
     pub fn add(&mut self, other: Self) {
         self.latencies.extend(other.latencies);
         self.rates.extend(other.rates);
+        self.failed += other.failed;
     }
 
     pub fn count(&self) -> f64 {

@@ -7,9 +7,11 @@
 #![allow(clippy::print_stdout, reason = "a bench prints its numbers")]
 
 mod asked;
+mod beside;
 mod ill;
 mod load;
 mod parked;
+mod plot;
 mod process;
 mod stages;
 mod upstream;
@@ -30,6 +32,10 @@ const QUICK: &str = "quick";
 const STAGES: &str = "stages";
 /// The argument that measures only what upstreams that are ill cost others.
 const ILL: &str = "ill";
+/// The argument that measures the gate beside a plain reverse proxy.
+const BESIDE: &str = "beside";
+/// The argument that makes the table and the plots of that.
+const WRITE: &str = "write";
 const CONNECTIONS: [usize; 3] = [1, 16, 64];
 const CELLS: [Cell; 9] = [
     Cell::new(Era::Modern, Era::Modern, Work::Plain),
@@ -89,6 +95,9 @@ impl Cell {
             Work::Plain => "",
             Work::Askable => ", askable",
             Work::Asked => ", asked",
+            Work::Large => ", large",
+            Work::List => ", list",
+            Work::Fixed => ", fixed",
         };
         eras + work
     }
@@ -98,6 +107,9 @@ fn main() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     if std::env::args().nth(1).as_deref() == Some(process::UPSTREAM) {
         return runtime.block_on(upstream::run());
+    }
+    if std::env::args().nth(1).as_deref() == Some(process::STDIO) {
+        return upstream::run_stdio();
     }
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
@@ -115,6 +127,10 @@ async fn measure() -> Result<()> {
     let upstream = Upstream::start().await?;
     if std::env::args().any(|argument| argument == STAGES) {
         return stages::measure(&upstream, is_quick()).await;
+    }
+    if std::env::args().any(|argument| argument == BESIDE) {
+        let is_written = std::env::args().any(|argument| argument == WRITE);
+        return Box::pin(beside::measure(&upstream, is_quick(), is_written)).await;
     }
     if std::env::args().any(|argument| argument == ILL) {
         return ill::measure(&upstream, is_quick()).await;

@@ -2,7 +2,8 @@
 
 use std::{fs, net::SocketAddr, process::Stdio, time::Duration};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufRead, AsyncBufReadExt as _, BufReader, Lines},
@@ -13,6 +14,8 @@ use crate::load::Era;
 
 /// The argument that makes this program the upstream.
 pub const UPSTREAM: &str = "upstream";
+/// The argument that makes this program an upstream over its standard input and output.
+pub const STDIO: &str = "stdio";
 /// The clients have this core, the upstream that one; the gate has all.
 pub const CLIENTS_CORE: usize = 0;
 const UPSTREAM_CORE: usize = 1;
@@ -32,6 +35,13 @@ pub struct Gate {
     /// Kept open for what it says later.
     _said: Lines<BufReader<ChildStderr>>,
     /// Its configuration and its state.
+    _folder: TempDir,
+}
+
+/// The plain reverse proxy; ended when it is dropped.
+pub struct Nginx {
+    pub address: SocketAddr,
+    child: Child,
     _folder: TempDir,
 }
 
@@ -65,7 +75,7 @@ impl Gate {
         let config = format!("server.listen = \"127.0.0.1:0\"\n{config}");
         let file = folder.path().join("routes.toml");
         fs::write(&file, config)?;
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+        let mut command = Command::new(binary());
         // What it logs would stand before its address, and fill a pipe that nobody empties.
         command.args(["--log", "error", "--config"]).arg(file);
         command.stdin(Stdio::null()).stderr(Stdio::piped());
@@ -79,12 +89,7 @@ impl Gate {
 
     /// Processor time that it has used so far.
     pub fn cpu(&self) -> Result<Duration> {
-        let mut nanos = 0;
-        for task in fs::read_dir(format!("/proc/{}/task", self.id()?))? {
-            let text = fs::read_to_string(task?.path().join("schedstat"))?;
-            nanos += text.split(' ').next().unwrap_or_default().parse::<u64>()?;
-        }
-        Ok(Duration::from_nanos(nanos))
+        cpu(self.id()?)
     }
 
     /// Resident memory, in KiB.
@@ -106,6 +111,75 @@ impl Gate {
 
     fn id(&self) -> Result<u32> {
         self.child.id().context("the gate has ended")
+    }
+}
+
+/// The binary that is measured: that of this build, or the one that `TOLLGATE` names.
+fn binary() -> std::ffi::OsString {
+    std::env::var_os("TOLLGATE").unwrap_or_else(|| env!("CARGO_BIN_EXE_tollgate").into())
+}
+
+/// Processor time of all threads of a process.
+fn cpu(id: u32) -> Result<Duration> {
+    let mut nanos = 0;
+    for task in fs::read_dir(format!("/proc/{id}/task"))? {
+        let text = fs::read_to_string(task?.path().join("schedstat"))?;
+        nanos += text.split(' ').next().unwrap_or_default().parse::<u64>()?;
+    }
+    Ok(Duration::from_nanos(nanos))
+}
+
+impl Nginx {
+    /// Started with `nginx.conf` before the upstream; none where it is not installed. What is asked
+    /// at `/fixed` is answered with `fixed`.
+    pub async fn start(upstream: &Upstream, fixed: &str) -> Result<Option<Self>> {
+        let folder = tempfile::tempdir()?;
+        let address = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+        let config = include_str!("../nginx.conf")
+            .replace("LISTEN", &address.to_string())
+            .replace("UPSTREAM", &upstream.address.to_string())
+            .replace("FOLDER", &folder.path().display().to_string())
+            .replace("ANSWER", fixed);
+        let file = folder.path().join("nginx.conf");
+        fs::write(&file, config)?;
+        let mut command = Command::new("nginx");
+        command.arg("-p").arg(folder.path()).arg("-c").arg(&file).stdin(Stdio::null());
+        let Ok(child) = command.spawn() else { return Ok(None) };
+        let nginx = Self { address, child, _folder: folder };
+        let until = tokio::time::Instant::now() + START_TIMEOUT;
+        while tokio::net::TcpStream::connect(address).await.is_err() {
+            ensure!(tokio::time::Instant::now() < until, "nginx does not listen");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(Some(nginx))
+    }
+
+    /// Processor time that its workers have used so far.
+    pub fn cpu(&self) -> Result<Duration> {
+        self.workers()?.into_iter().map(cpu).sum()
+    }
+
+    pub async fn stop(mut self) -> Result<()> {
+        let id = self.child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        kill_process(id.context("nginx has ended")?, Signal::TERM)?;
+        self.child.wait().await?;
+        Ok(())
+    }
+
+    fn workers(&self) -> Result<Vec<u32>> {
+        let id = self.child.id().context("nginx has ended")?;
+        let text = fs::read_to_string(format!("/proc/{id}/task/{id}/children"))?;
+        Ok(text.split_whitespace().map(str::parse).collect::<Result<_, _>>()?)
+    }
+}
+
+/// Told to end, not killed: a master that is killed leaves its workers.
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        let id = self.child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        if let Some(id) = id {
+            kill_process(id, Signal::TERM).ok();
+        }
     }
 }
 

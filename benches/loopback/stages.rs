@@ -111,7 +111,7 @@ fn stages(issuer: &Issuer, policies: &str) -> Vec<Stage> {
     ]
 }
 
-fn policies_text() -> String {
+pub fn policies_text() -> String {
     let group = |at| format!("permit(principal in Group::\"g{at}\", action, resource);\n");
     let reads = "forbid(principal, action == Action::\"call\", resource)
         when { context.numbers.hasTag(\"days\") && context.numbers.getTag(\"days\") > 7 };";
@@ -145,13 +145,13 @@ impl Side {
 }
 
 /// Who makes tokens: its keys are at an address, one token is good for the whole bench.
-struct Issuer {
+pub struct Issuer {
     address: SocketAddr,
-    token: String,
+    pub token: String,
 }
 
 impl Issuer {
-    async fn start() -> Result<Self> {
+    pub async fn start() -> Result<Self> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
@@ -174,7 +174,7 @@ impl Issuer {
         Ok(Self { address, token })
     }
 
-    fn section(&self) -> String {
+    pub fn section(&self) -> String {
         let url = format!("http://{}", self.address);
         format!(
             "[auth.bench]\nkind = \"jwt\"\nissuer = \"{url}\"\njwks_url = \"{url}/jwks\"\naudience = \

@@ -6,7 +6,7 @@
 use std::{
     collections::HashMap,
     convert::Infallible,
-    io::Write as _,
+    io::{BufRead as _, Write as _},
     sync::{
         Arc,
         atomic::{AtomicI64, AtomicU64, Ordering},
@@ -29,18 +29,25 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::{io::AsyncReadExt as _, net::TcpListener, sync::oneshot, time::Instant};
 
-use crate::load::{Era, SESSION};
+use crate::load::{Era, LISTED, SESSION};
 
 const RESULT_BYTES: usize = 300;
+const LARGE_BYTES: usize = 64 << 10;
+/// A modern server that lists 500 tools, and ten that list fifty each.
+pub const ALL: &str = "/all";
+pub const PART: &str = "/part";
+pub const PARTS: usize = 10;
 const INFO: &str = r#"{"name":"fast","version":"1"}"#;
 const TOOLS: &str = concat!(
     r#"{"name":"echo","description":"Says it.","inputSchema":{"type":"object"}},"#,
-    r#"{"name":"ask","description":"Asks first.","inputSchema":{"type":"object"}}"#,
+    r#"{"name":"ask","description":"Asks first.","inputSchema":{"type":"object"}},"#,
+    r#"{"name":"large","description":"Says much.","inputSchema":{"type":"object"}}"#,
 );
 const QUESTION: &str = concat!(
     r#""method":"elicitation/create","params":{"message":"Are you sure?","requestedSchema":"#,
     r#"{"type":"object","properties":{"sure":{"type":"boolean"}},"required":["sure"]}}"#,
 );
+const REFUSAL: &str = r#""error":{"code":-32000,"message":"not spoken here"}"#;
 const TTL: &str = r#""resultType":"complete","ttlMs":600000,"cacheScope":"public""#;
 
 /// The tool that tells how many sessions are open; it is not listed.
@@ -70,6 +77,9 @@ struct Server {
     open: AtomicI64,
     modern_result: String,
     legacy_result: String,
+    large_result: String,
+    /// 500 tools, and 50.
+    lists: [String; 2],
     /// Questions on streams, by their ids; who left is still in it.
     asked: Mutex<HashMap<u64, oneshot::Sender<()>>>,
     questions: AtomicU64,
@@ -85,8 +95,10 @@ pub async fn run() -> Result<()> {
     let server = Arc::new(Server {
         sessions: AtomicU64::new(0),
         open: AtomicI64::new(0),
-        modern_result: result(r#","resultType":"complete"}"#),
-        legacy_result: result("}"),
+        modern_result: result(RESULT_BYTES, r#","resultType":"complete"}"#),
+        legacy_result: result(RESULT_BYTES, "}"),
+        large_result: result(LARGE_BYTES, r#","resultType":"complete"}"#),
+        lists: [LISTED, LISTED / PARTS].map(list),
         asked: Mutex::default(),
         questions: AtomicU64::new(0),
         calls: AtomicU64::new(0),
@@ -110,6 +122,29 @@ pub async fn run() -> Result<()> {
     }
 }
 
+/// The modern server as a process that is spoken to over its standard input and output.
+pub fn run_stdio() -> Result<()> {
+    let (call, tools) = (
+        result(RESULT_BYTES, r#","resultType":"complete"}"#),
+        format!(r#"{{"tools":[{TOOLS}],{TTL}}}"#),
+    );
+    let mut output = std::io::stdout().lock();
+    for line in std::io::stdin().lock().lines() {
+        let line = line?;
+        let Message { id, method } = serde_json::from_str(&line)?;
+        let Some((id, method)) = id.zip(method) else { continue };
+        let said = match method {
+            "tools/call" => response(id.get(), &call),
+            "tools/list" => response(id.get(), &tools),
+            "server/discover" => response(id.get(), &discovered()),
+            _ => format!(r#"{{"jsonrpc":"2.0","id":{id},{REFUSAL}}}"#),
+        };
+        output.write_all((said + "\n").as_bytes())?;
+        output.flush()?;
+    }
+    Ok(())
+}
+
 impl Server {
     async fn serve(&self, request: Request<Incoming>) -> Reply {
         let (head, body) = request.into_parts();
@@ -131,7 +166,12 @@ impl Server {
         if method == "tools/call" && self.falls_ill(path).await {
             return status(StatusCode::SERVICE_UNAVAILABLE);
         }
-        if path == Era::Modern.path() || ILL.contains(&path) {
+        if method == "tools/list" && (path == ALL || path.starts_with(PART)) {
+            let [all, part] = &self.lists;
+            return answer(id.get(), if path == ALL { all } else { part });
+        }
+        let is_modern = path == Era::Modern.path() || ILL.contains(&path);
+        if is_modern || path == ALL || path.starts_with(PART) {
             return self.modern(id.get(), method, &body);
         }
         let asks = method == "tools/call" && has(&body, r#""name":"ask""#);
@@ -163,12 +203,10 @@ impl Server {
                 let rest = r#""requestState":"a state","resultType":"input_required""#;
                 answer(id, &format!("{{{requests},{rest}}}"))
             }
+            "tools/call" if has(body, r#""name":"large""#) => answer(id, &self.large_result),
             "tools/call" => answer(id, &self.modern_result),
             "tools/list" => answer(id, &format!(r#"{{"tools":[{TOOLS}],{TTL}}}"#)),
-            "server/discover" => {
-                let versions = r#""supportedVersions":["2026-07-28"]"#;
-                answer(id, &format!(r#"{{{TTL},{versions},"capabilities":{{"tools":{{}}}}}}"#))
-            }
+            "server/discover" => answer(id, &discovered()),
             _ => refuse(id),
         }
     }
@@ -216,14 +254,29 @@ impl Server {
     }
 }
 
+fn discovered() -> String {
+    let versions = r#""supportedVersions":["2026-07-28"]"#;
+    format!(r#"{{{TTL},{versions},"capabilities":{{"tools":{{}}}}}}"#)
+}
+
 fn has(body: &[u8], text: &str) -> bool {
     memchr::memmem::find(body, text.as_bytes()).is_some()
 }
 
-/// A result of [`RESULT_BYTES`] that ends with `end`.
-fn result(end: &str) -> String {
+/// So many tools.
+fn list(count: usize) -> String {
+    let tools = (0..count).map(|at| {
+        format!(
+            r#"{{"name":"tool_{at}","description":"Says what it is given, and when.","inputSchema":{{"type":"object","properties":{{"text":{{"type":"string"}}}}}}}}"#
+        )
+    });
+    format!(r#"{{"tools":[{}],{TTL}}}"#, tools.collect::<Vec<_>>().join(","))
+}
+
+/// A result of so many bytes that ends with `end`.
+fn result(bytes: usize, end: &str) -> String {
     let (open, close) = (r#"{"content":[{"type":"text","text":""#, r#""}]"#);
-    let room = RESULT_BYTES - open.len() - close.len() - end.len();
+    let room = bytes - open.len() - close.len() - end.len();
     format!("{open}{}{close}{end}", "x".repeat(room))
 }
 
@@ -241,8 +294,7 @@ fn answer(id: &str, result: &str) -> Reply {
 
 /// No code of the modern era: whoever probes takes it for a legacy server where it is meant as one.
 fn refuse(id: &str) -> Reply {
-    let error = r#"{"code":-32000,"message":"not spoken here"}"#;
-    let mut reply = json(format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#));
+    let mut reply = json(format!(r#"{{"jsonrpc":"2.0","id":{id},{REFUSAL}}}"#));
     *reply.status_mut() = StatusCode::BAD_REQUEST;
     reply
 }

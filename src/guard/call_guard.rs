@@ -120,12 +120,7 @@ impl Guard {
             self.check_result(&Document::new(clean.clone()), tool, schemas)
         };
         checked.inspect_err(|refusal| {
-            self.counters.add(match refusal {
-                GuardRefusal::ResultWork(..) => Counter::RefusedSchemaWork,
-                GuardRefusal::ResultMemory(..) => Counter::RefusedSchemaMemory,
-                GuardRefusal::ResultLate => Counter::SchemaChecksLate,
-                _ => Counter::RefusedResults,
-            });
+            refusal.counter().into_iter().for_each(|counter| self.counters.add(counter));
         })?;
         Ok(clean)
     }

@@ -1,6 +1,6 @@
 //! The memory that values take while they are held to schemas, all together.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
@@ -55,20 +55,20 @@ impl ValueMemory {
     /// Where they are more than there are at all, or others give none back in time.
     pub fn take(&self, bytes: usize) -> Result<HeldMemory<'_>, NoMemory> {
         let mut state = self.state.lock();
-        let until = Instant::now() + state.patience;
-        loop {
-            let bytes_max = state.bytes_max;
-            if bytes_max < bytes {
-                return Err(NoMemory::Beyond { bytes, bytes_max });
-            }
-            if state.held.saturating_add(bytes) <= bytes_max {
-                state.held += bytes;
-                return Ok(HeldMemory { memory: self, bytes });
-            }
-            if self.freed.wait_until(&mut state, until).timed_out() {
-                return Err(NoMemory::Late);
-            }
+        let patience = state.patience;
+        let is_full = |state: &mut State| {
+            bytes <= state.bytes_max && state.bytes_max < state.held.saturating_add(bytes)
+        };
+        let is_late = self.freed.wait_while_for(&mut state, is_full, patience).timed_out();
+        let bytes_max = state.bytes_max;
+        if bytes_max < bytes {
+            return Err(NoMemory::Beyond { bytes, bytes_max });
         }
+        if is_late {
+            return Err(NoMemory::Late);
+        }
+        state.held += bytes;
+        Ok(HeldMemory { memory: self, bytes })
     }
 }
 

@@ -71,20 +71,16 @@ impl GuardRefusal {
         }
     }
 
-    /// Counter of a refused request. Detectors count what they find themselves.
+    /// Counter of what was refused. Detectors count what they find themselves.
     pub(super) fn counter(&self) -> Option<Counter> {
         match self {
             Self::Arguments(_) | Self::Unchecked => Some(Counter::RefusedArguments),
             Self::ArgumentBytes(..) => Some(Counter::RefusedArgumentBytes),
-            Self::ArgumentWork(..) => Some(Counter::RefusedSchemaWork),
-            Self::ArgumentMemory(..) => Some(Counter::RefusedSchemaMemory),
-            Self::Late => Some(Counter::SchemaChecksLate),
-            Self::Result(_)
-            | Self::ResultBytes(..)
-            | Self::ResultWork(..)
-            | Self::ResultMemory(..)
-            | Self::ResultLate
-            | Self::Blocked(..) => None,
+            Self::ArgumentWork(..) | Self::ResultWork(..) => Some(Counter::RefusedSchemaWork),
+            Self::ArgumentMemory(..) | Self::ResultMemory(..) => Some(Counter::RefusedSchemaMemory),
+            Self::Late | Self::ResultLate => Some(Counter::SchemaChecksLate),
+            Self::Result(_) => Some(Counter::RefusedResults),
+            Self::ResultBytes(..) | Self::Blocked(..) => None,
         }
     }
 }
