@@ -12,7 +12,7 @@ use std::{
     net::{IpAddr, Ipv4Addr},
     path::Path,
     process::{ExitCode, Stdio},
-    sync::LazyLock,
+    sync::{Arc, LazyLock},
     time::Duration,
 };
 
@@ -21,12 +21,12 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use tokio::time::Instant;
 use tollgate::internals::{
-    Action, Back, Binding, Body, CacheQuery, CallArguments, Caller, Canary, CanaryState, Client,
-    Ejection, Ejections, Incoming, Limits, ListKind, Listing, Load, Message, MessageBounds, Method,
-    Object, ObjectKind, Param, Question, Raw, Request, RoutePath, Sealer, StateContent, States,
-    ToolSchemas, UpstreamName, Version, View, Wanted, Wish, admits, attempts, balance, cached,
-    caller, check_depth, circuit, decode, event, guard, judge, message, message_of, meta,
-    request_digest, rules, schemas, sessions, splice, view,
+    Action, Back, Binding, Body, CacheQuery, CallArguments, CallMetrics, Caller, Canary,
+    CanaryState, Client, Ejection, Ejections, Entry, Incoming, Limits, ListKind, Listing, Load,
+    Message, MessageBounds, Method, Object, ObjectKind, Param, Question, Raw, Request, RoutePath,
+    Sealer, StateContent, States, ToolSchemas, UpstreamName, Version, View, Wanted, Wish, admits,
+    attempts, balance, cached, caller, check_depth, circuit, decode, event, guard, judge, message,
+    message_of, meta, request_digest, rules, schemas, sessions, splice, view,
 };
 
 /// The argument with which it runs itself under callgrind.
@@ -155,6 +155,7 @@ fn stages() -> Result<Vec<Stage>> {
     requests(&mut stages)?;
     sealing(&mut stages)?;
     targets(&mut stages)?;
+    observing(&mut stages)?;
     limits(&mut stages)?;
     breakers(&mut stages)?;
     policies(&mut stages)?;
@@ -521,6 +522,21 @@ fn replicas(stages: &mut Stages) {
     stages.add("successor chosen, its answer noted", move || {
         black_box(trial.selects(black_box(7))) && trial.record(false, Duration::ZERO).is_none()
     });
+}
+
+/// What becomes of a call, counted by its route, its upstream and its tool.
+fn observing(stages: &mut Stages) -> Result<()> {
+    let [route, upstream, tool] = [(); 3].map(|()| Arc::new(CallMetrics::default()));
+    let text = Bytes::from_static(br#"{"content":[{"type":"text","text":"dry"}]}"#);
+    let answer = Body::Result(Raw::parse(&text)?);
+    stages.add("call observed: outcome and histograms", move || {
+        let entry = Entry::unrecorded(black_box(Method::ToolsCall), &route);
+        entry.counted_by(&upstream, Some(&tool));
+        entry.sending();
+        entry.heard(|| None);
+        entry.answered(&answer).is_ok()
+    });
+    Ok(())
 }
 
 fn lists(stages: &mut Stages) -> Result<()> {

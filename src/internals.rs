@@ -20,6 +20,7 @@ use crate::{
 };
 
 pub use crate::{
+    audit::Entry,
     cache::CacheQuery,
     call::{Action, Caller, Client, ListKind, ObjectKind, RoutePath, UpstreamName},
     catalog::{
@@ -61,6 +62,7 @@ pub use crate::{
     },
     session::{Sessions, seal::Sealer},
     store::StateFolder,
+    telemetry::CallMetrics,
     upstream::{sse::Frame, take_lines},
 };
 

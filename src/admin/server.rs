@@ -11,7 +11,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     builtin::report::{ReplicaReport, Report, UpstreamReport, UpstreamState},
-    call::machine::{self, DescriptorReserve},
+    call::{
+        machine::{self, DescriptorReserve},
+        usage::ProcessUsage,
+    },
     ingress::origin,
     snapshot::{Gate, Readiness},
 };
@@ -118,9 +121,11 @@ async fn answer(gate: &Arc<Gate>, local: SocketAddr, request: Request<Incoming>)
     match request.uri().path() {
         "/livez" => reply(StatusCode::OK, TEXT, "alive\n"),
         "/readyz" => readiness(gate),
-        "/metrics" => {
-            reply(StatusCode::OK, OPEN_METRICS, metrics::text(gate.report(), gate.counters.calls()))
-        }
+        "/metrics" => reply(
+            StatusCode::OK,
+            OPEN_METRICS,
+            metrics::text(gate.report(), gate.counters.calls(), ProcessUsage::now()),
+        ),
         "/report" => reply(StatusCode::OK, JSON, json!(gate.report()).to_string()),
         _ => {
             let known = "there are /livez, /readyz, /metrics, /report and /cache/purge\n";

@@ -15,7 +15,7 @@ use crate::{
     call::{CallId, UpstreamName},
     config::WhenFull,
     mcp::{message::Body, method::Method, raw::Raw},
-    telemetry::{CallMetrics, Counter, Outcome, Reason},
+    telemetry::{CallMetrics, Counter, EndedCall, Outcome, Reason},
 };
 
 use super::{
@@ -23,6 +23,7 @@ use super::{
     record::{self, End, Open},
     room::Place,
     told::{CacheUse, Told},
+    upstream_time::UpstreamTime,
     writer::Work,
 };
 
@@ -33,6 +34,7 @@ pub struct Entry {
     started_at: Instant,
     method: Method,
     ended: AtomicBool,
+    upstream_time: UpstreamTime,
     route: Arc<CallMetrics>,
     target: OnceLock<TargetMetrics>,
     log: Option<Box<Log>>,
@@ -61,6 +63,7 @@ impl Entry {
             started_at: Instant::now(),
             method,
             ended: AtomicBool::new(false),
+            upstream_time: UpstreamTime::default(),
             route: Arc::clone(route),
             target: OnceLock::new(),
             log: None,
@@ -137,7 +140,8 @@ impl Entry {
 
     /// Says that it is about to be sent, for the first time or again.
     pub fn sending(&self) {
-        self.tell(|told| told.sending(self.started_at.elapsed()));
+        self.upstream_time.sending(self.started_at.elapsed());
+        self.tell(Told::sending);
     }
 
     /// Says how many units the limits of its route took for it.
@@ -152,8 +156,8 @@ impl Entry {
 
     /// Says that something came for it from its upstream, and which replica has it.
     pub fn heard(&self, replica: impl FnOnce() -> Option<String>) {
+        self.upstream_time.heard(self.started_at.elapsed());
         self.tell(|told| {
-            told.heard(self.started_at.elapsed());
             replica().map(|replica| told.replica.get_or_init(|| replica));
         });
     }
@@ -204,13 +208,15 @@ impl Entry {
             return true;
         }
         let took = self.started_at.elapsed();
-        self.route.add(outcome, took);
+        let upstream = self.upstream_time.total();
+        let call = EndedCall::new(outcome, took, upstream);
+        self.route.add(call);
         if let Some(target) = self.target.get() {
             let all = [Some(&target.upstream), target.tool.as_ref()];
-            all.into_iter().flatten().for_each(|metrics| metrics.add(outcome, took));
+            all.into_iter().flatten().for_each(|metrics| metrics.add(call));
         }
         let Some(log) = &self.log else { return true };
-        let end = End { outcome, took, bytes, told: &log.told };
+        let end = End { outcome, took, upstream, bytes, told: &log.told };
         let taken = log.reserved.is_some_and(|reserved| log.hand_over(&end, reserved));
         if !taken {
             log.audit.counters.add(Counter::AuditDropped);

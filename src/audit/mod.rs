@@ -11,6 +11,7 @@ mod record;
 mod reserve;
 mod room;
 mod told;
+mod upstream_time;
 mod verify;
 mod writer;
 
@@ -116,6 +117,11 @@ impl Audit {
     /// Returns why calls cannot be recorded now, for operators; none where they can.
     pub fn fault(&self) -> Option<String> {
         self.room.fault()
+    }
+
+    /// Returns how many calls are under way, or wait to be recorded.
+    pub fn unwritten(&self) -> usize {
+        self.room.count()
     }
 
     /// Whether calls that cannot be recorded are refused.

@@ -11,7 +11,10 @@ use crate::{
     telemetry::{CallMetrics, Outcome},
 };
 
-use super::told::{self, CacheUse, Told};
+use super::{
+    told::{CacheUse, Told},
+    upstream_time::micros,
+};
 
 /// Characters of what a stranger may make up, a name above all: what is longer is cut.
 const TEXT_CHARS_MAX: usize = 512;
@@ -62,6 +65,8 @@ pub struct Open {
 pub struct End<'a> {
     pub outcome: Outcome,
     pub took: Duration,
+    /// The part of it that the upstream took; none where nothing came from there.
+    pub upstream: Option<Duration>,
     /// Bytes of the answer.
     pub bytes: Option<usize>,
     /// The findings on its way.
@@ -222,8 +227,8 @@ impl Open {
             attempts: told.attempts(),
             route_cost: told.route_cost(),
             upstream_cost: told.upstream_cost(),
-            duration_us: told::micros(end.took),
-            upstream_us: told.upstream_us(),
+            duration_us: micros(end.took),
+            upstream_us: end.upstream.map(micros).filter(|us| 0 < *us),
             request_bytes: self.params.bytes().len(),
             bytes: end.bytes,
         };

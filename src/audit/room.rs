@@ -66,10 +66,15 @@ impl Room {
         None
     }
 
+    /// Returns how many records are under way or wait.
+    pub fn count(&self) -> usize {
+        self.count.load(Ordering::Acquire)
+    }
+
     /// Whether nothing is under way and nothing waits.
     #[cfg(test)]
     pub fn is_empty(&self) -> bool {
-        self.count.load(Ordering::Acquire) == 0
+        self.count() == 0
     }
 
     fn give_back(&self, bytes: usize) {

@@ -7,7 +7,6 @@ use std::{
         OnceLock,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -51,9 +50,6 @@ pub struct Told {
     attempts: AtomicU32,
     route_cost: AtomicU64,
     upstream_cost: AtomicU64,
-    /// Microseconds that the upstream had it, and since when it has it now, from the call's begin.
-    upstream_us: AtomicU64,
-    upstream_since: AtomicU64,
 }
 
 impl CacheUse {
@@ -96,28 +92,14 @@ impl Told {
         CacheUse::ALL.into_iter().find(|by| *by as u32 == at)
     }
 
-    /// Notes that it is about to be sent, so long after it began.
-    pub fn sending(&self, since: Duration) {
+    /// Notes that it is about to be sent.
+    pub fn sending(&self) {
         self.attempts.fetch_add(1, Ordering::Relaxed);
-        self.upstream_since.store(micros(since), Ordering::Relaxed);
     }
 
     /// How often it was sent.
     pub fn attempts(&self) -> Option<u32> {
         Some(self.attempts.load(Ordering::Relaxed)).filter(|sent| 0 < *sent)
-    }
-
-    /// Notes that something came for it, so long after it began.
-    pub fn heard(&self, since: Duration) {
-        let now = micros(since);
-        let before = self.upstream_since.load(Ordering::Relaxed);
-        self.upstream_us.fetch_add(now.saturating_sub(before), Ordering::Relaxed);
-        self.upstream_since.store(now, Ordering::Relaxed);
-    }
-
-    /// Microseconds that its upstream took; none where nothing came from there.
-    pub fn upstream_us(&self) -> Option<u64> {
-        Some(self.upstream_us.load(Ordering::Relaxed)).filter(|took| 0 < *took)
     }
 
     pub fn add_route_cost(&self, cost: Option<NonZeroU32>) {
@@ -143,26 +125,9 @@ fn add(to: &AtomicU64, cost: Option<NonZeroU32>) {
     }
 }
 
-pub fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn time_with_the_upstream_is_from_each_send_to_what_came_last() {
-        let told = Told::default();
-        let ms = Duration::from_millis;
-        assert_eq!((told.attempts(), told.upstream_us()), (None, None));
-        // Sent, and lost; sent again, progress, and the answer.
-        told.sending(ms(10));
-        told.sending(ms(30));
-        told.heard(ms(35));
-        told.heard(ms(50));
-        assert_eq!((told.attempts(), told.upstream_us()), (Some(2), Some(20_000)));
-    }
 
     #[test]
     fn names_are_bounded_and_the_last_word_of_a_cache_counts() {

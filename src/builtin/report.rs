@@ -14,6 +14,8 @@ pub struct Report {
     pub routes: Vec<RouteReport>,
     pub upstreams: Vec<UpstreamReport>,
     pub counters: BTreeMap<String, u64>,
+    /// Budgets of `limits`, and what is left of each.
+    pub budgets: Vec<BudgetReport>,
     /// Reasons why the whole gate works less well for now.
     pub degraded: Vec<String>,
     /// Why the last edit of the configuration is not in force.
@@ -47,6 +49,20 @@ pub struct OtherName {
     /// The upstream's own name for it.
     pub own: String,
     pub why: String,
+}
+
+/// A budget of a section's `limits`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct BudgetReport {
+    /// `route`, `upstream` or `tool`.
+    pub kind: &'static str,
+    /// The path or the name that the section is of; `UPSTREAM/TOOL` for a tool.
+    pub name: String,
+    /// The budget as the configuration writes it, and the words that it is `per`.
+    pub budget: String,
+    pub amount: u32,
+    /// How much whoever has used most of it has left; with a store, by this gate's own count.
+    pub left: u32,
 }
 
 /// A server behind the gateway.
@@ -97,6 +113,8 @@ pub struct UpstreamReport {
     pub breaker_refused: u64,
     /// Its tools that have a breaker of their own.
     pub tool_breakers: BTreeMap<String, BreakerStatus>,
+    /// Retries that its budget has left. Null where no call is sent again.
+    pub retries_left: Option<u64>,
 }
 
 /// One of several servers that are the same.

@@ -110,6 +110,7 @@ fn upstream(name: &str, state: UpstreamState) -> UpstreamReport {
         breaker_opened: 0,
         breaker_refused: 0,
         tool_breakers: BTreeMap::new(),
+        retries_left: None,
     }
 }
 
@@ -137,6 +138,7 @@ fn report() -> Report {
                 ..upstream("memory", UpstreamState::Failed)
             },
         ],
+        budgets: Vec::new(),
         counters: BTreeMap::from([("calls".to_owned(), 60), ("sessions".to_owned(), 2)]),
         degraded: Vec::new(),
         edit_refused: None,

@@ -12,6 +12,7 @@ pub mod presence;
 mod request;
 pub mod tasks;
 mod trace;
+pub mod usage;
 
 pub use self::{
     caller::{Caller, SessionKey},

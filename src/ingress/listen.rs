@@ -29,7 +29,7 @@ use crate::{
     call::machine::{self, DescriptorReserve},
     config::Limits,
     snapshot::Gate,
-    telemetry::Counter,
+    telemetry::{Counter, Gauge, Raised},
 };
 
 use super::{
@@ -366,7 +366,10 @@ impl ConnectionContext {
             Ok(reserved) => (reply, reserved),
             Err(exceeded) => (refused(Rejection::Unsent(exceeded)), None),
         };
-        let guards = RequestGuards { permit, active };
+        // Streams alone have bodies of a size that nobody knows beforehand.
+        let is_stream = reply.body().size_hint().exact().is_none();
+        let stream = is_stream.then(|| Raised::new(counters, Gauge::Streams));
+        let guards = RequestGuards { permit, active, stream };
         reply.map(|body| OutgoingBody::new(body, reserved, to, budget, guards))
     }
 }

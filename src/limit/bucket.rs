@@ -150,6 +150,13 @@ impl Meter {
         }
     }
 
+    /// Returns how much is left in a bucket of a budget; none for a rate.
+    pub fn left(&self, bucket: Bucket, now: Now) -> Option<u32> {
+        let Self::Budget { amount, .. } = self else { return None };
+        let spent = if self.is_full(bucket, now) { 0 } else { bucket.spent };
+        Some(amount.saturating_sub(spent))
+    }
+
     pub fn is_full(&self, bucket: Bucket, now: Now) -> bool {
         bucket.full_at
             <= match self {

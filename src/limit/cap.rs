@@ -10,7 +10,7 @@ use tokio::{
 
 use crate::{
     config::InFlight,
-    telemetry::{Counter, Counters},
+    telemetry::{Counter, Counters, Gauge, Raised},
 };
 
 use super::LimitRefusal;
@@ -39,6 +39,7 @@ impl Cap {
             return Err(LimitRefusal::InFlight);
         }
         counters.add(Counter::WaitedInFlight);
+        let _waiting = Raised::new(counters, Gauge::WaitingCalls);
         let place = timeout(self.settings.wait, Arc::clone(&self.places).acquire_owned()).await;
         place.ok().and_then(Result::ok).ok_or(LimitRefusal::InFlight)
     }

@@ -39,6 +39,15 @@ impl KeyedBuckets {
         self.shards.iter().map(|shard| shard.lock().len()).sum()
     }
 
+    /// Returns how much is left in the emptiest bucket of a budget; none where there is no bucket.
+    pub fn least_left(&self, meter: Meter, now: Now) -> Option<u32> {
+        let least = |shard: &Mutex<Shard>| {
+            let shard = shard.lock();
+            shard.values().filter_map(|bucket| meter.left(*bucket, now)).min()
+        };
+        self.shards.iter().filter_map(least).min()
+    }
+
     /// Forgets the buckets that are full again.
     pub fn sweep(&self, meter: Meter, now: Now) {
         for shard in &self.shards {

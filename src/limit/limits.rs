@@ -17,7 +17,7 @@ use super::{
     bucket::Now,
     refusal::LimitRefusal,
     request::{LimitTarget, LimitedRequest, cost, is_limited},
-    rule::{self, Rule},
+    rule::{self, Rule, RuleBudget},
     section::{LimitSection, UpstreamSection, tools},
     shared::{self, SharedLimits, StoreAway, TakeRequest},
 };
@@ -35,6 +35,19 @@ pub struct Limits {
     pub(super) shared: Option<Arc<SharedLimits>>,
     pub(super) tasks: Tasks,
     counters: Arc<Counters>,
+}
+
+/// What is left of a budget, for whoever has used most of it.
+#[derive(Debug)]
+pub struct BudgetLeft {
+    /// `route`, `upstream` or `tool`.
+    pub kind: &'static str,
+    /// The path or the name that its section is of; `UPSTREAM/TOOL` for a tool.
+    pub name: String,
+    /// The budget as it is written, and what it is per.
+    pub budget: String,
+    pub amount: u32,
+    pub left: u32,
 }
 
 impl Limits {
@@ -99,6 +112,25 @@ impl Limits {
     /// How many keys are remembered.
     pub fn key_count(&self) -> usize {
         self.rules().map(|rule| rule.key_count()).sum()
+    }
+
+    /// Returns what is left of each budget.
+    pub fn budgets(&self) -> impl Iterator<Item = BudgetLeft> {
+        let routes = self.routes.iter().map(|(path, section)| ("route", path.to_string(), section));
+        let upstreams = self.upstreams.iter().flat_map(|(name, upstream)| {
+            let tools = upstream
+                .tools
+                .iter()
+                .map(move |(tool, one)| ("tool", format!("{name}/{tool}"), &one.section));
+            tools.chain([("upstream", name.to_string(), &upstream.whole)])
+        });
+        let now = self.now();
+        routes.chain(upstreams).flat_map(move |(kind, name, section)| {
+            section.rules.iter().filter_map(move |rule| {
+                let RuleBudget { text: budget, amount, left } = rule.budget_left(now)?;
+                Some(BudgetLeft { kind, name: name.clone(), budget, amount, left })
+            })
+        })
     }
 
     fn next_shared(&self, config: &Config) -> Option<Arc<SharedLimits>> {

@@ -23,7 +23,7 @@ mod shared;
 
 pub use self::{
     admission::{Admission, RouteAdmission},
-    limits::Limits,
+    limits::{BudgetLeft, Limits},
     refusal::{LimitRefusal, seconds},
     request::{LimitTarget, LimitedRequest},
 };

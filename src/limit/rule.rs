@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     call::{Caller, Client},
-    config::{Bound, Limit, Per},
+    config::{Bound, Limit, Per, Window},
     mcp::{method::Method, splice},
 };
 
@@ -25,6 +25,15 @@ pub struct Rule {
     keys: KeyedBuckets,
     /// Hash of the limit itself, for a store that others share.
     digest: Digest,
+}
+
+/// What is left of a budget.
+#[derive(Debug)]
+pub struct RuleBudget {
+    /// The budget, and what it is per.
+    pub text: String,
+    pub amount: u32,
+    pub left: u32,
 }
 
 /// The bytes of a key in a store: no two that somebody finds are the same.
@@ -128,6 +137,19 @@ impl Rule {
 
     pub fn key_count(&self) -> usize {
         self.keys.count()
+    }
+
+    /// Returns what is left of a budget for whoever has used most of it; none for a rate.
+    pub fn budget_left(&self, now: Now) -> Option<RuleBudget> {
+        let Bound::Budget { amount, window } = self.limit.bound else { return None };
+        let window = match window {
+            Window::Day => "day",
+            Window::Month => "month",
+        };
+        let per = self.limit.per.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+        let per = if per.is_empty() { per } else { format!(" per {per}") };
+        let left = self.keys.least_left(self.meter, now).unwrap_or(amount);
+        Some(RuleBudget { text: format!("{amount}/{window}{per}"), amount, left })
     }
 
     pub fn refusal(&self, short: Shortage) -> LimitRefusal {

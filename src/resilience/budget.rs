@@ -36,14 +36,19 @@ impl RetryBudget {
         }
     }
 
-    /// Counts a retry, if there is one left.
-    pub fn retry(&mut self, now: Duration) -> bool {
+    /// Returns how many retries are left.
+    pub fn left(&self, now: Duration) -> u64 {
         let at = now.as_secs();
         let inside = || self.seconds.iter().filter(|second| at < second.at + SECONDS);
         let requests: u64 = inside().map(|second| second.requests).sum();
         let retries: u64 = inside().map(|second| second.retries).sum();
         let allowed = self.share.of(requests) + u64::from(self.least) * SECONDS;
-        let has = retries < allowed;
+        allowed.saturating_sub(retries)
+    }
+
+    /// Counts a retry, if there is one left.
+    pub fn retry(&mut self, now: Duration) -> bool {
+        let has = 0 < self.left(now);
         if has && let Some(second) = self.second(now) {
             second.retries += 1;
         }

@@ -56,6 +56,8 @@ pub struct CircuitStatus {
     pub refused: u64,
     /// Tools that have a breaker of their own.
     pub tools: BTreeMap<String, BreakerState>,
+    /// Retries that the budget has left; none where nothing is sent again.
+    pub retries_left: Option<u64>,
 }
 
 impl Circuit {
@@ -159,6 +161,7 @@ impl Circuit {
             self.tools.iter().filter_map(|(name, tool)| Some((name, tool.breaker.as_ref()?)));
         let mut look = CircuitStatus {
             state: self.whole.as_ref().map(|whole| whole.breaker.state()),
+            retries_left: self.retry.as_ref().map(|retry| retry.left()),
             ..CircuitStatus::default()
         };
         let mut count = |breaker: &Breaker| {

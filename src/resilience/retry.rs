@@ -53,6 +53,11 @@ impl Retry {
         self.budget.lock().request(now);
     }
 
+    /// Returns how many retries the budget has left.
+    pub fn left(&self) -> u64 {
+        self.budget.lock().left(self.epoch.elapsed())
+    }
+
     /// Decides on a request that was sent `attempts` times and has `left` to be answered.
     pub fn decide(&self, trouble: FailedAttempt, attempts: u32, left: Duration) -> RetryDecision {
         let Some(wait) = wait(&self.settings, trouble, attempts, rand::random()) else {

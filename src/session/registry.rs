@@ -192,6 +192,11 @@ impl Sessions {
         }
     }
 
+    /// Returns how many sessions are in memory.
+    pub fn count(&self) -> usize {
+        self.table.lock().live.len()
+    }
+
     pub fn get(&self, key: SessionKey) -> Option<Arc<Session>> {
         self.table.lock().live.get(&key).map(Arc::clone)
     }

@@ -2,12 +2,13 @@
 
 use crate::{
     builtin::report::{
-        BreakerStatus, CanaryReport, ListSource, OtherName, ReplicaReport, Report, RouteReport,
-        UpstreamReport, UpstreamState,
+        BreakerStatus, BudgetReport, CanaryReport, ListSource, OtherName, ReplicaReport, Report,
+        RouteReport, UpstreamReport, UpstreamState,
     },
     call::{ListKind, UpstreamName},
     catalog::{Collision, Remark},
     guard::Schemas,
+    limit::BudgetLeft,
     mcp::version::{Era, Version},
     resilience::BreakerState,
     upstream,
@@ -28,6 +29,9 @@ impl Gate {
             snapshot.config.routes.iter().filter_map(|route| snapshot.routes.get(&route.path));
         let mut counters = self.counters.read();
         counters.insert("parked_now".to_owned(), self.lot.count() as u64);
+        counters.insert("sessions_now".to_owned(), self.sessions.count() as u64);
+        let unwritten = self.audit.as_ref().map_or(0, |audit| audit.unwritten());
+        counters.insert("audit_unwritten_now".to_owned(), unwritten as u64);
         let without_store = snapshot.limits.degraded().is_some();
         counters.insert("limit_store_degraded_now".to_owned(), without_store.into());
         counters.insert("limit_keys_now".to_owned(), snapshot.limits.key_count() as u64);
@@ -53,6 +57,7 @@ impl Gate {
                 .map(|member| member.report(&snapshot, &self.schemas))
                 .collect(),
             counters,
+            budgets: snapshot.limits.budgets().map(budget).collect(),
             degraded: self.degradations(&snapshot),
             edit_refused: self.edit_refused.lock().clone(),
         }
@@ -150,6 +155,7 @@ impl UpstreamEntry {
             breaker: look.state.map(breaker),
             breaker_opened: look.opened,
             breaker_refused: look.refused,
+            retries_left: look.retries_left,
             tool_breakers: look.tools.into_iter().map(|(name, at)| (name, breaker(at))).collect(),
         }
     }
@@ -166,6 +172,11 @@ impl Snapshot {
             back: trial.rolled_back_because(),
         })
     }
+}
+
+fn budget(left: BudgetLeft) -> BudgetReport {
+    let BudgetLeft { kind, name, budget, amount, left } = left;
+    BudgetReport { kind, name, budget, amount, left }
 }
 
 fn other_name(collision: &Collision) -> OtherName {

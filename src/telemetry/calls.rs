@@ -14,14 +14,12 @@ use parking_lot::Mutex;
 
 use crate::call::{RoutePath, UpstreamName};
 
-use super::names::{Outcome, ScopeKind};
+use super::{
+    histogram::{Histogram, HistogramReading, Sample},
+    names::{CallPart, Outcome, ScopeKind},
+    printable,
+};
 
-/// Upper bounds of the buckets of durations, in microseconds; what takes longer has one more.
-pub const BUCKETS_US: [u64; 15] = [
-    500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 200_000, 500_000, 1_000_000,
-    2_500_000, 5_000_000, 10_000_000, 30_000_000,
-];
-const BUCKETS: usize = BUCKETS_US.len() + 1;
 /// The name under which all that has no metrics of its own is counted together, which is no name of
 /// anything.
 const OTHER: &str = "(other)";
@@ -43,8 +41,18 @@ pub enum MetricScope {
 #[derive(Debug)]
 pub struct CallMetrics {
     outcomes: [AtomicU64; Outcome::COUNT],
-    buckets: [AtomicU64; BUCKETS],
-    sum_us: AtomicU64,
+    /// How long each part of them took, by the part.
+    parts: [Histogram; CallPart::ALL.len()],
+}
+
+/// A call that ended: how, and how long each part of it took. Made once, and counted by its route,
+/// its upstream and its tool.
+#[derive(Debug, Clone, Copy)]
+pub struct EndedCall {
+    outcome: Outcome,
+    whole: Sample,
+    upstream: Option<Sample>,
+    gate: Sample,
 }
 
 /// A reading of the metrics of one scope.
@@ -52,10 +60,9 @@ pub struct CallMetrics {
 pub struct CallReading {
     pub scope: MetricScope,
     /// Outcomes that there were, and how often.
-    pub outcomes: Vec<(&'static str, u64)>,
-    /// Calls in each bucket of [`BUCKETS_US`], and beyond the last.
-    pub buckets: Vec<u64>,
-    pub sum: Duration,
+    pub outcomes: Vec<(Outcome, u64)>,
+    /// How long each part of the calls took, in the order of [`CallPart::ALL`].
+    pub parts: Vec<HistogramReading>,
 }
 
 /// The metrics of all scopes. Whoever is of a scope holds them; nobody does, they go.
@@ -91,6 +98,15 @@ impl MetricScope {
         }
     }
 
+    /// The scope with a name that does no harm on a terminal. Names that differ in nothing else are
+    /// one.
+    fn printable(self) -> Self {
+        match self {
+            Self::Tool(upstream, tool) => Self::Tool(upstream, printable::line(&tool).into_owned()),
+            Self::Route(_) | Self::Upstream(_) => self,
+        }
+    }
+
     /// All of this kind that have no metrics of their own.
     fn other(kind: ScopeKind) -> Self {
         match kind {
@@ -101,27 +117,38 @@ impl MetricScope {
     }
 }
 
+impl EndedCall {
+    /// A call that took so long, `upstream` of it at its upstream; none where nothing came from
+    /// there.
+    pub fn new(outcome: Outcome, whole: Duration, upstream: Option<Duration>) -> Self {
+        let gate = whole.saturating_sub(upstream.unwrap_or_default());
+        Self {
+            outcome,
+            whole: whole.into(),
+            upstream: upstream.map(Sample::from),
+            gate: gate.into(),
+        }
+    }
+}
+
 impl CallMetrics {
     /// Counts a call that ended.
-    pub fn add(&self, outcome: Outcome, took: Duration) {
-        let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        let bucket = BUCKETS_US.partition_point(|bound| *bound < us);
-        let counts = [self.outcomes.get(outcome.index()), self.buckets.get(bucket)];
-        for count in counts.into_iter().flatten() {
+    pub fn add(&self, call: EndedCall) {
+        if let Some(count) = self.outcomes.get(call.outcome.index()) {
             count.fetch_add(1, Ordering::Relaxed);
         }
-        self.sum_us.fetch_add(us, Ordering::Relaxed);
+        let [whole, upstream, gate] = &self.parts;
+        whole.add(call.whole);
+        call.upstream.into_iter().for_each(|sample| upstream.add(sample));
+        gate.add(call.gate);
     }
 
     fn read(&self, scope: MetricScope) -> Option<CallReading> {
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let outcomes = Outcome::all().zip(self.outcomes.iter().map(load));
         let outcomes: Vec<_> = outcomes.filter(|(_, count)| 0 < *count).collect();
-        let outcomes = outcomes.into_iter().map(|(outcome, count)| (outcome.name(), count));
-        let outcomes: Vec<_> = outcomes.collect();
-        let buckets = self.buckets.iter().map(load).collect();
-        let sum = Duration::from_micros(load(&self.sum_us));
-        (!outcomes.is_empty()).then_some(CallReading { scope, outcomes, buckets, sum })
+        let parts = self.parts.iter().map(Histogram::read).collect();
+        (!outcomes.is_empty()).then_some(CallReading { scope, outcomes, parts })
     }
 }
 
@@ -129,8 +156,7 @@ impl Default for CallMetrics {
     fn default() -> Self {
         Self {
             outcomes: std::array::from_fn(|_| AtomicU64::new(0)),
-            buckets: std::array::from_fn(|_| AtomicU64::new(0)),
-            sum_us: AtomicU64::new(0),
+            parts: std::array::from_fn(|_| Histogram::default()),
         }
     }
 }
@@ -145,6 +171,7 @@ impl MetricsRegistry {
     /// scopes as may have theirs, or its name is too long; [`MetricsRegistry::other`] has those to
     /// use then.
     pub fn of(&self, scope: MetricScope) -> Option<Arc<CallMetrics>> {
+        let scope = scope.printable();
         if scope.labels().iter().any(|(_, name)| NAME_BYTES_MAX < name.len()) {
             return None;
         }
@@ -205,29 +232,37 @@ mod tests {
 
     proptest! {
         #[test]
-        fn each_call_is_in_the_bucket_of_its_time_and_under_its_outcome(
-            calls in prop::collection::vec((0..Outcome::COUNT, 0_u64..60_000_000), 1..200),
+        fn each_call_is_under_its_outcome_and_each_part_of_it_in_its_histogram(
+            calls in prop::collection::vec(
+                (0..Outcome::COUNT, 0_u64..60_000_000, prop::option::of(0_u64..60_000_000)),
+                1..200,
+            ),
         ) {
-            let (metrics, all) = (CallMetrics::default(), Outcome::all().collect::<Vec<_>>());
-            for (outcome, us) in &calls {
-                metrics.add(all[*outcome], Duration::from_micros(*us));
+            let metrics = CallMetrics::default();
+            let all = Outcome::all().collect::<Vec<_>>();
+            let us = Duration::from_micros;
+            for (outcome, whole, upstream) in &calls {
+                metrics.add(EndedCall::new(all[*outcome], us(*whole), upstream.map(us)));
             }
             let read = metrics.read(tool(1)).unwrap();
-            let sum = calls.iter().map(|(_, us)| u128::from(*us)).sum();
-            prop_assert_eq!(read.sum.as_micros(), sum);
-            for (outcome, name) in all.iter().map(|one| one.name()).enumerate() {
-                let want = calls.iter().filter(|(one, _)| *one == outcome).count() as u64;
-                let found = read.outcomes.iter().find(|(one, _)| *one == name);
+            for (at, outcome) in all.iter().enumerate() {
+                let want = calls.iter().filter(|(one, ..)| *one == at).count() as u64;
+                let found = read.outcomes.iter().find(|(one, _)| one == outcome);
                 prop_assert_eq!(found.map_or(0, |(_, count)| *count), want);
             }
-            // The buckets add up as in Prometheus: all that took no longer than the bound.
-            let mut so_far = 0;
-            for (bound, count) in BUCKETS_US.iter().zip(&read.buckets) {
-                so_far += count;
-                let want = calls.iter().filter(|(_, us)| us <= bound).count() as u64;
-                prop_assert_eq!(so_far, want, "{}", bound);
+            let upstream = calls.iter().filter_map(|(.., upstream)| *upstream);
+            let gate = |(_, whole, upstream): &(usize, u64, Option<u64>)| {
+                whole.saturating_sub(upstream.unwrap_or_default())
+            };
+            for (part, count, sum) in [
+                (CallPart::Whole, calls.len(), calls.iter().map(|(_, whole, _)| *whole).sum()),
+                (CallPart::Upstream, upstream.clone().count(), upstream.sum()),
+                (CallPart::Gate, calls.len(), calls.iter().map(gate).sum()),
+            ] {
+                let found = &read.parts[part as usize];
+                prop_assert_eq!(found.count(), count as u64, "{:?}", part);
+                prop_assert_eq!(found.sum, us(sum), "{:?}", part);
             }
-            prop_assert_eq!(read.buckets.iter().sum::<u64>(), calls.len() as u64);
         }
 
         #[test]
@@ -261,11 +296,12 @@ mod tests {
         let (one, two) = (registry.of(tool(1)).unwrap(), registry.of(tool(2)).unwrap());
         assert!(registry.of(tool(3)).is_none());
         assert!(registry.of(MetricScope::Route("x".repeat(257).into())).is_none());
-        registry.other(ScopeKind::Tool).add(Outcome::Ok, Duration::ZERO);
-        one.add(Outcome::ToolError, Duration::from_secs(60));
+        let ended = |outcome, took| EndedCall::new(outcome, took, None);
+        registry.other(ScopeKind::Tool).add(ended(Outcome::Ok, Duration::ZERO));
+        one.add(ended(Outcome::ToolError, Duration::from_secs(60)));
         let read = registry.read();
         assert_eq!(read.len(), 2, "{read:?}");
-        assert_eq!(read[0].outcomes, [("tool_error", 1)]);
+        assert_eq!(read[0].outcomes, [(Outcome::ToolError, 1)]);
         assert_eq!(read[1].scope.labels(), [("upstream", OTHER), ("tool", OTHER)]);
         drop(two);
         let turned_away = (0..=SWEEP_EVERY).filter(|_| registry.of(tool(3)).is_none()).count();

@@ -1,6 +1,9 @@
 //! Counters and logs: what the gate counts of itself, by a closed set of names.
 
 mod calls;
+mod gauge;
+mod histogram;
+mod log;
 mod names;
 pub mod printable;
 pub mod throttle;
@@ -9,18 +12,17 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
 };
 
-use serde_json::json;
-
-use crate::call::clock;
-
 use self::calls::MetricsRegistry;
 pub use self::{
-    calls::{BUCKETS_US, CallMetrics, CallReading, MetricScope},
-    names::{Counter, Outcome, Reason, ScopeKind},
+    calls::{CallMetrics, CallReading, EndedCall, MetricScope},
+    gauge::Raised,
+    histogram::{BUCKETS_US, HistogramReading},
+    log::{init, is_json, remark, speak_json},
+    names::{CallPart, Counter, Gauge, Outcome, Reason, ScopeKind},
 };
 
 /// The counters of one gate.
@@ -28,6 +30,7 @@ pub use self::{
 pub struct Counters {
     counts: [AtomicU64; Counter::ALL.len()],
     faults: [AtomicU64; Reason::ALL.len()],
+    levels: [AtomicU64; Gauge::ALL.len()],
     calls: MetricsRegistry,
 }
 
@@ -36,6 +39,7 @@ impl Default for Counters {
         Self {
             counts: std::array::from_fn(|_| AtomicU64::new(0)),
             faults: std::array::from_fn(|_| AtomicU64::new(0)),
+            levels: std::array::from_fn(|_| AtomicU64::new(0)),
             calls: MetricsRegistry::default(),
         }
     }
@@ -49,6 +53,20 @@ impl Counters {
     pub fn add_many(&self, counter: Counter, many: usize) {
         if let Some(count) = self.counts.get(counter as usize) {
             count.fetch_add(u64::try_from(many).unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
+    }
+
+    /// There is one more of it; [`Counters::lower`] follows, for which [`Raised`] sees.
+    pub fn raise(&self, gauge: Gauge) {
+        if let Some(level) = self.levels.get(gauge as usize) {
+            level.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// There is one less of it, which was raised before.
+    pub fn lower(&self, gauge: Gauge) {
+        if let Some(level) = self.levels.get(gauge as usize) {
+            level.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
@@ -85,66 +103,16 @@ impl Counters {
         self.calls.read()
     }
 
-    /// All of them, by name.
+    /// All of them, by name; those of what there is at the moment end with `_now`.
     pub fn read(&self) -> BTreeMap<String, u64> {
         let value = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let counts = Counter::ALL.iter().zip(&self.counts);
         let counts = counts.map(|(counter, count)| (counter.name().to_owned(), value(count)));
         let faults = Reason::ALL.iter().zip(&self.faults);
         let faults = faults.map(|(why, count)| (format!("fault_{}", why.name()), value(count)));
-        counts.chain(faults).collect()
-    }
-}
-
-/// Whether all of standard error is JSON.
-static IS_JSON: AtomicBool = AtomicBool::new(false);
-
-pub fn is_json() -> bool {
-    IS_JSON.load(Ordering::Relaxed)
-}
-
-/// Writes a remark to standard error that is no line of the log, whatever the filter says; where
-/// that is to be JSON, in the same form as those.
-pub fn remark(level: &str, text: &str) {
-    use std::io::Write as _;
-    let mut stderr = std::io::stderr().lock();
-    // There is nobody left to tell when this fails.
-    if is_json() {
-        let timestamp = clock::rfc3339_micros(clock::unix_micros());
-        let fields = json!({ "message": printable::masked(text).trim_matches('\n') });
-        let line = json!({ "timestamp": timestamp, "level": level, "fields": fields,
-            "target": "tollgate" });
-        writeln!(stderr, "{line}").ok();
-    } else {
-        writeln!(stderr, "{text}").ok();
-    }
-}
-
-/// Has all that is written to standard error be JSON from here on, what a panic says, too.
-pub fn speak_json() {
-    if !IS_JSON.swap(true, Ordering::Relaxed) {
-        std::panic::set_hook(Box::new(|panic| remark("ERROR", &panic.to_string())));
-    }
-}
-
-/// Sends logs to stderr: `filter` as in `RUST_LOG`, lines for people or JSON.
-pub fn init(filter: &str, json: bool) {
-    use std::io::IsTerminal as _;
-    if json {
-        speak_json();
-    }
-    let filter = tracing_subscriber::EnvFilter::try_new(filter)
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter);
-    let builder = builder.with_writer(|| printable::Masked(std::io::stderr()));
-    // A second call (tests) leaves the first in place.
-    let set = if json {
-        builder.json().try_init()
-    } else {
-        builder.with_target(false).with_ansi(std::io::stderr().is_terminal()).try_init()
-    };
-    if set.is_err() {
-        tracing::debug!("logs are already set up");
+        let levels = Gauge::ALL.iter().zip(&self.levels);
+        let levels = levels.map(|(gauge, level)| (format!("{}_now", gauge.name()), value(level)));
+        counts.chain(faults).chain(levels).collect()
     }
 }
 
@@ -160,6 +128,11 @@ mod tests {
         counters.fault(Reason::UpstreamError);
         let read = counters.read();
         assert_eq!((read["reloads_refused"], read["requests"], read["reloads"]), (1, 1, 0));
+        assert_eq!(read["connections_now"], 0);
+        let raised = [(); 2].map(|()| Raised::new(&counters, Gauge::Connections));
+        assert_eq!(counters.read()["connections_now"], 2);
+        drop(raised);
+        assert_eq!(counters.read()["connections_now"], 0);
         assert_eq!((read["fault_upstream_error"], read["fault_invalid_request"]), (1, 0));
     }
 }

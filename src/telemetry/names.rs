@@ -199,6 +199,16 @@ named! {
 }
 
 named! {
+    /// Everything of which there is so much at one moment.
+    Gauge {
+        Connections = "connections",
+        ActiveRequests = "active_requests",
+        Streams = "streams",
+        WaitingCalls = "waiting_calls",
+    }
+}
+
+named! {
     /// Why a call ended without an answer of its upstream's own: the closed set of words that
     /// metrics (with `fault_` before them) and the audit log have for it.
     Reason {
@@ -221,6 +231,15 @@ named! {
         InvalidArguments = "invalid_arguments",
         Blocked = "blocked",
         InternalError = "internal_error",
+    }
+}
+
+named! {
+    /// The parts of a call's time, each with a histogram: what its name ends with.
+    CallPart {
+        Whole = "call",
+        Upstream = "call_upstream",
+        Gate = "call_gate",
     }
 }
 
@@ -300,8 +319,9 @@ mod tests {
     #[test]
     fn each_name_is_its_variants_in_small_letters_and_stands_once() {
         let counters = Counter::ALL.iter().map(|one| (format!("{one:?}"), one.name()));
+        let gauges = Gauge::ALL.iter().map(|one| (format!("{one:?}"), one.name()));
         let reasons = Reason::ALL.iter().map(|one| (format!("{one:?}"), one.name()));
-        for named in [counters.collect::<Vec<_>>(), reasons.collect()] {
+        for named in [counters.collect::<Vec<_>>(), gauges.collect(), reasons.collect()] {
             for (variant, name) in &named {
                 assert_eq!(small_letters(variant), *name);
             }
@@ -321,6 +341,8 @@ mod tests {
     fn a_discriminant_is_the_place_in_the_list() {
         assert!(Counter::ALL.iter().enumerate().all(|(at, counter)| *counter as usize == at));
         assert!(ScopeKind::ALL.iter().enumerate().all(|(at, kind)| *kind as usize == at));
+        assert!(Gauge::ALL.iter().enumerate().all(|(at, gauge)| *gauge as usize == at));
+        assert!(CallPart::ALL.iter().enumerate().all(|(at, part)| *part as usize == at));
         assert!(Reason::ALL.iter().enumerate().all(|(at, reason)| *reason as usize == at));
     }
 }

@@ -23,6 +23,16 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// The text as it may stand within a line: as [`printable`], with line ends and tabs written out,
+/// too.
+pub fn line(text: &str) -> Cow<'_, str> {
+    let text = printable(text);
+    if !text.contains(['\n', '\t']) {
+        return text;
+    }
+    Cow::Owned(text.replace('\n', "\\u000a").replace('\t', "\\u0009"))
+}
+
 /// C0 and C1 (ECMA-48), and the formatting characters of Unicode's bidirectional algorithm
 /// (Standard Annex 9, table 3).
 fn is_hidden(c: char) -> bool {
@@ -101,6 +111,14 @@ mod tests {
             ("\u{85}", "\\u0085"),
         ] {
             assert_eq!(printable(text), want);
+        }
+        for (text, want) in [
+            ("plain é", "plain é"),
+            ("a\nlevel=ERROR b", "a\\u000alevel=ERROR b"),
+            ("\u{1b}[2J\t", "\\u001b[2J\\u0009"),
+            ("a\r\n", "a\\u000d\\u000a"),
+        ] {
+            assert_eq!(line(text), want);
         }
     }
 

@@ -45,7 +45,7 @@ async fn metrics_name_every_counter_and_every_upstream() {
         "tollgate_upstream_state{upstream=\"git\",state=\"ready\"} 1",
         "tollgate_upstream_state{upstream=\"down\",state=\"failed\"} 1",
         "tollgate_upstream_state{upstream=\"down\",state=\"ready\"} 0",
-        "# TYPE tollgate_parked gauge",
+        "# TYPE tollgate_parked_now gauge",
         "# EOF",
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");

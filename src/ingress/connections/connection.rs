@@ -10,6 +10,8 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
+use crate::telemetry::{Counters, Gauge};
+
 /// A connection, as far as others have to do with it.
 #[derive(Debug)]
 pub struct ClientConnection {
@@ -30,6 +32,7 @@ pub struct ClientConnection {
     /// Cancelled when it has to end at once.
     cut: CancellationToken,
     sweeps: Arc<AtomicU64>,
+    counters: Arc<Counters>,
 }
 
 /// A request under way on a connection, until this is dropped.
@@ -43,6 +46,7 @@ impl ClientConnection {
         address: Option<IpAddr>,
         end: CancellationToken,
         sweeps: Arc<AtomicU64>,
+        counters: Arc<Counters>,
     ) -> Self {
         Self {
             id,
@@ -55,6 +59,7 @@ impl ClientConnection {
             end,
             cut: CancellationToken::new(),
             sweeps,
+            counters,
         }
     }
 
@@ -87,6 +92,7 @@ impl ClientConnection {
     /// Counts a request that begins.
     pub fn begin(self: &Arc<Self>, http2: bool) -> ActiveRequest {
         self.requests.fetch_add(1, Ordering::Relaxed);
+        self.counters.raise(Gauge::ActiveRequests);
         if http2 {
             self.http2.store(true, Ordering::Relaxed);
         }
@@ -141,5 +147,6 @@ impl Drop for ActiveRequest {
         let now = self.0.sweeps.load(Ordering::Relaxed);
         self.0.idle_since.store(now, Ordering::Relaxed);
         self.0.requests.fetch_sub(1, Ordering::Relaxed);
+        self.0.counters.lower(Gauge::ActiveRequests);
     }
 }

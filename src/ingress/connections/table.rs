@@ -14,7 +14,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use crate::telemetry::{Counter, Counters};
+use crate::telemetry::{Counter, Counters, Gauge};
 
 use super::connection::ClientConnection;
 
@@ -129,7 +129,10 @@ impl Connections {
         table.opened += 1;
         let end = self.closing.child_token();
         let sweeps = Arc::clone(&self.sweeps);
-        let connection = Arc::new(ClientConnection::new(table.opened, address, end, sweeps));
+        let id = table.opened;
+        let counters = Arc::clone(&self.counters);
+        let connection = Arc::new(ClientConnection::new(id, address, end, sweeps, counters));
+        self.counters.raise(Gauge::Connections);
         table.open.insert(connection.id, Arc::clone(&connection));
         if let Some(address) = address {
             *table.addresses.entry(address).or_default() += 1;
@@ -274,6 +277,7 @@ impl ConnectionSlot {
 impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         self.connections.table.lock().remove(&self.connection);
+        self.connections.counters.lower(Gauge::Connections);
     }
 }
 

@@ -10,7 +10,10 @@ use bytes::{Buf, Bytes};
 use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::OwnedSemaphorePermit;
 
-use crate::ingress::{connections::ActiveRequest, reply::HttpBody};
+use crate::{
+    ingress::{connections::ActiveRequest, reply::HttpBody},
+    telemetry::{Counters, Raised},
+};
 
 use super::{
     budget::{self, Delivery, Exceeded, Recipient, SendBudget, SendReservation},
@@ -32,6 +35,7 @@ pub struct OutgoingBody {
     budget: Arc<SendBudget>,
     _permit: Option<OwnedSemaphorePermit>,
     _active: ActiveRequest,
+    _stream: Option<Raised<Arc<Counters>>>,
 }
 
 /// Bytes of an answer, which tell when they are taken.
@@ -64,6 +68,8 @@ pub struct RequestGuards {
     /// None for an answer that says that there was no room for its request.
     pub permit: Option<OwnedSemaphorePermit>,
     pub active: ActiveRequest,
+    /// Counts an answer that is a stream.
+    pub stream: Option<Raised<Arc<Counters>>>,
 }
 
 impl OutgoingBody {
@@ -75,7 +81,7 @@ impl OutgoingBody {
         budget: Arc<SendBudget>,
         guards: RequestGuards,
     ) -> Self {
-        let RequestGuards { permit, active } = guards;
+        let RequestGuards { permit, active, stream } = guards;
         Self {
             body,
             rest: Bytes::new(),
@@ -85,6 +91,7 @@ impl OutgoingBody {
             budget,
             _permit: permit,
             _active: active,
+            _stream: stream,
         }
     }
 

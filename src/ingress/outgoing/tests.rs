@@ -42,7 +42,7 @@ fn outgoing(
     http2: bool,
     budget: &Arc<SendBudget>,
 ) -> OutgoingBody {
-    let held = RequestGuards { permit: None, active: place.connection.begin(http2) };
+    let held = RequestGuards { permit: None, active: place.connection.begin(http2), stream: None };
     let body = HttpBody::new(Full::new(bytes));
     OutgoingBody::new(body, None, to(place, 1, http2), Arc::clone(budget), held)
 }

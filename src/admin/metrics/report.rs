@@ -1,19 +1,14 @@
-//! The gate's counters, as Prometheus reads them (`OpenMetrics` 1.0). Label values come from the
-//! configuration and from what servers list, so no client can make one.
+//! The gate's counters and the states of its upstreams as metrics.
 
-use std::{fmt::Error, time::Duration};
+use std::{collections::BTreeMap, fmt::Error};
 
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, NoLabelSet, text},
+    encoding::{DescriptorEncoder, NoLabelSet},
     metrics::MetricType,
-    registry::{Registry, Unit},
 };
 
-use crate::{
-    builtin::report::{BreakerStatus, ReplicaReport, Report, UpstreamReport, UpstreamState},
-    telemetry::{BUCKETS_US, CallReading, ScopeKind},
-};
+use crate::builtin::report::{BreakerStatus, ReplicaReport, Report, UpstreamReport, UpstreamState};
 
 const STATES: [UpstreamState; 6] = [
     UpstreamState::Idle,
@@ -54,72 +49,9 @@ const REPLICA_LEVELS: [(&str, &str, ReadReplica); 3] = [
     ("replica_calls_under_way", "Calls that are with a replica", |one| one.in_flight.into()),
 ];
 
-/// A report, and the metrics of calls, in words of Prometheus.
-pub fn text(report: Report, calls: Vec<CallReading>) -> String {
-    let mut registry = Registry::with_prefix("tollgate");
-    registry.register_collector(Box::new(ReportCollector(report)));
-    registry.register_collector(Box::new(CallCollector(calls)));
-    let mut text = String::new();
-    // A String takes everything.
-    text::encode(&mut text, &registry).ok();
-    text
-}
-
+/// A report in words of Prometheus.
 #[derive(Debug)]
-struct ReportCollector(Report);
-
-#[derive(Debug)]
-struct CallCollector(Vec<CallReading>);
-
-impl Collector for CallCollector {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
-        ScopeKind::ALL.iter().try_for_each(|kind| {
-            self.outcomes(*kind, &mut encoder)?;
-            self.durations(*kind, &mut encoder)
-        })
-    }
-}
-
-impl CallCollector {
-    fn of(&self, kind: ScopeKind) -> impl Iterator<Item = &CallReading> {
-        self.0.iter().filter(move |one| one.scope.kind() == kind)
-    }
-
-    fn outcomes(&self, kind: ScopeKind, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
-        let of = kind.name();
-        let name = format!("{of}_outcomes");
-        let help = format!("Calls of a {of} by outcome");
-        let mut metric = encoder.encode_descriptor(&name, &help, None, MetricType::Counter)?;
-        let each = self.of(kind).flat_map(|one| one.outcomes.iter().map(move |each| (one, each)));
-        for (one, (outcome, count)) in each {
-            let mut labels = one.scope.labels();
-            labels.push(("outcome", outcome));
-            let mut counter = metric.encode_family(&labels)?;
-            counter.encode_counter::<NoLabelSet, _, u64>(count, None)?;
-        }
-        Ok(())
-    }
-
-    fn durations(&self, kind: ScopeKind, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
-        let of = kind.name();
-        let name = format!("{of}_call");
-        let help = format!("Time that calls of a {of} took");
-        let unit = Some(&Unit::Seconds);
-        let histogram = MetricType::Histogram;
-        let mut metric = encoder.encode_descriptor(&name, &help, unit, histogram)?;
-        for one in self.of(kind) {
-            let bounds = BUCKETS_US.map(|us| Duration::from_micros(us).as_secs_f64());
-            let bounds = bounds.into_iter().chain([f64::INFINITY]);
-            let buckets: Vec<_> = bounds.zip(one.buckets.iter().copied()).collect();
-            let sum = one.sum.as_secs_f64();
-            let count = one.buckets.iter().sum();
-            metric
-                .encode_family(&one.scope.labels())?
-                .encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
-        }
-        Ok(())
-    }
-}
+pub struct ReportCollector(pub Report);
 
 impl Collector for ReportCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), Error> {
@@ -134,7 +66,13 @@ impl Collector for ReportCollector {
         uptime.encode_gauge(&report.uptime_seconds)?;
         for (name, value) in &report.counters {
             let help = name.replace('_', " ");
-            match name.strip_suffix("_now") {
+            // A family has one type: a gauge of a counter's name keeps its ending.
+            let gauge = name.strip_suffix("_now");
+            let gauge = gauge.map(|short| match report.counters.contains_key(short) {
+                true => name.as_str(),
+                false => short,
+            });
+            match gauge {
                 Some(name) => encoder
                     .encode_descriptor(name, &help, None, MetricType::Gauge)?
                     .encode_gauge(value)?,
@@ -143,11 +81,38 @@ impl Collector for ReportCollector {
                     .encode_counter::<NoLabelSet, _, u64>(value, None)?,
             }
         }
+        self.budgets(&mut encoder)?;
         self.upstreams(&mut encoder)
     }
 }
 
 impl ReportCollector {
+    /// The share of each budget that is left for whoever used most of it.
+    fn budgets(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
+        let mut least = BTreeMap::new();
+        for one in &self.0.budgets {
+            // Two budgets that are written alike in one section are one here.
+            let labels =
+                [("kind", one.kind), ("name", &*one.name), ("budget", one.budget.as_str())];
+            let left = least.entry(labels).or_insert(one.left);
+            *left = one.left.min(*left);
+        }
+        let help = "What is left of a budget of limits, for whoever has used most of it";
+        let mut metric =
+            encoder.encode_descriptor("limit_budget_left", help, None, MetricType::Gauge)?;
+        for (labels, left) in least {
+            metric.encode_family(&labels)?.encode_gauge(&u64::from(left))?;
+        }
+        let help = "Retries that the budget of an upstream has left";
+        let mut metric =
+            encoder.encode_descriptor("upstream_retries_left", help, None, MetricType::Gauge)?;
+        for one in &self.0.upstreams {
+            let Some(left) = one.retries_left else { continue };
+            metric.encode_family(&[("upstream", one.name.as_str())])?.encode_gauge(&left)?;
+        }
+        Ok(())
+    }
+
     fn upstreams(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), Error> {
         let upstreams = &self.0.upstreams;
         for (name, help, read) in COUNTS {
