@@ -8,7 +8,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use cedar_policy::RestrictedExpression;
+use cedar_policy_core::ast::Value;
 
 use crate::mcp::{
     document::{CallArguments, Document, JsonNode},
@@ -20,10 +20,10 @@ use super::{bounds::PolicyBounds, reads::Kinds};
 /// The arguments that are there, by kind.
 #[derive(Debug, Default)]
 pub struct ArgumentValues {
-    pub texts: Vec<(String, RestrictedExpression)>,
-    pub numbers: Vec<(String, RestrictedExpression)>,
-    pub flags: Vec<(String, RestrictedExpression)>,
-    pub lists: Vec<(String, RestrictedExpression)>,
+    pub texts: Vec<(String, Value)>,
+    pub numbers: Vec<(String, Value)>,
+    pub flags: Vec<(String, Value)>,
+    pub lists: Vec<(String, Value)>,
 }
 
 /// Why arguments cannot be judged.
@@ -194,7 +194,7 @@ impl ArgumentValues {
         let key = name.to_owned();
         let unfit = || ArgumentError::Kind(name.to_owned());
         let short = |text: Cow<'_, str>| match text.len() <= bounds.text_max {
-            true => Ok(RestrictedExpression::new_string(text.into_owned())),
+            true => Ok(Value::from(text.into_owned())),
             false => Err(ArgumentError::Long(name.to_owned(), bounds.text_max)),
         };
         match text.as_bytes().first() {
@@ -203,12 +203,12 @@ impl ArgumentValues {
                 self.texts.push((key, short(text)?));
             }
             Some(b't' | b'f') if kinds.flag => {
-                self.flags.push((key, RestrictedExpression::new_bool(text == "true")));
+                self.flags.push((key, Value::from(text == "true")));
             }
             // A fraction, an exponent, or too large a number is none.
             Some(b'-' | b'0'..=b'9') if kinds.number => {
-                let number = text.parse().ok().ok_or_else(unfit)?;
-                self.numbers.push((key, RestrictedExpression::new_long(number)));
+                let number: i64 = text.parse().ok().ok_or_else(unfit)?;
+                self.numbers.push((key, Value::from(number)));
             }
             Some(b'[') if kinds.list => {
                 let items: Option<Vec<_>> = value.items().map(JsonNode::string).collect();
@@ -217,7 +217,7 @@ impl ArgumentValues {
                     return Err(ArgumentError::Many(key, bounds.items_max));
                 }
                 let items = items.into_iter().map(short).collect::<Result<Vec<_>, _>>()?;
-                self.lists.push((key, RestrictedExpression::new_set(items)));
+                self.lists.push((key, Value::set(items, None)));
             }
             _ => return Err(unfit()),
         }

@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use cedar_policy::{Entity, EntityUid, RestrictedExpression};
+use cedar_policy::{Entity, RestrictedExpression};
 use parking_lot::RwLock;
 
 use crate::{
@@ -16,7 +16,10 @@ use crate::{
     telemetry::{Counter, Counters},
 };
 
-use super::{object::uid, reads::Personal};
+use super::{
+    entity::{PolicyEntity, uid},
+    reads::Personal,
+};
 
 /// Values of `amr` that mean a second factor (RFC 8176 §2).
 pub const FACTORS: [&str; 3] = ["mfa", "otp", "hwk"];
@@ -116,7 +119,7 @@ impl<T> PerGrants<T> {
 }
 
 /// The entity of a caller. `None` where Cedar cannot have it as one.
-pub fn entity(caller: &Caller) -> Option<(EntityUid, Entity)> {
+pub fn entity(caller: &Caller) -> Option<PolicyEntity> {
     let text = |text: &str| RestrictedExpression::new_string(text.to_owned());
     let set =
         |all: &BTreeSet<String>| RestrictedExpression::new_set(all.iter().map(|one| text(one)));
@@ -143,10 +146,9 @@ pub fn entity(caller: &Caller) -> Option<(EntityUid, Entity)> {
     if let Caller::Address(address) = caller {
         attributes.push(("address".to_owned(), RestrictedExpression::new_ip(address.to_string())));
     }
-    let uid = uid("Caller", &id);
-    let parents: Vec<_> = groups.iter().map(|group| self::uid("Group", group)).collect();
-    let entity = Entity::new_with_tags(uid.clone(), attributes, parents, []).ok()?;
-    Some((uid, entity))
+    let parents: Vec<_> = groups.iter().map(|group| uid("Group", group)).collect();
+    let entity = Entity::new_with_tags(uid("Caller", &id), attributes, parents, []).ok()?;
+    Some(PolicyEntity::new(&entity))
 }
 
 /// Whether it logged in with a second factor, as far as its authority says.

@@ -11,11 +11,8 @@ use crate::{
 };
 
 use super::{
-    bounds::PolicyBounds,
-    caller::FACTORS,
-    judge::{AccessRequest, Judge},
-    object::Object,
-    policies::Policies,
+    bounds::PolicyBounds, caller::FACTORS, judge::Judge, object::Object, policies::Policies,
+    question::AccessRequest,
 };
 
 /// Runs the cases of each file; every case that the policies answer otherwise is a problem.

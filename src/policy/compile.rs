@@ -20,9 +20,9 @@ use crate::{
 
 use super::{
     cases, demand,
-    policies::{Policies, PolicyRule},
+    policies::Policies,
     reads::Reads,
-    slice::ParsedPolicy,
+    rule::{ParsedPolicy, PolicyRule},
     text,
 };
 
@@ -90,7 +90,7 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    fn policies(&mut self) -> Vec<(ParsedPolicy, PolicyRule)> {
+    fn policies(&mut self) -> Vec<ParsedPolicy> {
         let pieces = text::pieces(&self.file.text);
         let count = pieces.len();
         if count == 0 {
@@ -110,7 +110,7 @@ impl Reading<'_> {
         known
     }
 
-    fn policy(&mut self, piece: Range<usize>) -> Option<(ParsedPolicy, PolicyRule)> {
+    fn policy(&mut self, piece: Range<usize>) -> Option<ParsedPolicy> {
         let text = self.file.text.get(piece.clone()).unwrap_or_default();
         let (line, column) = text::place(&self.file.text, piece.start);
         let place = format!("{}:{line}:{column}", self.file.name);
@@ -168,7 +168,8 @@ impl Reading<'_> {
             let help = "write it such as @step_up(\"amr=mfa max_age=15m\"): amr, acr, max_age";
             self.problem(&piece, 0..text.len(), title, help);
         }
-        Some((ParsedPolicy { policy, reads }, PolicyRule { id, place, step_up }))
+        let rule = Arc::new(PolicyRule { id, place, step_up });
+        Some(ParsedPolicy { policy, reads, rule })
     }
 
     /// An upstream or an authority that does not exist is one that was misspelt, or renamed.

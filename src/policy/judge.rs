@@ -1,35 +1,27 @@
 //! Decisions: asked of a route's policies, kept where they can be, and given out as a [`Permit`].
 
-use std::{
-    collections::HashMap,
-    fmt,
-    sync::{Arc, LazyLock},
-};
+use std::sync::{Arc, LazyLock};
 
-use cedar_policy::{
-    Authorizer, Context, Decision, Entities, Entity, EntityUid, Request, RestrictedExpression,
-};
-use parking_lot::Mutex;
+use cedar_policy_core::ast::Value;
 
 use crate::{
-    call::{Action, Caller, Client, ObjectKind, RoutePath, UpstreamName},
-    config::{self, StepUp},
-    mcp::{
-        document::CallArguments,
-        splice,
-        version::{Era, Version},
-    },
+    call::{Action, Caller, Client, RoutePath, UpstreamName},
+    config,
+    mcp::{document::CallArguments, version::Version},
     telemetry::{Counter, Counters, throttle},
 };
 
 use super::{
-    arguments::{ArgumentError, ArgumentValues},
     bounds::PolicyBounds,
     caller::{self, PerGrants},
+    decisions::{Decision, GrantDecisions, ObjectDecisions},
+    entity::PolicyEntity,
     named_resources::NamedResources,
-    object::{ID_BYTES_MAX, Object, uid},
-    policies::{Policies, PolicyRule},
+    object::Object,
+    policies::Policies,
+    question::{AccessRequest, QuestionBase},
     slice::Slice,
+    verdict::{Denial, Outcome, Verdict},
 };
 
 /// Proof that a call may be made at the very `T` that it holds: only a [`Judge`] makes one, no
@@ -39,6 +31,9 @@ use super::{
 pub struct Permit<T> {
     on: Arc<T>,
 }
+
+/// The error of a question that no policy can permit.
+const NOBODY: &str = "nobody can do that";
 
 /// Something that permits are given for: policies know it by the name that objects of it have.
 pub trait PermitTarget {
@@ -89,80 +84,27 @@ impl<T: PermitTarget> Succession<T> {
     }
 }
 
-/// Why there is none.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Denial {
-    /// The caller may not even know of it: to be answered as what does not exist.
-    Unseen,
-    /// Not so: with these arguments, at this time, or without a second factor.
-    Denied,
-    /// An argument is not of the kind that a policy reads it as, or stands there in a way that
-    /// servers read differently.
-    Misfit,
-    /// Denied as well, but another login would do.
-    StepUp(Box<StepUp>),
-}
-
-/// A question to the policies: who wants to do what with which thing.
-#[derive(Debug, Clone, Copy)]
-pub struct AccessRequest<'a> {
-    pub caller: &'a Caller,
-    pub client: &'a Client,
-    pub action: Action,
-    pub object: &'a Object,
-    pub arguments: &'a CallArguments,
-    /// Seconds since 1970.
-    pub now: u64,
-}
-
-/// An answer, and what led to it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Verdict {
-    pub allowed: bool,
-    /// The policies that decided; none where none permits it.
-    pub rules: Vec<Arc<PolicyRule>>,
-    /// Errors of the evaluation: any of them denies.
-    pub errors: Vec<String>,
-    /// The error is that an argument cannot be read as a policy wants it.
-    pub is_misfit: bool,
-}
-
-impl Verdict {
-    /// The login that would not be denied: where all that deny say so.
-    fn step_up(&self) -> Option<StepUp> {
-        let all = self.rules.iter().all(|rule| rule.step_up.is_some());
-        let helps = !self.allowed && self.errors.is_empty() && all;
-        self.rules.first().filter(|_| helps).and_then(|rule| rule.step_up.clone())
-    }
-}
-
-/// Shows the verdict in one line, for operators.
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rules = self.rules.iter().map(ToString::to_string);
-        let all: Vec<_> = rules.chain(self.errors.iter().cloned()).collect();
-        match (self.allowed, all.is_empty()) {
-            (true, _) => write!(f, "allowed by {}", all.join(", ")),
-            (false, false) => write!(f, "denied by {}", all.join(", ")),
-            (false, true) => f.write_str("denied: no policy permits it"),
-        }
-    }
-}
-
 /// Decides for one route, as long as what its upstreams list stays the same.
 #[derive(Debug)]
 pub struct Judge {
     route: RoutePath,
+    /// The route as policies read it.
+    route_value: Value,
     /// None: no policy is configured.
     pub(super) policies: Option<Arc<Policies>>,
     bounds: PolicyBounds,
-    /// Verdicts that hold for every call.
-    kept: PerGrants<Mutex<Decisions>>,
+    /// Decisions that hold for every call.
+    kept: PerGrants<GrantDecisions>,
     counters: Arc<Counters>,
 }
 
-/// Verdicts by action and kind, then by the thing's id.
-type Decisions = HashMap<(Action, ObjectKind), HashMap<String, Arc<Verdict>>>;
+/// What is decided already of a question's caller and thing.
+#[derive(Debug)]
+struct Known {
+    grants: Arc<GrantDecisions>,
+    /// None where nothing is kept of the thing.
+    object: Option<Arc<ObjectDecisions>>,
+}
 
 impl Judge {
     /// Makes the judge of a route; without policies it permits everything.
@@ -173,9 +115,10 @@ impl Judge {
         counters: &Arc<Counters>,
     ) -> Self {
         let kept = PerGrants::new(bounds.grants_max, Arc::clone(counters));
+        let route_value = Value::from(route.to_string());
         let route = route.clone();
         let counters = Arc::clone(counters);
-        Self { route, policies, bounds, kept, counters }
+        Self { route, route_value, policies, bounds, kept, counters }
     }
 
     /// The resources that its policies name; none where there are none.
@@ -205,14 +148,16 @@ impl Judge {
         told: &mut impl FnMut(&Verdict),
     ) -> Result<(), Denial> {
         let Some(policies) = &self.policies else { return Ok(()) };
-        let sees = self.decided(policies, &AccessRequest { action: Action::List, ..*asked });
+        let known = self.known(asked);
+        let list = AccessRequest { action: Action::List, ..*asked };
+        let sees = self.decided(policies, &known, &list);
         if !sees.allowed {
             self.counters.add(Counter::Unseen);
             told(&sees);
             self.log(asked, &sees, "not seen");
             return Err(Denial::Unseen);
         }
-        let may = self.decided(policies, asked);
+        let may = self.decided(policies, &known, asked);
         told(&may);
         if may.allowed {
             return Ok(());
@@ -268,8 +213,10 @@ impl Judge {
     /// logged.
     pub fn permits(&self, asked: &AccessRequest<'_>) -> bool {
         let Some(policies) = &self.policies else { return true };
-        let sees = self.decided(policies, &AccessRequest { action: Action::List, ..*asked });
-        sees.allowed && self.decided(policies, asked).allowed
+        let known = self.known(asked);
+        let list = AccessRequest { action: Action::List, ..*asked };
+        self.decided(policies, &known, &list).allowed
+            && self.decided(policies, &known, asked).allowed
     }
 
     /// Permits what goes on with a call that was permitted when it began, at the upstream that has
@@ -286,20 +233,17 @@ impl Judge {
         let arguments = &CallArguments::none();
         let asked =
             AccessRequest { caller, client, action: Action::List, object, arguments, now: 0 };
-        self.decided(policies, &asked).allowed
+        self.decided(policies, &self.known(&asked), &asked).allowed
     }
 
     /// Decides as [`Judge::sees`] does, anew and without keeping it: for lists, which are kept
     /// themselves.
     pub fn shows(&self, caller: &Caller, object: &Object) -> bool {
-        let Some(policies) = &self.policies else { return true };
         let client = &Client::gateway(Version::MODERN);
         let arguments = &CallArguments::none();
         let action = Action::List;
         let now = 0;
-        let asked = AccessRequest { caller, client, action, object, arguments, now };
-        let slice = policies.slices.of(action, object);
-        slice.is_some_and(|slice| self.decide(policies, slice, &asked).allowed)
+        self.verdict(&AccessRequest { caller, client, action, object, arguments, now }).allowed
     }
 
     /// Whether it keeps as much as this.
@@ -328,111 +272,95 @@ impl Judge {
         let Some(policies) = &self.policies else {
             return Verdict { allowed: true, ..Verdict::default() };
         };
-        match policies.slices.of(asked.action, asked.object) {
-            Some(slice) => self.decide(policies, slice, asked),
-            None => Verdict { errors: vec!["nobody can do that".to_owned()], ..Verdict::default() },
-        }
+        let Some(slice) = policies.slices.of(asked.action, asked.object) else {
+            return Verdict::failed(NOBODY.to_owned());
+        };
+        let caller = caller::entity(asked.caller);
+        let decision = self.decide(slice, caller.as_ref(), asked);
+        Arc::unwrap_or_clone(self.with_call(&decision, caller.as_ref(), asked))
     }
 
     /// Does for a name that nothing has what is done for one that the caller does not see, so that
     /// neither takes longer: a decision that is kept is looked for, and a line is logged.
     pub fn miss(&self, asked: &AccessRequest<'_>, shown: &str) {
         let Some(policies) = &self.policies else { return };
-        let sees = self.decided(policies, &AccessRequest { action: Action::List, ..*asked });
+        let list = AccessRequest { action: Action::List, ..*asked };
+        let sees = self.decided(policies, &self.known(asked), &list);
         self.counters.add(Counter::Unknown);
         let nothing = Verdict { rules: sees.rules.clone(), ..Verdict::default() };
         let object = Object::new(asked.object.kind, &"".into(), shown, None, Vec::new());
         self.log(&AccessRequest { object: &object, ..*asked }, &nothing, "not known");
     }
 
-    /// The answer, kept where it is the same for every call.
-    fn decided(&self, policies: &Policies, asked: &AccessRequest<'_>) -> Arc<Verdict> {
-        let slice = policies.slices.of(asked.action, asked.object);
-        let of_call = |slice: &Slice| slice.reads.context && asked.action != Action::List;
-        if slice.is_none_or(of_call) || ID_BYTES_MAX < asked.object.id.len() {
-            return Arc::new(self.verdict(asked));
+    fn known(&self, asked: &AccessRequest<'_>) -> Known {
+        let grants = self.of_grants(&self.kept, asked.caller, GrantDecisions::default);
+        let object = grants.of(asked.object);
+        Known { grants, object }
+    }
+
+    /// The answer. What of it is the same for every call is decided once.
+    fn decided(
+        &self,
+        policies: &Policies,
+        known: &Known,
+        asked: &AccessRequest<'_>,
+    ) -> Arc<Verdict> {
+        let caller = known.grants.caller(asked.caller);
+        if let Some(decision) = known.object.as_ref().and_then(|known| known.get(asked.action)) {
+            return self.with_call(decision, caller, asked);
         }
-        let kept = self.of_grants(&self.kept, asked.caller, Mutex::default);
-        let key = (asked.action, asked.object.kind);
-        let known = kept.lock().get(&key).and_then(|of| of.get(&asked.object.id)).map(Arc::clone);
-        if let Some(known) = known {
-            return known;
+        let Some(slice) = policies.slices.of(asked.action, asked.object) else {
+            return Arc::new(Verdict::failed(NOBODY.to_owned()));
+        };
+        let decision = self.decide(slice, caller, asked);
+        if let Some(object) = &known.object {
+            let (action, max) = (asked.action, self.bounds.decisions_max);
+            if known.grants.keep(asked.object, object, action, decision.clone(), max) {
+                self.counters.add(Counter::DecisionsDropped);
+            }
         }
-        let verdict = Arc::new(self.verdict(asked));
-        let mut kept = kept.lock();
-        if self.bounds.decisions_max <= kept.values().map(HashMap::len).sum() {
-            kept.clear();
-            self.counters.add(Counter::DecisionsDropped);
-        }
-        kept.entry(key).or_default().insert(asked.object.id.clone(), Arc::clone(&verdict));
-        verdict
+        self.with_call(&decision, caller, asked)
     }
 
     #[cfg(test)]
     pub(super) fn kept_decisions(&self, caller: &Caller) -> usize {
-        self.of_grants(&self.kept, caller, Mutex::default).lock().values().map(HashMap::len).sum()
+        self.of_grants(&self.kept, caller, GrantDecisions::default).count()
     }
 
-    pub(super) fn decide(
+    /// Asks the policies that do not look at the call.
+    fn decide(
         &self,
-        policies: &Policies,
-        slice: &Slice,
+        slice: &Arc<Slice>,
+        caller: Option<&PolicyEntity>,
         asked: &AccessRequest<'_>,
-    ) -> Verdict {
-        let question = match self.question(slice, asked) {
-            Ok(question) => question,
-            Err(error) => {
-                let is_misfit = matches!(&error, Failure::Arguments(error) if error.is_misfit());
-                let errors = vec![error.to_string()];
-                return Verdict { errors, is_misfit, ..Verdict::default() };
-            }
-        };
-        let (request, entities) = question;
-        let response = Authorizer::new().is_authorized(&request, &slice.set, &entities);
-        let diagnostics = response.diagnostics();
-        let errors: Vec<_> = diagnostics.errors().map(ToString::to_string).collect();
-        let mut rules: Vec<_> = diagnostics.reason().filter_map(|id| policies.rule(id)).collect();
-        rules.sort();
-        // Cedar passes over a policy that failed; here it denies.
-        let allowed = response.decision() == Decision::Allow && errors.is_empty();
-        Verdict { allowed, rules, errors, is_misfit: false }
+    ) -> Decision {
+        let outcome = self.base(caller).ask(&slice.same, asked).unwrap_or_else(|error| {
+            let errors = vec![error.to_string()];
+            Outcome { errors, ..Outcome::default() }
+        });
+        let verdict = Arc::new(outcome.clone().verdict());
+        Decision { slice: Arc::clone(slice), outcome, verdict }
     }
 
-    fn question(
+    /// Asks the policies that look at the call, and joins what they say to what the others said.
+    fn with_call(
         &self,
-        slice: &Slice,
+        decision: &Decision,
+        caller: Option<&PolicyEntity>,
         asked: &AccessRequest<'_>,
-    ) -> Result<(Request, Entities), Failure> {
-        let (principal, caller) = caller::entity(asked.caller).ok_or(Failure::Entity("caller"))?;
-        let object = asked.object.entity().ok_or(Failure::Entity("object"))?;
-        let mut entities = vec![caller, object.clone()];
-        let mut context = vec![("route".to_owned(), text(&self.route))];
-        // The decision to show a thing is the same for all calls: a list is made once.
-        if slice.reads.context && asked.action != Action::List {
-            context.extend(of_call(asked)?);
+    ) -> Arc<Verdict> {
+        if decision.slice.of_call.is_empty() {
+            return Arc::clone(&decision.verdict);
         }
-        if slice.reads.context && matches!(asked.action, Action::Call | Action::Get) {
-            let found = ArgumentValues::of(asked.arguments, &slice.wanted, self.bounds)?;
-            for (attribute, kind, tags) in [
-                ("texts", "Texts", found.texts),
-                ("numbers", "Numbers", found.numbers),
-                ("flags", "Flags", found.flags),
-                ("lists", "Lists", found.lists),
-            ] {
-                let uid = uid(kind, "");
-                let entity = Entity::new_with_tags(uid.clone(), [], [], tags);
-                entities.push(entity.ok().ok_or(Failure::Entity("arguments"))?);
-                let uid = RestrictedExpression::new_entity_uid(uid);
-                context.push((attribute.to_owned(), uid));
-            }
+        match self.base(caller).ask(&decision.slice.of_call, asked) {
+            Ok(outcome) if outcome.is_empty() => Arc::clone(&decision.verdict),
+            Ok(outcome) => Arc::new(outcome.and(&decision.outcome).verdict()),
+            Err(error) => Arc::new(error.verdict()),
         }
-        let context = Context::from_pairs(context).ok().ok_or(Failure::Entity("context"))?;
-        let action = uid("Action", asked.action.name());
-        let entities = Entities::from_entities(entities, None);
-        let entities = entities.ok().ok_or(Failure::Entity("entities"))?;
-        let resource: EntityUid = asked.object.uid();
-        let request = Request::new(principal, action, resource, context, None);
-        Ok((request.ok().ok_or(Failure::Entity("request"))?, entities))
+    }
+
+    fn base<'a>(&'a self, caller: Option<&'a PolicyEntity>) -> QuestionBase<'a> {
+        QuestionBase { route: &self.route_value, caller, bounds: self.bounds }
     }
 
     /// Logs for the operator who was refused what, and by which policies.
@@ -453,45 +381,4 @@ impl Judge {
             tracing::warn!(route, ?caller, action, ?object, rules, errors, more, "{what}");
         });
     }
-}
-
-/// Why a question cannot be asked.
-#[derive(Debug, thiserror::Error)]
-enum Failure {
-    #[error(transparent)]
-    Arguments(#[from] ArgumentError),
-    #[error("this {0} is nothing that policies can be asked about")]
-    Entity(&'static str),
-}
-
-/// Attributes of a call besides its arguments.
-fn of_call(asked: &AccessRequest<'_>) -> Result<Vec<(String, RestrictedExpression)>, Failure> {
-    let said = |key| {
-        let said = splice::member(&asked.client.info, key);
-        said.and_then(|said| said.try_read::<String>()).unwrap_or_default()
-    };
-    let record = |fields: Vec<(&str, RestrictedExpression)>| {
-        let fields = fields.into_iter().map(|(name, value)| (name.to_owned(), value));
-        RestrictedExpression::new_record(fields).ok().ok_or(Failure::Entity("context"))
-    };
-    let client = record(vec![("name", text(&said("name"))), ("version", text(&said("version")))])?;
-    let number =
-        |number: u64| RestrictedExpression::new_long(i64::try_from(number).unwrap_or(i64::MAX));
-    let days = asked.now / 86_400;
-    let time = record(vec![
-        ("hour", number(asked.now / 3_600 % 24)),
-        // The first day of 1970 was a Thursday.
-        ("weekday", number((days + 3) % 7 + 1)),
-        ("epoch", number(asked.now)),
-    ])?;
-    let era = match asked.client.era() {
-        Era::Legacy => "legacy",
-        Era::Modern => "modern",
-    };
-    let all = [("client", client), ("era", text(era)), ("time", time)];
-    Ok(all.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
-}
-
-fn text(text: &str) -> RestrictedExpression {
-    RestrictedExpression::new_string(text.to_owned())
 }

@@ -7,7 +7,7 @@ use crate::{
     mcp::uri,
 };
 
-use super::slice::{ParsedPolicy, can_concern};
+use super::{rule::ParsedPolicy, slice::can_concern};
 
 /// Resources that policies name.
 #[derive(Debug, Default)]

@@ -5,12 +5,14 @@ use std::{
     sync::OnceLock,
 };
 
-use cedar_policy::{Entity, EntityId, EntityTypeName, EntityUid, RestrictedExpression};
+use cedar_policy::{Entity, RestrictedExpression};
 
 use crate::{
     call::{ObjectKind, UpstreamName},
     mcp::{raw::Raw, splice},
 };
+
+use super::entity::{PolicyEntity, uid};
 
 /// Something that may be seen and used.
 #[derive(Debug, Clone)]
@@ -22,7 +24,7 @@ pub struct Object {
     /// A `ToolAnnotations` object, where the upstream gave one.
     annotations: Option<Raw>,
     tags: Vec<String>,
-    entity: OnceLock<Option<Entity>>,
+    entity: OnceLock<Option<PolicyEntity>>,
 }
 
 /// Longest id of which a decision is kept, or more is logged: any client can make one up.
@@ -79,13 +81,9 @@ impl Object {
         said.and_then(|said| splice::member(said, hint)?.try_read()).unwrap_or(false)
     }
 
-    pub(super) fn uid(&self) -> EntityUid {
-        uid(self.kind.name(), &self.id)
-    }
-
     /// `None` where Cedar cannot have it as one.
-    pub(super) fn entity(&self) -> Option<&Entity> {
-        self.entity.get_or_init(|| self.made()).as_ref()
+    pub(super) fn entity(&self) -> Option<&PolicyEntity> {
+        self.entity.get_or_init(|| self.made().as_ref().map(PolicyEntity::new)).as_ref()
     }
 
     fn made(&self) -> Option<Entity> {
@@ -106,12 +104,6 @@ impl Object {
             }
         }
         let parents = [uid("Upstream", &self.upstream)];
-        Entity::new_with_tags(self.uid(), attributes, parents, []).ok()
+        Entity::new_with_tags(uid(self.kind.name(), &self.id), attributes, parents, []).ok()
     }
-}
-
-/// An entity's name. Any text can be an id.
-pub fn uid(kind: &str, id: &str) -> EntityUid {
-    let kind: EntityTypeName = kind.parse().expect("only names of types in the schema come here");
-    EntityUid::from_type_name_and_id(kind, EntityId::new(id))
 }

@@ -1,19 +1,15 @@
 //! The policies of one route, compiled.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-};
+use std::collections::{BTreeSet, HashMap};
 
-use cedar_policy::PolicyId;
-
-use crate::config::{Rules, StepUp};
+use crate::config::Rules;
 
 use super::{
     arguments::first_step,
     named_resources::NamedResources,
     reads::{Personal, Reads},
-    slice::{ParsedPolicy, Slices},
+    rule::ParsedPolicy,
+    slice::Slices,
 };
 
 /// The policies of one route.
@@ -25,60 +21,21 @@ pub struct Policies {
     pub(super) resources: NamedResources,
     /// Names of the arguments that any of them reads, or reads something within.
     arguments: BTreeSet<String>,
-    rules: HashMap<PolicyId, Arc<PolicyRule>>,
-}
-
-/// A policy, as it is named to operators.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct PolicyRule {
-    /// Its annotation `@id`.
-    pub id: Option<String>,
-    /// `file:line:column`
-    pub place: String,
-    /// Its annotation `@step_up`: the login that it would not forbid.
-    pub step_up: Option<StepUp>,
-}
-
-impl std::fmt::Display for PolicyRule {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match &self.id {
-            Some(id) => write!(f, "`{id}` ({})", self.place),
-            None => f.write_str(&self.place),
-        }
-    }
 }
 
 impl Policies {
-    pub(super) fn new(
-        rules: &Rules,
-        files: &HashMap<String, Vec<(ParsedPolicy, PolicyRule)>>,
-    ) -> Self {
+    pub(super) fn new(rules: &Rules, files: &HashMap<String, Vec<ParsedPolicy>>) -> Self {
         let read = rules.policies.iter().filter_map(|file| files.get(&file.name)).flatten();
-        let mut all = Vec::new();
+        let all: Vec<_> = read.cloned().collect();
         let mut reads = Reads::default();
-        let mut named = HashMap::new();
-        for (known, rule) in read {
-            reads.add(&known.reads);
-            named.insert(known.policy.id().clone(), Arc::new(rule.clone()));
-            all.push(known.clone());
-        }
+        all.iter().for_each(|known| reads.add(&known.reads));
         let resources = NamedResources::of(all.iter());
         let arguments = reads.arguments.keys().map(|name| first_step(name)).collect();
-        Self {
-            slices: Slices::new(&all),
-            personal: reads.personal,
-            resources,
-            arguments,
-            rules: named,
-        }
+        Self { slices: Slices::new(&all), personal: reads.personal, resources, arguments }
     }
 
     /// Names of the arguments that any of them reads, or reads something within.
     pub fn arguments(&self) -> &BTreeSet<String> {
         &self.arguments
-    }
-
-    pub(super) fn rule(&self, id: &PolicyId) -> Option<Arc<PolicyRule>> {
-        self.rules.get(id).map(Arc::clone)
     }
 }

@@ -48,12 +48,28 @@ pub struct Personal {
     pub mfa: bool,
 }
 
+/// Attributes of the context, the route apart, that are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ContextReads {
+    pub client: bool,
+    pub era: bool,
+    pub time: bool,
+    /// Kinds of arguments.
+    pub kinds: Kinds,
+}
+
 /// Attributes that one policy, or several, ask for.
+#[allow(clippy::struct_excessive_bools, reason = "one for each thing that a policy may ask for")]
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Reads {
     /// The policy reads more than the route, which is always the same: an answer is for one call
     /// only.
     pub context: bool,
+    pub attributes: ContextReads,
+    /// Conditions ask for the caller, or for what it is in, beyond what it is called.
+    pub principal: bool,
+    /// Conditions ask for the thing, or for what it is in.
+    pub resource: bool,
     pub personal: Personal,
     /// The arguments by the names that the schema explains.
     pub arguments: BTreeMap<String, Kinds>,
@@ -63,6 +79,34 @@ pub struct Reads {
     pub names: bool,
     /// Arguments are read otherwise than by a name that stands in the policy.
     pub loose: bool,
+}
+
+impl BitOrAssign for ContextReads {
+    fn bitor_assign(&mut self, other: Self) {
+        self.client |= other.client;
+        self.era |= other.era;
+        self.time |= other.time;
+        self.kinds |= other.kinds;
+    }
+}
+
+impl ContextReads {
+    const ALL: Self = {
+        let kinds = Kinds { text: true, number: true, flag: true, list: true };
+        Self { client: true, era: true, time: true, kinds }
+    };
+
+    /// What reading this attribute asks for; everything where the attribute is not known here.
+    fn of(attribute: &str) -> Self {
+        let none = Self::default();
+        match attribute {
+            "route" => none,
+            "client" => Self { client: true, ..none },
+            "era" => Self { era: true, ..none },
+            "time" => Self { time: true, ..none },
+            _ => Kinds::of(attribute).map_or(Self::ALL, |kinds| Self { kinds, ..none }),
+        }
+    }
 }
 
 impl BitOrAssign for Kinds {
@@ -91,7 +135,12 @@ impl Kinds {
 impl Reads {
     /// Finds what a parsed policy asks for. `None` where its text cannot be looked at.
     pub fn of(policy: &Policy) -> Option<Self> {
-        let mut reads = Self::default();
+        // To be within something is to be asked what one is in; a type and a name are known.
+        let principal = matches!(
+            policy.principal_constraint(),
+            PrincipalConstraint::In(_) | PrincipalConstraint::IsIn(..)
+        );
+        let mut reads = Self { principal, ..Self::default() };
         match policy.principal_constraint() {
             PrincipalConstraint::Eq(who)
             | PrincipalConstraint::In(who)
@@ -106,7 +155,10 @@ impl Reads {
         }
         let whole = policy.to_json().ok()?;
         for condition in whole.get("conditions")?.as_array()? {
-            reads.expression(condition.get("body")?);
+            let body = condition.get("body")?;
+            reads.principal |= mentions(body, "principal");
+            reads.resource |= mentions(body, "resource");
+            reads.expression(body);
         }
         Some(reads)
     }
@@ -114,6 +166,9 @@ impl Reads {
     /// Adds what the other asks for.
     pub fn add(&mut self, other: &Self) {
         self.context |= other.context;
+        self.attributes |= other.attributes;
+        self.principal |= other.principal;
+        self.resource |= other.resource;
         self.personal.subject |= other.personal.subject;
         self.personal.address |= other.personal.address;
         self.personal.mfa |= other.personal.mfa;
@@ -185,7 +240,12 @@ impl Reads {
     /// Something that cannot be looked into: whatever it is that it reads.
     fn everything(&mut self) {
         self.personal = Personal { subject: true, address: true, mfa: true };
-        (self.context, self.loose, self.names) = (true, true, true);
+        self.attributes = ContextReads::ALL;
+        self.context = true;
+        self.principal = true;
+        self.resource = true;
+        self.loose = true;
+        self.names = true;
     }
 
     /// A variable as it is.
@@ -194,7 +254,10 @@ impl Reads {
             Some("principal") => {
                 self.personal = Personal { subject: true, address: true, mfa: true };
             }
-            Some("context") => self.context = true,
+            Some("context") => {
+                self.context = true;
+                self.attributes = ContextReads::ALL;
+            }
             Some(_) => (),
             None => self.everything(),
         }
@@ -209,7 +272,10 @@ impl Reads {
         self.names |= matches!(name, "name" | "tags") && !is_of_client();
         match variable(of.get("left")) {
             Some("principal") => self.of_principal(name),
-            Some("context") => self.context |= name != "route",
+            Some("context") => {
+                self.context |= name != "route";
+                self.attributes |= ContextReads::of(name);
+            }
             _ => self.left(of),
         }
     }
@@ -241,9 +307,10 @@ impl Reads {
         match (kinds, name) {
             (Some(kinds), Some(name)) => {
                 self.context = true;
+                self.attributes.kinds |= kinds;
                 *self.arguments.entry(name.to_owned()).or_default() |= kinds;
             }
-            _ => self.loose = true,
+            _ => self.everything(),
         }
     }
 
@@ -271,6 +338,18 @@ impl Reads {
             Value::Array(items) => items.iter().for_each(|item| self.literal(item)),
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => (),
         }
+    }
+}
+
+/// Whether the word stands anywhere in an expression: a variable does, wherever it may stand.
+fn mentions(expression: &Value, word: &str) -> bool {
+    match expression {
+        Value::String(text) => text == word,
+        Value::Array(items) => items.iter().any(|item| mentions(item, word)),
+        Value::Object(members) => {
+            members.iter().any(|(key, value)| key == word || mentions(value, word))
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }
 

@@ -3,28 +3,24 @@
 //! A policy applies only where all three parts of its scope do, and a scope cannot fail. So one
 //! whose scope is of another action, upstream, kind or thing changes no answer, and is left out.
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
-use cedar_policy::{ActionConstraint, EntityUid, Policy, PolicySet, ResourceConstraint};
+use cedar_policy::{ActionConstraint, EntityUid, Policy, ResourceConstraint};
 
 use crate::call::{Action, ObjectKind};
 
-use super::{arguments::RequestedArguments, object::Object, reads::Reads};
+use super::{group::PolicyGroup, object::Object, rule::ParsedPolicy};
 
-/// A policy, and what it asks for.
-#[derive(Debug, Clone)]
-pub struct ParsedPolicy {
-    pub policy: Policy,
-    pub reads: Reads,
-}
-
-/// Policies that can matter to some question.
+/// Policies that can matter to some question, and whose scope it is within but for who asks.
 #[derive(Debug, Default)]
 pub struct Slice {
-    pub set: PolicySet,
-    /// Attributes that they ask for together.
-    pub reads: Reads,
-    pub wanted: RequestedArguments,
+    /// Those whose answer is the same for every call of callers with the same grants.
+    pub same: PolicyGroup,
+    /// Those that look at the call.
+    pub of_call: PolicyGroup,
 }
 
 /// All slices.
@@ -35,9 +31,16 @@ pub struct Slices(HashMap<(Action, ObjectKind), SlicesOfAction>);
 #[derive(Debug, Default)]
 struct SlicesOfAction {
     /// The slice for what no policy names.
-    other: Slice,
-    upstreams: HashMap<String, Slice>,
-    objects: HashMap<String, Slice>,
+    other: Arc<Slice>,
+    upstreams: HashMap<String, Arc<Slice>>,
+    objects: HashMap<String, Arc<Slice>>,
+}
+
+/// A policy that is asked about an action and a kind of thing.
+#[derive(Debug)]
+struct ReachingPolicy<'a> {
+    policy: &'a ParsedPolicy,
+    reach: Reach,
 }
 
 /// Things that the scope of a policy leaves.
@@ -55,8 +58,10 @@ impl Slices {
         for kind in ObjectKind::ALL {
             for action in Action::ALL.into_iter().filter(|action| kind.takes(*action)) {
                 let fits = all.iter().filter(|known| admits(&known.policy, action));
-                let fitting = fits.map(|known| (known, reach(&known.policy, kind)));
-                slices.insert((action, kind), SlicesOfAction::new(&fitting.collect::<Vec<_>>()));
+                let reaching =
+                    |policy| ReachingPolicy { policy, reach: reach(&policy.policy, kind) };
+                let fitting: Vec<_> = fits.map(reaching).collect();
+                slices.insert((action, kind), SlicesOfAction::new(action, &fitting));
             }
         }
         Self(slices)
@@ -64,7 +69,7 @@ impl Slices {
 
     /// Finds the policies that can matter to whether this may be done. `None` where nobody can do
     /// it.
-    pub fn of(&self, action: Action, object: &Object) -> Option<&Slice> {
+    pub fn of(&self, action: Action, object: &Object) -> Option<&Arc<Slice>> {
         let sliced = self.0.get(&(action, object.kind))?;
         let named = sliced.objects.get(&object.id);
         let named = named.or_else(|| sliced.upstreams.get(&*object.upstream));
@@ -73,24 +78,27 @@ impl Slices {
 }
 
 impl SlicesOfAction {
-    fn new(all: &[(&ParsedPolicy, Reach)]) -> Self {
-        let mut sliced = Self { other: Slice::new(all, None, None), ..Self::default() };
+    fn new(action: Action, all: &[ReachingPolicy<'_>]) -> Self {
+        let slice = |upstream: Option<&str>, object: Option<&str>| {
+            Arc::new(Slice::new(action, all, upstream, object))
+        };
+        let mut sliced = Self { other: slice(None, None), ..Self::default() };
         let upstream_of = |id: &str| id.split('/').next().unwrap_or_default().to_owned();
         let mut upstreams = BTreeSet::new();
         let mut objects = BTreeSet::new();
-        for (_, reach) in all {
-            match reach {
+        for one in all {
+            match &one.reach {
                 Reach::Upstream(name) => drop(upstreams.insert(name.clone())),
                 Reach::Object(id) => drop(objects.insert(id.clone())),
                 Reach::All | Reach::Nothing => (),
             }
         }
         for name in upstreams {
-            let slice = Slice::new(all, Some(&name), None);
+            let slice = slice(Some(&name), None);
             sliced.upstreams.insert(name, slice);
         }
         for id in objects {
-            let slice = Slice::new(all, Some(&upstream_of(&id)), Some(&id));
+            let slice = slice(Some(&upstream_of(&id)), Some(&id));
             sliced.objects.insert(id, slice);
         }
         sliced
@@ -98,22 +106,25 @@ impl SlicesOfAction {
 }
 
 impl Slice {
-    fn new(all: &[(&ParsedPolicy, Reach)], upstream: Option<&str>, object: Option<&str>) -> Self {
-        let mut slice = Self::default();
-        for (known, reach) in all {
-            let fits = match reach {
-                Reach::All => true,
-                Reach::Upstream(name) => upstream == Some(name),
-                Reach::Object(id) => object == Some(id),
-                Reach::Nothing => false,
-            };
-            if fits {
-                slice.set.add(known.policy.clone()).expect("ids are places in files: each is one");
-                slice.reads.add(&known.reads);
-            }
+    fn new(
+        action: Action,
+        all: &[ReachingPolicy<'_>],
+        upstream: Option<&str>,
+        object: Option<&str>,
+    ) -> Self {
+        let fits = |one: &&ReachingPolicy<'_>| match &one.reach {
+            Reach::All => true,
+            Reach::Upstream(name) => upstream == Some(name),
+            Reach::Object(id) => object == Some(id),
+            Reach::Nothing => false,
+        };
+        let all = all.iter().filter(fits).map(|one| one.policy);
+        // Nothing of a call is known to `list`.
+        let of_call = |policy: &&ParsedPolicy| policy.reads.context && action != Action::List;
+        Self {
+            same: PolicyGroup::new(all.clone().filter(|policy| !of_call(policy))),
+            of_call: PolicyGroup::new(all.filter(of_call)),
         }
-        slice.wanted = RequestedArguments::new(&slice.reads.arguments);
-        slice
     }
 }
 

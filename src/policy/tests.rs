@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use cedar_policy::Policy;
-use proptest::{prelude::*, sample::subsequence};
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use crate::{
@@ -13,10 +12,7 @@ use crate::{
     telemetry::Counters,
 };
 
-use super::{
-    AccessRequest, Denial, Judge, Object, PolicyBounds, arguments::RequestedArguments, caller,
-    compile, reads::Reads, slice::Slice,
-};
+use super::{AccessRequest, Denial, Judge, Object, PolicyBounds, caller, compile};
 
 const ROUTES: &str = "[routes.\"/mcp\"]\nupstreams = [\"bank\", \"files\"]\n\
     [upstreams.bank]\nurl = \"http://127.0.0.1:9\"\n\
@@ -349,19 +345,6 @@ fn without(text: &str, piece: usize) -> String {
     format!("{}{}", text.get(..gone.start).unwrap(), text.get(gone.end..).unwrap())
 }
 
-const POOL: [&str; 10] = [
-    "permit(principal, action, resource);",
-    "permit(principal, action == Action::\"call\", resource is Tool);",
-    "permit(principal, action in [Action::\"list\", Action::\"read\"], resource);",
-    "permit(principal, action, resource in Upstream::\"bank\");",
-    "permit(principal, action, resource is Tool in Upstream::\"files\");",
-    "permit(principal, action, resource == Tool::\"bank/a\");",
-    "forbid(principal, action == Action::\"call\", resource in Tool::\"files/a\");",
-    "forbid(principal, action, resource is Resource);",
-    "forbid(principal, action, resource in Upstream::\"bank\") when { resource.name == \"b\" };",
-    "forbid(principal, action, resource == Prompt::\"bank/a\");",
-];
-
 #[test]
 fn an_array_is_no_object_with_arguments_in_it() {
     let judge = judge(
@@ -431,36 +414,6 @@ pub(super) const ALLOW: &str = "permit(principal, action, resource);";
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
-
-    /// A slice decides as all policies do.
-    #[test]
-    fn what_is_left_out_changes_no_answer(
-        policies in subsequence(POOL.to_vec(), 0..=POOL.len()),
-        action in 0..5_usize,
-        kind in 0..3_usize,
-        id in prop::sample::select(vec!["bank/a", "bank/b", "files/a", "files/c"]),
-    ) {
-        let (action, kind) = (Action::ALL[action], ObjectKind::ALL[kind]);
-        prop_assume!(kind.takes(action) && !policies.is_empty());
-        let text = policies.join("\n");
-        let judge = judge(&text);
-        let mut whole = Slice::default();
-        for (at, text) in policies.iter().enumerate() {
-            let id = Some(cedar_policy::PolicyId::new(at.to_string()));
-            let policy = Policy::parse(id, text).unwrap();
-            whole.reads.add(&Reads::of(&policy).unwrap());
-            whole.set.add(policy).unwrap();
-        }
-        whole.wanted = RequestedArguments::new(&whole.reads.arguments);
-        let (upstream, name) = id.split_once('/').unwrap();
-        let object = Object::new(kind, &upstream.into(), name, None, Vec::new());
-        let (caller, client) = (&nobody(), &Client::gateway(Version::MODERN));
-        let (object, arguments) = (&object, &CallArguments::none());
-        let asked = AccessRequest { caller, client, action, object, arguments, now: 0 };
-        let policies = judge.policies.as_ref().unwrap();
-        let want = judge.decide(policies, &whole, &asked).allowed;
-        prop_assert_eq!(judge.verdict(&asked).allowed, want);
-    }
 
     /// Whatever a caller writes where a number is asked for: it is one, or the call is denied.
     #[test]
