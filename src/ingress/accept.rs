@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderName, header};
 
 /// The kinds of answer that a client accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,11 +23,12 @@ impl Accepts {
     /// Reads `Accept`; none where it lists neither JSON nor a stream. Forgiving: no `Accept`
     /// accepts all.
     pub fn of(headers: &HeaderMap) -> Option<Self> {
-        let Some(kinds) = kinds(headers) else { return Some(Self::Both) };
-        // Nearly all clients say this, to the letter.
-        if kinds == USUAL {
+        // Nearly all clients say this, to the letter, and once.
+        let is_single = headers.len() == headers.keys_len();
+        if is_single && headers.get(header::ACCEPT).is_some_and(|kinds| kinds == USUAL) {
             return Some(Self::Both);
         }
+        let Some(kinds) = kinds(headers) else { return Some(Self::Both) };
         match (lists(&kinds, JSON), lists(&kinds, STREAM)) {
             (Some(false), Some(true)) => Some(Self::OnlyStream),
             (Some(true), Some(true)) => {
@@ -61,12 +62,14 @@ fn kinds(headers: &HeaderMap) -> Option<Cow<'_, str>> {
 
 /// Tells whether `Content-Type` says that the body is JSON.
 pub fn is_json(headers: &HeaderMap) -> bool {
-    let kind = text(headers, header::CONTENT_TYPE.as_str()).unwrap_or_default();
-    kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case(JSON))
+    let kind = text(headers, &header::CONTENT_TYPE).unwrap_or_default();
+    // Nearly all clients say this, to the letter.
+    kind == JSON
+        || kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case(JSON))
 }
 
 /// The first value of a header, where it is text.
-pub fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+pub fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 

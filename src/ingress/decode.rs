@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::{
     call::{Caller, Client},
@@ -76,6 +76,7 @@ pub fn era_of(headers: Option<&HeaderMap>, message: &Message) -> Era {
         });
     let by_meta = || {
         let meta = match message {
+            Message::Request(request) if !request.params.may_say_version() => None,
             Message::Request(request) => request.params.meta().ok(),
             Message::Notification(notification) => Meta::read(&notification.params).ok(),
             Message::Response(_) => None,
@@ -186,7 +187,7 @@ pub fn notified(headers: Option<&HeaderMap>, notification: &Notification) -> Res
     if meta.protocol_version.is_some() {
         return check_version(headers, &meta).map(drop);
     }
-    match said(headers, &VERSION)? {
+    match headers.map_or(Ok(None), |headers| single(headers, &VERSION))? {
         Some(version) if Version::find(&version).is_none() => Err(Rejection::Version(version)),
         _ => Ok(()),
     }
@@ -238,13 +239,15 @@ pub fn named(method: Method, params: &Params) -> Result<TargetRef, Rejection> {
 }
 
 fn check_version(headers: Option<&HeaderMap>, meta: &Meta) -> Result<Version, Rejection> {
-    let said = said(headers, &VERSION)?;
+    let value = headers.map_or(Ok(None), |headers| value(headers, &VERSION))?;
     let Some(inner) = &meta.protocol_version else {
+        decoded(value, &VERSION)?;
         return Err(Rejection::Meta(
             "`params._meta` lacks `io.modelcontextprotocol/protocolVersion`".to_owned(),
         ));
     };
-    if headers.is_some() && said.as_deref() != Some(inner) {
+    if headers.is_some() && !says(value, inner) {
+        let said = decoded(value, &VERSION)?;
         return Err(mismatch("MCP-Protocol-Version", "params._meta", said));
     }
     let version = Version::find(inner).filter(|version| version.era() == Era::Modern);
@@ -260,12 +263,15 @@ fn check_header(
     wanted: &str,
 ) -> Result<(), Rejection> {
     let Some(headers) = headers else { return Ok(()) };
-    let said = single(headers, name)?;
-    if said.as_deref() == Some(wanted) { Ok(()) } else { Err(mismatch(title, member, said)) }
+    let value = value(headers, name)?;
+    if says(value, wanted) {
+        return Ok(());
+    }
+    Err(mismatch(title, member, decoded(value, name)?))
 }
 
-fn said(headers: Option<&HeaderMap>, name: &HeaderName) -> Result<Option<String>, Rejection> {
-    headers.map_or(Ok(None), |headers| single(headers, name))
+fn says(value: Option<&HeaderValue>, wanted: &str) -> bool {
+    value.is_some_and(|value| header::says(value.as_bytes(), wanted))
 }
 
 fn mismatch(header: &str, member: &str, said: Option<String>) -> Rejection {
@@ -277,16 +283,29 @@ fn mismatch(header: &str, member: &str, said: Option<String>) -> Rejection {
     })
 }
 
-/// The decoded text of a header that may be there once.
-fn single(headers: &HeaderMap, name: &HeaderName) -> Result<Option<String>, Rejection> {
-    let mut values = headers.get_all(name).iter();
-    let Some(value) = values.next() else { return Ok(None) };
-    if values.next().is_some() {
+/// The value of a header that may be there once.
+fn value<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> Result<Option<&'a HeaderValue>, Rejection> {
+    // Nearly all requests have each header once.
+    let may_repeat = headers.len() != headers.keys_len();
+    if may_repeat && 1 < headers.get_all(name).iter().count() {
         return Err(Rejection::Header(format!("header `{name}` is there twice")));
     }
+    Ok(headers.get(name))
+}
+
+fn decoded(value: Option<&HeaderValue>, name: &HeaderName) -> Result<Option<String>, Rejection> {
+    let Some(value) = value else { return Ok(None) };
     let text = header::decode(value.as_bytes());
     text.map(Some)
         .ok_or_else(|| Rejection::Header(format!("header `{name}` has characters it may not have")))
+}
+
+/// The decoded text of a header that may be there once.
+fn single(headers: &HeaderMap, name: &HeaderName) -> Result<Option<String>, Rejection> {
+    decoded(value(headers, name)?, name)
 }
 
 fn mirrored(headers: &HeaderMap) -> Result<Vec<(String, String)>, Rejection> {

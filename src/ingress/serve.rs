@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use futures_util::future::join_all;
-use http::{HeaderMap, Method as Verb, Request, StatusCode};
+use http::{HeaderMap, HeaderName, Method as Verb, Request, StatusCode};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming as HttpIncoming;
 
@@ -29,7 +29,7 @@ use super::{
     stream,
 };
 
-const LAST_EVENT_ID: &str = "last-event-id";
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
 /// Answers one request: of a page in a browser, so that the page may read it.
 pub async fn serve(
@@ -286,7 +286,7 @@ impl RouteHandler {
         if !accept::accepts_stream(headers) {
             return not_stream();
         }
-        let last = accept::text(headers, LAST_EVENT_ID);
+        let last = accept::text(headers, &LAST_EVENT_ID);
         match last.map(str::parse::<EventId>).transpose() {
             Ok(Some(id)) if id.stream != 0 => match session.find_stream(id) {
                 Some(found) => stream::resume(&session, self.at().limits(), &found, id.event),
@@ -313,7 +313,7 @@ impl RouteHandler {
     }
 
     fn session(&self, headers: &HeaderMap) -> Result<Arc<Session>, Rejection> {
-        let id = accept::text(headers, SESSION.as_str()).ok_or(Rejection::NoSession)?;
+        let id = accept::text(headers, &SESSION).ok_or(Rejection::NoSession)?;
         decode::check_legacy_version(headers)?;
         let path = &self.at().route.settings.path;
         let found =

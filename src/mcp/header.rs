@@ -8,14 +8,25 @@ const CLOSE: &str = "?=";
 
 /// A header value that says `text`.
 pub fn encode(text: &str) -> String {
-    let plain = !text.is_empty()
-        && text.bytes().all(|byte| byte == b' ' || byte == b'\t' || byte.is_ascii_graphic())
-        && text.trim_matches([' ', '\t']) == text
-        && !(text.starts_with(OPEN) && text.ends_with(CLOSE));
-    if plain || text.is_empty() {
+    if is_plain(text) || text.is_empty() {
         return text.to_owned();
     }
     format!("{OPEN}{}{CLOSE}", STANDARD.encode(text))
+}
+
+/// Whether a header value says `text`. Nearly always they are the same bytes.
+pub fn says(value: &[u8], text: &str) -> bool {
+    (value == text.as_bytes() && is_plain(text)) || decode(value).as_deref() == Some(text)
+}
+
+/// Whether a text stands in a header as it is.
+fn is_plain(text: &str) -> bool {
+    let is_blank = |byte: Option<&u8>| matches!(byte, None | Some(b' ' | b'\t'));
+    let bytes = text.as_bytes();
+    bytes.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\t'))
+        && !is_blank(bytes.first())
+        && !is_blank(bytes.last())
+        && !(text.starts_with(OPEN) && text.ends_with(CLOSE))
 }
 
 /// Decodes a header value; none where it has bytes a header may not have, or is no valid base64 of
@@ -51,6 +62,23 @@ mod tests {
         #[test]
         fn what_is_encoded_is_decoded(text in any::<String>()) {
             prop_assert_eq!(decode(encode(&text).as_bytes()), Some(text));
+        }
+
+        #[test]
+        fn a_value_says_what_is_decoded_of_it(
+            (value, text) in {
+                let text = || prop_oneof![
+                    "[ \\tA-z]{0,3}", "=\\?base64\\?(QQ==|A|!)?\\?=", any::<String>(), Just("A".to_owned()),
+                ];
+                prop_oneof![
+                    (text(), text()),
+                    text().prop_map(|text| (text.clone(), text)),
+                    text().prop_map(|text| (encode(&text), text)),
+                ]
+            },
+        ) {
+            let decoded = decode(value.as_bytes());
+            prop_assert_eq!(says(value.as_bytes(), &text), decoded.as_ref() == Some(&text));
         }
     }
 }

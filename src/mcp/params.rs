@@ -69,6 +69,13 @@ impl Params {
         self.index.is_some()
     }
 
+    /// Whether `_meta` may have a protocol version: false where it is known to have none.
+    pub fn may_say_version(&self) -> bool {
+        let version = |index: &ParamsIndex| index.meta_member(MetaMember::ProtocolVersion);
+        let version = self.index.as_deref().and_then(version);
+        version.is_none_or(Span::is_there)
+    }
+
     /// Reads `_meta`; empty where there is none.
     ///
     /// # Errors

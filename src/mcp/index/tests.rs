@@ -298,6 +298,8 @@ proptest! {
             }
         }
         prop_assert_eq!(said(params.meta()), said(Meta::read(&text)));
+        let says_version = Meta::read(&text).is_ok_and(|meta| meta.protocol_version.is_some());
+        prop_assert!(params.may_say_version() || !says_version);
         for method in NAMING {
             let found = TargetRef::of(method, &params);
             prop_assert_eq!(said(found), said(TargetRef::of(method, &unknown)));
