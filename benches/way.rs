@@ -455,7 +455,7 @@ fn answers(stages: &mut Stages, size: &str, bytes: usize) -> Result<()> {
     let text = line.repeat(bytes.div_ceil(line.len()));
     let result = Raw::trusted(format!(r#"{{"content":[{{"type":"text","text":"{text}"}}]}}"#));
     let id = request(&Bytes::from_static(MODERN_CALL.as_bytes()))?.id;
-    let body = Body::Result(result.clone());
+    let body = Body::Result(result.clone().into());
     let framed = message::response(Some(&id), &body);
     let answer = framed.clone();
     stages
@@ -547,7 +547,7 @@ fn lists(stages: &mut Stages) -> Result<()> {
     let kib = page.bytes().len() / 1024;
     stages.add(format!("page of {TOOLS} tools ({kib} KiB), framed"), move || {
         let page = view.offer.page(ListKind::Tools, black_box(None), Version::MODERN);
-        page.ok().map(|page| message::response(Some(&id), &Body::Result(page)))
+        page.ok().map(|page| message::response(Some(&id), &Body::Result(page.into())))
     });
     Ok(())
 }

@@ -4,8 +4,8 @@ use bytes::{Bytes, BytesMut};
 use serde_json::{Value, value::RawValue};
 use tollgate::internals::{
     Body, EntryBounds, Incoming, Item, ListKind, Message, MessageBounds, Meta, Method, Param,
-    Params, Raw, Received, TargetRef, answer_in_pieces, canonical, events_of, header, lenient,
-    splice, take_lines, uri,
+    Params, Raw, Received, ResultBody, ResultMember, TargetRef, answer_in_pieces, canonical,
+    events_of, header, lenient, splice, take_lines, uri,
 };
 
 pub type Target = fn(&[u8]);
@@ -13,6 +13,7 @@ pub type Target = fn(&[u8]);
 pub const TARGETS: &[(&str, Target)] = &[
     ("message", message),
     ("params", params),
+    ("result", result),
     ("lenient", read_leniently),
     ("splice", edit),
     ("sse", events),
@@ -72,6 +73,27 @@ fn params(data: &[u8]) {
     }
 }
 
+/// A result in an answer: what was noted while it was read is what is found by walking it.
+fn result(data: &[u8]) {
+    const NAMES: [(ResultMember, &str); 4] = [
+        (ResultMember::ResultType, "resultType"),
+        (ResultMember::IsError, "isError"),
+        (ResultMember::TaskId, "taskId"),
+        (ResultMember::CacheScope, "cacheScope"),
+    ];
+    let Some(text) = json(data).filter(Raw::is_object) else { return };
+    let whole = [br#"{"jsonrpc":"2.0","id":1,"result":"#, text.bytes().as_ref(), b"}"].concat();
+    let Ok(Message::Response(answer)) = Message::parse(&whole.into()) else { return };
+    let Body::Result(known) = answer.body else { return };
+    let unknown = ResultBody::from(text.clone());
+    assert_eq!(known.bytes(), text.bytes());
+    assert_eq!(known.kind(), unknown.kind());
+    assert_eq!(known.is_error(), unknown.is_error());
+    for (member, name) in NAMES {
+        assert_eq!(known.member(member), splice::member(&text, name));
+    }
+}
+
 fn said<T: std::fmt::Debug, E: std::fmt::Display>(read: Result<T, E>) -> String {
     read.map_or_else(|error| error.to_string(), |read| format!("{read:?}"))
 }
@@ -90,9 +112,7 @@ fn assert_whole(message: &Message) {
     match message {
         Message::Request(request) => assert_json(request.params.text()),
         Message::Notification(notification) => assert_json(&notification.params),
-        Message::Response(response) => match &response.body {
-            Body::Result(raw) | Body::Error(raw) => assert_json(raw),
-        },
+        Message::Response(response) => assert_json(response.body.text()),
     }
 }
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::{
     call::{CallId, Caller, Client, RoutePath, TraceId, clock},
     config::Recorded,
-    mcp::{canonical::canonical, message::Body, method::Method, raw::Raw, result, splice},
+    mcp::{canonical::canonical, message::Body, method::Method, raw::Raw, splice},
     telemetry::{CallMetrics, Outcome},
 };
 
@@ -242,17 +242,15 @@ pub fn outcome(method: Method, body: &Body) -> Outcome {
     let Body::Result(result) = body else { return Outcome::Error };
     let calls = matches!(method, Method::ToolsCall | Method::TasksResult);
     match () {
-        () if calls && result::is_error(result) => Outcome::ToolError,
-        () if result::requires_input(result) => Outcome::InputRequired,
+        () if calls && result.is_error() => Outcome::ToolError,
+        () if result.requires_input() => Outcome::InputRequired,
         () => Outcome::Ok,
     }
 }
 
 /// Bytes of an answer.
 pub fn bytes(body: &Body) -> usize {
-    match body {
-        Body::Result(said) | Body::Error(said) => said.bytes().len(),
-    }
+    body.text().bytes().len()
 }
 
 #[allow(clippy::wildcard_enum_match_arm, reason = "all others say it all by their name")]

@@ -162,7 +162,7 @@ pub async fn until(mut done: impl FnMut() -> bool) {
 }
 
 fn answer() -> Body {
-    Body::Result(Raw::trusted(r#"{"content":[]}"#))
+    Body::Result(Raw::trusted(r#"{"content":[]}"#).into())
 }
 
 /// What the counters say: written, dropped, refused.

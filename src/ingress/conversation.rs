@@ -182,7 +182,8 @@ impl Conversation {
     fn before_initialize(&self, message: Message) -> MessageAction {
         match message {
             Message::Request(request) if is(&request, Method::Ping) => {
-                let text = message::response(Some(&request.id), &Body::Result(Raw::object()));
+                let text =
+                    message::response(Some(&request.id), &Body::Result(Raw::object().into()));
                 MessageAction::Answer(Answer::ok(text))
             }
             Message::Request(request) => self.reject(&Rejection::NotOpened, Some(&request.id)),

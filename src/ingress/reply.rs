@@ -409,6 +409,6 @@ mod tests {
             assert_eq!(status(said, &error(code), Era::Modern), wanted, "{said} {code}");
             assert_eq!(status(said, &error(code), Era::Legacy), StatusCode::OK);
         }
-        assert_eq!(status(500, &Body::Result(Raw::object()), Era::Modern), StatusCode::OK);
+        assert_eq!(status(500, &Body::Result(Raw::object().into()), Era::Modern), StatusCode::OK);
     }
 }

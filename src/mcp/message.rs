@@ -9,6 +9,7 @@ use super::{
     lenient,
     params::Params,
     raw::{self, Malformed, Raw},
+    result::ResultBody,
     splice,
     unique_members::{UniqueMembers, is_same_name, read_unique},
 };
@@ -47,8 +48,18 @@ pub struct Response {
 /// Body of a response: the `result`, or the `error` object, each as received.
 #[derive(Debug, Clone)]
 pub enum Body {
-    Result(Raw),
+    Result(ResultBody),
     Error(Raw),
+}
+
+impl Body {
+    /// The `result` or the `error`, as it is written.
+    pub fn text(&self) -> &Raw {
+        match self {
+            Self::Result(result) => result,
+            Self::Error(error) => error,
+        }
+    }
 }
 
 /// The messages of one HTTP body.
@@ -115,7 +126,12 @@ impl Message {
     }
 
     fn indexed(body: &Bytes, index: &MessageIndex) -> Result<Self, Malformed> {
-        Self::of(body, index.values(body), |params| Params::indexed(params, &index.params))
+        let known = |params| Params::indexed(params, &index.params);
+        let mut message = Self::of(body, index.values(body), known)?;
+        if let Self::Response(Response { body: Body::Result(result), .. }) = &mut message {
+            result.know(index.result);
+        }
+        Ok(message)
     }
 
     /// Reads what a scan does not vouch for: what is wrong, or deeper than it goes, or has a member
@@ -140,7 +156,7 @@ impl Message {
         let Some(method) = non_null(method) else {
             let id = non_null(id).map(|id| Id::new(raw(id))).transpose()?;
             let body = match (non_null(result), non_null(error)) {
-                (Some(result), None) => Body::Result(raw(result)),
+                (Some(result), None) => Body::Result(raw(result).into()),
                 (None, Some(error)) => Body::Error(raw(error)),
                 _ => {
                     return Err(Malformed::Shape(

@@ -85,6 +85,11 @@ impl Raw {
         std::str::from_utf8(&self.0).expect("checked when made")
     }
 
+    /// Whether both are the same bytes at the same place; two texts that are alike may not be.
+    pub fn is(&self, other: &Self) -> bool {
+        self.0.as_ptr() == other.0.as_ptr() && self.0.len() == other.0.len()
+    }
+
     pub fn is_object(&self) -> bool {
         self.0.first() == Some(&b'{')
     }

@@ -1,25 +1,96 @@
-//! Reads members that any result may have, whatever it is a result of.
+//! Results, and what any of them may say of itself, whatever it is a result of.
 
-use super::{raw::Raw, splice, word::Word};
+use std::ops::Deref;
+
+use super::{
+    index::{ResultIndex, ResultKind, ResultMember},
+    raw::Raw,
+    splice,
+    word::Word,
+};
 
 static IS_ERROR: Word = Word::new("isError");
 static TRUE: Word = Word::new("true");
 static RESULT_TYPE: Word = Word::new("resultType");
 static TASK: Word = Word::new("task");
-static INPUT_REQUIRED: Word = Word::new("input_required");
+
+/// A result, as it was received or made, with what was found in it while it was read, so that
+/// nobody walks it again for that.
+#[derive(Debug, Clone)]
+pub struct ResultBody {
+    text: Raw,
+    /// None where it was not read, or leaves a question open: who asks walks it then.
+    index: Option<ResultIndex>,
+}
+
+impl ResultBody {
+    /// Notes what was found in this result while the message around it was read.
+    pub(super) fn know(&mut self, index: Option<ResultIndex>) {
+        self.index = index;
+    }
+
+    /// The result with this text in its place, where that may be the same.
+    pub fn with_text(self, text: Raw) -> Self {
+        Self { index: self.index.filter(|_| text.is(&self.text)), text }
+    }
+
+    /// The result with an edited text in its place, in which nothing that it says of itself has
+    /// changed but that it is complete now, whatever its kind was.
+    pub fn completed(&self, text: Raw) -> Self {
+        let index = self.index.map(|index| index.with_kind(ResultKind::Complete));
+        Self { text, index }
+    }
+
+    /// The value of a member.
+    pub fn member(&self, name: ResultMember) -> Option<Raw> {
+        if self.index.is_some_and(|index| !index.has(name)) || !self.text.is_object() {
+            return None;
+        }
+        splice::member(&self.text, name.name())
+    }
+
+    /// Its `resultType` (2026-07-28).
+    pub fn kind(&self) -> ResultKind {
+        self.index.map_or_else(|| kind(&self.text), |index| index.kind)
+    }
+
+    /// Whether a tool's result says that the tool failed.
+    pub fn is_error(&self) -> bool {
+        self.index.map_or_else(|| is_error(&self.text), |index| index.is_error)
+    }
+
+    /// Whether a result asks its client for something (2026-07-28, `input_required`).
+    pub fn requires_input(&self) -> bool {
+        self.kind() == ResultKind::InputRequired
+    }
+}
+
+impl Deref for ResultBody {
+    type Target = Raw;
+
+    fn deref(&self) -> &Raw {
+        &self.text
+    }
+}
+
+impl From<Raw> for ResultBody {
+    /// A result of which nothing is known yet.
+    fn from(text: Raw) -> Self {
+        Self { text, index: None }
+    }
+}
+
+impl From<ResultBody> for Raw {
+    fn from(result: ResultBody) -> Self {
+        result.text
+    }
+}
 
 /// Whether a tool's result says that the tool failed.
 pub fn is_error(result: &Raw) -> bool {
     // Most say that they are none, and need not be walked for that.
     TRUE.is_in(result.bytes())
         && splice::rare_member(result, &IS_ERROR).is_some_and(|is| is.as_str() == "true")
-}
-
-/// Whether a result asks its client for something (2026-07-28, `input_required`).
-pub fn requires_input(result: &Raw) -> bool {
-    INPUT_REQUIRED.may_be_in(result.bytes())
-        && splice::member(result, RESULT_TYPE.text())
-            .is_some_and(|kind| kind.as_str() == "\"input_required\"")
 }
 
 /// Whether a tool's result ends its call: it is neither a question (2026-07-28, `input_required`)
@@ -29,6 +100,13 @@ pub fn ends_call(result: &Raw) -> bool {
     let task = || splice::rare_member(result, &TASK).is_some_and(|task| task.is_object());
     let has_content = || splice::member(result, "content").is_some();
     kind.is_none_or(|kind| kind.as_str() == "\"complete\"") && (!task() || has_content())
+}
+
+/// The `resultType` of a result that is walked for it.
+fn kind(result: &Raw) -> ResultKind {
+    let is_object = result.is_object();
+    let kind = is_object.then(|| splice::rare_member(result, &RESULT_TYPE)).flatten();
+    kind.map_or(ResultKind::None, |kind| ResultKind::of(kind.bytes()))
 }
 
 #[cfg(test)]
@@ -52,6 +130,7 @@ mod tests {
         ] {
             let said = Raw::trusted(result);
             assert_eq!((is_error(&said), ends_call(&said)), (error, end), "{result}");
+            assert_eq!(ResultBody::from(said).is_error(), error, "{result}");
         }
     }
 }

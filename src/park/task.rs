@@ -172,7 +172,7 @@ impl GatewayTasks {
     /// The call's last word; nothing where the task has ended before.
     pub fn end(&self, task: &Task, body: Body, limits: &Limits) {
         let mut end = match body {
-            Body::Result(result) => TaskEnd::Completed(result),
+            Body::Result(result) => TaskEnd::Completed(result.into()),
             Body::Error(error) => TaskEnd::Failed(error),
         };
         let mut kept = self.table.lock();
@@ -417,7 +417,7 @@ mod tests {
     }
 
     fn result(text: &'static str) -> Body {
-        Body::Result(Raw::trusted(text))
+        Body::Result(Raw::trusted(text).into())
     }
 
     async fn emptied(board: &GatewayTasks) {

@@ -10,7 +10,7 @@ use crate::mcp::{
 /// other questions have none but an error.
 pub fn no_answer(method: &str, reason: &str) -> Body {
     match method {
-        "elicitation/create" => Body::Result(Raw::trusted(r#"{"action":"cancel"}"#)),
+        "elicitation/create" => Body::Result(Raw::trusted(r#"{"action":"cancel"}"#).into()),
         _ => Body::Error(ErrorObject::new(INTERNAL_ERROR, reason).raw()),
     }
 }

@@ -165,7 +165,7 @@ impl Fault {
         let era = client.era();
         if let Some(said) = tool_fault(self) {
             if method == Method::ToolsCall {
-                let result = Body::Result(failed_tool(&said, era));
+                let result = Body::Result(failed_tool(&said, era).into());
                 return compat::body(client, era, method, result);
             }
             let object = ErrorObject::new(error::INTERNAL_ERROR, said.message.clone());

@@ -147,9 +147,9 @@ async fn a_question_is_answered_once() {
     let (one_more, refused) = oneshot::channel();
     assert_eq!(session.ask(one_more, 1), None);
     assert!(refused.await.is_err(), "nobody waits for it");
-    assert!(session.answer(&id, Body::Result(Raw::object())));
+    assert!(session.answer(&id, Body::Result(Raw::object().into())));
     assert!(matches!(answer.await, Ok(Body::Result(_))));
-    assert!(!session.answer(&id, Body::Result(Raw::object())));
+    assert!(!session.answer(&id, Body::Result(Raw::object().into())));
 }
 
 #[test]

@@ -49,10 +49,14 @@ pub fn question(client: Version, method: &str, params: &Raw, id: &str) -> Result
 pub fn answer(server: Version, method: &str, body: Body) -> Body {
     let Body::Result(result) = &body else { return body };
     match method {
-        SAMPLE => Body::Result(splice::change(result, "content", |one| sampled(server, one))),
+        SAMPLE => {
+            let result = splice::change(result, "content", |one| sampled(server, one));
+            Body::Result(result.into())
+        }
         ROOTS => {
             let root = |one: &Raw| trim(server, Thing::Root, one);
-            Body::Result(splice::change(result, "roots", |all| splice::map_values(all, root)))
+            let result = splice::change(result, "roots", |all| splice::map_values(all, root));
+            Body::Result(result.into())
         }
         _ => body,
     }
@@ -283,7 +287,8 @@ mod tests {
     #[test]
     fn answers_in_the_words_of_the_server() {
         let said = |server, method, text: &'static str| {
-            let Body::Result(out) = answer(server, method, Body::Result(Raw::trusted(text))) else {
+            let Body::Result(out) = answer(server, method, Body::Result(Raw::trusted(text).into()))
+            else {
                 panic!("a result")
             };
             out.as_str().to_owned()

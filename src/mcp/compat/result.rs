@@ -26,7 +26,10 @@ const LATEST_NOTICES: [&str; 2] =
 /// An answer of a server of era `from`, as a client of this version knows it.
 pub fn body(client: Version, from: Era, method: Method, body: Body) -> Body {
     match body {
-        Body::Result(given) => Body::Result(result(client, from, method, &given)),
+        Body::Result(given) => {
+            let text = result(client, from, method, &given);
+            Body::Result(given.with_text(text))
+        }
         Body::Error(given) => Body::Error(error(client, &given)),
     }
 }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::{
-    names::{ENVELOPE, META, MetaMember, PARAMS, Param},
+    names::{ENVELOPE, META, MetaMember, PARAMS, Param, RESULT, ResultMember},
     scan::{Key, Scan},
 };
 
@@ -28,6 +28,29 @@ pub struct MessageIndex {
     envelope: Members<{ ENVELOPE.len() }>,
     /// Counted from where the params begin.
     pub params: ParamsIndex,
+    /// What a result says of itself; none where there is none, or it is no object that is regular.
+    pub result: Option<ResultIndex>,
+}
+
+/// What a result says of itself, and which of its known members are there. It holds no places: the
+/// few stages that want a member which is there walk for it, and no others do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ResultIndex {
+    /// A bit for each of [`RESULT`].
+    members: u8,
+    pub kind: ResultKind,
+    pub is_error: bool,
+}
+
+/// The `resultType` of a result (2026-07-28).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResultKind {
+    None,
+    Complete,
+    InputRequired,
+    Task,
+    /// Another text, one that is written with escapes, or no text.
+    Other,
 }
 
 /// Where the members of a request's params stand, counted from where the params begin.
@@ -52,11 +75,16 @@ impl MessageIndex {
     /// envelope that is not regular, or is longer or deeper than a scan goes.
     pub fn of(text: &[u8], depth_max: usize) -> Option<Self> {
         const PARAMS_AT: usize = 3;
+        const RESULT_AT: usize = 4;
         u32::try_from(text.len()).ok()?;
         let mut index = Self::default();
         let mut scan = Scan::new(text, depth_max);
         index.envelope.walk(&mut scan, &ENVELOPE, 0, |scan, member| match member {
             Some(PARAMS_AT) if scan.peek() == Some(b'{') => index.params.walk(scan),
+            Some(RESULT_AT) if scan.peek() == Some(b'{') => {
+                index.result = ResultIndex::walk(scan)?;
+                Some(())
+            }
             _ => scan.value(),
         })?;
         (scan.ends() && index.envelope.is_regular).then_some(index)
@@ -126,6 +154,52 @@ impl ParamsIndex {
             }
             _ => scan.value(),
         })
+    }
+}
+
+impl ResultIndex {
+    /// Walks a result. None where the scan does not vouch for it; none within where it is not
+    /// regular.
+    fn walk(scan: &mut Scan<'_>) -> Option<Option<Self>> {
+        const KIND: usize = ResultMember::ResultType as usize;
+        const ERROR: usize = ResultMember::IsError as usize;
+        let (mut kind, mut is_error) = (ResultKind::None, false);
+        let mut members = Members::default();
+        members.walk(scan, &RESULT, 0, |scan, member| {
+            let start = scan.position();
+            scan.value()?;
+            match member {
+                Some(KIND) => kind = ResultKind::of(scan.since(start)),
+                Some(ERROR) => is_error = scan.since(start) == b"true",
+                _ => (),
+            }
+            Some(())
+        })?;
+        let bit = |(at, span): (usize, &Span)| u8::from(span.is_there()) << at;
+        let there = members.spans.iter().enumerate().map(bit).fold(0, |all, bit| all | bit);
+        Some(members.is_regular.then_some(Self { members: there, kind, is_error }))
+    }
+
+    /// The same with another kind, which is said.
+    pub fn with_kind(self, kind: ResultKind) -> Self {
+        let members = self.members | 1 << ResultMember::ResultType as u8;
+        Self { members, kind, ..self }
+    }
+
+    pub fn has(&self, member: ResultMember) -> bool {
+        self.members & (1 << member as u8) != 0
+    }
+}
+
+impl ResultKind {
+    /// Reads it as it is written.
+    pub fn of(value: &[u8]) -> Self {
+        match value {
+            b"\"complete\"" => Self::Complete,
+            b"\"input_required\"" => Self::InputRequired,
+            b"\"task\"" => Self::Task,
+            _ => Self::Other,
+        }
     }
 }
 

@@ -14,8 +14,8 @@ mod names;
 mod scan;
 
 pub use self::{
-    members::{MessageIndex, ParamsIndex, Span},
-    names::{ENVELOPE, MetaMember, Param},
+    members::{MessageIndex, ParamsIndex, ResultIndex, ResultKind, Span},
+    names::{ENVELOPE, MetaMember, Param, ResultMember},
     scan::DEPTH_MAX,
 };
 

@@ -63,6 +63,24 @@ pub(super) const META: [&str; 7] = [
     TRACE_PARENT,
 ];
 
+/// Members of a result, by the names of [`RESULT`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResultMember {
+    ResultType,
+    IsError,
+    TaskId,
+    CacheScope,
+}
+
+/// In the order of [`ResultMember`].
+pub(super) const RESULT: [&str; 4] = ["resultType", "isError", "taskId", "cacheScope"];
+
+impl ResultMember {
+    pub fn name(self) -> &'static str {
+        RESULT.get(self as usize).expect("a name for every member: names_are_in_order")
+    }
+}
+
 impl Param {
     pub fn name(self) -> &'static str {
         PARAMS.get(self as usize).expect("a name for every member: names_are_in_order")

@@ -48,6 +48,11 @@ impl<'a> Scan<'a> {
         self.at
     }
 
+    /// The bytes that were walked since the scan stood there.
+    pub fn since(&self, start: usize) -> &'a [u8] {
+        self.text.get(start..self.at).unwrap_or_default()
+    }
+
     /// The first byte of the next token.
     pub fn peek(&mut self) -> Option<u8> {
         let byte = *self.text.get(self.at)?;

@@ -6,17 +6,18 @@ use proptest::{prelude::*, sample::select, test_runner::Config};
 use serde_json::value::RawValue;
 
 use crate::mcp::{
-    message::{Incoming, Message, MessageBounds},
+    message::{Body, Incoming, Message, MessageBounds, Response},
     meta::Meta,
     method::Method,
     params::Params,
     raw::{Raw, check_depth},
+    result::ResultBody,
     splice,
     target::TargetRef,
 };
 
 use super::{
-    names::{META, PARAMS},
+    names::{META, PARAMS, RESULT},
     scan::Scan,
     *,
 };
@@ -33,6 +34,37 @@ const ALL: [Param; PARAMS.len()] = [
     Param::Argument,
     Param::Context,
     Param::Task,
+];
+
+const RESULTS: [ResultMember; RESULT.len()] = [
+    ResultMember::ResultType,
+    ResultMember::IsError,
+    ResultMember::TaskId,
+    ResultMember::CacheScope,
+];
+
+/// What results are made of: members that are known, each also as nobody writes it, and others.
+const RESULT_MEMBERS: [&str; 20] = [
+    "\"resultType\" : \"complete\"",
+    "\"resultType\":\"input_required\" ",
+    "\"resultType\":\"task\"",
+    "\"resultType\":\"t\\u0061sk\"",
+    "\"resultType\":null",
+    "\"resultType\":\"\\ud800\"",
+    "\"result\\u0054ype\":\"task\"",
+    "\"ResultType\":\"task\"",
+    "\"isError\":true",
+    "\"isError\" :\nfalse",
+    "\"isError\":\"true\"",
+    "\"is\\u0045rror\":true",
+    "\"IsError\":true",
+    "\"taskId\":\"1\"",
+    "\"ta\u{17f}kId\":\"1\"",
+    "\"cacheScope\":\"public\"",
+    "\"content\":[{\"isError\":true,\"resultType\":\"task\",\"taskId\":\"2\"}]",
+    "\"structuredContent\":{\"resultType\":\"input_required\"}",
+    "\"_meta\":{\"cacheScope\":[[[{}]]]}",
+    "\"größe\":1e400",
 ];
 
 /// Names of members as nobody writes them: twins, escapes, and no names at all.
@@ -191,6 +223,9 @@ fn without_index(message: Message) -> Message {
             request.params = Params::unknown(request.params.into());
             Message::Request(request)
         }
+        Message::Response(Response { id, body: Body::Result(result) }) => {
+            Message::Response(Response { id, body: Body::Result(Raw::from(result).into()) })
+        }
         other @ (Message::Notification(_) | Message::Response(_)) => other,
     }
 }
@@ -205,6 +240,9 @@ fn names_are_in_order() {
         assert_eq!((name as usize, name.name()), (at, PARAMS[at]));
     }
     assert_eq!(META.len(), MetaMember::TraceParent as usize + 1);
+    for (at, name) in RESULTS.into_iter().enumerate() {
+        assert_eq!((name as usize, name.name()), (at, RESULT[at]));
+    }
 }
 
 #[test]
@@ -304,6 +342,35 @@ proptest! {
             let found = TargetRef::of(method, &params);
             prop_assert_eq!(said(found), said(TargetRef::of(method, &unknown)));
         }
+    }
+
+    /// What a result says of itself is what is read of it without an index, whatever it is made of.
+    #[test]
+    fn a_result_says_the_same_as_without_an_index(
+        members in prop::collection::vec(select(RESULT_MEMBERS.to_vec()), 0..5),
+        blank in blank(),
+        edit in select(RESULT.to_vec()),
+    ) {
+        let result = format!("{{{blank}{}{blank}}}", members.join(","));
+        let whole = Bytes::from(format!("{{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{result}}}"));
+        let read = |text: &Bytes| match Message::parse(text) {
+            Ok(Message::Response(Response { body: Body::Result(result), .. })) => result,
+            other => panic!("{other:?}"),
+        };
+        let said = |result: &ResultBody| {
+            let members = RESULTS.map(|name| result.member(name));
+            (result.kind(), result.is_error(), result.requires_input(), members)
+        };
+        let known = read(&whole);
+        prop_assert_eq!(known.as_str(), &result);
+        prop_assert_eq!(said(&known), said(&Raw::trusted(result.clone()).into()), "{}", result);
+        // An edit keeps what is known only where the text is the same, or is said to be complete.
+        let changed = splice::edit(&known, &[(edit, Some(b"true"))]);
+        let edited = known.clone().with_text(changed.clone());
+        prop_assert_eq!(said(&edited), said(&changed.into()), "{}", result);
+        let complete = splice::edit(&known, &[("resultType", Some(b"\"complete\""))]);
+        let completed = known.completed(complete.clone());
+        prop_assert_eq!(said(&completed), said(&complete.into()), "{}", result);
     }
 
     /// What stands in an envelope with its params is what stands in the params alone.

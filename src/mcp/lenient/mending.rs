@@ -67,7 +67,7 @@ fn loosely(text: &Bytes) -> Option<Message> {
         Message::Response(_) if jsonrpc.is_some() => {
             let there = |value: &&RawValue| value.get() != "null";
             let body = match (result.filter(there), error.filter(there)) {
-                (Some(result), None) => Body::Result(Raw::part(text, result)),
+                (Some(result), None) => Body::Result(Raw::part(text, result).into()),
                 (None, Some(error)) => Body::Error(Raw::part(text, error)),
                 _ => return None,
             };

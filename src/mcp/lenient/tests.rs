@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use crate::mcp::message::{Body, Message, Response};
+use crate::mcp::message::{Message, Response};
 
 use super::{mending::BATCH_MAX, *};
 
@@ -15,7 +15,7 @@ fn bytes(text: &str) -> Bytes {
 fn response(text: &[u8]) -> Option<(u64, String)> {
     match read(&Bytes::copy_from_slice(text)) {
         Received::Message(Message::Response(Response { id, body })) => {
-            let (Body::Result(body) | Body::Error(body)) = body;
+            let body = body.text();
             Some((id?.as_number()?, body.as_str().to_owned()))
         }
         Received::Message(_) | Received::Batch(_) | Received::Damaged(_) => None,

@@ -126,8 +126,8 @@ impl Bridge {
                 Body::Result(result),
                 Some("input_required"),
             ) => {
-                let result = request_state::sealed(context, below.resend().place(), result);
-                let body = Body::Result(result);
+                let result = request_state::sealed(context, below.resend().place(), result.into());
+                let body = Body::Result(result.into());
                 Ok(Bridged::Event(ClientEvent::Answer { body, status }))
             }
             // A task cannot be begun anew: there the error is the end, and names the pages.

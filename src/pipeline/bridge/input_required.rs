@@ -164,7 +164,7 @@ pub fn answer(open: Vec<(String, ServerRequest)>, responses: &Raw) -> Vec<(Strin
         let response = splice::member(responses, &key);
         match response.filter(|response| kind.is_some_and(|kind| kind.fits(response))) {
             // The server may have gone: that is seen by whoever reads on.
-            Some(response) => drop(question.reply.send(Body::Result(response))),
+            Some(response) => drop(question.reply.send(Body::Result(response.into()))),
             None => unanswered.push((key, question)),
         }
     }

@@ -98,7 +98,7 @@ impl InputRequired {
         let own_name = resend.request.target.own.clone();
         let parked = Parked::new(exchange, upstream, own_name, open, count);
         let result = input_required::park(context, parked)?;
-        let body = Body::Result(result);
+        let body = Body::Result(result.into());
         Ok(Bridged::Event(ClientEvent::Answer { body, status: 200 }))
     }
 }

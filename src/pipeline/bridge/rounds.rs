@@ -184,7 +184,7 @@ impl Round {
 /// none, and the call ends with the client's error.
 fn response(kind: QuestionKind, body: Body) -> Result<Raw, Fault> {
     match body {
-        Body::Result(result) => Ok(result),
+        Body::Result(result) => Ok(result.into()),
         Body::Error(error) if kind.is_elicitation() => {
             let rejected = code_of(&error) == USER_REJECTED;
             let action = if rejected { "decline" } else { "cancel" };

@@ -58,7 +58,7 @@ pub fn result(context: &Context, error: &Raw) -> Result<Body, Fault> {
     let patience = context.limits().answer_timeout;
     let state = request_state::seal(context, StateContent::Anew, call.digest(), patience);
     let result = input_required::result(questions, &state);
-    Ok(Body::Result(result))
+    Ok(Body::Result(result.into()))
 }
 
 /// Whether the user opened them all.

@@ -79,7 +79,7 @@ pub async fn initialize(
     let edits = [("tasks", tasks.as_ref().map(|tasks| &tasks.bytes()[..]))];
     let result = splice::edit_within(&Raw::encode(&result), "capabilities", &edits);
     let result = with_instructions(&result, &view);
-    Ok((session, id, Body::Result(result)))
+    Ok((session, id, Body::Result(result.into())))
 }
 
 /// `server/discover`: what the upstreams behind the route have together.
@@ -99,7 +99,7 @@ pub async fn discover(context: &Context) -> Body {
         "cacheScope": scope,
     });
     let result = with_instructions(&Raw::encode(&result), &view);
-    Body::Result(splice::edit(&result, &[("_meta", Some(meta.as_bytes()))]))
+    Body::Result(splice::edit(&result, &[("_meta", Some(meta.as_bytes()))]).into())
 }
 
 /// Adds what the upstreams say about their use, where they say anything.

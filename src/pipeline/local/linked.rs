@@ -34,5 +34,5 @@ pub async fn read(context: &Context) -> Result<Option<Body>, Fault> {
     ];
     let modern = call.client.era() == Era::Modern;
     let contents = if modern { splice::edit(&contents, &hints) } else { contents };
-    Ok(Some(Body::Result(contents)))
+    Ok(Some(Body::Result(contents.into())))
 }

@@ -39,5 +39,5 @@ pub async fn list(mut context: Arc<Context>, kind: ListKind) -> Result<Body, Fau
         return Err(Fault::UnknownMethod(kind.method().name().into()));
     }
     let page = view.page(kind, params.cursor.as_deref(), context.client().version);
-    page.map(Body::Result).map_err(|error| Fault::Invalid(error.message))
+    page.map(|page| Body::Result(page.into())).map_err(|error| Fault::Invalid(error.message))
 }

@@ -60,5 +60,5 @@ pub async fn set_level(context: &Context) -> Result<Body, Fault> {
         tokio::join!(at_own, join_all(shared.iter().map(tell)));
     });
     tokio::time::timeout(LEVEL_PATIENCE, told).await.ok();
-    Ok(Body::Result(Raw::object()))
+    Ok(Body::Result(Raw::object().into()))
 }

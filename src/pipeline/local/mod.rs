@@ -36,7 +36,7 @@ pub async fn answer(context: &mut Arc<Context>) -> Result<Option<Reply>, Fault> 
         return Ok(Some(Reply::Answer(page)));
     }
     let body = match context.call.method {
-        Method::Ping => Body::Result(Raw::object()),
+        Method::Ping => Body::Result(Raw::object().into()),
         Method::Discover => handshake::discover(context).await,
         Method::SetLevel => log_level::set_level(context).await?,
         // Boxed: rare, and large.

@@ -49,7 +49,7 @@ async fn subscribed(
     };
     let wants = call.method == Method::Subscribe;
     if session.is_subscribed(uri) == wants {
-        return Ok(Body::Result(Raw::object()));
+        return Ok(Body::Result(Raw::object().into()));
     }
     let target = &request.target;
     let done = clearance.subscribe(&request.to_upstream(call), &target.own).await;

@@ -221,7 +221,7 @@ impl ListenStream {
 
     fn end(&self) -> ListenEvent {
         let result = with_id(&Raw::trusted(r#"{"resultType":"complete"}"#), &self.id);
-        ListenEvent::End(Body::Result(result))
+        ListenEvent::End(Body::Result(result.into()))
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::{
     call::{Caller, event::Event},
     catalog::Target,
-    mcp::{message::Body, method::Method, result},
+    mcp::{message::Body, method::Method},
     park::state::ReplicaRef,
     pipeline::{call::Call, context::Context},
     resilience::{Cause, affinity, canary::CanaryState},
@@ -169,5 +169,5 @@ fn counts_against_successor(cause: Option<Cause>) -> bool {
 
 fn is_tool_error(body: &Body) -> bool {
     let Body::Result(result) = body else { return false };
-    result::is_error(result)
+    result.is_error()
 }

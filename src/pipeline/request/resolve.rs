@@ -8,8 +8,8 @@ use crate::{
     guard::Guard,
     mcp::{
         document::CallArguments, index::Param, meta::RELATED_TASK, method::Method,
-        mirror::MirroredArgument, params::Params, raw::Raw, splice, target::TargetRef,
-        version::Era,
+        mirror::MirroredArgument, params::Params, raw::Raw, result::ResultBody, splice,
+        target::TargetRef, version::Era,
     },
     pipeline::{call::Call, context::Context, fault::Fault},
     policy::{AccessRequest, Object, Permit},
@@ -234,6 +234,11 @@ impl Resolved {
             hedge: self.target.hedge,
             replica: self.target.replica.or(call.place.as_ref().and_then(|place| place.replica)),
         }
+    }
+
+    /// Takes the mark of a task off a result, where the client knows of none.
+    pub fn without_task_of(&self, result: ResultBody) -> ResultBody {
+        if self.as_task { self.without_task(result.into()).into() } else { result }
     }
 
     /// Takes the mark of a task off what the server says, where the client knows of none.

@@ -112,7 +112,8 @@ async fn unpark(context: &Arc<Context>, held: &StateContent) -> Result<Resumed, 
         return Ok(Resumed::Parked(Box::new(Unparked { parked, request, clearance })));
     }
     // Missing answers are asked for again; what was answered stays answered.
-    input_required::park(context, parked).map(|result| Resumed::Answer(Body::Result(result)))
+    let asked = input_required::park(context, parked);
+    asked.map(|result| Resumed::Answer(Body::Result(result.into())))
 }
 
 /// A state that is no longer good for what its request leads to.

@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     fn result(text: &'static str) -> Body {
-        Body::Result(Raw::trusted(text))
+        Body::Result(Raw::trusted(text).into())
     }
 
     #[test]

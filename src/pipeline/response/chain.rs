@@ -176,7 +176,7 @@ impl ResponseChain {
         self.observe.answered(&body);
         let coalescing = &self.guarded.server_task.coalescing;
         let body = match server::rename(context, coalescing, body) {
-            Body::Result(result) => Body::Result(coalescing.resend.request.without_task(result)),
+            Body::Result(result) => Body::Result(coalescing.resend.request.without_task_of(result)),
             error @ Body::Error(_) => error,
         };
         let era = coalescing.resend.era;

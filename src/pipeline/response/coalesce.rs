@@ -75,7 +75,7 @@ impl Coalescing {
         loop {
             if let Some(kept) = self.serving.take() {
                 self.resend.era = kept.era;
-                return Ok(Event::Answer { body: Body::Result(kept.served()), status: 200 });
+                return Ok(Event::Answer { body: Body::Result(kept.served().into()), status: 200 });
             }
             if self.waiting.is_some() {
                 // Boxed: rare, and large.
@@ -148,7 +148,7 @@ impl Coalescing {
                 let (clipped, status) = (kept.first_served(), *status);
                 lead.complete(kept);
                 if let Some(result) = clipped {
-                    return Event::Answer { body: Body::Result(result), status };
+                    return Event::Answer { body: Body::Result(result.into()), status };
                 }
             }
             Event::ServerRequest(_) => {

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::{
     call::event::{Event, ServerNotification, ServerRequest},
     guard::{GuardRefusal, ToolSchemas, spoken},
-    mcp::{message::Body, method::Method, raw::Raw, result, splice, version::Era},
+    mcp::{message::Body, method::Method, raw::Raw, result::ResultBody, splice, version::Era},
     pipeline::{
         context::Context,
         event::ClientEvent,
@@ -34,7 +34,7 @@ pub struct Guarded {
 
 struct Judging {
     judged: BoxFuture<'static, Option<Result<Raw, GuardRefusal>>>,
-    result: Raw,
+    result: ResultBody,
     status: u16,
 }
 
@@ -127,16 +127,16 @@ impl Guarded {
         }
         let tool = self.tool(context).map(|tool| &**tool);
         let judged = guard.judge_result(&result, tool, &context.gate.schemas);
-        self.passed(context, judged, &result).map(Some)
+        self.passed(context, judged, result).map(Some)
     }
 
     /// Has a large result judged on a thread beside those that serve.
-    fn judge_aside(&mut self, context: &Context, result: Raw, status: u16) {
+    fn judge_aside(&mut self, context: &Context, result: ResultBody, status: u16) {
         let guard = self.request().guard.clone();
         let tool = self.tool(context).cloned();
         let schemas = Arc::clone(&context.gate.schemas);
         let workers = schemas.workers();
-        let whole = result.clone();
+        let whole = Raw::from(result.clone());
         // The thread may be at work for longer than anybody waits: what it holds counts until then.
         self.reservation = self.resend_mut().take_reservation().map(Arc::new);
         let held = self.reservation.clone();
@@ -159,7 +159,7 @@ impl Guarded {
             return Err(context.bug("a result that nobody had judged was judged"));
         };
         let judged = judged.unwrap_or_else(|| Err(self.request().guard.late_result()));
-        let body = self.passed(context, judged, &result)?;
+        let body = self.passed(context, judged, result)?;
         Ok(Event::Answer { body, status })
     }
 
@@ -168,10 +168,12 @@ impl Guarded {
         &self,
         context: &Context,
         judged: Result<Raw, GuardRefusal>,
-        result: &Raw,
+        result: ResultBody,
     ) -> Result<Body, Fault> {
         let clean = judged.map_err(|refusal| self.unfit(refusal))?;
-        match self.request().guard.check_size(result) {
+        let size = self.request().guard.check_size(&result);
+        let clean = result.with_text(clean);
+        match size {
             Ok(()) => Ok(Body::Result(clean)),
             Err(refusal) => self.link(context, clean, refusal).map(Body::Result),
         }
@@ -200,11 +202,17 @@ impl Guarded {
     }
 
     /// A link in place of a result that is too large.
-    fn link(&self, context: &Context, result: Raw, refusal: GuardRefusal) -> Result<Raw, Fault> {
+    fn link(
+        &self,
+        context: &Context,
+        result: ResultBody,
+        refusal: GuardRefusal,
+    ) -> Result<ResultBody, Fault> {
         let limits = context.limits();
         let bytes = result.bytes().len();
-        let failed = result::is_error(&result);
-        let kept = context.gate.linked.keep(context.path(), context.caller(), result, limits);
+        let failed = result.is_error();
+        let kept =
+            context.gate.linked.keep(context.path(), context.caller(), result.into(), limits);
         let Some(uri) = kept else {
             return Err(Self::too_large(context, refusal));
         };
@@ -238,7 +246,7 @@ impl Guarded {
         let linked = splice::edit(&Raw::encode(&linked), &edits);
         let complete: &[(&str, Option<&[u8]>)] = &[("resultType", Some(b"\"complete\""))];
         let modern = self.resend().era == Era::Modern;
-        Ok(if modern { splice::edit(&linked, complete) } else { linked })
+        Ok(if modern { splice::edit(&linked, complete) } else { linked }.into())
     }
 
     /// Ends the call; what a client is told of questions that nobody needs an answer to any more.

@@ -6,21 +6,25 @@ use serde::Deserialize;
 use crate::{
     catalog::expanded,
     mcp::{
-        index::Param, message::Body, method::Method, raw::Raw, splice, target::TargetRef,
-        word::Word,
+        index::{Param, ResultMember},
+        message::Body,
+        method::Method,
+        raw::Raw,
+        result::ResultBody,
+        splice,
+        target::TargetRef,
     },
     pipeline::context::Context,
     snapshot::Route,
 };
-
-static SCOPE: Word = Word::new("cacheScope");
 
 /// Takes out of an answer what its caller may not have.
 pub fn redact(context: &Context, body: Body) -> Body {
     match body {
         Body::Result(result) => {
             let result = mark_private(&context.route, result);
-            Body::Result(hide_completions(context, &result).unwrap_or(result))
+            let shown = hide_completions(context, &result);
+            Body::Result(shown.map_or(result, ResultBody::from))
         }
         error @ Body::Error(_) => error,
     }
@@ -28,11 +32,12 @@ pub fn redact(context: &Context, body: Body) -> Body {
 
 /// Marks a result that is for some callers only as private: it is kept for none of the others
 /// (2026-07-28, caching).
-fn mark_private(route: &Route, result: Raw) -> Raw {
-    if route.is_open() || splice::rare_member(&result, &SCOPE).is_none() {
+fn mark_private(route: &Route, result: ResultBody) -> ResultBody {
+    if route.is_open() || result.member(ResultMember::CacheScope).is_none() {
         return result;
     }
-    splice::edit(&result, &[(SCOPE.text(), Some(b"\"private\""))])
+    let scope = ResultMember::CacheScope.name();
+    splice::edit(&result, &[(scope, Some(b"\"private\""))]).into()
 }
 
 /// Completions of a template without those that make a URI which the caller may not see; none where

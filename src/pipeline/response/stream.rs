@@ -115,7 +115,7 @@ impl ResponseStream {
 
     /// Lets the call go on by itself: its client comes back for it.
     fn become_task(&mut self, task: &Arc<Task>) -> ClientEvent {
-        let body = Body::Result(gateway::created(task));
+        let body = Body::Result(gateway::created(task).into());
         if let Some(response) = self.response.take() {
             let running = response.run_to_end(Arc::clone(&self.context), Arc::clone(task));
             self.context.gate.tasks.spawn("task: run", running);

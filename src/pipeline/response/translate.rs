@@ -7,12 +7,13 @@ use crate::{
             ErrorObject, INTERNAL_ERROR, INVALID_PARAMS, MISSING_CAPABILITY, RESOURCE_NOT_FOUND,
             URL_ELICITATION_REQUIRED, code_of, is_modern,
         },
+        index::{ResultKind, ResultMember},
         message::Body,
         method::Method,
         raw::Raw,
+        result::ResultBody,
         splice,
         version::Era,
-        word::Word,
     },
     pipeline::call::Call,
 };
@@ -22,12 +23,13 @@ pub fn translate(call: &Call, body: Body, from: Era) -> Body {
     let body = compat::body(call.client.version, from, call.method, body);
     match (from, call.client.era(), body) {
         (Era::Legacy, Era::Modern, Body::Result(result)) => {
-            let mut edits: Vec<(&str, Option<&[u8]>)> = vec![("resultType", Some(b"\"complete\""))];
+            let complete: (&str, Option<&[u8]>) = ("resultType", Some(b"\"complete\""));
             if call.method == Method::ResourcesRead {
-                edits.push(("ttlMs", Some(b"0")));
-                edits.push(("cacheScope", Some(b"\"private\"")));
+                let hints: [(&str, Option<&[u8]>); 3] =
+                    [complete, ("ttlMs", Some(b"0")), ("cacheScope", Some(b"\"private\""))];
+                return Body::Result(splice::edit(&result, &hints).into());
             }
-            Body::Result(splice::edit(&result, &edits))
+            Body::Result(result.completed(splice::edit(&result, &[complete])))
         }
         (Era::Legacy, Era::Modern, Body::Error(error)) => {
             let error = recode(&error, |code| code == RESOURCE_NOT_FOUND, INVALID_PARAMS);
@@ -44,16 +46,14 @@ pub fn translate(call: &Call, body: Body, from: Era) -> Body {
     }
 }
 
-static INPUT_REQUIRED: Word = Word::new("input_required");
-
-/// Returns the kind of a result, where it is not the usual one. To a modern client only one kind
-/// matters, and most results need not be walked to know that they are none of it.
-pub fn result_type(result: &Raw, client: Era) -> Option<String> {
-    if client == Era::Modern && !INPUT_REQUIRED.may_be_in(result.bytes()) {
+/// Returns the kind of a result, where it is not the usual one.
+/// To a modern client only one kind matters.
+pub fn result_type(result: &ResultBody, client: Era) -> Option<String> {
+    if let ResultKind::None | ResultKind::Complete = result.kind() {
         return None;
     }
-    let kind = splice::member(result, "resultType")?;
-    (kind.as_str() != "\"complete\"").then(|| kind.try_read().unwrap_or_default())
+    let kind: String = result.member(ResultMember::ResultType)?.try_read().unwrap_or_default();
+    (client == Era::Legacy || kind == "input_required").then_some(kind)
 }
 
 fn recode(error: &Raw, from: impl Fn(i64) -> bool, to: i64) -> Raw {

@@ -34,7 +34,7 @@ pub async fn own(context: &Context) -> Result<Option<Body>, Fault> {
     let task = gate.lot.tasks.find(opened.task)?;
     context.record(|entry| entry.goes_on_with(task.record.get().copied()));
     if call.method == Method::TasksGet {
-        return Ok(Some(Body::Result(detailed(&task))));
+        return Ok(Some(Body::Result(detailed(&task).into())));
     }
     if call.method == Method::TasksUpdate {
         let responses = input_required::responses(&call.params);
@@ -42,7 +42,7 @@ pub async fn own(context: &Context) -> Result<Option<Body>, Fault> {
     } else {
         gate.lot.tasks.cancel(&task, context.limits());
     }
-    Ok(Some(Body::Result(Raw::trusted(ACKNOWLEDGED))))
+    Ok(Some(Body::Result(Raw::trusted(ACKNOWLEDGED).into())))
 }
 
 /// Whether the client has declared the extension.

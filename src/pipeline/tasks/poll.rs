@@ -213,7 +213,7 @@ impl Polling {
         let task: Detailed = result.try_read().ok_or_else(|| garbled(self))?;
         self.rest(task.poll_interval_ms);
         match (task.status.as_str(), task.result, task.error, task.input_requests) {
-            ("completed", Some(result), ..) => self.end(Body::Result(result)),
+            ("completed", Some(result), ..) => self.end(Body::Result(result.into())),
             ("failed", _, Some(error), _) => self.end(Body::Error(error)),
             ("cancelled", ..) => {
                 self.over = true;

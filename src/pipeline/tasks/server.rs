@@ -6,7 +6,15 @@ use std::mem;
 
 use crate::{
     call::event::Event,
-    mcp::{message::Body, method::Method, raw::Raw, splice, version::Era, word::Word},
+    mcp::{
+        index::{ResultKind, ResultMember},
+        message::Body,
+        method::Method,
+        raw::Raw,
+        result::ResultBody,
+        splice,
+        version::Era,
+    },
     pipeline::{
         bridge::rounds::Round, context::Context, event::ClientEvent, fault::Fault,
         response::coalesce::Coalescing,
@@ -16,10 +24,6 @@ use crate::{
 };
 
 use super::poll::{Polled, Polling};
-
-static TASK_ID: Word = Word::new("taskId");
-/// The type of a result that is a task.
-static TASK: Word = Word::new("\"task\"");
 
 /// Yields what the server says; in place of a task that the client cannot know, what becomes of it.
 #[derive(Debug)]
@@ -87,7 +91,7 @@ impl ServerTask {
     }
 
     /// Whether a result is a task that the gate brings to its end, which begins then.
-    fn takes(&mut self, context: &Context, result: &Raw) -> Result<bool, Fault> {
+    fn takes(&mut self, context: &Context, result: &ResultBody) -> Result<bool, Fault> {
         let resend = &mut self.coalescing.resend;
         let request = &resend.request;
         if request.wishes_task {
@@ -127,7 +131,7 @@ impl ServerTask {
             Ok(Polled::Ask(result)) => {
                 let kind: [(&str, Option<&[u8]>); 1] =
                     [("resultType", Some(b"\"input_required\""))];
-                let body = Body::Result(splice::edit(&result, &kind));
+                let body = Body::Result(splice::edit(&result, &kind).into());
                 Ok(Some(Event::Answer { body, status: 200 }))
             }
             Ok(Polled::End(body)) => {
@@ -202,7 +206,7 @@ pub fn rename(context: &Context, coalescing: &Coalescing, body: Body) -> Body {
     let may = modern && matches!(context.call.method, Method::ToolsCall | Method::TasksGet);
     let Body::Result(result) = &body else { return body };
     // The id is read only where there can be one.
-    let id = if may { splice::rare_member(result, &TASK_ID) } else { None };
+    let id = if may { result.member(ResultMember::TaskId) } else { None };
     let Some(own) = id.and_then(|id| id.try_read::<String>()) else { return body };
     let shown = match context.call.named.header() {
         Some(asked) if context.call.method == Method::TasksGet => asked.to_owned(),
@@ -213,13 +217,18 @@ pub fn rename(context: &Context, coalescing: &Coalescing, body: Body) -> Body {
         }
     };
     let shown = Raw::encode(&shown);
-    Body::Result(splice::edit(result, &[("taskId", Some(shown.bytes()))]))
+    Body::Result(splice::edit(result, &[("taskId", Some(shown.bytes()))]).into())
 }
 
-/// Whether a modern server's result is a task. Most results need not be walked to know that they
-/// are none.
-fn is_task(result: &Raw) -> bool {
-    TASK.may_be_in(result.bytes())
-        && splice::member(result, "resultType")
-            .is_some_and(|kind| kind.try_read::<String>().is_some_and(|kind| kind == "task"))
+/// Whether a modern server's result is a task.
+fn is_task(result: &ResultBody) -> bool {
+    match result.kind() {
+        ResultKind::Task => true,
+        ResultKind::None | ResultKind::Complete | ResultKind::InputRequired => false,
+        // It may be written with escapes.
+        ResultKind::Other => {
+            let kind = result.member(ResultMember::ResultType);
+            kind.and_then(|kind| kind.try_read::<String>()).is_some_and(|kind| kind == "task")
+        }
+    }
 }

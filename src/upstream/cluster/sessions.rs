@@ -38,7 +38,7 @@ impl Upstream {
         } else {
             self.unwant(uri);
         }
-        Ok(Body::Result(Raw::object()))
+        Ok(Body::Result(Raw::object().into()))
     }
 
     /// Whether a session has a connection of its own here.

@@ -119,8 +119,8 @@ proptest::proptest! {
         {
             let given = Dice::new(seed, modern).answer(method);
             holds(version, &given, schema, |server, given| {
-                match answer(server, method, Body::Result(given.clone())) {
-                    Body::Result(out) => Some(out),
+                match answer(server, method, Body::Result(given.clone().into())) {
+                    Body::Result(out) => Some(out.into()),
                     Body::Error(_) => None,
                 }
             })?;

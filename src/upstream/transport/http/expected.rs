@@ -233,6 +233,5 @@ pub(super) fn with_token(notice: ServerNotification, params: &Raw) -> Option<Ser
 }
 
 fn length(body: &Body) -> usize {
-    let (Body::Result(raw) | Body::Error(raw)) = body;
-    raw.bytes().len()
+    body.text().bytes().len()
 }

@@ -253,7 +253,8 @@ impl Http {
         let own = request.id;
         let method = request.method.clone();
         let answering = self.0.said.track_future(async move {
-            let unanswered = || if is_ping { Body::Result(Raw::object()) } else { refusal() };
+            let unanswered =
+                || if is_ping { Body::Result(Raw::object().into()) } else { refusal() };
             let body = answer.await.unwrap_or_else(|_| unanswered());
             let body = compat::answer(http.version(), &method, body);
             if let Err(error) = http.post_notification(message::response(Some(&own), &body)).await {

@@ -146,7 +146,7 @@ impl Multiplexer {
 
     pub(super) fn on_request(&self, request: Request) {
         if &*request.method == "ping" {
-            return self.reply(&request.id, &Body::Result(Raw::object()));
+            return self.reply(&request.id, &Body::Result(Raw::object().into()));
         }
         if !is_question(&request.method) {
             return self.reply(&request.id, &refusal());
