@@ -21,11 +21,10 @@ pub fn says(value: &[u8], text: &str) -> bool {
 
 /// Whether a text stands in a header as it is.
 fn is_plain(text: &str) -> bool {
-    let is_blank = |byte: Option<&u8>| matches!(byte, None | Some(b' ' | b'\t'));
     let bytes = text.as_bytes();
+    let ends = [bytes.first(), bytes.last()];
     bytes.iter().all(|byte| matches!(byte, b' '..=b'~' | b'\t'))
-        && !is_blank(bytes.first())
-        && !is_blank(bytes.last())
+        && ends.iter().all(|end| matches!(end, Some(b'!'..=b'~')))
         && !(text.starts_with(OPEN) && text.ends_with(CLOSE))
 }
 
