@@ -12,7 +12,7 @@ use notify::{RecursiveMode, Watcher as _};
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
-    config::{self, Config, Layers, Problems},
+    config::{self, Config, Inputs, Layers, Problems},
     net::vault::Vault,
     policy::{self, Rulebook},
     snapshot::Gate,
@@ -21,7 +21,7 @@ use crate::{
 
 /// Editors write in several steps; after this much silence the file is read.
 const SETTLE: Duration = Duration::from_millis(150);
-/// The file is read this often even without an event: network file systems give none, and a folder
+/// The file is looked at this often even without an event, and read where it may have changed: network file systems give none, and a folder
 /// that is replaced takes its watch with it. With [`STEADY`] it is within the second that an edit
 /// may take.
 const POLL: Duration = Duration::from_millis(700);
@@ -44,6 +44,8 @@ pub struct Reloader {
     logged: Option<String>,
     /// An edit that was read and is not in force.
     pending: Option<PendingEdit>,
+    /// What the configuration in force was read from.
+    inputs: Inputs,
 }
 
 /// A file as it was read: a configuration, or all that is wrong with it.
@@ -84,6 +86,7 @@ impl Reloader {
             watched: BTreeSet::new(),
             logged: None,
             pending: None,
+            inputs: Inputs::default(),
         }
     }
 
@@ -99,13 +102,20 @@ impl Reloader {
         loop {
             tokio::select! {
                 // All of these keep what they have when dropped.
-                Some(()) = events.recv() => tokio::time::sleep(SETTLE).await,
-                Some(()) = requested.recv() => self.logged = None,
+                Some(()) = events.recv() => {
+                    self.inputs.forget();
+                    tokio::time::sleep(SETTLE).await;
+                }
+                Some(()) = requested.recv() => {
+                    self.inputs.forget();
+                    self.logged = None;
+                }
                 () = tokio::time::sleep_until(next) => (),
             }
             while events.try_recv().is_ok() {}
-            watcher.iter_mut().for_each(|watcher| self.watch_more(watcher));
-            self.check();
+            if self.check() {
+                watcher.iter_mut().for_each(|watcher| self.watch_more(watcher));
+            }
             if let Some(audit) = &self.gate.audit {
                 audit.look();
             }
@@ -141,15 +151,33 @@ impl Reloader {
         }
     }
 
-    /// Reads the file, and what it refers to, and compares with what is in force. An edit counts
-    /// once it was read twice.
-    fn check(&mut self) {
+    /// Reads the file, and what it refers to, where something of that may have changed, and
+    /// compares with what is in force. An edit counts once it was read twice. Returns whether
+    /// anything was read.
+    fn check(&mut self) -> bool {
+        // Taken before the reading: what changes meanwhile has another stamp afterwards.
+        let stamps = {
+            let config = &self.gate.snapshot().config;
+            self.inputs.stamps(&self.path, &config.files, |name| self.vault.lookup(name))
+        };
+        if self.inputs.were_read(&stamps, Instant::now()) {
+            return false;
+        }
         let read = self.read();
         if read.as_ref().is_ok_and(|config| *self.gate.snapshot().config == *config) {
+            self.inputs.note(stamps, Instant::now());
             self.pending = None;
             self.logged = None;
-            return self.gate.refuse_edit(None);
+            self.gate.refuse_edit(None);
+        } else {
+            self.inputs.forget();
+            self.take(read);
         }
+        true
+    }
+
+    /// Puts an edit in force that has been the same for long enough.
+    fn take(&mut self, read: Edit) {
         let since = match self.pending.take() {
             Some(pending) if pending.read == read => pending.since,
             Some(_) | None => Instant::now(),
@@ -177,7 +205,8 @@ impl Reloader {
     }
 
     fn read(&self) -> Edit {
-        let read = config::load_layered(&self.path, &self.layers, &|name| self.vault.lookup(name));
+        let environment = |name: &str| self.inputs.look_up(name, |name| self.vault.lookup(name));
+        let read = config::load_layered(&self.path, &self.layers, &environment);
         let mut config = read.map_err(|problems| refused(&problems))?;
         let bound = self.bound;
         let opens = |route| {

@@ -47,6 +47,8 @@ pub struct Config {
     pub upstreams: Vec<Upstream>,
     /// The folders that secret files stand in.
     pub secret_folders: BTreeSet<PathBuf>,
+    /// The files that this one names and that were read with it, and the folders that were listed.
+    pub files: BTreeSet<PathBuf>,
 }
 
 section! {
@@ -111,6 +113,7 @@ impl File {
             audit,
             upstreams,
             secret_folders: reader.take_secret_folders(),
+            files: reader.take_files(),
         }
     }
 }

@@ -14,6 +14,7 @@ mod credential;
 mod file;
 mod filter;
 mod guard;
+mod inputs;
 mod limit;
 mod network;
 mod oauth;
@@ -49,6 +50,7 @@ pub use {
         Against, ArgumentCheck, Check, Detect, Detector, Filling, Guard, Place, Then, TooLarge,
         Unusable, built_in,
     },
+    inputs::Inputs,
     limit::{Bound, Cost, InFlight, Limit, Per, Rate, Window},
     network::Network,
     oauth::{ClientAuth, ClientSecret, Fetching},

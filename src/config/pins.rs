@@ -76,6 +76,7 @@ impl FromToml for PinsFile {
 
     fn read(node: &Node<'_>, outer: &mut Reader<'_>) -> Option<Pins> {
         let path = LocalPath::read(node, outer)?;
+        outer.note_file(&path);
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) => {

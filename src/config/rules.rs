@@ -147,7 +147,7 @@ pub fn rules(
     for path in &policy.value {
         let at = path.span();
         let path = path.get_ref();
-        match files(path) {
+        match files(path, reader) {
             Ok(found) if found.is_empty() => {
                 let title = format!("the folder {} has no `*.{EXTENSION}`", path.display());
                 reader.problem(Problem::new(at, title, "put policies there, or name a file"));
@@ -166,7 +166,7 @@ pub fn rules(
     for path in &cases.value {
         let at = path.span();
         let path = path.get_ref();
-        match file(path) {
+        match file(path, reader) {
             Ok(file) => read.extend(case_file(file, reader)),
             Err(error) => reader.problem(unreadable(at, path, &error)),
         }
@@ -179,9 +179,10 @@ fn unreadable(at: Range<usize>, path: &Path, error: &io::Error) -> Problem {
     Problem::new(at, title, "a relative path begins in the folder of this file")
 }
 
-fn files(path: &Path) -> io::Result<Vec<RuleFile>> {
+fn files(path: &Path, reader: &mut Reader<'_>) -> io::Result<Vec<RuleFile>> {
+    reader.note_file(path);
     if !fs::metadata(path)?.is_dir() {
-        return Ok(vec![file(path)?]);
+        return Ok(vec![file(path, reader)?]);
     }
     let mut paths = Vec::new();
     for entry in fs::read_dir(path)? {
@@ -191,10 +192,11 @@ fn files(path: &Path) -> io::Result<Vec<RuleFile>> {
         }
     }
     paths.sort();
-    paths.iter().map(|path| file(path)).collect()
+    paths.iter().map(|path| file(path, reader)).collect()
 }
 
-fn file(path: &Path) -> io::Result<RuleFile> {
+fn file(path: &Path, reader: &mut Reader<'_>) -> io::Result<RuleFile> {
+    reader.note_file(path);
     let text = fs::read_to_string(path)?.into();
     Ok(RuleFile { name: path.to_string_lossy().into_owned(), text })
 }

@@ -46,6 +46,8 @@ pub struct Reader<'a> {
     names: Rc<SectionNames>,
     /// The folders where secret files are, or should be.
     secret_folders: BTreeSet<PathBuf>,
+    /// Other files that were to be read, and folders that were to be listed.
+    files: BTreeSet<PathBuf>,
     is_partial: bool,
 }
 
@@ -68,7 +70,18 @@ impl<'a> Reader<'a> {
             names: Rc::default(),
             is_partial: false,
             secret_folders: BTreeSet::new(),
+            files: BTreeSet::new(),
         }
+    }
+
+    /// Notes that another file is read, or a folder listed: where it changes, all is read again.
+    pub fn note_file(&mut self, path: &Path) {
+        self.files.insert(path.to_owned());
+    }
+
+    /// All other files that were to be read, and folders that were to be listed.
+    pub fn take_files(&mut self) -> BTreeSet<PathBuf> {
+        std::mem::take(&mut self.files)
     }
 
     /// All that was wrong. What is unavailable outside of an upstream is wrong too.
@@ -319,6 +332,7 @@ impl<'a> Reader<'a> {
     pub fn content(&mut self, path: &Path, span: &Range<usize>) -> Option<String> {
         let path = self.folder.join(path);
         self.secret_folders.extend(path.parent().map(|folder| Path::new(".").join(folder)));
+        self.note_file(&path);
         match fs::read_to_string(&path) {
             Ok(text) => Some(text.trim_end_matches(['\r', '\n']).to_owned()),
             Err(error) => {

@@ -182,6 +182,7 @@ pub fn read_other_file<K: Keys + FromToml<Value = K>, T>(
     let mut problems: Vec<_> = errors.iter().map(Problem::of_syntax).collect();
     if problems.is_empty() {
         let value = finish(read, &mut reader);
+        reader.take_files().iter().for_each(|path| outer.note_file(path));
         problems = reader.finish();
         if problems.is_empty() {
             return Some(value);
