@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use http::HeaderMap;
 
-use crate::mcp::{meta::TASKS, method::Method, raw::Raw, splice};
+use crate::mcp::{meta::TASKS, method::Method, params::Params, raw::Raw, splice};
 
 use super::{
     caller::{Caller, SessionKey},
@@ -18,7 +18,7 @@ use super::{
 pub struct UpstreamRequest {
     pub method: Method,
     /// The params as the client sent them, but for the target's own name.
-    pub params: Raw,
+    pub params: Params,
     /// The target's own name, URI or task: what `Mcp-Name` says.
     pub name: Option<String>,
     /// `Mcp-Param-*` headers: names and decoded values.

@@ -43,6 +43,14 @@ impl Params {
         }
     }
 
+    /// The value of a member of `_meta`, sharing the bytes of the params.
+    pub fn meta_member(&self, name: MetaMember) -> Option<Raw> {
+        match self.index.as_deref().and_then(|index| index.meta_member(name)) {
+            Some(span) => self.value(span),
+            None => splice::at(&self.text, &["_meta", name.name()]),
+        }
+    }
+
     pub fn has(&self, name: Param) -> bool {
         match &self.index {
             Some(index) => index.member(name).is_there(),

@@ -133,7 +133,7 @@ impl Clearance {
             caller: &ask.caller,
             client: &ask.client,
             route: self.route.route(),
-            params: &ask.params,
+            params: ask.params.text(),
         };
         self.route.admit(request, target).await.map_err(SendError::Limited)
     }
@@ -179,7 +179,7 @@ mod tests {
     fn ask(method: Method) -> UpstreamRequest {
         UpstreamRequest {
             method,
-            params: Raw::trusted(r#"{"name":"log","uri":"mem://one"}"#),
+            params: Raw::trusted(r#"{"name":"log","uri":"mem://one"}"#).into(),
             name: Some("log".to_owned()),
             mirrored: Vec::new(),
             caller: Caller::Parent,
@@ -206,7 +206,7 @@ mod tests {
             caller: &ask.caller,
             client: &ask.client,
             route: &"/mcp".into(),
-            params: &ask.params,
+            params: ask.params.text(),
         };
         let limits = Limits::new(Arc::default(), Tasks::default()).next(config);
         let target = LimitTarget { upstream: upstream.name(), name: "log" };

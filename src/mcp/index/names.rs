@@ -63,6 +63,12 @@ pub(super) const META: [&str; 7] = [
     TRACE_PARENT,
 ];
 
+impl MetaMember {
+    pub fn name(self) -> &'static str {
+        META.get(self as usize).expect("a name for every member: names_are_in_order")
+    }
+}
+
 /// Members of a result, by the names of [`RESULT`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ResultMember {

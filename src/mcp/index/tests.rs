@@ -36,6 +36,16 @@ const ALL: [Param; PARAMS.len()] = [
     Param::Task,
 ];
 
+const METAS: [MetaMember; META.len()] = [
+    MetaMember::ProtocolVersion,
+    MetaMember::ClientCapabilities,
+    MetaMember::ClientInfo,
+    MetaMember::LogLevel,
+    MetaMember::SubscriptionId,
+    MetaMember::ProgressToken,
+    MetaMember::TraceParent,
+];
+
 const RESULTS: [ResultMember; RESULT.len()] = [
     ResultMember::ResultType,
     ResultMember::IsError,
@@ -239,7 +249,9 @@ fn names_are_in_order() {
     for (at, name) in ALL.into_iter().enumerate() {
         assert_eq!((name as usize, name.name()), (at, PARAMS[at]));
     }
-    assert_eq!(META.len(), MetaMember::TraceParent as usize + 1);
+    for (at, name) in METAS.into_iter().enumerate() {
+        assert_eq!((name as usize, name.name()), (at, META[at]));
+    }
     for (at, name) in RESULTS.into_iter().enumerate() {
         assert_eq!((name as usize, name.name()), (at, RESULT[at]));
     }
@@ -324,6 +336,9 @@ proptest! {
         let text = Raw::trusted(text);
         let params = Params::from(text.clone());
         let unknown = Params::unknown(text.clone());
+        for name in METAS {
+            prop_assert_eq!(params.meta_member(name), unknown.meta_member(name));
+        }
         for name in ALL {
             prop_assert_eq!(params.member(name), splice::member(&text, name.name()));
             prop_assert_eq!(params.has(name), unknown.has(name));

@@ -156,7 +156,7 @@ impl ClientRequests {
         match answered {
             Ok(()) => {
                 let mut upstream_request = resend.next_request(context);
-                upstream_request.params = round.params(&upstream_request.params);
+                upstream_request.params = round.params(upstream_request.params.text()).into();
                 resend.send_again(upstream_request);
             }
             Err(fault) => {

@@ -216,7 +216,7 @@ impl Resolved {
     pub fn to_upstream(&self, call: &Call) -> UpstreamRequest {
         UpstreamRequest {
             method: call.method,
-            params: self.params.text().clone(),
+            params: self.params.clone(),
             name: self.name.clone(),
             mirrored: self.mirrored.clone(),
             caller: call.caller.clone(),

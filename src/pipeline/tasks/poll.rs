@@ -295,7 +295,7 @@ fn request(call: &UpstreamRequest, id: &str, method: Method, params: &Raw) -> Up
     let id_text = Raw::encode(&id);
     UpstreamRequest {
         method,
-        params: splice::edit(params, &[("taskId", Some(id_text.bytes()))]),
+        params: splice::edit(params, &[("taskId", Some(id_text.bytes()))]).into(),
         name: Some(id.to_owned()),
         mirrored: Vec::new(),
         safe: method == Method::TasksGet,

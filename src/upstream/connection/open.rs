@@ -7,7 +7,16 @@ use tokio::sync::oneshot;
 use crate::{
     call::{Client, UpstreamRequest},
     config::Timeout,
-    mcp::{compat, meta, method::Method, raw::Raw, splice, version::Era},
+    mcp::{
+        compat,
+        index::{MetaMember, Param},
+        meta,
+        method::Method,
+        params::Params,
+        raw::Raw,
+        splice,
+        version::Era,
+    },
     upstream::{
         connection::{
             channel::{Channel, EndReason, exit_reason},
@@ -89,17 +98,21 @@ impl Connection {
     /// Nothing was sent then.
     pub async fn call(&self, ask: &UpstreamRequest) -> Result<Exchange, SendError> {
         let era = self.peer.version.era();
+        let own = ask.params.text();
         let params = match (ask.client.era(), era) {
             (Era::Legacy, Era::Modern) => meta::to_modern(
-                &ask.params,
+                own,
                 &ask.capabilities_for_modern(&self.peer.capabilities),
                 &ask.client.info,
                 ask.log_level.as_deref(),
             ),
-            (Era::Modern, Era::Legacy) => meta::to_legacy(&ask.params),
-            _ => ask.params.clone(),
+            (Era::Modern, Era::Legacy) => meta::to_legacy(own),
+            _ => own.clone(),
         };
-        let params = compat::params(self.peer.version, ask.method, &params);
+        // The one thing of a tool's call that could be there is rare, and nothing above adds it.
+        let is_known = ask.method == Method::ToolsCall && !ask.params.has(Param::Task);
+        let params =
+            if is_known { params } else { compat::params(self.peer.version, ask.method, &params) };
         let params = if ask.as_task && era == Era::Legacy {
             let wish = format!(r#"{{"ttl":{}}}"#, self.timeout.total.as_millis());
             splice::edit(&params, &[("task", Some(wish.as_bytes()))])
@@ -121,14 +134,14 @@ impl Connection {
         let mut aside = None;
         let (source, token) = match &self.link {
             Channel::Multiplexer(lines, _) => {
-                let token = progress_token(&params);
+                let token = progress_token(&ask.params);
                 let call = lines
                     .request(ask.method, &params, Origin::Client { has_token: token.is_some() })
                     .await?;
                 (Source::Multiplexer(call), token)
             }
             Channel::Http(http) if self.has_many_calls && era == Era::Legacy => {
-                let token = progress_token(&params);
+                let token = progress_token(&ask.params);
                 let id = http.next_id();
                 let own = token.as_ref().map(|_| own_token(&params, id));
                 let call =
@@ -235,7 +248,6 @@ impl Connection {
     }
 }
 
-fn progress_token(params: &Raw) -> Option<Raw> {
-    let meta = splice::member(params, "_meta")?;
-    splice::member(&meta, meta::PROGRESS_TOKEN)
+fn progress_token(params: &Params) -> Option<Raw> {
+    params.meta_member(MetaMember::ProgressToken)
 }

@@ -73,7 +73,7 @@ impl TaskRef {
     pub fn result(&self, call: &UpstreamRequest) -> UpstreamRequest {
         UpstreamRequest {
             method: Method::TasksResult,
-            params: self.params.clone(),
+            params: self.params.clone().into(),
             name: None,
             mirrored: Vec::new(),
             as_task: false,

@@ -102,7 +102,7 @@ impl Replica {
         let found = Box::pin(self.own(key, ask)).await;
         let (connection, _attending) =
             found.map_err(|error| SendError::Unavailable(error.to_string()))?;
-        connection.ask(ask.method, &ask.params, None).await?.answer().await
+        connection.ask(ask.method, ask.params.text(), None).await?.answer().await
     }
 
     /// Why there was no connection for a request in time. That all places are taken is the gate's
