@@ -66,7 +66,17 @@ pub fn others(meant: &str) -> Vec<Reading<'_>> {
 
 /// Whether a text has characters that are read as others, or passed over.
 pub fn has_other_characters(text: &str) -> bool {
-    !text.is_ascii() && text.chars().any(|c| !c.is_ascii() && is_replaced(c))
+    let mut rest = text;
+    // Most are ASCII, and passed over as bytes.
+    while let Some(at) = rest.bytes().position(|byte| !byte.is_ascii()) {
+        rest = rest.get(at..).unwrap_or_default();
+        let mut chars = rest.chars();
+        if chars.next().is_some_and(is_replaced) {
+            return true;
+        }
+        rest = chars.as_str();
+    }
+    false
 }
 
 /// A text with compatibility characters replaced and those without width dropped, and where each

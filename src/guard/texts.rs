@@ -135,7 +135,9 @@ fn read(inner: &str, at: usize) -> Text<'_> {
     let mut meant = String::with_capacity(inner.len());
     let mut escapes = Vec::new();
     let mut rest = inner;
-    while let Some((before, behind)) = rest.split_once('\\') {
+    while let Some(at) = memchr::memchr(b'\\', rest.as_bytes()) {
+        let (before, behind) = rest.split_at(at);
+        let behind = behind.get(1..).unwrap_or_default();
         meant.push_str(before);
         let (c, taken) = escape(behind);
         meant.push(c);

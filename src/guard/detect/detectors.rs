@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
-use aho_corasick::{AhoCorasick, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use regex::{RegexBuilder, RegexSet, RegexSetBuilder};
 
 use crate::{
@@ -91,6 +91,8 @@ impl Detectors {
         let words = AhoCorasick::builder()
             .ascii_case_insensitive(true)
             .match_kind(MatchKind::Standard)
+            // Larger than other kinds, and a step for each byte, whatever it is.
+            .kind(Some(AhoCorasickKind::DFA))
             .build(words)
             .expect("a few hundred short words");
         let shapes = RegexSetBuilder::new(shapes)
@@ -133,8 +135,8 @@ impl Detectors {
             let by = BTreeMap::new();
             ScanResult { clean, blocked: None, by }
         };
-        let may = self.may(look, document.text());
-        if !may.contains(&true) {
+        let candidates = self.candidates(look, document.text());
+        if candidates.is_empty() {
             return nothing();
         }
         let mut patches = Vec::new();
@@ -142,7 +144,7 @@ impl Detectors {
         let mut names = BTreeMap::new();
         let handles = texts::members(document, handles);
         for text in texts::texts(document, &handles) {
-            let hits = self.hits(look, &may, &text.meant);
+            let hits = self.hits(look, &candidates, &text.meant);
             let found = hits.iter().filter_map(|hit| Some((self.all.get(hit.by)?, hit.then)));
             for (one, then) in found {
                 counters.add(one.family.counter(then));
@@ -162,56 +164,64 @@ impl Detectors {
         ScanResult { clean: texts::patched(document.text(), &patches), blocked, by }
     }
 
-    /// Tells of each detector whether it is selected and may find something in a document.
-    fn may(&self, look: &DetectorSelection, document: &Raw) -> Vec<bool> {
-        let mut may: Vec<_> = look.0.iter().map(Option::is_some).collect();
+    /// The detectors that are selected and may find something in a document, by their places in
+    /// `all`.
+    fn candidates(&self, look: &DetectorSelection, document: &Raw) -> Vec<usize> {
+        let selected = look.0.iter().enumerate().filter(|(_, then)| then.is_some());
+        let mut candidates: Vec<_> = selected.map(|(at, _)| at).collect();
         let bytes = document.bytes();
         // Letters may be written as escapes; and behind any escape what is meant begins with what
         // looks like another letter.
         let is_as_written = !ESCAPE.is_in(bytes);
         if is_as_written && !readings::has_other_characters(document.as_str()) {
             let is_plain = memchr::memchr(b'\\', bytes).is_none();
-            self.rule_out(&mut may, document.as_str(), is_plain);
+            self.rule_out(&mut candidates, document.as_str(), is_plain);
         }
-        may
+        candidates
     }
 
-    /// Takes those out of `may` that find nothing in this text.
-    fn rule_out(&self, may: &mut [bool], text: &str, by_shape: bool) {
-        let mut found = vec![false; self.all.len()];
+    /// Takes those out of `candidates` that find nothing in this text.
+    fn rule_out(&self, candidates: &mut Vec<usize>, text: &str, by_shape: bool) {
+        // Nothing is found in most texts, and then nothing is written down.
+        let mut found = Vec::new();
         let mut note = |owner: Option<&usize>| {
+            found.resize(self.all.len(), false);
             if let Some(found) = owner.and_then(|owner| found.get_mut(*owner)) {
                 *found = true;
             }
         };
-        if self.has(may, By::Words) {
+        if self.has(candidates, By::Words) {
             let words = self.words.find_overlapping_iter(text);
             words.for_each(|word| note(self.owners.get(word.pattern().as_usize())));
         }
         let has_digit = || text.bytes().any(|byte| byte.is_ascii_digit());
-        if by_shape && self.has(may, By::Shape) && has_digit() {
+        if by_shape && self.has(candidates, By::Shape) && has_digit() {
             self.shapes.matches(text).iter().for_each(|shape| note(self.shaped.get(shape)));
         }
         let is_ascii = text.is_ascii();
-        for ((one, may), found) in self.all.iter().zip(may).zip(found) {
-            *may &= match one.looked_for {
-                By::Words => found,
-                By::Shape => found || !by_shape,
-                By::Nothing => true,
-            };
-            *may &= !(one.unicode && is_ascii);
-        }
+        candidates.retain(|at| {
+            let is_found = found.get(*at).copied().unwrap_or_default();
+            self.all.get(*at).is_some_and(|one| {
+                let may = match one.looked_for {
+                    By::Words => is_found,
+                    By::Shape => is_found || !by_shape,
+                    By::Nothing => true,
+                };
+                may && !(one.unicode && is_ascii)
+            })
+        });
     }
 
-    fn has(&self, may: &[bool], by: By) -> bool {
-        self.all.iter().zip(may).any(|(one, may)| *may && one.looked_for == by)
+    fn has(&self, candidates: &[usize], by: By) -> bool {
+        let is_one = |at: &usize| self.all.get(*at).is_some_and(|one| one.looked_for == by);
+        candidates.iter().any(is_one)
     }
 
     /// What is found in a text, in whatever way it is read; each place once for each detector.
-    fn hits(&self, look: &DetectorSelection, may: &[bool], text: &str) -> Vec<Hit> {
-        let mut hits = self.hits_as_read(look, may, text);
+    fn hits(&self, look: &DetectorSelection, candidates: &[usize], text: &str) -> Vec<Hit> {
+        let mut hits = self.hits_as_read(look, candidates, text);
         for reading in readings::others(text) {
-            let found = self.hits_as_read(look, may, &reading.text).into_iter();
+            let found = self.hits_as_read(look, candidates, &reading.text).into_iter();
             hits.extend(found.map(|hit| Hit { part: reading.place(&hit.part), ..hit }));
         }
         // In their order, so that of any number each is held against the one before it only.
@@ -227,13 +237,13 @@ impl Detectors {
         hits
     }
 
-    fn hits_as_read(&self, look: &DetectorSelection, may: &[bool], text: &str) -> Vec<Hit> {
+    fn hits_as_read(&self, look: &DetectorSelection, candidates: &[usize], text: &str) -> Vec<Hit> {
         let mut hits = Vec::new();
-        let mut may = may.to_vec();
-        self.rule_out(&mut may, text, true);
-        let each = self.all.iter().zip(&look.0).zip(may).enumerate();
-        for (by, ((one, then), _)) in each.filter(|(_, (_, may))| *may) {
-            let Some(then) = *then else { continue };
+        let mut candidates = candidates.to_vec();
+        self.rule_out(&mut candidates, text, true);
+        for by in candidates {
+            let selected = look.0.get(by).copied().flatten();
+            let Some((one, then)) = self.all.get(by).zip(selected) else { continue };
             let parts = one.parts(text).into_iter();
             hits.extend(parts.map(|part| Hit { part, by, then }));
         }
