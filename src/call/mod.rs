@@ -4,6 +4,7 @@ mod caller;
 mod client;
 pub mod clock;
 pub mod event;
+pub mod hashed;
 mod identity;
 mod kind;
 pub mod machine;

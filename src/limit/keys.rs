@@ -1,11 +1,10 @@
 //! The buckets of one limit by their keys: in shards, and no more than so many.
 
-use std::{
-    collections::HashMap,
-    hash::{BuildHasher as _, RandomState},
-};
+use std::hash::{BuildHasher as _, RandomState};
 
 use parking_lot::{Mutex, MutexGuard};
+
+use crate::call::hashed::HashedMap;
 
 use super::bucket::{Bucket, Meter, Now};
 
@@ -22,7 +21,7 @@ pub struct KeyedBuckets {
     secret: RandomState,
 }
 
-pub type Shard = HashMap<u64, Bucket>;
+pub type Shard = HashedMap<Bucket>;
 
 impl KeyedBuckets {
     pub fn hash(&self, key: impl std::hash::Hash) -> u64 {

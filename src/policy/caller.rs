@@ -1,7 +1,7 @@
 //! Callers as policies see them, and what is kept for all callers that policies cannot tell apart.
 
 use std::{
-    collections::{BTreeSet, HashMap, VecDeque},
+    collections::{BTreeSet, VecDeque},
     hash::{BuildHasher as _, RandomState},
     net::IpAddr,
     sync::Arc,
@@ -11,7 +11,7 @@ use cedar_policy::{Entity, RestrictedExpression};
 use parking_lot::RwLock;
 
 use crate::{
-    call::{Caller, Identity},
+    call::{Caller, Identity, hashed::HashedMap},
     mcp::{raw::Raw, splice},
     telemetry::{Counter, Counters},
 };
@@ -68,13 +68,13 @@ pub struct PerGrants<T> {
 
 #[derive(Debug)]
 struct Kept<T> {
-    all: HashMap<u64, (Caller, Arc<T>)>,
+    all: HashedMap<(Caller, Arc<T>)>,
     order: VecDeque<u64>,
 }
 
 impl<T> PerGrants<T> {
     pub fn new(max: usize, counters: Arc<Counters>) -> Self {
-        let kept = RwLock::new(Kept { all: HashMap::new(), order: VecDeque::new() });
+        let kept = RwLock::new(Kept { all: HashedMap::default(), order: VecDeque::new() });
         Self { kept, hasher: RandomState::new(), max, counters }
     }
 
@@ -99,7 +99,7 @@ impl<T> PerGrants<T> {
         let grants = Grants::of(caller, personal);
         let key = self.hasher.hash_one(&grants);
         if let Some((other, kept)) = self.kept.read().all.get(&key)
-            && Grants::of(other, personal) == grants
+            && (is_same(other, caller) || Grants::of(other, personal) == grants)
         {
             return Arc::clone(kept);
         }
@@ -116,6 +116,11 @@ impl<T> PerGrants<T> {
         }
         made
     }
+}
+
+/// Whether both are one proof of a caller.
+fn is_same(one: &Caller, other: &Caller) -> bool {
+    matches!((one, other), (Caller::Known(one), Caller::Known(other)) if Arc::ptr_eq(one, other))
 }
 
 /// The entity of a caller. `None` where Cedar cannot have it as one.
