@@ -23,10 +23,11 @@ use tokio::time::Instant;
 use tollgate::internals::{
     Action, Back, Binding, Body, CacheQuery, CallArguments, CallMetrics, Caller, Canary,
     CanaryState, Client, Ejection, Ejections, Entry, Incoming, Limits, ListKind, Listing, Load,
-    Message, MessageBounds, Method, Object, ObjectKind, Param, Question, Raw, Request, RoutePath,
-    Sealer, StateContent, States, ToolSchemas, UpstreamName, Version, View, Wanted, Wish, admits,
-    attempts, balance, cached, caller, check_depth, circuit, decode, event, guard, judge, message,
-    message_of, meta, request_digest, rules, schemas, sessions, splice, view,
+    Message, MessageBounds, Method, Object, ObjectKind, Param, Question, Raw, RecordedCalls,
+    Request, RoutePath, Sealer, StateContent, States, ToolSchemas, UpstreamName, Version, View,
+    Wanted, Wish, admits, attempts, balance, cached, caller, check_depth, circuit, decode, event,
+    guard, judge, message, message_of, meta, request_digest, rules, schemas, sessions, splice,
+    view,
 };
 
 /// The argument with which it runs itself under callgrind.
@@ -161,6 +162,7 @@ fn stages() -> Result<Vec<Stage>> {
     policies(&mut stages)?;
     guards(&mut stages)?;
     cache(&mut stages)?;
+    audit(&mut stages)?;
     crossing(&mut stages)?;
     questions(&mut stages)?;
     for (size, bytes) in SIZES {
@@ -404,6 +406,25 @@ fn cache(stages: &mut Stages) -> Result<()> {
     lookup(&params, &|lookup| assert!(kept.hit(lookup).is_some(), "it is there"));
     stages.add("cache: key and hit, modern call", move || {
         lookup(black_box(&params), &|lookup| drop(black_box(kept.hit(lookup))));
+    });
+    Ok(())
+}
+
+/// What a call pays for its record; the thread that writes it is another.
+fn audit(stages: &mut Stages) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("routes.toml");
+    let log = "[audit]\npath = \"audit.db\"\nwhen_full = \"drop\"\nqueue_max = 100000\n";
+    let state = format!("server.state = {:?}\n", folder.path());
+    fs::write(&file, format!("{state}{ROUTES}{log}"))?;
+    let caller = caller("corp/ann", &["g7".to_owned()], &[], false).context("a caller")?;
+    let params = Raw::from(request(&Bytes::from_static(MODERN_CALL.as_bytes()))?.params);
+    let calls = RecordedCalls::new(&file, client(), caller, params);
+    let calls = calls.map_err(|problems| anyhow::anyhow!("{problems}"))?;
+    ensure!(calls.record(&UPSTREAM, &ROUTE), "it is recorded");
+    stages.add("audit: a call recorded, a digest of its arguments", move || {
+        let _in_use = &folder;
+        black_box(calls.record(&UPSTREAM, &ROUTE))
     });
     Ok(())
 }

@@ -8,6 +8,7 @@ use futures_util::FutureExt as _;
 
 use crate::{
     app::offline::idle,
+    audit::{Audit, Begun},
     cache::{Cache, JoinOutcome, Lookup},
     call::tasks::Tasks,
     catalog::{Naming, Part, ledger::Book},
@@ -156,6 +157,58 @@ pub fn attempts(circuit: &Circuit, tool: &str) -> bool {
 /// Whether a request is let in at once.
 pub fn admits(rules: &Arc<Rules>, wish: Wish<'_>, wanted: Wanted<'_>) -> bool {
     rules.admit(wish, wanted).now_or_never().is_some_and(|admitted| admitted.is_ok())
+}
+
+/// Calls that are recorded, one like the other.
+#[derive(Debug)]
+pub struct RecordedCalls {
+    audit: Arc<Audit>,
+    metrics: Arc<CallMetrics>,
+    client: Arc<Client>,
+    caller: Caller,
+    params: Raw,
+    answer: Body,
+}
+
+impl RecordedCalls {
+    /// Opens the log of a configuration that has one.
+    ///
+    /// # Errors
+    /// Where the configuration is not valid.
+    pub fn new(
+        config: &Path,
+        client: Client,
+        caller: Caller,
+        params: Raw,
+    ) -> Result<Self, Problems> {
+        let config = config::load(config, &|_| None)?;
+        let settings = config.audit.as_ref().expect("a configuration with a log");
+        let audit = Audit::open(settings, b"a secret", &Arc::default(), false);
+        let audit = audit.expect("a log in a folder of its own");
+        let answer = Body::Result(Raw::trusted(r#"{"content":[]}"#).into());
+        let (metrics, client) = (Arc::default(), Arc::new(client));
+        Ok(Self { audit, metrics, client, caller, params, answer })
+    }
+
+    /// Records one call from its begin to its answer. Whether its record was handed over.
+    pub fn record(&self, upstream: &UpstreamName, route: &RoutePath) -> bool {
+        let begun = Begun {
+            caller: &self.caller,
+            client: &self.client,
+            route,
+            metrics: &self.metrics,
+            method: Method::ToolsCall,
+            name: Some("tool_57"),
+            params: &self.params,
+            peer: None,
+            trace: None,
+        };
+        let Ok(entry) = self.audit.begin(&begun) else { return false };
+        entry.about(upstream, "tool_57");
+        entry.sending();
+        entry.heard(|| None);
+        entry.answered(&self.answer).is_ok()
+    }
 }
 
 /// The cache of a configuration in which the answer to a question is.

@@ -1,7 +1,8 @@
 //! The file: a table of records in `SQLite`, each with the hash of the one before in its own.
 
 use std::{
-    fmt, fs, io,
+    fmt::{self, Write as _},
+    fs, io,
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
@@ -155,11 +156,14 @@ impl File {
         let transaction = self.connection.transaction()?;
         {
             let mut insert = transaction.prepare_cached(INSERT)?;
+            let mut whole = String::new();
             for record in records {
                 seq += 1;
-                let record = format!("{{\"seq\":{seq},{record}");
-                hash = link(&hash, &record);
-                insert.execute(params![seq, record, hash])?;
+                whole.clear();
+                write!(whole, "{{\"seq\":{seq},").ok();
+                whole.push_str(record);
+                hash = link(&hash, &whole);
+                insert.execute(params![seq, whole, hash])?;
             }
         }
         transaction.commit()?;
