@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, Response, header};
 use http_body_util::BodyExt as _;
+use hyper::body::Body as _;
 
 use super::{
     answer::{Answer, AnswerBody},
@@ -33,6 +34,12 @@ impl Content {
             Err(other) => return Err(NetError::Coding(other)),
         };
         Ok(response.map(|body| Self { body, inflate }))
+    }
+
+    /// The bytes that are still to come, where the server said how many there are.
+    pub fn remaining(&self) -> Option<usize> {
+        let exact = self.body.size_hint().exact().filter(|_| self.inflate.is_none())?;
+        usize::try_from(exact).ok()
     }
 
     /// The next piece; none at the end. Safe to drop: what was received stays.

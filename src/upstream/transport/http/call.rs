@@ -30,6 +30,7 @@ use crate::{
 
 use super::{
     Http, RETRY, SESSION, Sending,
+    answer_text::AnswerText,
     expected::{Awaited, with_token},
     gone, head, is_stream, notice,
 };
@@ -72,7 +73,7 @@ enum State {
     Whole {
         status: StatusCode,
         body: Content,
-        text: Vec<u8>,
+        text: AnswerText,
     },
     Stream {
         body: Content,
@@ -136,10 +137,11 @@ impl HttpCall {
                 Ok(None)
             }
             State::Whole { status, body, text } => {
-                self.reservation.hold(self.http.0.sink.reading(), text.len()).await;
+                let sink = &self.http.0.sink;
+                self.reservation.hold(sink.reading(), text.held()).await;
                 match body.next().await {
                     Some(Ok(bytes)) => {
-                        text.extend_from_slice(&bytes);
+                        text.push(&bytes, body.remaining(), sink.answer_bytes_max());
                         self.check_size()
                     }
                     Some(Err(error)) => Err(SendError::Lost(error)),
@@ -212,7 +214,7 @@ impl HttpCall {
             let decoder = Decoder::new(sink.answer_bytes_max()).bounded(sink.noise());
             return Ok(State::Stream { body: response.into_body(), decoder });
         }
-        Ok(State::Whole { status, body: response.into_body(), text: Vec::new() })
+        Ok(State::Whole { status, body: response.into_body(), text: AnswerText::default() })
     }
 
     /// Whether the request named a session.

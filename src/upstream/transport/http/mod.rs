@@ -2,6 +2,7 @@
 //! of events. The older HTTP+SSE is in [`events`].
 
 mod address;
+mod answer_text;
 mod get_stream;
 mod call;
 mod cookies;
