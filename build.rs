@@ -1,20 +1,26 @@
 //! Tells the binary which commit it is made of, for `tollgate --version`.
 //!
-//! `TOLLGATE_COMMIT` says it where there is no Git, as in an image. Else releases ask Git; other
-//! builds do not, since each commit would have all of them compiled anew.
+//! `TOLLGATE_COMMIT` and `TOLLGATE_COMMIT_DATE` say it where there is no Git, as in an image. Else
+//! releases ask Git; other builds do not, since each commit would have all of them compiled anew.
 #![allow(clippy::print_stdout, clippy::disallowed_methods, reason = "runs while it is built")]
 
 use std::{env, process::Command};
 
 fn main() {
-    println!("cargo::rerun-if-env-changed=TOLLGATE_COMMIT");
-    let told = env::var("TOLLGATE_COMMIT").ok().filter(|commit| !commit.is_empty());
-    let released = env::var("PROFILE").is_ok_and(|profile| profile == "release");
-    let commit = match told {
-        Some(commit) => Some(commit),
-        None if released => asked(),
-        None => None,
+    let told = |name: &str| {
+        println!("cargo::rerun-if-env-changed={name}");
+        env::var(name).ok().filter(|told| !told.is_empty())
     };
+    let date = told("TOLLGATE_COMMIT_DATE");
+    let told = told("TOLLGATE_COMMIT");
+    let released = env::var("PROFILE").is_ok_and(|profile| profile == "release");
+    let asks = told.is_none() && released;
+    let commit = if asks { asked() } else { told };
+    // The day on which it was committed, in UTC wherever it is built.
+    let day = ["show", "--no-patch", "--format=%cd", "--date=format-local:%Y-%m-%d"];
+    let date = date.or_else(|| asks.then(|| git(&day)).flatten());
+    let date = date.map(|date| format!(", {date}")).unwrap_or_default();
+    println!("cargo::rustc-env=TOLLGATE_COMMIT_DATE={date}");
     let commit = commit.unwrap_or_else(|| "development build".to_owned());
     println!("cargo::rustc-env=TOLLGATE_COMMIT={commit}");
 }
@@ -28,7 +34,7 @@ fn asked() -> Option<String> {
 }
 
 fn git(arguments: &[&str]) -> Option<String> {
-    let done = Command::new("git").args(arguments).output().ok()?;
+    let done = Command::new("git").env("TZ", "UTC").args(arguments).output().ok()?;
     let said = String::from_utf8(done.stdout).ok()?.trim().to_owned();
     (done.status.success() && !said.is_empty()).then_some(said)
 }

@@ -193,6 +193,7 @@ impl RecordedCalls {
     /// Records one call from its begin to its answer. Whether its record was handed over.
     pub fn record(&self, upstream: &UpstreamName, route: &RoutePath) -> bool {
         let begun = Begun {
+            id: crate::call::CallId::random(),
             caller: &self.caller,
             client: &self.client,
             route,
@@ -203,7 +204,7 @@ impl RecordedCalls {
             peer: None,
             trace: None,
         };
-        let Ok(entry) = self.audit.begin(&begun) else { return false };
+        let Ok(entry) = self.audit.begin(&begun, None) else { return false };
         entry.about(upstream, "tool_57");
         entry.sending();
         entry.heard(|| None);

@@ -28,6 +28,8 @@ const POLL: Duration = Duration::from_millis(700);
 /// The content must be the same for this long: a file that is emptied, and then written, is not an
 /// edit that takes policies away.
 const STEADY: Duration = Duration::from_millis(250);
+/// Sections that differ which one reload tells.
+const CHANGES_SHOWN: usize = 50;
 
 /// Watches one file.
 pub struct Reloader {
@@ -167,7 +169,9 @@ impl Reloader {
         if read.as_ref().is_ok_and(|config| *self.gate.snapshot().config == *config) {
             self.inputs.note(stamps, Instant::now());
             self.pending = None;
-            self.logged = None;
+            if self.logged.take().is_some() {
+                tracing::info!("the edit that was not applied is taken back");
+            }
             self.gate.refuse_edit(None);
         } else {
             self.inputs.forget();
@@ -226,9 +230,17 @@ impl Reloader {
         for key in needs_restart(&before.config, &config) {
             tracing::warn!("a change of `{key}` takes effect at the next start");
         }
+        let changes = before.config.changes(&config);
         self.gate.apply(Arc::new(config), rules);
         self.gate.counters.add(Counter::Reloads);
         tracing::info!(path = %self.path.display(), "reloaded");
+        for change in changes.iter().take(CHANGES_SHOWN) {
+            tracing::info!("reloaded: {change}");
+        }
+        let more = changes.len().saturating_sub(CHANGES_SHOWN);
+        if 0 < more {
+            tracing::info!(more, "reloaded: more sections changed");
+        }
     }
 }
 

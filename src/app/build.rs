@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin::AdminServer,
-    audit::{Audit, AuditOpenError},
+    audit::{Audit, AuditOpenError, CallerKey},
     builtin::report::{Report, ReportSource},
     call::{machine, tasks::Tasks},
     config::{self, Config},
@@ -206,7 +206,7 @@ impl Plan {
             store.clone(),
             sessions,
             lot,
-            self.audit.clone(),
+            snapshot::CallLogs { audit: self.audit.clone(), caller_key: CallerKey::new(secret) },
         );
         // The first and only time.
         itself.set(Arc::downgrade(&gate)).ok();

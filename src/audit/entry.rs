@@ -12,15 +12,15 @@ use std::{
 use tokio::time::Instant;
 
 use crate::{
-    call::{CallId, UpstreamName},
-    config::WhenFull,
+    call::{CallId, UpstreamName, clock},
     mcp::{message::Body, method::Method, raw::Raw},
     telemetry::{CallMetrics, Counter, EndedCall, Outcome, Reason},
 };
 
 use super::{
     Audit, Full,
-    record::{self, End, Open},
+    access::AccessLine,
+    record::{self, Begun, End, Open},
     room::Place,
     told::{CacheUse, Told},
     upstream_time::UpstreamTime,
@@ -47,13 +47,19 @@ struct TargetMetrics {
     tool: Option<Arc<CallMetrics>>,
 }
 
-/// The part of a call that is to be recorded.
+/// The part of a call that somebody is to read: as a record, or as a line of the access log.
 struct Log {
-    audit: Arc<Audit>,
     open: Open,
     told: Told,
+    record: Option<PendingRecord>,
+    access: Option<AccessLine>,
+}
+
+/// The record of a call that is under way.
+pub(super) struct PendingRecord {
+    pub(super) audit: Arc<Audit>,
     /// The room that is reserved for it; none where it is not to be written.
-    reserved: Option<usize>,
+    pub(super) reserved: Option<usize>,
 }
 
 impl Entry {
@@ -70,21 +76,26 @@ impl Entry {
         }
     }
 
-    pub(super) fn new(
-        audit: Arc<Audit>,
-        route: &Arc<CallMetrics>,
-        open: Open,
-        reserved: Option<usize>,
+    /// Observes a call of which there is a line in the access log, and no record.
+    pub fn logged(call: &Begun<'_>, access: AccessLine) -> Self {
+        Self::begin(call, None, Some(access))
+    }
+
+    pub(super) fn begin(
+        call: &Begun<'_>,
+        record: Option<PendingRecord>,
+        access: Option<AccessLine>,
     ) -> Self {
-        let mut entry = Self::unrecorded(open.method, route);
-        let log = Log { audit, open, told: Told::default(), reserved };
-        entry.log = Some(Box::new(log));
+        let open = Open::new(call, clock::unix_micros());
+        let mut entry = Self::unrecorded(open.method, call.metrics);
+        entry.log = Some(Box::new(Log { open, told: Told::default(), record, access }));
         entry
     }
 
     /// The call in the records of the gate.
     pub fn id(&self) -> Option<CallId> {
-        self.log.as_ref().map(|log| log.open.id)
+        let log = self.log.as_ref().filter(|log| log.record.is_some());
+        log.map(|log| log.open.id)
     }
 
     /// Says what the call is about, by the names upstream.
@@ -190,16 +201,20 @@ impl Entry {
         }
     }
 
+    fn record(&self) -> Option<&PendingRecord> {
+        self.log.as_ref()?.record.as_ref()
+    }
+
     fn succeeded(&self, outcome: Outcome, bytes: Option<usize>) -> Result<(), Full> {
-        let refuses = self.log.as_ref().is_some_and(|log| log.refuses());
+        let refusing = self.record().filter(|record| record.audit.refuses());
         // The caller is to know that a record could not be written since the call began.
-        let lost = refuses && self.log.as_ref().is_some_and(|log| log.audit.room.is_failing());
-        if lost && !self.ended.load(Ordering::Acquire) {
-            self.log.iter().for_each(|log| log.audit.counters.add(Counter::AuditRefused));
+        let lost = refusing.filter(|record| record.audit.room.is_failing());
+        if let Some(record) = lost.filter(|_| !self.ended.load(Ordering::Acquire)) {
+            record.audit.counters.add(Counter::AuditRefused);
             self.failed(Reason::ServiceUnavailable);
             return Err(Full);
         }
-        if self.end(outcome, bytes) || !refuses { Ok(()) } else { Err(Full) }
+        if self.end(outcome, bytes) || refusing.is_none() { Ok(()) } else { Err(Full) }
     }
 
     /// Ends the call, unless it has ended: the first word counts. False where its record is lost.
@@ -217,23 +232,44 @@ impl Entry {
         }
         let Some(log) = &self.log else { return true };
         let end = End { outcome, took, upstream, bytes, told: &log.told };
-        let taken = log.reserved.is_some_and(|reserved| log.hand_over(&end, reserved));
+        log.access.iter().for_each(|access| access.write(&log.open, &end));
+        let Some(record) = &log.record else { return true };
+        let taken = record.reserved.is_some_and(|reserved| record.write(&log.open, &end, reserved));
         if !taken {
-            log.audit.counters.add(Counter::AuditDropped);
+            record.audit.counters.add(Counter::AuditDropped);
         }
         taken
     }
 }
 
-impl Log {
-    fn refuses(&self) -> bool {
-        self.audit.settings.when_full == WhenFull::Refuse
+impl Audit {
+    /// Begins the record of a call.
+    ///
+    /// # Errors
+    /// Where it could not be written, and no call goes unrecorded.
+    pub fn begin(
+        self: &Arc<Self>,
+        call: &Begun<'_>,
+        access: Option<AccessLine>,
+    ) -> Result<Arc<Entry>, Full> {
+        let refuses = self.refuses();
+        let reserved = self.room.reserve(record::bytes_max(call, self.settings.arguments));
+        if refuses && reserved.is_none() {
+            self.counters.add(Counter::AuditRefused);
+            Entry::unrecorded(call.method, call.metrics).failed(Reason::ServiceUnavailable);
+            return Err(Full);
+        }
+        let record = PendingRecord { audit: Arc::clone(self), reserved };
+        Ok(Arc::new(Entry::begin(call, Some(record), access)))
     }
+}
 
-    fn hand_over(&self, end: &End<'_>, reserved: usize) -> bool {
+impl PendingRecord {
+    /// Hands the record over to the writer; false where that has ended.
+    fn write(&self, open: &Open, end: &End<'_>, reserved: usize) -> bool {
         let Audit { settings, key, room, queue, .. } = &*self.audit;
         let mut place = Place::new(room, reserved);
-        let text = self.open.record(end, settings.arguments, key, place.record_bytes_max());
+        let text = open.record(end, settings.arguments, key, place.record_bytes_max());
         place.shrink(text.len());
         // The queue has a slot for each place; it is closed where the gate ends.
         queue.try_send(Work::Record(text, place)).is_ok()

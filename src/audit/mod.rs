@@ -4,6 +4,7 @@
 //! begun can be recorded. One thread writes ([`writer`]), to a file (`file`) beside which room on
 //! the disk is held back ([`reserve`]).
 
+mod access;
 mod chain;
 mod entry;
 mod file;
@@ -21,12 +22,13 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use crate::{
-    call::{clock, tasks::Thread},
+    call::tasks::Thread,
     config::{self, WhenFull},
-    telemetry::{Counter, Counters, Reason},
+    telemetry::Counters,
 };
 
 pub use self::{
+    access::{AccessLine, CallerKey},
     chain::AuditOpenError,
     entry::Entry,
     file::{ROTATE, beside, rotate},
@@ -34,7 +36,7 @@ pub use self::{
     told::CacheUse,
     verify::{Broken, Filter, Proof, files, join, list, verify},
 };
-use self::{record::Open, room::Room, writer::Work};
+use self::{room::Room, writer::Work};
 
 /// Begins the key of arguments' digests, which is derived from the gate's secret.
 const KEY_CONTEXT: &str = "tollgate 2026-11 audit: digests of arguments";
@@ -87,22 +89,6 @@ impl Audit {
             counters: Arc::clone(counters),
             writer: Mutex::new(Some(thread)),
         }))
-    }
-
-    /// Begins the record of a call.
-    ///
-    /// # Errors
-    /// Where it could not be written, and no call goes unrecorded.
-    pub fn begin(self: &Arc<Self>, call: &Begun<'_>) -> Result<Arc<Entry>, Full> {
-        let refuses = self.refuses();
-        let reserved = self.room.reserve(record::bytes_max(call, self.settings.arguments));
-        if refuses && reserved.is_none() {
-            self.counters.add(Counter::AuditRefused);
-            Entry::unrecorded(call.method, call.metrics).failed(Reason::ServiceUnavailable);
-            return Err(Full);
-        }
-        let open = Open::new(call, clock::unix_micros());
-        Ok(Arc::new(Entry::new(Arc::clone(self), call.metrics, open, reserved)))
     }
 
     /// Has the writer look whether its file was moved or removed, or is to be put away. For once a

@@ -30,10 +30,11 @@ const SHORT_CHARS_MAX: usize = 16;
 
 /// The version of the format: another one where a member means something else than before, and the
 /// same where members come to it. Records without it are of the first.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// A call that begins.
 pub struct Begun<'a> {
+    pub id: CallId,
     pub caller: &'a Caller,
     pub client: &'a Arc<Client>,
     pub route: &'a RoutePath,
@@ -54,13 +55,13 @@ pub struct Open {
     /// Microseconds since 1970.
     at: u64,
     peer: Option<IpAddr>,
-    trace: Option<TraceId>,
-    caller: Caller,
-    client: Arc<Client>,
-    route: RoutePath,
+    pub trace: Option<TraceId>,
+    pub caller: Caller,
+    pub client: Arc<Client>,
+    pub route: RoutePath,
     pub method: Method,
-    name: Option<String>,
-    params: Raw,
+    pub name: Option<String>,
+    pub params: Raw,
 }
 
 /// The part of a record that is known when the call ends.
@@ -84,6 +85,12 @@ pub fn bytes_max(call: &Begun<'_>, recorded: Recorded) -> usize {
     let params = 2 * call.params.bytes().len();
     let whole = if recorded == Recorded::Whole { params.min(ARGUMENTS_BYTES_MAX) } else { 0 };
     BYTES_MIN + texts + client + whole
+}
+
+impl std::fmt::Debug for Begun<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Begun").field("id", &self.id).finish_non_exhaustive()
+    }
 }
 
 /// How much of what strangers say is in a record.
@@ -151,7 +158,7 @@ struct Record<'a> {
 impl Open {
     pub fn new(call: &Begun<'_>, at: u64) -> Self {
         Self {
-            id: CallId::random(),
+            id: call.id,
             at,
             peer: call.peer,
             trace: call.trace,
@@ -194,7 +201,7 @@ impl Open {
         let whole = whole.and_then(|params| arguments(self.method, params));
         let whole = whole.filter(|whole| whole.bytes().len() <= ARGUMENTS_BYTES_MAX);
         let hash = given.filter(|_| whole.is_none() && recorded != Recorded::None);
-        let caller = self.caller.to_string();
+        let caller = self.caller.name();
         let said = |key| said(&self.client, key);
         let client = said("name");
         let client_version = said("version");
@@ -276,11 +283,11 @@ fn hash_of(arguments: &Raw, key: &[u8; 32]) -> String {
 }
 
 /// Returns what a client says of itself.
-fn said(client: &Client, key: &str) -> Option<String> {
+pub fn said(client: &Client, key: &str) -> Option<String> {
     splice::member(&client.info, key)?.try_read::<String>()
 }
 
-fn first_chars(text: &str, chars_max: usize) -> &str {
+pub fn first_chars(text: &str, chars_max: usize) -> &str {
     let end = text.char_indices().nth(chars_max).map_or(text.len(), |(at, _)| at);
     text.get(..end).unwrap_or_default()
 }

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::{
-    call::{Caller, Client},
+    call::{CallId, Caller, Client},
     config::Recorded,
     mcp::{message::Body, method::Method, raw::Raw},
     telemetry::Reason,
@@ -36,6 +36,7 @@ pub fn begin(audit: &Arc<Audit>, name: &str) -> Result<Arc<Entry>, Full> {
 
 fn begin_with(audit: &Arc<Audit>, name: &str, params: &Raw) -> Result<Arc<Entry>, Full> {
     let begun = Begun {
+        id: CallId::random(),
         caller: &Caller::Parent,
         client: &Arc::new(Client::fully_capable()),
         route: &"/mcp".into(),
@@ -46,7 +47,7 @@ fn begin_with(audit: &Arc<Audit>, name: &str, params: &Raw) -> Result<Arc<Entry>
         peer: Some([10, 0, 0, 1].into()),
         trace: None,
     };
-    audit.begin(&begun)
+    audit.begin(&begun, None)
 }
 
 /// A log of so many calls.
@@ -91,7 +92,7 @@ async fn a_log_of_the_first_format_goes_on_in_this_one() {
     let filter = Filter { outcome: Some("ok".to_owned()), limit: 10, ..Filter::default() };
     assert_eq!(list(&settings.path, &filter).unwrap().len(), 2, "it is read as before");
     let filter = Filter { limit: 1, ..Filter::default() };
-    assert!(list(&settings.path, &filter).unwrap()[0].starts_with(r#"{"seq":4,"v":2,"id":""#));
+    assert!(list(&settings.path, &filter).unwrap()[0].starts_with(r#"{"seq":4,"v":3,"id":""#));
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use super::{
     verify::Gap,
     *,
 };
+use crate::telemetry::Reason;
 
 fn record(audit: &Arc<Audit>, count: usize) {
     for at in 0..count {

@@ -17,6 +17,16 @@ pub enum Caller {
 }
 
 impl Caller {
+    /// The caller as people read it in logs and records, and write it for `explain`: an address,
+    /// `AUTHORITY/SUBJECT`, or `parent`.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Address(address) => address.to_string(),
+            Self::Parent => "parent".to_owned(),
+            Self::Known(known) => format!("{}/{}", known.authority, known.subject),
+        }
+    }
+
     /// The token that it came with, where it was one.
     pub fn token(&self) -> Option<&Token> {
         match self {
@@ -26,6 +36,8 @@ impl Caller {
     }
 }
 
+/// The caller as keys and seals have it, where nobody's text may be another's;
+/// [`Caller::name`] is what people read.
 impl fmt::Display for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

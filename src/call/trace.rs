@@ -3,7 +3,8 @@
 
 use std::fmt;
 
-/// A call in the records of this gate: a random number, as 16 digits.
+/// A request of a client: a random number, as 16 digits, in the reply, in the log and in the
+/// records of this gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CallId(u64);
 
@@ -14,6 +15,11 @@ pub struct TraceId(u128);
 impl CallId {
     pub fn random() -> Self {
         Self(rand::random())
+    }
+
+    /// The id of a request within a batch, of which this is the first one's.
+    pub fn nth(self, at: usize) -> Self {
+        Self(self.0.wrapping_add(at as u64))
     }
 }
 

@@ -25,8 +25,14 @@ const LOG_OF_OTHERS: &str = "warn";
 /// Shows the standard error of a sidecar's server to whoever started the sidecar.
 const LOG_OF_SERVER: &str = "tollgate::process=debug";
 
-/// The version with the commit, where `build.rs` knows it.
-const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("TOLLGATE_COMMIT"), ")");
+/// The version with the commit and its date, where `build.rs` knows them.
+const VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    " (",
+    env!("TOLLGATE_COMMIT"),
+    env!("TOLLGATE_COMMIT_DATE"),
+    ")"
+);
 
 #[derive(Debug, Parser)]
 #[command(
@@ -58,6 +64,12 @@ struct Common {
     /// module); `run` and a listening `sidecar` log at info, all else at warn
     #[arg(long, global = true, value_name = "FILTER", env = "RUST_LOG")]
     log: Option<String>,
+    /// Log errors only
+    #[arg(long, short, global = true, conflicts_with_all = ["log", "verbose"])]
+    quiet: bool,
+    /// Log more of what the gate does; twice, all of it
+    #[arg(long, short, global = true, action = clap::ArgAction::Count, conflicts_with = "log")]
+    verbose: u8,
     /// Log lines as JSON
     #[arg(long, global = true)]
     log_json: bool,
@@ -117,13 +129,24 @@ pub fn main() -> ExitCode {
     };
     let common = &arguments.common;
     let command = arguments.command.unwrap_or(Command::Run(run::Arguments::default()));
-    telemetry::init(common.log.as_deref().unwrap_or(&usual_log(&command)), common.log_json);
+    telemetry::init(&log_filter(common, &command), common.log_json);
     match dispatch(command, common, names_config(&matches)) {
         Ok(code) => code,
         Err(error) => {
             complain(&format!("{error:#}"));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// The filter of the log that the options ask for, else that of the command.
+fn log_filter(common: &Common, command: &Command) -> String {
+    match (&common.log, common.quiet, common.verbose) {
+        (Some(filter), ..) => filter.clone(),
+        (None, true, _) => "error".to_owned(),
+        (None, false, 0) => usual_log(command),
+        (None, false, 1) => format!("{LOG_OF_RUN},tollgate=debug"),
+        (None, false, _) => format!("{LOG_OF_RUN},tollgate=trace"),
     }
 }
 

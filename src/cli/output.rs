@@ -1,6 +1,6 @@
 //! Prints the results and remarks of commands, for people and for programs.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 
 use crate::{
     app,
@@ -49,5 +49,5 @@ pub fn complain(text: &str) {
 
 /// Whether standard error shows colours.
 pub fn is_coloured() -> bool {
-    std::io::stderr().is_terminal() && !telemetry::is_json()
+    telemetry::is_coloured()
 }

@@ -16,6 +16,7 @@ use super::{
     auth::{Auth, Authorities, check_audience, check_client_ca},
     cache::Cache,
     guard::{Detector, DetectorFields, detectors},
+    log::Log,
     route::{Route, Surroundings, route},
     server::Server,
     store::{LimitStore, LimitStoreOrNone},
@@ -41,6 +42,8 @@ pub struct Config {
     pub cache: Cache,
     /// The store in which gates count together; none: each counts by itself.
     pub limit_store: Option<LimitStore>,
+    /// What the log has of calls.
+    pub log: Log,
     /// The audit log of calls; none: nothing is recorded.
     pub audit: Option<Audit>,
     /// The upstreams in the order of the file; `routes` refer to them by name.
@@ -71,6 +74,8 @@ section! {
         cache: Cache,
         /// The store in which limits are counted.
         limit: LimitStoreOrNone,
+        /// The access log of calls.
+        log: Log,
         /// The audit log of calls; without this section nothing is.
         audit: Option<Audit>,
         /// The MCP servers behind the gate, by names of a-z, 0-9, `_` and `-`.
@@ -110,6 +115,7 @@ impl File {
             detectors: detectors(self.detectors.value, reader),
             cache: self.cache.value,
             limit_store: self.limit.value,
+            log: self.log.value,
             audit,
             upstreams,
             secret_folders: reader.take_secret_folders(),

@@ -10,12 +10,14 @@ mod audit;
 mod auth;
 mod bounds;
 mod cache;
+mod changes;
 mod credential;
 mod file;
 mod filter;
 mod guard;
 mod inputs;
 mod limit;
+mod log;
 mod network;
 mod oauth;
 mod pins;
@@ -52,6 +54,7 @@ pub use {
     },
     inputs::Inputs,
     limit::{Bound, Cost, InFlight, Limit, Per, Rate, Window},
+    log::{CallerForm, Log},
     network::Network,
     oauth::{ClientAuth, ClientSecret, Fetching},
     pins::Pin,

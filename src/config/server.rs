@@ -76,6 +76,11 @@ section! {
 }
 
 impl Server {
+    /// Whether all but the bounds is the same.
+    pub fn is_same_but_limits(&self, other: &Self) -> bool {
+        *self == Self { limits: self.limits.clone(), ..other.clone() }
+    }
+
     /// Returns the address that clients know the gate by, without a slash at its end.
     pub fn base_url(&self) -> String {
         let scheme = if self.tls.is_some() { "https" } else { "http" };

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 
 use crate::{
-    call::Caller,
+    call::{CallId, Caller},
     mcp::{
         id::Id,
         message::{self, Body, Message, Notification, Request, Response},
@@ -32,6 +32,8 @@ pub struct Conversation {
     pub caller: Caller,
     /// The address of the client, or the one that a trusted proxy names; none of a pipe.
     pub peer: Option<IpAddr>,
+    /// The request of HTTP that is answered; none of a channel, where each message is one.
+    pub request: Option<CallId>,
     /// Whether the transport carries the modern era; HTTP+SSE is older.
     pub takes_modern: bool,
 }
@@ -107,11 +109,12 @@ impl Conversation {
             Message::Request(request) => {
                 let version = session.client.version;
                 match decode::legacy(Arc::clone(session), self.caller.clone(), request) {
-                    Ok(call) => MessageAction::Run(Call { peer: self.peer, ..call }),
+                    Ok(call) => self.received(call),
                     Err(rejection) => {
                         let (id, fault) = *rejection;
                         // The method matters only once it has been sent.
-                        let head = RequestHead { id: &id, method: Method::Ping, version };
+                        let request = self.request_id();
+                        let head = RequestHead { id: &id, request, method: Method::Ping, version };
                         MessageAction::Answer(self.failed(&fault, head))
                     }
                 }
@@ -151,7 +154,8 @@ impl Conversation {
     /// The answer where its params are none, or a limit of the route has not enough left.
     pub async fn initialize(&self, request: &Request) -> Result<OpenedSession, Answer> {
         let failed = |fault: &Fault, version| {
-            let head = RequestHead { id: &request.id, method: Method::Initialize, version };
+            let (id, method) = (&request.id, Method::Initialize);
+            let head = RequestHead { id, request: self.request_id(), method, version };
             self.failed(fault, head)
         };
         let client = pipeline::negotiate(request.params.text())
@@ -167,13 +171,23 @@ impl Conversation {
         reply::fault(fault, request, &self.at.gate.counters)
     }
 
+    fn request_id(&self) -> CallId {
+        self.request.unwrap_or_else(CallId::random)
+    }
+
+    /// A call as it came on this conversation.
+    fn received(&self, call: Call) -> MessageAction {
+        let request = self.request.unwrap_or(call.request);
+        MessageAction::Run(Call { peer: self.peer, request, ..call })
+    }
+
     fn modern(&self, headers: Option<&HeaderMap>, request: Request) -> MessageAction {
         if !self.takes_modern {
             let text = "this transport is of the protocol before 2026-07-28";
             return self.reject(&Rejection::Request(text.to_owned()), Some(&request.id));
         }
         match decode::modern(headers, self.caller.clone(), request) {
-            Ok(call) => MessageAction::Run(Call { peer: self.peer, ..call }),
+            Ok(call) => self.received(call),
             Err(rejection) => self.reject(&rejection.1, Some(&rejection.0)),
         }
     }

@@ -17,7 +17,7 @@ const ALLOWED: &str = "authorization, content-type, accept, last-event-id, mcp-s
                        mcp-protocol-version, mcp-method, mcp-name, x-api-key, traceparent";
 /// Headers of a reply that a client of MCP reads and scripts may not without leave.
 const EXPOSED: HeaderValue =
-    HeaderValue::from_static("Mcp-Session-Id, WWW-Authenticate, Retry-After");
+    HeaderValue::from_static("Mcp-Session-Id, WWW-Authenticate, Retry-After, X-Request-Id");
 const METHODS: HeaderValue = HeaderValue::from_static("GET, POST, DELETE");
 /// Time for which a browser need not ask again, in seconds: what `origins` allows seldom changes.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::{
-    call::{Caller, Client},
+    call::{CallId, Caller, Client},
     config::Limits,
     mcp::{
         header,
@@ -123,6 +123,7 @@ pub fn modern(
             streams_full: false,
             mirrored: read.mirrored,
             peer: None,
+            request: CallId::random(),
             trace: None,
             forwarded: None,
             place: None,
@@ -168,6 +169,7 @@ pub fn legacy(
                 streams_full: false,
                 mirrored,
                 peer: None,
+                request: CallId::random(),
                 trace: None,
                 forwarded,
                 place,

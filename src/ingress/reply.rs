@@ -11,6 +11,7 @@ use serde_json::json;
 
 use crate::{
     auth::{AuthError, RouteAuth},
+    call::CallId,
     catalog::supported_versions,
     limit,
     mcp::{
@@ -28,6 +29,8 @@ use crate::{
 use super::{outgoing::budget::Exceeded, sse};
 
 pub const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
+/// The request in this gate's logs and records; clients' own are not taken.
+pub const REQUEST: HeaderName = HeaderName::from_static("x-request-id");
 /// Proxies such as nginx hold streams back without it.
 const NO_BUFFERING: (HeaderName, HeaderValue) =
     (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
@@ -181,6 +184,8 @@ pub async fn streamed(reply: HttpReply) -> HttpReply {
 #[derive(Clone, Copy)]
 pub struct RequestHead<'a> {
     pub id: &'a Id,
+    /// The request in this gate's logs.
+    pub request: CallId,
     pub method: Method,
     /// The version that its client speaks.
     pub version: Version,
@@ -278,7 +283,7 @@ fn challenge(error: &AuthError, word: Option<&str>, auth: &RouteAuth) -> String 
 /// The answer to a call that failed. It is counted.
 pub fn fault(fault: &Fault, request: RequestHead<'_>, counters: &Counters) -> Answer {
     counters.fault(fault.reason());
-    let RequestHead { id, method, version } = request;
+    let RequestHead { id, request, method, version } = request;
     let status = match fault {
         Fault::UnknownMethod(_) if version.era() == Era::Modern => StatusCode::NOT_FOUND,
         Fault::Header(_) | Fault::DuplicateId | Fault::State(_) | Fault::MissingCapability(_) => {
@@ -320,7 +325,7 @@ pub fn fault(fault: &Fault, request: RequestHead<'_>, counters: &Counters) -> An
         | Fault::TaskCancelled
         | Fault::Upstream { .. } => StatusCode::OK,
     };
-    let text = message::response(Some(id), &fault.body(method, version));
+    let text = message::response(Some(id), &fault.body(method, version, request));
     Answer { status, text, retry_after: fault.retry_after() }
 }
 
@@ -348,6 +353,14 @@ pub fn json_reply(status: StatusCode, text: Bytes) -> HttpReply {
     *reply.status_mut() = status;
     reply.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     reply
+}
+
+/// Says in a reply which request it is to.
+pub fn identify(reply: &mut HttpReply, request: CallId) {
+    // Digits are a header's value.
+    if let Ok(id) = HeaderValue::try_from(request.to_string()) {
+        reply.headers_mut().insert(REQUEST, id);
+    }
 }
 
 /// A stream of events, flushed one by one.

@@ -3,18 +3,18 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use futures_util::future::join_all;
-use http::{HeaderMap, HeaderName, Method as Verb, Request, StatusCode};
+use http::{HeaderMap, HeaderName, Method as Verb, Request, StatusCode, header};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming as HttpIncoming;
 
 use crate::{
     auth::{AuthError, ClientPeer},
-    call::{Caller, TraceId},
+    call::{CallId, Caller, TraceId},
     mcp::message::{self, Incoming, Message, Request as McpRequest},
     pipeline::{self, Call, Fault},
     session::{Session, outbox::EventId},
     snapshot::{Gate, Route, RouteSnapshot, Snapshot},
-    telemetry::{Counter, Reason},
+    telemetry::{Counter, Reason, printable, throttle},
 };
 
 use super::{
@@ -23,13 +23,16 @@ use super::{
     cors::{self, AllowedOrigin},
     decode::{self, Unread},
     endpoint::{self, RouteEndpoint},
-    events, forwarded, origin,
+    events, forwarded,
+    origin::{self, OriginRefusal},
     reply::{self, HttpReply, Rejection, RequestHead, SESSION},
     shared::{CountedReply, ListenerState},
     stream,
 };
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+/// Characters of a header of a stranger in the log.
+const HEADER_CHARS_SHOWN: usize = 100;
 
 /// Answers one request: of a page in a browser, so that the page may read it.
 pub async fn serve(
@@ -40,17 +43,22 @@ pub async fn serve(
     request: Request<HttpIncoming>,
 ) -> CountedReply {
     gate.counters.add(Counter::Requests);
+    let request_id = CallId::random();
     let snapshot = gate.snapshot();
     let server = &snapshot.config.server;
     peer.address = forwarded::client(peer.address, &server.trusted_proxies, request.headers());
     if let Err(refusal) = origin::check(server, local, request.headers(), request.uri()) {
         gate.counters.add(refusal.counter());
-        return reply::plain(refusal.status(), format!("{refusal}\n")).into();
+        let mut refused = reply::plain(refusal.status(), format!("{refusal}\n"));
+        log_refused(&refusal, request_id, &peer, request.headers());
+        reply::identify(&mut refused, request_id);
+        return refused.into();
     }
     let origin = AllowedOrigin::of(request.headers());
     let varies = !server.origins.is_empty();
-    let at = SnapshotAt { gate, snapshot, shared };
+    let at = SnapshotAt { gate, snapshot, shared, request_id };
     let mut counted = answer(at, peer, request).await;
+    reply::identify(&mut counted.reply, request_id);
     if let Some(origin) = origin {
         origin.allow(counted.reply.headers_mut());
         cors::vary(counted.reply.headers_mut());
@@ -65,10 +73,24 @@ struct SnapshotAt {
     gate: Arc<Gate>,
     snapshot: Arc<Snapshot>,
     shared: Arc<ListenerState>,
+    request_id: CallId,
+}
+
+/// Logs who asked for a host or from a page that is not served here.
+fn log_refused(refusal: &OriginRefusal, id: CallId, peer: &ClientPeer, headers: &HeaderMap) {
+    let address = peer.address;
+    throttle::line(("origin", address), |more| {
+        let text = |name: HeaderName| {
+            let value = String::from_utf8_lossy(headers.get(name)?.as_bytes()).into_owned();
+            Some(printable::line(&value).chars().take(HEADER_CHARS_SHOWN).collect::<String>())
+        };
+        let (host, origin) = (text(header::HOST), text(header::ORIGIN));
+        tracing::warn!(request = %id, %address, host, origin, more, "refused: {refusal}");
+    });
 }
 
 async fn answer(at: SnapshotAt, peer: ClientPeer, request: Request<HttpIncoming>) -> CountedReply {
-    let SnapshotAt { gate, snapshot, shared } = at;
+    let SnapshotAt { gate, snapshot, shared, request_id } = at;
     let path = request.uri().path();
     let found = endpoint::find(&snapshot, path);
     if cors::is_preflight(&request) && (found.is_some() || endpoint::is_metadata(path)) {
@@ -82,9 +104,11 @@ async fn answer(at: SnapshotAt, peer: ClientPeer, request: Request<HttpIncoming>
         Err(error) => return reply::unrecognised(&error, None, &route.auth).into(),
     };
     let forwarded = route.forwarded(request.headers()).map(Arc::new);
-    let trace = gate.audit.as_ref().and_then(|_| trace_of(request.headers()));
+    let is_read = gate.audit.is_some() || snapshot.config.log.access;
+    let trace = is_read.then(|| trace_of(request.headers())).flatten();
     let at = RouteSnapshot { gate, snapshot, route };
-    let conversation = Conversation { at, caller, peer: Some(peer.address), takes_modern: true };
+    let (peer, request_id) = (Some(peer.address), Some(request_id));
+    let conversation = Conversation { at, caller, peer, request: request_id, takes_modern: true };
     let handler = RouteHandler { conversation, shared, forwarded, trace };
     let reply = match (endpoint, request.method()) {
         // Boxed: large.
@@ -124,7 +148,7 @@ struct RouteHandler {
     shared: Arc<ListenerState>,
     /// The headers of the request that upstreams are to have.
     forwarded: Option<Arc<HeaderMap>>,
-    /// The trace that the headers of the request name; read only where calls are recorded.
+    /// The trace that the headers of the request name; read only where calls are written down.
     trace: Option<TraceId>,
 }
 
@@ -217,6 +241,7 @@ impl RouteHandler {
         let streams_full = call.session.as_ref().is_some_and(full);
         let call = Call { streams, streams_full, forwarded, trace: self.trace, ..call };
         let id = call.id.clone();
+        let request_id = call.request;
         let method = call.method;
         let version = call.client.version;
         let session = call.session.clone().filter(|_| accepts.prefers_stream());
@@ -241,8 +266,8 @@ impl RouteHandler {
                 reply::unrecognised(&error, Some(&id), &self.at().route.auth)
             }
             Err(fault) => {
-                let request = RequestHead { id: &id, method, version };
-                self.conversation.failed(&fault, request).into_reply()
+                let head = RequestHead { id: &id, request: request_id, method, version };
+                self.conversation.failed(&fault, head).into_reply()
             }
         }
     }
@@ -253,9 +278,10 @@ impl RouteHandler {
             Ok(session) => session,
             Err(answer) => return answer.into_reply(),
         };
-        let each = messages.into_iter().map(async |message| {
+        let each = messages.into_iter().enumerate().map(async |(at, message)| {
             match self.conversation.legacy(&session, message) {
                 MessageAction::Run(call) => {
+                    let call = Call { request: call.request.nth(at), ..call };
                     let whole = self.run(call, Accepts::Json).await.into_body().collect().await;
                     whole.map(|whole| whole.to_bytes()).ok()
                 }

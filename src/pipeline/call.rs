@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use crate::{
-    call::{Caller, Client, ListKind, TraceId},
+    call::{CallId, Caller, Client, ListKind, TraceId},
     mcp::{
         digest::{RequestDigest, request_digest},
         id::Id,
@@ -20,6 +20,8 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Call {
     pub id: Id,
+    /// The request in this gate's replies, logs and records.
+    pub request: CallId,
     pub method: Method,
     pub params: Params,
     pub named: TargetRef,

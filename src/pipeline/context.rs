@@ -11,14 +11,18 @@ use crate::{
     call::{Caller, Client, RoutePath},
     catalog::{FoundBy, Target},
     guard::LinkOrigin,
+    limit::LimitTarget,
     mcp::digest::RequestDigest,
     park::state::Binding,
     session::SessionRequest,
     snapshot::RouteSnapshot,
-    telemetry::Counter,
+    telemetry::{Counter, printable, throttle},
 };
 
 use super::{call::Call, fault::Fault};
+
+/// Characters of what a refusal says in the log.
+const TEXT_CHARS_SHOWN: usize = 300;
 
 /// A call, and the configuration that it is served with from its beginning to its end: also what
 /// becomes of it later (an answer, a retry, a task) reads no other snapshot.
@@ -92,6 +96,31 @@ impl Context {
         self.gate.counters.add(Counter::InternalErrors);
         tracing::error!(method = self.call.method.name(), what, "a bug of the gateway");
         Fault::Internal(what)
+    }
+
+    /// Logs a call that a limit or the guard refuses: who asked for what, and why not. One line in
+    /// a while for each caller and reason.
+    pub fn log_refusal(&self, target: Option<LimitTarget<'_>>, fault: &Fault) {
+        let caller = self.caller().name();
+        let reason = fault.reason().name();
+        let text = || {
+            let text = fault.to_string();
+            printable::line(&text).chars().take(TEXT_CHARS_SHOWN).collect::<String>()
+        };
+        throttle::line((reason, &caller, self.path().as_str()), |more| {
+            tracing::warn!(
+                request = %self.call.request,
+                caller = &*printable::line(&caller),
+                route = self.path().as_str(),
+                method = self.call.method.name(),
+                upstream = target.map(|target| target.upstream.as_str()),
+                name = target.map(|target| printable::line(target.name)).as_deref(),
+                reason,
+                more,
+                "refused: {}",
+                text(),
+            );
+        });
     }
 
     /// The call on its route as it is now, with all names of that recorded.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::{
+    call::CallId,
     config::StepUp,
     guard,
     limit::{self, LimitRefusal},
@@ -160,16 +161,16 @@ impl Fault {
     }
 
     /// The answer to a request that failed so, for a client of this version: an error, or for a
-    /// tool what a model can read.
-    pub fn body(&self, method: Method, client: Version) -> Body {
+    /// tool what a model can read, with the id by which operators find the request.
+    pub fn body(&self, method: Method, client: Version, request: CallId) -> Body {
         let era = client.era();
         if let Some(said) = tool_fault(self) {
             if method == Method::ToolsCall {
-                let result = Body::Result(failed_tool(&said, era).into());
+                let result = Body::Result(failed_tool(&said, era, request).into());
                 return compat::body(client, era, method, result);
             }
             let object = ErrorObject::new(error::INTERNAL_ERROR, said.message.clone());
-            return Body::Error(object.with(&said).raw());
+            return Body::Error(object.with(&Reported::of(&said, request)).raw());
         }
         let text = || self.to_string();
         let object = match self {
@@ -219,6 +220,20 @@ pub struct ToolError {
     pub retriable: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after_ms: Option<u64>,
+}
+
+/// A failure, and the request that failed, by which operators find it in their logs.
+#[derive(serde::Serialize)]
+struct Reported<'a> {
+    #[serde(flatten)]
+    said: &'a ToolError,
+    request_id: String,
+}
+
+impl<'a> Reported<'a> {
+    fn of(said: &'a ToolError, request: CallId) -> Self {
+        Self { said, request_id: request.to_string() }
+    }
 }
 
 /// The answer to a call that policies deny: not which policy, nor why.
@@ -328,10 +343,10 @@ fn milliseconds(wait: Duration) -> u64 {
 }
 
 /// A failure that a model reads as the tool's own result.
-fn failed_tool(said: &ToolError, era: Era) -> Raw {
+fn failed_tool(said: &ToolError, era: Era, request: CallId) -> Raw {
     let result = json!({
-        "content": [{ "type": "text", "text": said.message }],
-        "structuredContent": said,
+        "content": [{ "type": "text", "text": format!("{} (request {request})", said.message) }],
+        "structuredContent": Reported::of(said, request),
         "isError": true,
     });
     let edits: &[(&str, Option<&[u8]>)] = &[("resultType", Some(b"\"complete\""))];

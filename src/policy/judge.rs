@@ -367,7 +367,7 @@ impl Judge {
     fn log(&self, asked: &AccessRequest<'_>, verdict: &Verdict, what: &'static str) {
         let rules = verdict.rules.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         let rules = if rules.is_empty() { "no policy permits it".to_owned() } else { rules };
-        let caller = asked.caller.to_string();
+        let caller = asked.caller.name();
         let object = asked.object.short_id();
         let route = self.route.as_str();
         let action = asked.action.name();

@@ -13,7 +13,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    audit::Audit,
+    audit::{Audit, CallerKey},
     auth::AuthorityRegistry,
     cache::Cache,
     call::tasks::Tasks,
@@ -57,6 +57,8 @@ pub struct Gate {
     pub links: ReadableLinks,
     /// The audit log that calls are recorded in; none: nowhere.
     pub audit: Option<Arc<Audit>>,
+    /// The key of callers' digests in the access log.
+    pub caller_key: CallerKey,
     pub counters: Arc<Counters>,
     pub tasks: Tasks,
     pub(super) context: Arc<UpstreamContext>,
@@ -76,6 +78,12 @@ pub struct Gate {
     loads: AtomicU64,
 }
 
+/// Where calls are written down.
+pub struct CallLogs {
+    pub audit: Option<Arc<Audit>>,
+    pub caller_key: CallerKey,
+}
+
 impl std::fmt::Debug for Gate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Gate").field("uptime", &self.uptime()).finish_non_exhaustive()
@@ -90,7 +98,7 @@ impl Gate {
         store: StateFolder,
         sessions: Sessions,
         lot: ParkedCalls,
-        audit: Option<Arc<Audit>>,
+        logs: CallLogs,
     ) -> (Arc<Self>, mpsc::Receiver<Change>) {
         let (changes, inbox) = mpsc::channel(CHANGES_MAX);
         let limits = Limits::new(Arc::clone(&context.counters), context.tasks.clone());
@@ -125,7 +133,8 @@ impl Gate {
             schemas,
             linked,
             links: ReadableLinks::new(counters()),
-            audit,
+            audit: logs.audit,
+            caller_key: logs.caller_key,
             counters: Arc::clone(&context.counters),
             tasks: context.tasks.clone(),
             offers,

@@ -25,7 +25,7 @@ use std::time::Duration;
 pub use self::{
     announcement::Push,
     current::Snapshot,
-    gate::{Gate, RouteSnapshot},
+    gate::{CallLogs, Gate, RouteSnapshot},
     migration::ActiveCanary,
     readiness::Readiness,
     route::Route,

@@ -42,7 +42,7 @@ impl Gate {
         self.counters.add(Counter::StreamsRevoked);
         tracing::info!(
             route = route.as_str(),
-            ?caller,
+            caller = caller.name(),
             "a caller may no longer be here: its stream ends"
         );
     }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::json;
 
-use crate::call::clock;
+use crate::{call::clock, config};
 
 use super::printable;
 
@@ -39,9 +39,16 @@ pub fn speak_json() {
     }
 }
 
+/// Whether standard error shows colours: on a terminal, unless `NO_COLOR` says otherwise
+/// (<https://no-color.org>).
+pub fn is_coloured() -> bool {
+    use std::io::IsTerminal as _;
+    let refused = config::environment("NO_COLOR").is_some_and(|value| !value.is_empty());
+    std::io::stderr().is_terminal() && !is_json() && !refused
+}
+
 /// Sends logs to stderr: `filter` as in `RUST_LOG`, lines for people or JSON.
 pub fn init(filter: &str, json: bool) {
-    use std::io::IsTerminal as _;
     if json {
         speak_json();
     }
@@ -53,7 +60,7 @@ pub fn init(filter: &str, json: bool) {
     let set = if json {
         builder.json().try_init()
     } else {
-        builder.with_target(false).with_ansi(std::io::stderr().is_terminal()).try_init()
+        builder.with_target(false).with_ansi(is_coloured()).try_init()
     };
     if set.is_err() {
         tracing::debug!("logs are already set up");

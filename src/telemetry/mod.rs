@@ -21,7 +21,7 @@ pub use self::{
     calls::{CallMetrics, CallReading, EndedCall, MetricScope},
     gauge::Raised,
     histogram::{BUCKETS_US, HistogramReading},
-    log::{init, is_json, remark, speak_json},
+    log::{init, is_coloured, is_json, remark, speak_json},
     names::{CallPart, Counter, Gauge, Outcome, Reason, ScopeKind},
 };
 

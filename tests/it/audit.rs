@@ -192,7 +192,7 @@ async fn a_record_says_who_why_and_what_it_took() {
         client.call("secret").await;
         let records = recorded(&gate, 3).await;
         for record in &records {
-            assert_eq!((&record["v"], &record["peer"]), (&json!(2), &json!("127.0.0.1")));
+            assert_eq!((&record["v"], &record["peer"]), (&json!(3), &json!("127.0.0.1")));
             assert_eq!(record["id"].as_str().unwrap().len(), 16);
             assert!(20 < record["request_bytes"].as_u64().unwrap(), "{record}");
         }

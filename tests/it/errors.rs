@@ -11,6 +11,7 @@ use crate::{
     eventually,
     fake::{self, Act, Fake},
     gate::{Gate, gateway},
+    message,
 };
 
 const BEGIN: &str = "<!-- seen by tests/it/errors.rs -->\n";
@@ -230,7 +231,7 @@ fn said(result: &Value) -> String {
     assert_eq!(result["isError"], true, "{result}");
     let said = &result["structuredContent"];
     let Some(word) = said["error"].as_str() else { return "its own result, untouched".to_owned() };
-    assert_eq!(result["content"][0]["text"], said["message"]);
+    assert_eq!(result["content"][0]["text"], message::told(said));
     let again = if said["retriable"] == true { "retriable" } else { "not retriable" };
     let wait = said.get("retry_after_ms").map_or("", |_| ", `retry_after_ms`");
     format!("`{word}`, {again}{wait}")

@@ -7,6 +7,7 @@ use crate::{
     eventually,
     fake::{self, Act, Fake},
     gate::{Gate, gateway},
+    message,
 };
 
 const KEY: &str = "AKIAIOSFODNN7EXAMPLE";
@@ -46,7 +47,7 @@ fn refused<'a>(result: &'a Value, word: &str) -> &'a str {
         (&json!(true), Some(word)),
         "{result}"
     );
-    assert_eq!(result["content"][0]["text"], said["message"]);
+    assert_eq!(result["content"][0]["text"], message::told(said));
     assert_eq!(said["retriable"], false);
     said["message"].as_str().unwrap()
 }
@@ -59,7 +60,7 @@ fn ran(result: &Value) {
 /// The arguments of the last call, as the server got them.
 fn got(server: &Fake) -> String {
     let call = server.seen("tools/call").pop().unwrap().message();
-    crate::message::members(call.params.unwrap().as_bytes())["arguments"].clone()
+    message::members(call.params.unwrap().as_bytes())["arguments"].clone()
 }
 
 #[tokio::test]

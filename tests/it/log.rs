@@ -5,7 +5,6 @@ use std::{io, sync::Once, time::Duration};
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::time::Instant;
-use tracing_subscriber::filter::LevelFilter;
 
 use crate::{
     eventually,
@@ -30,12 +29,12 @@ impl io::Write for Written {
     }
 }
 
-/// Keeps warnings and errors from here on.
+/// Keeps warnings, errors and lines of calls from here on.
 pub fn is_kept() {
     static KEPT: Once = Once::new();
     KEPT.call_once(|| {
         let builder = tracing_subscriber::fmt().with_ansi(false).with_writer(|| Written);
-        builder.with_max_level(LevelFilter::WARN).init();
+        builder.with_env_filter("warn,tollgate::access=info").init();
     });
 }
 

@@ -20,6 +20,7 @@ mod pipe;
 mod tolerance;
 mod transcript;
 
+mod access;
 mod admin;
 mod answers;
 mod asked;

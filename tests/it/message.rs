@@ -14,6 +14,20 @@ pub struct Message {
     pub error: Option<String>,
 }
 
+/// The text that a model reads of a failure with this structured content: the message, and the
+/// request by which operators find it.
+#[track_caller]
+pub fn told(said: &Value) -> String {
+    let id = said["request_id"].as_str().expect("the request is named");
+    format!("{} (request {id})", said["message"].as_str().unwrap())
+}
+
+/// An answer without what differs from request to request.
+pub fn without_request(answer: &str) -> String {
+    let id = answer.split("(request ").nth(1).and_then(|rest| rest.get(..16));
+    id.map_or_else(|| answer.to_owned(), |id| answer.replace(id, "ID"))
+}
+
 impl Message {
     /// What is not a JSON object reads as a message without members.
     pub fn parse(bytes: &[u8]) -> Self {

@@ -96,7 +96,7 @@ impl ClientChannel {
         let caller = settings.caller.clone();
         let takes_modern = settings.takes_modern;
         let peer = settings.peer;
-        let conversation = Conversation { at, caller, peer, takes_modern };
+        let conversation = Conversation { at, caller, peer, request: None, takes_modern };
         match incoming {
             Incoming::One(message) => {
                 let session = || self.session().ok_or(Rejection::NotOpened);
@@ -242,7 +242,8 @@ impl ClientChannel {
                 self.gate().counters.add(Counter::RefusedCalls);
             }
             let version = call.client.version;
-            let head = RequestHead { id: &call.id, method: Method::Ping, version };
+            let (id, request) = (&call.id, call.request);
+            let head = RequestHead { id, request, method: Method::Ping, version };
             reply::fault(&fault, head, &self.gate().counters).text
         })
     }

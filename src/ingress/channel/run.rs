@@ -44,6 +44,7 @@ impl ClientChannel {
 
     async fn run(&self, at: RouteSnapshot, call: Call) -> Option<Bytes> {
         let id = call.id.clone();
+        let request = call.request;
         let method = call.method;
         let version = call.client.version;
         match pipeline::run(at, call).await {
@@ -51,8 +52,8 @@ impl ClientChannel {
             Ok(Reply::Response(back)) => self.back(back).await,
             Ok(Reply::Listen(listening)) => self.listen(*listening).await,
             Err(fault) => {
-                let request = RequestHead { id: &id, method, version };
-                Some(reply::fault(&fault, request, &self.gate().counters).text)
+                let head = RequestHead { id: &id, request, method, version };
+                Some(reply::fault(&fault, head, &self.gate().counters).text)
             }
         }
     }

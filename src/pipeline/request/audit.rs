@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    audit::{Begun, Entry, Full},
+    audit::{AccessLine, Begun, Entry, Full},
     call::{CallId, TraceId},
     mcp::{method::Method, target::TargetRef},
     pipeline::{call::Call, context::Context, fault::Fault},
@@ -22,9 +22,13 @@ pub fn begin(context: &Context) -> Result<Option<Arc<Entry>>, Fault> {
         return Ok(None);
     }
     let metrics = &context.route.metrics;
-    let Some(audit) = &context.gate.audit else {
+    let settings = context.snapshot.config.log;
+    let key = context.gate.caller_key;
+    let access = settings.access.then_some(AccessLine { settings, key });
+    let audit = context.gate.audit.as_ref();
+    if audit.is_none() && access.is_none() {
         return Ok(Some(Arc::new(Entry::unrecorded(call.method, metrics))));
-    };
+    }
     let name = match &call.named {
         TargetRef::Name(text)
         | TargetRef::Uri(text)
@@ -34,6 +38,7 @@ pub fn begin(context: &Context) -> Result<Option<Arc<Entry>>, Fault> {
         TargetRef::Nothing => None,
     };
     let begun = Begun {
+        id: call.request,
         caller: &call.caller,
         client: &call.client,
         route: context.path(),
@@ -44,9 +49,12 @@ pub fn begin(context: &Context) -> Result<Option<Arc<Entry>>, Fault> {
         peer: call.peer,
         trace: trace_of(call),
     };
-    match audit.begin(&begun) {
-        Ok(entry) => Ok(Some(entry)),
-        Err(Full) => Err(Fault::Unrecorded),
+    match (audit, access) {
+        (None, None) => Ok(None),
+        (None, Some(access)) => Ok(Some(Arc::new(Entry::logged(&begun, access)))),
+        (Some(audit), access) => {
+            audit.begin(&begun, access).map(Some).map_err(|Full| Fault::Unrecorded)
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     guard::{GuardRefusal, ToolSchemas},
+    limit::LimitTarget,
     mcp::{document::CallArguments, method::Method, raw::Raw},
     pipeline::{context::Context, fault::Fault},
 };
@@ -27,7 +28,12 @@ pub async fn check(context: &Context, resolved: &mut Resolved) -> Result<(), Fau
         resolved.guard.admit(resolved.params.text(), &arguments, tool, &context.gate.schemas)
     };
     resolved.arguments = None;
-    let params = judged.map_err(Fault::Guard)?;
+    let refused = |fault: &Fault| {
+        let target = &resolved.target;
+        let target = LimitTarget { upstream: target.upstream.name(), name: &target.own };
+        context.log_refusal(Some(target), fault);
+    };
+    let params = judged.map_err(Fault::Guard).inspect_err(refused)?;
     if params != *resolved.params.text() {
         resolved.params = params.into();
         resolved.mirror(call);

@@ -25,7 +25,8 @@ pub async fn route(context: &Context, resolved: &Resolved) -> Result<RouteAdmiss
     // client's own.
     let request = LimitedRequest { params: resolved.params.text(), ..context.limited() };
     let admitted = context.snapshot.limits.admit_route(request, target).await;
-    let admission = admitted.map_err(Fault::Limited)?;
+    let refused = |fault: &Fault| context.log_refusal(Some(target), fault);
+    let admission = admitted.map_err(Fault::Limited).inspect_err(refused)?;
     context.record(|entry| entry.route_cost(admission.cost()));
     Ok(admission)
 }
@@ -52,7 +53,9 @@ pub async fn subscribed(
 /// # Errors
 /// Where a limit of its route has not enough left.
 pub async fn here(context: &Context) -> Result<(), Fault> {
-    context.snapshot.limits.admit_here(context.limited()).await.map_err(Fault::Limited)
+    let admitted = context.snapshot.limits.admit_here(context.limited()).await;
+    let refused = |fault: &Fault| context.log_refusal(None, fault);
+    admitted.map_err(Fault::Limited).inspect_err(refused)
 }
 
 /// Lets a client in that opens a session.

@@ -52,7 +52,11 @@ impl ResponseChain {
                 Ok(ResponseStep::Event(ClientEvent::Answer { body, .. })) => break body,
                 Err(fault) => {
                     context.gate.counters.fault(fault.reason());
-                    break fault.body(Method::ToolsCall, context.client().version);
+                    break fault.body(
+                        Method::ToolsCall,
+                        context.client().version,
+                        context.call.request,
+                    );
                 }
             }
         };

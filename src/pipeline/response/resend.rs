@@ -21,7 +21,7 @@ use crate::{
         },
     },
     resilience::Cause,
-    telemetry::{Counter, throttle},
+    telemetry::{Counter, printable, throttle},
     upstream::{Clearance, Exchange, Reservation, SendError, Sent, TaskRef, Upstream},
 };
 
@@ -412,7 +412,17 @@ impl Resend {
         let method = context.call.method;
         let upstream = self.upstream.name().as_str();
         throttle::line(("a call", upstream, error.kind()), |more| {
-            tracing::warn!(upstream, method = method.name(), %error, more, "a call failed");
+            tracing::warn!(
+                request = %context.call.request,
+                caller = &*printable::line(&context.caller().name()),
+                route = context.path().as_str(),
+                upstream,
+                method = method.name(),
+                name = &*printable::line(&self.request.target.own),
+                %error,
+                more,
+                "a call failed"
+            );
         });
         visibility::failed(context, &self.request.target, error)
     }
