@@ -92,22 +92,18 @@ mod tests {
     #[test]
     fn no_more_is_held_than_there_is_and_each_has_its_turn() {
         let memory = ValueMemory::new(10, Duration::from_secs(60));
-        let (now, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let [now, most] = [0, 0].map(AtomicUsize::new);
+        let takes = |bytes: usize| {
+            let held = memory.take(bytes).unwrap();
+            most.fetch_max(bytes + now.fetch_add(bytes, Ordering::SeqCst), Ordering::SeqCst);
+            thread::yield_now();
+            now.fetch_sub(bytes, Ordering::SeqCst);
+            drop(held);
+        };
         thread::scope(|scope| {
             for bytes in 0..=10 {
-                let (memory, now, most) = (&memory, &now, &most);
-                scope.spawn(move || {
-                    for _ in 0..50 {
-                        let held = memory.take(bytes).unwrap();
-                        most.fetch_max(
-                            bytes + now.fetch_add(bytes, Ordering::SeqCst),
-                            Ordering::SeqCst,
-                        );
-                        thread::yield_now();
-                        now.fetch_sub(bytes, Ordering::SeqCst);
-                        drop(held);
-                    }
-                });
+                let takes = &takes;
+                scope.spawn(move || (0..50).for_each(|_| takes(bytes)));
             }
         });
         let most = most.into_inner();

@@ -231,8 +231,7 @@ fn an_argument_that_the_gate_reads_is_held_to_the_letter() {
         "additionalProperties": false,
     }));
     let passes = |arguments: Value| {
-        schema.fits(&arguments)
-            || schema.fits_leniently(arguments.clone(), WORK_MAX, &|name| name == "a")
+        schema.fits(&arguments) || schema.fits_leniently(arguments, WORK_MAX, &|name| name == "a")
     };
     assert!(passes(json!({ "a": 5, "b": "5", "zz": 1 })));
     assert!(!passes(json!({ "a": "5" })));
