@@ -549,7 +549,7 @@ fn replicas(stages: &mut Stages) {
 fn observing(stages: &mut Stages) -> Result<()> {
     let [route, upstream, tool] = [(); 3].map(|()| Arc::new(CallMetrics::default()));
     let text = Bytes::from_static(br#"{"content":[{"type":"text","text":"dry"}]}"#);
-    let answer = Body::Result(Raw::parse(&text)?);
+    let answer = Body::Result(Raw::parse(&text)?.into());
     stages.add("call observed: outcome and histograms", move || {
         let entry = Entry::unrecorded(black_box(Method::ToolsCall), &route);
         entry.counted_by(&upstream, Some(&tool));

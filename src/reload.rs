@@ -21,9 +21,9 @@ use crate::{
 
 /// Editors write in several steps; after this much silence the file is read.
 const SETTLE: Duration = Duration::from_millis(150);
-/// The file is looked at this often even without an event, and read where it may have changed: network file systems give none, and a folder
-/// that is replaced takes its watch with it. With [`STEADY`] it is within the second that an edit
-/// may take.
+/// The file is looked at this often even without an event, and read where it may have changed:
+/// network file systems give none, and a folder that is replaced takes its watch with it. With
+/// [`STEADY`] it is within the second that an edit may take.
 const POLL: Duration = Duration::from_millis(700);
 /// The content must be the same for this long: a file that is emptied, and then written, is not an
 /// edit that takes policies away.
@@ -157,16 +157,15 @@ impl Reloader {
     /// compares with what is in force. An edit counts once it was read twice. Returns whether
     /// anything was read.
     fn check(&mut self) -> bool {
+        let in_force = Arc::clone(&self.gate.snapshot().config);
         // Taken before the reading: what changes meanwhile has another stamp afterwards.
-        let stamps = {
-            let config = &self.gate.snapshot().config;
-            self.inputs.stamps(&self.path, &config.files, |name| self.vault.lookup(name))
-        };
+        let stamps =
+            self.inputs.stamps(&self.path, &in_force.files, |name| self.vault.lookup(name));
         if self.inputs.were_read(&stamps, Instant::now()) {
             return false;
         }
         let read = self.read();
-        if read.as_ref().is_ok_and(|config| *self.gate.snapshot().config == *config) {
+        if read.as_ref().is_ok_and(|config| *in_force == *config) {
             self.inputs.note(stamps, Instant::now());
             self.pending = None;
             if self.logged.take().is_some() {

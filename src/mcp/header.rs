@@ -67,7 +67,10 @@ mod tests {
         fn a_value_says_what_is_decoded_of_it(
             (value, text) in {
                 let text = || prop_oneof![
-                    "[ \\tA-z]{0,3}", "=\\?base64\\?(QQ==|A|!)?\\?=", any::<String>(), Just("A".to_owned()),
+                    "[ \\tA-z]{0,3}",
+                    "=\\?base64\\?(QQ==|A|!)?\\?=",
+                    any::<String>(),
+                    Just("A".to_owned()),
                 ];
                 prop_oneof![
                     (text(), text()),

@@ -417,7 +417,7 @@ mod tests {
         Endpoint::new(Net::new(), &config.upstreams[0].transport, None, None).unwrap()
     }
 
-    /// Lines of a head in the order of the alphabet, and the body: the order of fields says nothing.
+    /// Lines of a head in alphabetical order, and the body: the order of fields says nothing.
     fn sorted(text: &RequestText) -> (Vec<String>, String) {
         let whole = String::from_utf8(text.whole()).unwrap();
         let (head, body) = whole.split_once("\r\n\r\n").unwrap();
