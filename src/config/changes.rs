@@ -112,7 +112,7 @@ upstreams = ["a"]
             ("[upstreams.b]", "[upstreams.c]", &["upstream `b` removed", "upstream `c` added"]),
             ("\"/mcp\"", "\"/two\"", &["route `/mcp` removed", "route `/two` added"]),
             ("upstreams = [\"a\"]", "upstreams = [\"a\", \"b\"]", &["route `/mcp` changed"]),
-            ("T-[0-9]+", "T-[0-9]", &["detector `ticket` changed"]),
+            ("T-[0-9]+", "T-[0-9]", &["detector `custom:ticket` changed"]),
             ("caller = \"a\"", "caller = \"x\"", &["auth `keys` changed"]),
         ] {
             let after = parse(&BEFORE.replace(from, to));

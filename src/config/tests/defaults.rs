@@ -51,6 +51,8 @@ pattern = "T-[0-9]+"
 [limit]
 store = "redis://a"
 
+[log]
+
 [audit]
 
 [upstreams.process]
