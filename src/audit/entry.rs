@@ -256,7 +256,7 @@ impl Audit {
         let reserved = self.room.reserve(record::bytes_max(call, self.settings.arguments));
         if refuses && reserved.is_none() {
             self.counters.add(Counter::AuditRefused);
-            Entry::unrecorded(call.method, call.metrics).failed(Reason::ServiceUnavailable);
+            Entry::begin(call, None, access).failed(Reason::ServiceUnavailable);
             return Err(Full);
         }
         let record = PendingRecord { audit: Arc::clone(self), reserved };

@@ -17,7 +17,7 @@ use crate::{
 
 use super::{
     detect::{DetectorSelection, Detectors, ScanResult},
-    memory::{HeldMemory, NoMemory},
+    memory::{HeldMemory, NoMemory, ValueMemory},
     read::ReadArguments,
     refusal::GuardRefusal,
     schema::Checker,
@@ -114,10 +114,12 @@ impl Guard {
     ) -> Result<Raw, GuardRefusal> {
         let document = Document::new(result.clone());
         let clean = self.cleaned(Place::Results, &document, &HANDLES)?;
+        // Only a large one is judged on a thread that may wait, and cleaning may make it longer.
+        let memory = self.takes_long_with(result).then(|| schemas.memory());
         let checked = if clean.is(result) {
-            self.check_result(&document, tool, schemas)
+            self.check_result(&document, memory, tool, schemas)
         } else {
-            self.check_result(&Document::new(clean.clone()), tool, schemas)
+            self.check_result(&Document::new(clean.clone()), memory, tool, schemas)
         };
         checked.inspect_err(|refusal| {
             refusal.counter().into_iter().for_each(|counter| self.counters.add(counter));
@@ -255,6 +257,7 @@ impl Guard {
     fn check_result(
         &self,
         result: &Document,
+        memory: Option<&ValueMemory>,
         tool: Option<&ToolSchemas>,
         schemas: &Schemas,
     ) -> Result<(), GuardRefusal> {
@@ -267,7 +270,8 @@ impl Guard {
         let Some(content) = result.root().member("structuredContent") else {
             return Err(GuardRefusal::Result("it has no `structuredContent`".to_owned()));
         };
-        let _held = memory_for(content, schemas).map_err(|why| match why {
+        let held = memory.map(|memory| take_for(content, memory)).transpose();
+        let _held = held.map_err(|why| match why {
             NoMemory::Beyond { bytes, bytes_max } => GuardRefusal::ResultMemory(bytes, bytes_max),
             NoMemory::Late => GuardRefusal::ResultLate,
         })?;
@@ -298,18 +302,17 @@ impl Guard {
         };
         // Clients that have no arguments to send leave them out, or say `null`.
         let found = arguments.document().filter(|found| found.text().as_str() != "null");
-        let _held = match found.map(|found| memory_for(found.root(), schemas)).transpose() {
-            Ok(held) => held,
-            Err(NoMemory::Beyond { bytes, bytes_max }) => {
-                return Err(GuardRefusal::ArgumentMemory(bytes, bytes_max));
-            }
-            Err(NoMemory::Late) => return Err(GuardRefusal::Late),
-        };
-        let value = found.map_or_else(|| Ok(Map::new().into()), |found| found.root().value());
-        let judged = match value {
-            Ok(value) => self.judge_arguments(value, tool, checker, schemas),
-            Err(error) => Err(GuardRefusal::Arguments(error.to_string())),
-        };
+        // Held until it is judged.
+        let held = found.map(|found| take_for(found.root(), schemas.memory())).transpose();
+        let judged = held.map_err(|why| match why {
+            NoMemory::Beyond { bytes, bytes_max } => GuardRefusal::ArgumentMemory(bytes, bytes_max),
+            NoMemory::Late => GuardRefusal::Late,
+        });
+        let judged = judged.and_then(|_held| {
+            let value = found.map_or_else(|| Ok(Map::new().into()), |found| found.root().value());
+            let value = value.map_err(|error| GuardRefusal::Arguments(error.to_string()))?;
+            self.judge_arguments(value, tool, checker, schemas)
+        });
         match judged {
             Err(refusal) if self.arguments == ArgumentCheck::Count => {
                 self.counters.add(Counter::CountedArguments);
@@ -392,12 +395,12 @@ impl Guard {
 }
 
 /// Takes the memory for a value that is to be held to a schema; none for a small one.
-fn memory_for<'a>(
+fn take_for<'a>(
     node: JsonNode<'_>,
-    schemas: &'a Schemas,
+    memory: &'a ValueMemory,
 ) -> Result<Option<HeldMemory<'a>>, NoMemory> {
     match LARGE < node.range().len() {
-        true => schemas.memory().take(node.value_bytes()).map(Some),
+        true => memory.take(node.value_bytes()).map(Some),
         false => Ok(None),
     }
 }

@@ -323,6 +323,21 @@ impl Reads {
         self.personal.subject |= !groups;
     }
 
+    /// An entity that a condition names. It may be the caller or the thing, and is to be known then:
+    /// what it is in and has may be asked by that name, too.
+    fn named(&mut self, uid: (String, String)) {
+        match uid.0.rsplit("::").next() {
+            Some("Group" | "Upstream" | "Action") => (),
+            Some("Tool" | "Prompt" | "Resource") => self.resource = true,
+            _ => {
+                self.personal = Personal { subject: true, address: true, mfa: true };
+                self.principal = true;
+                self.resource = true;
+            }
+        }
+        self.entities.push(uid);
+    }
+
     fn literal(&mut self, value: &Value) {
         match value {
             Value::Object(members) => {
@@ -331,7 +346,7 @@ impl Reads {
                     .get("__entity")
                     .and_then(|of| Some((text(of, "type")?, text(of, "id")?)));
                 match uid {
-                    Some(uid) => self.entities.push(uid),
+                    Some(uid) => self.named(uid),
                     None => members.values().for_each(|value| self.literal(value)),
                 }
             }
@@ -385,7 +400,9 @@ mod tests {
             ("principal in [Group::\"a\", Group::\"b\"]", (false, false, false)),
             ("principal is Caller in Group::\"a\"", (false, false, false)),
             ("principal == Caller::\"a/b\"", (true, true, true)),
-            ("principal in [Group::\"a\", Caller::\"a/b\"]", (true, false, false)),
+            ("principal in [Group::\"a\", Caller::\"a/b\"]", (true, true, true)),
+            ("Caller::\"a/b\" in Group::\"a\"", (true, true, true)),
+            ("Tool::\"a/b\" in Upstream::\"a\"", (false, false, false)),
             ("principal in resource", (true, false, false)),
             ("principal.subject like \"a*\"", (true, false, false)),
             ("principal has address && principal.address.isLoopback()", (false, true, false)),

@@ -57,7 +57,7 @@ const RESOURCES: [&str; 13] = [
     "resource is Tool in Tool::\"files/a\"",
     "resource in ?resource",
 ];
-const CONDITIONS: [&str; 24] = [
+const CONDITIONS: [&str; 30] = [
     "true",
     "resource.name == \"a\"",
     "resource in Upstream::\"files\"",
@@ -69,6 +69,13 @@ const CONDITIONS: [&str; 24] = [
     "principal.subject == \"ann\"",
     "principal == Caller::\"corp/eve\"",
     "principal.mfa",
+    // By their names, whether they are who and what is asked for or not.
+    "Caller::\"corp/ann\" in Group::\"a\"",
+    "Caller::\"corp/ann\" has address",
+    "Tool::\"bank/a\" in Upstream::\"bank\"",
+    "[Tool::\"files/a\"].contains(resource)",
+    "Tool::\"bank/a\" has tags && Tool::\"bank/a\".tags.contains(\"t\")",
+    "{a: Caller::\"corp/eve\"}.a in Group::\"b\"",
     "principal has address && principal.address.isLoopback()",
     "{Value: principal.mfa}.Value",
     "context.route == \"/mcp\"",

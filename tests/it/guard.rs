@@ -570,6 +570,22 @@ async fn what_would_take_too_much_memory_to_check_is_refused_and_names_the_key()
     assert_eq!(gate.app().viewer().report().counters["refused_schema_memory"], 2);
 }
 
+/// With `"count"` all pass, whatever it would take to check them.
+#[tokio::test]
+async fn what_is_only_counted_passes_however_much_memory_it_would_take() {
+    let schema = json!({ "type": "object", "properties": { "x": { "type": "array" } } });
+    let server = fake::http().tool_with(json!({ "name": "t", "inputSchema": schema }));
+    let gate = gateway()
+        .server("limits.schema_values_bytes_max = \"1MiB\"")
+        .upstream_with("a", &server, "guard.arguments = \"count\"")
+        .start()
+        .await;
+    let params = json!({ "name": "t", "arguments": { "x": vec![json!({ "b": 1 }); 10_000] } });
+    let result = gate.modern().ask("tools/call", params).await.result();
+    assert_eq!(result["content"][0]["text"], "t ran");
+    assert_eq!(gate.app().viewer().report().counters["counted_arguments"], 1);
+}
+
 /// What a server says of its own use goes into a model's first words.
 #[tokio::test]
 async fn instructions_are_looked_through_before_anybody_reads_them() {

@@ -155,6 +155,33 @@ fn file() -> impl Strategy<Value = Value> {
     )
 }
 
+/// Of a command that is none, what is left is an address: nothing of a process goes with it.
+#[test]
+fn an_address_beside_what_is_no_command_is_one() {
+    for command in [
+        json!({}),
+        json!({ "path": "" }),
+        json!({ "path": {} }),
+        json!([]),
+        json!([""]),
+        json!([{}]),
+        json!(""),
+        json!(null),
+        json!(5),
+        json!(true),
+    ] {
+        let server = json!({
+            "command": command, "url": "https://a/", "args": ["x"], "cwd": "/c",
+            "headers": { "A": "b" },
+        });
+        let file = json!({ "mcpServers": { "a": server } });
+        let text = one("a.json", &file.to_string()).unwrap().toml;
+        let config = parse("routes.toml", &text, &|_| None).expect(&text);
+        assert_eq!(config.upstreams.len(), 1, "{command}\n{text}");
+        assert!(text.contains("headers.A") && text.contains("# not carried over: args"), "{text}");
+    }
+}
+
 proptest! {
     #[test]
     fn what_is_imported_is_always_right(file in file(), name in "[a-z/.]{1,9}") {

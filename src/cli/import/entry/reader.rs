@@ -46,26 +46,32 @@ pub fn read(
         entry.off = Some("it is no table of keys".to_owned());
         return entry;
     };
-    let texts = Texts {
-        client: server.client,
-        own: own_variables(&section),
-        of_users: names_of(&section, "customUserVars"),
-        inputs,
-        file,
-        notes: Vec::new(),
-        unknown: false,
+    let read_as = |over_http: bool| {
+        let texts = Texts {
+            client: server.client,
+            own: own_variables(&section),
+            of_users: names_of(&section, "customUserVars"),
+            inputs,
+            file,
+            notes: Vec::new(),
+            unknown: false,
+        };
+        let mut reader = EntryReader {
+            texts,
+            draft: Draft { denied: server.denied.clone(), ..Draft::default() },
+            over_http,
+            counts_seconds: counts_seconds(&section, file),
+            clients_own: Vec::new(),
+            comments: Vec::new(),
+            off: None,
+        };
+        section.iter().for_each(|(key, value)| reader.key(key, value));
+        reader
     };
-    let mut reader = EntryReader {
-        texts,
-        draft: Draft { denied: server.denied.clone(), ..Draft::default() },
-        over_http: over_http(&section),
-        counts_seconds: counts_seconds(&section, file),
-        clients_own: Vec::new(),
-        comments: Vec::new(),
-        off: None,
-    };
-    for (key, value) in &section {
-        reader.key(key, value);
+    let mut reader = read_as(over_http(&section));
+    // Its command was none, such as a table or a variable that nobody knows.
+    if reader.draft.command.is_none() && reader.draft.url.is_some() && !reader.over_http {
+        reader = read_as(true);
     }
     reader.finish(&section, &mut entry);
     entry
