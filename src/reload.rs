@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use notify::{RecursiveMode, Watcher as _};
+use notify::{
+    EventKind, RecursiveMode, Watcher as _,
+    event::{AccessKind, AccessMode},
+};
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
@@ -30,6 +33,12 @@ const POLL: Duration = Duration::from_millis(700);
 const STEADY: Duration = Duration::from_millis(250);
 /// Sections that differ which one reload tells.
 const CHANGES_SHOWN: usize = 50;
+
+/// Whether nothing was changed: a file was opened, read, or closed by a reader.
+fn is_reading(event: EventKind) -> bool {
+    let written = AccessKind::Close(AccessMode::Write);
+    matches!(event, EventKind::Access(kind) if kind != written)
+}
 
 /// Watches one file.
 pub struct Reloader {
@@ -129,9 +138,12 @@ impl Reloader {
     fn watch(&self, events: mpsc::Sender<()>) -> Option<notify::RecommendedWatcher> {
         let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
         let folder = folder.unwrap_or(Path::new("."));
-        let on_event = move |_| {
-            // A single event that waits is enough.
-            events.try_send(()).ok();
+        let on_event = move |event: notify::Result<notify::Event>| {
+            // The gate opens and reads these files itself.
+            if !event.is_ok_and(|event| is_reading(event.kind)) {
+                // A single event that waits is enough.
+                events.try_send(()).ok();
+            }
         };
         let mut watcher = notify::recommended_watcher(on_event).ok()?;
         watcher.watch(folder, RecursiveMode::NonRecursive).ok()?;

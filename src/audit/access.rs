@@ -36,6 +36,15 @@ impl CallerKey {
         Self(blake3::derive_key(KEY_CONTEXT, secret))
     }
 
+    /// A caller as lines of the log have it; none where they are to have no callers.
+    pub fn caller(&self, form: CallerForm, name: &str) -> Option<String> {
+        match form {
+            CallerForm::Plain => Some(name.to_owned()),
+            CallerForm::Hash => Some(self.digest(name).to_hex().chars().take(16).collect()),
+            CallerForm::None => None,
+        }
+    }
+
     fn digest(&self, caller: &str) -> Hash {
         blake3::keyed_hash(&self.0, caller.as_bytes())
     }
@@ -87,11 +96,7 @@ impl AccessLine {
     }
 
     fn caller(&self, name: &str) -> Option<String> {
-        match self.settings.callers {
-            CallerForm::Plain => Some(name.to_owned()),
-            CallerForm::Hash => Some(self.key.digest(name).to_hex().chars().take(16).collect()),
-            CallerForm::None => None,
-        }
+        self.key.caller(self.settings.callers, name)
     }
 }
 

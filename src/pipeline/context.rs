@@ -103,24 +103,26 @@ impl Context {
     pub fn log_refusal(&self, target: Option<LimitTarget<'_>>, fault: &Fault) {
         let caller = self.caller().name();
         let reason = fault.reason().name();
-        let text = || {
-            let text = fault.to_string();
-            printable::line(&text).chars().take(TEXT_CHARS_SHOWN).collect::<String>()
-        };
         throttle::line((reason, &caller, self.path().as_str()), |more| {
             tracing::warn!(
                 request = %self.call.request,
-                caller = &*printable::line(&caller),
+                caller = self.logged_caller().as_deref(),
                 route = self.path().as_str(),
                 method = self.call.method.name(),
                 upstream = target.map(|target| target.upstream.as_str()),
-                name = target.map(|target| printable::line(target.name)).as_deref(),
+                name = target.map(|target| shown(target.name)).as_deref(),
                 reason,
                 more,
                 "refused: {}",
-                text(),
+                shown(&fault.to_string()),
             );
         });
+    }
+
+    /// The caller as lines of the log have it (`log.callers`).
+    pub fn logged_caller(&self) -> Option<String> {
+        let form = self.snapshot.config.log.callers;
+        self.gate.caller_key.caller(form, &self.caller().name()).as_deref().map(shown)
     }
 
     /// The call on its route as it is now, with all names of that recorded.
@@ -139,4 +141,9 @@ impl Deref for Context {
     fn deref(&self) -> &RouteSnapshot {
         &self.at
     }
+}
+
+/// A stranger's text as it stands in a line of the log.
+pub fn shown(text: &str) -> String {
+    printable::line(text).chars().take(TEXT_CHARS_SHOWN).collect()
 }

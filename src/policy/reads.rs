@@ -323,10 +323,10 @@ impl Reads {
         self.personal.subject |= !groups;
     }
 
-    /// An entity that a condition names. It may be the caller or the thing, and is to be known then:
-    /// what it is in and has may be asked by that name, too.
-    fn named(&mut self, uid: (String, String)) {
-        match uid.0.rsplit("::").next() {
+    /// Notes an entity that a condition names. It may be the caller or the thing: what that is in
+    /// and has may be asked by its name, too.
+    fn named(&mut self, kind: String, id: String) {
+        match kind.rsplit("::").next() {
             Some("Group" | "Upstream" | "Action") => (),
             Some("Tool" | "Prompt" | "Resource") => self.resource = true,
             _ => {
@@ -335,7 +335,7 @@ impl Reads {
                 self.resource = true;
             }
         }
-        self.entities.push(uid);
+        self.entities.push((kind, id));
     }
 
     fn literal(&mut self, value: &Value) {
@@ -346,7 +346,7 @@ impl Reads {
                     .get("__entity")
                     .and_then(|of| Some((text(of, "type")?, text(of, "id")?)));
                 match uid {
-                    Some(uid) => self.named(uid),
+                    Some((kind, id)) => self.named(kind, id),
                     None => members.values().for_each(|value| self.literal(value)),
                 }
             }

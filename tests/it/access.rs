@@ -115,6 +115,32 @@ async fn calls_that_went_well_are_sampled_and_callers_named_as_told() {
     }
 }
 
+/// Each on a route of its own: one source is told once in a while.
+#[tokio::test]
+async fn warnings_name_callers_as_lines_of_calls_do() {
+    is_kept();
+    for form in ["plain", "hash", "none"] {
+        let upstream = format!("warned-{form}");
+        let schema = json!({ "type": "object", "required": ["a"] });
+        let server = fake::http().tool_with(json!({ "name": "t", "inputSchema": schema }));
+        let gate = gateway()
+            .upstream(&upstream, &server)
+            .route(&format!("/{upstream}"), &format!("upstreams = [\"{upstream}\"]"))
+            .extra(&format!("[log]\ncallers = \"{form}\"\n"))
+            .start()
+            .await;
+        gate.at(&format!("/{upstream}")).modern().call("t").await;
+        let told = lines(&["refused: ", &format!("upstream=\"{upstream}\"")]);
+        assert_eq!(told.len(), 1, "{form}");
+        let named = told[0].split("caller=\"").nth(1).map(|rest| rest.split('"').next().unwrap());
+        match form {
+            "plain" => assert_eq!(named, Some("127.0.0.1")),
+            "hash" => assert!(is_id(named.unwrap()), "{}", told[0]),
+            _ => assert_eq!(named, None, "{}", told[0]),
+        }
+    }
+}
+
 #[tokio::test]
 async fn every_reply_names_its_request_and_no_two_have_one_id() {
     let gate = gateway().upstream("git", &fake::http().tool("log")).start().await;

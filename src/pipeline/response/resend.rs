@@ -10,7 +10,7 @@ use crate::{
     mcp::{message::Body, method::Method, version::Era},
     park::{Parked, state::ReplicaRef},
     pipeline::{
-        context::Context,
+        context::{Context, shown},
         fault::Fault,
         request::{
             attempts::Attempts,
@@ -21,7 +21,7 @@ use crate::{
         },
     },
     resilience::Cause,
-    telemetry::{Counter, printable, throttle},
+    telemetry::{Counter, throttle},
     upstream::{Clearance, Exchange, Reservation, SendError, Sent, TaskRef, Upstream},
 };
 
@@ -414,11 +414,11 @@ impl Resend {
         throttle::line(("a call", upstream, error.kind()), |more| {
             tracing::warn!(
                 request = %context.call.request,
-                caller = &*printable::line(&context.caller().name()),
+                caller = context.logged_caller().as_deref(),
                 route = context.path().as_str(),
                 upstream,
                 method = method.name(),
-                name = &*printable::line(&self.request.target.own),
+                name = shown(&self.request.target.own),
                 %error,
                 more,
                 "a call failed"
