@@ -186,7 +186,8 @@ impl RecordedCalls {
         let audit = Audit::open(settings, b"a secret", &Arc::default(), false);
         let audit = audit.expect("a log in a folder of its own");
         let answer = Body::Result(Raw::trusted(r#"{"content":[]}"#).into());
-        let (metrics, client) = (Arc::default(), Arc::new(client));
+        let metrics = Arc::default();
+        let client = Arc::new(client);
         Ok(Self { audit, metrics, client, caller, params, answer })
     }
 

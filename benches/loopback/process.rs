@@ -21,6 +21,8 @@ pub const CLIENTS_CORE: usize = 0;
 const UPSTREAM_CORE: usize = 1;
 /// A process that has not told its address by then has failed.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
+/// One that has not ended by then, when it was told to, is killed.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The fast server; it ends with this process, whose end of its input is closed then.
 pub struct Upstream {
@@ -105,8 +107,12 @@ impl Gate {
         Ok(fs::read_dir(format!("/proc/{}/fd", self.id()?))?.count())
     }
 
+    /// Told to end, as an operator would: a build that is to write a profile writes it then.
     pub async fn stop(mut self) -> Result<()> {
-        Ok(self.child.kill().await?)
+        if end(&mut self.child).await.is_err() {
+            self.child.kill().await?;
+        }
+        Ok(())
     }
 
     fn id(&self) -> Result<u32> {
@@ -160,10 +166,7 @@ impl Nginx {
     }
 
     pub async fn stop(mut self) -> Result<()> {
-        let id = self.child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
-        kill_process(id.context("nginx has ended")?, Signal::TERM)?;
-        self.child.wait().await?;
-        Ok(())
+        end(&mut self.child).await
     }
 
     fn workers(&self) -> Result<Vec<u32>> {
@@ -181,6 +184,14 @@ impl Drop for Nginx {
             kill_process(id, Signal::TERM).ok();
         }
     }
+}
+
+/// Tells a process to end, and waits for it.
+async fn end(child: &mut Child) -> Result<()> {
+    let id = child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+    kill_process(id.context("it has ended")?, Signal::TERM)?;
+    tokio::time::timeout(STOP_TIMEOUT, child.wait()).await??;
+    Ok(())
 }
 
 /// Keeps a process of one thread on a core. Whether two that talk share a core is otherwise decided

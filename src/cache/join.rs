@@ -50,17 +50,18 @@ pub fn join<F: Clone>(
     let subject = Arc::clone(subject);
     let spoilt = AtomicBool::new(false);
     let own = Arc::new(Flight { subject, invalidated: spoilt, result: landed });
-    let (shelf, flight) = (Arc::clone(shelf), shelf.join_or_lead(keys.own, &own));
+    let store = Arc::clone(shelf);
+    let flight = store.join_or_lead(keys.own, &own);
     if Arc::ptr_eq(&flight, &own) {
         JoinOutcome::Leader(FlightLeader {
-            store: shelf,
+            store,
             keys,
             flight,
             result: landing,
             refresh_permit: None,
         })
     } else {
-        JoinOutcome::Follower(Follower { store: shelf, keys, flight })
+        JoinOutcome::Follower(Follower { store, keys, flight })
     }
 }
 

@@ -41,7 +41,8 @@ pub fn changed_tools(before: &Listing, after: &Listing) -> Vec<ChangedTool> {
 
 impl ChangedTool {
     fn of(item: &Item, before: &Raw) -> Self {
-        let (name, after) = (item.key.clone(), item.said());
+        let name = item.key.clone();
+        let after = item.said();
         let members = [before, after].map(splice::entries);
         let [old, new] = members.each_ref().map(|all| -> HashMap<&str, &Raw> {
             all.iter().map(|(name, value)| (name.as_str(), value)).collect()

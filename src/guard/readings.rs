@@ -87,7 +87,8 @@ fn normalised(text: &str) -> Option<(String, CharacterPlaces)> {
         return None;
     }
     let normaliser = ComposingNormalizerBorrowed::new_nfkc();
-    let (mut out, mut parts) = (String::with_capacity(text.len()), Vec::new());
+    let mut out = String::with_capacity(text.len());
+    let mut parts = Vec::new();
     for (at, c) in text.char_indices() {
         if has_no_width(c) {
             continue;

@@ -154,7 +154,8 @@ impl Conversation {
     /// The answer where its params are none, or a limit of the route has not enough left.
     pub async fn initialize(&self, request: &Request) -> Result<OpenedSession, Answer> {
         let failed = |fault: &Fault, version| {
-            let (id, method) = (&request.id, Method::Initialize);
+            let id = &request.id;
+            let method = Method::Initialize;
             let head = RequestHead { id, request: self.request_id(), method, version };
             self.failed(fault, head)
         };

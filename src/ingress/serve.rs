@@ -84,7 +84,8 @@ fn log_refused(refusal: &OriginRefusal, id: CallId, peer: &ClientPeer, headers: 
             let value = String::from_utf8_lossy(headers.get(name)?.as_bytes()).into_owned();
             Some(printable::line(&value).chars().take(HEADER_CHARS_SHOWN).collect::<String>())
         };
-        let (host, origin) = (text(header::HOST), text(header::ORIGIN));
+        let host = text(header::HOST);
+        let origin = text(header::ORIGIN);
         tracing::warn!(request = %id, %address, host, origin, more, "refused: {refusal}");
     });
 }
@@ -107,7 +108,8 @@ async fn answer(at: SnapshotAt, peer: ClientPeer, request: Request<HttpIncoming>
     let is_read = gate.audit.is_some() || snapshot.config.log.access;
     let trace = is_read.then(|| trace_of(request.headers())).flatten();
     let at = RouteSnapshot { gate, snapshot, route };
-    let (peer, request_id) = (Some(peer.address), Some(request_id));
+    let peer = Some(peer.address);
+    let request_id = Some(request_id);
     let conversation = Conversation { at, caller, peer, request: request_id, takes_modern: true };
     let handler = RouteHandler { conversation, shared, forwarded, trace };
     let reply = match (endpoint, request.method()) {

@@ -48,7 +48,8 @@ pub async fn next(back: &mut ResponseStream) -> CallEvent {
             CallEvent::Final(FinalAnswer { answer, is_cancelled: false })
         }
         Err(fault) => {
-            let (id, method) = (&call.id, call.method);
+            let id = &call.id;
+            let method = call.method;
             let request = RequestHead { id, request: call.request, method, version };
             let answer = reply::fault(&fault, request, back.counters());
             CallEvent::Final(FinalAnswer {

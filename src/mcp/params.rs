@@ -64,7 +64,8 @@ impl Params {
         let put = |index: &ParamsIndex| {
             let place = index.member(name).range();
             let index = index.resized(name, value.len())?;
-            let (before, after) = (text.get(..place.start)?, text.get(place.end..)?);
+            let before = text.get(..place.start)?;
+            let after = text.get(place.end..)?;
             Some(Self::indexed(Raw::trusted([before, value, after].concat()), &index))
         };
         let edited = || splice::edit(&self.text, &[(name.name(), Some(value))]).into();

@@ -3,29 +3,15 @@
 use serde_json::value::RawValue;
 
 use super::{
-    index::Param,
+    index::{PARAMS, Param},
     method::{Method, Names},
     params::Params,
     raw::{Malformed, Raw, string_of, text_of},
     unique_members::{UniqueMembers, read_unique},
 };
 
-/// Members that a server may take for more than data. A second member of one of these names is
-/// refused, in whatever case it is written.
-const HEAD: [&str; 10] = [
-    "name",
-    "uri",
-    "taskId",
-    "ref",
-    "_meta",
-    "arguments",
-    "requestState",
-    "inputResponses",
-    "argument",
-    "context",
-];
-
-/// Members of `argument` of a completion for which the same holds.
+/// Members of `argument` of a completion of which a second one is refused, in whatever case it is
+/// written.
 const ARGUMENT: [&str; 2] = ["name", "value"];
 
 /// Members of `ref` for which the same holds.
@@ -55,7 +41,7 @@ impl TargetRef {
             return Ok(Self::Nothing);
         }
         if !params.is_regular() {
-            let _: [_; HEAD.len()] = read_unique(params.text().bytes(), UniqueMembers(&HEAD))?;
+            let _: [_; PARAMS.len()] = read_unique(params.text().bytes(), UniqueMembers(&PARAMS))?;
         }
         let text = |member, missing| {
             let text = |written: &Raw| Some(text_of(written.as_str())?.into_owned());
@@ -129,6 +115,8 @@ mod tests {
             (Method::ToolsCall, r#"{"name":"log","Name":"secret"}"#),
             (Method::ToolsCall, r#"{"name":"log","arguments":{},"Arguments":{"limit":5}}"#),
             (Method::ToolsCall, r#"{"name":"log","reque\u017FtState":"x"}"#),
+            (Method::ToolsCall, r#"{"name":"log","task":{},"Task":{"ttl":1}}"#),
+            (Method::ToolsCall, r#"{"name":"log","task":{},"task":{"ttl":1}}"#),
             (Method::ResourcesRead, r#"{"uri":"mem://one","URI":"mem://secret"}"#),
             (Method::TasksGet, r#"{"taskId":"a","tas\u212aId":"b"}"#),
             (Method::Complete, r#"{"ref":{"type":"ref/prompt","name":"a","nAme":"b"}}"#),

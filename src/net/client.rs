@@ -114,7 +114,8 @@ impl Net {
 
     fn with(tls: &ClientConfig, route: ProxyRoute, is_public_only: bool) -> Self {
         let tcp = tcp(is_public_only);
-        let (route, reuse) = (Arc::new(route), Arc::<Reuse>::default());
+        let route = Arc::new(route);
+        let reuse = Arc::<Reuse>::default();
         // To a proxy, HTTP/1.1 is spoken; it is the configuration's, wherever it is.
         let to_proxy = HttpsConnectorBuilder::new().with_tls_config(tls.clone()).https_or_http();
         let to_proxy = to_proxy.enable_http1().wrap_connector(self::tcp(false));

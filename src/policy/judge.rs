@@ -314,7 +314,8 @@ impl Judge {
         };
         let decision = self.decide(slice, caller, asked);
         if let Some(object) = &known.object {
-            let (action, max) = (asked.action, self.bounds.decisions_max);
+            let action = asked.action;
+            let max = self.bounds.decisions_max;
             if known.grants.keep(asked.object, object, action, decision.clone(), max) {
                 self.counters.add(Counter::DecisionsDropped);
             }

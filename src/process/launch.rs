@@ -116,7 +116,8 @@ impl Environment {
     /// by a shell, and code.
     pub fn new(own: impl IntoIterator<Item = Variable>) -> Self {
         let all: Vec<Variable> = own.into_iter().collect();
-        let (mut passed, mut withheld) = (Vec::new(), Vec::new());
+        let mut passed = Vec::new();
+        let mut withheld = Vec::new();
         for (name, value) in &all {
             let known = name.to_str().filter(|name| is_inherited(name));
             let Some(known) = known.filter(|_| !value.as_encoded_bytes().starts_with(b"()")) else {

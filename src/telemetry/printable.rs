@@ -50,7 +50,8 @@ fn is_hidden(c: char) -> bool {
 /// The text without the user info of URLs, which may hold a password: with a scheme before it
 /// (`http://user@host`), or a password in it (`user:password@host`).
 pub fn masked(text: &str) -> Cow<'_, str> {
-    let (mut out, mut copied) = (String::new(), 0);
+    let mut out = String::new();
+    let mut copied = 0;
     for at in memchr::memchr_iter(b'@', text.as_bytes()) {
         let before = text.get(copied..at).unwrap_or_default();
         let begins = |c: char| c.is_whitespace() || "\"'`(<,=[{/|".contains(c);

@@ -153,7 +153,8 @@ fn histograms(
     help: &str,
     readings: &BTreeMap<Labels, HistogramReading>,
 ) -> Result<(), Error> {
-    let (unit, histogram) = (Some(&Unit::Seconds), MetricType::Histogram);
+    let unit = Some(&Unit::Seconds);
+    let histogram = MetricType::Histogram;
     let mut metric = encoder.encode_descriptor(name, help, unit, histogram)?;
     readings.iter().try_for_each(|(labels, one)| calls::encode(&mut metric, labels, one))
 }

@@ -242,7 +242,8 @@ impl ClientChannel {
                 self.gate().counters.add(Counter::RefusedCalls);
             }
             let version = call.client.version;
-            let (id, request) = (&call.id, call.request);
+            let id = &call.id;
+            let request = call.request;
             let head = RequestHead { id, request, method: Method::Ping, version };
             reply::fault(&fault, head, &self.gate().counters).text
         })

@@ -144,7 +144,8 @@ impl ParamsIndex {
 
     fn walk(&mut self, scan: &mut Scan<'_>) -> Option<()> {
         const META_AT: usize = Param::Meta as usize;
-        let (base, meta) = (scan.position(), &mut self.meta);
+        let base = scan.position();
+        let meta = &mut self.meta;
         self.members.walk(scan, &PARAMS, base, |scan, member| match member {
             Some(META_AT) if scan.peek() == Some(b'{') => meta.walk(scan, &META, base, pass_over),
             Some(META_AT) => {
@@ -163,7 +164,8 @@ impl ResultIndex {
     fn walk(scan: &mut Scan<'_>) -> Option<Option<Self>> {
         const KIND: usize = ResultMember::ResultType as usize;
         const ERROR: usize = ResultMember::IsError as usize;
-        let (mut kind, mut is_error) = (ResultKind::None, false);
+        let mut kind = ResultKind::None;
+        let mut is_error = false;
         let mut members = Members::default();
         members.walk(scan, &RESULT, 0, |scan, member| {
             let start = scan.position();

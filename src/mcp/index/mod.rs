@@ -15,7 +15,7 @@ mod scan;
 
 pub use self::{
     members::{MessageIndex, ParamsIndex, ResultIndex, ResultKind, Span},
-    names::{ENVELOPE, MetaMember, Param, ResultMember},
+    names::{ENVELOPE, MetaMember, PARAMS, Param, ResultMember},
     scan::DEPTH_MAX,
 };
 

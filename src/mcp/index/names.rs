@@ -25,8 +25,9 @@ pub enum Param {
     Task,
 }
 
-/// In the order of [`Param`].
-pub(super) const PARAMS: [&str; 11] = [
+/// In the order of [`Param`]. A server may take these for more than data: a second member of one of
+/// these names is refused, in whatever case it is written.
+pub const PARAMS: [&str; 11] = [
     "name",
     "uri",
     "taskId",

@@ -19,7 +19,9 @@ pub struct AnswerRead {
 /// In words, where it is none, or has no end.
 pub fn read(answer: &[u8], sizes: &[usize]) -> Result<AnswerRead, String> {
     let mut sizes = sizes.iter().copied().chain(std::iter::repeat(*sizes.last().unwrap_or(&9_999)));
-    let (mut rest, mut buffer, mut looked) = (answer, BytesMut::new(), 0);
+    let mut rest = answer;
+    let mut buffer = BytesMut::new();
+    let mut looked = 0;
     // The next piece; false at the end.
     let mut more = |buffer: &mut BytesMut| {
         let (piece, later) =

@@ -119,8 +119,11 @@ fn missed(context: &Context) {
     let kind = if is_prompt { ObjectKind::Prompt } else { ObjectKind::Tool };
     let object = &Object::new(kind, member.upstream.name(), "", None, Vec::new());
     let call = &context.call;
-    let (caller, client, now) = (&call.caller, &call.client, clock::unix_seconds());
-    let (action, arguments) = (Action::List, &CallArguments::none());
+    let caller = &call.caller;
+    let client = &call.client;
+    let now = clock::unix_seconds();
+    let action = Action::List;
+    let arguments = &CallArguments::none();
     let asked = AccessRequest { caller, client, action, object, arguments, now };
     context.route.judge.miss(&asked, name);
 }

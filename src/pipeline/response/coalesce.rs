@@ -145,7 +145,8 @@ impl Coalescing {
                     lead.complete_private();
                     return event;
                 };
-                let (clipped, status) = (kept.first_served(), *status);
+                let clipped = kept.first_served();
+                let status = *status;
                 lead.complete(kept);
                 if let Some(result) = clipped {
                     return Event::Answer { body: Body::Result(result.into()), status };

@@ -159,7 +159,8 @@ impl CallerSessions {
             let Some(session) = sessions.remove(key) else { continue };
             self.counters.add(Counter::CallerSessionsEvicted);
             throttle::line(("caller sessions", &self.upstream), |more| {
-                let (upstream, max) = (&self.upstream, self.sessions_max);
+                let upstream = &self.upstream;
+                let max = self.sessions_max;
                 tracing::info!(
                     upstream,
                     more,
