@@ -8,6 +8,7 @@ use x509_parser::{
     extensions::GeneralName,
     objects::{oid_registry, oid2abbrev},
     prelude::FromDer as _,
+    time::ASN1Time,
 };
 
 use crate::{
@@ -32,8 +33,22 @@ pub struct Certificate {
 
 /// Returns until when a certificate is good, in seconds since 1970; none where the bytes are none.
 pub fn certificate_ends(der: &[u8]) -> Option<u64> {
+    certificate_validity(der).map(|validity| validity.ends)
+}
+
+/// From when and until when a certificate is good, in seconds since 1970.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Validity {
+    pub begins: u64,
+    pub ends: u64,
+}
+
+/// Reads from when and until when a certificate is good; none where the bytes are none.
+pub fn certificate_validity(der: &[u8]) -> Option<Validity> {
     let (_, read) = X509Certificate::from_der(der).ok()?;
-    Some(u64::try_from(read.validity().not_after.timestamp()).unwrap_or_default())
+    let seconds = |at: ASN1Time| u64::try_from(at.timestamp()).unwrap_or_default();
+    let validity = read.validity();
+    Some(Validity { begins: seconds(validity.not_before), ends: seconds(validity.not_after) })
 }
 
 impl Certificate {

@@ -22,7 +22,7 @@ mod registry;
 mod route_auth;
 
 pub use self::{
-    certificate::{Certificate, certificate_ends},
+    certificate::{Certificate, Validity, certificate_ends, certificate_validity},
     client::{Metadata, form, well_known},
     context::AuthContext,
     error::{AuthError, AuthRefusal},

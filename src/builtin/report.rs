@@ -87,6 +87,12 @@ pub struct UpstreamReport {
     /// why it ended. For operators: it may be of one client.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_words: Option<String>,
+    /// When it was opened, or has been out of reach since (RFC 3339). Null until it was tried.
+    pub since: Option<String>,
+    /// When the gate last began to open it.
+    pub last_try: Option<String>,
+    /// When the gate opens it again at the latest: a call may be sooner.
+    pub next_try: Option<String>,
     pub restarts: u64,
     pub calls: u64,
     pub failures: u64,

@@ -28,7 +28,9 @@ use crate::{
     upstream::UpstreamContext,
 };
 
-use super::{current::Snapshot, offers::Offers, push, route::Route};
+use super::{
+    certificates::CertificateWatch, current::Snapshot, offers::Offers, push, route::Route,
+};
 
 /// Changes that wait to be worked on; an upstream's keeper with one more waits.
 const CHANGES_MAX: usize = 1_024;
@@ -73,6 +75,7 @@ pub struct Gate {
     pub(super) started: Instant,
     closing: CancellationToken,
     pub(super) edit_refused: Mutex<Option<String>>,
+    pub(super) certificates: CertificateWatch,
     /// How often the snapshot was loaded, for the test that counts this.
     #[cfg(debug_assertions)]
     loads: AtomicU64,
@@ -147,6 +150,7 @@ impl Gate {
             started: Instant::now(),
             closing: CancellationToken::new(),
             edit_refused: Mutex::default(),
+            certificates: CertificateWatch::default(),
             #[cfg(debug_assertions)]
             loads: AtomicU64::new(0),
         };

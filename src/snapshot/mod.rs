@@ -5,6 +5,7 @@
 //! inside and moves over by name, as long as its own section of the configuration stays the same.
 
 mod announcement;
+mod certificates;
 mod current;
 mod gate;
 mod migration;

@@ -53,6 +53,8 @@ impl Gate {
             let name = member.upstream.name();
             all.extend(troubles.map(|(list, why)| format!("upstream `{name}`: `{list}`: {why}")));
         }
+        all.extend(self.certificates.troubles(&snapshot.config));
+        all.extend(snapshot.trials_rolled_back());
         let routes = snapshot.config.routes.iter();
         let routes = routes.filter_map(|route| snapshot.routes.get(&route.path));
         let cut_off = routes.filter(|route| !route.is_served());

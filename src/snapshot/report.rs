@@ -5,7 +5,7 @@ use crate::{
         BreakerStatus, BudgetReport, CanaryReport, ListSource, OtherName, ReplicaReport, Report,
         RouteReport, UpstreamReport, UpstreamState,
     },
-    call::{ListKind, UpstreamName},
+    call::{ListKind, UpstreamName, clock},
     catalog::{Collision, Remark},
     guard::Schemas,
     limit::BudgetLeft,
@@ -137,6 +137,9 @@ impl UpstreamEntry {
             listed_from: listing.is_some().then_some(source),
             last_words: status.last_words,
             last_error: status.last_error.or_else(|| self.catalog.error()),
+            since: status.times.since.map(clock::rfc3339),
+            last_try: status.times.last_try.map(clock::rfc3339),
+            next_try: status.times.next_try.map(clock::rfc3339),
             restarts: status.restarts,
             calls: status.calls,
             failures: status.failures,
@@ -162,6 +165,16 @@ impl UpstreamEntry {
 }
 
 impl Snapshot {
+    /// Trials of successors that were taken back, and why.
+    pub(super) fn trials_rolled_back(&self) -> Vec<String> {
+        let trials = self.members.iter().filter_map(|member| {
+            let name = member.upstream.name();
+            let CanaryReport { upstream, back, .. } = self.canary(name)?;
+            Some(format!("upstream `{name}`: the trial of `{upstream}` is rolled back: {}", back?))
+        });
+        trials.collect()
+    }
+
     fn canary(&self, upstream: &UpstreamName) -> Option<CanaryReport> {
         let trial = &self.migration(upstream)?.canary.as_ref()?.state;
         let settings = &trial.settings;

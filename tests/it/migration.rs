@@ -132,10 +132,14 @@ async fn a_successor_that_fails_is_taken_back_until_its_section_is_edited() {
     let gate = between(&old, &new, keys).await;
     let client = gate.modern();
     assert_eq!(who(&client.call("read").await), "new");
+    let degraded = || gate.app().viewer().report().degraded.join("\n");
+    assert_eq!(degraded(), "");
     new.becomes("read", Act::Error(r#"{"code":-32603,"message":"broken"}"#.to_owned()));
     for _ in 0..20 {
         assert_eq!(who(&client.call("read").await), "old", "a safe call is not lost");
     }
+    let told = degraded();
+    assert!(told.contains("the trial of `jobs_v2` is rolled back: "), "{told}");
     let (weight, why) = state(&gate);
     assert_eq!(weight, 0);
     assert!(why.as_deref().is_some_and(|why| why.contains("`failure_rate`")), "{why:?}");
@@ -148,6 +152,7 @@ async fn a_successor_that_fails_is_taken_back_until_its_section_is_edited() {
     assert_eq!(state(&gate).0, 0);
     gate.edit(|toml| toml.replace("weight = 100", "weight = 99"));
     eventually("the edit", || (state(&gate) == (99, None)).then_some(())).await;
+    assert_eq!(degraded(), "");
 }
 
 #[tokio::test]

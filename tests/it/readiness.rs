@@ -249,3 +249,102 @@ async fn a_gate_starts_until_its_upstreams_are_known_and_no_longer_than_settle()
         .expect("`settle` is over");
     named(&gate, &["route `/mcp`"]).await;
 }
+
+#[allow(clippy::disallowed_methods, reason = "certificates are of this very time")]
+fn now() -> std::time::SystemTime {
+    std::time::SystemTime::now()
+}
+
+/// A self-signed certificate that was made so many days ago and ends in so many, and its key.
+fn certificate(days_ago: i64, days_left: i64) -> (String, String) {
+    let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    let day = |days: i64| std::time::Duration::from_secs(days.unsigned_abs() * 24 * 60 * 60);
+    let now = now();
+    let moment = |days: i64| if days < 0 { now - day(days) } else { now + day(days) };
+    params.not_before = moment(-days_ago).into();
+    params.not_after = moment(days_left).into();
+    let key = rcgen::KeyPair::generate().unwrap();
+    (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+}
+
+#[tokio::test]
+async fn certificates_that_have_expired_or_soon_will_are_named() {
+    let fine = certificate(10, 80);
+    for (days_ago, days_left, word) in [
+        (90, -1, "has expired"),
+        (800, -400, "has expired"),
+        (89, 1, "expires soon"),
+        (360, 5, "expires soon"),
+        (300, 65, ""),
+        (1, 6, ""),
+    ] {
+        let (pem, key) = certificate(days_ago, days_left);
+        for place in ["ca", "client_certificate", "both"] {
+            let gate = gateway().server(ADMIN).upstream("git", &fake::http().tool("log"));
+            let gate = gate.start().await;
+            assert_eq!(degraded(&gate).await, [""; 0], "{place}");
+            let folder = gate.folder.path();
+            std::fs::write(folder.join("fine.pem"), &fine.0).unwrap();
+            std::fs::write(folder.join("one.pem"), &pem).unwrap();
+            std::fs::write(folder.join("one.key"), &key).unwrap();
+            let path = |name: &str| format!("{:?}", folder.join(name));
+            let (one, own) = (path("one.pem"), path("one.key"));
+            let shown = format!("client_certificate = {one}\nclient_key = {own}");
+            let keys = match place {
+                "ca" => format!("ca = {one}"),
+                "client_certificate" => shown,
+                _ => format!("ca = {}\n{shown}", path("fine.pem")),
+            };
+            let far = format!("url = \"https://127.0.0.1:9/mcp\"\n{keys}\n");
+            gate.edit(|toml| format!("{toml}\n[upstreams.far]\n{far}"));
+            let known = || 2 <= gate.app().viewer().report().upstreams.len();
+            eventually("the edit to be in force", || known().then_some(())).await;
+            let (_, detail) = readiness(&gate).await;
+            let lines: Vec<String> = serde_json::from_value(detail["degraded"].clone()).unwrap();
+            let key = if place == "ca" { "ca" } else { "client_certificate" };
+            let named = |line: &&String| line.contains(&format!("upstreams.far.{key}: its"));
+            let line = lines.iter().find(named).map_or("", String::as_str);
+            assert_eq!(line.is_empty(), word.is_empty(), "{place} {days_left}: {lines:?}");
+            assert!(line.contains(word), "{place} {days_left}: {lines:?}");
+            let all = lines.iter().filter(|line| line.contains("certificate has")).count()
+                + lines.iter().filter(|line| line.contains("certificate expires")).count();
+            assert_eq!(all, usize::from(!word.is_empty()), "{lines:?}");
+        }
+    }
+}
+
+/// The row of `/readyz` about an upstream, or null where it is well.
+async fn row(gate: &Gate, name: &str) -> Value {
+    let (_, detail) = readiness(gate).await;
+    let rows = detail["troubled"].as_array().unwrap().iter();
+    rows.clone().find(|row| row["name"] == name).cloned().unwrap_or_default()
+}
+
+#[tokio::test]
+async fn an_upstream_that_is_away_tells_since_when_and_when_it_is_tried() {
+    let git = fake::http().tool("log");
+    let gate = gateway().server(ADMIN).upstream("git", &git).unreachable("down").start().await;
+    assert_eq!(row(&gate, "git").await, Value::Null);
+    let report = gate.app().viewer().report();
+    let moment = |text: &Value| text.as_str().unwrap().parse::<jiff::Timestamp>().unwrap();
+    let well = json!(report.upstreams.iter().find(|one| one.name == "git"));
+    assert!(moment(&well["last_try"]) <= moment(&well["since"]), "{well}");
+    assert_eq!(well["next_try"], Value::Null, "it is open");
+    assert_eq!(well["last_error"], Value::Null);
+
+    let mut first = None;
+    for _ in 0..3 {
+        let told = loop {
+            let told = row(&gate, "down").await;
+            if !told["next_try"].is_null() {
+                break told;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        };
+        let [since, last, next] = ["since", "last_try", "next_try"].map(|key| moment(&told[key]));
+        assert!(last < next, "{told}");
+        assert_eq!(*first.get_or_insert(since), since, "it was away all the while: {told}");
+        assert!(!told["last_error"].is_null(), "{told}");
+    }
+    assert!(json!(report)["upstreams"][0]["since"].is_string());
+}

@@ -11,7 +11,10 @@ use crate::{
     upstream::{
         cluster::Upstream,
         connection::peer::Peer,
-        replica::status::{ConnectionState, ReplicaStatus, Status},
+        replica::{
+            status::{ConnectionState, ReplicaStatus, Status},
+            times::ConnectionTimes,
+        },
     },
 };
 
@@ -49,6 +52,8 @@ impl Upstream {
         ] {
             status.state = states().find(|one| *one == state).unwrap_or(status.state);
         }
+        let like = each.iter().filter(|one| one.state == status.state).map(|one| one.times);
+        status.times = like.reduce(ConnectionTimes::joined).unwrap_or(status.times);
         let opened = self.replicas.iter().filter_map(|replica| replica.tally.opened_at()).max();
         status.calls = each.iter().map(|one| one.calls).sum();
         let own = self.tally.status_of_calls(status.calls, opened);

@@ -13,6 +13,7 @@ pub mod phase;
 pub mod status;
 pub mod subscriptions;
 pub mod supervise;
+pub mod times;
 
 use std::{
     collections::HashMap,

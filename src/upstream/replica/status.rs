@@ -14,7 +14,12 @@ use crate::{
     },
     upstream::{
         exchange::error::SendError,
-        replica::{Replica, inbox::Inbox, phase::Phase},
+        replica::{
+            Replica,
+            inbox::Inbox,
+            phase::Phase,
+            times::{ConnectionClock, ConnectionTimes},
+        },
     },
 };
 
@@ -42,6 +47,7 @@ pub struct Status {
     pub failures: u64,
     pub restarts: u64,
     pub processes: usize,
+    pub times: ConnectionTimes,
     /// The replicas, where there are several.
     pub replicas: Vec<ReplicaStatus>,
 }
@@ -89,6 +95,7 @@ pub struct Tally {
     /// The last words of the process whose end is about to be told.
     last_words: Mutex<Option<String>>,
     opened_at: Mutex<Option<Instant>>,
+    pub clock: ConnectionClock,
 }
 
 impl Replica {
@@ -183,7 +190,8 @@ impl Tally {
     /// than the last time.
     pub fn lost(&self, why: &str, last_words: Option<String>) -> bool {
         self.restarts.fetch_add(1, Ordering::Relaxed);
-        *self.opened_at.lock() = None;
+        let was_open = self.opened_at.lock().take().is_some();
+        self.clock.lost(was_open);
         let now = Trouble::new(why, last_words, self.calls());
         let mut trouble = self.trouble.lock();
         let is_same =
@@ -196,6 +204,7 @@ impl Tally {
     /// Notes that it is open: what was wrong before is so no longer.
     pub fn opened(&self) {
         *self.opened_at.lock() = Some(Instant::now());
+        self.clock.opened();
         if let Some(trouble) = &mut *self.trouble.lock() {
             trouble.is_over = true;
         }
@@ -235,6 +244,7 @@ impl Tally {
             failures: self.failures.load(Ordering::Relaxed),
             restarts: self.restarts.load(Ordering::Relaxed),
             processes,
+            times: self.clock.read(),
             replicas: Vec::new(),
         }
     }

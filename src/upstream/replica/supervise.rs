@@ -208,6 +208,7 @@ impl Replica {
     async fn supervise(self: Arc<Self>, mut first: Option<First>) {
         if let Some(problem) = &self.settings.config.problem {
             self.tally.failed(problem);
+            self.tally.clock.lost(false);
             self.warn_of_loss(problem, None);
             self.phase.send_replace(Phase::Failed(SendError::Unavailable(problem.clone())));
             return;
@@ -219,6 +220,7 @@ impl Replica {
         // Its lists are read with the first connection at once.
         let mut relist_at = Instant::now();
         loop {
+            self.tally.clock.tries();
             self.phase.send_replace(Phase::Opening);
             let opened = Box::pin(self.open_shared()).await;
             drop(first.take());
@@ -251,6 +253,7 @@ impl Replica {
                 self.wake.notified().now_or_never();
                 let soonest = (delay / WAKE_SHARE).clamp(WAKE_PAUSE, WAKE_PAUSE_MAX).min(delay);
                 *self.soonest.lock() = Instant::now() + soonest;
+                self.tally.clock.waits(delay);
                 self.phase.send_replace(Phase::Failed(unopened(why, is_of_machine)));
                 self.pause(delay, soonest).await;
             }
