@@ -209,6 +209,27 @@ fn a_route_is_served_until_its_client_is_gone() {
     assert!(said.contains("no route `/none`; it has /first, /mcp"), "{said}");
 }
 
+/// What a pipe holds on Linux (pipe(7)).
+const PIPE_BYTES: usize = 65_536;
+
+/// The client of these tests uses one id again and again, as soon as it has the answer.
+#[test]
+fn no_call_waits_for_a_log_that_nobody_reads() {
+    let folder = folder();
+    let file = folder.path().join("routes.toml");
+    let text = fs::read_to_string(&file).unwrap() + "[log]\naccess = true\n";
+    fs::write(file, text).unwrap();
+    let mut gate = start(&folder, &["--log", "info", "stdio"]);
+    gate.open(json!({}));
+    for _ in 0..500 {
+        assert_eq!(gate.texts("where")[1], "-");
+    }
+    drop(gate.input.take());
+    let (status, said) = gate.ends(&folder);
+    assert!(status.success(), "{status}");
+    assert!(PIPE_BYTES / 2 < said.len(), "the pipe was full: {} bytes", said.len());
+}
+
 #[test]
 fn a_signal_ends_it_with_all_that_it_started() {
     for signal in [Signal::TERM, Signal::INT] {

@@ -129,8 +129,11 @@ pub fn main() -> ExitCode {
     };
     let common = &arguments.common;
     let command = arguments.command.unwrap_or(Command::Run(run::Arguments::default()));
-    telemetry::init(&log_filter(common, &command), common.log_json);
-    match dispatch(command, common, names_config(&matches)) {
+    let log = telemetry::init(&log_filter(common, &command), common.log_json);
+    let done = dispatch(command, common, names_config(&matches));
+    // What was logged stands before the last word.
+    drop(log);
+    match done {
         Ok(code) => code,
         Err(error) => {
             complain(&format!("{error:#}"));

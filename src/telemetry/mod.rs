@@ -110,9 +110,10 @@ impl Counters {
         let counts = counts.map(|(counter, count)| (counter.name().to_owned(), value(count)));
         let faults = Reason::ALL.iter().zip(&self.faults);
         let faults = faults.map(|(why, count)| (format!("fault_{}", why.name()), value(count)));
+        let lost = (Counter::LogLinesDropped.name().to_owned(), log::dropped_lines());
         let levels = Gauge::ALL.iter().zip(&self.levels);
         let levels = levels.map(|(gauge, level)| (format!("{}_now", gauge.name()), value(level)));
-        counts.chain(faults).chain(levels).collect()
+        counts.chain(faults).chain(levels).chain([lost]).collect()
     }
 }
 

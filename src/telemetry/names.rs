@@ -27,6 +27,7 @@ named! {
     /// Everything that is counted.
     Counter {
         Requests = "requests",
+        LogLinesDropped = "log_lines_dropped",
         RefusedHost = "refused_host",
         RefusedOrigin = "refused_origin",
         RefusedBodyBytes = "refused_body_bytes",

@@ -18,8 +18,9 @@ use super::{calls::ActiveCall, client::ClientChannel};
 impl ClientChannel {
     /// Runs a call to its end, and sends the answer; until that waits to be written, the call is
     /// under way.
-    pub(super) async fn answer(self, at: RouteSnapshot, call: Call, active: ActiveCall) {
+    pub(super) async fn answer(self, at: RouteSnapshot, call: Call, mut active: ActiveCall) {
         if let Some(text) = self.run_to_end(at, call, &active).await {
+            active.answered();
             self.send_answer(Some(active.id()), text).await;
         }
         drop(active);
