@@ -204,6 +204,7 @@ impl RecordedCalls {
             params: &self.params,
             peer: None,
             trace: None,
+            traced: std::cell::Cell::default(),
         };
         let Ok(entry) = self.audit.begin(&begun, None) else { return false };
         entry.about(upstream, "tool_57");

@@ -10,6 +10,7 @@ mod telemetry;
 mod net;
 pub mod process;
 mod store;
+mod trace;
 mod audit;
 mod session;
 mod auth;

@@ -264,10 +264,12 @@ fn refused(problems: &Problems) -> RefusedEdit {
 /// Keys that are read once, by what differs.
 fn needs_restart(before: &Config, after: &Config) -> Vec<&'static str> {
     let audit = before.audit != after.audit;
+    let telemetry = before.telemetry != after.telemetry;
     let before = &before.server;
     let after = &after.server;
     let pairs = [
         ("audit", audit),
+        ("telemetry", telemetry),
         ("server.listen", before.listen != after.listen),
         ("server.admin", before.admin != after.admin),
         ("server.tls", before.tls != after.tls),

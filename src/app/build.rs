@@ -28,6 +28,7 @@ use crate::{
     snapshot,
     store::StateFolder,
     telemetry::{Counters, throttle},
+    trace::{Exporter, TraceSettings, Tracer},
     upstream::{Openings, ReadBudget, UpstreamContext},
 };
 
@@ -198,6 +199,11 @@ impl Plan {
             look: report_source(&itself),
             tasks,
         };
+        let logs = snapshot::CallLogs {
+            audit: self.audit.clone(),
+            tracer: tracer(&config.telemetry, &context),
+            caller_key: CallerKey::new(secret),
+        };
         let sessions = Sessions::new(secret, Arc::clone(counters));
         let lot = ParkedCalls::new(secret, Arc::clone(counters));
         let (gate, changes) = snapshot::Gate::new(
@@ -206,7 +212,7 @@ impl Plan {
             store.clone(),
             sessions,
             lot,
-            snapshot::CallLogs { audit: self.audit.clone(), caller_key: CallerKey::new(secret) },
+            logs,
         );
         // The first and only time.
         itself.set(Arc::downgrade(&gate)).ok();
@@ -238,6 +244,23 @@ async fn open_audit(
         opened = Audit::open(settings, secret, counters, upgrade);
     }
     opened
+}
+
+/// Starts the export of traces; none where there are none. A gate without traces is better than
+/// none.
+fn tracer(settings: &config::Telemetry, context: &UpstreamContext) -> Option<Arc<Tracer>> {
+    let settings = TraceSettings::of(settings, &config::environment)?;
+    match Exporter::start(&settings, context.net.clone(), &context.counters) {
+        Ok((tracer, exporter)) => {
+            let tasks = context.tasks.clone();
+            context.tasks.finish(exporter.run(tasks));
+            Some(tracer)
+        }
+        Err(error) => {
+            tracing::error!(%error, "there are no traces (`endpoint` of `[telemetry]`)");
+            None
+        }
+    }
 }
 
 fn spawner(options: &Options, tasks: Tasks) -> Spawner {

@@ -15,6 +15,7 @@ use crate::{
     call::{CallId, UpstreamName, clock},
     mcp::{message::Body, method::Method, raw::Raw},
     telemetry::{CallMetrics, Counter, EndedCall, Outcome, Reason},
+    trace::TracedCall,
 };
 
 use super::{
@@ -38,6 +39,7 @@ pub struct Entry {
     route: Arc<CallMetrics>,
     target: OnceLock<TargetMetrics>,
     log: Option<Box<Log>>,
+    traced: Option<Box<TracedCall>>,
 }
 
 /// The metrics that count a call besides its route.
@@ -73,7 +75,14 @@ impl Entry {
             route: Arc::clone(route),
             target: OnceLock::new(),
             log: None,
+            traced: None,
         }
+    }
+
+    /// Tells a trace of the call, too.
+    pub fn traced(mut self, traced: Option<Box<TracedCall>>) -> Self {
+        self.traced = traced;
+        self
     }
 
     /// Observes a call of which there is a line in the access log, and no record.
@@ -88,6 +97,7 @@ impl Entry {
     ) -> Self {
         let open = Open::new(call, clock::unix_micros());
         let mut entry = Self::unrecorded(open.method, call.metrics);
+        entry.traced = call.traced.take();
         entry.log = Some(Box::new(Log { open, told: Told::default(), record, access }));
         entry
     }
@@ -100,6 +110,7 @@ impl Entry {
 
     /// Says what the call is about, by the names upstream.
     pub fn about(&self, upstream: &UpstreamName, target: &str) {
+        self.traced.iter().for_each(|traced| traced.about(upstream));
         self.tell(|told| {
             told.target.get_or_init(|| (upstream.clone(), target.to_owned()));
         });
@@ -230,6 +241,7 @@ impl Entry {
             let all = [Some(&target.upstream), target.tool.as_ref()];
             all.into_iter().flatten().for_each(|metrics| metrics.add(call));
         }
+        self.traced.iter().for_each(|traced| traced.end(outcome));
         let Some(log) = &self.log else { return true };
         let end = End { outcome, took, upstream, bytes, told: &log.told };
         log.access.iter().for_each(|access| access.write(&log.open, &end));

@@ -1,6 +1,6 @@
 //! A record as JSON: its members, always in the same order, and the digest of arguments.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{cell::Cell, net::IpAddr, sync::Arc, time::Duration};
 
 use serde::Serialize;
 
@@ -9,6 +9,7 @@ use crate::{
     config::Recorded,
     mcp::{canonical::canonical, message::Body, method::Method, raw::Raw, splice},
     telemetry::{CallMetrics, Outcome},
+    trace::TracedCall,
 };
 
 use super::{
@@ -47,6 +48,8 @@ pub struct Begun<'a> {
     /// The address that it came from, or that a trusted proxy says it did.
     pub peer: Option<IpAddr>,
     pub trace: Option<TraceId>,
+    /// The call's trace, for its entry to take.
+    pub traced: Cell<Option<Box<TracedCall>>>,
 }
 
 /// The part of a record that is known when a call begins.

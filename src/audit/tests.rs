@@ -46,6 +46,7 @@ fn begin_with(audit: &Arc<Audit>, name: &str, params: &Raw) -> Result<Arc<Entry>
         params,
         peer: Some([10, 0, 0, 1].into()),
         trace: None,
+        traced: std::cell::Cell::default(),
     };
     audit.begin(&begun, None)
 }

@@ -11,8 +11,10 @@ pub mod machine;
 mod names;
 pub mod presence;
 mod request;
+pub mod spans;
 pub mod tasks;
 mod trace;
+mod trace_context;
 pub mod usage;
 
 pub use self::{
@@ -22,5 +24,6 @@ pub use self::{
     kind::{Action, ListKind, ObjectKind},
     names::{ReplicaId, ReplicaIndex, RoutePath, UpstreamName},
     request::{Subject, UpstreamRequest},
-    trace::{CallId, TraceId},
+    trace::{CallId, SpanId, TraceId, TraceParent},
+    trace_context::{Arrival, TraceContext},
 };

@@ -11,6 +11,7 @@ use super::{
     client::Client,
     names::ReplicaId,
     presence,
+    spans::{CallSpans, SpanGuard, Stage},
 };
 
 /// A request on its way to one upstream, in the words of the client that sent it.
@@ -42,6 +43,8 @@ pub struct UpstreamRequest {
     pub hedge: Option<Duration>,
     /// The replica that knows what it is about, of several.
     pub replica: Option<ReplicaId>,
+    /// The spans of the call's trace; none where it is not traced.
+    pub spans: Option<Arc<CallSpans>>,
 }
 
 /// Subject of a request, as far as its failures may be its own and not those of its whole server.
@@ -80,6 +83,11 @@ impl UpstreamRequest {
             (Method::ResourcesRead, Some(uri)) => Subject::Resource(uri),
             _ => Subject::Other,
         }
+    }
+
+    /// Begins the span of a stage of the call; none where it is not traced.
+    pub fn stage(&self, stage: Stage) -> Option<SpanGuard> {
+        self.spans.as_ref()?.stage(stage)
     }
 
     /// The tool that is called; none where it is about anything else.

@@ -23,18 +23,61 @@ impl CallId {
     }
 }
 
+/// One span of a trace (W3C Trace Context, `parent-id`), as 16 digits; never zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SpanId(u64);
+
+/// The span that a request was sent in, and whether its trace is sampled (W3C Trace Context,
+/// `traceparent`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TraceParent {
+    pub trace: TraceId,
+    pub span: SpanId,
+    pub is_sampled: bool,
+}
+
 impl TraceId {
-    /// Reads the trace id of a `traceparent` (W3C Trace Context §3.2); none where that is no valid
-    /// one, and is to be ignored.
-    pub fn of_traceparent(text: &str) -> Option<Self> {
+    pub fn random() -> Self {
+        Self(rand::random_range(1..=u128::MAX))
+    }
+
+    pub fn bits(self) -> u128 {
+        self.0
+    }
+
+    /// The half of it that is random in every kind of trace id.
+    pub fn low_bits(self) -> u64 {
+        let low = self.0 & u128::from(u64::MAX);
+        u64::try_from(low).unwrap_or(u64::MAX)
+    }
+}
+
+impl SpanId {
+    pub fn random() -> Self {
+        Self(rand::random_range(1..=u64::MAX))
+    }
+
+    pub fn bits(self) -> u64 {
+        self.0
+    }
+}
+
+impl TraceParent {
+    /// Reads a `traceparent` (W3C Trace Context §3.2); none where it is no valid one, and is to be
+    /// ignored.
+    pub fn read(text: &str) -> Option<Self> {
         let mut parts = text.trim_ascii().split('-');
         let [version, trace, parent, flags] = [(); 4].map(|()| parts.next());
         let version = hex(version?, 2).filter(|version| *version != 0xff)?;
         let trace = hex(trace?, 32).filter(|trace| *trace != 0)?;
-        hex(parent?, 16).filter(|parent| *parent != 0)?;
-        hex(flags?, 2)?;
+        let parent = hex(parent?, 16).filter(|parent| *parent != 0)?;
+        let flags = hex(flags?, 2)?;
         // Versions to come may say more behind that.
-        (version != 0 || parts.next().is_none()).then_some(Self(trace))
+        (version != 0 || parts.next().is_none()).then_some(Self {
+            trace: TraceId(trace),
+            span: SpanId(u64::try_from(parent).ok()?),
+            is_sampled: flags & 1 == 1,
+        })
     }
 }
 
@@ -54,6 +97,18 @@ impl fmt::Display for CallId {
 impl fmt::Display for TraceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Display for SpanId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl fmt::Display for TraceParent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "00-{}-{}-{:02x}", self.trace, self.span, u8::from(self.is_sampled))
     }
 }
 
@@ -85,22 +140,25 @@ mod tests {
             ("----".to_owned(), false),
             (String::new(), false),
         ] {
-            let found = TraceId::of_traceparent(&text).map(|trace| trace.to_string());
+            let found = TraceParent::read(&text).map(|parent| parent.trace.to_string());
             assert_eq!(found, good.then(|| TRACE.to_owned()), "{text:?}");
         }
     }
 
     proptest! {
         #[test]
-        fn each_trace_is_read_as_it_is_written(trace in 1_u128.., parent in 1_u64.., flags: u8) {
+        fn each_parent_is_read_as_it_is_written(trace in 1_u128.., parent in 1_u64.., flags: u8) {
             let text = format!("00-{trace:032x}-{parent:016x}-{flags:02x}");
-            let read = TraceId::of_traceparent(&text).map(|trace| trace.to_string());
-            prop_assert_eq!(read, Some(format!("{trace:032x}")));
+            let read = TraceParent::read(&text).unwrap();
+            // Flags beside the first say nothing yet.
+            let written = format!("00-{trace:032x}-{parent:016x}-{:02x}", flags & 1);
+            prop_assert_eq!(read.to_string(), written);
+            prop_assert_eq!(read.trace.to_string(), format!("{trace:032x}"));
         }
 
         #[test]
         fn no_text_is_too_strange(text in "[-0-9a-fA-Z\\PC]{0,70}") {
-            TraceId::of_traceparent(&text);
+            TraceParent::read(&text);
         }
     }
 }

@@ -50,6 +50,7 @@ impl Config {
             ("cache", self.cache != after.cache),
             ("limit", self.limit_store != after.limit_store),
             ("log", self.log != after.log),
+            ("telemetry", self.telemetry != after.telemetry),
             ("audit", self.audit != after.audit),
         ];
         let sections = sections.into_iter().filter(|(_, differs)| *differs);

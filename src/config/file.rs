@@ -20,6 +20,7 @@ use super::{
     route::{Route, Surroundings, route},
     server::Server,
     store::{LimitStore, LimitStoreOrNone},
+    telemetry::Telemetry,
     toml::{problem::Problem, reader::Reader, section::Fields, table::section, value::Table},
     upstream::{Upstream, Upstreams},
 };
@@ -44,6 +45,8 @@ pub struct Config {
     pub limit_store: Option<LimitStore>,
     /// What the log has of calls.
     pub log: Log,
+    /// The traces of calls.
+    pub telemetry: Telemetry,
     /// The audit log of calls; none: nothing is recorded.
     pub audit: Option<Audit>,
     /// The upstreams in the order of the file; `routes` refer to them by name.
@@ -76,6 +79,8 @@ section! {
         limit: LimitStoreOrNone,
         /// The access log of calls.
         log: Log,
+        /// The traces of calls, which are exported by OTLP.
+        telemetry: Telemetry,
         /// The audit log of calls; without this section nothing is.
         audit: Option<Audit>,
         /// The MCP servers behind the gate, by names of a-z, 0-9, `_` and `-`.
@@ -116,6 +121,7 @@ impl File {
             cache: self.cache.value,
             limit_store: self.limit.value,
             log: self.log.value,
+            telemetry: self.telemetry.value,
             audit,
             upstreams,
             secret_folders: reader.take_secret_folders(),

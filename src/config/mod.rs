@@ -32,6 +32,7 @@ mod server;
 mod sidecar;
 mod stateful;
 mod store;
+mod telemetry;
 mod toml;
 mod tool;
 mod transport;
@@ -68,6 +69,7 @@ pub use {
     server::{Server, Tls},
     sidecar::{Sidecar, sidecar},
     store::LimitStore,
+    telemetry::Telemetry,
     tool::Tool,
     transport::{Dial, HttpTransport, Transport, is_env_name},
     upstream::{Isolation, Pipe, Start, Upstream},

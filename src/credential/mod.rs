@@ -16,7 +16,11 @@ use bytes::Bytes;
 use http::{Request, StatusCode, header};
 
 use crate::{
-    call::{Token as Bearer, tasks::Tasks},
+    call::{
+        Token as Bearer,
+        spans::{CallSpans, Stage},
+        tasks::Tasks,
+    },
     config::{Credential as Settings, Transport, Upstream},
     net::{Answer, Net, NetError, SendOptions},
     telemetry::Counters,
@@ -73,7 +77,10 @@ impl Credential {
         mut request: Request<Bytes>,
         way: SendOptions<'_>,
         whose: Option<&Bearer>,
+        spans: Option<&Arc<CallSpans>>,
     ) -> Result<Answer, NetError> {
+        let fetching = || spans?.stage(Stage::Credential);
+        let stage = fetching();
         let token = match self {
             Self::Pass => {
                 if let Some(bearer) = whose {
@@ -90,17 +97,20 @@ impl Credential {
             Self::Exchange(exchange) => exchange.token(whose).await,
         };
         let token = token.map_err(unsent)?;
+        drop(stage);
         request.headers_mut().insert(header::AUTHORIZATION, token.value());
         let mut again = request.clone();
         let response = net.send(request, way).await?;
         if response.status() != StatusCode::UNAUTHORIZED {
             return Ok(response);
         }
+        let stage = fetching();
         let other = match self {
             Self::Client(client) => client.instead_of(&token).await,
             Self::Exchange(exchange) => exchange.instead_of(&token, whose).await,
             Self::Pass | Self::Aws(_) => None,
         };
+        drop(stage);
         let Some(token) = other else { return Ok(response) };
         again.headers_mut().insert(header::AUTHORIZATION, token.value());
         net.send(again, way).await

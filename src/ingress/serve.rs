@@ -7,9 +7,11 @@ use http::{HeaderMap, HeaderName, Method as Verb, Request, StatusCode, header};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming as HttpIncoming;
 
+use tokio::time::Instant;
+
 use crate::{
     auth::{AuthError, ClientPeer},
-    call::{CallId, Caller, TraceId},
+    call::{Arrival, CallId, Caller, TraceContext},
     mcp::message::{self, Incoming, Message, Request as McpRequest},
     pipeline::{self, Call, Fault},
     session::{Session, outbox::EventId},
@@ -100,18 +102,20 @@ async fn answer(at: SnapshotAt, peer: ClientPeer, request: Request<HttpIncoming>
     let Some((route, endpoint)) = found else {
         return endpoint::elsewhere(&gate, &snapshot, path, request.method()).into();
     };
+    let is_traced = gate.tracer.is_some();
+    let begun = is_traced.then(Instant::now);
     let caller = match recognised(&route, &peer, request.headers()).await {
         Ok(caller) => caller,
         Err(error) => return reply::unrecognised(&error, None, &route.auth).into(),
     };
     let forwarded = route.forwarded(request.headers()).map(Arc::new);
-    let is_read = gate.audit.is_some() || snapshot.config.log.access;
-    let trace = is_read.then(|| trace_of(request.headers())).flatten();
+    let is_read = is_traced || gate.audit.is_some() || snapshot.config.log.access;
+    let arrival = is_read.then(|| Arc::new(arrival(request.headers(), begun)));
     let at = RouteSnapshot { gate, snapshot, route };
     let peer = Some(peer.address);
     let request_id = Some(request_id);
     let conversation = Conversation { at, caller, peer, request: request_id, takes_modern: true };
-    let handler = RouteHandler { conversation, shared, forwarded, trace };
+    let handler = RouteHandler { conversation, shared, forwarded, arrival };
     let reply = match (endpoint, request.method()) {
         // Boxed: large.
         (RouteEndpoint::Route, &Verb::POST) => Box::pin(handler.post(request)).await,
@@ -127,9 +131,21 @@ async fn answer(at: SnapshotAt, peer: ClientPeer, request: Request<HttpIncoming>
     handler.shared.counted(reply, &handler.conversation.caller)
 }
 
-/// The trace that a request says it is part of (W3C Trace Context).
-fn trace_of(headers: &HeaderMap) -> Option<TraceId> {
-    TraceId::of_traceparent(headers.get("traceparent")?.to_str().ok()?)
+/// Reads the trace that a request says it is part of (W3C Trace Context). Of several `tracestate`
+/// or `baggage` headers, all are one list; of several `traceparent` headers none is valid.
+fn arrival(headers: &HeaderMap, begun: Option<Instant>) -> Arrival {
+    let list = |name| {
+        let values = headers.get_all(name).iter();
+        let values: Vec<_> = values.filter_map(|value| value.to_str().ok()).collect();
+        (!values.is_empty()).then(|| values.join(","))
+    };
+    let mut parents = headers.get_all("traceparent").iter();
+    let parent = parents.next().filter(|_| parents.next().is_none());
+    let parent = parent.and_then(|value| value.to_str().ok());
+    let (state, baggage) = (list("tracestate"), list("baggage"));
+    let context = |text| TraceContext::new(text, state.as_deref(), baggage.as_deref());
+    let identified = Instant::now();
+    Arrival { trace: parent.and_then(context), begun: begun.unwrap_or(identified), identified }
 }
 
 /// Identifies the caller, where the route wants to know it.
@@ -150,8 +166,8 @@ struct RouteHandler {
     shared: Arc<ListenerState>,
     /// The headers of the request that upstreams are to have.
     forwarded: Option<Arc<HeaderMap>>,
-    /// The trace that the headers of the request name; read only where calls are written down.
-    trace: Option<TraceId>,
+    /// When the request came, and its trace; read only where calls are written down or traced.
+    arrival: Option<Arc<Arrival>>,
 }
 
 impl RouteHandler {
@@ -241,7 +257,8 @@ impl RouteHandler {
         let max = self.at().limits().streams_max;
         let full = |session: &Arc<Session>| streams && !session.has_room_for_stream(max);
         let streams_full = call.session.as_ref().is_some_and(full);
-        let call = Call { streams, streams_full, forwarded, trace: self.trace, ..call };
+        let arrival = self.arrival.clone();
+        let call = Call { streams, streams_full, forwarded, arrival, ..call };
         let id = call.id.clone();
         let request_id = call.request;
         let method = call.method;

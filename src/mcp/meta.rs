@@ -17,6 +17,9 @@ pub const SUBSCRIPTION_ID: &str = "io.modelcontextprotocol/subscriptionId";
 pub const PROGRESS_TOKEN: &str = "progressToken";
 /// The trace that a request is part of (W3C Trace Context).
 pub const TRACE_PARENT: &str = "traceparent";
+/// What goes along with it, of other tracers (W3C Trace Context) and of applications (W3C Baggage).
+pub const TRACE_STATE: &str = "tracestate";
+pub const BAGGAGE: &str = "baggage";
 /// The task that a message belongs to (2025-11-25, tasks).
 pub const RELATED_TASK: &str = "io.modelcontextprotocol/related-task";
 /// The extension of tasks (2026-07-28).

@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::Arc};
 
 use crate::{
-    call::{CallId, Caller, Client, ListKind, TraceId},
+    call::{Arrival, CallId, Caller, Client, ListKind, spans::CallSpans},
     mcp::{
         digest::{RequestDigest, request_digest},
         id::Id,
@@ -39,8 +39,11 @@ pub struct Call {
     /// The address that the request came from, or that a trusted proxy says it did; none where its
     /// client has none.
     pub peer: Option<IpAddr>,
-    /// The trace that its headers say it is part of.
-    pub trace: Option<TraceId>,
+    /// When it came, and the trace that its headers say it is part of; none where nobody is to
+    /// know.
+    pub arrival: Option<Arc<Arrival>>,
+    /// The spans of its trace; none where it is not traced.
+    pub spans: Option<Arc<CallSpans>>,
     /// Headers that some upstream is to have.
     pub forwarded: Option<Arc<http::HeaderMap>>,
     /// The replica that gave the state that came with it.

@@ -19,7 +19,10 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
-use crate::{audit::Full, snapshot::RouteSnapshot, telemetry::Counter, upstream::Clearance};
+use crate::{
+    audit::Full, call::spans::Stage, snapshot::RouteSnapshot, telemetry::Counter,
+    upstream::Clearance,
+};
 
 pub use self::{
     call::Call,
@@ -56,6 +59,7 @@ pub fn run(at: RouteSnapshot, call: Call) -> BoxFuture<'static, Result<Reply, Fa
 }
 
 async fn recorded(mut context: Arc<Context>) -> Result<Reply, Fault> {
+    audit::trace(&mut context);
     let Some(entry) = audit::begin(&context)? else {
         return answer(context).await;
     };
@@ -105,15 +109,21 @@ async fn forward(mut context: Arc<Context>) -> Result<Reply, Fault> {
             }
         }
     }
+    let stage = context.stage(Stage::Policy);
     let Permitted { mut request, permit } = settled(&mut context).await?;
+    drop(stage);
     // The name may lead to another server by now, which is not to see what is not its own.
     if bound.is_some_and(|place| !canary::leads_to(&context, &request, &place)) {
         limit::here(&context).await?;
         return Err(resume::used(&context));
     }
+    let stage = context.stage(Stage::Arguments);
     guard::check(&context, &mut request).await?;
+    drop(stage);
     context.record_arguments(&request);
+    let stage = context.stage(Stage::RouteLimits);
     let admission = limit::route(&context, &request).await?;
+    drop(stage);
     let clearance = Clearance::new(permit, admission);
     let found = cache::look(&context, &request);
     let mut response = ResponseStream::new(context, request, clearance, found)?;

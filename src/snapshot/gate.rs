@@ -25,6 +25,7 @@ use crate::{
     session::{Session, Sessions},
     store::StateFolder,
     telemetry::Counters,
+    trace::Tracer,
     upstream::UpstreamContext,
 };
 
@@ -59,6 +60,8 @@ pub struct Gate {
     pub links: ReadableLinks,
     /// The audit log that calls are recorded in; none: nowhere.
     pub audit: Option<Arc<Audit>>,
+    /// The tracer of calls; none: there are no traces.
+    pub tracer: Option<Arc<Tracer>>,
     /// The key of callers' digests in the access log.
     pub caller_key: CallerKey,
     pub counters: Arc<Counters>,
@@ -84,6 +87,7 @@ pub struct Gate {
 /// Where calls are written down.
 pub struct CallLogs {
     pub audit: Option<Arc<Audit>>,
+    pub tracer: Option<Arc<Tracer>>,
     pub caller_key: CallerKey,
 }
 
@@ -137,6 +141,7 @@ impl Gate {
             linked,
             links: ReadableLinks::new(counters()),
             audit: logs.audit,
+            tracer: logs.tracer,
             caller_key: logs.caller_key,
             counters: Arc::clone(&context.counters),
             tasks: context.tasks.clone(),

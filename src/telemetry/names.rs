@@ -195,6 +195,10 @@ named! {
         AuditFailed = "audit_failed",
         AuditReopened = "audit_reopened",
         MetricsShared = "metrics_shared",
+        TracesExported = "traces_exported",
+        TracesDropped = "traces_dropped",
+        TracesFailed = "traces_failed",
+        SpansDropped = "spans_dropped",
         InternalErrors = "internal_errors",
     }
 }

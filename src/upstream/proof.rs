@@ -178,6 +178,7 @@ mod tests {
 
     fn ask(method: Method) -> UpstreamRequest {
         UpstreamRequest {
+            spans: None,
             method,
             params: Raw::trusted(r#"{"name":"log","uri":"mem://one"}"#).into(),
             name: Some("log".to_owned()),

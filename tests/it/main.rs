@@ -78,6 +78,7 @@ mod stdio_bounds;
 mod stream;
 mod tasks;
 mod tenants;
+mod traces;
 mod uris;
 mod vault;
 mod views;

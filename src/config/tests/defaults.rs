@@ -53,6 +53,8 @@ store = "redis://a"
 
 [log]
 
+[telemetry]
+
 [audit]
 
 [upstreams.process]

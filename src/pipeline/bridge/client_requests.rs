@@ -9,7 +9,7 @@ use super::{
     rounds::{self, Round, StartedRound},
 };
 use crate::{
-    call::event::ServerRequest,
+    call::{event::ServerRequest, spans::Stage},
     mcp::{id::Id, message, raw::Raw},
     pipeline::{
         context::Context,
@@ -104,7 +104,7 @@ impl ClientRequests {
         outgoing: &mut Outgoing,
     ) -> Result<(), Fault> {
         let started = self.start_round(context, result);
-        let StartedRound { round, messages, pages } = match started {
+        let StartedRound { mut round, messages, pages } = match started {
             Ok(started) => started,
             Err(fault) => {
                 // Nobody waits for the server's task any more.
@@ -112,6 +112,7 @@ impl ClientRequests {
                 return Err(fault);
             }
         };
+        round.span = context.stage(Stage::Question).map(Box::new);
         outgoing.extend(messages.into_iter().map(Ok));
         self.url_elicitations.extend(pages);
         self.round = below.server_task.ask(round);

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
+    call::spans::SpanGuard,
     config::Limits,
     mcp::{
         compat,
@@ -41,6 +42,8 @@ pub struct Round {
     patience: Duration,
     /// Nothing is asked: the call is only to be sent again, then.
     pause: Option<Instant>,
+    /// The span of the round, until it ends.
+    pub span: Option<Box<SpanGuard>>,
 }
 
 #[derive(Debug)]
@@ -101,6 +104,7 @@ impl Round {
             until: Instant::now() + patience,
             patience,
             pause: None,
+            span: None,
         };
         let mut messages = Vec::new();
         let mut pages = Vec::new();

@@ -235,6 +235,7 @@ impl Resolved {
             },
             safe: self.is_repeatable(call.method),
             hedge: self.target.hedge,
+            spans: call.spans.clone(),
             replica: self.target.replica.or(call.place.as_ref().and_then(|place| place.replica)),
         }
     }

@@ -6,7 +6,10 @@ use futures_util::future::BoxFuture;
 use serde_json::json;
 
 use crate::{
-    call::event::{Event, ServerNotification, ServerRequest},
+    call::{
+        event::{Event, ServerNotification, ServerRequest},
+        spans::{SpanGuard, Stage},
+    },
     guard::{GuardRefusal, ToolSchemas, spoken},
     mcp::{message::Body, method::Method, raw::Raw, result::ResultBody, splice, version::Era},
     pipeline::{
@@ -36,6 +39,8 @@ struct Judging {
     judged: BoxFuture<'static, Option<Result<Raw, GuardRefusal>>>,
     result: ResultBody,
     status: u16,
+    /// The span of it, until it ends.
+    _span: Option<SpanGuard>,
 }
 
 impl Guarded {
@@ -146,7 +151,8 @@ impl Guarded {
             judged
         };
         let judged = Box::pin(async move { workers.run(judging).await });
-        self.judging = Some(Judging { judged, result, status });
+        let span = context.stage(Stage::Result);
+        self.judging = Some(Judging { judged, result, status, _span: span });
     }
 
     /// Goes on with a result that was judged aside.

@@ -7,6 +7,7 @@ pub mod error;
 pub mod handshake;
 pub mod listing;
 pub mod open;
+pub mod outgoing_trace;
 pub mod owner;
 pub mod peer;
 pub mod pool;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use crate::{
-    call::{Client, UpstreamRequest},
+    call::{Client, UpstreamRequest, spans::SpanGuard},
     config::Timeout,
     mcp::{
         compat,
@@ -22,6 +22,7 @@ use crate::{
             channel::{Channel, EndReason, exit_reason},
             error::OpenError,
             handshake::{Agreed, Found, discover, initialize, initialize_first, probe},
+            outgoing_trace::OutgoingTrace,
             owner::ConnectionOwner,
             peer::Peer,
             undeclared,
@@ -88,6 +89,14 @@ impl Connection {
         Ok(Opened { connection, inferred })
     }
 
+    /// The kind of its transport, in OpenTelemetry's words.
+    pub fn network_transport(&self) -> &'static str {
+        match &self.link {
+            Channel::Multiplexer(_, process) if process.lock().is_some() => "pipe",
+            Channel::Multiplexer(..) | Channel::Http(_) => "tcp",
+        }
+    }
+
     pub fn link(&self) -> &Channel {
         &self.link
     }
@@ -96,7 +105,11 @@ impl Connection {
     ///
     /// # Errors
     /// Nothing was sent then.
-    pub async fn call(&self, ask: &UpstreamRequest) -> Result<Exchange, SendError> {
+    pub async fn call(
+        &self,
+        ask: &UpstreamRequest,
+        span: Option<SpanGuard>,
+    ) -> Result<Exchange, SendError> {
         let era = self.peer.version.era();
         let own = ask.params.text();
         let params = match (ask.client.era(), era) {
@@ -119,6 +132,11 @@ impl Connection {
         } else {
             params
         };
+        let trace = OutgoingTrace::of(ask, span.as_ref());
+        let params = match &trace {
+            Some(trace) => trace.put(params),
+            None => params,
+        };
         // A client's own connection outlives the token that it was opened with.
         let whose = ask.caller.token();
         if let Some(token) = whose.filter(|_| !self.has_many_calls) {
@@ -129,6 +147,8 @@ impl Connection {
             params: &ask.mirrored,
             whose,
             forwarded: ask.forwarded.as_deref(),
+            trace: trace.as_ref().map(|trace| &trace.headers),
+            spans: ask.spans.as_ref(),
             safe: ask.safe,
         };
         let mut aside = None;
@@ -154,7 +174,7 @@ impl Connection {
             }
         };
         let exchange = Exchange::new(source, era, self.timeout).hearing(aside);
-        let exchange = exchange.restoring(token);
+        let exchange = exchange.restoring(token).traced(span);
         Ok(if ask.as_task { exchange.over(self.clone()) } else { exchange })
     }
 

@@ -1,8 +1,9 @@
 //! How a request ends: what that says of the server, and where its places at the upstream go.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use crate::{
+    call::spans::SpanGuard,
     limit::Admission,
     mcp::{
         error::{INTERNAL_ERROR, code_of},
@@ -12,11 +13,22 @@ use crate::{
     upstream::{
         exchange::{Exchange, Source, error::SendError},
         proof::Sent,
+        replica::backoff::Underway,
         transport::read_budget::Reservation,
     },
 };
 
 impl Exchange {
+    /// The span that ends with it.
+    pub fn traced(self, span: Option<SpanGuard>) -> Self {
+        Self { span: span.map(Box::new), ..self }
+    }
+
+    /// The count of what is under way, which it is part of until it ends.
+    pub fn counted(self, underway: Arc<Underway>) -> Self {
+        Self { underway: Some(underway), ..self }
+    }
+
     /// Units that limits of the upstream took for it; none where there are no such limits.
     pub fn cost(&self) -> Option<NonZeroU32> {
         self.admission.as_ref().and_then(Admission::cost)

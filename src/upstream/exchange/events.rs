@@ -74,7 +74,10 @@ impl Exchange {
             let deadline = self.idle_at.min(self.total_at);
             let came = tokio::time::timeout_at(deadline, self.came()).await;
             let came = came.unwrap_or_else(|_| Err(self.overdue()));
-            let came = came.inspect_err(|error| self.failed(error))?;
+            let came = came.inspect_err(|error| {
+                self.failed(error);
+                self.end_span(Some(error.kind()));
+            })?;
             let idle_at = Instant::now() + self.timeout.idle;
             self.idle_at = self.answer_by.map_or(idle_at, |answer_by| answer_by.max(idle_at));
             if let Some(event) = came {
@@ -88,6 +91,7 @@ impl Exchange {
                     self.underway.iter().for_each(|underway| underway.answered());
                 }
                 self.ended(ending(&body, status));
+                self.end_span(error_word(&body));
                 if let Some(watch) = self.watch.take() {
                     self.leased = watch.end();
                 }
@@ -105,6 +109,12 @@ impl Exchange {
             }
             event @ Event::Resumable { .. } => event,
         })
+    }
+
+    fn end_span(&mut self, error: Option<&'static str>) {
+        if let Some(span) = self.span.take() {
+            span.end(error);
+        }
     }
 
     /// Waits for what the server says; none where it only shows that it lives.
@@ -207,6 +217,14 @@ impl Exchange {
     /// The bare request, and how long it may be silent.
     pub fn into_source(self) -> (Source, Duration) {
         (self.source, self.timeout.idle)
+    }
+}
+
+/// The word that a span has for an answer that is an error.
+fn error_word(body: &Body) -> Option<&'static str> {
+    match body {
+        Body::Error(_) => Some("error"),
+        Body::Result(result) => result.is_error().then_some("tool_error"),
     }
 }
 

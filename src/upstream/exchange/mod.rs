@@ -12,7 +12,7 @@ use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
     call::ReplicaId,
-    call::event::Event,
+    call::{event::Event, spans::SpanGuard},
     config::Timeout,
     limit::Admission,
     mcp::{raw::Raw, version::Era},
@@ -67,6 +67,8 @@ pub struct Exchange {
     _hold: Option<Hold>,
     /// The replica's count of what is under way.
     underway: Option<Arc<Underway>>,
+    /// The span of the request, until it ends.
+    span: Option<Box<SpanGuard>>,
 }
 
 /// The bare request, by transport.
@@ -103,6 +105,7 @@ impl Exchange {
             admission: None,
             _hold: None,
             underway: None,
+            span: None,
         }
     }
 
@@ -132,10 +135,6 @@ impl Exchange {
         (self.idle_at, self.total_at) = (self.since + timeout.idle, self.since + timeout.total);
         self.timeout = timeout;
         self
-    }
-
-    pub fn counted(self, underway: Arc<Underway>) -> Self {
-        Self { underway: Some(underway), ..self }
     }
 
     pub fn sent_to(self, replica: ReplicaId, picked: InFlight) -> Self {

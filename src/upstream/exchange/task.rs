@@ -102,7 +102,7 @@ impl Exchange {
             return Err(SendError::Unavailable("its connection is not known".to_owned()));
         };
         // Before the lease leaves its place: this may be dropped here.
-        let next = connection.call(&task.result(call)).await?;
+        let next = connection.call(&task.result(call), None).await?;
         if let Some(leased) = &mut self.leased {
             leased.unsettle();
         }

@@ -5,12 +5,15 @@ use std::{sync::Arc, time::Duration};
 use futures_util::FutureExt as _;
 
 use crate::{
-    call::{SessionKey, UpstreamRequest},
+    call::{
+        SessionKey, UpstreamRequest,
+        spans::{SentRequest, SpanGuard, Stage},
+    },
     config::{self, Transport},
     mcp::{message::Body, method::Method, raw::Raw},
     resilience::{Attempt, AttemptOutcome, Cause},
     upstream::{
-        connection::{pool::Leased, select::Connected},
+        connection::{open::Connection, pool::Leased, select::Connected},
         exchange::{Exchange, error::SendError},
         proof::Clearance,
         replica::Replica,
@@ -35,7 +38,9 @@ impl Replica {
         // still look for a connection.
         let underway = Arc::clone(&self.underway);
         let patience = self.settings.config.timeout.open;
+        let stage = ask.stage(Stage::Connection);
         let found = tokio::time::timeout(patience, self.connection_for(ask)).await;
+        drop(stage);
         let Connected { connection, mut leased, hold } = match found {
             Ok(Ok(connected)) => connected,
             // The upstream is being opened again, and no call is waited for: that is breaker
@@ -46,11 +51,14 @@ impl Replica {
         // The admission is taken now that nothing else stands between the request and the server:
         // what is not sent counts in no limit, and a limit that refuses gives the breaker its probe
         // back.
+        let stage = ask.stage(Stage::UpstreamLimits);
         let admission = clearance.admit(ask).await.inspect_err(|_| {
             // The connection was not used, and is as good as before.
             leased.iter_mut().for_each(Leased::settle);
         })?;
-        match connection.call(ask).await {
+        drop(stage);
+        let span = self.span_of(ask, &connection);
+        match connection.call(ask, span).await {
             Ok(exchange) => {
                 let exchange = exchange.holding(leased).keeping(hold).counted(underway);
                 Ok(exchange.within(timeout).cleared(admission, attempt))
@@ -62,6 +70,17 @@ impl Replica {
                 Err(self.tally.failure(error))
             }
         }
+    }
+
+    /// Begins the span of a request that is sent now; none where its call is not traced.
+    fn span_of(&self, ask: &UpstreamRequest, connection: &Connection) -> Option<SpanGuard> {
+        ask.spans.as_ref()?.send(|| SentRequest {
+            method: ask.method,
+            name: ask.name.clone(),
+            upstream: self.settings.config.name.clone(),
+            version: connection.peer.version.as_str(),
+            transport: connection.network_transport(),
+        })
     }
 
     /// Asks for the gateway's own sake, on the connection that all share.

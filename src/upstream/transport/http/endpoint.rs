@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use crate::{
-    call::Token,
+    call::{Token, spans::CallSpans},
     config::Transport,
     credential::Credential,
     net::{
@@ -27,7 +27,7 @@ use crate::{
 };
 
 use super::{
-    BOTH_TYPES, JSON,
+    BOTH_TYPES, JSON, TRACE_HEADERS,
     address::{is_redirect, masked, redirected},
     cookies::Jar,
 };
@@ -103,6 +103,11 @@ impl RequestTemplate {
         self.set.push((name, value));
     }
 
+    /// Takes out headers of the client with these names.
+    pub fn forward_nothing_of(&mut self, names: &[HeaderName]) {
+        self.forwarded.retain(|(name, _)| !names.contains(name));
+    }
+
     /// The headers that are set, each with the value that it was given last.
     fn set_headers(&self) -> impl Iterator<Item = &(HeaderName, HeaderValue)> {
         let later = |at: usize| self.set.iter().skip(at + 1);
@@ -120,6 +125,8 @@ pub(super) struct How {
     pub repeatable: bool,
     /// Whether it is part of a session, which has cookies.
     pub in_session: bool,
+    /// The spans of the call that it is sent for, where that is traced.
+    pub spans: Option<Arc<CallSpans>>,
 }
 
 impl Endpoint {
@@ -325,7 +332,8 @@ impl Endpoint {
             Some(credential) => {
                 let whose = how.whose.clone().or_else(|| self.whose.lock().clone());
                 // Boxed: a token may have to be fetched.
-                let sending = credential.send(&self.net, request, way, whose.as_ref());
+                let spans = how.spans.as_ref();
+                let sending = credential.send(&self.net, request, way, whose.as_ref(), spans);
                 Box::pin(sending).await
             }
         }
@@ -366,9 +374,9 @@ fn location_of(response: &Answer) -> Option<String> {
         .then(|| String::from_utf8_lossy(location.as_bytes()).trim().to_owned())
 }
 
-/// Whether calls set a header of this name, in the place of any other: those of MCP.
+/// Whether calls set a header of this name, in the place of any other: those of MCP, and of traces.
 fn is_set_by_calls(name: &HeaderName) -> bool {
-    name.as_str().starts_with("mcp-")
+    name.as_str().starts_with("mcp-") || TRACE_HEADERS.contains(name)
 }
 
 fn unfollowed(status: u16, location: &str, why: &str) -> NetError {
@@ -445,7 +453,7 @@ mod tests {
                 let value = value.parse().unwrap();
                 template.forwarded.push((HeaderName::from_static(name), value));
             }
-            let how = How { whose: None, repeatable: false, in_session: true };
+            let how = How { whose: None, repeatable: false, in_session: true, spans: None };
             let pool = endpoint.pool.as_ref().unwrap();
             let is_ready = !configured.contains(&"mcp-param-a") && length <= 16 << 10;
             let written = endpoint.written(&template, &how);

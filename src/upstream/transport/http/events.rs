@@ -201,7 +201,7 @@ impl Mailbox {
 
 /// The stream is the session; nothing here is in the name of another caller than the endpoint's.
 fn how(repeatable: bool) -> How {
-    How { whose: None, repeatable, in_session: true }
+    How { whose: None, repeatable, in_session: true, spans: None }
 }
 
 async fn drain(mut body: Content) {

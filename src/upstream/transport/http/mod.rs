@@ -27,7 +27,7 @@ use parking_lot::Mutex;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    call::{Token, event::ServerNotification, tasks::Tasks},
+    call::{event::ServerNotification, tasks::Tasks},
     mcp::{message::Notification, method::Method, version::Version},
     net::{Content, NetError},
     upstream::replica::inbox::EventSink,
@@ -37,6 +37,7 @@ pub use self::{
     call::HttpCall,
     endpoint::Endpoint,
     events::{Mailbox, Posting},
+    sending::{Mirrored, TraceHeaders},
 };
 use self::{expected::Expected, get_stream::SideChannel};
 
@@ -45,6 +46,12 @@ const VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 const METHOD: HeaderName = HeaderName::from_static("mcp-method");
 const NAME: HeaderName = HeaderName::from_static("mcp-name");
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+/// The headers of a trace (W3C Trace Context, W3C Baggage).
+const TRACE_HEADERS: [HeaderName; 3] = [
+    HeaderName::from_static("traceparent"),
+    HeaderName::from_static("tracestate"),
+    HeaderName::from_static("baggage"),
+];
 const BOTH_TYPES: HeaderValue = HeaderValue::from_static("application/json, text/event-stream");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
@@ -87,19 +94,6 @@ struct Inner {
     said: TaskTracker,
     sink: EventSink,
     tasks: Tasks,
-}
-
-/// The headers of one request that repeat its body, or come from its client.
-#[derive(Debug, Default)]
-pub struct Mirrored<'a> {
-    pub name: Option<&'a str>,
-    pub params: &'a [(String, String)],
-    /// The caller in whose name it is sent, where it is not the connection's.
-    pub whose: Option<&'a Token>,
-    /// The client's own headers, as far as any upstream has them.
-    pub forwarded: Option<&'a HeaderMap>,
-    /// A server that has done it once may be asked to do it again.
-    pub safe: bool,
 }
 
 type Sending = Pin<Box<dyn Future<Output = Result<Response<Content>, NetError>> + Send>>;

@@ -3,22 +3,47 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method as Verb, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method as Verb, header};
 
 use crate::{
-    call::Token,
+    call::{Token, spans::CallSpans},
     mcp::{header as value, id::Id, message, method::Method, raw::Raw, version::Era},
     net::NetError,
     upstream::exchange::error::SendError,
 };
 
 use super::{
-    EVENTS, Http, LAST_EVENT_ID, METHOD, Mirrored, NAME, NOTIFICATION_TIMEOUT, SESSION, Sending,
-    VERSION,
+    EVENTS, Http, LAST_EVENT_ID, METHOD, NAME, NOTIFICATION_TIMEOUT, SESSION, Sending,
+    TRACE_HEADERS, VERSION,
     call::HttpCall,
     endpoint::{self, HeaderKind, How, RequestTemplate},
     head::challenge,
 };
+
+/// The headers of one request that repeat its body, or come from its client.
+#[derive(Debug, Default)]
+pub struct Mirrored<'a> {
+    pub name: Option<&'a str>,
+    pub params: &'a [(String, String)],
+    /// The caller in whose name it is sent, where it is not the connection's.
+    pub whose: Option<&'a Token>,
+    /// The client's own headers, as far as any upstream has them.
+    pub forwarded: Option<&'a HeaderMap>,
+    /// The context of the trace that it is part of; it takes the place of the client's own.
+    pub trace: Option<&'a TraceHeaders>,
+    /// The spans of the call, where that is traced.
+    pub spans: Option<&'a Arc<CallSpans>>,
+    /// A server that has done it once may be asked to do it again.
+    pub safe: bool,
+}
+
+/// The trace context of a request, valid as values of headers.
+#[derive(Debug)]
+pub struct TraceHeaders {
+    pub parent: String,
+    pub state: Option<String>,
+    pub baggage: Option<String>,
+}
 
 impl Mirrored<'_> {
     /// Repeats in headers what the body says (2026-07-28, transports).
@@ -31,6 +56,19 @@ impl Mirrored<'_> {
             let header = HeaderName::try_from(name).ok().zip(header_value(text));
             if let Some((name, text)) = header {
                 request.set(name, text);
+            }
+        }
+    }
+}
+
+impl TraceHeaders {
+    /// Says which trace the request is part of, in place of what its client said.
+    fn write(&self, request: &mut RequestTemplate) {
+        request.forward_nothing_of(&TRACE_HEADERS);
+        let values = [Some(&self.parent), self.state.as_ref(), self.baggage.as_ref()];
+        for (name, value) in TRACE_HEADERS.into_iter().zip(values) {
+            if let Some(value) = value.and_then(|text| HeaderValue::from_str(text).ok()) {
+                request.set(name, value);
             }
         }
     }
@@ -64,10 +102,14 @@ impl Http {
         if let Some(forwarded) = mirrored.forwarded {
             self.0.endpoint.forward(forwarded, &mut request);
         }
+        if let Some(trace) = mirrored.trace {
+            trace.write(&mut request);
+        }
         let how = How {
             whose: mirrored.whose.cloned(),
             repeatable: mirrored.safe || is_repeatable(method),
             in_session: method == Method::Initialize || self.keeps_cookies(),
+            spans: mirrored.spans.cloned(),
         };
         let sending = self.send_as(request, how);
         // Boxed: it is large, and moved from future to future.
@@ -127,7 +169,7 @@ impl Http {
     /// of it may be said twice.
     pub(super) fn send(&self, request: RequestTemplate) -> Sending {
         let in_session = self.keeps_cookies();
-        self.send_as(request, How { whose: None, repeatable: true, in_session })
+        self.send_as(request, How { whose: None, repeatable: true, in_session, spans: None })
     }
 
     pub(super) fn send_as(&self, request: RequestTemplate, how: How) -> Sending {

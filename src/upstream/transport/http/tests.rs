@@ -177,7 +177,7 @@ fn template(body: String) -> RequestTemplate {
 
 /// Sends a request that may reach the server once only; its answer.
 async fn send(endpoint: &Endpoint, number: usize, end: &str) -> Result<Vec<u8>, NetError> {
-    let how = How { whose: None, repeatable: false, in_session: false };
+    let how = How { whose: None, repeatable: false, in_session: false, spans: None };
     let response = endpoint.send(template(format!("{number} {end}")), how).await?;
     let mut content = response.into_body();
     let mut text = Vec::new();
