@@ -1,6 +1,12 @@
 //! The server of operators: accepts their connections, and answers their requests.
 
-use std::{collections::VecDeque, convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use hyper::body::Incoming;
@@ -10,16 +16,17 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    builtin::report::{ReplicaReport, Report, UpstreamReport, UpstreamState},
     call::{
         machine::{self, DescriptorReserve},
         usage::ProcessUsage,
     },
     ingress::origin,
-    snapshot::{Gate, Readiness},
+    snapshot::Gate,
 };
 
 use super::{
+    api,
+    health::Health,
     metrics, purge,
     reply::{AdminReply, JSON, TEXT, reply},
 };
@@ -59,8 +66,8 @@ impl AdminServer {
                 accepted = self.listener.accept() => accepted,
                 () = stop.cancelled() => return,
             };
-            let stream = match accepted {
-                Ok((stream, _)) => stream,
+            let (stream, peer) = match accepted {
+                Ok((stream, peer)) => (stream, peer.ip()),
                 // Accepted the next time, by a descriptor that was kept for that.
                 Err(error) if machine::is_exhausted(&error) && reserve.release() => continue,
                 Err(_) => {
@@ -77,12 +84,13 @@ impl AdminServer {
                 oldest.cancel();
             }
             let gate = Arc::clone(&self.gate);
+            let ends = Ends { local, peer };
             let end = stop.child_token();
             open.push_back(end.clone());
             self.gate.tasks.spawn("admin: connection", async move {
                 tokio::select! {
                     // Dropped at a stop, or for another one: an operator asks again.
-                    () = serve(gate, local, stream) => (),
+                    () = serve(gate, ends, stream) => (),
                     () = end.cancelled() => (),
                 }
                 end.cancel();
@@ -91,10 +99,17 @@ impl AdminServer {
     }
 }
 
-async fn serve(gate: Arc<Gate>, local: SocketAddr, stream: TcpStream) {
+/// The addresses of a connection.
+#[derive(Debug, Clone, Copy)]
+struct Ends {
+    local: SocketAddr,
+    peer: IpAddr,
+}
+
+async fn serve(gate: Arc<Gate>, ends: Ends, stream: TcpStream) {
     let service = hyper::service::service_fn(move |request| {
         let gate = Arc::clone(&gate);
-        async move { Ok::<_, Infallible>(answer(&gate, local, request).await) }
+        async move { Ok::<_, Infallible>(answer(&gate, ends, request).await) }
     });
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).keep_alive(false);
@@ -103,10 +118,10 @@ async fn serve(gate: Arc<Gate>, local: SocketAddr, stream: TcpStream) {
     }
 }
 
-async fn answer(gate: &Arc<Gate>, local: SocketAddr, request: Request<Incoming>) -> AdminReply {
+async fn answer(gate: &Arc<Gate>, ends: Ends, request: Request<Incoming>) -> AdminReply {
     let snapshot = gate.snapshot();
     let server = &snapshot.config.server;
-    if let Err(refusal) = origin::check(server, local, request.headers(), request.uri()) {
+    if let Err(refusal) = origin::check(server, ends.local, request.headers(), request.uri()) {
         gate.counters.add(refusal.counter());
         return reply(refusal.status(), TEXT, format!("{refusal}\n"));
     }
@@ -127,62 +142,16 @@ async fn answer(gate: &Arc<Gate>, local: SocketAddr, request: Request<Incoming>)
             metrics::text(gate.report(), gate.counters.calls(), ProcessUsage::now()),
         ),
         "/report" => reply(StatusCode::OK, JSON, json!(gate.report()).to_string()),
+        path if path.starts_with(api::PREFIX) => api::answer(gate, &snapshot, ends.peer, path),
         _ => {
-            let known = "there are /livez, /readyz, /metrics, /report and /cache/purge\n";
+            let known = "there are /livez, /readyz, /metrics, /report, /cache/purge, and \
+                         /api/v1/openapi.json, which lists more\n";
             reply(StatusCode::NOT_FOUND, TEXT, known)
         }
     }
 }
 
-/// Ready is a gate that takes calls, whatever its upstreams do: one that is down costs its own
-/// tools, and no balancer should take the whole gate away for it. What does not work meanwhile is
-/// named.
 fn readiness(gate: &Gate) -> AdminReply {
-    let Report { upstreams, degraded, edit_refused, .. } = gate.report();
-    let mut unusable = serde_json::Map::new();
-    for one in upstreams.iter().filter(|one| !one.unusable_schemas.is_empty()) {
-        unusable.insert(one.name.clone(), json!(one.unusable_schemas));
-    }
-    let mut left_out = serde_json::Map::new();
-    for one in upstreams.iter().filter(|one| !one.left_out.is_empty()) {
-        left_out.insert(one.name.clone(), json!(one.left_out));
-    }
-    let is_well = |one: &&UpstreamReport| {
-        let back = one.canary.as_ref().and_then(|canary| canary.back.as_ref());
-        matches!(one.state, UpstreamState::Ready | UpstreamState::Idle)
-            && one.replicas.iter().all(ReplicaReport::is_well)
-            && back.is_none()
-    };
-    let troubled = upstreams.iter().filter(|one| !is_well(one)).map(|one| {
-        let ill: Vec<_> = one.replicas.iter().filter(|replica| !replica.is_well()).collect();
-        json!({
-            "name": one.name,
-            "state": one.state,
-            "last_error": one.last_error,
-            "last_words": one.last_words,
-            "since": one.since,
-            "last_try": one.last_try,
-            "next_try": one.next_try,
-            "lists": one.lists,
-            "replicas": ill,
-            "canary": one.canary,
-        })
-    });
-    let unavailable = StatusCode::SERVICE_UNAVAILABLE;
-    let (status, word, why) = match gate.readiness() {
-        Readiness::Ready => (StatusCode::OK, "ready", None),
-        Readiness::Starting => (unavailable, "starting", None),
-        Readiness::Stopping => (unavailable, "stopping", None),
-        Readiness::Unrecorded(why) => (unavailable, "unrecorded", Some(why)),
-    };
-    let detail = json!({
-        "status": word,
-        "why": why,
-        "troubled": troubled.collect::<Vec<_>>(),
-        "unusable_schemas": unusable,
-        "left_out": left_out,
-        "degraded": degraded,
-        "edit_refused": edit_refused,
-    });
-    reply(status, JSON, detail.to_string())
+    let health = Health::of(gate);
+    reply(health.http_status(), JSON, json!(health).to_string())
 }

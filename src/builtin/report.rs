@@ -2,12 +2,13 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Takes a report of this moment. Called for every question: cheap, and never blocking.
 pub type ReportSource = Arc<dyn Fn() -> Report + Send + Sync>;
 
-#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, JsonSchema)]
 pub struct Report {
     pub version: String,
     pub uptime_seconds: u64,
@@ -23,7 +24,7 @@ pub struct Report {
 }
 
 /// An endpoint of the gateway, and how much it offers.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct RouteReport {
     /// The path that clients connect to.
     pub path: String,
@@ -39,7 +40,7 @@ pub struct RouteReport {
 }
 
 /// An entry that clients know by another name than its own.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct OtherName {
     /// `tools`, `prompts`, `resources` or `resourceTemplates`.
     pub kind: String,
@@ -52,7 +53,7 @@ pub struct OtherName {
 }
 
 /// A budget of a section's `limits`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct BudgetReport {
     /// `route`, `upstream` or `tool`.
     pub kind: &'static str,
@@ -66,7 +67,7 @@ pub struct BudgetReport {
 }
 
 /// A server behind the gateway.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct UpstreamReport {
     pub name: String,
     pub kind: UpstreamKind,
@@ -124,7 +125,7 @@ pub struct UpstreamReport {
 }
 
 /// One of several servers that are the same.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct ReplicaReport {
     pub url: String,
     pub state: UpstreamState,
@@ -140,7 +141,7 @@ pub struct ReplicaReport {
 }
 
 /// A server on trial in the place of another.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub struct CanaryReport {
     /// The name of its upstream.
     pub upstream: String,
@@ -151,7 +152,7 @@ pub struct CanaryReport {
 }
 
 /// Whether calls are let through, or refused because those before them failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BreakerStatus {
     Closed,
@@ -161,7 +162,7 @@ pub enum BreakerStatus {
 }
 
 /// The transport to an upstream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum UpstreamKind {
     Stdio,
@@ -172,7 +173,9 @@ pub enum UpstreamKind {
 }
 
 /// The state of an upstream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum UpstreamState {
     /// Not opened yet; the first call opens it.
@@ -188,7 +191,7 @@ pub enum UpstreamState {
 }
 
 /// The origin of an upstream's lists.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ListSource {
     Upstream,

@@ -31,6 +31,7 @@ section! {
         listen: SocketAddr = "127.0.0.1:8080",
         /// Address and port that operators are served on: /livez, /readyz with what is troubled,
         /// /metrics for Prometheus, and /report; POST /cache/purge forgets results that are kept.
+        /// Programs on this machine alone read more under /api/v1/.
         /// Whoever reaches it may use them, so it belongs on loopback or a network of operators.
         /// Without it only the first two words are served.
         admin: Option<SocketAddr>,

@@ -19,7 +19,8 @@ pub async fn get(gate: &Gate, path: &str) -> (String, String) {
     ask(gate, &format!("GET {path} HTTP/1.1\r\nHost: localhost")).await
 }
 
-async fn ask(gate: &Gate, head: &str) -> (String, String) {
+/// The head and the body of the answer to a request with this head.
+pub async fn ask(gate: &Gate, head: &str) -> (String, String) {
     let mut stream = TcpStream::connect(gate.app().admin_address().unwrap()).await.unwrap();
     let text = format!("{head}\r\nConnection: close\r\n\r\n");
     stream.write_all(text.as_bytes()).await.unwrap();

@@ -23,6 +23,7 @@ mod transcript;
 mod access;
 mod admin;
 mod answers;
+mod api;
 mod asked;
 mod audit;
 mod auth;
