@@ -1,4 +1,4 @@
-//! `/api/v1/`: what operators' programs read of the gate, as JSON, and its description as OpenAPI.
+//! `/api/v1/`: what operators' programs read of the gate, as JSON, described in `OpenAPI`.
 //!
 //! One table has all endpoints: requests are routed by it, and the description is made of it, so
 //! that neither can have one that the other lacks.
