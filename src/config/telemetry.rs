@@ -16,7 +16,7 @@ section! {
     #[derive(Debug, Clone, PartialEq)]
     Telemetry {
         /// The address of an OpenTelemetry collector that takes OTLP over HTTP, such as
-        /// "http://127.0.0.1:4318"; `/v1/traces` is put behind it.
+        /// `http://127.0.0.1:4318`; `/v1/traces` is put behind it.
         endpoint: Option<Url>,
         /// Headers that are sent to the collector, such as a key of it.
         headers: Headers,

@@ -108,22 +108,22 @@ impl Exporter {
             tries += 1;
             match self.export().await {
                 Ok(()) => return self.count(true),
-                Err(error) if tries == TRIES => {
-                    self.count(false);
-                    let collector = self.collector.as_str();
-                    throttle::line("traces lost", |more| {
-                        tracing::warn!(
-                            collector,
-                            calls = self.batch.len(),
-                            more,
-                            "traces are lost (`endpoint` of `[telemetry]`): {error}"
-                        );
-                    });
-                    return;
-                }
+                Err(error) if tries == TRIES => return self.give_up(&error),
                 Err(_) => tokio::time::sleep(RETRY_PAUSE * tries).await,
             }
         }
+    }
+
+    fn give_up(&self, error: &str) {
+        self.count(false);
+        throttle::line("traces lost", |more| {
+            tracing::warn!(
+                collector = self.collector.as_str(),
+                calls = self.batch.len(),
+                more,
+                "traces are lost (`endpoint` of `[telemetry]`): {error}"
+            );
+        });
     }
 
     async fn export(&self) -> Result<(), String> {

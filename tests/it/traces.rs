@@ -108,9 +108,8 @@ impl State {
 fn attributes_of(
     all: &[opentelemetry_proto::tonic::common::v1::KeyValue],
 ) -> BTreeMap<String, String> {
-    let text = |value: &AnyValue| match value {
-        AnyValue::StringValue(text) => text.clone(),
-        other => format!("{other:?}"),
+    let text = |value: &AnyValue| {
+        if let AnyValue::StringValue(text) = value { text.clone() } else { format!("{value:?}") }
     };
     let value = |pair: &opentelemetry_proto::tonic::common::v1::KeyValue| {
         text(pair.value.as_ref().unwrap().value.as_ref().unwrap())
@@ -160,6 +159,22 @@ async fn calls_within(client: &Client, tool: &str, in_meta: bool, flags: &str) {
     client.post_with(&text, headers).await.text().await;
 }
 
+/// The parts of a call are of its trace, within its time, and each stage is one of them.
+fn has_stages_within(spans: &[Span], root: &Span) {
+    let is_child = |span: &&Span| span.parent_span_id == root.span_id;
+    let children: Vec<_> = spans.iter().filter(is_child).collect();
+    for stage in
+        ["login", "policy", "check arguments", "route limits", "connect", "upstream limits"]
+    {
+        assert!(children.iter().any(|child| child.name == stage), "{stage}");
+    }
+    for child in children {
+        assert_eq!(child.trace_id, root.trace_id);
+        assert!(root.start_time_unix_nano <= child.start_time_unix_nano);
+        assert!(child.end_time_unix_nano <= root.end_time_unix_nano);
+    }
+}
+
 #[tokio::test]
 async fn one_trace_leads_from_client_to_server_in_both_eras_and_over_both_transports() {
     let servers = [fake::http(), fake::legacy("2025-11-25"), fake::stdio("2025-06-18")];
@@ -197,24 +212,7 @@ async fn one_trace_leads_from_client_to_server_in_both_eras_and_over_both_transp
                 assert_eq!(said["gen_ai.tool.name"], "log");
                 assert_eq!(said["tollgate.upstream"], "git");
                 assert_eq!(said["tollgate.outcome"], "ok");
-                let children: Vec<_> =
-                    spans.iter().filter(|span| span.parent_span_id == root.span_id).collect();
-                let has = |name: &str| children.iter().any(|child| child.name == name);
-                for stage in [
-                    "login",
-                    "policy",
-                    "check arguments",
-                    "route limits",
-                    "connect",
-                    "upstream limits",
-                ] {
-                    assert!(has(stage), "{stage}");
-                }
-                for child in &children {
-                    assert_eq!(child.trace_id, root.trace_id);
-                    assert!(root.start_time_unix_nano <= child.start_time_unix_nano);
-                    assert!(child.end_time_unix_nano <= root.end_time_unix_nano);
-                }
+                has_stages_within(&spans, root);
                 let sent = of_kind(&spans, SpanKind::Client);
                 let sent = sent.iter().find(|span| span.parent_span_id == root.span_id).unwrap();
                 let transport = if is_http { "tcp" } else { "pipe" };
