@@ -36,6 +36,10 @@ shape:
 bench:
     cargo bench --features internals --bench way
 
+# what the images hold: built with what the calls of the bench taught the compiler
+pgo *arguments:
+    bash benches/pgo.sh {{ arguments }}
+
 # the gate with ./routes.toml
 run *arguments:
     cargo run -- {{ arguments }}
