@@ -31,7 +31,6 @@ impl TracedCall {
 
     /// Ends the call, and exports it where it is to be.
     pub fn end(&self, outcome: Outcome) {
-        self.tracer
-            .end(&self.spans, outcome, || (self.facts.clone(), self.upstream.get().cloned()));
+        self.tracer.end(&self.spans, outcome, || self.facts.ended(self.upstream.get().cloned()));
     }
 }

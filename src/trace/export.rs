@@ -55,8 +55,8 @@ impl Exporter {
         let (tracer, queue) = Tracer::new(settings, counters);
         let collector = otlp::shown(&settings.url);
         let counters = Arc::clone(counters);
-        let (batch, timeout) = (Vec::new(), settings.timeout);
-        let exporter = Self { otlp, queue, batch, timeout, collector, counters };
+        let timeout = settings.timeout;
+        let exporter = Self { otlp, queue, batch: Vec::new(), timeout, collector, counters };
         Ok((Arc::new(tracer), exporter))
     }
 

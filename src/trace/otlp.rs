@@ -26,15 +26,16 @@ use opentelemetry_sdk::{
 
 use crate::{
     call::spans::{ChildKind, ChildSpan, SentRequest},
-    mcp::{id::Id, index::Param, method::Method},
+    mcp::method::Method,
     net::{Net, SendOptions},
-    telemetry::printable,
 };
 
-use super::{facts::EndedCall, settings::TraceSettings, tracer::is_error};
+use super::{
+    facts::{EndedCall, text},
+    settings::TraceSettings,
+    tracer::is_error,
+};
 
-/// Characters of each text in a span: servers and clients make them up.
-const TEXT_CHARS_MAX: usize = 256;
 /// Bytes of a collector's answer that are read.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
 
@@ -128,25 +129,23 @@ impl<'a> Trace<'a> {
 
     /// The span of the whole call.
     fn root(&self) -> SpanData {
-        let EndedCall { spans, ended, outcome, facts, upstream } = self.call;
+        let EndedCall { spans, ended, outcome, facts } = self.call;
         let method = facts.method;
         let mut attributes = vec![
             KeyValue::new("mcp.method.name", method.name()),
             KeyValue::new("mcp.protocol.version", facts.version),
-            KeyValue::new("jsonrpc.request.id", id(&facts.id)),
+            KeyValue::new("jsonrpc.request.id", facts.id.clone()),
             KeyValue::new("tollgate.request.id", facts.request.to_string()),
             KeyValue::new("tollgate.route", facts.route.as_str().to_owned()),
             KeyValue::new("tollgate.outcome", outcome.name()),
         ];
-        let said = |param| facts.params.member(param)?.try_read::<String>();
-        // A name that leads to nothing is a stranger's invention.
-        let name = upstream.as_ref().and_then(|_| said(Param::Name)).map(|name| text(&name));
-        attributes.extend(about(method, name.as_deref()));
-        if method == Method::ResourcesRead && upstream.is_some() {
-            let uri = said(Param::Uri).map(|uri| text(&uri));
+        let name = facts.name.as_deref();
+        attributes.extend(about(method, name));
+        if method == Method::ResourcesRead {
+            let uri = facts.uri.clone();
             attributes.extend(uri.map(|uri| KeyValue::new("mcp.resource.uri", uri)));
         }
-        let upstream = upstream.as_ref();
+        let upstream = facts.upstream.as_ref();
         attributes.extend(
             upstream.map(|name| KeyValue::new("tollgate.upstream", name.as_str().to_owned())),
         );
@@ -155,7 +154,7 @@ impl<'a> Trace<'a> {
         SpanData {
             parent_span_is_remote: spans.parent.is_some(),
             span_kind: SpanKind::Server,
-            name: named(method, name.as_deref()).into(),
+            name: named(method, name).into(),
             end_time: self.begun + ended.took,
             attributes,
             status: error.map_or(Status::Unset, Status::error),
@@ -213,17 +212,6 @@ fn about(method: Method, name: Option<&str>) -> Vec<KeyValue> {
 fn named(method: Method, name: Option<&str>) -> String {
     let name = name.filter(|_| matches!(method, Method::ToolsCall | Method::PromptsGet));
     name.map_or_else(|| method.name().to_owned(), |name| format!("{} {name}", method.name()))
-}
-
-/// The id of a request without its quotes.
-fn id(id: &Id) -> String {
-    let plain = id.raw().try_read::<String>();
-    text(&plain.unwrap_or_else(|| id.raw().as_str().to_owned()))
-}
-
-/// The text of a stranger as it stands in a span.
-fn text(text: &str) -> String {
-    printable::line(text).chars().take(TEXT_CHARS_MAX).collect()
 }
 
 impl HttpClient for Client {

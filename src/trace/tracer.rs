@@ -6,14 +6,14 @@ use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
     call::{
-        TraceContext, UpstreamName,
+        TraceContext,
         spans::{CallSpans, SpanBounds},
     },
     telemetry::{Counter, Counters, Outcome, throttle},
 };
 
 use super::{
-    facts::{CallFacts, EndedCall},
+    facts::{EndedCall, EndedFacts},
     settings::TraceSettings,
 };
 
@@ -73,7 +73,7 @@ impl Tracer {
         &self,
         spans: &Arc<CallSpans>,
         outcome: Outcome,
-        facts: impl FnOnce() -> (CallFacts, Option<UpstreamName>),
+        facts: impl FnOnce() -> EndedFacts,
     ) {
         let is_wanted =
             spans.is_sampled || self.errors && is_error(outcome) || self.slow <= spans.age();
@@ -82,8 +82,7 @@ impl Tracer {
         }
         let ended = spans.end();
         self.counters.add_many(Counter::SpansDropped, ended.dropped);
-        let (facts, upstream) = facts();
-        let call = EndedCall { spans: Arc::clone(spans), ended, outcome, facts, upstream };
+        let call = EndedCall { spans: Arc::clone(spans), ended, outcome, facts: facts() };
         if self.queue.try_send(call).is_err() {
             self.counters.add(Counter::TracesDropped);
             throttle::line("traces dropped", |more| {
