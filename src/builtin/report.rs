@@ -17,10 +17,21 @@ pub struct Report {
     pub counters: BTreeMap<String, u64>,
     /// Budgets of `limits`, and what is left of each.
     pub budgets: Vec<BudgetReport>,
+    /// Certificates that the configuration names.
+    pub certificates: Vec<CertificateReport>,
     /// Reasons why the whole gate works less well for now.
     pub degraded: Vec<String>,
     /// Why the last edit of the configuration is not in force.
     pub edit_refused: Option<String>,
+}
+
+/// A certificate that the configuration names.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+pub struct CertificateReport {
+    /// The key of the configuration that leads to it.
+    pub key: String,
+    /// The end of its validity, in seconds since 1970.
+    pub expires: u64,
 }
 
 /// An endpoint of the gateway, and how much it offers.

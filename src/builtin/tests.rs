@@ -145,6 +145,7 @@ fn report() -> Report {
         counters: BTreeMap::from([("calls".to_owned(), 60), ("sessions".to_owned(), 2)]),
         degraded: Vec::new(),
         edit_refused: None,
+        certificates: Vec::new(),
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::{
     auth::{self, Validity},
+    builtin::report::CertificateReport,
     call::clock,
     config::{Config, Transport},
     net,
@@ -51,17 +52,31 @@ impl CertificateWatch {
     /// A line for each certificate that has expired or is about to.
     pub fn troubles(&self, config: &Arc<Config>) -> Vec<String> {
         let now = clock::unix_seconds();
+        self.each(config, |one| {
+            one.validity.trouble(now).map(|why| format!("{}: {why}", one.place))
+        })
+    }
+
+    /// All certificates, and when they expire.
+    pub fn report(&self, config: &Arc<Config>) -> Vec<CertificateReport> {
+        self.each(config, |one| {
+            Some(CertificateReport { key: one.place.clone(), expires: one.validity.ends })
+        })
+    }
+
+    fn each<T>(&self, config: &Arc<Config>, of: impl Fn(&NamedCertificate) -> Option<T>) -> Vec<T> {
         let mut seen = self.seen.lock();
         let is_fresh = |seen: &&Seen| {
             seen.at.elapsed() < FRESH && std::ptr::eq(seen.config.as_ptr(), Arc::as_ptr(config))
         };
         if seen.as_ref().filter(is_fresh).is_none() {
-            let (at, config_seen) = (Instant::now(), Arc::downgrade(config));
-            *seen = Some(Seen { at, config: config_seen, certificates: named(config) });
+            *seen = Some(Seen {
+                at: Instant::now(),
+                config: Arc::downgrade(config),
+                certificates: named(config),
+            });
         }
-        let all = seen.iter().flat_map(|seen| &seen.certificates);
-        all.filter_map(|one| one.validity.trouble(now).map(|why| format!("{}: {why}", one.place)))
-            .collect()
+        seen.iter().flat_map(|seen| &seen.certificates).filter_map(of).collect()
     }
 }
 

@@ -32,6 +32,10 @@ impl Gate {
         counters.insert("sessions_now".to_owned(), self.sessions.count() as u64);
         let unwritten = self.audit.as_ref().map_or(0, |audit| audit.unwritten());
         counters.insert("audit_unwritten_now".to_owned(), unwritten as u64);
+        let audit_fault = self.audit.as_ref().and_then(|audit| audit.fault());
+        counters.insert("audit_stuck_now".to_owned(), audit_fault.is_some().into());
+        let edit_refused = self.edit_refused.lock().clone();
+        counters.insert("edit_refused_now".to_owned(), edit_refused.is_some().into());
         let without_store = snapshot.limits.degraded().is_some();
         counters.insert("limit_store_degraded_now".to_owned(), without_store.into());
         counters.insert("limit_keys_now".to_owned(), snapshot.limits.key_count() as u64);
@@ -58,8 +62,9 @@ impl Gate {
                 .collect(),
             counters,
             budgets: snapshot.limits.budgets().map(budget).collect(),
+            certificates: self.certificates.report(&snapshot.config),
             degraded: self.degradations(&snapshot),
-            edit_refused: self.edit_refused.lock().clone(),
+            edit_refused,
         }
     }
 }

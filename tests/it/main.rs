@@ -67,6 +67,7 @@ mod older;
 mod openings;
 mod origins;
 mod policy;
+mod prometheus;
 mod readiness;
 mod reasons;
 mod reload;

@@ -302,6 +302,12 @@ async fn certificates_that_have_expired_or_soon_will_are_named() {
             let (_, detail) = readiness(&gate).await;
             let lines: Vec<String> = serde_json::from_value(detail["degraded"].clone()).unwrap();
             let key = if place == "ca" { "ca" } else { "client_certificate" };
+            let report = gate.app().viewer().report();
+            let named = format!("upstreams.far.{key}");
+            let expires = report.certificates.iter().find(|one| one.key == named).unwrap().expires;
+            let now = jiff::Timestamp::now().as_second();
+            let left = i64::try_from(expires).unwrap() - now - days_left * 86_400;
+            assert!(left.abs() < 86_400, "{place} {days_left}: {left} s");
             let named = |line: &&String| line.contains(&format!("upstreams.far.{key}: its"));
             let line = lines.iter().find(named).map_or("", String::as_str);
             assert_eq!(line.is_empty(), word.is_empty(), "{place} {days_left}: {lines:?}");

@@ -6,6 +6,7 @@ use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, NoLabelSet},
     metrics::MetricType,
+    registry::Unit,
 };
 
 use crate::builtin::report::{BreakerStatus, ReplicaReport, Report, UpstreamReport, UpstreamState};
@@ -80,6 +81,13 @@ impl Collector for ReportCollector {
                     .encode_descriptor(name, &help, None, MetricType::Counter)?
                     .encode_counter::<NoLabelSet, _, u64>(value, None)?,
             }
+        }
+        let help = "The end of a certificate that the configuration names, since 1970";
+        let unit = Some(&Unit::Seconds);
+        let name = "certificate_expiry_timestamp";
+        let mut metric = encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?;
+        for one in &report.certificates {
+            metric.encode_family(&[("key", one.key.as_str())])?.encode_gauge(&one.expires)?;
         }
         self.budgets(&mut encoder)?;
         self.upstreams(&mut encoder)
