@@ -214,7 +214,9 @@ impl CallSpans {
     }
 
     fn guard(self: &Arc<Self>, kind: ChildKind, error: Option<&'static str>) -> SpanGuard {
-        let (spans, id, begun) = (Arc::clone(self), SpanId::random(), Instant::now());
+        let spans = Arc::clone(self);
+        let id = SpanId::random();
+        let begun = Instant::now();
         SpanGuard { spans, id, kind: Some(kind), begun, error }
     }
 

@@ -142,7 +142,8 @@ fn arrival(headers: &HeaderMap, begun: Option<Instant>) -> Arrival {
     let mut parents = headers.get_all("traceparent").iter();
     let parent = parents.next().filter(|_| parents.next().is_none());
     let parent = parent.and_then(|value| value.to_str().ok());
-    let (state, baggage) = (list("tracestate"), list("baggage"));
+    let state = list("tracestate");
+    let baggage = list("baggage");
     let context = |text| TraceContext::new(text, state.as_deref(), baggage.as_deref());
     let identified = Instant::now();
     Arrival { trace: parent.and_then(context), begun: begun.unwrap_or(identified), identified }

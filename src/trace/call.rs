@@ -20,7 +20,8 @@ pub struct TracedCall {
 
 impl TracedCall {
     pub fn new(tracer: &Arc<Tracer>, spans: &Arc<CallSpans>, facts: CallFacts) -> Self {
-        let (tracer, spans) = (Arc::clone(tracer), Arc::clone(spans));
+        let tracer = Arc::clone(tracer);
+        let spans = Arc::clone(spans);
         Self { tracer, spans, facts, upstream: OnceLock::new() }
     }
 
